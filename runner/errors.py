@@ -1,0 +1,84 @@
+"""Every error a user can meet, drawn as a tree.
+
+JetrunnerError
+├── UsageError            exit 2: the command, a setting or user code is wrong
+│   ├── SettingsError     a setting from the command line, the environment or pyproject.toml
+│   ├── BindingError      a decorated function that cannot be bound; names file and line
+│   └── StreamFileError   a file in streams/ that does not declare a stream
+├── Unreachable           exit 3: NATS cannot be reached, or refuses us
+└── ServerError           exit 1: NATS answered with an error
+    ├── NoStream          no stream captures the subject
+    ├── StreamFull        the stream takes no more (its own limits, or the account's)
+    ├── PermissionDenied  the credentials do not allow it
+    ├── TooLarge          headers and body are over the server's max_payload
+    └── Unconfirmed       no answer came in time; it may or may not have happened
+"""
+
+from __future__ import annotations
+
+
+class JetrunnerError(Exception):
+    """Something went wrong; `hint` tells the next step."""
+
+    exit_code = 1
+
+    def __init__(self, message: str = "", *, hint: str = "") -> None:
+        super().__init__(message or (self.__doc__ or "").split("\n", maxsplit=1)[0])
+        self.hint = hint
+
+
+class UsageError(JetrunnerError):
+    """The command, a setting or user code is wrong."""
+
+    exit_code = 2
+
+
+class SettingsError(UsageError):
+    """A setting is wrong."""
+
+
+class BindingError(UsageError):
+    """A decorated function cannot be bound."""
+
+    def __init__(self, message: str, *, file: str = "", line: int = 0, hint: str = "") -> None:
+        super().__init__(f"{file}:{line}: {message}" if file else message, hint=hint)
+        self.file = file
+        self.line = line
+
+
+class StreamFileError(UsageError):
+    """A stream file does not declare a stream."""
+
+
+class Unreachable(JetrunnerError):
+    """NATS cannot be reached."""
+
+    exit_code = 3
+
+
+class ServerError(JetrunnerError):
+    """NATS answered with an error; `code` is the server's `err_code`, 0 when it has none."""
+
+    def __init__(self, message: str = "", *, code: int = 0, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.code = code
+
+
+class NoStream(ServerError):
+    """No stream captures the subject."""
+
+
+class StreamFull(ServerError):
+    """The stream takes no more messages."""
+
+
+class PermissionDenied(ServerError):
+    """The credentials do not allow it."""
+
+
+class TooLarge(ServerError):
+    """Headers and body are over the server's max_payload."""
+
+
+class Unconfirmed(ServerError):
+    """No answer came in time: it may or may not have happened."""

@@ -1,0 +1,132 @@
+"""The inbox: one subscription that every answer comes to, and who waits for which.
+
+An answer reaches its waiter from within the read that brought it. A waiter is told once: the answer, or the
+error (`Unconfirmed` after its time or when the connection is lost, `PermissionDenied` as soon as the server says so).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Callable
+from typing import Any
+
+from runner.core import header as headers
+from runner.errors import NoStream, PermissionDenied, ServerError, Unconfirmed
+from runner.jetstream.wire import Unsubscribe
+
+SWEEP_SECONDS = 0.25
+NO_RESPONDERS = b"NATS/1.0 503"
+DENIED = re.compile(r'permissions violation for publish to "([^"]+)"')
+
+Waiter = Callable[[Any, "bytes | None", bytes, "ServerError | None"], None]
+"""Called with the argument given to `expect`, the raw header block, the body, and the error or None."""
+
+
+class Inbox:
+    """Answers by token under one inbox subject."""
+
+    def __init__(self, wire: Any, subject: str) -> None:
+        self._wire = wire
+        self._prefix = subject.encode() + b"."
+        self._cut = len(self._prefix)
+        self._count = 0
+        self._waiting: dict[bytes, tuple[Waiter, Any, bytes, float]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._unsubscribe: Unsubscribe | None = None
+
+    async def open(self) -> None:
+        """Subscribe, and start to watch the time."""
+        self._unsubscribe = await self._wire.subscribe(self._prefix.decode() + "*", self._arrived)
+        self._sweep()
+
+    def close(self) -> None:
+        """Tell everyone who still waits, and stop."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self.lost()
+
+    def expect(self, waiter: Waiter, argument: Any, subject: bytes, timeout: float) -> bytes:
+        """The reply subject under which an answer to a publish on `subject` reaches `waiter`."""
+        self._count += 1
+        token = b"%d" % self._count
+        self._waiting[token] = (waiter, argument, subject, time.monotonic() + timeout)
+        return self._prefix + token
+
+    def forget(self, reply: bytes) -> None:
+        """Nobody waits for this answer any more."""
+        self._waiting.pop(reply[self._cut :], None)
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def _arrived(self, subject: bytes, reply: bytes, header: bytes | None, body: bytes) -> None:
+        waiting = self._waiting.pop(subject[self._cut :], None)
+        if waiting is None:
+            return
+        waiter, argument, asked, _ = waiting
+        if header is not None and header.startswith(NO_RESPONDERS):
+            waiter(argument, header, body, NoStream(f"nobody answers on {asked.decode(errors='replace')}"))
+        else:
+            waiter(argument, header, body, None)
+
+    def lost(self) -> None:
+        """The connection is lost: no answer will come."""
+        self._fail(list(self._waiting), lambda asked: Unconfirmed("the connection was lost"))
+
+    def denied(self, text: str) -> None:
+        """A permission error of the server, which names the subject in lower case and no reply."""
+        found = DENIED.search(text)
+        if not found:
+            return
+        subject = found[1]
+        tokens = [
+            token
+            for token, waiting in self._waiting.items()
+            if waiting[2].decode(errors="replace").lower() == subject
+        ]
+        self._fail(
+            tokens,
+            lambda asked: PermissionDenied(
+                f"the credentials do not allow to publish to {asked.decode(errors='replace')}",
+                hint="grant the user publish permission on this subject",
+            ),
+        )
+
+    def _sweep(self) -> None:
+        now = time.monotonic()
+        late = [token for token, waiting in self._waiting.items() if waiting[3] <= now]
+        self._fail(
+            late, lambda asked: Unconfirmed(f"no answer came on {asked.decode(errors='replace')}")
+        )
+        self._timer = asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._sweep)
+
+    def _fail(self, tokens: list[bytes], error: Callable[[bytes], ServerError]) -> None:
+        for token in tokens:
+            waiting = self._waiting.pop(token, None)
+            if waiting is not None:
+                waiter, argument, asked, _ = waiting
+                waiter(argument, None, b"", error(asked))
+
+
+async def ask(
+    inbox: Inbox, wire: Any, subject: bytes, body: bytes, timeout: float, pairs: list[tuple[str, str]] | None = None
+) -> tuple[bytes | None, bytes]:
+    """Publish and wait for the answer: its raw header block and body."""
+    future: asyncio.Future[tuple[bytes | None, bytes]] = asyncio.get_running_loop().create_future()
+    reply = inbox.expect(_answer, future, subject, timeout)
+    try:
+        wire.publish(subject, body, reply, headers.encode(pairs) if pairs else b"")
+        return await future
+    finally:
+        inbox.forget(reply)
+
+
+def _answer(future: Any, header: bytes | None, body: bytes, error: ServerError | None) -> None:
+    if future.done():
+        return
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result((header, body))

@@ -1,0 +1,116 @@
+"""The wire over nats-py's public calls alone: for a nats-py of another shape, and for WebSockets.
+
+Slower than `runner.jetstream.wire` and with the same meaning; the server tests run both ways.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from nats.aio.client import Client
+from nats.errors import Error
+
+from runner.core import header as headers
+from runner.jetstream.wire import Sink, Unsubscribe
+
+
+class PlainWire:
+    """The same calls as `Wire`, each message through nats-py's own Msg."""
+
+    def __init__(self, client: Client) -> None:
+        self.epoch = 0
+        self._client = client
+        self._outgoing: deque[tuple[bytes, bytes, bytes, bytes]] = deque()
+        self._due: list[Callable[[], None]] = []
+        self._scheduled = False
+        self._loop = asyncio.get_running_loop()
+        self._writer: asyncio.Task[None] | None = None
+
+    def lost(self) -> None:
+        """The connection is lost; only acks are kept."""
+        self.epoch += 1
+        self._outgoing = deque(item for item in self._outgoing if item[0].startswith(b"$JS.ACK."))
+
+    async def subscribe(self, subject: str, sink: Sink, queue: str = "") -> Unsubscribe:
+        """Send every message of a subscription to `sink`."""
+
+        async def deliver(message: Any) -> None:
+            raw = status_block(message.headers)
+            sink(message.subject.encode(), message.reply.encode(), raw, message.data)
+
+        subscription = await self._client.subscribe(
+            subject, queue=queue, cb=deliver, pending_msgs_limit=-1, pending_bytes_limit=-1
+        )
+
+        async def unsubscribe() -> None:
+            if not self._client.is_closed:
+                await subscription.unsubscribe()
+
+        return unsubscribe
+
+    def ack(self, reply: bytes, verb: bytes = b"+ACK") -> None:
+        """Answer a delivery with one of JetStream's ack verbs."""
+        self._write((reply, verb, b"", b""))
+
+    def publish(self, subject: bytes, body: bytes, reply: bytes, header: bytes = b"") -> None:
+        """Publish; the caller has checked the subject and the size."""
+        self._write((subject, body, reply, header))
+
+    def _write(self, item: tuple[bytes, bytes, bytes, bytes]) -> None:
+        self._outgoing.append(item)
+        self._schedule()
+
+    def due(self, callback: Callable[[], None]) -> None:
+        """Call `callback` right before the next write."""
+        self._due.append(callback)
+        self._schedule()
+
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._flush_soon)
+
+    def _flush_soon(self) -> None:
+        self._scheduled = False
+        self.flush()
+
+    def flush(self) -> None:
+        """Start writing what waits."""
+        callbacks, self._due = self._due, []
+        for callback in callbacks:
+            callback()
+        if self._outgoing and self._client.is_connected and (self._writer is None or self._writer.done()):
+            self._writer = self._loop.create_task(self._write_all())
+
+    async def _write_all(self) -> None:
+        while self._outgoing and self._client.is_connected:
+            subject, body, reply, header = self._outgoing.popleft()
+            try:
+                await self._client.publish(
+                    subject.decode(),
+                    body,
+                    reply=reply.decode(),
+                    headers=dict(headers.pairs(header)) if header else None,
+                )
+            except (Error, OSError):
+                continue  # whoever sent it waits for an answer, and sends it again
+
+    @property
+    def backlog(self) -> int:
+        """Bytes that wait to be written."""
+        return self._client.pending_data_size
+
+
+def status_block(parsed: dict[str, str] | None) -> bytes | None:
+    """The raw header block of headers that nats-py has parsed, its `Status` pair put back on the first line."""
+    if not parsed:
+        return None
+    pairs = [(name, value) for name, value in parsed.items() if name not in ("Status", "Description")]
+    block = headers.encode(pairs)
+    if "Status" in parsed:
+        line = f"NATS/1.0 {parsed['Status']} {parsed.get('Description', '')}".rstrip()
+        block = line.encode() + block[len(b"NATS/1.0") :]
+    return block

@@ -1,0 +1,204 @@
+"""The publisher: messages into streams, each confirmed by its PubAck; several as one atomic batch.
+
+Rule 1: the size is checked here, headers included: nats-py does not count headers, the server drops a connection
+        that sends too much, and nats-py then closes for good.
+Rule 2: a Msg-Id makes a publish safe to repeat; without one, a publish whose answer is lost is not repeated.
+Rule 3: an atomic batch has a fresh batch id each time (one derived from the input would collide with a dead
+        run's for 10 s); error 10201, a duplicate inside, then proves that an earlier run's set stands.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import anyio
+import msgspec
+
+from runner.core import header as headers
+from runner.core import subject as subjects
+from runner.errors import NoStream, ServerError, StreamFull, TooLarge, Unconfirmed
+from runner.jetstream.inbox import Inbox, ask
+
+CONFIRM_SECONDS = 5.0
+BATCH_LIMIT = 1000
+"""Messages in one atomic batch, the server's own limit (error 10199)."""
+BATCHES_IN_FLIGHT = 16
+FULL = frozenset({10023, 10028, 10047, 10077})
+"""Resources, memory or storage exceeded; the stream's own limits (10077, `maximum messages exceeded`)."""
+TOO_LARGE = frozenset({10054, 10097})
+BUSY = frozenset({10176, 10210, 10211})
+"""Batch abandoned on the way, or too many batches in flight: try again, never a handler's failure."""
+DUPLICATE = 10201
+
+
+class ApiError(msgspec.Struct):
+    code: int = 0
+    err_code: int = 0
+    description: str = ""
+
+
+class PubAck(msgspec.Struct):
+    """The server's word that a message is stored."""
+
+    stream: str = ""
+    seq: int = 0
+    duplicate: bool = False
+    error: ApiError | None = None
+
+
+class Outgoing(msgspec.Struct, frozen=True):
+    """One message on its way out: subject, encoded body, header pairs (the Msg-Id among them)."""
+
+    subject: str
+    body: bytes
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+decode_ack = msgspec.json.Decoder(PubAck).decode
+
+Confirmed = Callable[[Any, "PubAck | None", "ServerError | None"], None]
+"""Called with the argument given to `send`, then either the PubAck or the error."""
+
+
+class Publisher:
+    """Publishes over the wire and tells who waits for a PubAck."""
+
+    def __init__(self, wire: Any, inbox: Inbox, max_payload: Callable[[], int]) -> None:
+        self._wire = wire
+        self._inbox = inbox
+        self._max_payload = max_payload
+        self._batches = anyio.Semaphore(BATCHES_IN_FLIGHT)
+
+    def check_size(self, subject: str, size: int) -> None:
+        """Raise `TooLarge` when headers and body, `size` bytes together, cannot be sent."""
+        limit = self._max_payload()
+        if size > limit:
+            raise TooLarge(
+                f"a message to {subject} has {size} bytes with its headers; the server takes {limit}",
+                hint="send less, or raise max_payload on the server",
+            )
+
+    def send(self, subject: bytes, body: bytes, header: bytes, done: Confirmed, argument: Any) -> None:
+        """Publish without waiting; `done(argument, ack, error)` is called once. Raises `TooLarge`."""
+        if len(body) + len(header) > self._max_payload():
+            self.check_size(subject.decode(errors="replace"), len(body) + len(header))
+        reply = self._inbox.expect(_confirm, (done, argument), subject, CONFIRM_SECONDS)
+        self._wire.publish(subject, body, reply, header)
+
+    async def publish(
+        self, subject: str, body: bytes, pairs: Sequence[tuple[str, str]] = (), *, timeout: float = CONFIRM_SECONDS
+    ) -> PubAck:
+        """Publish once and wait for the PubAck. Raises the `ServerError` family and ValueError for a bad subject."""
+        reason = subjects.problem(subject)
+        if reason:
+            raise ValueError(f"cannot publish to {subject!r}: {reason}")
+        header = headers.encode(list(pairs)) if pairs else b""
+        self.check_size(subject, len(body) + len(header))
+        _, answer = await ask(self._inbox, self._wire, subject.encode(), body, timeout, list(pairs))
+        return read_ack(answer)
+
+    async def publish_surely(self, message: Outgoing, patience: float) -> PubAck:
+        """Publish a message that carries a Msg-Id, again and again until it is confirmed.
+
+        Repeats for `patience` seconds what may pass: a lost answer or connection, a full stream, a stream
+        without a leader. Raises the last error then, and at once what will not pass.
+        """
+        return await insist(lambda: self.publish(message.subject, message.body, message.headers), patience)
+
+    async def publish_together(self, messages: Sequence[Outgoing], patience: float) -> PubAck:
+        """Store up to 1,000 messages, each with its Msg-Id, in one stream: all of them or none."""
+        if len(messages) == 1:
+            return await self.publish_surely(messages[0], patience)
+        return await insist(lambda: self._batch(messages), patience)
+
+    async def _batch(self, messages: Sequence[Outgoing]) -> PubAck:
+        if len(messages) > BATCH_LIMIT:
+            raise ValueError(f"{len(messages)} messages are over the {BATCH_LIMIT} of one batch")
+        batch = secrets.token_hex(16)
+        blocks = []
+        for index, message in enumerate(messages, 1):
+            pairs = [*message.headers, ("Nats-Batch-Id", batch), ("Nats-Batch-Sequence", str(index))]
+            if index == len(messages):
+                pairs.append(("Nats-Batch-Commit", "1"))
+            block = headers.encode(pairs)
+            self.check_size(message.subject, len(message.body) + len(block))
+            blocks.append((message, block))
+        async with self._batches:
+            first, block = blocks[0]
+            await self._ask(first, block)  # an empty answer: the batch is open
+            for message, block in blocks[1:-1]:
+                self._wire.publish(message.subject.encode(), message.body, b"", block)
+            last, block = blocks[-1]
+            answer = await self._ask(last, block)
+        try:
+            return read_ack(answer)
+        except ServerError as error:
+            if error.code == DUPLICATE:
+                return PubAck(duplicate=True)
+            raise
+
+    async def _ask(self, message: Outgoing, block: bytes) -> bytes:
+        _, answer = await ask(
+            self._inbox, self._wire, message.subject.encode(), message.body, CONFIRM_SECONDS, headers.pairs(block)
+        )
+        if answer and b'"error"' in answer:
+            try:
+                read_ack(answer)
+            except ServerError as error:
+                if error.code != DUPLICATE:
+                    raise
+        return answer
+
+
+def _confirm(waiting: Any, header: bytes | None, body: bytes, error: ServerError | None) -> None:
+    done, argument = waiting
+    if error is not None:
+        done(argument, None, error)
+        return
+    try:
+        ack = read_ack(body)
+    except ServerError as refused:
+        done(argument, None, refused)
+    else:
+        done(argument, ack, None)
+
+
+def read_ack(body: bytes) -> PubAck:
+    """The PubAck, or the error in it raised."""
+    try:
+        ack = decode_ack(body)
+    except msgspec.DecodeError:
+        # Somebody's plain subscriber answered a publish; no stream did.
+        raise NoStream("the answer is not a PubAck: no stream captures the subject") from None
+    if ack.error is None:
+        return ack
+    error = ack.error
+    text = error.description or f"error {error.err_code}"
+    if error.err_code in FULL:
+        raise StreamFull(text, code=error.err_code, hint="raise the stream's limits or let it discard old messages")
+    if error.err_code in TOO_LARGE:
+        raise TooLarge(text, code=error.err_code, hint="raise the stream's max_msg_size")
+    raise ServerError(text, code=error.err_code)
+
+
+def may_pass(error: ServerError) -> bool:
+    """Whether the same publish may succeed later without anybody changing it."""
+    if isinstance(error, (Unconfirmed, StreamFull, NoStream)):
+        return True
+    return error.code in BUSY or 10000 <= error.code < 10010
+
+
+async def insist(attempt: Callable[[], Any], patience: float) -> PubAck:
+    """Await `attempt()` until it succeeds, waiting 50 ms to 2 s in between, for `patience` seconds."""
+    give_up = anyio.current_time() + patience
+    wait = 0.05
+    while True:
+        try:
+            return await attempt()  # type: ignore[no-any-return]
+        except ServerError as error:
+            if not may_pass(error) or anyio.current_time() + wait > give_up:
+                raise
+        await anyio.sleep(wait)
+        wait = min(2.0, wait * 2)

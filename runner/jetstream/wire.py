@@ -1,0 +1,203 @@
+"""The wire: frames of our own subscriptions, straight from the socket to a function and back.
+
+Rule 1: `Wire` stands in the place of nats-py's parser. A MSG or HMSG of a subscription it knows goes to that
+        subscription's sink as bytes: no Msg object, queue, task hop or header dict. Every other frame goes
+        through nats-py's parser, unchanged.
+Rule 2: what is written during one turn of the event loop leaves as one write.
+Rule 3: while disconnected nothing is written. Acks are kept, since they stay valid; every other frame is
+        dropped, since whoever sent it waits for an answer and sends it again.
+
+All private names of nats-py that the product leans on are in this file; `fits` checks them at connect, and
+where they have another shape `runner.jetstream.plainwire` serves instead: slower, and right.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from nats.aio.client import Client
+from nats.protocol.parser import Parser
+
+Sink = Callable[[bytes, bytes, "bytes | None", bytes], None]
+"""Called with subject, reply (empty without one), raw header block (None without one) and body."""
+
+log = logging.getLogger("jetrunner.wire")
+
+ACK_PREFIX = b"PUB $JS.ACK."
+FRAMES_A_WRITE = 256
+
+
+class Unsubscribe(Protocol):
+    async def __call__(self) -> None: ...
+
+
+def fits(client: Client) -> bool:
+    """Whether nats-py has the shape this file leans on."""
+    transport = getattr(client, "_transport", None)
+    return (
+        type(getattr(client, "_ps", None)) is Parser
+        and isinstance(getattr(client, "_subs", None), dict)
+        and callable(getattr(transport, "write", None))
+        and hasattr(transport, "_io_writer")  # a WebSocket has none: its frames are not a byte stream
+    )
+
+
+class Wire(Parser):  # type: ignore[misc]  # nats-py's parser is untyped
+    """nats-py's parser with a short way in for the subscriptions in `sinks`, and a short way out."""
+
+    def __init__(self, client: Client) -> None:
+        self.sinks: dict[bytes, Sink] = {}
+        self.epoch = 0
+        """Counts the connections lost so far."""
+        self.before_flush: list[Callable[[], None]] = []
+        """Called once each, right before the next write: the place to add what can wait until then."""
+        self._client = client
+        self._unfinished: list[bytes] = []
+        self._have = self._need = 0
+        self._frames: list[bytes] = []
+        self._scheduled = False
+        self._loop = asyncio.get_running_loop()
+        super().__init__(client)
+        client._ps = self
+
+    # -- reading ----------------------------------------------------------------------------------------
+
+    def reset(self) -> None:
+        """nats-py calls this when the connection is lost, before it starts to reconnect."""
+        super().reset()
+        self._unfinished = []
+        self._have = self._need = 0
+        self.epoch += 1
+        if self._client.is_reconnecting:
+            # nats-py would wait for the old connection's unsent bytes; a frozen peer never takes them.
+            writer = getattr(self._client._transport, "_io_writer", None)
+            if writer is not None:
+                writer.transport.abort()
+
+    async def parse(self, data: bytes = b"") -> None:
+        """Work off what one read brought; an unfinished frame waits for its rest."""
+        if self._unfinished:  # joined once, when all of it is here: a large body costs linear time
+            self._unfinished.append(data)
+            self._have += len(data)
+            if self._have < self._need:
+                return
+            data = b"".join(self._unfinished)
+            self._unfinished = []
+        position, end = 0, len(data)
+        find, sink_of, epoch, need = data.find, self.sinks.get, self.epoch, 1
+        while True:
+            line = find(b"\r\n", position)
+            if line < 0:
+                need = end - position + 1
+                break
+            first = data[position]
+            if first == 77 or first == 72:  # M(SG), H(MSG)
+                parts = data[position:line].split(b" ")
+                body = line + 2
+                stop = body + int(parts[-1])
+                if stop + 2 > end:
+                    need = stop + 2 - position
+                    break
+                sink = sink_of(parts[2])
+                if sink is None:
+                    await super().parse(data[position : stop + 2])
+                else:
+                    try:
+                        if first == 77:
+                            sink(parts[1], parts[3] if len(parts) == 5 else b"", None, data[body:stop])
+                        else:
+                            split = body + int(parts[-2])
+                            reply = parts[3] if len(parts) == 6 else b""
+                            sink(parts[1], reply, data[body:split], data[split:stop])
+                    except Exception:  # an exception that gets out of here ends nats-py's reading for good
+                        log.exception("a frame could not be delivered")
+                position = stop + 2
+            else:
+                await super().parse(data[position : line + 2])
+                position = line + 2
+            if epoch != self.epoch:
+                return  # the connection was lost under us: what is left belongs to the old one
+        if position < end:
+            self._unfinished = [data[position:]]
+            self._have, self._need = end - position, need
+        if self._frames:
+            self.flush()
+
+    async def subscribe(self, subject: str, sink: Sink, queue: str = "") -> Unsubscribe:
+        """Send every message of a subscription to `sink`, from within the read that brought it."""
+
+        async def misrouted(_: Any) -> None:
+            """Only a message that came before the sink was known; JetStream delivers it again."""
+
+        subscription = await self._client.subscribe(subject, queue=queue, cb=misrouted)
+        key = b"%d" % subscription._id
+        self.sinks[key] = sink
+
+        async def unsubscribe() -> None:
+            self.sinks.pop(key, None)
+            if not self._client.is_closed:
+                await subscription.unsubscribe()
+
+        return unsubscribe
+
+    # -- writing ----------------------------------------------------------------------------------------
+
+    def ack(self, reply: bytes, verb: bytes = b"+ACK") -> None:
+        """Answer a delivery with one of JetStream's ack verbs."""
+        self._write(b"PUB %b %d\r\n%b\r\n" % (reply, len(verb), verb))
+
+    def publish(self, subject: bytes, body: bytes, reply: bytes, header: bytes = b"") -> None:
+        """Publish; the caller has checked the subject and the size."""
+        if header:
+            size = len(header)
+            self._write(
+                b"HPUB %b %b %d %d\r\n%b%b\r\n" % (subject, reply, size, size + len(body), header, body)
+            )
+        else:
+            self._write(b"PUB %b %b %d\r\n%b\r\n" % (subject, reply, len(body), body))
+
+    def _write(self, frame: bytes) -> None:
+        frames = self._frames
+        frames.append(frame)
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._flush_soon)
+        elif len(frames) >= FRAMES_A_WRITE:
+            self.flush()
+
+    def due(self, callback: Callable[[], None]) -> None:
+        """Call `callback` right before the next write, at the end of this turn of the loop at the latest."""
+        self.before_flush.append(callback)
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._flush_soon)
+
+    def _flush_soon(self) -> None:
+        self._scheduled = False
+        self.flush()
+
+    def flush(self) -> None:
+        """Write now what waits, acks alone while disconnected not even those."""
+        if self.before_flush:
+            callbacks, self.before_flush = self.before_flush, []
+            for callback in callbacks:
+                callback()
+        if not self._frames:
+            return
+        if self._client.is_connected:
+            frames, self._frames = self._frames, []
+            try:
+                self._client._transport.write(b"".join(frames))  # type: ignore[union-attr]
+            except (OSError, RuntimeError, AttributeError):  # closed under us: nats-py is about to notice
+                self._frames = [frame for frame in frames if frame.startswith(ACK_PREFIX)]
+        else:
+            self._frames = [frame for frame in self._frames if frame.startswith(ACK_PREFIX)]
+
+    @property
+    def backlog(self) -> int:
+        """Bytes that the peer has not taken yet."""
+        writer = getattr(self._client._transport, "_io_writer", None)
+        return writer.transport.get_write_buffer_size() if writer is not None else 0
