@@ -1,0 +1,1 @@
+"""The tests: unit, model, server, guarantees, chaos, typing, house, docs."""

@@ -1,0 +1,121 @@
+"""A user's project in a temporary folder, and the `runner` command run in it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+from tests.support import journal
+from tests.support.process import Finished, RunnerProcess
+
+ENVIRONMENT_KEPT = {
+    "PATH",
+    "HOME",
+    "LANG",
+    "TMPDIR",
+    "VIRTUAL_ENV",
+    "SSL_CERT_FILE",
+    "COVERAGE_PROCESS_START",
+}
+
+
+class Project:
+    """Functions and streams as source text, written to disk; `start` and `runner` run the real command there.
+
+    The environment is bare: no setting of the developer's machine reaches the command. Spans go nowhere unless a test
+    sets `OTEL_EXPORTER_OTLP_ENDPOINT` itself. `journal()` reads what handlers wrote with `from journal import note`.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        name: str = "shop",
+        functions: Mapping[str, str] | None = None,
+        streams: Mapping[str, str] | None = None,
+        settings: str = "",
+        nats: str | None = None,
+    ) -> None:
+        self.root = root
+        self.name = name
+        self.environment: dict[str, str] = {k: v for k, v in os.environ.items() if k in ENVIRONMENT_KEPT}
+        self.environment |= {"OTEL_TRACES_EXPORTER": "none", "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"}
+        if nats is not None:
+            self.environment["NATS_URL"] = nats
+        self._started: list[RunnerProcess] = []
+        (root / "functions").mkdir(parents=True, exist_ok=True)
+        (root / "streams").mkdir(exist_ok=True)
+        (root / "functions" / "__init__.py").touch()
+        shutil.copyfile(journal.__file__, root / "journal.py")
+        self.settings(settings)
+        for module, source in (functions or {}).items():
+            self.function(module, source)
+        for stream, text in (streams or {}).items():
+            self.stream(stream, text)
+
+    def settings(self, text: str) -> None:
+        """Write pyproject.toml; `text` stands under `[tool.jetrunner]`."""
+        body = f'[project]\nname = "{self.name}"\nversion = "0"\n\n[tool.jetrunner]\n{dedent(text)}'
+        (self.root / "pyproject.toml").write_text(body)
+
+    def function(self, module: str, source: str) -> Path:
+        """Write `functions/<module>.py`; the text may be indented as a whole."""
+        file = self.root / "functions" / f"{module}.py"
+        file.write_text(dedent(source))
+        return file
+
+    def stream(self, file: str, text: str) -> Path:
+        """Write `streams/<file>.toml`."""
+        path = self.root / "streams" / f"{file}.toml"
+        path.write_text(dedent(text))
+        return path
+
+    def start(self, *arguments: str, **environment: str) -> RunnerProcess:
+        """Start `runner <arguments>` in the background; it is destroyed at the end of the test, whatever happens."""
+        process = RunnerProcess(arguments, self.root, self.environment | environment)
+        self._started.append(process)
+        return process
+
+    def runner(
+        self, *arguments: str, stdin: str | None = None, within: float = 30.0, **environment: str
+    ) -> Finished:
+        """Run `runner <arguments>` to its end."""
+        done = subprocess.run(
+            [sys.executable, "-m", "runner", *arguments],
+            cwd=self.root,
+            env=self.environment | environment,
+            input=stdin if stdin is not None else "",
+            capture_output=True,
+            text=True,
+            timeout=within,
+            check=False,
+        )
+        return Finished(done.returncode, done.stdout, done.stderr)
+
+    def json(self, *arguments: str, within: float = 30.0, **environment: str) -> Any:
+        """Run `runner <arguments> --output json`, expect exit 0, and return the document."""
+        done = self.runner(*arguments, "--output", "json", within=within, **environment)
+        assert done.code == 0, f"exit {done.code}:\n{done.stderr}"
+        return json.loads(done.stdout)
+
+    def journal(self, what: str | None = None) -> list[dict[str, Any]]:
+        """What handlers noted so far, oldest first; with `what`, those notes alone."""
+        file = self.root / "journal.jsonl"
+        if not file.exists():
+            return []
+        notes = [
+            json.loads(line) for line in file.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")
+        ]
+        return [note for note in notes if what is None or note["what"] == what]
+
+    def close(self) -> None:
+        """Destroy whatever still runs."""
+        for process in self._started:
+            process.destroy()
