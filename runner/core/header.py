@@ -1,0 +1,92 @@
+"""NATS header blocks: bytes ↔ name and value pairs.
+
+Reading never raises: lines that are no header are skipped. Text is UTF-8; bytes that are not come back as
+surrogate escapes, so a value that is read and sent on stays the same byte for byte. Names keep their case.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+_VERSION = b"NATS/1.0"
+_BAD_NAME = re.compile(r"[\x00-\x20\x7f:]")
+_LINE = re.compile(r"[^\x00-\x20\x7f:]+: [^\r\n]*")
+_STATUS = re.compile(rb"NATS/1\.0 +([0-9]{3})(?: +([^\r\n]*))?")
+
+# Headers that would make the server act again on a copy of the message, lower case.
+_ACTING = (
+    "nats-msg-id",
+    "nats-expected-",
+    "nats-ttl",
+    "nats-rollup",
+    "nats-batch-",
+    "nats-schedule",
+    "nats-trace-",
+    "nats-incr",
+    "nats-counter-",
+    "nats-marker-reason",
+    "nats-required-api-level",
+)
+
+
+def pairs(raw: bytes) -> list[tuple[str, str]]:
+    """List every header in order, repeated names included."""
+    if not raw.startswith(_VERSION):
+        return []
+    found: list[tuple[str, str]] = []
+    for line in raw.decode("utf-8", "surrogateescape").split("\r\n")[1:]:
+        name, colon, value = line.partition(":")
+        if colon and name and not _BAD_NAME.search(name):
+            found.append((name, value.strip(" \t")))
+    return found
+
+
+def parse(raw: bytes) -> dict[str, str]:
+    """Map name → value; of a repeated name the first value."""
+    found: dict[str, str] = {}
+    for name, value in pairs(raw):
+        found.setdefault(name, value)
+    return found
+
+
+def get(raw: bytes, name: bytes) -> bytes | None:
+    """Find the first value of one header, whatever the case of its name, without reading the others."""
+    start = raw.lower().find(b"\r\n" + name.lower() + b":")
+    if start < 0:
+        return None
+    start += len(name) + 3
+    end = raw.find(b"\r\n", start)
+    return (raw[start:] if end < 0 else raw[start:end]).strip(b" \t")
+
+
+def status(raw: bytes) -> tuple[int, str] | None:
+    """Read code and text of a status (`NATS/1.0 408 Request Timeout`); None for a message's headers."""
+    if raw.startswith(b"NATS/1.0\r\n"):
+        return None
+    found = _STATUS.match(raw)
+    if found is None:
+        return None
+    return int(found[1]), (found[2] or b"").decode("utf-8", "backslashreplace").rstrip(" \t")
+
+
+def encode(headers: Iterable[tuple[str, str]]) -> bytes:
+    """Write the header block; ValueError when a name or value cannot stand in one."""
+    block = "NATS/1.0\r\n"
+    for name, value in headers:
+        line = f"{name}: {value}"
+        if ":" in name or not _LINE.fullmatch(line):
+            raise ValueError(_why(name))
+        block += line + "\r\n"
+    return (block + "\r\n").encode("utf-8", "surrogateescape")
+
+
+def forwarded(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Keep what may ride on a copy of a message: not the headers the server would act on again."""
+    return [(name, value) for name, value in headers if not name.lower().startswith(_ACTING)]
+
+
+def _why(name: str) -> str:
+    if not name or _BAD_NAME.search(name):
+        return f"header name {name!r} must not be empty or hold a colon, whitespace or control characters"
+    return f"the value of header {name} must not hold a line break"

@@ -1,0 +1,45 @@
+"""Names on the wire: of projects, durables, subjects and messages."""
+
+from __future__ import annotations
+
+import re
+
+_PROJECT = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def project_name(raw: str) -> str:
+    """Give a project's name as it stands in NATS: dots become dashes; ValueError when it still is none."""
+    name = raw.replace(".", "-")
+    if not _PROJECT.fullmatch(name):
+        raise ValueError(f"project name {raw!r} may hold letters, digits, dots, dashes and underscores only")
+    return name
+
+
+def durable(project: str, function: str) -> str:
+    """Name the durable consumer of a function. A function's name holds no dash, so no two functions share one."""
+    return f"{project}-{function}"
+
+
+def dead_subject(project: str, function: str) -> str:
+    """Name the subject that stores a function's dead letters."""
+    return f"deadletters.{project}.{function}"
+
+
+def again_subject(project: str, function: str) -> str:
+    """Name the subject that a message is sent to, to run again in this function alone."""
+    return f"again.{project}.{function}"
+
+
+def message_id(stream: str, sequence: int) -> str:
+    """Name a message for users: the same in every attempt and redrive."""
+    return f"{stream}:{sequence}"
+
+
+def output_id(  # noqa: PLR0917  the order is that of the text it makes
+    stream: str, sequence: int, timestamp_ns: int, project: str, function: str, index: int
+) -> str:
+    """Make the `Nats-Msg-Id` of an output: the same whenever the same input makes it, and of no other input.
+
+    The timestamp tells apart a stream's messages from those of its namesake before it was deleted and made anew.
+    """
+    return f"{stream}:{sequence}.{timestamp_ns}:{project}-{function}:{index}"

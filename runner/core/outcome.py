@@ -1,0 +1,48 @@
+"""Signals a handler raises to choose its message's fate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+
+class Retry(Exception):  # noqa: N818  a wish of the handler's, not an error
+    """Run this message again, later.
+
+    `after` is the delay in seconds (0 when negative); without it the policy's own wait applies. It counts as an
+    attempt: past the policy's `attempts` the message is a dead letter. ValueError when `after` is not finite.
+    """
+
+    def __init__(self, reason: str = "", *, after: float | None = None) -> None:
+        super().__init__(reason)
+        if after is not None and not math.isfinite(after):
+            raise ValueError(f"Retry(after={after}) is not a number of seconds")
+        self.reason = reason
+        self.after = None if after is None else max(0.0, float(after))
+
+
+class Reject(Exception):  # noqa: N818  a wish of the handler's, not an error
+    """Give this message up at once: a dead letter, no retry."""
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class PartialFailure(Exception):  # noqa: N818  a wish of the handler's, not an error
+    """Some messages of a batch failed: index in the batch → its exception; the others are acknowledged.
+
+    ValueError when it names no index, or something that is not an exception.
+    """
+
+    def __init__(self, failures: Mapping[int, BaseException]) -> None:
+        super().__init__(failures)
+        if not failures:
+            raise ValueError("PartialFailure names no failed index")
+        for index, error in failures.items():
+            if index < 0 or not isinstance(error, BaseException):
+                raise ValueError(f"PartialFailure maps an index to an exception, not {index!r} to {error!r}")
+        self.failures = dict(failures)
+
+    def __str__(self) -> str:
+        return f"{len(self.failures)} of the batch failed, first at index {min(self.failures)}"

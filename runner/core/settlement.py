@@ -1,0 +1,139 @@
+"""Settlement: from what became of a delivery to what is done with its message.
+
+Rule 1: success is acknowledged.
+Rule 2: a failure is retried while the policy allows the error and attempts are left; `Retry` and `Reject`
+        speak for themselves, and a timeout is judged as the TimeoutError it is.
+Rule 3: everything else ends as a dead letter, under the reason that ended it.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias, assert_never
+
+from msgspec import Struct
+
+from runner.core.outcome import Reject, Retry
+from runner.core.retry import LONGEST, RetryPolicy
+
+Reason: TypeAlias = Literal[
+    "rejected", "undecodable", "exhausted", "timeout", "expired", "crashed", "object_missing"
+]
+
+
+class Succeeded(Struct, frozen=True):
+    """The handler returned, and its outputs are stored."""
+
+
+class Failed(Struct, frozen=True):
+    """The handler raised."""
+
+    error: BaseException
+
+
+class TimedOut(Struct, frozen=True):
+    """The handler took longer than these seconds."""
+
+    seconds: float
+
+
+class Undecodable(Struct, frozen=True):
+    """The body or a subject token does not fit its annotation."""
+
+    error: Exception
+
+
+class Expired(Struct, frozen=True):
+    """The message is older than its function accepts; both in seconds."""
+
+    age: float
+    max_age: float
+
+
+class Crashed(Struct, frozen=True):
+    """The message killed its process in every one of these recorded starts."""
+
+    starts: int
+
+
+Outcome: TypeAlias = Succeeded | Failed | TimedOut | Undecodable | Expired | Crashed
+
+
+class Ack(Struct, frozen=True):
+    """Done: the stream need not deliver it again."""
+
+
+class Nak(Struct, frozen=True):
+    """Deliver it again after `delay` seconds."""
+
+    delay: float
+
+
+class Dead(Struct, frozen=True):
+    """Store it as a dead letter, then terminate it."""
+
+    reason: Reason
+    error: str
+    """Name of the exception's type."""
+    message: str
+    error_object: BaseException | None = None
+    """For the traceback; None where no code of the user's failed."""
+
+
+Settlement: TypeAlias = Ack | Nak | Dead
+
+ACK = Ack()
+
+
+def settle(outcome: Outcome, attempt: int, policy: RetryPolicy, noise: float) -> Settlement:
+    """Decide what is done with a message after `attempt` (1 is the first); `noise` is luck in [0, 1)."""
+    match outcome:
+        case Succeeded():
+            return ACK
+        case Failed(error):
+            return _settle_failure(_only_member(error), attempt, policy, noise)
+        case TimedOut(seconds):
+            return _settle_timeout(seconds, attempt, policy, noise)
+        case Undecodable(error):
+            return _dead("undecodable", error)
+        case Expired(age, max_age):
+            return Dead(
+                "expired", "Expired", f"{age:.1f} s old, over the function's max_age of {max_age:g} s"
+            )
+        case Crashed(starts):
+            return Dead("crashed", "Crashed", f"its process died in each of {starts} recorded starts")
+        case _:
+            assert_never(outcome)
+
+
+def _settle_failure(error: BaseException, attempt: int, policy: RetryPolicy, noise: float) -> Settlement:
+    if isinstance(error, Reject):
+        return _dead("rejected", error)
+    if not isinstance(error, Retry) and policy.verdict(error) == "reject":
+        return _dead("rejected", error)
+    if attempt >= policy.attempts:
+        return _dead("exhausted", error)
+    if isinstance(error, Retry) and error.after is not None:
+        return Nak(min(error.after, LONGEST))
+    return Nak(policy.wait(attempt, noise))
+
+
+def _settle_timeout(seconds: float, attempt: int, policy: RetryPolicy, noise: float) -> Settlement:
+    error = TimeoutError(f"no result within {seconds:g} s")
+    if attempt >= policy.attempts or policy.verdict(error) == "reject":
+        return Dead("timeout", "TimeoutError", str(error))
+    return Nak(policy.wait(attempt, noise))
+
+
+def _only_member(error: BaseException) -> BaseException:
+    """Unwrap groups of one: a task group wraps what a handler's child raised, `Reject` included."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+def _dead(reason: Reason, error: BaseException) -> Dead:
+    try:
+        message = str(error)
+    except Exception:  # noqa: BLE001  __str__ is the user's code too, and the message must be settled
+        message = "(its __str__ raised)"
+    return Dead(reason, type(error).__name__, message, error)
