@@ -1,0 +1,52 @@
+# Recipes of the house; `just` alone lists them.
+
+uv := env("UV", "uv")
+
+[private]
+default:
+    @just --list --unsorted
+
+[doc("Run the main job: real flights through the functions of this repository, on a real nats-server")]
+[group("try")]
+demo *arguments:
+    @{{ uv }} run python -m functions._demo {{ arguments }}
+
+[doc("Install everything that development needs into .venv")]
+[group("work")]
+setup:
+    {{ uv }} sync
+
+[doc("Format, lint, types, import arrows and the example project: what CI asks before the tests")]
+[group("work")]
+check:
+    {{ uv }} run ruff format --check
+    {{ uv }} run ruff check
+    {{ uv }} run mypy
+    {{ uv }} run lint-imports --no-cache
+    {{ uv }} run runner check
+
+[doc("Write the formatter's and the linter's own corrections")]
+[group("work")]
+fix:
+    {{ uv }} run ruff check --fix
+    {{ uv }} run ruff format
+
+[doc("Run the tests, or those that the arguments name")]
+[group("test")]
+test *arguments:
+    {{ uv }} run pytest {{ arguments }}
+
+[doc("Run only the tests that need a nats-server")]
+[group("test")]
+test-server *arguments:
+    {{ uv }} run pytest -m server {{ arguments }}
+
+[doc("Kill the runner and nats-server at random under load, and count what is missing")]
+[group("test")]
+chaos *arguments:
+    {{ uv }} run pytest tests/chaos {{ arguments }}
+
+[doc("Measure rate, CPU a message and latency beside other clients")]
+[group("test")]
+bench *arguments:
+    {{ uv }} run --with "faststream[nats]" python -m benchmarks {{ arguments }}

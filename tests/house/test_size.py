@@ -1,0 +1,25 @@
+"""One noun a file: the budget is enforced, not hoped for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import median
+
+ROOT = Path(__file__).parents[2]
+LINES = {
+    str(file.relative_to(ROOT)): len(file.read_text().splitlines())
+    for file in sorted((ROOT / "runner").rglob("*.py"))
+}
+
+
+def test_no_file_of_the_runner_is_longer_than_300_lines() -> None:
+    assert {file: lines for file, lines in LINES.items() if lines > 300} == {}
+
+
+def test_the_median_file_of_the_runner_has_at_most_130_lines() -> None:
+    assert median(lines for lines in LINES.values() if lines) <= 130, LINES
+
+
+def test_no_file_is_named_after_what_it_might_hold() -> None:
+    vague = {"utils", "util", "helpers", "helper", "common", "base", "manager", "misc"}
+    assert [file for file in LINES if Path(file).stem in vague] == []
