@@ -1,0 +1,225 @@
+r"""Dead letters: what is stored of a message that was given up, and how it is read back.
+
+Rule 1: a dead letter is the original body and headers plus `Jetrunner-Dead-*`.
+Rule 2: it always fits the server's max_payload: its traceback goes first, then copied headers (the largest first),
+        then its body (`Jetrunner-Dead-Body: omitted`, which brings the others back if there is room now);
+        the original is found by stream and sequence.
+Rule 3: a header value is one line: control characters become spaces, but a traceback keeps its lines, written as
+        `\n` (two characters), and a backslash of its own as two.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+from msgspec import Struct
+
+from runner.core.origin import Origin, carried
+
+PREFIX = "Jetrunner-Dead-"
+REASON = "Jetrunner-Dead-Reason"
+ERROR = "Jetrunner-Dead-Error"
+MESSAGE = "Jetrunner-Dead-Message"
+TRACEBACK = "Jetrunner-Dead-Traceback"
+STREAM = "Jetrunner-Dead-Stream"
+SEQUENCE = "Jetrunner-Dead-Sequence"
+TIMESTAMP = "Jetrunner-Dead-Timestamp"
+SUBJECT = "Jetrunner-Dead-Subject"
+ATTEMPTS = "Jetrunner-Dead-Attempts"
+PROJECT = "Jetrunner-Dead-Project"
+FUNCTION = "Jetrunner-Dead-Function"
+TIME = "Jetrunner-Dead-Time"
+BODY = "Jetrunner-Dead-Body"
+HEADERS = "Jetrunner-Dead-Headers"
+OMITTED = "omitted"
+
+LONGEST_MESSAGE = 4_096
+LONGEST_TRACEBACK = 32_768
+"""Bytes; a longer traceback loses its beginning, for the last lines say most."""
+LEAST_PAYLOAD = 1_024
+"""The smallest max_payload that `fit` promises to meet."""
+
+Pairs = list[tuple[str, str]]
+
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_ESCAPE = re.compile(r"\\(.)")
+_BLOCK = len("NATS/1.0\r\n\r\n")
+
+
+class Facts(Struct, frozen=True, kw_only=True):
+    """Why, where and when a message was given up."""
+
+    project: str
+    function: str
+    stream: str
+    """Stream, sequence, timestamp and subject are the original's, also for a message that was sent back."""
+    sequence: int
+    timestamp_ns: int = 0
+    """When the stream stored the original, in nanoseconds of Unix time; 0 when unknown."""
+    subject: str
+    attempts: int
+    reason: str
+    error: str = ""
+    message: str = ""
+    traceback: str = ""
+    time: str
+    """ISO-8601."""
+
+
+class DeadLetter(Struct, frozen=True, kw_only=True):
+    """A dead letter as read back; what its headers do not tell is empty or 0."""
+
+    sequence: int
+    """Its own, in `DEADLETTERS`; every other field but `time` speaks of the original."""
+    time: str
+    project: str
+    function: str
+    stream: str
+    origin_sequence: int
+    timestamp_ns: int
+    subject: str
+    attempts: int
+    reason: str
+    error: str
+    message: str
+    traceback: str
+    headers: dict[str, str]
+    """The original's."""
+    body: bytes
+    body_omitted: bool
+    headers_omitted: bool
+
+    @property
+    def origin(self) -> Origin:
+        """Where it came from, for sending it back."""
+        return Origin(self.stream, self.origin_sequence, self.timestamp_ns, self.subject)
+
+
+def build(facts: Facts, original: Iterable[tuple[str, str]]) -> Pairs:
+    """Make the headers of a dead letter from its facts and its original's headers."""
+    traceback = _tail(facts.traceback, LONGEST_TRACEBACK).replace("\\", "\\\\").replace("\n", "\\n")
+    own = [
+        (REASON, facts.reason),
+        (ERROR, facts.error),
+        (MESSAGE, _cut(facts.message, LONGEST_MESSAGE)),
+        (STREAM, facts.stream),
+        (SEQUENCE, str(facts.sequence)),
+        (TIMESTAMP, str(facts.timestamp_ns)),
+        (SUBJECT, facts.subject),
+        (ATTEMPTS, str(facts.attempts)),
+        (PROJECT, facts.project),
+        (FUNCTION, facts.function),
+        (TIME, facts.time),
+        (TRACEBACK, traceback),
+    ]
+    return [(name, _one_line(value)) for name, value in [*own, *carried(original)]]
+
+
+def fit(headers: Pairs, body: bytes, max_payload: int) -> tuple[Pairs, bytes]:
+    """Drop and shorten until headers and body together are at most `max_payload` bytes.
+
+    Promised for a max_payload of LEAST_PAYLOAD or more, where project, function and stream have ordinary names.
+    """
+    # Without its Content-Type a body may not decode any more: they stay and go together.
+    shrunk = _shrunk(headers, max_payload - len(body), keep="content-type")
+    if shrunk is not None:
+        return shrunk, body
+    # A body that cannot stay need not cost the rest.
+    headers = [*headers, (BODY, OMITTED)]
+    shrunk = _shrunk(headers, max_payload, keep="")
+    if shrunk is not None:
+        return shrunk, b""
+    headers = [*(pair for pair in headers if _is_own(pair[0]) and pair[0] != TRACEBACK), (HEADERS, OMITTED)]
+    for name in (MESSAGE, SUBJECT, ERROR):
+        over = _size(headers) - max_payload
+        if over > 0:
+            headers = [
+                (each, _cut(text, _length(text) - over) if each == name else text) for each, text in headers
+            ]
+    return headers, b""
+
+
+def read(headers: Mapping[str, str], body: bytes, sequence: int, time: str) -> DeadLetter:
+    """Read a message of `DEADLETTERS`; never raises, whoever stored it. `time` is used when no header tells it."""
+    return DeadLetter(
+        sequence=sequence,
+        time=headers.get(TIME, time),
+        project=headers.get(PROJECT, ""),
+        function=headers.get(FUNCTION, ""),
+        stream=headers.get(STREAM, ""),
+        origin_sequence=_number(headers.get(SEQUENCE, "")),
+        timestamp_ns=_number(headers.get(TIMESTAMP, "")),
+        subject=headers.get(SUBJECT, ""),
+        attempts=_number(headers.get(ATTEMPTS, "")),
+        reason=headers.get(REASON, ""),
+        error=headers.get(ERROR, ""),
+        message=headers.get(MESSAGE, ""),
+        traceback=_ESCAPE.sub(
+            lambda found: "\n" if found[1] == "n" else found[1], headers.get(TRACEBACK, "")
+        ),
+        headers={name: value for name, value in headers.items() if not _is_own(name)},
+        body=body,
+        body_omitted=headers.get(BODY) == OMITTED,
+        headers_omitted=headers.get(HEADERS) == OMITTED,
+    )
+
+
+def _shrunk(headers: Pairs, room: int, *, keep: str) -> Pairs | None:
+    """Drop the traceback, then copied headers but `keep`, the largest first; None when the rest is over `room`."""
+    if _size(headers) <= room:
+        return headers
+    headers = [pair for pair in headers if pair[0] != TRACEBACK]
+    if _size(headers) <= room:
+        return headers
+    copies = [at for at, (name, _) in enumerate(headers) if not _is_own(name) and name.lower() != keep]
+    copies.sort(key=lambda at: _size([headers[at]]))
+    headers = [*headers, (HEADERS, OMITTED)]
+    over = _size(headers) - room
+    dropped: set[int] = set()
+    while over > 0 and copies:
+        largest = copies.pop()
+        dropped.add(largest)
+        over -= _size([headers[largest]]) - _BLOCK
+    return None if over > 0 else [pair for at, pair in enumerate(headers) if at not in dropped]
+
+
+def _is_own(name: str) -> bool:
+    return name.lower().startswith("jetrunner-dead-")
+
+
+def _size(headers: Pairs) -> int:
+    return _BLOCK + sum(_length(name) + _length(value) + 4 for name, value in headers)
+
+
+def _length(text: str) -> int:
+    return len(text.encode("utf-8", "surrogateescape"))
+
+
+def _one_line(text: str) -> str:
+    line = _CONTROL.sub(" ", text).strip()
+    try:
+        line.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # a lone surrogate, which an exception's text may hold and the wire cannot
+        return line.encode("utf-8", "replace").decode()
+    return line
+
+
+def _cut(text: str, longest: int) -> str:
+    """Keep the beginning of a text, in at most `longest` bytes of UTF-8."""
+    raw = text.encode("utf-8", "replace")
+    if len(raw) <= longest:
+        return text
+    return raw[: max(0, longest - 3)].decode("utf-8", "ignore") + "…" if longest >= 3 else ""
+
+
+def _tail(text: str, longest: int) -> str:
+    """Keep the end of a text, in at most `longest` bytes of UTF-8."""
+    raw = text.encode("utf-8", "replace")
+    if len(raw) <= longest:
+        return text
+    return "…" + raw[3 - longest :].decode("utf-8", "ignore")
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 20 else 0

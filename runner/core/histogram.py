@@ -1,0 +1,86 @@
+"""A latency histogram: counters whose width grows with the value, four to each doubling.
+
+A bucket spans at most a quarter of its lower edge, so a percentile is off by less than 12%; below 8 µs by none.
+Counting is two shifts and an addition: no lock, no float, no allocation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Self
+
+LONGEST = 2**36 - 1
+"""Microseconds (19 hours) above which values count as this one."""
+
+
+def index(us: int) -> int:
+    """Find the bucket of a number of microseconds, 0 to LONGEST."""
+    shift = us.bit_length() - 3
+    return us if shift < 0 else (shift << 2) + (us >> shift)
+
+
+def lower(bucket: int) -> int:
+    """Give the least number of microseconds a bucket counts; that of the next bucket is its open end."""
+    return bucket if bucket < 4 else ((bucket & 3) + 4) << ((bucket >> 2) - 1)
+
+
+SIZE = index(LONGEST) + 1
+
+
+class Histogram:
+    """Counts of durations, in microseconds."""
+
+    __slots__ = ("buckets", "total_us")
+
+    def __init__(self) -> None:
+        self.buckets = [0] * SIZE
+        self.total_us = 0
+
+    def count(self, us: int) -> None:
+        """Count one duration; outside of 0 to LONGEST it counts as the nearer end."""
+        if us > LONGEST:  # noqa: PLR1730  min() costs as much as all the rest
+            us = LONGEST
+        shift = us.bit_length() - 3
+        if us < 4:
+            shift, us = -1, max(us, 0)
+        self.buckets[us if shift < 0 else (shift << 2) + (us >> shift)] += 1
+        self.total_us += us
+
+    @property
+    def number(self) -> int:
+        """How many durations were counted."""
+        return sum(self.buckets)
+
+    def percentile(self, p: float) -> float:
+        """Give the seconds that `p` percent (0 to 100) of the durations do not exceed; 0.0 when there are none."""
+        number = self.number
+        if not number:
+            return 0.0
+        # The rank is exact for whole percents: floats would put p=99 of 100 on the last one.
+        rank = max(1, -(-number * p // 100))
+        running = accumulate(self.buckets)
+        bucket = next(at for at, below in enumerate(running) if below >= rank)
+        low, high = lower(bucket), lower(bucket + 1) - 1
+        # The harmonic mean of the edges: equally far, in proportion, from both.
+        return 2 * low * high / (low + high) / 1e6 if high else 0.0
+
+    def merge(self, other: Histogram) -> None:
+        """Add another histogram's counts to these."""
+        self.buckets = [mine + theirs for mine, theirs in zip(self.buckets, other.buckets, strict=True)]
+        self.total_us += other.total_us
+
+    def snapshot(self) -> list[int]:
+        """Give everything as whole numbers: the sum of microseconds, then each bucket up to the last used."""
+        used = max((at + 1 for at, count in enumerate(self.buckets) if count), default=0)
+        return [self.total_us, *self.buckets[:used]]
+
+    @classmethod
+    def restore(cls, snapshot: Sequence[int]) -> Self:
+        """Make the histogram a snapshot was taken of; ValueError when it is none."""
+        if not 1 <= len(snapshot) <= SIZE + 1 or min(snapshot) < 0:
+            raise ValueError("not a histogram's snapshot")
+        histogram = cls()
+        histogram.total_us = snapshot[0]
+        histogram.buckets[: len(snapshot) - 1] = snapshot[1:]
+        return histogram

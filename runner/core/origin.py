@@ -1,0 +1,64 @@
+"""Where a message came from that was sent back to one function: its first stream, sequence, time and subject.
+
+With them the function sees the message as it was, and its outputs get the ids they had the first time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from msgspec import Struct
+
+from runner.core import header
+
+PREFIX = "Jetrunner-Origin-"
+STREAM = "Jetrunner-Origin-Stream"
+SEQUENCE = "Jetrunner-Origin-Sequence"
+TIMESTAMP = "Jetrunner-Origin-Timestamp"
+SUBJECT = "Jetrunner-Origin-Subject"
+MESSAGE_ID = "Jetrunner-Origin-Msg-Id"
+
+_OWN = ("jetrunner-dead-", STREAM.lower(), SEQUENCE.lower(), TIMESTAMP.lower(), SUBJECT.lower())
+
+
+class Origin(Struct, frozen=True):
+    """A message's place before it was sent back."""
+
+    stream: str
+    sequence: int
+    timestamp_ns: int
+    """When its stream stored it, in nanoseconds of Unix time."""
+    subject: str
+
+
+def carried(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Keep a message's own headers for a copy: none of a dead letter's, an earlier origin's, or the server's.
+
+    Its `Nats-Msg-Id` stays readable as `Jetrunner-Origin-Msg-Id`.
+    """
+    given = list(headers)
+    kept = [pair for pair in header.forwarded(given) if not pair[0].lower().startswith(_OWN)]
+    if not any(name.lower() == MESSAGE_ID.lower() for name, _ in kept):
+        kept += [(MESSAGE_ID, value) for name, value in given if name.lower() == "nats-msg-id"][:1]
+    return kept
+
+
+def build(origin: Origin, headers: Iterable[tuple[str, str]] = ()) -> list[tuple[str, str]]:
+    """Make the headers of a message sent back: the carried ones of `headers`, then its origin."""
+    return [
+        *carried(headers),
+        (STREAM, origin.stream),
+        (SEQUENCE, str(origin.sequence)),
+        (TIMESTAMP, str(origin.timestamp_ns)),
+        (SUBJECT, origin.subject),
+    ]
+
+
+def read(headers: Mapping[str, str]) -> Origin | None:
+    """Read a message's origin; None when it was not sent back, or its origin is not whole."""
+    try:
+        return Origin(
+            headers[STREAM], int(headers[SEQUENCE]), int(headers.get(TIMESTAMP, "0")), headers[SUBJECT]
+        )
+    except (KeyError, ValueError):
+        return None

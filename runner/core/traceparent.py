@@ -1,0 +1,48 @@
+"""The W3C `traceparent` header: `00-<trace id>-<span id>-<flags>`."""
+
+from __future__ import annotations
+
+import re
+from hashlib import blake2b
+
+from msgspec import Struct
+
+_ZERO_TRACE = "0" * 32
+_ZERO_SPAN = "0" * 16
+# Version 00 ends after the flags; a later one may go on after a dash, and ff is no version.
+_SHAPE = re.compile(r"(?!ff)([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
+
+
+class TraceParent(Struct, frozen=True, gc=False):
+    """The span a message was sent in."""
+
+    trace_id: str
+    """32 hex digits, never all zero."""
+    span_id: str
+    """16 hex digits, never all zero."""
+    sampled: bool
+
+
+def parse(value: bytes | str | None) -> TraceParent | None:
+    """Read a header value; None when there is none or it is malformed, which starts a new trace."""
+    if not value:
+        return None
+    text = value.decode("latin-1") if isinstance(value, bytes) else value
+    found = _SHAPE.fullmatch(text)
+    if found is None:
+        return None
+    version, trace_id, span_id, flags, more = found.groups()
+    if trace_id == _ZERO_TRACE or span_id == _ZERO_SPAN or (more is not None and version == "00"):
+        return None
+    return TraceParent(trace_id, span_id, flags[1] in "13579bdf")
+
+
+def format(parent: TraceParent) -> str:  # noqa: A001  read as traceparent.format, the opposite of parse
+    """Write the header value."""
+    return f"00-{parent.trace_id}-{parent.span_id}-{'01' if parent.sampled else '00'}"
+
+
+def derived_trace_id(stream: str, sequence: int, timestamp_ns: int) -> str:
+    """Make the trace id of a message that came without one: 32 hex digits, the same in every attempt."""
+    digest = blake2b(f"{stream}:{sequence}.{timestamp_ns}".encode(), digest_size=16).hexdigest()
+    return digest if digest != _ZERO_TRACE else "1".zfill(32)
