@@ -1,0 +1,237 @@
+"""Bindings: decorators that attach to a function how it is fed, and return the very same function.
+
+Rule 1: whatever is wrong with a binding is a BindingError at import, naming file and line.
+Rule 2: an annotation that names something defined further down is looked up again by `binding_of`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from types import FrameType
+from typing import Any, Literal, TypeVar
+
+from msgspec import Struct
+
+from runner import codec, options, signature
+from runner.context import Context
+from runner.core.retry import RetryPolicy
+from runner.core.subject import Template
+from runner.errors import BindingError
+from runner.signature import Kind, Parameter, Signature, Unbindable
+
+__all__ = [
+    "Binding",
+    "Parameter",
+    "Signature",
+    "binding_of",
+    "bound_in",
+    "consume",
+    "is_lifespan",
+    "lifespan",
+]
+
+F = TypeVar("F", bound=Callable[..., Any])
+L = TypeVar("L", bound=Callable[[], AsyncIterator[Any] | AsyncGenerator[Any, None]])
+
+_ATTACHED = "__jetrunner__"
+_LIFESPAN = "__jetrunner_lifespan__"
+_MODULE = "__jetrunner_functions__"
+
+
+class Binding(Struct, frozen=True):
+    """One function of a project: what it consumes and how."""
+
+    function: str
+    """Name of the function, unique in its project."""
+    subject: Template
+    output: Template | None
+    retry: RetryPolicy
+    concurrency: int
+    """Most messages in work at once, per process."""
+    timeout: float
+    """Seconds one attempt may take."""
+    max_age: float | None
+    """Seconds after which a message is a dead letter instead of an attempt."""
+    deliver: Literal["all", "new"]
+    stream: str | None
+    durable: str | None
+    handler: Callable[..., Any]
+    signature: Signature
+    file: str
+    line: int
+    kind: Kind
+    """Whether the handler is awaited, called in a thread, or iterated."""
+
+
+class _Pending(Struct, frozen=True):
+    """A binding whose annotations name something that is not defined yet."""
+
+    complete: Callable[[], Binding]
+
+
+def consume(
+    subject: str,
+    *,
+    name: str | None = None,
+    output: str | None = None,
+    retry: RetryPolicy = RetryPolicy(),  # noqa: B008  # frozen
+    concurrency: int = 64,
+    timeout: float = 30.0,
+    ordered_by: str | tuple[str, ...] | None = None,
+    on_exhausted: Literal["dead_letter", "park"] = "dead_letter",
+    batch: int | None = None,
+    linger: float | None = None,
+    max_age: float | None = None,
+    deliver: Literal["all", "new"] = "all",
+    executor: Literal["process"] | None = None,
+    stream: str | None = None,
+    durable: str | None = None,
+) -> Callable[[F], F]:
+    """Call a function with every message of a subject, until it succeeds or the message is a dead letter.
+
+    `{token}` in the subject names a token: of a parameter, and of `output`, where the returned value (or each item
+    of a generator) is published. Without `name` the function's own name is taken. `timeout` and `max_age` are in
+    seconds. `deliver="new"` skips what the stream held before the function first ran. `stream` says which, when
+    two capture the subject. BindingError when something is wrong, at import.
+    """
+    if callable(subject):
+        file, line = _place(subject, inspect.currentframe())
+        raise BindingError(
+            "consume needs a subject", file=file, line=line, hint='write @consume("orders.created")'
+        )
+
+    def decorate(function: F) -> F:
+        file, line = _place(function, inspect.currentframe())
+        namespace = _local_names(inspect.currentframe())
+
+        def complete() -> Binding:
+            options.require_available(
+                {"ordered_by": ordered_by, "batch": batch, "linger": linger, "executor": executor},
+                on_exhausted,
+            )
+            source = options.template("the subject", subject)
+            binding = Binding(
+                function=options.name(
+                    "" if name is None else "name=", function.__name__ if name is None else name
+                ),
+                subject=source,
+                output=None if output is None else options.output(output, source),
+                retry=options.policy(retry),
+                concurrency=options.count("concurrency", concurrency),
+                timeout=options.seconds("timeout", timeout),
+                max_age=None if max_age is None else options.seconds("max_age", max_age),
+                deliver=options.choice("deliver", deliver, ("all", "new")),
+                stream=options.nats_name("stream", stream),
+                durable=options.nats_name("durable", durable),
+                handler=function,
+                signature=signature.read(function, source.names, Context, namespace),
+                file=file,
+                line=line,
+                kind=signature.kind(function),
+            )
+            if output is None and binding.kind.endswith("generator"):
+                raise Unbindable("a generator needs output=, where its items are published")
+            codec.compile_call(binding)
+            return binding
+
+        return _attach(function, complete, file, line)
+
+    return decorate
+
+
+def lifespan(function: L) -> L:
+    """Run an async generator around the project's functions: what it yields is `ctx.state`, what follows cleans up.
+
+    BindingError unless it is an async generator function without parameters.
+    """
+    file, line = _place(function, inspect.currentframe())
+    generator: bool = inspect.isasyncgenfunction(function)
+    if not generator:
+        raise BindingError(
+            "a lifespan is an async generator",
+            file=file,
+            line=line,
+            hint="write `async def`, and `yield` what ctx.state shall be",
+        )
+    if inspect.signature(function).parameters:
+        raise BindingError("a lifespan takes no parameters", file=file, line=line)
+    vars(function)[_LIFESPAN] = True
+    return function
+
+
+def binding_of(function: Any) -> Binding | None:
+    """The binding a decorator attached; None without. BindingError when an annotation still cannot be resolved."""
+    attached = getattr(function, "__dict__", {}).get(_ATTACHED)
+    if not isinstance(attached, _Pending):
+        return attached if isinstance(attached, Binding) else None
+    file, line = _place(function)
+    try:
+        binding = _completed(attached.complete, file, line)
+    except NameError as error:
+        raise BindingError(
+            str(error),
+            file=file,
+            line=line,
+            hint="annotations are needed at run time: import the name outside of `if TYPE_CHECKING`",
+        ) from None
+    vars(function)[_ATTACHED] = binding
+    return binding
+
+
+def bound_in(namespace: Mapping[str, Any]) -> tuple[Callable[..., Any], ...]:
+    """Every function bound by a module's code, those whose name was taken over later included."""
+    return tuple(namespace.get(_MODULE, ()))
+
+
+def is_lifespan(function: Any) -> bool:
+    """Whether `lifespan` decorated it."""
+    return _LIFESPAN in getattr(function, "__dict__", {})
+
+
+def _attach(function: F, complete: Callable[[], Binding], file: str, line: int) -> F:
+    if not inspect.isfunction(function):
+        raise BindingError(f"only a function can be bound, not {function!r}", file=file, line=line)
+    outer = function.__qualname__.rpartition(".")[0]
+    if outer and not outer.endswith("<locals>"):
+        raise BindingError(
+            f"{function.__qualname__} is a method; only functions are bound", file=file, line=line
+        )
+    if _ATTACHED in vars(function):
+        raise BindingError(
+            f"{function.__name__} is bound already; a function has one binding",
+            file=file,
+            line=line,
+            hint="write a second function that calls it",
+        )
+    attached: Binding | _Pending
+    try:
+        attached = _completed(complete, file, line)
+    except NameError:
+        attached = _Pending(complete)
+    vars(function)[_ATTACHED] = attached
+    # Kept in the module itself, so that it goes when the module goes; a redefined name is found this way.
+    function.__globals__.setdefault(_MODULE, []).append(function)
+    return function
+
+
+def _completed(complete: Callable[[], Binding], file: str, line: int) -> Binding:
+    try:
+        return complete()
+    except (ValueError, TypeError) as error:
+        raise BindingError(str(error), file=file, line=line, hint=getattr(error, "hint", "")) from None
+
+
+def _place(function: Any, frame: FrameType | None = None) -> tuple[str, int]:
+    """File and line of a function; of the decorator's caller for what is none."""
+    code = getattr(inspect.unwrap(function) if callable(function) else function, "__code__", None)
+    if code is not None:
+        return code.co_filename, code.co_firstlineno
+    caller = frame.f_back if frame else None
+    return (caller.f_code.co_filename, caller.f_lineno) if caller else ("", 0)
+
+
+def _local_names(frame: FrameType | None) -> dict[str, Any]:
+    """Names of the function that the decorated one is defined in; none at a module's top level."""
+    caller = frame.f_back if frame else None
+    return {} if caller is None or caller.f_locals is caller.f_globals else dict(caller.f_locals)

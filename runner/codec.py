@@ -1,0 +1,209 @@
+"""Bodies: bytes to a handler's arguments, and values to bytes.
+
+Everything is compiled once, when a function is bound. JSON, or MessagePack where the headers say so; `bytes` and
+`str` are raw. What goes wrong is told without the body: an error ends in logs, spans and dead letters.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol, TypeAlias
+
+import msgspec
+from msgspec import Struct, inspect
+
+from runner import models
+from runner.annotation import bare, spell
+from runner.core.subject import Template
+from runner.signature import EMPTY, Signature
+from runner.tokens import converter
+
+__all__ = ["Call", "DecodeError", "EncodeError", "compile_call", "converter", "decoder", "encode", "explain"]
+
+Read: TypeAlias = Callable[[bytes], Any]
+
+LONGEST = 300
+"""Characters of a DecodeError: a hostile body can put its own text into the name of an unknown field."""
+
+_VALUE = re.compile(r"\A(Invalid (?:enum )?value) .*?(?= - at `[^`]*`\Z|\Z)", re.DOTALL)
+
+
+class DecodeError(ValueError):
+    """A body or subject token is not what its parameter's annotation says."""
+
+
+class EncodeError(ValueError):
+    """A value cannot be sent."""
+
+
+class Bound(Protocol):
+    """What `compile_call` needs of a binding."""
+
+    @property
+    def subject(self) -> Template: ...
+
+    @property
+    def signature(self) -> Signature: ...
+
+
+class Call(Struct, frozen=True):
+    """How a delivery becomes the arguments of one handler."""
+
+    fast: Read | None
+    """For a handler whose only parameter is the body: decodes a JSON body that is not empty.
+
+    Often the bare decoder, so it raises any Exception: `explain` makes a DecodeError of it.
+    """
+    bind: Callable[[str, bytes, bool, Any], dict[str, Any]]
+    """Subject, body, whether that is MessagePack, and the context, to keyword arguments. Raises DecodeError."""
+
+
+def compile_call(binding: Bound) -> Call:
+    """Compile a binding's arguments; TypeError when an annotation cannot be decoded to, NameError when not yet."""
+    signature = binding.signature
+    body, taker = signature.body, signature.context
+    places = dict(zip(binding.subject.names, binding.subject.positions, strict=True))
+    tokens = [(name, places[name], converter(annotation)) for name, annotation in signature.tokens]
+    name = body.name if body else ""
+    decode = decoder(body.annotation, body.default) if body else None
+
+    def bind(subject: str, data: bytes, msgpack: bool, context: Any) -> dict[str, Any]:
+        arguments: dict[str, Any] = {}
+        if decode is not None:
+            arguments[name] = decode(data, msgpack)
+        if tokens:
+            _bind_tokens(arguments, tokens, subject.split("."))
+        if taker is not None:
+            arguments[taker] = context
+        return arguments
+
+    alone = body is not None and body.positional and not tokens and taker is None
+    return Call(_readers(body.annotation)[0] if body and alone else None, bind)
+
+
+def decoder(annotation: Any = Any, default: Any = EMPTY) -> Callable[[bytes, bool], Any]:
+    """Compile the decoding of a body: (bytes, is MessagePack) to value, raising DecodeError and nothing else.
+
+    An empty body becomes the default. TypeError when the annotation cannot be decoded to, NameError when not yet.
+    """
+    from_json, from_msgpack = _readers(annotation)
+
+    def decode(body: bytes, msgpack: bool = False) -> Any:
+        if not body:
+            if default is EMPTY:
+                raise DecodeError("empty body")
+            return default
+        try:
+            return from_msgpack(body) if msgpack else from_json(body)
+        except Exception as error:  # noqa: BLE001  # a type's own validation may raise anything
+            failure = explain(error)
+        # Raised out here, because the error above may hold the body and must not be this one's context.
+        raise failure
+
+    return decode
+
+
+def encode(value: Any, *, msgpack: bool = False) -> bytes:
+    """A body: `bytes` and `str` as they are, everything else as JSON (or MessagePack). Raises EncodeError."""
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value)
+    try:
+        if isinstance(value, str):
+            return value.encode()
+        return _msgpack.encode(value) if msgpack else models.to_json(value) or _json.encode(value)
+    except Exception as error:  # noqa: BLE001  # so may a type's own serialization
+        text = str(error)
+    raise EncodeError(f"{spell(type(value))} cannot be encoded: {text}"[:LONGEST])
+
+
+def explain(error: Exception) -> DecodeError:
+    """Any failure to decode as a DecodeError that carries no input: neither in its text nor as its context."""
+    if isinstance(error, DecodeError):
+        return error
+    if isinstance(error, msgspec.MsgspecError):
+        text = _VALUE.sub(r"\1", str(error))
+    elif isinstance(error, UnicodeDecodeError):
+        text = f"not UTF-8: {error.reason} at byte {error.start}"
+    elif isinstance(error, RecursionError):
+        text = "nested too deep"
+    else:
+        text = models.explain(error) or f"{type(error).__name__} in the type's own validation"
+    return DecodeError(text if len(text) <= LONGEST else text[: LONGEST - 1] + "…")
+
+
+def _bind_tokens(
+    arguments: dict[str, Any], tokens: list[tuple[str, int, Callable[[str], Any]]], parts: list[str]
+) -> None:
+    for name, place, convert in tokens:
+        try:
+            arguments[name] = convert(parts[place])
+        except IndexError:
+            raise DecodeError(f"the subject has no token for {name!r}") from None
+        except ValueError as error:
+            raise DecodeError(f"token {name!r}: {error}") from None
+
+
+def _readers(annotation: Any) -> tuple[Read, Read]:
+    core = bare(annotation)
+    if core in _RAW:
+        raw = _RAW[core]
+        if isinstance(annotation, type) or core is not str:
+            return raw, raw
+        return _checked(raw, annotation)
+    if core is object:
+        annotation = Any
+    elif models.mentions(annotation) and (found := models.readers(annotation)):
+        from_json, from_builtins = found
+        return from_json, lambda body: from_builtins(msgspec.msgpack.decode(body))
+    for cls in _customs(inspect.type_info(annotation), set()):
+        if cls is not object and not models.is_model(cls):
+            raise TypeError(
+                f"{spell(cls)} is not a type that a body is decoded to; make it a Struct, dataclass, TypedDict, "
+                "attrs class or pydantic model"
+            )
+    return (
+        msgspec.json.Decoder(annotation, dec_hook=models.json_hook).decode,
+        msgspec.msgpack.Decoder(annotation, dec_hook=models.msgpack_hook).decode,
+    )
+
+
+def _checked(raw: Read, annotation: Any) -> tuple[Read, Read]:
+    def read(body: bytes) -> Any:
+        return msgspec.convert(raw(body), annotation)
+
+    return read, read
+
+
+def _customs(shape: Any, seen: set[int]) -> Iterator[Any]:
+    """Every class in a type that msgspec does not know, through fields and arguments."""
+    if id(shape) in seen:
+        return
+    seen.add(id(shape))
+    if isinstance(shape, inspect.CustomType):
+        yield shape.cls
+    elif isinstance(shape, tuple):
+        for item in shape:
+            yield from _customs(item, seen)
+    elif isinstance(shape, (inspect.Type, inspect.Field)):
+        for field in shape.__struct_fields__:
+            if field not in ("cls", "default", "default_factory"):
+                yield from _customs(getattr(shape, field), seen)
+
+
+def _json_hook(value: Any) -> Any:
+    encoded = models.to_json(value)
+    return _refuse(value) if encoded is None else msgspec.Raw(encoded)
+
+
+def _msgpack_hook(value: Any) -> Any:
+    return models.to_builtins(value) if models.is_model(type(value)) else _refuse(value)
+
+
+def _refuse(value: Any) -> Any:
+    raise TypeError(f"{spell(type(value))} is not a Struct, dataclass, TypedDict, attrs class or builtin")
+
+
+_RAW: dict[Any, Read] = {bytes: bytes, bytearray: bytearray, memoryview: memoryview, str: bytes.decode}
+_json = msgspec.json.Encoder(enc_hook=_json_hook)
+_msgpack = msgspec.msgpack.Encoder(enc_hook=_msgpack_hook)

@@ -1,0 +1,274 @@
+"""The context: what a handler may know about its message, and what it may send.
+
+Rule 1: what `publish` takes is staged, encoded at once, and sent only when the handler succeeds.
+Rule 2: everything that costs is computed when it is asked for, and then kept.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Awaitable, Callable, Generator, Mapping, MutableMapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol, TypeVar, overload
+
+from msgspec import Struct
+
+from runner import codec
+from runner.core import header, identity
+from runner.core.subject import Template
+from runner.staged import Staged, due, stage
+
+T = TypeVar("T")
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Reply(Struct, frozen=True):
+    """The answer to a request."""
+
+    body: bytes
+    msgpack: bool = False
+    """Whether its headers say that the body is MessagePack."""
+
+
+class Host(Protocol):
+    """What runs a handler, and does for it what needs a connection."""
+
+    async def request(
+        self, subject: str, body: bytes, headers: tuple[tuple[str, str], ...], timeout: float
+    ) -> Reply:
+        """Send a request and wait for its answer, at most `timeout` seconds."""
+        ...
+
+
+class Context:
+    """The message a handler works on, and its way to publish and to ask.
+
+    One context belongs to one attempt. `publish` works in `def` handlers too, where there is nothing to await.
+    """
+
+    __slots__ = (
+        "_clock",
+        "_expires",
+        "_headers",
+        "_host",
+        "_log",
+        "_params",
+        "_sealed",
+        "_template",
+        "_timestamp",
+        "attempt",
+        "attempts",
+        "function",
+        "key",
+        "missing",
+        "sequence",
+        "shard",
+        "staged",
+        "state",
+        "stream",
+        "subject",
+    )
+
+    attempt: int
+    """Which run of this message this is; 1 at first. Counts deliveries that were lost to a crash, too."""
+    attempts: int
+    """The most runs a message gets."""
+    function: str
+    """Name of the function."""
+    key: str | None
+    """What the message is ordered by; None for functions that are not ordered."""
+    missing: tuple[int, ...]
+    """Indexes of parts that never came (gather)."""
+    sequence: int
+    """The message's sequence in its stream."""
+    shard: int | None
+    """Number of the shard; None for functions that are not ordered."""
+    staged: list[Staged]
+    """What `publish` took so far."""
+    state: Any
+    """What the project's lifespan yielded."""
+    stream: str
+    """Name of the stream the message stands in."""
+    subject: str
+    """The subject the message was published to."""
+
+    def __init__(
+        self,
+        *,
+        function: str,
+        subject: str,
+        template: Template | None = None,
+        params: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | bytes | None = None,
+        attempt: int = 1,
+        attempts: int = 1,
+        stream: str = "",
+        sequence: int = 0,
+        timestamp_ns: int = 0,
+        expires: float = math.inf,
+        key: str | None = None,
+        shard: int | None = None,
+        state: Any = None,
+        missing: tuple[int, ...] = (),
+        host: Host | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Made by the engine for each attempt; `runner.testing.context` makes one for a test.
+
+        `headers` may be the raw block; `params` default to the subject's tokens by `template`; `expires` is the
+        reading of `clock`, in seconds, at which the attempt times out.
+        """
+        self.function = function
+        self.subject = subject
+        self.attempt = attempt
+        self.attempts = attempts
+        self.stream = stream
+        self.sequence = sequence
+        self.key = key
+        self.shard = shard
+        self.state = state
+        self.missing = missing
+        self.staged = []
+        self._template = template
+        self._params = params
+        self._headers = headers
+        self._timestamp = timestamp_ns
+        self._expires = expires
+        self._host = host
+        self._clock = clock
+        self._log: logging.LoggerAdapter[logging.Logger] | None = None
+        self._sealed = False
+
+    def __repr__(self) -> str:
+        # Headers and state stay out: they may hold secrets.
+        return f"<Context {self.function} {self.message_id} {self.subject!r} attempt {self.attempt}/{self.attempts}>"
+
+    @property
+    def params(self) -> Mapping[str, str]:
+        """The subject's tokens by name."""
+        if self._params is None:
+            self._params = self._template.extract(self.subject) if self._template else {}
+        return self._params
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The message's headers; of a repeated one the first value."""
+        if not isinstance(self._headers, Mapping):
+            self._headers = header.parse(self._headers) if self._headers else {}
+        return self._headers
+
+    @property
+    def timestamp(self) -> datetime:
+        """When the stream stored the message, in UTC."""
+        return _EPOCH + timedelta(microseconds=self._timestamp // 1_000)
+
+    @property
+    def message_id(self) -> str:
+        """`STREAM:SEQUENCE`: the same in every attempt, so it serves as an idempotency key outside NATS."""
+        return identity.message_id(self.stream, self.sequence)
+
+    @property
+    def deadline(self) -> float:
+        """Seconds left until this attempt times out; never below 0."""
+        return max(0.0, self._expires - self._clock())
+
+    @property
+    def log(self) -> logging.LoggerAdapter[logging.Logger]:
+        """The logger `jetrunner.functions.<function>`; its records carry function, message_id and attempt."""
+        if self._log is None:
+            fields = {"function": self.function, "message_id": self.message_id, "attempt": self.attempt}
+            self._log = _Log(logging.getLogger(f"jetrunner.functions.{self.function}"), fields)
+        return self._log
+
+    def publish(
+        self,
+        subject: str,
+        body: Any,
+        *,
+        headers: Mapping[str, str] | None = None,
+        delay: float | None = None,
+        at: datetime | None = None,
+    ) -> Awaitable[None]:
+        """Publish when the handler succeeds; nothing is sent when it fails.
+
+        `delay` is in seconds, `at` a time with a timezone. ValueError for what cannot be published; RuntimeError
+        once the handler has returned.
+        """
+        if self._sealed:
+            raise RuntimeError(f"{self!r}: the handler has returned; what is published now would be lost")
+        self.staged.append(stage(subject, body, headers, due(delay, at)))
+        return _DONE
+
+    def seal(self) -> list[Staged]:
+        """End publishing: what was staged, in order. The engine calls it when the handler has returned."""
+        self._sealed = True
+        return self.staged
+
+    @overload
+    async def request(
+        self,
+        subject: str,
+        body: Any,
+        *,
+        returns: type[T],
+        headers: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+    ) -> T: ...
+
+    @overload
+    async def request(
+        self,
+        subject: str,
+        body: Any,
+        *,
+        returns: None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+    ) -> Any: ...
+
+    async def request(
+        self,
+        subject: str,
+        body: Any,
+        *,
+        returns: Any = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+    ) -> Any:
+        """Ask a service and decode its answer to `returns` (plain JSON without; an empty one is None then).
+
+        `timeout` is in seconds; by default, and at most, it is what is left until the deadline.
+        ValueError for what cannot be sent, DecodeError for an answer that is something else.
+        """
+        if self._host is None:
+            raise RuntimeError("this context has no connection to ask through")
+        message = stage(subject, body, headers, None)
+        left = self.deadline
+        reply = await self._host.request(
+            message.subject, message.body, message.headers, left if timeout is None else min(timeout, left)
+        )
+        if returns is None and not reply.body:
+            return None
+        return codec.decoder(Any if returns is None else returns)(reply.body, reply.msgpack)
+
+
+class _Log(logging.LoggerAdapter[logging.Logger]):
+    """A logger whose own fields join those of a call (the stock adapter drops the call's before Python 3.13)."""
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        kwargs["extra"] = {**(self.extra or {}), **(kwargs.get("extra") or {})}
+        return msg, kwargs
+
+
+class _Done:
+    """Awaitable, and over at once: so that a forgotten `await` loses no message."""
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        return
+        yield
+
+
+_DONE = _Done()

@@ -1,0 +1,93 @@
+"""Options of the decorators: each checked, and returned as what the binding keeps. All raise Unbindable."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from runner.core.retry import RetryPolicy
+from runner.core.subject import Template
+from runner.signature import Unbindable
+
+T = TypeVar("T")
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
+_NATS_NAME = re.compile(r"[A-Za-z0-9_-]{1,200}")
+
+
+def name(option: str, value: Any) -> str:
+    """A function's name; `option` is empty when it is the function's own."""
+    if isinstance(value, str) and _NAME.fullmatch(value):
+        return value
+    raise Unbindable(
+        f"{option}{value!r} is no name: an identifier of up to 100 ASCII letters, digits and underscores",
+        hint="" if option else "give the function a name with name=",
+    )
+
+
+def template(what: str, text: Any) -> Template:
+    """A subject."""
+    _require(isinstance(text, str), f"{what} is a string, not {text!r}")
+    return Template.parse(text)
+
+
+def output(text: Any, source: Template) -> Template:
+    """The subject of what a function returns; its tokens are those of the subject it consumes."""
+    found = template("output=", text)
+    unknown = [token for token in found.names if token not in source.names]
+    if unknown:
+        raise Unbindable(
+            f"output={text!r}: {{{unknown[0]}}} is no token of the subject {source.text!r}",
+            hint="publish to other subjects with ctx.publish",
+        )
+    _require(found.renderable, f"output={text!r}: a bare wildcard cannot be filled in; name the token")
+    return found
+
+
+def policy(value: Any) -> RetryPolicy:
+    """A retry policy."""
+    if isinstance(value, RetryPolicy):
+        return value
+    raise Unbindable(f"retry= is a RetryPolicy, not {value!r}")
+
+
+def count(option: str, value: Any) -> int:
+    """A whole number of 1 or more."""
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+        return value
+    raise Unbindable(f"{option}= is a whole number of 1 or more, not {value!r}")
+
+
+def seconds(option: str, value: Any) -> float:
+    """A number of seconds over 0."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf:
+        return float(value)
+    raise Unbindable(f"{option}= is a number of seconds over 0, not {value!r}")
+
+
+def choice(option: str, value: T, among: tuple[T, ...]) -> T:
+    """One of a few values."""
+    _require(value in among, f"{option}= is {' or '.join(map(repr, among))}, not {value!r}")
+    return value
+
+
+def nats_name(option: str, value: Any) -> str | None:
+    """The name of a stream or durable, or None."""
+    if value is None or (isinstance(value, str) and _NATS_NAME.fullmatch(value)):
+        return value
+    raise Unbindable(f"{option}= may hold letters, digits, dashes and underscores only, not {value!r}")
+
+
+def require_available(unset: Mapping[str, Any], on_exhausted: str) -> None:
+    """Refuse what is promised, but not made yet."""
+    for option, value in unset.items():
+        _require(value is None, f"{option}= is not available yet")
+    choice("on_exhausted", on_exhausted, ("dead_letter", "park"))
+    _require(on_exhausted == "dead_letter", 'on_exhausted="park" is not available yet')
+
+
+def _require(holds: bool, message: str) -> None:
+    if not holds:
+        raise Unbindable(message)

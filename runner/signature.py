@@ -1,0 +1,138 @@
+"""A handler's signature: which parameter takes the body, which take subject tokens, which the context.
+
+Rule 1: a parameter annotated `Context` takes the context; there is at most one.
+Rule 2: a parameter named like a token of the subject takes that token, converted to its annotation.
+Rule 3: the first other parameter takes the body; there is no second.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import difflib
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from types import SimpleNamespace
+from typing import Any, Literal, TypeAlias, get_origin
+
+from msgspec import Struct
+
+from runner.annotation import bare
+
+Kind: TypeAlias = Literal["async", "thread", "async_generator", "thread_generator"]
+
+EMPTY: Any = inspect.Parameter.empty
+"""Stands for a default that is not there."""
+
+_LISTS = (list, collections.abc.Sequence, collections.abc.MutableSequence)
+
+
+class Parameter(Struct, frozen=True):
+    """The parameter that takes the body."""
+
+    name: str
+    annotation: Any
+    """What the body is decoded to; `Any` (plain JSON) without an annotation."""
+    default: Any = EMPTY
+    """Given for an empty body; `EMPTY` when there is none."""
+    positional: bool = True
+    """False for a keyword-only parameter."""
+
+
+class Signature(Struct, frozen=True):
+    """What a handler is called with."""
+
+    body: Parameter | None = None
+    tokens: tuple[tuple[str, Any], ...] = ()
+    """Name and annotation of each parameter that takes a subject token."""
+    context: str | None = None
+    """Name of the parameter that takes the context."""
+
+
+class Unbindable(ValueError):  # noqa: N818  # a finding, which becomes a BindingError with a place
+    """A handler that cannot be bound; `hint` tells the next step."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+def kind(handler: Callable[..., Any]) -> Kind:
+    """How a handler runs: a plain wrapper around an async function is async too."""
+    for function in (handler, inspect.unwrap(handler)):
+        if inspect.iscoroutinefunction(function):
+            return "async"
+        if inspect.isasyncgenfunction(function):
+            return "async_generator"
+        if inspect.isgeneratorfunction(function):
+            return "thread_generator"
+    return "thread"
+
+
+def read(
+    handler: Callable[..., Any],
+    tokens: tuple[str, ...],
+    context: type,
+    namespace: Mapping[str, Any] | None = None,
+) -> Signature:
+    """Sort a handler's parameters; `context` is the class that marks the context, `namespace` holds local names.
+
+    NameError when an annotation names something that is not defined (yet), `Unbindable` when a rule is broken.
+    """
+    names = {**inspect.unwrap(handler).__globals__, **(namespace or {})}
+    body: Parameter | None = None
+    found: list[tuple[str, Any]] = []
+    taker: str | None = None
+    for parameter in inspect.signature(handler).parameters.values():
+        _require_keyword(parameter)
+        name = parameter.name
+        annotation = _resolved(parameter, names)
+        core = bare(annotation)
+        if isinstance(core, type) and issubclass(core, context):
+            if name in tokens:
+                raise Unbindable(f"parameter {name!r} is the context, but also a token of the subject")
+            if taker is not None:
+                raise Unbindable(f"parameters {taker!r} and {name!r} both take the context")
+            taker = name
+        elif name in tokens:
+            found.append((name, annotation))
+        elif body is None:
+            if core in _LISTS or get_origin(core) in _LISTS:
+                raise Unbindable(
+                    f"parameter {name!r}: a list body needs batch=",
+                    hint="for one message that is a list, use tuple[…, ...]",
+                )
+            body = Parameter(
+                name, annotation, parameter.default, parameter.kind is not parameter.KEYWORD_ONLY
+            )
+        else:
+            raise Unbindable(
+                f"parameter {name!r} is no token of the subject, and {body.name!r} takes the body already",
+                hint=_advice(name, (*tokens, body.name)),
+            )
+    return Signature(body, tuple(found), taker)
+
+
+def _require_keyword(parameter: inspect.Parameter) -> None:
+    if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+        raise Unbindable(f"parameter {parameter} takes anything; name what the handler needs")
+    if parameter.kind is parameter.POSITIONAL_ONLY:
+        raise Unbindable(f"parameter {parameter.name!r} is positional-only; parameters are passed by name")
+
+
+def _resolved(parameter: inspect.Parameter, names: dict[str, Any]) -> Any:
+    if parameter.annotation is EMPTY:
+        return Any
+    holder: Any = SimpleNamespace(__annotations__={parameter.name: parameter.annotation})
+    try:
+        return typing.get_type_hints(holder, names, {}, include_extras=True)[parameter.name]
+    except (NameError, AttributeError) as error:
+        raise NameError(f"parameter {parameter.name!r}: {error}") from None
+    except (TypeError, SyntaxError) as error:
+        raise Unbindable(f"parameter {parameter.name!r}: {error}") from None
+
+
+def _advice(name: str, known: tuple[str, ...]) -> str:
+    if close := difflib.get_close_matches(name, known, 1):
+        return f"did you mean {close[0]!r}?"
+    return "annotate the context as runner.Context; what handlers share comes from a lifespan, as ctx.state"

@@ -1,0 +1,52 @@
+"""Staged messages: checked and encoded when the handler publishes them, sent when it has succeeded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from msgspec import Struct
+
+from runner import codec
+from runner.core import header
+from runner.core.subject import problem
+
+_MSGPACK = "application/msgpack"
+
+
+class Staged(Struct, frozen=True):
+    """A message to be published when the handler succeeds."""
+
+    subject: str
+    body: bytes
+    headers: tuple[tuple[str, str], ...] = ()
+    at: datetime | None = None
+    """When it is to be delivered, with a timezone; None: at once."""
+
+
+def stage(subject: str, body: Any, headers: Mapping[str, str] | None, at: datetime | None) -> Staged:
+    """Encode and check a message; ValueError says why it cannot be sent."""
+    if why := problem(subject):
+        raise ValueError(f"subject {subject!r}: {why}")
+    pairs = tuple(headers.items()) if headers else ()
+    header.encode(pairs)
+    msgpack = any(name.lower() == "content-type" and value == _MSGPACK for name, value in pairs)
+    return Staged(subject, codec.encode(body, msgpack=msgpack), pairs, at)
+
+
+def due(delay: float | None, at: datetime | None) -> datetime | None:
+    """When a message is to be delivered: in `delay` seconds, or at a time with a timezone; None: at once."""
+    if delay is None:
+        if at is not None and at.tzinfo is None:
+            raise ValueError(f"at={at} has no timezone")
+        return at
+    if at is not None:
+        raise ValueError("give delay= or at=, not both")
+    if not 0 <= delay < math.inf:
+        raise ValueError(f"delay={delay} is not a number of seconds from 0 on")
+    try:
+        return datetime.now(UTC) + timedelta(seconds=delay)
+    except OverflowError:
+        raise ValueError(f"delay={delay} is later than time goes") from None
