@@ -1,0 +1,107 @@
+"""Which stream captures a subject: exactly one, whole, or an error that says what to do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import SequenceMatcher
+from typing import Any
+
+from msgspec import Struct
+
+from runner.core.subject import covers, overlaps
+from runner.errors import NoStream, UsageError
+
+_MAPPED = re.compile(r"\{\{[^}]*\}\}|\$\d+")
+
+
+class Catchment(Struct, frozen=True):
+    """What one stream takes in, and under which subjects it stores that."""
+
+    name: str
+    subjects: tuple[str, ...]
+    """What publishers use."""
+    stored: tuple[str, ...] | None
+    """What consumers filter on; None = only the server knows (a mirror, or sources)."""
+    file: str = ""
+    """The stream file that declares it; empty when none does."""
+
+
+def catchment(name: str, config: Mapping[str, Any], file: str = "") -> Catchment:
+    """The catchment of a stream configuration; without subjects, a mirror or sources it is the stream's name."""
+    fed = bool(config.get("mirror") or config.get("sources"))
+    subjects = tuple(config.get("subjects") or (() if fed else (name,)))
+    stored = list(subjects)
+    if transform := config.get("subject_transform"):
+        source = transform.get("src") or ">"
+        stored = [subject for subject in stored if not covers(source, subject)]
+        if any(overlaps(source, subject) for subject in subjects):
+            stored.append(_MAPPED.sub("*", transform["dest"]))
+    return Catchment(name, subjects, None if fed else tuple(stored), file)
+
+
+def capture(
+    subject: str, streams: Iterable[Catchment], *, chosen: str | None = None, publishing: bool = False
+) -> str:
+    """The name of the one stream that captures every subject of a wildcard.
+
+    `chosen` is a binding's `stream=`; `publishing` asks for what publishers use instead of what is stored.
+    Raises NoStream when none does or one does in part, UsageError when several do.
+    """
+    known = list(streams)
+    if chosen is not None:
+        known = [stream for stream in known if stream.name == chosen]
+        if not known:
+            raise NoStream(f"there is no stream {chosen}", hint=f'declare it, or correct stream="{chosen}"')
+        if known[0].stored is None and not publishing:
+            return chosen  # a mirror, or sources: it holds what others took in, so the user's word is all there is
+    whole = [stream for stream in known if covered(_patterns(stream, publishing), subject)]
+    if len(whole) == 1:
+        return whole[0].name
+    if whole:
+        names = " and ".join(stream.name for stream in whole)
+        hint = "give one of them narrower subjects" if publishing else f'choose one: stream="{whole[0].name}"'
+        raise UsageError(f"{names} both capture {subject}", hint=hint)
+    for stream in known:
+        if part := [own for own in _patterns(stream, publishing) if overlaps(own, subject)]:
+            raise NoStream(
+                f"{_called(stream)} captures {subject} only in part: {', '.join(part)}",
+                hint=f'add "{subject}" to its subjects, or narrow the subject to what it captures',
+            )
+    if chosen is not None:
+        hint = f'add "{subject}" to its subjects, or choose another stream'
+        raise NoStream(f"{_called(known[0])} does not capture {subject}", hint=hint)
+    raise NoStream(f"no stream captures {subject}", hint=_advice(subject, known, publishing))
+
+
+def covered(patterns: Sequence[str], subject: str) -> bool:
+    """Whether the patterns together stand for all that the subject stands for."""
+    if any(covers(pattern, subject) for pattern in patterns):
+        return True
+    deepest = max((pattern.count(".") for pattern in patterns), default=0)
+    if not (subject == ">" or subject.endswith(".>")) or subject.count(".") > deepest:
+        return False
+    stem = subject.removesuffix(">")  # `a.>` is `a.*` and `a.*.>`
+    return covered(patterns, f"{stem}*") and covered(patterns, f"{stem}*.>")
+
+
+def _patterns(stream: Catchment, publishing: bool) -> tuple[str, ...]:
+    return stream.subjects if publishing or stream.stored is None else stream.stored
+
+
+def _called(stream: Catchment) -> str:
+    return f"stream {stream.name} ({stream.file})" if stream.file else f"stream {stream.name}"
+
+
+def _advice(subject: str, known: Sequence[Catchment], publishing: bool) -> str:
+    def likeness(pair: tuple[Catchment, str]) -> float:
+        return SequenceMatcher(None, pair[1], subject).ratio()
+
+    own = [(stream, text) for stream in known if stream.file for text in _patterns(stream, publishing)]
+    if own and likeness(best := max(own, key=likeness)) > 0.5:
+        return f'{best[0].file} comes nearest with "{best[1]}": add "{subject}" to its subjects, or correct the subject'
+    first = subject.split(".", maxsplit=1)[0]
+    if first in "*>":
+        return "declare a stream for it in streams/, then run `runner apply`"
+    name = first.upper().replace("-", "_")
+    return f'create streams/{first}.toml with name = "{name}" and subjects = ["{first}.>"], then run `runner apply`'

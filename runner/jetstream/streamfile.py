@@ -1,0 +1,102 @@
+"""Stream files: every `streams/*.toml` of a project declares one stream."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from runner.core import streamfield
+from runner.core.streamconfig import DeclaredStream, merged
+from runner.core.streamconflict import conflict
+from runner.core.subject import overlaps
+from runner.errors import StreamFileError
+from runner.jetstream.ownstreams import STREAMS
+
+FOLDER = "streams"
+OWN = {name: tuple(config["subjects"]) for name, config in STREAMS.items()} | {"PARKED": ("parked.>",)}
+"""Streams that Jetrunner makes for itself, and their subjects."""
+
+
+def load_streams(root: Path) -> tuple[DeclaredStream, ...]:
+    """The declared streams of a project, by name; none without a `streams` folder.
+
+    Raises StreamFileError for the first thing wrong, naming file, line where there is one, and field.
+    """
+    folder = root / FOLDER
+    files = sorted(path for path in folder.glob("*.toml") if path.is_file()) if folder.is_dir() else []
+    streams = [_read(path, f"{FOLDER}/{path.name}") for path in files]
+    for one, other in combinations(streams, 2):
+        if one.name == other.name:
+            raise StreamFileError(f'{other.file}: name: "{other.name}" is declared in {one.file} already')
+        for own in one.subjects:
+            if clash := next((text for text in other.subjects if overlaps(own, text)), None):
+                raise StreamFileError(
+                    f'{other.file}: subjects: "{clash}" overlaps "{own}" of {one.file}',
+                    hint="a message belongs to one stream: make one of the two narrower",
+                )
+    return tuple(sorted(streams, key=lambda stream: stream.name))
+
+
+def _read(path: Path, file: str) -> DeclaredStream:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise StreamFileError(f"{file}: not UTF-8 text (byte {error.start})") from None
+    except OSError as error:
+        raise StreamFileError(f"{file}: cannot be read: {error.strerror}") from None
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        found = re.search(r" ?\(at (?:line (\d+), column \d+|end of document)\)$", str(error))
+        line = (found[1] if found else None) or str(max(1, len(text.splitlines())))
+        what = str(error)[: found.start()] if found else str(error)
+        raise StreamFileError(f"{file}:{line}: not TOML: {what}") from None
+    return declare(table, file, text)
+
+
+def declare(table: dict[str, Any], file: str, text: str = "") -> DeclaredStream:
+    """One parsed file as a declared stream; `text` is searched for the lines of wrong fields."""
+
+    def wrong(key: str, message: str, hint: str = "") -> StreamFileError:
+        return StreamFileError(f"{file}{_line(text, key)}: {key}: {message}", hint=hint)
+
+    if "shards" in table:
+        raise wrong(
+            "shards", "sharding is not available yet", "remove [shards]: the stream works as one shard"
+        )
+    try:
+        fields = streamfield.read(table)
+    except streamfield.FieldError as error:
+        raise wrong(error.key, str(error)) from None
+    if "name" not in fields:
+        raise wrong("name", "missing", 'a stream needs one: name = "ORDERS"')
+    name = fields["name"]
+    if name in OWN:
+        raise wrong(
+            "name", f"{name} is Jetrunner's own stream", "choose another name; `runner run` makes that one"
+        )
+    declared = DeclaredStream(name, file, fields)
+    subjects = declared.subjects
+    if not subjects and not fields.get("mirror") and not fields.get("sources"):
+        raise wrong("subjects", "missing", 'say what the stream captures: subjects = ["orders.>"]')
+    for one, other in combinations(subjects, 2):
+        if overlaps(one, other):
+            raise wrong("subjects", f'"{one}" and "{other}" overlap: the server takes each message once')
+    for own, reserved in OWN.items():
+        for subject in subjects:
+            if clash := next((text for text in reserved if overlaps(subject, text)), None):
+                raise wrong("subjects", f'"{subject}" overlaps "{clash}", which belongs to the stream {own}')
+    if clashing := conflict(merged(declared, None)):
+        named = [field for field in clashing[0] if field in fields]
+        raise wrong(named[0] if named else clashing[0][0], clashing[1])
+    return declared
+
+
+def _line(text: str, key: str) -> str:
+    """`:4` when the file's text shows where a field stands."""
+    first = re.escape(key.split(".", maxsplit=1)[0])
+    found = re.search(rf"""^[ \t]*(?:\[\[?[ \t]*)?["']?{first}["']?[ \t]*[=.\]]""", text, re.MULTILINE)
+    return f":{text.count(chr(10), 0, found.start()) + 1}" if found else ""
