@@ -90,7 +90,7 @@ def test_a_mirror_is_read_only_by_choice() -> None:
 def test_a_chosen_stream_must_exist_and_capture() -> None:
     with pytest.raises(NoStream, match="there is no stream NOPE"):
         capture("orders.a", streams(ORDERS=["orders.>"]), chosen="NOPE")
-    with pytest.raises(NoStream, match="ORDERS .* does not capture refunds"):
+    with pytest.raises(NoStream, match=r"ORDERS .* does not capture refunds"):
         capture("refunds.a", streams(ORDERS=["orders.>"]), chosen="ORDERS")
 
 
