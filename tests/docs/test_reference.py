@@ -1,0 +1,33 @@
+"""The reference knows everything that there is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from msgspec import structs
+
+import runner
+from runner.config import Settings
+from runner.core.retry import RetryPolicy
+
+REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
+
+
+def test_every_setting_has_its_place() -> None:
+    page = (REFERENCE / "settings.md").read_text()
+    assert [field.name for field in structs.fields(Settings) if f"`{field.name}`" not in page] == []
+
+
+def test_every_exported_name_is_explained() -> None:
+    pages = "\n".join(page.read_text() for page in REFERENCE.parent.rglob("*.md"))
+    assert [name for name in runner.__all__ if name not in pages] == []
+
+
+def test_every_field_of_a_retry_policy_is_explained() -> None:
+    page = (REFERENCE / "handlers.md").read_text()
+    own = {"spread", "waits"}  # what `random` and `sequence` keep for themselves
+    assert [
+        field.name
+        for field in structs.fields(RetryPolicy)
+        if field.name not in own and f"`{field.name}`" not in page
+    ] == []
