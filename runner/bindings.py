@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from types import FrameType
+from types import FrameType, FunctionType
 from typing import Any, Literal, TypeVar
 
 from msgspec import Struct
@@ -67,6 +67,7 @@ class Binding(Struct, frozen=True):
 class _Pending(Struct, frozen=True):
     """A binding whose annotations name something that is not defined yet."""
 
+    handler: Callable[..., Any]
     complete: Callable[[], Binding]
 
 
@@ -162,9 +163,9 @@ def lifespan(function: L) -> L:
 
 def binding_of(function: Any) -> Binding | None:
     """The binding a decorator attached; None without. BindingError when an annotation still cannot be resolved."""
-    attached = getattr(function, "__dict__", {}).get(_ATTACHED)
+    attached = _attached(function)
     if not isinstance(attached, _Pending):
-        return attached if isinstance(attached, Binding) else None
+        return attached
     file, line = _place(function)
     try:
         binding = _completed(attached.complete, file, line)
@@ -186,7 +187,19 @@ def bound_in(namespace: Mapping[str, Any]) -> tuple[Callable[..., Any], ...]:
 
 def is_lifespan(function: Any) -> bool:
     """Whether `lifespan` decorated it."""
-    return _LIFESPAN in getattr(function, "__dict__", {})
+    return type(function) is FunctionType and _LIFESPAN in vars(function)
+
+
+def is_wrapped(function: Any) -> bool:
+    """Whether it wraps a bound function, having copied its attributes: another decorator was put outermost."""
+    attached = _attached(function)
+    return attached is not None and attached.handler is not function
+
+
+def _attached(function: Any) -> Binding | _Pending | None:
+    # Modules hold objects of all kinds, some of which answer to any attribute: only functions are asked.
+    found = vars(function).get(_ATTACHED) if type(function) is FunctionType else None
+    return found if isinstance(found, (Binding, _Pending)) else None
 
 
 def _attach(function: F, complete: Callable[[], Binding], file: str, line: int) -> F:
@@ -208,7 +221,7 @@ def _attach(function: F, complete: Callable[[], Binding], file: str, line: int) 
     try:
         attached = _completed(complete, file, line)
     except NameError:
-        attached = _Pending(complete)
+        attached = _Pending(function, complete)
     vars(function)[_ATTACHED] = attached
     # Kept in the module itself, so that it goes when the module goes; a redefined name is found this way.
     function.__globals__.setdefault(_MODULE, []).append(function)

@@ -20,6 +20,8 @@ from runner.core import header, identity
 from runner.core.subject import Template
 from runner.staged import Staged, due, stage
 
+__all__ = ["Context", "Host", "Reply", "Staged"]
+
 T = TypeVar("T")
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -36,9 +38,7 @@ class Reply(Struct, frozen=True):
 class Host(Protocol):
     """What runs a handler, and does for it what needs a connection."""
 
-    async def request(
-        self, subject: str, body: bytes, headers: tuple[tuple[str, str], ...], timeout: float
-    ) -> Reply:
+    async def request(self, subject: str, body: bytes, headers: Mapping[str, str], timeout: float) -> Reply:
         """Send a request and wait for its answer, at most `timeout` seconds."""
         ...
 
@@ -201,6 +201,10 @@ class Context:
             raise RuntimeError(f"{self!r}: the handler has returned; what is published now would be lost")
         self.staged.append(stage(subject, body, headers, due(delay, at)))
         return _DONE
+
+    def start(self, expires: float) -> None:
+        """Set when the attempt times out, as a reading of the clock. The engine calls it before the handler."""
+        self._expires = expires
 
     def seal(self) -> list[Staged]:
         """End publishing: what was staged, in order. The engine calls it when the handler has returned."""

@@ -21,7 +21,7 @@ class Staged(Struct, frozen=True):
 
     subject: str
     body: bytes
-    headers: tuple[tuple[str, str], ...] = ()
+    headers: dict[str, str] = {}
     at: datetime | None = None
     """When it is to be delivered, with a timezone; None: at once."""
 
@@ -30,10 +30,10 @@ def stage(subject: str, body: Any, headers: Mapping[str, str] | None, at: dateti
     """Encode and check a message; ValueError says why it cannot be sent."""
     if why := problem(subject):
         raise ValueError(f"subject {subject!r}: {why}")
-    pairs = tuple(headers.items()) if headers else ()
-    header.encode(pairs)
-    msgpack = any(name.lower() == "content-type" and value == _MSGPACK for name, value in pairs)
-    return Staged(subject, codec.encode(body, msgpack=msgpack), pairs, at)
+    kept = dict(headers or {})
+    header.encode(kept.items())
+    msgpack = any(name.lower() == "content-type" and value == _MSGPACK for name, value in kept.items())
+    return Staged(subject, codec.encode(body, msgpack=msgpack), kept, at)
 
 
 def due(delay: float | None, at: datetime | None) -> datetime | None:

@@ -1,0 +1,211 @@
+"""Settings: read once, checked, and told apart by where they came from.
+
+Rule 1: command line > environment (`JETRUNNER_<KEY>`, then `NATS_*`) > `[tool.jetrunner]` > default.
+Rule 2: a context of the `nats` CLI gives what its own level leaves open, and hides the `nats_*` keys of the levels below.
+Rule 3: an unknown key is an error; an empty environment variable is an unset one.
+Rule 4: no error and no repr shows a credential.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from msgspec import Struct, structs
+
+from runner import natscontext, values
+from runner.core import identity
+from runner.errors import SettingsError
+from runner.values import did_you_mean, redact
+
+__all__ = ["Settings", "load_settings", "redact"]
+
+SECRET = frozenset({"nats_password", "nats_token"})
+
+_PREFIX = "JETRUNNER_"
+_NATS_VARIABLES = {
+    "nats_url": "NATS_URL",
+    "nats_creds": "NATS_CREDS",
+    "nats_context": "NATS_CONTEXT",
+    "nats_user": "NATS_USER",
+    "nats_password": "NATS_PASSWORD",
+    "nats_token": "NATS_TOKEN",
+    "nats_nkey": "NATS_NKEY",
+    "nats_tls_ca": "NATS_CA",
+    "nats_tls_cert": "NATS_CERT",
+    "nats_tls_key": "NATS_KEY",
+}
+# Kubernetes gives every pod such variables for a service that is called jetrunner, or jetrunner-something.
+_SERVICE_LINK = re.compile(r"JETRUNNER_(\w+_)?(SERVICE_(HOST|PORT\w*)|PORT(_\d+_(TCP|UDP|SCTP)\w*)?)")
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """What a process needs to know; None stands for what is not set."""
+
+    name: str = ""
+    """The project's name in NATS; empty outside of a project."""
+    nats_url: str = "nats://127.0.0.1:4222"
+    """One or several, with commas."""
+    nats_creds: str | None = None
+    """Path of a credentials file."""
+    nats_context: str | None = None
+    """Name of a context of the `nats` CLI."""
+    nats_user: str | None = None
+    nats_password: str | None = None
+    nats_token: str | None = None
+    nats_nkey: str | None = None
+    """Path of a seed file."""
+    nats_tls_ca: str | None = None
+    nats_tls_cert: str | None = None
+    nats_tls_key: str | None = None
+    nats_tls_first: bool = False
+    """Whether TLS comes before the server's first word."""
+    nats_inbox_prefix: str | None = None
+    workers: int = 1
+    health: str | None = None
+    """HOST:PORT of the health endpoints; None for none."""
+    drain_timeout: float = 30.0
+    """Seconds that running handlers get to finish on SIGTERM."""
+    trace_url: str = "http://localhost:16686/trace/{trace_id}"
+    log_level: Literal["debug", "info", "warning", "error", "critical"] = "info"
+    wire: Literal["fast", "plain"] = "fast"
+    """`plain` reads and writes through nats-py alone: slower, for finding faults."""
+
+    def __repr__(self) -> str:
+        shown = ((key, _shown(key, getattr(self, key))) for key in self.__struct_fields__)
+        return f"Settings({', '.join(f'{key}={value!r}' for key, value in shown)})"
+
+
+class _Level(Struct, frozen=True):
+    """The settings of one source."""
+
+    given: dict[str, Any]
+    source: Callable[[str], str]
+    """Where a key was found, for errors."""
+    folder: Path
+    """What its relative paths start from."""
+
+
+def load_settings(
+    root: Path, cli: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None
+) -> Settings:
+    """Read a project's settings; `cli` holds the options that were given (None: not given).
+
+    SettingsError names the key and its source. Files are not looked for, but for a context's.
+    """
+    environ = os.environ if environ is None else environ
+    found: dict[str, Any] = {}
+    connected = False
+    for level in (_of_command_line(cli or {}), _of_environment(environ), *_of_project(root)):
+        given = {key: _checked(key, value, level) for key, value in level.given.items()}
+        if connected:
+            given = {key: value for key, value in given.items() if not key.startswith("nats_")}
+        found = {**given, **found}
+        if name := given.get("nats_context"):
+            context = _of_context(name, environ)
+            found = {**{key: _checked(key, value, context) for key, value in context.given.items()}, **found}
+            connected = True
+    return structs.replace(Settings(), **found)
+
+
+def _of_command_line(cli: Mapping[str, Any]) -> _Level:
+    given = {key: value for key, value in cli.items() if value is not None}
+    return _Level(given, lambda key: "--" + key.replace("_", "-"), Path.cwd())
+
+
+def _of_environment(environ: Mapping[str, str]) -> _Level:
+    given: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for key, variable in _NATS_VARIABLES.items():
+        if text := environ.get(variable):
+            given[key], sources[key] = text, variable
+    for variable, text in environ.items():
+        if not variable.startswith(_PREFIX) or _SERVICE_LINK.fullmatch(variable):
+            continue
+        key = variable.removeprefix(_PREFIX).lower()
+        if key not in Settings.__struct_fields__ or not variable.isupper():
+            close = did_you_mean(variable, (_PREFIX + field.upper() for field in Settings.__struct_fields__))
+            raise SettingsError(f"unknown environment variable {variable}", hint=close)
+        if text:
+            given[key], sources[key] = text, variable
+    return _Level(given, lambda key: sources.get(key, key), Path.cwd())
+
+
+def _of_context(name: str, environ: Mapping[str, str]) -> _Level:
+    file, fields = natscontext.read(name, environ)
+    return _Level(fields, lambda key: f"{file}: {key.removeprefix('nats_')}", file.parent)
+
+
+def _of_project(root: Path) -> Iterator[_Level]:
+    file = root / "pyproject.toml"
+    try:
+        document = tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{file}: {error}") from None
+    tool = _table(_table(document, "tool", file), "jetrunner", file)
+    for key in tool:
+        if key not in Settings.__struct_fields__:
+            close = did_you_mean(key, Settings.__struct_fields__)
+            raise SettingsError(f"{file}: unknown key {key!r} in [tool.jetrunner]", hint=close)
+    yield _Level(tool, lambda key: f"{file}: [tool.jetrunner] {key}", root)
+    project = _table(document, "project", file)
+    if "name" in project and "name" not in tool:
+        yield _Level({"name": project["name"]}, lambda key: f"{file}: [project] {key}", root)
+
+
+def _table(document: dict[str, Any], key: str, file: Path) -> dict[str, Any]:
+    table = document.get(key, {})
+    if not isinstance(table, dict):
+        raise SettingsError(f"{file}: {key} is not a table")
+    return table
+
+
+def _checked(key: str, value: Any, level: _Level) -> Any:
+    check = _CHECKS.get(key)
+    if check is None:
+        raise SettingsError(f"unknown setting {key!r}", hint=did_you_mean(key, Settings.__struct_fields__))
+    try:
+        return check(value, level.folder)
+    except ValueError as error:
+        # A URL that is none may hide a password anywhere.
+        shown = "" if key in SECRET or key == "nats_url" else f", not {value!r}"
+        raise SettingsError(f"{level.source(key)}: {error}{shown}") from None
+
+
+def _shown(key: str, value: Any) -> Any:
+    if key in SECRET and value is not None:
+        return "***"
+    return redact(value) if key == "nats_url" and isinstance(value, str) else value
+
+
+def _name(value: Any, folder: Path) -> str:
+    return identity.project_name(values.text(value, folder))
+
+
+_CHECKS: dict[str, Callable[[Any, Path], Any]] = {
+    "name": _name,
+    "nats_url": values.url,
+    "nats_creds": values.path,
+    "nats_context": values.text,
+    "nats_user": values.text,
+    "nats_password": values.text,
+    "nats_token": values.text,
+    "nats_nkey": values.path,
+    "nats_tls_ca": values.path,
+    "nats_tls_cert": values.path,
+    "nats_tls_key": values.path,
+    "nats_tls_first": values.switch,
+    "nats_inbox_prefix": values.text,
+    "workers": values.count,
+    "health": values.address,
+    "drain_timeout": values.duration,
+    "trace_url": values.trace_url,
+    "log_level": values.one_of("debug", "info", "warning", "error", "critical"),
+    "wire": values.one_of("fast", "plain"),
+}

@@ -1,0 +1,161 @@
+"""Discovery: import a project's functions and find what is bound in them.
+
+Rule 1: every module of the package `functions` is imported, packages inside it too, names with a leading `_` not.
+Rule 2: a function belongs to the project when one of those modules bound it or holds it under some name.
+Rule 3: names of functions and durables are unique; a project has at most one lifespan.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import sys
+import traceback
+from collections.abc import AsyncGenerator, Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from msgspec import Struct
+
+from runner import bindings, config
+from runner.bindings import Binding, binding_of, bound_in, is_lifespan
+from runner.core import identity
+from runner.errors import BindingError, JetrunnerError, SettingsError, UsageError
+
+PACKAGE = "functions"
+
+
+class Project(Struct, frozen=True):
+    """A project's code, imported and checked."""
+
+    root: Path
+    name: str
+    functions: tuple[Binding, ...]
+    """In the order of their modules, then as they are written."""
+    lifespan: Callable[[], AsyncGenerator[Any, None]] | None = None
+
+
+def load(root: Path, name: str | None = None) -> Project:
+    """Import the project in a folder, afresh; `name` defaults to the one in its settings.
+
+    UsageError names file and line of whatever is wrong in user code.
+    """
+    root = root.resolve()
+    project = name or config.load_settings(root).name
+    if not project:
+        raise SettingsError(
+            f"{root} has no project name", hint='put name = "…" under [tool.jetrunner] in pyproject.toml'
+        )
+    if not (root / PACKAGE).is_dir():
+        raise UsageError(
+            f"there is no folder {PACKAGE}/ in {root}", hint="runner new NAME makes a project that runs"
+        )
+    if not (root / PACKAGE / "__init__.py").is_file():
+        raise UsageError(f"{PACKAGE}/ is not a package", hint=f"add an empty {PACKAGE}/__init__.py")
+    unload()
+    # First, so that no other package of this name is found before ours.
+    sys.path[:] = [str(root), *(entry for entry in sys.path if entry != str(root))]
+    modules = list(_modules(root))
+    functions = _functions(modules)
+    _require_unique(project, functions)
+    return Project(root, project, functions, _lifespan(modules))
+
+
+def unload() -> None:
+    """Forget the imported functions, so that the next `load` reads their files again."""
+    for module in [name for name in sys.modules if name == PACKAGE or name.startswith(PACKAGE + ".")]:
+        del sys.modules[module]
+    importlib.invalidate_caches()
+
+
+def _modules(root: Path) -> Iterator[ModuleType]:
+    package = _imported(PACKAGE, root)
+    found = Path(package.__file__ or "").resolve()
+    if root not in found.parents:
+        raise UsageError(f"the package {PACKAGE} was found in {found.parent}, not in {root}")
+    pending = [package]
+    while pending:
+        module = pending.pop(0)
+        yield module
+        pending.extend(_imported(f"{module.__name__}.{name}", root) for name in _public(module))
+
+
+def _public(package: ModuleType) -> list[str]:
+    paths = getattr(package, "__path__", None)
+    if paths is None:
+        return []
+    return sorted(entry.name for entry in pkgutil.iter_modules(paths) if not entry.name.startswith("_"))
+
+
+def _imported(name: str, root: Path) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except JetrunnerError:
+        raise
+    except (Exception, SystemExit) as error:
+        hint = "is it installed?" if isinstance(error, ModuleNotFoundError) else ""
+        raise UsageError(
+            f"{_where(error, name, root)}: {type(error).__name__}: {_text(error)}", hint=hint
+        ) from error
+
+
+def _text(error: BaseException) -> str:
+    return error.msg if isinstance(error, SyntaxError) else str(error)
+
+
+def _where(error: BaseException, name: str, root: Path) -> str:
+    """File and line, relative to the root: of the last frame in the user's own code."""
+    places = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    if isinstance(error, SyntaxError) and error.filename:
+        places.append((error.filename, error.lineno))
+    for filename, line in reversed(places):
+        path = Path(filename)
+        if root in path.parents and "site-packages" not in path.parts:
+            return f"{path.relative_to(root)}:{line}"
+    return name
+
+
+def _functions(modules: list[ModuleType]) -> tuple[Binding, ...]:
+    found: dict[int, Binding] = {}
+    for module in modules:
+        for function in (*bound_in(vars(module)), *vars(module).values()):
+            if bindings.is_wrapped(function):
+                raise BindingError(
+                    f"{function.__name__} is bound, and then decorated again",
+                    file=function.__code__.co_filename,
+                    line=function.__code__.co_firstlineno,
+                    hint="put the binding outermost, above the other decorators",
+                )
+            binding = binding_of(function)
+            if binding is not None and id(binding.handler) not in found:
+                found[id(binding.handler)] = binding
+    return tuple(found.values())
+
+
+def _require_unique(project: str, functions: tuple[Binding, ...]) -> None:
+    taken: dict[str, Binding] = {}
+    for binding in functions:
+        durable = binding.durable or identity.durable(project, binding.function)
+        for what in (f"function {binding.function!r}", f"durable {durable!r}"):
+            if (other := taken.setdefault(what, binding)) is not binding:
+                raise BindingError(
+                    f"the {what} is there already, at {other.file}:{other.line}",
+                    file=binding.file,
+                    line=binding.line,
+                    hint="give one of them another name=" if what.startswith("function") else "",
+                )
+
+
+def _lifespan(modules: list[ModuleType]) -> Callable[[], AsyncGenerator[Any, None]] | None:
+    found: list[Any] = []
+    for module in modules:
+        found.extend(value for value in vars(module).values() if is_lifespan(value) and value not in found)
+    if len(found) > 1:
+        first, second = found[0].__code__, found[1].__code__
+        raise BindingError(
+            f"a project has one lifespan; there is one at {first.co_filename}:{first.co_firstlineno} already",
+            file=second.co_filename,
+            line=second.co_firstlineno,
+        )
+    return found[0] if found else None

@@ -1,0 +1,85 @@
+"""For tests of user code: a context without NATS."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from runner import codec
+from runner.context import Context, Reply
+from runner.staged import Staged
+
+__all__ = ["Staged", "context"]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_STORED = datetime(2020, 1, 1, tzinfo=UTC)
+
+
+def context(
+    *,
+    subject: str = "test",
+    params: Mapping[str, str] | None = None,
+    headers: Mapping[str, str] | None = None,
+    attempt: int = 1,
+    attempts: int = 5,
+    stream: str = "TEST",
+    sequence: int = 1,
+    timestamp: datetime = _STORED,
+    deadline: float = 30.0,
+    key: str | None = None,
+    shard: int | None = None,
+    state: Any = None,
+    missing: tuple[int, ...] = (),
+    function: str = "test",
+    replies: Mapping[str, Any] | Callable[[str, bytes], Any] | None = None,
+) -> Context:
+    """A context to call a handler with; what it published is in `.staged`, each with its encoded `body`.
+
+    `deadline` stays at that many seconds. `replies` answers `ctx.request`: by subject, or a function of subject and
+    body; an answer that is an exception is raised. ValueError when `timestamp` has no timezone.
+    """
+    if timestamp.tzinfo is None:
+        raise ValueError(f"timestamp={timestamp} has no timezone")
+    return Context(
+        function=function,
+        subject=subject,
+        params=dict(params or {}),
+        headers=dict(headers or {}),
+        attempt=attempt,
+        attempts=attempts,
+        stream=stream,
+        sequence=sequence,
+        timestamp_ns=round((timestamp - _EPOCH).total_seconds() * 1_000_000) * 1_000,
+        expires=deadline,
+        key=key,
+        shard=shard,
+        state=state,
+        missing=missing,
+        host=_Answers(replies),
+        clock=lambda: 0.0,
+    )
+
+
+class _Answers:
+    """Stands where the connection is."""
+
+    def __init__(self, replies: Mapping[str, Any] | Callable[[str, bytes], Any] | None) -> None:
+        self._replies = replies or {}
+
+    async def request(
+        self,
+        subject: str,
+        body: bytes,
+        headers: Mapping[str, str],  # noqa: ARG002  # an answer here depends on subject and body alone
+        timeout: float,  # noqa: ARG002  # and comes at once
+    ) -> Reply:
+        if callable(self._replies):
+            answer = self._replies(subject, body)
+        elif subject in self._replies:
+            answer = self._replies[subject]
+        else:
+            raise LookupError(f"no reply for {subject!r}: give context(replies={{{subject!r}: …}})")
+        if isinstance(answer, BaseException):
+            raise answer
+        return Reply(codec.encode(answer))

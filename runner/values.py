@@ -1,0 +1,107 @@
+"""Values of settings, read from text or TOML. ValueError says what a value should be, and never repeats it."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from runner.core import quantity
+
+_URL = re.compile(
+    r"(?:(?:nats|tls|ws|wss)://)?(?:\S*@)?(?:\[[0-9A-Fa-f:.%]+\]|[^\s/@:\[\]]+)(?::\d{1,5})?(?:/\S*)?"
+)
+# From a scheme to the last @ before the next scheme: a password may hold any character.
+_USERINFO = re.compile(r"(?:(?<=://)|\A)(?:(?!://).)*@", re.DOTALL)
+_ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:\[\]/]*):(?P<port>\d{1,5})")
+_YES = ("1", "true", "yes", "on")
+_NO = ("0", "false", "no", "off")
+
+
+def redact(url: str) -> str:
+    """One or several NATS URLs without user, password or token."""
+    return _USERINFO.sub("***@", url)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A hint naming the closest known word; empty when none is close."""
+    close = difflib.get_close_matches(word, list(known), 1)
+    return f"did you mean {close[0]!r}?" if close else ""
+
+
+def text(value: Any, folder: Path) -> str:
+    """Any text that is not empty."""
+    if isinstance(value, str) and value:
+        return value
+    raise ValueError("a text is expected")
+
+
+def url(value: Any, folder: Path) -> str:
+    """NATS URLs; several with commas, or a TOML array of them."""
+    joined = ",".join(map(str, value)) if isinstance(value, (list, tuple)) else text(value, folder)
+    parts = [part.strip() for part in joined.split(",") if part.strip()]
+    if not parts or not all(_URL.fullmatch(part) for part in parts):
+        raise ValueError("a NATS URL is expected, as nats://127.0.0.1:4222; several with commas")
+    return ",".join(part if "://" in part else f"nats://{part}" for part in parts)
+
+
+def path(value: Any, folder: Path) -> str:
+    """A path, made absolute: `~` is the home folder, a relative one starts from where the setting stands."""
+    if not isinstance(value, Path):
+        value = text(value, folder)
+    return str(folder / Path(value).expanduser())
+
+
+def switch(value: Any, folder: Path) -> bool:
+    """True or false."""
+    word = value.lower() if isinstance(value, str) else value
+    if word is True or word in _YES:
+        return True
+    if word is False or word in _NO:
+        return False
+    raise ValueError("true or false is expected")
+
+
+def count(value: Any, folder: Path) -> int:
+    """A whole number of 1 or more."""
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value):
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+        return value
+    raise ValueError("a whole number of 1 or more is expected")
+
+
+def duration(value: Any, folder: Path) -> float:
+    """Seconds, or a duration as `30s`."""
+    if not isinstance(value, (str, int, float)):
+        raise ValueError('a number of seconds is expected, or a duration as "30s"')
+    return quantity.seconds(value)
+
+
+def address(value: Any, folder: Path) -> str:
+    """HOST:PORT; without a host, every interface."""
+    found = _ADDRESS.fullmatch(text(value, folder))
+    if found is None or int(found["port"]) > 65_535:
+        raise ValueError("HOST:PORT is expected, as 127.0.0.1:8080")
+    return f"{found['host'] or '0.0.0.0'}:{int(found['port'])}"  # noqa: S104  # as every server reads ":8080"
+
+
+def trace_url(value: Any, folder: Path) -> str:
+    """A URL with `{trace_id}` in it."""
+    if "{trace_id}" in text(value, folder):
+        return str(value)
+    raise ValueError("a URL with {trace_id} in it is expected")
+
+
+def one_of(*words: str) -> Callable[[Any, Path], str]:
+    """One of a few words, in any case."""
+
+    def check(value: Any, folder: Path) -> str:
+        word = value.lower() if isinstance(value, str) else ""
+        if word in words:
+            return word
+        raise ValueError(f"one of {', '.join(words)} is expected")
+
+    return check
