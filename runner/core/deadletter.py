@@ -126,11 +126,14 @@ def fit(headers: Pairs, body: bytes, max_payload: int) -> tuple[Pairs, bytes]:
     if shrunk is not None:
         return shrunk, body
     # A body that cannot stay need not cost the rest.
-    headers = [*headers, (BODY, OMITTED)]
+    headers = [*headers, (BODY, OMITTED)] if body else headers
     shrunk = _shrunk(headers, max_payload, keep="")
     if shrunk is not None:
         return shrunk, b""
-    headers = [*(pair for pair in headers if _is_own(pair[0]) and pair[0] != TRACEBACK), (HEADERS, OMITTED)]
+    own = [pair for pair in headers if _is_own(pair[0])]
+    if len(own) < len(headers):
+        own.append((HEADERS, OMITTED))
+    headers = [pair for pair in own if pair[0] != TRACEBACK]
     for name in (MESSAGE, SUBJECT, ERROR):
         over = _size(headers) - max_payload
         if over > 0:

@@ -4,8 +4,9 @@ A delivery beyond the first raises suspicion only: restarts and takeovers cause 
 recorded, and each start after a death is lonelier than the one before. Stages: 0 free, 1 recorded, 2 solo (no other
 suspect beside it), 3 alone (nothing else in its process). Who dies alone, kills.
 
-Rule 1: a suspect's stage is recorded before it starts, and the record deleted when it is settled.
-Rule 2: an unsettled record means that the process died during that start, or before it.
+Rule 1: a suspect waits until it may start, counts as running, has its stage recorded, then starts. Recorded while
+        it still waits, it would be blamed for a death that another message caused.
+Rule 2: the record is deleted when the message is settled: an unsettled one means that the process died in that start.
 Rule 3: what is already running stays; a message that may not start beside it waits, and nothing else is started
         while it does, or it might wait for ever.
 """
@@ -29,7 +30,7 @@ class RunFree(Struct, frozen=True):
 
 
 class Run(Struct, frozen=True):
-    """Record this stage, wait until `may_start`, then run."""
+    """Wait until `may_start`, record this stage, then run."""
 
     stage: int
 
