@@ -31,6 +31,11 @@ fix:
     {{ uv }} run ruff check --fix
     {{ uv }} run ruff format
 
+[doc("Write the reference pages that are made from the code")]
+[group("work")]
+docs:
+    {{ uv }} run python docs/_commands.py
+
 [doc("Run the tests, or those that the arguments name")]
 [group("test")]
 test *arguments:
