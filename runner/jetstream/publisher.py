@@ -10,8 +10,8 @@ Rule 3: an atomic batch has a fresh batch id each time (one derived from the inp
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
 
 import anyio
 import msgspec
@@ -20,6 +20,8 @@ from runner.core import header as headers
 from runner.core import subject as subjects
 from runner.errors import NoStream, ServerError, StreamFull, TooLarge, Unconfirmed
 from runner.jetstream.inbox import Inbox, ask
+
+T = TypeVar("T")
 
 CONFIRM_SECONDS = 5.0
 BATCH_LIMIT = 1000
@@ -190,13 +192,13 @@ def may_pass(error: ServerError) -> bool:
     return error.code in BUSY or 10000 <= error.code < 10010
 
 
-async def insist(attempt: Callable[[], Any], patience: float) -> PubAck:
+async def insist(attempt: Callable[[], Awaitable[T]], patience: float) -> T:
     """Await `attempt()` until it succeeds, waiting 50 ms to 2 s in between, for `patience` seconds."""
     give_up = anyio.current_time() + patience
     wait = 0.05
     while True:
         try:
-            return await attempt()  # type: ignore[no-any-return]
+            return await attempt()
         except ServerError as error:
             if not may_pass(error) or anyio.current_time() + wait > give_up:
                 raise

@@ -45,7 +45,7 @@ def fits(client: Client) -> bool:
     )
 
 
-class Wire(Parser):  # type: ignore[misc]  # nats-py's parser is untyped
+class Wire(Parser):
     """nats-py's parser with a short way in for the subscriptions in `sinks`, and a short way out."""
 
     def __init__(self, client: Client) -> None:

@@ -1,0 +1,247 @@
+"""The running process: start everything, watch over it, drain, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, nullcontext
+from typing import Any
+
+import anyio
+import anyio.to_thread
+
+from runner.bindings import Binding
+from runner.config import Settings
+from runner.core.capture import capture, catchment
+from runner.discovery import Project
+from runner.engine.function import Function
+from runner.engine.health import Health
+from runner.engine.process import Observer, Process
+from runner.engine.relay import Relay
+from runner.engine.status import Responder
+from runner.engine.stop import Stop
+from runner.engine.watchdog import Watchdog
+from runner.errors import JetrunnerError, Unreachable, UsageError
+from runner.jetstream import ownstreams
+from runner.jetstream.connection import Connection, check_server, connect
+from runner.jetstream.topology import Topology
+from runner.telemetry import settings as telemetry
+from runner.telemetry.tracing import Tracing
+
+log = logging.getLogger("jetrunner")
+
+SWEEP_SECONDS = 0.1
+REMEMBER_SECONDS = 5.0
+SHUTDOWN_SECONDS = 3.0
+"""Time that telemetry gets to send its last spans."""
+PATIENCE_SECONDS = 5.0
+
+
+async def serve(
+    project: Project,
+    settings: Settings,
+    *,
+    functions: Sequence[Binding],
+    stop: Stop,
+    observer: Observer | None = None,
+    ready: Callable[[], None] | None = None,
+) -> None:
+    """Run these functions until `stop` is asked; returns once everything is settled, given back and closed.
+
+    Raises the JetrunnerError family: `Unreachable` also when the server closes the connection for good.
+    """
+    tracing = Tracing(telemetry.load(os.environ), project.name)
+    tracing.install()
+    try:
+        async with connect(settings, patience=PATIENCE_SECONDS, name=f"jetrunner {project.name}") as connection:
+            await check_server(connection)
+            await _serve(project, settings, connection, tracing, functions, stop, observer, ready)
+    except BaseExceptionGroup as group:
+        raise single(group) from None
+    finally:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(tracing.shutdown, SHUTDOWN_SECONDS)
+
+
+async def _serve(  # noqa: PLR0917  called once, right above
+    project: Project,
+    settings: Settings,
+    connection: Connection,
+    tracing: Tracing,
+    bindings: Sequence[Binding],
+    stop: Stop,
+    observer: Observer | None,
+    ready: Callable[[], None] | None,
+) -> None:
+    topology = Topology(connection)
+    await topology.load()
+    places = [(binding, place(binding, topology)) for binding in bindings]
+    replicas = max((topology.config(stream).get("num_replicas", 1) for _, stream in places), default=1)
+    await ownstreams.ensure_all(connection, replicas)
+    await topology.load()
+    async with anyio.create_task_group() as tasks:
+        process = Process(
+            project=project.name,
+            settings=settings,
+            connection=connection,
+            topology=topology,
+            tracing=tracing,
+            tasks=tasks,
+            observer=observer,
+        )
+        async with alive(project) as process.state:
+            running = [Function(process, binding, stream) for binding, stream in places]
+            relay = Relay(process)
+            health = Health(running, lambda: unready(connection, stop))
+            async with health.listen(settings.health) if settings.health else nullcontext():
+                for function in running:
+                    await function.start()
+                await relay.start()
+                await Responder(connection, project.name, running).open()
+                tasks.start_soon(sweep, process, running, relay)
+                tasks.start_soon(remember, running)
+                if ready is not None:
+                    ready()
+                await first(tasks, stop.draining, connection.closed)
+                if connection.closed.is_set():
+                    raise Unreachable("the server closed the connection for good", hint="see the server's log for the reason")
+                await drain(process, running, relay, stop)
+        tasks.cancel_scope.cancel()
+
+
+def place(binding: Binding, topology: Topology) -> str:
+    """The stream that a function reads; its output must have one, too. Raises with file and line."""
+    known = [catchment(name, config) for name, config in topology.streams.items()]
+    try:
+        stream = capture(binding.subject.wildcard, known, chosen=binding.stream)
+        if binding.output is not None:
+            target = capture(binding.output.wildcard, known, publishing=True)
+            if binding.kind.endswith("generator") and not topology.config(target).get("allow_atomic"):
+                raise UsageError(
+                    f"stream {target} allows no atomic batches, which a generator's output needs",
+                    hint="set allow_atomic = true in its file and run `runner apply`",
+                )
+    except JetrunnerError as error:
+        raise UsageError(
+            f"{binding.file}:{binding.line}: {binding.function}: {error}", hint=error.hint
+        ) from None
+    return stream
+
+
+@asynccontextmanager
+async def alive(project: Project) -> AsyncIterator[Any]:
+    """The project's lifespan around the block; what it yields is `ctx.state`."""
+    if project.lifespan is None:
+        yield None
+        return
+    generator = project.lifespan()
+    try:
+        state = await anext(generator)
+    except StopAsyncIteration:
+        raise UsageError("the lifespan ended without a yield", hint="yield what ctx.state shall be") from None
+    except JetrunnerError:
+        raise
+    except Exception as error:
+        raise UsageError(f"the lifespan failed: {type(error).__name__}: {error}") from error
+    try:
+        yield state
+    finally:
+        with anyio.CancelScope(shield=True):
+            try:
+                await anext(generator, None)
+            except Exception:
+                log.exception("the lifespan failed in its end")
+            await generator.aclose()
+
+
+async def sweep(process: Process, functions: Sequence[Function], relay: Relay) -> None:
+    """Deadlines, leases, silent servers, tokens and rates: all the process's clocks in one loop."""
+    watchdog = Watchdog()
+    watchdog.start()
+    marked = 0.0
+    try:
+        while True:
+            watchdog.beat()
+            now = time.monotonic()
+            for function in functions:
+                function.pipeline.sweep(now)
+            relay.sweep(now)
+            process.tracing.gate.refill(now)
+            if now - marked >= 1.0:
+                marked = now
+                for function in functions:
+                    function.pipeline.stats.mark(now)
+            await asyncio.sleep(SWEEP_SECONDS)
+    finally:
+        watchdog.stop()
+
+
+async def remember(functions: Sequence[Function]) -> None:
+    """Keep the ack floors of durables that move."""
+    seen: dict[str, int] = {}
+    while True:
+        for function in functions:
+            handled = function.pipeline.stats.handled
+            if seen.get(function.durable) != handled:
+                seen[function.durable] = handled
+                await function.remember()
+        await anyio.sleep(REMEMBER_SECONDS)
+
+
+async def drain(process: Process, functions: Sequence[Function], relay: Relay, stop: Stop) -> None:
+    """Give back what has not started, let the rest finish, and cancel it when that takes too long."""
+    log.info("draining")
+    sources: tuple[Function | Relay, ...] = (*functions, relay)
+    for source in sources:
+        await source.stop_pulling()
+    process.connection.wire.flush()
+    give_up = time.monotonic() + process.settings.drain_timeout
+    while any(source.unsettled for source in sources):
+        if stop.cancelling.is_set() or time.monotonic() > give_up or process.connection.closed.is_set():
+            left = sum(function.unsettled for function in functions)
+            log.warning("cancelling %d handlers that still run", left)
+            process.cancelling = True
+            for source in sources:
+                await source.abandon()
+            break
+        await asyncio.sleep(0.01)
+    process.connection.wire.flush()
+
+
+async def first(tasks: anyio.abc.TaskGroup, *events: asyncio.Event) -> None:
+    """Wait for the first of several events."""
+    happened = asyncio.Event()
+
+    async def watch(event: asyncio.Event) -> None:
+        await event.wait()
+        happened.set()
+
+    for event in events:
+        tasks.start_soon(watch, event)
+    await happened.wait()
+
+
+def unready(connection: Connection, stop: Stop) -> str:
+    """Why this process should get no traffic; empty when it should."""
+    if stop.draining.is_set():
+        return "draining"
+    return "" if connection.is_connected else "not connected to NATS"
+
+
+def single(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The one error worth telling out of what a task group collected."""
+    flat: list[BaseException] = []
+
+    def walk(error: BaseException) -> None:
+        if isinstance(error, BaseExceptionGroup):
+            for inner in error.exceptions:
+                walk(inner)
+        else:
+            flat.append(error)
+
+    walk(group)
+    flat.sort(key=lambda error: not isinstance(error, JetrunnerError))
+    return flat[0]

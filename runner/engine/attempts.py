@@ -1,0 +1,92 @@
+"""The span of each attempt: whether it gets one, what it is told, how it ends."""
+
+from __future__ import annotations
+
+import time
+
+from runner.bindings import Binding
+from runner.core import identity
+from runner.core.settlement import Ack, Dead, Failed, Nak, Outcome, Settlement, TimedOut, Undecodable
+from runner.engine.incoming import Incoming
+from runner.engine.process import Process
+from runner.telemetry.attempt import AttemptSpan
+from runner.telemetry.tracing import AttemptFacts
+
+
+class Attempts:
+    """The attempts of one function, as traces and the observer see them."""
+
+    def __init__(self, process: Process, binding: Binding) -> None:
+        self._tracing = process.tracing
+        self._observer = process.observer
+        self._function = binding.function
+        self._template = binding.subject.text
+        self._attempts = binding.retry.attempts
+        self._durable = binding.durable or identity.durable(process.project, binding.function)
+
+    def start(self, incoming: Incoming, admitted: bool) -> AttemptSpan | None:
+        """A span for an attempt that begins now; None when it is not traced."""
+        tracing = self._tracing
+        if not tracing.enabled:
+            return None
+        if admitted or (incoming.delivery.attempt > 1 and tracing.gate.admit_late()):
+            return tracing.start_attempt(self._function, **self._facts(incoming))
+        return None
+
+    def late(self, incoming: Incoming) -> AttemptSpan | None:
+        """A span for an attempt that was not traced and failed."""
+        if not self._tracing.enabled:
+            return None
+        started = incoming.delivery.started
+        ago = time.monotonic() - started if started else 0.0
+        facts = self._facts(incoming)
+        facts["start_ns"] = time.time_ns() - int(ago * 1e9)
+        return self._tracing.late_attempt(self._function, **facts)
+
+    def end(self, span: AttemptSpan | None, incoming: Incoming, settlement: Settlement, outcome: Outcome) -> None:
+        """The attempt is settled."""
+        if span is not None:
+            match settlement:
+                case Ack():
+                    span.end_ack()
+                case Nak(delay):
+                    span.end_retry(error_of(outcome), delay, incoming.delivery.attempt + 1)
+                case Dead():
+                    span.end_dead_letter(settlement.reason, settlement.error_object or settlement.message or None)
+        if self._observer is not None:
+            delivery = incoming.delivery
+            self._observer(
+                self._function,
+                incoming.id,
+                settlement,
+                outcome,
+                delivery.attempt,
+                time.monotonic() - delivery.started if delivery.started else 0.0,
+                span.trace_id if span is not None and span.sampled else "",
+            )
+
+    def _facts(self, incoming: Incoming) -> AttemptFacts:
+        delivery, origin = incoming.delivery, incoming.origin
+        return {
+            "durable": self._durable,
+            "subject": origin.subject,
+            "template": self._template,
+            "stream": origin.stream,
+            "sequence": origin.sequence,
+            "timestamp_ns": origin.timestamp_ns,
+            "attempt": delivery.attempt,
+            "attempts": self._attempts,
+            "header": delivery.header,
+            "body_size": len(delivery.body),
+        }
+
+
+def error_of(outcome: Outcome) -> BaseException | str:
+    """What went wrong, for a span or a line of output."""
+    match outcome:
+        case Failed(error) | Undecodable(error):
+            return error
+        case TimedOut(seconds):
+            return TimeoutError(f"timed out after {seconds:g} s")
+        case _:
+            return type(outcome).__name__.lower()

@@ -1,0 +1,58 @@
+"""Calling a handler: in the loop or in a thread, for one result or for a generator's items."""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import anyio.to_thread
+
+from runner import codec
+from runner.bindings import Binding
+
+
+class Calling:
+    """How one function is called."""
+
+    def __init__(self, binding: Binding) -> None:
+        call = codec.compile_call(binding)
+        self.bind = call.bind
+        self.straight = call.fast if binding.kind == "async" else None
+        """Decodes the body for a handler that takes nothing else; None when there is more to do."""
+        self.threaded = binding.kind.startswith("thread")
+        """Whether it runs where a cancellation cannot reach it."""
+        self._handler = binding.handler
+        self._kind = binding.kind
+        self._threads = anyio.CapacityLimiter(binding.concurrency)
+
+    async def __call__(self, arguments: dict[str, Any]) -> Any:
+        """What the handler returned; of a generator, the list of its items."""
+        match self._kind:
+            case "async":
+                return await self._handler(**arguments)
+            case "async_generator":
+                return [item async for item in self._handler(**arguments)]
+            case "thread":
+                return await self._in_thread(lambda: self._handler(**arguments))
+            case "thread_generator":
+                return await self._in_thread(lambda: list(self._handler(**arguments)))
+
+    async def _in_thread(self, call: Callable[[], Any]) -> Any:
+        """Abandoned when the process ends; until then the slot is held as long as the thread runs."""
+
+        def guarded() -> tuple[bool, Any]:
+            # A future cannot carry StopIteration, and SystemExit through one would end the loop.
+            try:
+                return True, call()
+            except BaseException as error:
+                return False, error
+
+        context = contextvars.copy_context()
+        fine, value = await anyio.to_thread.run_sync(
+            lambda: context.run(guarded), abandon_on_cancel=True, limiter=self._threads
+        )
+        if fine:
+            return value
+        raise value

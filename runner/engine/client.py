@@ -1,0 +1,119 @@
+"""Outside of functions: `async with runner.connect() as app:` publishes into streams and asks services, traced."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+
+from runner import codec
+from runner.config import Settings, load_settings
+from runner.engine import delayed
+from runner.engine.process import Asking
+from runner.errors import NoStream
+from runner.jetstream.connection import Connection, connect as open_connection
+from runner.jetstream.publisher import Outgoing, PubAck
+from runner.staged import due, stage
+from runner.telemetry import settings as telemetry
+from runner.telemetry.tracing import Tracing
+
+REQUEST_SECONDS = 5.0
+PATIENCE_SECONDS = 10.0
+"""Time a publish with a Msg-Id is repeated for what may pass."""
+
+
+class App:
+    """A connection outside of functions; every publish is confirmed by its stream."""
+
+    def __init__(self, connection: Connection, tracing: Tracing, project: str) -> None:
+        self.connection = connection
+        self._tracing = tracing
+        self._project = project
+        self._asking = Asking(connection)
+
+    async def publish(
+        self,
+        subject: str,
+        body: Any,
+        *,
+        headers: Mapping[str, str] | None = None,
+        delay: float | None = None,
+        at: datetime | None = None,
+    ) -> PubAck:
+        """Store one message and return where it stands: `stream`, `seq`, and whether it was a `duplicate`.
+
+        With a `Nats-Msg-Id` header it is safe to repeat, and repeated here for ten seconds. `delay` in seconds or
+        `at`, a time with a timezone, stores it to be published then. Raises ValueError and the `ServerError` family.
+        """
+        staged = stage(subject, body, headers, due(delay, at))
+        with self._tracing.publish_span(subject, headers=staged.headers.items()) as span:
+            fields = {name.lower() for name, _ in span.headers}
+            pairs = [
+                *((name, value) for name, value in staged.headers.items() if name.lower() not in fields),
+                *span.headers,
+            ]
+            named = next((value for name, value in pairs if name.lower() == "nats-msg-id"), None)
+            publisher = self.connection.publisher
+            try:
+                if staged.at is not None:
+                    id = named or os.urandom(16).hex()
+                    rest = [pair for pair in pairs if pair[0].lower() != "nats-msg-id"]
+                    message = delayed.schedule(self._project, staged, id, rest)
+                    ack = await publisher.publish_surely(message, PATIENCE_SECONDS)
+                elif named is not None:
+                    ack = await publisher.publish_surely(Outgoing(subject, staged.body, tuple(pairs)), PATIENCE_SECONDS)
+                else:
+                    ack = await publisher.publish(subject, staged.body, pairs)
+            except NoStream:
+                raise NoStream(
+                    f"no stream captures {subject}", hint="declare one in streams/ and run `runner apply`"
+                ) from None
+            span.stored(ack.stream, ack.seq)
+            return ack
+
+    async def request(
+        self,
+        subject: str,
+        body: Any,
+        *,
+        returns: Any = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+    ) -> Any:
+        """Ask a service and decode its answer to `returns` (plain JSON without; an empty one is None then).
+
+        `timeout` is in seconds, 5 by default. Raises ValueError, DecodeError and the `ServerError` family.
+        """
+        message = stage(subject, body, headers, None)
+        with self._tracing.publish_span(subject, headers=message.headers.items()) as span:
+            carried = {**message.headers, **dict(span.headers)}
+            reply = await self._asking.request(
+                subject, message.body, carried, REQUEST_SECONDS if timeout is None else timeout
+            )
+        if returns is None and not reply.body:
+            return None
+        return codec.decoder(Any if returns is None else returns)(reply.body, reply.msgpack)
+
+
+@asynccontextmanager
+async def connect(
+    nats_url: str | None = None, *, settings: Settings | None = None, project: Path | str = "."
+) -> AsyncIterator[App]:
+    """Connect for the time of the block, by the settings of the project in `project` unless they are given.
+
+    Raises `Unreachable` and `SettingsError`.
+    """
+    chosen = settings or load_settings(Path(project), {"nats_url": nats_url})
+    tracing = Tracing(telemetry.load(os.environ), chosen.name or "app", one_try=True)
+    try:
+        async with open_connection(chosen) as connection:
+            yield App(connection, tracing, chosen.name or "app")
+    finally:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(tracing.shutdown, 3.0)

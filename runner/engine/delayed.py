@@ -1,0 +1,51 @@
+"""Delayed publishes: scheduled by the server in our own stream, then relayed to where they are meant to go.
+
+The schedule's message (`delayed.<project>.<id>`) becomes one on `due.<project>` at its time, headers and body as
+they are; a durable that all instances share relays it with the Msg-Id it was given first. So no user's stream needs
+to allow schedules.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from datetime import UTC
+
+from runner.core import header
+from runner.staged import Staged
+from runner.jetstream import ownstreams
+from runner.jetstream.publisher import Outgoing
+
+STREAM = ownstreams.AGAIN
+TARGET = "Jetrunner-Delayed-Subject"
+MESSAGE_ID = "Jetrunner-Delayed-Msg-Id"
+
+
+def schedule(project: str, staged: Staged, id: str, pairs: Iterable[tuple[str, str]]) -> Outgoing:
+    """The message that makes the server publish `staged` at its time."""
+    assert staged.at is not None
+    at = staged.at.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    key = hashlib.blake2b(id.encode(), digest_size=16).hexdigest()
+    headers = (
+        *pairs,
+        ("Nats-Schedule", f"@at {at}"),
+        ("Nats-Schedule-Target", due_subject(project)),
+        (TARGET, staged.subject),
+        (MESSAGE_ID, id),
+        ("Nats-Msg-Id", id),
+    )
+    return Outgoing(f"delayed.{project}.{key}", staged.body, headers)
+
+
+def due_subject(project: str) -> str:
+    """Where a delayed message comes out at its time."""
+    return f"due.{project}"
+
+
+def due(pairs: Sequence[tuple[str, str]], body: bytes) -> Outgoing | None:
+    """What to publish for a message that came out; None when it does not say where."""
+    named = dict(pairs)
+    if TARGET not in named or MESSAGE_ID not in named:
+        return None
+    kept = [pair for pair in header.forwarded(pairs) if pair[0] not in (TARGET, MESSAGE_ID)]
+    return Outgoing(named[TARGET], body, (*kept, ("Nats-Msg-Id", named[MESSAGE_ID])))

@@ -1,0 +1,54 @@
+"""What a delivery is, once somebody asks: where its message first came from, and which delivery this is."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from runner.core import acksubject, header, identity, origin
+from runner.core.origin import Origin
+from runner.jetstream.pull import Delivery
+
+MSGPACK = b"application/msgpack"
+
+
+class Incoming(Struct, frozen=True):
+    """A delivery with its place read from its reply subject, or from its origin headers when it was sent back."""
+
+    delivery: Delivery
+    origin: Origin
+    """The message as its function sees it."""
+    stream: str
+    sequence: int
+    """Where this delivery itself came from."""
+    stored_ns: int
+    """When it was stored there, in nanoseconds of Unix time."""
+    sent_back: bool
+
+    @property
+    def id(self) -> str:
+        """`STREAM:SEQUENCE`, as its function sees it."""
+        return identity.message_id(self.origin.stream, self.origin.sequence)
+
+    @property
+    def msgpack(self) -> bool:
+        """Whether the headers say that the body is MessagePack."""
+        block = self.delivery.header
+        if block is None:
+            return False
+        kind = header.get(block, b"Content-Type")
+        return kind is not None and kind.split(b";")[0].strip().lower() == MSGPACK
+
+
+def read(delivery: Delivery) -> Incoming:
+    """Never raises: an origin that is not whole counts as none."""
+    parts = delivery.reply.split(b".")
+    if len(parts) == 9:
+        stream, stored = parts[2].decode(), int(parts[7])
+    else:
+        parsed = acksubject.parse(delivery.reply)
+        stream, stored = parsed.stream, parsed.timestamp_ns
+    found = None
+    if delivery.header is not None and delivery.subject.startswith(b"again."):
+        found = origin.read(header.parse(delivery.header))
+    place = found or Origin(stream, delivery.sequence, stored, delivery.subject.decode(errors="surrogateescape"))
+    return Incoming(delivery, place, stream, delivery.sequence, stored, found is not None)

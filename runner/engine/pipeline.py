@@ -1,0 +1,386 @@
+"""One delivery's way, from arrival to ack: decode → call → settle → apply.
+
+No task, timer or cancel scope is made per message. Persistent slot tasks take deliveries from one queue; the sweeper
+watches deadlines and leases. A message in its first delivery that has no headers, for a handler that takes
+its body alone, goes the straight way in `_slot`; every other goes through `_handle`. Both mean the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import time
+from collections import deque
+from random import random
+from typing import Any, assert_never
+
+from runner import codec
+from runner.bindings import Binding
+from runner.context import Context
+from runner.core import suspect
+from runner.core.settlement import (
+    Ack,
+    Crashed,
+    Dead,
+    Expired,
+    Failed,
+    Nak,
+    Outcome,
+    Succeeded,
+    TimedOut,
+    Undecodable,
+    settle,
+)
+from runner.engine.attempts import Attempts
+from runner.engine.burial import Burial, term
+from runner.engine.calling import Calling
+from runner.engine.incoming import Incoming, read
+from runner.engine.outputs import Outputs
+from runner.engine.process import Process
+from runner.engine.stats import Stats
+from runner.engine.suspects import Suspects
+from runner.errors import ServerError
+from runner.jetstream.pull import Delivery, Pull
+from runner.staged import Staged
+
+log = logging.getLogger("jetrunner.pipeline")
+
+TURN_SECONDS = 0.01
+"""A slot that worked this long without a pause lets the rest of the loop go on."""
+LEASE_SECONDS = 3.0
+"""A message in work is extended this often; the server takes it back after 10 s of silence."""
+GRACE_SECONDS = 1.0
+"""Time a cancelled handler has to end before its message is settled without it."""
+REPEAT_SECONDS = 30.0
+"""Delay of a message whose dead letter cannot be stored."""
+
+current: contextvars.ContextVar[Delivery | None] = contextvars.ContextVar("jetrunner_delivery", default=None)
+clock = time.monotonic
+
+
+class Pipeline:
+    """All slots of one function."""
+
+    def __init__(self, process: Process, binding: Binding) -> None:
+        self.binding = binding
+        self.stats = Stats()
+        self.queue: deque[Delivery] = deque()
+        self.giving_back = False
+        """True once the process drains: what has not started goes back at once."""
+        self._process = process
+        self._calling = Calling(binding)
+        self._straight = None if process.observer else self._calling.straight
+        self._outputs = Outputs(process, binding)
+        self._burial = Burial(process, binding)
+        self._attempts = Attempts(process, binding)
+        self._suspects = Suspects(process.bucket, process.project, binding.function)
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._slots = 0
+        self._pumping = False
+        self._burst = 1
+        self._loop = asyncio.get_running_loop()
+        self.pulls: list[Pull] = []
+        process.isolation.busy.append(self._running)
+
+    # -- arrival ----------------------------------------------------------------------------------------
+
+    def arrive(self, delivery: Delivery) -> None:
+        """Take a delivery, from within the read that brought it."""
+        if self.giving_back:
+            delivery.source.settle(delivery, b"-NAK")
+            return
+        self.queue.append(delivery)
+        if not self._pumping:
+            self._pumping = True
+            self._burst = 1
+            self._wake()
+            self._loop.call_soon(self._pump)
+
+    def _pump(self) -> None:
+        """Wake slots while messages wait: one at first, since a handler that never waits needs no second."""
+        for _ in range(min(len(self.queue), self._burst)):
+            if not self._wake():
+                self._pumping = False
+                return
+        self._burst *= 2
+        if self.queue:
+            self._loop.call_soon(self._pump)
+        else:
+            self._pumping = False
+
+    def _wake(self) -> bool:
+        waiting = self._waiting
+        while waiting:
+            future = waiting.popleft()
+            if not future.done():
+                future.set_result(None)
+                return True
+        if self._slots < self.binding.concurrency:
+            self._slots += 1
+            self._process.tasks.start_soon(self._slot, name=f"{self.binding.function} slot {self._slots}")
+            return True
+        return False
+
+    def give_back(self) -> None:
+        """Return everything that has not started, and whatever still arrives."""
+        self.giving_back = True
+        while self.queue:
+            delivery = self.queue.popleft()
+            delivery.source.settle(delivery, b"-NAK")
+
+    # -- the way ----------------------------------------------------------------------------------------
+
+    async def _slot(self) -> None:
+        task = asyncio.current_task()
+        queue, stats, isolation = self.queue, self.stats, self._process.isolation
+        handler, decode, output, outputs = self.binding.handler, self._straight, self.binding.output, self._outputs
+        duration, tracing = stats.duration.count, self._process.tracing
+        traced, admit = tracing.enabled, tracing.gate.admit
+        began = clock()
+        while True:
+            while queue:
+                if isolation.closed:
+                    await isolation.wait_open()
+                    continue
+                delivery = queue.popleft()
+                now = clock()
+                if now - began > TURN_SECONDS:
+                    await asyncio.sleep(0)
+                    began = now = clock()
+                body = delivery.body
+                if decode is None or delivery.attempt != 1 or delivery.header is not None or not body:
+                    await self._handle(delivery, task, traced and admit(delivery.header))
+                    continue
+                if traced and admit(None):
+                    await self._handle(delivery, task, True)
+                    continue
+                current.set(delivery)
+                try:
+                    value = decode(body)
+                except Exception as error:
+                    await self._finish(read(delivery), Undecodable(codec.explain(error)))
+                    continue
+                delivery.started = now
+                delivery.task = task
+                try:
+                    result = await handler(value)
+                except BaseException as error:
+                    await self._finish(read(delivery), self._judge(delivery, error))
+                    continue
+                if delivery.overdue:
+                    await self._finish(read(delivery), self._judge(delivery, None))
+                    continue
+                delivery.task = None
+                duration(int((clock() - now) * 1e6))
+                if result is None or output is None:
+                    delivery.source.settle(delivery, b"+ACK")
+                    stats.acked += 1
+                else:
+                    delivery.result = result
+                    if not outputs.send(delivery, result, self._stored):
+                        await self._store(read(delivery), [])
+            future = self._loop.create_future()
+            self._waiting.append(future)
+            await future
+
+    async def _handle(self, delivery: Delivery, task: Any, admitted: bool) -> None:
+        """The whole way, for whatever the straight one is not for."""
+        incoming = read(delivery)
+        max_age = self.binding.max_age
+        if max_age is not None and (age := time.time() - incoming.stored_ns / 1e9) > max_age:
+            await self._finish(incoming, Expired(age, max_age))
+            return
+        stage = 0
+        if delivery.attempt > 1:
+            recorded = await self._suspects.stage(incoming.stream, incoming.sequence)
+            step = suspect.next_step(delivery.attempt, recorded)
+            delivery.recorded = recorded > 0
+            if isinstance(step, Crashed):
+                await self._finish(incoming, step)
+                return
+            if isinstance(step, suspect.Run):
+                stage = step.stage
+        async with self._process.isolation.enter(stage):
+            if self.giving_back:
+                await self._return(incoming)
+                return
+            if stage:
+                await self._suspects.record(incoming.stream, incoming.sequence, stage)
+                delivery.recorded = True
+            context = self._context(incoming)
+            outcome = await self._call(incoming, context, task, admitted)
+        staged = context.seal()
+        if isinstance(outcome, Succeeded):
+            await self._store(incoming, staged)
+        else:
+            await self._finish(incoming, outcome)
+
+    async def _call(self, incoming: Incoming, context: Context, task: Any, admitted: bool) -> Outcome:
+        delivery = incoming.delivery
+        span = delivery.span = self._attempts.start(incoming, admitted)
+        current.set(delivery)
+        if span is not None:
+            span.activate()
+        try:
+            try:
+                arguments = self._calling.bind(incoming.origin.subject, delivery.body, incoming.msgpack, context)
+            except codec.DecodeError as error:
+                return Undecodable(error)
+            delivery.started = clock()
+            context.start(delivery.started + self.binding.timeout)
+            delivery.task = task
+            try:
+                delivery.result = await self._calling(arguments)
+            except BaseException as error:
+                return self._judge(delivery, error)
+            finally:
+                self.stats.duration.count(int((clock() - delivery.started) * 1e6))
+            if delivery.overdue:
+                return self._judge(delivery, None)
+            delivery.task = None
+            return Succeeded()
+        finally:
+            if span is not None:
+                span.deactivate()
+
+    def _judge(self, delivery: Delivery, error: BaseException | None) -> Outcome:
+        """What a handler's end means, when it raised or came too late."""
+        task, delivery.task = delivery.task, None
+        if isinstance(error, asyncio.CancelledError) and self._process.cancelling:
+            raise error
+        while task.cancelling():  # ours at the deadline, or the handler's own: the slot goes on
+            task.uncancel()
+        if delivery.abandoned:
+            delivery.source.limit += 1
+            log.warning("%s: the handler that ignored its timeout has ended", self.binding.function)
+        if delivery.overdue:
+            return TimedOut(self.binding.timeout)
+        assert error is not None
+        return Failed(error)
+
+    # -- outputs and settlement -------------------------------------------------------------------------
+
+    async def _store(self, incoming: Incoming, staged: list[Staged]) -> None:
+        """Store the outputs, then settle; a failure to make them is the handler's."""
+        delivery = incoming.delivery
+        outcome: Outcome = Succeeded()
+        try:
+            made = self._outputs.collect(delivery.result, staged, incoming.origin.subject)
+            if made:
+                await self._outputs.store(made, incoming)
+        except (ServerError, ValueError) as error:
+            outcome = Failed(error)
+        await self._finish(incoming, outcome)
+
+    def _stored(self, delivery: Delivery, _: Any, error: ServerError | None) -> None:
+        """The PubAck of a single output is here, or will not come."""
+        if error is None:
+            delivery.source.settle(delivery, b"+ACK")
+            self.stats.acked += 1
+        elif not self._process.cancelling:
+            self._process.tasks.start_soon(self._store, read(delivery), [])
+
+    async def _finish(self, incoming: Incoming, outcome: Outcome) -> None:
+        """Settle: the one place where an outcome becomes an ack, a nak or a dead letter."""
+        delivery, binding, stats = incoming.delivery, self.binding, self.stats
+        if delivery.settled or delivery.finishing:
+            return
+        delivery.finishing = True
+        settlement = settle(outcome, delivery.attempt, binding.retry, random())
+        span = delivery.span
+        if span is None and not isinstance(settlement, Ack):
+            span = self._attempts.late(incoming)
+        if isinstance(settlement, Ack):
+            delivery.source.settle(delivery, b"+ACK")
+            stats.acked += 1
+            if delivery.recorded:
+                await self._suspects.drop(incoming.stream, incoming.sequence)
+            self._attempts.end(span, incoming, settlement, outcome)
+            return
+        if delivery.recorded:
+            # Before the nak: redelivered at once, it would meet its own record.
+            await self._suspects.drop(incoming.stream, incoming.sequence)
+        stats.failed += 1
+        match settlement:
+            case Nak(delay):
+                delivery.source.settle(delivery, nak(delay))
+                stats.retried += 1
+            case Dead():
+                try:
+                    await self._burial.store(incoming, settlement, span)
+                except ServerError as error:
+                    log.error("%s: %s cannot be stored as a dead letter: %s", binding.function, incoming.id, error)
+                    delivery.source.settle(delivery, nak(REPEAT_SECONDS))
+                else:
+                    delivery.source.settle(delivery, term(settlement))
+                    stats.dead[settlement.reason] = stats.dead.get(settlement.reason, 0) + 1
+            case _:
+                assert_never(settlement)
+        self._attempts.end(span, incoming, settlement, outcome)
+
+    async def _return(self, incoming: Incoming) -> None:
+        """Give a message back that has not started."""
+        if incoming.delivery.recorded:
+            await self._suspects.drop(incoming.stream, incoming.sequence)
+        incoming.delivery.source.settle(incoming.delivery, b"-NAK")
+
+    async def cancelled(self, delivery: Delivery) -> None:
+        """Give back a message whose handler is being cancelled."""
+        if not delivery.settled:
+            await self._return(read(delivery))
+
+    # -- time -------------------------------------------------------------------------------------------
+
+    def sweep(self, now: float) -> None:
+        """Extend leases and end what is late; called about every 100 ms."""
+        timeout, threaded = self.binding.timeout, self._calling.threaded
+        for pull in self.pulls:
+            pull.watch(now)
+            for delivery in list(pull.unsettled.values()):
+                if now - delivery.leased >= LEASE_SECONDS:
+                    pull.extend(delivery, now)
+                if delivery.task is None or delivery.abandoned or now - delivery.started < timeout:
+                    continue
+                if not delivery.overdue:
+                    delivery.overdue = True
+                    if not threaded:
+                        delivery.task.cancel()
+                        continue
+                elif now - delivery.started < timeout + GRACE_SECONDS:
+                    continue
+                self._abandon(delivery)
+
+    def _abandon(self, delivery: Delivery) -> None:
+        """Settle a message whose handler does not end; the slot stays its own until it does."""
+        delivery.abandoned = True
+        delivery.source.limit -= 1
+        log.error(
+            "%s: a handler ignores its timeout of %g s and holds its slot until it ends",
+            self.binding.function, self.binding.timeout,
+        )  # fmt: skip
+        self._process.tasks.start_soon(self._finish, read(delivery), TimedOut(self.binding.timeout))
+
+    def _running(self) -> int:
+        return sum(1 for pull in self.pulls for delivery in pull.unsettled.values() if delivery.task is not None)
+
+    def _context(self, incoming: Incoming) -> Context:
+        origin, delivery = incoming.origin, incoming.delivery
+        return Context(
+            function=self.binding.function,
+            subject=origin.subject,
+            template=self.binding.subject,
+            headers=delivery.header,
+            attempt=delivery.attempt,
+            attempts=self.binding.retry.attempts,
+            stream=origin.stream,
+            sequence=origin.sequence,
+            timestamp_ns=origin.timestamp_ns,
+            state=self._process.state,
+            host=self._process.asking,
+        )
+
+
+def nak(delay: float) -> bytes:
+    """The ack verb that brings a message again after `delay` seconds."""
+    return b'-NAK {"delay":%d}' % int(delay * 1e9) if delay > 0 else b"-NAK"

@@ -1,0 +1,80 @@
+"""What all functions of one process share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from anyio.abc import TaskGroup
+
+from runner.config import Settings
+from runner.context import Reply
+from runner.core import header
+from runner.core.settlement import Outcome, Settlement
+from runner.engine.suspects import Isolation
+from runner.jetstream.bucket import Bucket
+from runner.jetstream.connection import Connection
+from runner.jetstream.topology import Topology
+from runner.telemetry.tracing import Tracing
+
+
+class Observer(Protocol):
+    """Told of every attempt's end: how `runner dev` prints a line for each."""
+
+    def __call__(
+        self,
+        function: str,
+        message_id: str,
+        settlement: Settlement,
+        outcome: Outcome,
+        attempt: int,
+        seconds: float,
+        trace_id: str,
+    ) -> None: ...
+
+
+class Process:
+    """The shared things of a running process; made once, before its functions."""
+
+    def __init__(
+        self,
+        *,
+        project: str,
+        settings: Settings,
+        connection: Connection,
+        topology: Topology,
+        tracing: Tracing,
+        tasks: TaskGroup,
+        observer: Observer | None = None,
+    ) -> None:
+        self.project = project
+        self.settings = settings
+        self.connection = connection
+        self.topology = topology
+        self.bucket = Bucket(connection)
+        self.tracing = tracing
+        self.isolation = Isolation()
+        self.tasks = tasks
+        self.observer = observer
+        self.asking = Asking(connection)
+        self.loop = asyncio.get_running_loop()
+        self.state: Any = None
+        """What the project's lifespan yielded."""
+        self.cancelling = False
+        """True once running handlers are being cancelled: their messages go back."""
+
+
+class Asking:
+    """How a context asks a service."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def request(
+        self, subject: str, body: bytes, headers: Mapping[str, str], timeout: float
+    ) -> Reply:
+        """Send a request and wait for its answer, at most `timeout` seconds."""
+        block, answer = await self._connection.request_whole(subject, body, timeout, list(headers.items()))
+        kind = header.get(block, b"Content-Type") if block else None
+        return Reply(answer, kind is not None and kind.startswith(b"application/msgpack"))

@@ -1,0 +1,89 @@
+"""The relay: publishes what was delayed once its time has come, the same Msg-Id however often it is tried."""
+
+from __future__ import annotations
+
+import logging
+import math
+
+from runner.core import header, identity
+from runner.engine import delayed
+from runner.engine.process import Process
+from runner.errors import ServerError
+from runner.jetstream import consumer, ownstreams
+from runner.jetstream.publisher import Outgoing
+from runner.jetstream.pull import Delivery, Pull
+
+log = logging.getLogger("jetrunner.relay")
+
+LIMIT = 64
+LEASE_SECONDS = 3.0
+REPEAT_SECONDS = 60.0
+
+
+class Relay:
+    """A durable on `due.<project>`, shared by all instances."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        durable = identity.durable(process.project, "-relay")
+        self._config = consumer.config(durable, delayed.due_subject(process.project), "all", "-relay")
+        self._pull = Pull(process.connection, ownstreams.AGAIN, durable, LIMIT, self._arrived, self._lost)
+        self._stopping = False
+
+    async def start(self) -> None:
+        """Make sure of the durable and start to pull."""
+        await consumer.ensure(self._process.connection, ownstreams.AGAIN, self._config)
+        await self._pull.open()
+
+    @property
+    def unsettled(self) -> int:
+        return len(self._pull.unsettled)
+
+    async def stop_pulling(self) -> None:
+        self._stopping = True
+        await self._pull.close()
+
+    async def abandon(self) -> None:
+        """Give back what was not relayed."""
+        for delivery in list(self._pull.unsettled.values()):
+            self._pull.settle(delivery, b"-NAK")
+
+    def sweep(self, now: float) -> None:
+        """Extend leases; called about every 100 ms."""
+        self._pull.watch(now)
+        for delivery in self._pull.unsettled.values():
+            if now - delivery.leased >= LEASE_SECONDS:
+                self._pull.extend(delivery, now)
+
+    def _arrived(self, delivery: Delivery) -> None:
+        if self._stopping:
+            self._pull.settle(delivery, b"-NAK")
+        else:
+            self._process.tasks.start_soon(self._relay, delivery)
+
+    async def _relay(self, delivery: Delivery) -> None:
+        message = delayed.due(header.pairs(delivery.header or b""), delivery.body)
+        if message is None:
+            log.error("message %d on %s does not say where it goes", delivery.sequence, self._pull.stream)
+            self._pull.settle(delivery, b"+TERM it does not say where it goes")
+            return
+        try:
+            await self._process.connection.publisher.publish_surely(message, math.inf)
+        except (ServerError, ValueError) as error:
+            log.error("a delayed message to %s: %s", message.subject, error)
+            self._pull.settle(delivery, b'-NAK {"delay":%d}' % int(REPEAT_SECONDS * 1e9))
+        else:
+            self._pull.settle(delivery, b"+ACK")
+
+    def _lost(self) -> None:
+        if not self._stopping:
+            self._process.tasks.start_soon(self._recover)
+
+    async def _recover(self) -> None:
+        try:
+            await ownstreams.ensure(self._process.connection, ownstreams.AGAIN)
+            await consumer.ensure(self._process.connection, ownstreams.AGAIN, self._config)
+        except ServerError as error:
+            log.warning("relay: %s", error)
+        else:
+            self._pull.ask_again()

@@ -1,0 +1,56 @@
+"""What a function has done in this process: counters and a latency histogram, cheap enough for every message."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import Any
+
+from runner.core.histogram import Histogram
+
+WINDOW_SECONDS = 10.0
+
+
+class Stats:
+    """Counters since the start; `rate` over the last ten seconds."""
+
+    __slots__ = ("_marks", "acked", "dead", "duration", "failed", "retried", "started_at")
+
+    def __init__(self) -> None:
+        self.acked = 0
+        self.failed = 0
+        """Attempts that did not succeed, retried and dead-lettered ones alike."""
+        self.retried = 0
+        self.dead: dict[str, int] = {}
+        """Dead letters by reason."""
+        self.duration = Histogram()
+        self.started_at = time.monotonic()
+        self._marks: deque[tuple[float, int]] = deque()
+
+    @property
+    def handled(self) -> int:
+        """Messages that ended here, acknowledged or dead-lettered."""
+        return self.acked + sum(self.dead.values())
+
+    def mark(self, now: float) -> None:
+        """Remember where the count stands; called about once a second."""
+        self._marks.append((now, self.handled))
+        while now - self._marks[0][0] > WINDOW_SECONDS:
+            self._marks.popleft()
+
+    def rate(self, now: float) -> float:
+        """Messages a second over the window."""
+        since, count = self._marks[0] if self._marks else (self.started_at, 0)
+        return (self.handled - count) / max(now - since, 1e-3)
+
+    def snapshot(self, now: float) -> dict[str, Any]:
+        """All of it as plain values; durations as histogram buckets, which can be merged."""
+        return {
+            "handled": self.handled,
+            "acked": self.acked,
+            "failed": self.failed,
+            "retried": self.retried,
+            "dead": dict(self.dead),
+            "rate": self.rate(now),
+            "duration": self.duration.snapshot(),
+        }

@@ -1,0 +1,79 @@
+"""Status: each instance answers what its functions have done; anybody may ask all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from runner.engine.function import Function
+from runner.jetstream.connection import Connection
+
+
+def subject(project: str) -> str:
+    """Where the instances of a project answer."""
+    return f"jetrunner.{project}.status"
+
+
+class Responder:
+    """Answers for this instance."""
+
+    def __init__(self, connection: Connection, project: str, functions: Sequence[Function]) -> None:
+        self._connection = connection
+        self._project = project
+        self._functions = functions
+        self._since = time.time()
+        self.instance = f"{socket.gethostname()}-{os.getpid()}"
+
+    async def open(self) -> None:
+        """Start to answer; the subscription ends with the connection."""
+        await self._connection.wire.subscribe(subject(self._project), self._asked)
+
+    def _asked(self, subject: bytes, reply: bytes, header: bytes | None, body: bytes) -> None:
+        if reply:
+            self._connection.wire.publish(reply, msgspec.json.encode(self.snapshot()), b"")
+
+    def snapshot(self) -> dict[str, Any]:
+        """What this instance has done since its start."""
+        now = time.monotonic()
+        return {
+            "instance": self.instance,
+            "project": self._project,
+            "since": self._since,
+            "functions": {
+                each.binding.function: {
+                    "stream": each.stream,
+                    "durable": each.durable,
+                    "in_flight": each.unsettled,
+                    **each.pipeline.stats.snapshot(now),
+                }
+                for each in self._functions
+            },
+        }
+
+
+async def collect(connection: Connection, project: str, timeout: float = 0.5) -> list[dict[str, Any]]:
+    """The snapshot of every instance that answers within `timeout` seconds."""
+    found: list[dict[str, Any]] = []
+    inbox = connection.new_inbox()
+
+    def answered(subject: bytes, reply: bytes, header: bytes | None, body: bytes) -> None:
+        try:
+            snapshot = msgspec.json.decode(body)
+        except msgspec.DecodeError:
+            return  # no responders, or somebody else who answers on our subject
+        if isinstance(snapshot, dict) and "functions" in snapshot:
+            found.append(snapshot)
+
+    unsubscribe = await connection.wire.subscribe(inbox, answered)
+    try:
+        connection.wire.publish(subject(project).encode(), b"", inbox.encode())
+        await asyncio.sleep(timeout)
+    finally:
+        await unsubscribe()
+    return sorted(found, key=lambda snapshot: str(snapshot["instance"]))

@@ -1,0 +1,19 @@
+"""The wish to stop: the first drains, the second cancels what still runs."""
+
+from __future__ import annotations
+
+import asyncio
+
+
+class Stop:
+    """Asked from a signal handler; safe to ask more often than twice."""
+
+    def __init__(self) -> None:
+        self.draining = asyncio.Event()
+        self.cancelling = asyncio.Event()
+
+    def request(self) -> None:
+        """Ask to stop; asked again, ask to hurry."""
+        if self.draining.is_set():
+            self.cancelling.set()
+        self.draining.set()

@@ -1,0 +1,78 @@
+"""Suspects: messages that may be what killed a process, and how far one has come.
+
+From its second delivery on, a message's start is recorded before its handler runs and dropped when it is settled. A start
+found unsettled means that the process died, or was cut off, while it ran: it then runs with no other suspect beside
+it, next with nothing at all beside it in its process, and when it dies even so it is a dead letter, `crashed`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import anyio
+
+from runner.core import suspect
+from runner.jetstream.bucket import Bucket
+
+POLL_SECONDS = 0.01
+
+
+class Isolation:
+    """Who may start a handler in this process right now."""
+
+    def __init__(self) -> None:
+        self.closed = False
+        """True while one message must run alone: nobody else starts."""
+        self.busy: list[Callable[[], int]] = []
+        """One for each function: how many of its handlers are running."""
+        self._solo = anyio.Lock()
+        self._opened = anyio.Event()
+
+    async def wait_open(self) -> None:
+        while self.closed:
+            await self._opened.wait()
+
+    @asynccontextmanager
+    async def enter(self, stage: int) -> AsyncIterator[None]:
+        """Hold this while a message of that stage runs."""
+        if stage < suspect.SOLO:
+            yield
+            return
+        async with self._solo:
+            if stage < suspect.ALONE:
+                yield
+                return
+            self.closed = True
+            try:
+                while sum(count() for count in self.busy):
+                    await anyio.sleep(POLL_SECONDS)
+                yield
+            finally:
+                self.closed = False
+                opened, self._opened = self._opened, anyio.Event()
+                opened.set()
+
+
+class Suspects:
+    """The recorded starts of one function's messages."""
+
+    def __init__(self, bucket: Bucket, project: str, function: str) -> None:
+        self._bucket = bucket
+        self._prefix = f"start.{project}.{function}."
+
+    async def stage(self, stream: str, sequence: int) -> int:
+        """How far the message has come; 0 without a record."""
+        value = await self._bucket.get(self._key(stream, sequence))
+        return int(value) if value and value.isdigit() else 0
+
+    async def record(self, stream: str, sequence: int, stage: int) -> None:
+        """The start is stored when this returns."""
+        await self._bucket.put(self._key(stream, sequence), b"%d" % stage)
+
+    async def drop(self, stream: str, sequence: int) -> None:
+        """It is settled: nothing is held against it."""
+        await self._bucket.drop(self._key(stream, sequence))
+
+    def _key(self, stream: str, sequence: int) -> str:
+        return f"{self._prefix}{stream}.{sequence}"

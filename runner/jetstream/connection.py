@@ -1,0 +1,261 @@
+"""One connection to NATS: connect, reconnect for ever, tell what is wrong in a sentence, close.
+
+Rule 1: a first connection that does not come up in `patience` seconds is `Unreachable`; wrong credentials and a
+        refused TLS handshake at once. After that it reconnects for ever.
+Rule 2: a connection that nats-py closed for good (the server revoked us) never comes back: `closed` is set and
+        the process must end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+from nats.aio.client import Client
+
+from runner.config import Settings, redact
+from runner.errors import JetrunnerError, NoStream, ServerError, SettingsError, Unreachable
+from runner.jetstream.inbox import Inbox, ask
+from runner.jetstream.plainwire import PlainWire
+from runner.jetstream.publisher import Publisher, read_ack
+from runner.jetstream.wire import Wire, fits
+
+log = logging.getLogger("jetrunner.connection")
+
+API_SECONDS = 5.0
+OLDEST_SERVER = (2, 12)
+REFUSED = ("authorization violation", "authentication", "user authentication", "account", "nkey", "jwt")
+
+
+class Connection:
+    """A live connection: `wire` to read and write, `publisher` to store messages, `api` for JetStream's own API."""
+
+    def __init__(self, client: Client, wire: Any, inbox: Inbox, publisher: Publisher) -> None:
+        self.client = client
+        self.wire = wire
+        self.inbox = inbox
+        self.publisher = publisher
+        self.closed = asyncio.Event()
+        self.reconnected = asyncio.Event()
+        """Set, and replaced, at every reconnect."""
+
+    @property
+    def is_connected(self) -> bool:
+        return bool(self.client.is_connected)
+
+    @property
+    def max_payload(self) -> int:
+        """Bytes the server takes in one message, headers included."""
+        return int(self.client.max_payload)
+
+    @property
+    def server_version(self) -> str:
+        return str(self.client._server_info.get("version", ""))
+
+    @property
+    def url(self) -> str:
+        """Where we are connected, without credentials."""
+        url = self.client.connected_url
+        return redact(url.geturl()) if url else ""
+
+    def new_inbox(self) -> str:
+        return str(self.client.new_inbox())
+
+    async def api(self, suffix: str, body: dict[str, Any] | None = None, timeout: float = API_SECONDS) -> dict[str, Any]:
+        """JetStream's own API: `api("STREAM.INFO.ORDERS")`. An error in the answer is raised as `ServerError`."""
+        answer = await self.request(f"$JS.API.{suffix}", msgspec.json.encode(body) if body is not None else b"", timeout)
+        reply: dict[str, Any] = msgspec.json.decode(answer)
+        if "error" in reply:
+            read_ack(msgspec.json.encode({"error": reply["error"]}))
+        return reply
+
+    async def request(
+        self, subject: str, body: bytes, timeout: float = API_SECONDS, pairs: list[tuple[str, str]] | None = None
+    ) -> bytes:
+        """Ask and wait for one answer. Raises `NoStream` when nobody listens, `Unconfirmed` after `timeout` seconds."""
+        return (await self.request_whole(subject, body, timeout, pairs))[1]
+
+    async def request_whole(
+        self, subject: str, body: bytes, timeout: float = API_SECONDS, pairs: list[tuple[str, str]] | None = None
+    ) -> tuple[bytes | None, bytes]:
+        """Like `request`, with the raw header block of the answer."""
+        return await ask(self.inbox, self.wire, subject.encode(), body, timeout, pairs)
+
+
+@asynccontextmanager
+async def connect(settings: Settings, *, patience: float = 2.0, name: str = "jetrunner") -> AsyncIterator[Connection]:
+    """A connection for the time of the block. Raises `Unreachable` and `SettingsError`."""
+    client = Client()
+    last: list[BaseException] = []
+    refused = asyncio.Event()
+    connection: Connection | None = None
+
+    async def on_error(error: Exception) -> None:
+        last.append(error)
+        del last[:-1]
+        if connection is None:
+            if isinstance(error, ssl.SSLError) or any(word in str(error).lower() for word in REFUSED):
+                refused.set()
+            return
+        text = str(error)
+        connection.inbox.denied(text)
+        log.warning("nats: %s", text.removeprefix("nats: ") or type(error).__name__)
+
+    async def on_disconnect() -> None:
+        if connection is not None:
+            log.warning("connection to %s lost; reconnecting", where)
+            if isinstance(connection.wire, PlainWire):
+                connection.wire.lost()
+            connection.inbox.lost()
+
+    async def on_reconnect() -> None:
+        if connection is not None:
+            log.info("connected again to %s", connection.url)
+            connection.wire.flush()
+            waiting, connection.reconnected = connection.reconnected, asyncio.Event()
+            waiting.set()
+
+    async def on_close() -> None:
+        if connection is not None:
+            connection.closed.set()
+
+    where = redact(settings.nats_url)
+    connecting = asyncio.create_task(
+        client.connect(
+            **options(settings),
+            name=name,
+            error_cb=on_error,
+            disconnected_cb=on_disconnect,
+            reconnected_cb=on_reconnect,
+            closed_cb=on_close,
+            allow_reconnect=True,
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=0.1,  # type: ignore[arg-type]  # any number of seconds
+            connect_timeout=2,
+            ping_interval=5,
+            max_outstanding_pings=2,
+        )
+    )
+    refusal = asyncio.create_task(refused.wait())
+    try:
+        await asyncio.wait({connecting, refusal}, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+        if not connecting.done():
+            raise unreachable(where, last[0] if last else None)
+        try:
+            connecting.result()
+        except (OSError, ValueError, ssl.SSLError) as error:
+            raise unreachable(where, error) from None
+    except BaseException:
+        connecting.cancel()
+        await asyncio.wait({connecting})
+        await client.close()
+        raise
+    finally:
+        refusal.cancel()
+    try:
+        wire: Any = Wire(client) if settings.wire != "plain" and fits(client) else PlainWire(client)
+        inbox = Inbox(wire, client.new_inbox())
+        publisher = Publisher(wire, inbox, lambda: int(client.max_payload))
+        connection = Connection(client, wire, inbox, publisher)
+        await inbox.open()
+        yield connection
+    finally:
+        if connection is not None:
+            connection.wire.flush()
+            connection.inbox.close()
+            this, connection = connection, None
+            await close(this.client)
+        else:
+            await client.close()
+
+
+async def close(client: Client) -> None:
+    """Flush and close within two seconds, whatever the peer does."""
+    try:
+        async with asyncio.timeout(1):
+            if client.is_connected:
+                await client.flush()
+    except Exception as error:  # the peer is gone or frozen: nothing left to do for it
+        log.debug("flush before closing failed: %r", error)
+    try:
+        async with asyncio.timeout(1):
+            await client.close()
+    except TimeoutError:
+        log.debug("closing took too long")
+
+
+async def check_server(connection: Connection) -> None:
+    """Raise a clear error unless the server is new enough and has JetStream."""
+    version = connection.server_version
+    numbers = tuple(int(part) for part in version.split("-")[0].split(".")[:2] if part.isdigit())
+    if numbers < OLDEST_SERVER:
+        raise JetrunnerError(
+            f"nats-server {version or 'of unknown version'} is too old: atomic batches need 2.12",
+            hint="upgrade nats-server to 2.12 or newer",
+        )
+    try:
+        await connection.api("INFO")
+    except NoStream:
+        raise JetrunnerError(
+            f"JetStream is not enabled at {connection.url}", hint="start nats-server with -js, or enable it for the account"
+        ) from None
+    except ServerError as error:
+        raise JetrunnerError(f"JetStream is not usable at {connection.url}: {error}", hint=error.hint) from None
+
+
+def unreachable(where: str, error: BaseException | None) -> Unreachable:
+    """The sentence for a first connection that failed."""
+    reason = str(error or "").removeprefix("nats: ").strip("'") or (type(error).__name__ if error else "no answer")
+    text = reason.lower()
+    if isinstance(error, ssl.SSLError):
+        return Unreachable(f"NATS at {where} refused TLS: {reason}", hint="check nats_tls_ca, the certificate and the host name")
+    if any(word in text for word in REFUSED):
+        return Unreachable(f"NATS at {where} refused the credentials", hint="check --nats-creds, the user and the password")
+    if "tls" in text or "ssl" in text:
+        return Unreachable(f"NATS at {where} wants TLS: {reason}", hint="set nats_tls_ca, or use a tls:// address")
+    return Unreachable(
+        f"cannot reach NATS at {where}: {reason}",
+        hint="start one (`runner dev` brings its own), or set --nats-url or NATS_URL",
+    )
+
+
+def options(settings: Settings) -> dict[str, Any]:
+    """nats-py's own connect options for the settings."""
+    chosen: dict[str, Any] = {"servers": [url.strip() for url in settings.nats_url.split(",") if url.strip()]}
+    for option, value in (
+        ("user", settings.nats_user),
+        ("password", settings.nats_password),
+        ("token", settings.nats_token),
+        ("user_credentials", settings.nats_creds),
+        ("nkeys_seed", settings.nats_nkey),
+        ("inbox_prefix", settings.nats_inbox_prefix),
+    ):
+        if value:
+            chosen[option] = value
+    if settings.nats_creds or settings.nats_nkey:
+        try:
+            import nkeys  # type: ignore[import-untyped]  # noqa: F401, PLC0415  # an extra: only credentials of this kind need it
+        except ImportError:
+            raise SettingsError(
+                "credentials of this kind need the nkeys package", hint="pip install 'jetrunner[nkeys]'"
+            ) from None
+    if settings.nats_tls_ca or settings.nats_tls_cert or "tls://" in settings.nats_url or settings.nats_tls_first:
+        chosen["tls"] = tls(settings)
+        chosen["tls_handshake_first"] = settings.nats_tls_first
+    return chosen
+
+
+def tls(settings: Settings) -> ssl.SSLContext:
+    """The TLS context; a file that is missing or broken is a `SettingsError`."""
+    try:
+        context = ssl.create_default_context(cafile=settings.nats_tls_ca or None)
+        if settings.nats_tls_cert:
+            context.load_cert_chain(settings.nats_tls_cert, settings.nats_tls_key or None)
+    except OSError as error:
+        raise SettingsError(f"TLS files cannot be used: {error}", hint="check nats_tls_ca, nats_tls_cert and nats_tls_key") from None
+    return context

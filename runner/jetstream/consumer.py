@@ -1,0 +1,124 @@
+"""Durable consumers: create, explain a difference, update explicitly; never silently."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import msgspec
+
+from runner.errors import ServerError
+from runner.jetstream.connection import Connection
+
+log = logging.getLogger("jetrunner.consumer")
+
+ACK_WAIT_SECONDS = 10.0
+EXISTS = 10148
+NOT_FOUND = frozenset({10014, 10059})
+"""Consumer, stream not found."""
+IMMUTABLE = frozenset({"deliver_policy", "opt_start_seq", "ack_policy", "replay_policy", "max_waiting"})
+"""What the server refuses to change on a consumer (measured on 2.15)."""
+
+
+class ConsumerConfig(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The fields that Jetrunner sets, by their NATS names; durations in nanoseconds.
+
+    `backoff` stays unset: together with `nak(delay)` the server adds the two up wrongly (measured).
+    `max_deliver` is unlimited: the runner gives up, never the server.
+    """
+
+    durable_name: str
+    name: str
+    filter_subject: str
+    ack_policy: str
+    deliver_policy: str
+    ack_wait: int
+    max_deliver: int
+    max_ack_pending: int
+    max_waiting: int
+    metadata: dict[str, str]
+    opt_start_seq: int = 0
+
+
+def config(durable: str, subject: str, deliver: str, function: str) -> ConsumerConfig:
+    """The consumer of a function that keeps no order."""
+    return ConsumerConfig(
+        durable_name=durable,
+        name=durable,
+        filter_subject=subject,
+        ack_policy="explicit",
+        deliver_policy=deliver,
+        ack_wait=int(ACK_WAIT_SECONDS * 1e9),
+        max_deliver=-1,
+        max_ack_pending=-1,
+        max_waiting=4096,
+        metadata={"jetrunner.function": function},
+    )
+
+
+async def info(connection: Connection, stream: str, durable: str) -> dict[str, Any] | None:
+    """The server's consumer info, None when there is no such consumer or stream."""
+    try:
+        return await connection.api(f"CONSUMER.INFO.{stream}.{durable}")
+    except ServerError as error:
+        if error.code in NOT_FOUND:
+            return None
+        raise
+
+
+async def ensure(connection: Connection, stream: str, wanted: ConsumerConfig) -> tuple[dict[str, Any], bool]:
+    """The consumer as wanted; returns its info and whether it was created now.
+
+    A difference is logged and then updated with `action: "update"`: the server's other calls update silently.
+    What the server cannot change stays, with a warning.
+    """
+    durable = wanted.durable_name
+    body = msgspec.to_builtins(wanted)
+    existing = await info(connection, stream, durable)
+    if existing is None:
+        try:
+            created = await connection.api(
+                f"CONSUMER.CREATE.{stream}.{durable}", {"stream_name": stream, "config": body, "action": "create"}
+            )
+        except ServerError as error:
+            if error.code != EXISTS:
+                raise
+            existing = await info(connection, stream, durable)
+            if existing is None:
+                raise
+        else:
+            return created, True
+    changes = differences(existing["config"], body)
+    if not changes:
+        return existing, False
+    for field in sorted(set(changes) & IMMUTABLE):
+        real, declared = changes.pop(field)
+        log.warning(
+            "consumer %s on %s keeps %s=%r: the server cannot change it to %r; delete the consumer to start anew",
+            durable, stream, field, real, declared,
+        )  # fmt: skip
+    if not changes:
+        return existing, False
+    for field, (real, declared) in sorted(changes.items()):
+        log.warning("consumer %s on %s: %s changes from %r to %r", durable, stream, field, real, declared)
+    merged = {**existing["config"], **{field: declared for field, (_, declared) in changes.items()}}
+    updated = await connection.api(
+        f"CONSUMER.CREATE.{stream}.{durable}", {"stream_name": stream, "config": merged, "action": "update"}
+    )
+    return updated, False
+
+
+def differences(real: dict[str, Any], wanted: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Field → (real, wanted) where they differ. A consumer created anew at its ack floor counts as wanted."""
+    found = {}
+    for field, value in wanted.items():
+        current = real.get(field)
+        if field == "metadata":
+            missing = {key: text for key, text in value.items() if (current or {}).get(key) != text}
+            if missing:
+                found[field] = (current, {**(current or {}), **value})
+        elif field == "deliver_policy" and current == "by_start_sequence":
+            continue
+        elif current != value and not (field == "opt_start_seq"):
+            found[field] = (current, value)
+    return found

@@ -1,0 +1,94 @@
+"""The streams Jetrunner keeps for itself: again and delayed messages, dead letters, and its bucket."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from runner.errors import JetrunnerError, ServerError
+from runner.jetstream.connection import Connection
+
+log = logging.getLogger("jetrunner.streams")
+
+AGAIN = "JETRUNNER"
+DEADLETTERS = "DEADLETTERS"
+BUCKET = "jetrunner"
+BUCKET_STREAM = f"KV_{BUCKET}"
+DAY = 24 * 3600 * 10**9
+NAME_IN_USE = 10058
+SUBJECTS_OVERLAP = 10065
+GIVEN = frozenset({"subjects", "retention", "allow_msg_ttl", "allow_msg_schedules", "allow_direct"})
+"""What must be as we want it; limits and replicas are the operator's to change."""
+
+STREAMS: dict[str, dict[str, Any]] = {
+    AGAIN: {
+        "name": AGAIN,
+        "description": "Jetrunner: messages sent back to one function, and delayed publishes",
+        "subjects": ["again.>", "delayed.>", "due.>"],
+        "retention": "limits",
+        "storage": "file",
+        "discard": "old",
+        "max_age": 0,
+        "allow_direct": True,
+        "allow_atomic": True,
+        "allow_msg_ttl": True,
+        "allow_msg_schedules": True,
+        "duplicate_window": 15 * 60 * 10**9,
+    },
+    DEADLETTERS: {
+        "name": DEADLETTERS,
+        "description": "Jetrunner: messages that no retry can help",
+        "subjects": ["deadletters.>"],
+        "retention": "limits",
+        "storage": "file",
+        "discard": "old",
+        "max_age": 30 * DAY,
+        "allow_direct": True,
+        "duplicate_window": 15 * 60 * 10**9,
+    },
+    BUCKET_STREAM: {
+        "name": BUCKET_STREAM,
+        "description": "Jetrunner: ack floors, and starts of messages that may kill their process",
+        "subjects": [f"$KV.{BUCKET}.>"],
+        "retention": "limits",
+        "storage": "file",
+        "discard": "new",
+        "max_msgs_per_subject": 1,
+        "allow_direct": True,
+        "allow_rollup_hdrs": True,
+        "deny_delete": True,
+        "allow_msg_ttl": True,
+        "duplicate_window": 2 * 60 * 10**9,
+    },
+}
+
+
+async def ensure(connection: Connection, name: str, replicas: int = 1) -> None:
+    """The stream is there afterwards; one that exists keeps its limits and replicas."""
+    wanted = {**STREAMS[name], "num_replicas": replicas}
+    try:
+        await connection.api(f"STREAM.CREATE.{name}", wanted)
+        return
+    except ServerError as error:
+        if error.code == SUBJECTS_OVERLAP:
+            raise JetrunnerError(
+                f"stream {name} cannot be created: {error}",
+                hint=f"another stream captures {', '.join(wanted['subjects'])}; give that one narrower subjects",
+            ) from None
+        if error.code != NAME_IN_USE:
+            raise
+    existing = (await connection.api(f"STREAM.INFO.{name}"))["config"]
+    missing = {field: wanted[field] for field in GIVEN & wanted.keys() if existing.get(field) != wanted[field]}
+    if "subjects" in missing:
+        missing["subjects"] = sorted({*existing.get("subjects", ()), *wanted["subjects"]})
+        if missing["subjects"] == sorted(existing.get("subjects", ())):
+            del missing["subjects"]
+    if missing:
+        log.warning("stream %s is updated: %s", name, ", ".join(sorted(missing)))
+        await connection.api(f"STREAM.UPDATE.{name}", {**existing, **missing})
+
+
+async def ensure_all(connection: Connection, replicas: int = 1) -> None:
+    """All of our own streams are there afterwards."""
+    for name in STREAMS:
+        await ensure(connection, name, replicas)

@@ -1,0 +1,224 @@
+"""Continuous pull of one durable consumer: requests overlap, and a slot is free before its message is asked for.
+
+Rule 1: what is out (asked for, not yet here) plus what is unsettled never exceeds `limit`.
+Rule 2: a message that comes again while it is still unsettled here is the same message: it only renews its reply.
+Rule 3: silence for twice the heartbeat, a lost connection or a status means that nothing is out any more: ask again.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+from runner.core import acksubject
+from runner.core import header as headers
+from runner.core.pull import request_size
+from runner.jetstream.connection import Connection
+from runner.jetstream.wire import Unsubscribe
+
+log = logging.getLogger("jetrunner.pull")
+
+HEARTBEAT_SECONDS = 2.0
+EXPIRES_SECONDS = 30.0
+BACKLOG_BYTES = 4 << 20
+"""Unwritten bytes at which nothing more is asked for."""
+REQUEST = b'{"batch":%d,"expires":%d,"idle_heartbeat":%d}'
+
+clock = time.monotonic
+
+
+class Delivery:
+    """One delivery of one message. Everything stays bytes until someone asks."""
+
+    __slots__ = (
+        "abandoned",
+        "attempt",
+        "body",
+        "finishing",
+        "header",
+        "leased",
+        "overdue",
+        "recorded",
+        "reply",
+        "result",
+        "sequence",
+        "settled",
+        "source",
+        "span",
+        "started",
+        "subject",
+        "task",
+    )
+
+    def __init__(
+        self, subject: bytes, reply: bytes, header: bytes | None, body: bytes, sequence: int, attempt: int, source: Any
+    ) -> None:
+        self.subject = subject
+        self.reply = reply
+        self.header = header
+        self.body = body
+        self.sequence = sequence
+        self.attempt = attempt
+        """Deliveries of this message so far, this one included."""
+        self.source = source
+        self.leased = clock()
+        """When the server last heard of it from us."""
+        self.started = 0.0
+        """When its handler started; 0.0 before."""
+        self.task: Any = None
+        """The slot's task while its handler runs."""
+        self.overdue = False
+        """Its handler took too long and was cancelled."""
+        self.abandoned = False
+        """Its handler ignored that; the message is settled without it."""
+        self.recorded = False
+        """Its start is recorded as a suspect's."""
+        self.finishing = False
+        self.settled = False
+        self.span: Any = None
+        self.result: Any = None
+
+
+class Pull:
+    """Deliveries of one consumer, handed to `deliver` from within the read that brought them."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        stream: str,
+        durable: str,
+        limit: int,
+        deliver: Callable[[Delivery], None],
+        missing: Callable[[], None],
+    ) -> None:
+        self.stream = stream
+        self.durable = durable
+        self.limit = limit
+        self.unsettled: dict[int, Delivery] = {}
+        """Every delivery that is not settled yet, by stream sequence."""
+        self._connection = connection
+        self._wire = connection.wire
+        self._deliver = deliver
+        self._missing = missing
+        self._out = 0
+        self._epoch = -1
+        self._heard = 0.0
+        self._not_before = 0.0
+        self._due = False
+        self._open = False
+        self._next = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{durable}".encode()
+        self._inbox = b""
+        self._unsubscribe: Unsubscribe | None = None
+
+    async def open(self) -> None:
+        """Subscribe and ask for the first messages."""
+        inbox = self._connection.new_inbox()
+        self._inbox = inbox.encode()
+        self._unsubscribe = await self._wire.subscribe(inbox, self._arrived)
+        self._open = True
+        self.wake()
+
+    async def close(self) -> None:
+        """Ask for nothing more. What is on its way still arrives, and no more after this returns."""
+        self._open = False
+        if self._unsubscribe is not None and self._connection.is_connected:
+            await self._unsubscribe()
+
+    def wake(self) -> None:
+        """A slot is free: ask for more with the next write."""
+        if not self._due:
+            self._due = True
+            self._wire.due(self._top_up)
+
+    def settle(self, delivery: Delivery, verb: bytes) -> None:
+        """Answer a delivery once and free its slot."""
+        delivery.settled = True
+        if self.unsettled.pop(delivery.sequence, None) is not None:
+            self._wire.ack(delivery.reply, verb)
+            if not self._due:
+                self._due = True
+                self._wire.due(self._top_up)
+
+    def extend(self, delivery: Delivery, now: float) -> None:
+        """Tell the server that we still work on it (`+WPI` starts its ack_wait anew)."""
+        delivery.leased = now
+        self._wire.ack(delivery.reply, b"+WPI")
+
+    def watch(self, now: float) -> None:
+        """Called a few times a second: notices a lost connection and a silent server."""
+        if not self._open or not self._connection.is_connected:
+            return
+        if self._epoch != self._wire.epoch or (self._out > 0 and now - self._heard > 2 * HEARTBEAT_SECONDS):
+            self._out = 0
+            self.wake()
+        elif self._out == 0:
+            self.wake()
+
+    def ask_again(self) -> None:
+        """The consumer is there again after it was missing."""
+        self._out = 0
+        self._not_before = 0.0
+        self.wake()
+
+    def _top_up(self) -> None:
+        self._due = False
+        now = clock()
+        if not self._open or not self._connection.is_connected or now < self._not_before:
+            return
+        if self._epoch != self._wire.epoch:
+            self._epoch = self._wire.epoch
+            self._out = 0
+        size = request_size(self.limit, len(self.unsettled), self._out)
+        if size <= 0 or self._wire.backlog > BACKLOG_BYTES:
+            return
+        if self._out == 0:
+            self._heard = now
+        self._out += size
+        request = REQUEST % (size, int(EXPIRES_SECONDS * 1e9), int(HEARTBEAT_SECONDS * 1e9))
+        self._wire.publish(self._next, request, self._inbox)
+
+    def _arrived(self, subject: bytes, reply: bytes, header: bytes | None, body: bytes) -> None:
+        if not reply:
+            self._status(header)
+            return
+        if self._out > 0:
+            self._out -= 1
+        parts = reply.split(b".")
+        if len(parts) == 9:
+            sequence = int(parts[5])
+            attempt = int(parts[4])
+        else:  # the form with a domain and an account hash
+            parsed = acksubject.parse(reply)
+            sequence, attempt = parsed.stream_sequence, parsed.delivered
+        known = self.unsettled.get(sequence)
+        if known is not None:
+            known.reply = reply
+            known.leased = clock()
+            return
+        delivery = Delivery(subject, reply, header, body, sequence, attempt, self)
+        self.unsettled[sequence] = delivery
+        self._deliver(delivery)
+        if not self._out and not self._due:
+            self.wake()
+
+    def _status(self, header: bytes | None) -> None:
+        now = self._heard = clock()
+        found = headers.status(header or b"")
+        if found is None or found[0] == 100:
+            return
+        code, text = found
+        left = headers.get(header or b"", b"Nats-Pending-Messages")
+        self._out = max(0, self._out - int(left)) if left and left.isdigit() else 0
+        if code in (404, 408) or text.startswith(("Batch Completed", "Leadership Change", "Server Shutdown")):
+            if code == 409:
+                self._not_before = now + 0.1
+        elif code == 503 or "Deleted" in text:
+            self._out = 0
+            self._not_before = now + 0.25
+            self._missing()
+        else:
+            log.warning("pull from %s on %s refused: %s %s", self.durable, self.stream, code, text)
+            self._not_before = now + 1.0
+        self.wake()

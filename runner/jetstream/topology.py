@@ -1,0 +1,70 @@
+"""Which stream captures which subject, as the server has it now."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from runner.core import subject as subjects
+from runner.errors import NoStream
+from runner.jetstream.connection import Connection
+
+REFRESH_SECONDS = 1.0
+"""A subject that no stream captures asks the server at most this often."""
+
+
+class Topology:
+    """The streams of the account, loaded once and again when a subject is not found."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._streams: dict[str, dict[str, Any]] = {}
+        self._found: dict[str, str] = {}
+        self._loaded = 0.0
+
+    async def load(self) -> None:
+        """Read every stream's configuration."""
+        streams: dict[str, dict[str, Any]] = {}
+        while True:
+            page = await self._connection.api("STREAM.LIST", {"offset": len(streams)})
+            for entry in page.get("streams") or ():
+                streams[entry["config"]["name"]] = entry["config"]
+            if len(streams) >= page.get("total", 0) or not page.get("streams"):
+                break
+        self._streams = streams
+        self._found = {}
+        self._loaded = time.monotonic()
+
+    @property
+    def streams(self) -> dict[str, dict[str, Any]]:
+        """Stream configurations by name, in the server's own form."""
+        return self._streams
+
+    def config(self, stream: str) -> dict[str, Any]:
+        """A stream's configuration, empty when it is not there."""
+        return self._streams.get(stream, {})
+
+    def known(self, subject: str) -> str | None:
+        """The stream that captures a literal subject, None when we know of none."""
+        found = self._found.get(subject)
+        if found is None:
+            for name, config in self._streams.items():
+                if any(subjects.matches(pattern, subject) for pattern in config.get("subjects") or ()):
+                    found = name
+                    break
+            else:
+                return None
+            if len(self._found) > 100_000:  # subjects made from data: the cache must not grow with them
+                self._found.clear()
+            self._found[subject] = found
+        return found
+
+    async def find(self, subject: str) -> str:
+        """The stream that captures a literal subject; asks the server again before it raises `NoStream`."""
+        found = self.known(subject)
+        if found is None and time.monotonic() - self._loaded > REFRESH_SECONDS:
+            await self.load()
+            found = self.known(subject)
+        if found is None:
+            raise NoStream(f"no stream captures {subject}", hint="declare one in streams/ and run `runner apply`")
+        return found
