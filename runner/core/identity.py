@@ -35,9 +35,7 @@ def message_id(stream: str, sequence: int) -> str:
     return f"{stream}:{sequence}"
 
 
-def output_id(  # noqa: PLR0917  the order is that of the text it makes
-    stream: str, sequence: int, timestamp_ns: int, project: str, function: str, index: int
-) -> str:
+def output_id(stream: str, sequence: int, timestamp_ns: int, project: str, function: str, index: int) -> str:
     """Make the `Nats-Msg-Id` of an output: the same whenever the same input makes it, and of no other input.
 
     The timestamp tells apart a stream's messages from those of its namesake before it was deleted and made anew.

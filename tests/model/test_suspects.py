@@ -32,15 +32,10 @@ class Suspects(RuleBasedStateMachine):
 
     @precondition(lambda self: self.waiting)
     @rule(data=st.data(), process=st.integers(0, 1))
-    def a_message_is_delivered(self, data: st.DataObject, process: int) -> None:
-        message = data.draw(st.sampled_from(sorted(self.waiting)))
-        self.delivered[message] += 1
-        self.start(message, process)
-
-    @precondition(lambda self: self.waiting)
-    @rule(data=st.data())
-    def a_delivery_is_lost_to_a_takeover(self, data: st.DataObject) -> None:
-        self.delivered[data.draw(st.sampled_from(sorted(self.waiting)))] += 1
+    def everything_waiting_is_delivered(self, data: st.DataObject, process: int) -> None:
+        for message in data.draw(st.permutations(sorted(self.waiting))):
+            self.delivered[message] += 1
+            self.start(message, process)
 
     def start(self, message: int, process: int) -> None:
         beside = self.running[process]
@@ -67,18 +62,28 @@ class Suspects(RuleBasedStateMachine):
         suspects = sum(each > FREE for each in stages)
         return may_start(stage, running=len(stages), suspects=suspects, highest=max(stages, default=FREE))
 
-    @precondition(lambda self: any(self.running))
+    @precondition(lambda self: self.started(kills=False))
     @rule(data=st.data())
-    def a_handler_returns_or_kills(self, data: st.DataObject) -> None:
-        process = data.draw(st.sampled_from([at for at, beside in enumerate(self.running) if beside]))
-        message = data.draw(st.sampled_from(sorted(self.running[process])))
-        if message in self.killers:
-            self.waiting |= set(self.running[process])
-            self.running[process] = {}
-            return
+    def a_handler_returns(self, data: st.DataObject) -> None:
+        process, message = data.draw(st.sampled_from(self.started(kills=False)))
         del self.running[process][message]
         self.records.pop(message, None)
         self.handled.add(message)
+
+    @precondition(lambda self: self.started(kills=True))
+    @rule(data=st.data())
+    def a_handler_kills_its_process(self, data: st.DataObject) -> None:
+        process, _ = data.draw(st.sampled_from(self.started(kills=True)))
+        self.waiting |= set(self.running[process])
+        self.running[process] = {}
+
+    def started(self, *, kills: bool) -> list[tuple[int, int]]:
+        return [
+            (process, message)
+            for process, beside in enumerate(self.running)
+            for message in beside
+            if (message in self.killers) is kills
+        ]
 
     @invariant()
     def a_neighbour_is_never_blamed(self) -> None:
