@@ -1,0 +1,179 @@
+"""Spans on their way out: batched in a thread of the SDK, bounded at the end, one line when they do not arrive."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from typing import Self
+
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import (
+    BatchSpanProcessor,
+    ConsoleSpanExporter,
+    SpanExporter,
+    SpanExportResult,
+)
+
+from runner.errors import SettingsError
+from runner.telemetry.settings import TelemetrySettings
+
+LOG = logging.getLogger("jetrunner.telemetry")
+# The exporter waits 0.8 s or more before it tries again: with less than that it tries once.
+ONE_TRY = 0.75
+_FOREIGN = ("opentelemetry.exporter.otlp.proto.http.trace_exporter", "opentelemetry.util.re")
+_ERRNO = re.compile(r"\[Errno -?\d+\] ([^'\"<>)]+)")
+_ANSWER = re.compile(r"(?:batch code: |Transient error )((?!None)[^(]+?)(?: encountered while|$)")
+
+
+class _Hush(logging.Filter):
+    """Keeps the exporter's own lines (one a batch and try) from the log, in a thread that is exporting for us."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._thread = threading.local()
+
+    def __enter__(self) -> Self:
+        self._thread.lines = []
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.lines = None
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        lines: list[str] | None = getattr(self._thread, "lines", None)
+        if lines is None:
+            return True
+        lines.append(record.getMessage())
+        return False
+
+    @property
+    def reason(self) -> str:
+        """Why the export that just ended failed, short."""
+        text: str = (self._thread.lines or [""])[0]
+        if found := _ERRNO.search(text) or _ANSWER.search(text):
+            return found[1].strip()
+        if "timed out" in text:
+            return "no answer in time"
+        return (
+            "no connection, or no answer in time"
+            if "due to timeout" in text
+            else text.partition(": ")[0][:100]
+        )
+
+    @property
+    def undecodable(self) -> bool:
+        """Whether the batch was never sent, because one of its spans cannot be encoded."""
+        return any(line.startswith("Failed to encode") for line in self._thread.lines or ())
+
+
+class QuietExporter(SpanExporter):
+    """Exports, never raises, and says once that it fails and once that it works again."""
+
+    def __init__(self, connect: Callable[[float], SpanExporter], destination: str, timeout: float) -> None:
+        """`connect` makes the exporter in use for a patience in seconds."""
+        self._connect = connect
+        self._inner = connect(timeout)
+        self._destination = destination
+        self._hush = _Hush()
+        for name in _FOREIGN:
+            logging.getLogger(name).addFilter(self._hush)
+        self._closing = False
+        self._given_up = False
+        self.failing = False
+        self.lost = 0
+        """Spans given up since the last batch that arrived."""
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Send a batch; what does not arrive is given up."""
+        closing = self._closing
+        if self._given_up:
+            self.lost += len(spans)
+            return SpanExportResult.FAILURE
+        with self._hush:
+            sent = self._sent(spans)
+            if not sent and self._hush.undecodable and len(spans) > 1:
+                # One span with, say, half a surrogate pair in a text must not cost the other 511.
+                sent = sum(self._sent((span,)) for span in spans) > 0
+            reason = "" if sent else self._hush.reason
+        if sent:
+            if self.failing:
+                LOG.info("traces arrive at %s again; %d spans were lost", self._destination, self.lost)
+            self.failing, self.lost = False, 0
+            return SpanExportResult.SUCCESS
+        self.lost += len(spans)
+        self._given_up = closing  # what failed a moment ago must not hold up the end of the process
+        if not self.failing:
+            self.failing = True
+            LOG.warning("traces do not arrive at %s: %s (OTEL_TRACES_EXPORTER=none turns them off)",
+                        self._destination, reason)  # fmt: skip
+        return SpanExportResult.FAILURE
+
+    def _sent(self, spans: Sequence[ReadableSpan]) -> bool:
+        try:
+            return self._inner.export(spans) is SpanExportResult.SUCCESS
+        except Exception as error:  # noqa: BLE001  a traceback a batch is what this class is there to prevent
+            logging.getLogger(_FOREIGN[0]).warning("%s", type(error).__name__)
+            return False
+
+    def hurry(self) -> None:
+        """The process ends: where the last export failed, what is left gets one short try."""
+        if self.failing:
+            self._inner.shutdown()  # wakes an export that sleeps before its next try
+            self._inner = self._connect(ONE_TRY)
+        self._closing = True
+
+    def shutdown(self) -> None:
+        """End the connection."""
+        with self._hush:
+            self._inner.shutdown()
+        for name in _FOREIGN:
+            logging.getLogger(name).removeFilter(self._hush)
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:  # noqa: ARG002  the SDK's signature
+        """Nothing waits in here."""
+        return True
+
+
+class Export:
+    """One queue and one exporter for all services of the process."""
+
+    def __init__(self, settings: TelemetrySettings, *, one_try: bool = False) -> None:
+        """`one_try`: for commands that end at once; a collector that is not there costs them under a second."""
+
+        def connect(timeout: float) -> SpanExporter:
+            if settings.exporter == "console":
+                return ConsoleSpanExporter(out=sys.stderr)  # stdout is for data
+            try:
+                return OTLPSpanExporter(settings.endpoint, headers=dict(settings.headers), timeout=timeout)
+            except Exception as error:  # reads more variables itself: compression, certificates
+                raise SettingsError(f"the OTEL_EXPORTER_OTLP_* variables do not fit: {error}") from error
+
+        timeout = min(settings.timeout, ONE_TRY) if one_try else settings.timeout
+        self._exporter = QuietExporter(connect, settings.destination, timeout)
+        interval = settings.interval * 1000
+        try:
+            self.processor = BatchSpanProcessor(self._exporter, schedule_delay_millis=interval)
+        except ValueError as error:
+            raise SettingsError(f"the OTEL_BSP_* variables do not fit: {error}") from error
+
+    def flush(self, timeout: float) -> bool:
+        """Send what is queued; False when that takes longer than `timeout` seconds or fails."""
+        return _within(timeout, self.processor.force_flush) and not self._exporter.failing
+
+    def shutdown(self, timeout: float) -> bool:
+        """Send what is queued and end, in `timeout` seconds at most; False when spans were lost."""
+        self._exporter.hurry()
+        # The SDK alone would take 30 s with a collector that hangs.
+        ended = _within(timeout, self.processor.shutdown)
+        return ended and not self._exporter.lost
+
+
+def _within(seconds: float, act: Callable[[], object]) -> bool:
+    thread = threading.Thread(target=act, name="jetrunner-telemetry", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return not thread.is_alive()

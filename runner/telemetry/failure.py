@@ -1,0 +1,49 @@
+"""What a span says of an error: its type, its message, its traceback."""
+
+from __future__ import annotations
+
+import traceback
+
+from opentelemetry.trace import Span, StatusCode
+
+LONGEST_MESSAGE = 1_024
+LONGEST_TRACEBACK = 16_384
+"""Characters; a longer traceback loses its beginning, for the last lines say most."""
+
+
+def record(span: Span, error: BaseException | str) -> None:
+    """Mark the span failed; a string is the type of an error that is no exception (`timeout`, `expired`)."""
+    if not span.is_recording():
+        return
+    if isinstance(error, str):
+        span.set_attribute("error.type", error)
+        span.set_status(StatusCode.ERROR, error)
+        return
+    kind, message = _type_of(error), _message(error)
+    span.set_attribute("error.type", kind)
+    # Not the SDK's record_exception: half a surrogate pair in a message would make the whole batch unencodable.
+    span.add_event(
+        "exception",
+        {
+            "exception.type": kind,
+            "exception.message": message,
+            "exception.stacktrace": _clean("".join(traceback.format_exception(error)))[-LONGEST_TRACEBACK:],
+        },
+    )
+    span.set_status(StatusCode.ERROR, f"{kind}: {message}" if message else kind)
+
+
+def _type_of(error: BaseException) -> str:
+    module, name = type(error).__module__, type(error).__qualname__
+    return name if module == "builtins" else f"{module}.{name}"
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return _clean(str(error))[:LONGEST_MESSAGE]
+    except Exception:  # noqa: BLE001  a user's __str__ may do anything
+        return "<its __str__ failed>"
+
+
+def _clean(text: str) -> str:
+    return text.encode("utf-8", "replace").decode("utf-8")

@@ -1,0 +1,84 @@
+"""Trace context between NATS headers and OpenTelemetry, by the propagators of OTEL_PROPAGATORS."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib.metadata import entry_points
+from typing import TypeAlias
+
+from opentelemetry.baggage.propagation import W3CBaggagePropagator
+from opentelemetry.context import Context
+from opentelemetry.propagators.textmap import Getter, Setter, TextMapPropagator
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+Headers: TypeAlias = list[tuple[str, str]]
+
+
+class _ByName(Getter[Headers]):
+    """NATS keeps the case of names, and Go's clients write `Traceparent`."""
+
+    def get(self, carrier: Headers, key: str) -> list[str] | None:
+        key = key.lower()
+        return [value for name, value in carrier if name.lower() == key] or None
+
+    def keys(self, carrier: Headers) -> list[str]:
+        return [name for name, _ in carrier]
+
+
+class _Appending(Setter[Headers]):
+    def set(self, carrier: Headers, key: str, value: str) -> None:
+        carrier.append((key, value))
+
+
+_GETTER = _ByName()
+_SETTER = _Appending()
+
+
+class Propagation:
+    """The propagators in use; `warnings` names those that were asked for and are not installed."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        found: list[TextMapPropagator] = []
+        warnings: list[str] = []
+        for name in names:
+            if name == "tracecontext":
+                found.append(TraceContextTextMapPropagator())
+            elif name == "baggage":
+                found.append(W3CBaggagePropagator())
+            elif (installed := _installed(name)) is not None:
+                found.append(installed)
+            else:
+                warnings.append(f"OTEL_PROPAGATORS: {name} is not installed and is left out")
+        self._propagators = tuple(found)
+        self.traceparent = any(isinstance(one, TraceContextTextMapPropagator) for one in found)
+        self.fields = frozenset(field.lower() for one in found for field in one.fields)
+        """Lower-case names of the headers that carry trace context."""
+        self.warnings = tuple(warnings)
+
+    def extract(self, headers: Headers) -> Context:
+        """The sender's context; an empty one where the headers hold none, or a malformed one."""
+        context = Context()
+        for propagator in self._propagators:
+            try:
+                context = propagator.extract(headers, context, _GETTER)
+            except Exception:  # noqa: BLE001, S112  a foreign propagator must not fail the message, nor log at each
+                continue
+        return context
+
+    def inject(self, context: Context) -> Headers:
+        """Headers that carry `context` on: traceparent, tracestate and baggage, as far as they are there."""
+        headers: Headers = []
+        for propagator in self._propagators:
+            propagator.inject(headers, context, _SETTER)
+        return headers
+
+
+def _installed(name: str) -> TextMapPropagator | None:
+    for entry in entry_points(group="opentelemetry_propagator", name=name):
+        try:
+            propagator = entry.load()()
+        except Exception:  # noqa: BLE001, S112  counts as not installed, of which the caller warns
+            continue
+        if isinstance(propagator, TextMapPropagator):
+            return propagator
+    return None

@@ -1,0 +1,190 @@
+"""What the standard OTEL_* variables say about traces, read once.
+
+An empty variable counts as unset. A name or number that means nothing here costs one warning and is ignored, as the
+OpenTelemetry specification asks; an endpoint that is no URL is a SettingsError, for nothing could ever arrive there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Literal
+from urllib.parse import unquote, urlsplit
+
+from msgspec import Struct
+
+from runner.errors import SettingsError
+
+SAMPLERS = (
+    "always_on",
+    "always_off",
+    "traceidratio",
+    "parentbased_always_on",
+    "parentbased_always_off",
+    "parentbased_traceidratio",
+)
+PATIENCE = 3.0  # the specification's 10 s would outlive a drain
+INTERVAL = (
+    1.0  # not the specification's 5 s: whoever follows a printed trace link should find the trace there
+)
+
+
+class TelemetrySettings(Struct, frozen=True, kw_only=True):
+    """Where traces go and which are taken; the defaults are those of an empty environment."""
+
+    exporter: Literal["otlp", "console", "none"] = "otlp"
+    endpoint: str = "http://localhost:4318/v1/traces"
+    headers: tuple[tuple[str, str], ...] = ()
+    """Sent with each export; may hold credentials, so never shown."""
+    timeout: float = PATIENCE
+    """Seconds for one export, its retries included."""
+    interval: float = INTERVAL
+    """Seconds between exports."""
+    sampler: str = ""
+    """One of SAMPLERS; empty: the parent decides, and up to 100 messages a second without one are taken."""
+    ratio: float = 1.0
+    propagators: tuple[str, ...] = ("tracecontext", "baggage")
+    service_name: str = ""
+    """When set, every span belongs to this one service; else each function is a service."""
+    resource: tuple[tuple[str, str], ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def enabled(self) -> bool:
+        """Whether spans are made at all."""
+        return self.exporter != "none"
+
+    @property
+    def destination(self) -> str:
+        """The endpoint without the credentials it may hold."""
+        parts = urlsplit(self.endpoint)
+        return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
+
+    def __repr__(self) -> str:
+        return f"TelemetrySettings({self.exporter}, {self.destination}, sampler={self.sampler or 'default'})"
+
+
+def load(environ: Mapping[str, str]) -> TelemetrySettings:
+    """Read the variables; raises SettingsError for an endpoint that is not an http or https URL."""
+    warnings: list[str] = []
+    sampler = _choice(environ, "OTEL_TRACES_SAMPLER", SAMPLERS, warnings)
+    attributes = _pairs(environ, "OTEL_RESOURCE_ATTRIBUTES", warnings)
+    named = dict(attributes).get("service.name", "")
+    return TelemetrySettings(
+        exporter=_exporter(environ, warnings),
+        endpoint=_endpoint(environ, warnings),
+        headers=_pairs(environ, _specific(environ, "HEADERS"), warnings),
+        timeout=_timeout(environ, warnings),
+        interval=_milliseconds(environ, "OTEL_BSP_SCHEDULE_DELAY", INTERVAL, warnings),
+        sampler=sampler,
+        ratio=_ratio(environ, sampler, warnings),
+        propagators=_propagators(environ),
+        service_name=_text(environ, "OTEL_SERVICE_NAME") or named,
+        resource=tuple(pair for pair in attributes if pair[0] != "service.name"),
+        warnings=tuple(warnings),
+    )
+
+
+def _text(environ: Mapping[str, str], name: str) -> str:
+    return environ.get(name, "").strip()
+
+
+def _specific(environ: Mapping[str, str], name: str) -> str:
+    """The variable for traces alone where it is set, else the one for all signals."""
+    traces = f"OTEL_EXPORTER_OTLP_TRACES_{name}"
+    return traces if _text(environ, traces) else f"OTEL_EXPORTER_OTLP_{name}"
+
+
+def _choice(environ: Mapping[str, str], name: str, known: tuple[str, ...], warnings: list[str]) -> str:
+    value = _text(environ, name).lower()
+    if value and value not in known:
+        warnings.append(f"{name}={value} is not known here and is ignored (known: {', '.join(known)})")
+        return ""
+    return value
+
+
+def _exporter(environ: Mapping[str, str], warnings: list[str]) -> Literal["otlp", "console", "none"]:
+    if _choice(environ, "OTEL_SDK_DISABLED", ("true", "false"), warnings) == "true":
+        return "none"
+    match _choice(environ, "OTEL_TRACES_EXPORTER", ("otlp", "console", "none"), warnings):
+        case "none":
+            return "none"
+        case "console":
+            return "console"
+        case _:
+            return "otlp"
+
+
+def _endpoint(environ: Mapping[str, str], warnings: list[str]) -> str:
+    name = _specific(environ, "ENDPOINT")
+    value = _text(environ, name)
+    url = value or "http://localhost:4318"
+    try:
+        parts = urlsplit(url)
+        sound = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        sound = False
+    if not sound:
+        raise SettingsError(f"{name} is not an http:// or https:// URL", hint=f"{name}=http://localhost:4318")
+    if name != "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT":
+        url = url.rstrip("/") + "/v1/traces"
+    protocol = _specific(environ, "PROTOCOL")
+    spoken = _text(environ, protocol).lower()
+    if spoken not in ("", "http/protobuf"):
+        warnings.append(
+            f"{protocol}={spoken}: only http/protobuf is spoken, so traces go that way "
+            f"to port {parts.port or 80} of {parts.hostname} (collectors take it on 4318)"
+        )
+    return url
+
+
+def _milliseconds(environ: Mapping[str, str], name: str, default: float, warnings: list[str]) -> float:
+    value = _text(environ, name)
+    try:
+        number = float(value or "nan")
+    except ValueError:
+        number = -1.0
+    if 0 < number < math.inf:
+        return number / 1000
+    if value:
+        warnings.append(f"{name}={value} is not a time in milliseconds; {default:g} s it is")
+    return default
+
+
+def _timeout(environ: Mapping[str, str], warnings: list[str]) -> float:
+    """The specification counts milliseconds, OpenTelemetry's Python exporter seconds: below 100 it must be seconds."""
+    seconds = _milliseconds(environ, _specific(environ, "TIMEOUT"), PATIENCE, warnings)
+    return seconds * 1000 if seconds < 0.1 else seconds
+
+
+def _ratio(environ: Mapping[str, str], sampler: str, warnings: list[str]) -> float:
+    if not sampler.endswith("traceidratio"):
+        return 1.0
+    value = _text(environ, "OTEL_TRACES_SAMPLER_ARG") or "1"
+    try:
+        ratio = float(value)
+    except ValueError:
+        ratio = -1.0
+    if not 0 <= ratio <= 1:
+        warnings.append(f"OTEL_TRACES_SAMPLER_ARG={value} is not a number from 0 to 1; every trace is taken")
+        return 1.0
+    return ratio
+
+
+def _propagators(environ: Mapping[str, str]) -> tuple[str, ...]:
+    names = [name.strip().lower() for name in _text(environ, "OTEL_PROPAGATORS").split(",") if name.strip()]
+    if "none" in names:
+        return ()
+    return tuple(dict.fromkeys(names)) or ("tracecontext", "baggage")
+
+
+def _pairs(environ: Mapping[str, str], name: str, warnings: list[str]) -> tuple[tuple[str, str], ...]:
+    """`key=value,key=value`, percent-encoded; what does not fit is left out, and never quoted: it may be a secret."""
+    pairs = []
+    for item in filter(None, (item.strip() for item in _text(environ, name).split(","))):
+        key, equals, value = item.partition("=")
+        if not equals or not key.strip():
+            warnings.append(f"{name} has an item that is not key=value; it is left out")
+            continue
+        pairs.append((unquote(key).strip(), unquote(value).strip()))
+    return tuple(pairs)

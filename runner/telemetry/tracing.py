@@ -1,0 +1,169 @@
+"""Traces of a running process: the small surface the engine and the commands use.
+
+    tracing = Tracing(settings.load(os.environ), "shop")     # raises SettingsError; otherwise nothing here raises
+    gate = tracing.gate                                      # gate.refill(time.monotonic()) every 100 ms
+    tracing.install()                                        # after the user's code was imported
+
+    for each message, only `if tracing.enabled`:
+    if gate.admit(header) or (attempt > 1 and gate.admit_late()):
+        span = tracing.start_attempt("charge", durable=…, subject=…, …)
+        span.activate() → handler → span.deactivate()        # in the same task
+        sent = span.output("payments.c1.charged", "PAYMENTS", template="payments.{customer}.charged")
+        … publish with sent.headers …; sent.end(stream="PAYMENTS", sequence=7)
+        span.end_ack() | span.end_retry(error, delay, next_attempt) |
+        dead = span.dead_letter(subject) → publish with dead.headers → dead.end(…) → span.end_dead_letter(reason, error)
+    else:
+        outputs, if any, carry tracing.unsampled_headers(header, stream, sequence, timestamp_ns)
+        a failure: span = tracing.late_attempt(the same, start_ns=when it began); None when there are too many
+
+    tracing.shutdown(3.0)                                    # blocks: call it in a thread
+
+The headers given back here replace those of the same names in the message (`tracing.fields`, lower case).
+Span times are Unix nanoseconds. All of it may be called from any thread, `gate` from one.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from typing import NotRequired, TypedDict, Unpack
+
+from opentelemetry import trace
+from opentelemetry.trace import SpanKind
+
+from runner.core import header as headers_of
+from runner.core import traceparent
+from runner.telemetry import publishing
+from runner.telemetry.attempt import ORIGIN_TRACE, AttemptSpan, origin_of
+from runner.telemetry.propagation import Headers
+from runner.telemetry.publishing import PublishSpan
+from runner.telemetry.settings import TelemetrySettings
+from runner.telemetry.source import SpanSource
+
+
+class AttemptFacts(TypedDict):
+    """One delivery of a message to a function; of a message sent back, stream, sequence and timestamp are its first."""
+
+    durable: str
+    subject: str
+    template: str
+    stream: str
+    sequence: int
+    timestamp_ns: int
+    attempt: int
+    attempts: int
+    header: bytes | None
+    body_size: int
+    start_ns: NotRequired[int | None]
+
+
+class Tracing:
+    """Makes every span of the process; see the top of the module."""
+
+    def __init__(self, settings: TelemetrySettings, project: str, *, one_try: bool = False) -> None:
+        """`one_try`: for a command that ends at once, to which a missing collector must cost no wait."""
+        self._source = SpanSource(settings, project, one_try=one_try)
+        self.enabled = settings.enabled
+        self.gate = self._source.gate
+        self.fields = self._source.propagation.fields | {ORIGIN_TRACE.lower()}
+        self.server: dict[str, str | int] = {}
+        """`server.address` and `server.port` of the NATS server, once connected."""
+        if settings.enabled:
+            for warning in (*settings.warnings, *self._source.propagation.warnings):
+                logging.getLogger("jetrunner.telemetry").warning("%s", warning)
+
+    def install(self) -> None:
+        """Let spans the user's code makes with OpenTelemetry's API nest in its attempts, unless it has its own SDK."""
+        services = self._source.services
+        if services is not None and isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+            from runner.telemetry.user_spans import UserTracerProvider  # noqa: PLC0415  only where it is used
+
+            trace.set_tracer_provider(UserTracerProvider(services.provider))
+
+    def start_attempt(self, function: str, **facts: Unpack[AttemptFacts]) -> AttemptSpan:
+        """Start the span of one attempt the gate has admitted; `start_ns` is now unless given."""
+        raw = facts["header"]
+        headers = headers_of.pairs(raw) if raw else []
+        parent = self._source.propagation.extract(headers)
+        origin = origin_of(headers)
+        root = ""
+        if not trace.get_current_span(parent).get_span_context().is_valid:
+            # What was sent back keeps its stream and sequence, but must not fall into the trace of its first life.
+            place = (
+                facts["stream"] if origin is None else f"{facts['stream']} {origin.trace_id}{origin.span_id}"
+            )
+            root = traceparent.derived_trace_id(place, facts["sequence"], facts["timestamp_ns"])
+        span = self._source.start(
+            function,
+            function,
+            SpanKind.CONSUMER,
+            parent,
+            {
+                "messaging.system": "nats",
+                "messaging.operation.name": "process",
+                "messaging.operation.type": "process",
+                "messaging.destination.name": facts["subject"],
+                "messaging.destination.template": facts["template"],
+                "messaging.consumer.group.name": facts["durable"],
+                "messaging.message.id": f"{facts['stream']}:{facts['sequence']}",
+                "messaging.message.body.size": facts["body_size"],
+                "faas.name": function,
+                "faas.trigger": "pubsub",
+                "jetrunner.attempt": facts["attempt"],
+                "jetrunner.attempts": facts["attempts"],
+                **self.server,
+            },
+            origin=origin,
+            root=root,
+            start_ns=facts.get("start_ns"),
+        )
+        return AttemptSpan(span, parent, self._source.tracer(function), function, self._source.propagation)
+
+    def late_attempt(self, function: str, **facts: Unpack[AttemptFacts]) -> AttemptSpan | None:
+        """The span of an attempt that was not sampled and failed, started when it began; None when over 20 a second."""
+        return self.start_attempt(function, **facts) if self.gate.admit_late() else None
+
+    def unsampled_headers(
+        self, header: bytes | None, stream: str, sequence: int, timestamp_ns: int
+    ) -> Headers:
+        """What outputs of a message that is not traced carry, so that nobody further on starts a trace for them."""
+        kept: Headers = []
+        parent: traceparent.TraceParent | None = None
+        for name, value in headers_of.pairs(header) if header else ():
+            if (lower := name.lower()) not in self._source.propagation.fields:
+                continue
+            if lower == "traceparent":
+                parent = parent or traceparent.parse(value)
+            else:
+                kept.append((name, value))
+        if not self._source.propagation.traceparent:
+            return kept
+        if parent is None:
+            trace_id = traceparent.derived_trace_id(stream, sequence, timestamp_ns)
+            parent = traceparent.TraceParent(trace_id, trace_id[16:], sampled=False)
+        unsampled = traceparent.TraceParent(parent.trace_id, parent.span_id, sampled=False)
+        return [("traceparent", traceparent.format(unsampled)), *kept]
+
+    def publish_span(
+        self, subject: str, template: str = "", *, headers: Iterable[tuple[str, str]] = ()
+    ) -> AbstractContextManager[PublishSpan]:
+        """A message sent from outside a function: in the trace of `headers`, else the current one, else a new one."""
+        return publishing.publish(self._source, subject, template, headers).ending()
+
+    def redrive_span(
+        self, subject: str, headers: Iterable[tuple[str, str]]
+    ) -> AbstractContextManager[PublishSpan]:
+        """A dead letter sent back to its function, in a new trace with a link to the one it died in.
+
+        `headers` are the dead letter's; those of the span are to be sent in their place, whole.
+        """
+        return publishing.redrive(self._source, subject, headers).ending()
+
+    def flush(self, timeout: float = 3.0) -> bool:
+        """Send what is queued; blocks for `timeout` seconds at most; False when spans may not have arrived."""
+        return self._source.services is None or self._source.services.export.flush(timeout)
+
+    def shutdown(self, timeout: float = 3.0) -> bool:
+        """Send what is queued and end; blocks for `timeout` seconds at most; False when spans were lost."""
+        return self._source.services is None or self._source.services.export.shutdown(timeout)
