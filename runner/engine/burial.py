@@ -81,12 +81,12 @@ class Burial:
 
 
 def trace_of(error: BaseException | None) -> str:
-    """The traceback of a handler's exception, without our own frames above it."""
-    if error is None or error.__traceback__ is None:
-        return ""
-    frames = error.__traceback__
-    while frames.tb_next is not None and "/runner/engine/" in frames.tb_frame.f_code.co_filename.replace("\\", "/"):
+    """The traceback of a handler's exception, without our own frames above it; empty when none is the user's."""
+    frames = error.__traceback__ if error is not None else None
+    while frames is not None and frames.tb_frame.f_globals.get("__name__", "").startswith("runner."):
         frames = frames.tb_next
+    if error is None or frames is None:
+        return ""
     return "".join(traceback.format_exception(type(error), error, frames))
 
 

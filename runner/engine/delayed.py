@@ -31,7 +31,8 @@ def schedule(project: str, staged: Staged, id: str, pairs: Iterable[tuple[str, s
         ("Nats-Schedule", f"@at {at}"),
         ("Nats-Schedule-Target", due_subject(project)),
         (TARGET, staged.subject),
-        (MESSAGE_ID, id),
+        # Not the id itself: there, an output of the same run may have that number, too.
+        (MESSAGE_ID, f"{id}:delayed"),
         ("Nats-Msg-Id", id),
     )
     return Outgoing(f"delayed.{project}.{key}", staged.body, headers)

@@ -47,10 +47,12 @@ async def plan_consumers(
         info = next((each for each in real.get(stream, ()) if each["name"] == durable), None)
         plans.append(_plan(binding, stream, durable, info))
     expected = {(plan.stream, plan.name) for plan in plans}
-    expected |= {(AGAIN, plan.name) for plan in plans}
+    expected |= {(AGAIN, identity.durable(project, plan.function)) for plan in plans}
     for stream, infos in sorted(real.items()):
         for info in infos:
             function = function_of(info["name"], project)
+            if stream == AGAIN and not _subject(info).startswith(f"again.{project}."):
+                continue  # no function's: the relay of delayed messages
             if function is not None and (stream, info["name"]) not in expected:
                 plans.append(
                     ConsumerPlan(info["name"], stream, function, "stray", _subject(info), _pending(info))
