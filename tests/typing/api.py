@@ -1,0 +1,79 @@
+"""The public API as users write it; mypy --strict reads this file, nothing runs it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
+from typing import Any, assert_type
+
+from msgspec import Struct
+
+import runner
+from runner import Context, PartialFailure, Reject, Retry, RetryPolicy, consume, lifespan, testing
+
+
+class Order(Struct):
+    id: str
+    cents: int
+
+
+class Quote(Struct):
+    price: int
+
+
+@consume(
+    "orders.{customer}.created",
+    name="charge",
+    output="payments.{customer}.charged",
+    retry=RetryPolicy(attempts=8, delay=2, retry_on=(OSError,), reject_on=(ValueError,)),
+    concurrency=8,
+    timeout=5,
+    max_age=3600,
+    deliver="new",
+    stream="ORDERS",
+    durable="charge",
+)
+async def charge(order: Order, customer: str, ctx: Context) -> Order:
+    if order.cents <= 0:
+        raise Reject("nothing to charge")
+    if ctx.attempt < 2:
+        raise Retry("bank is closed", after=60.0)
+    await ctx.publish("audit", order, headers={"Kind": "charge"}, delay=60)
+    await ctx.publish("audit", order, at=datetime.now(UTC))
+    quote = await ctx.request("quotes", order, returns=Quote, timeout=1.0)
+    assert_type(quote, Quote)
+    assert_type(await ctx.request("quotes", order), Any)
+    assert_type(ctx.timestamp, datetime)
+    assert_type(ctx.deadline, float)
+    assert_type(ctx.key, str | None)
+    ctx.log.info("charged %s", customer)
+    return order
+
+
+@consume("orders.>", retry=RetryPolicy.sequence(1, 5, 30))
+def count(body: bytes) -> None:
+    raise PartialFailure({0: ValueError(body)})
+
+
+@consume("orders.*", output="lines", retry=RetryPolicy.fixed(1.0, attempts=3))
+def split(order: Order) -> Iterator[str]:
+    yield order.id
+
+
+@consume("orders.*", output="lines", retry=RetryPolicy.random(1.0, 2.0, attempts=3))
+async def split_async(order: Order) -> AsyncIterator[str]:
+    yield order.id
+
+
+@lifespan
+async def state() -> AsyncIterator[dict[str, str]]:
+    yield {"bank": "open"}
+
+
+async def the_decorator_keeps_the_type() -> None:
+    ctx = testing.context(attempt=2, subject="orders.c1.created", replies={"quotes": Quote(1)})
+    assert_type(ctx, Context)
+    assert_type(await charge(Order("o1", 1), "c1", ctx), Order)
+    assert_type(await charge(Order("o1", 1), customer="c1", ctx=runner.testing.context()), Order)
+    assert_type(list(split(Order("o1", 1))), list[str])
+    assert_type(ctx.staged[0].body, bytes)
