@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from runner.bindings import Binding
 from runner.core.capture import Catchment, capture, catchment
 from runner.core.plan import Plan, StreamPlan, action, order
 from runner.core.streamconfig import Change, DeclaredStream, difference, merged
 from runner.core.subject import overlaps
 from runner.errors import JetrunnerError, ServerError
 from runner.jetstream.connection import Connection, check_server
+from runner.jetstream.durable import plan_consumers, uncaptured
 from runner.jetstream.inventory import holdings, real_streams, stream_info
 from runner.jetstream.ownstreams import STREAMS
 from runner.jetstream.streamfile import load_streams
@@ -24,6 +26,7 @@ __all__ = [
     "capture",
     "catchments",
     "load_streams",
+    "plan_project",
     "plan_streams",
     "real_streams",
 ]
@@ -48,6 +51,20 @@ async def plan_streams(connection: Connection, declared: Sequence[DeclaredStream
     # What two declared streams take from each other was judged when the files were read.
     foreign = {name: config for name, config in (await real_streams(connection)).items() if name not in ours}
     return Plan(tuple([await _plan(connection, stream, foreign) for stream in declared]))
+
+
+async def plan_project(
+    connection: Connection, declared: Sequence[DeclaredStream], bindings: Sequence[Binding], project: str
+) -> tuple[Plan, list[JetrunnerError]]:
+    """The plan with the durables of the functions, and one error for each subject or output that has no stream.
+
+    With errors the plan is of the streams alone.
+    """
+    plan = await plan_streams(connection, declared)
+    streams = catchments(declared, await real_streams(connection))
+    if errors := uncaptured(bindings, streams):
+        return plan, errors
+    return Plan(plan.streams, await plan_consumers(connection, project, bindings, streams)), []
 
 
 async def apply_streams(connection: Connection, declared: Sequence[DeclaredStream]) -> Plan:
