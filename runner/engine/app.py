@@ -56,7 +56,9 @@ async def serve(
     tracing = Tracing(telemetry.load(os.environ), project.name)
     tracing.install()
     try:
-        async with connect(settings, patience=PATIENCE_SECONDS, name=f"jetrunner {project.name}") as connection:
+        async with connect(
+            settings, patience=PATIENCE_SECONDS, name=f"jetrunner {project.name}"
+        ) as connection:
             await check_server(connection)
             await _serve(project, settings, connection, tracing, functions, stop, observer, ready)
     except BaseExceptionGroup as group:
@@ -107,7 +109,10 @@ async def _serve(  # noqa: PLR0917  called once, right above
                     ready()
                 await first(tasks, stop.draining, connection.closed)
                 if connection.closed.is_set():
-                    raise Unreachable("the server closed the connection for good", hint="see the server's log for the reason")
+                    raise Unreachable(
+                        "the server closed the connection for good",
+                        hint="see the server's log for the reason",
+                    )
                 await drain(process, running, relay, stop)
         tasks.cancel_scope.cancel()
 
@@ -167,7 +172,7 @@ async def sweep(process: Process, functions: Sequence[Function], relay: Relay) -
             watchdog.beat()
             now = time.monotonic()
             for function in functions:
-                function.pipeline.sweep(now)
+                function.deadlines.sweep(now)
             relay.sweep(now)
             process.tracing.gate.refill(now)
             if now - marked >= 1.0:

@@ -43,7 +43,9 @@ class Attempts:
         facts["start_ns"] = time.time_ns() - int(ago * 1e9)
         return self._tracing.late_attempt(self._function, **facts)
 
-    def end(self, span: AttemptSpan | None, incoming: Incoming, settlement: Settlement, outcome: Outcome) -> None:
+    def end(
+        self, span: AttemptSpan | None, incoming: Incoming, settlement: Settlement, outcome: Outcome
+    ) -> None:
         """The attempt is settled."""
         if span is not None:
             match settlement:
@@ -52,7 +54,9 @@ class Attempts:
                 case Nak(delay):
                     span.end_retry(error_of(outcome), delay, incoming.delivery.attempt + 1)
                 case Dead():
-                    span.end_dead_letter(settlement.reason, settlement.error_object or settlement.message or None)
+                    span.end_dead_letter(
+                        settlement.reason, settlement.error_object or settlement.message or None
+                    )
         if self._observer is not None:
             delivery = incoming.delivery
             self._observer(

@@ -67,7 +67,9 @@ class App:
                     message = delayed.schedule(self._project, staged, id, rest)
                     ack = await publisher.publish_surely(message, PATIENCE_SECONDS)
                 elif named is not None:
-                    ack = await publisher.publish_surely(Outgoing(subject, staged.body, tuple(pairs)), PATIENCE_SECONDS)
+                    ack = await publisher.publish_surely(
+                        Outgoing(subject, staged.body, tuple(pairs)), PATIENCE_SECONDS
+                    )
                 else:
                     ack = await publisher.publish(subject, staged.body, pairs)
             except NoStream:

@@ -11,6 +11,7 @@ import msgspec
 
 from runner.bindings import Binding
 from runner.core import identity
+from runner.engine.deadlines import Deadlines
 from runner.engine.floor import Floors
 from runner.engine.pipeline import Pipeline
 from runner.engine.process import Process
@@ -32,6 +33,7 @@ class Function:
         self.stream = stream
         self.durable = binding.durable or identity.durable(process.project, binding.function)
         self.pipeline = Pipeline(process, binding)
+        self.deadlines = Deadlines(process, self.pipeline)
         self.info: dict[str, Any] = {}
         """The durable's consumer info as last seen."""
         self._process = process
@@ -54,7 +56,9 @@ class Function:
             if stream == self.stream and wanted is main:
                 self.info = info
             lost = partial(self._lost, len(self._sources))
-            pull = Pull(process.connection, stream, wanted.durable_name, limit, self.pipeline.arrive, lost)
+            pull = Pull(
+                process.connection, stream, wanted.durable_name, limit, self.pipeline.queue.arrive, lost
+            )
             self._sources.append((pull, wanted))
             self.pipeline.pulls.append(pull)
         for pull, _ in self._sources:
@@ -75,19 +79,21 @@ class Function:
                 )
         info, new = await consumer.ensure(connection, stream, wanted)
         if new and info.get("num_pending"):
-            log.info("new durable %s on %s: %d messages wait", wanted.durable_name, stream, info["num_pending"])
+            log.info(
+                "new durable %s on %s: %d messages wait", wanted.durable_name, stream, info["num_pending"]
+            )
         return info
 
     def _lost(self, at: int) -> None:
         """The server says that the durable is not there."""
         pull, wanted = self._sources[at]
-        if pull.stream not in self._missing and not self.pipeline.giving_back:
+        if pull.stream not in self._missing and not self.pipeline.queue.giving_back:
             self._missing.add(pull.stream)
             self._process.tasks.start_soon(self._recover, pull, wanted)
 
     async def _recover(self, pull: Pull, wanted: consumer.ConsumerConfig) -> None:
         wait = 0.1
-        while not self.pipeline.giving_back:
+        while not self.pipeline.queue.giving_back:
             try:
                 if pull.stream == ownstreams.AGAIN:
                     await ownstreams.ensure(self._process.connection, ownstreams.AGAIN)
@@ -120,10 +126,10 @@ class Function:
 
     async def stop_pulling(self) -> None:
         """Ask for nothing more, and give back what has not started."""
-        self.pipeline.giving_back = True
+        self.pipeline.queue.giving_back = True
         for pull, _ in self._sources:
             await pull.close()
-        self.pipeline.give_back()
+        self.pipeline.queue.give_back()
 
     @property
     def unsettled(self) -> int:

@@ -30,7 +30,9 @@ class Health:
         try:
             server = await asyncio.start_server(self._answer, host.strip("[]") or None, int(port))
         except (OSError, ValueError) as error:
-            raise SettingsError(f"health cannot listen on {address}: {error}", hint="choose a free HOST:PORT") from None
+            raise SettingsError(
+                f"health cannot listen on {address}: {error}", hint="choose a free HOST:PORT"
+            ) from None
         try:
             yield
         finally:
@@ -47,7 +49,8 @@ class Health:
             data = body.encode()
             writer.write(
                 f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(data)}\r\n"
-                "Connection: close\r\n\r\n".encode() + (b"" if method == "HEAD" else data)
+                "Connection: close\r\n\r\n".encode()
+                + (b"" if method == "HEAD" else data)
             )
             await writer.drain()
         except (OSError, TimeoutError, ValueError, asyncio.LimitOverrunError):
@@ -64,7 +67,9 @@ class Health:
                 return "200 OK", PLAIN, "ok\n"
             case "/readyz":
                 reason = self._ready()
-                return ("503 Service Unavailable", PLAIN, f"{reason}\n") if reason else ("200 OK", PLAIN, "ok\n")
+                return (
+                    ("503 Service Unavailable", PLAIN, f"{reason}\n") if reason else ("200 OK", PLAIN, "ok\n")
+                )
             case "/metrics":
                 return "200 OK", METRICS, self.metrics()
         return "404 Not Found", PLAIN, "there is /livez, /readyz and /metrics\n"
@@ -106,7 +111,9 @@ class Health:
             for bucket, count in enumerate(stats.duration.buckets):
                 total += count
                 if count:
-                    lines.append(f'{name}_bucket{{function="{function}",le="{lower(bucket + 1) / 1e6:g}"}} {total}')
+                    lines.append(
+                        f'{name}_bucket{{function="{function}",le="{lower(bucket + 1) / 1e6:g}"}} {total}'
+                    )
             lines.append(f'{name}_bucket{{function="{function}",le="+Inf"}} {total}')
             lines.append(f'{name}_sum{{function="{function}"}} {stats.duration.total_us / 1e6:g}')
             lines.append(f'{name}_count{{function="{function}"}} {total}')

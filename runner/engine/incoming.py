@@ -50,5 +50,7 @@ def read(delivery: Delivery) -> Incoming:
     found = None
     if delivery.header is not None and delivery.subject.startswith(b"again."):
         found = origin.read(header.parse(delivery.header))
-    place = found or Origin(stream, delivery.sequence, stored, delivery.subject.decode(errors="surrogateescape"))
+    place = found or Origin(
+        stream, delivery.sequence, stored, delivery.subject.decode(errors="surrogateescape")
+    )
     return Incoming(delivery, place, stream, delivery.sequence, stored, found is not None)

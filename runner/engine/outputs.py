@@ -102,7 +102,12 @@ class Outputs:
             messages, spans = [], []
             for index, staged in group.numbered():
                 id = identity.output_id(
-                    origin.stream, origin.sequence, origin.timestamp_ns, process.project, self._function, index
+                    origin.stream,
+                    origin.sequence,
+                    origin.timestamp_ns,
+                    process.project,
+                    self._function,
+                    index,
                 )
                 carried = passed_on
                 if span is not None:

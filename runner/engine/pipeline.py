@@ -1,8 +1,8 @@
 """One delivery's way, from arrival to ack: decode → call → settle → apply.
 
 No task, timer or cancel scope is made per message. Persistent slot tasks take deliveries from one queue; the sweeper
-watches deadlines and leases. A message in its first delivery that has no headers, for a handler that takes
-its body alone, goes the straight way in `_slot`; every other goes through `_handle`. Both mean the same.
+watches deadlines and leases. A message in its first delivery that has no headers, for a handler that takes its
+body alone, goes the straight way in `_slot`; every other goes through `_handle`. Both mean the same.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import asyncio
 import contextvars
 import logging
 import time
-from collections import deque
 from random import random
 from typing import Any, assert_never
 
@@ -38,6 +37,7 @@ from runner.engine.calling import Calling
 from runner.engine.incoming import Incoming, read
 from runner.engine.outputs import Outputs
 from runner.engine.process import Process
+from runner.engine.queue import Queue
 from runner.engine.stats import Stats
 from runner.engine.suspects import Suspects
 from runner.errors import ServerError
@@ -48,10 +48,6 @@ log = logging.getLogger("jetrunner.pipeline")
 
 TURN_SECONDS = 0.01
 """A slot that worked this long without a pause lets the rest of the loop go on."""
-LEASE_SECONDS = 3.0
-"""A message in work is extended this often; the server takes it back after 10 s of silence."""
-GRACE_SECONDS = 1.0
-"""Time a cancelled handler has to end before its message is settled without it."""
 REPEAT_SECONDS = 30.0
 """Delay of a message whose dead letter cannot be stored."""
 
@@ -65,76 +61,29 @@ class Pipeline:
     def __init__(self, process: Process, binding: Binding) -> None:
         self.binding = binding
         self.stats = Stats()
-        self.queue: deque[Delivery] = deque()
-        self.giving_back = False
-        """True once the process drains: what has not started goes back at once."""
         self._process = process
-        self._calling = Calling(binding)
-        self._straight = None if process.observer else self._calling.straight
+        self.calling = Calling(binding)
+        self._straight = None if process.observer else self.calling.straight
         self._outputs = Outputs(process, binding)
         self._burial = Burial(process, binding)
         self._attempts = Attempts(process, binding)
         self._suspects = Suspects(process.bucket, process.project, binding.function)
-        self._waiting: deque[asyncio.Future[None]] = deque()
-        self._slots = 0
-        self._pumping = False
-        self._burst = 1
-        self._loop = asyncio.get_running_loop()
+        self.queue = Queue(self._open_slot, binding.concurrency)
         self.pulls: list[Pull] = []
         process.isolation.busy.append(self._running)
 
-    # -- arrival ----------------------------------------------------------------------------------------
-
-    def arrive(self, delivery: Delivery) -> None:
-        """Take a delivery, from within the read that brought it."""
-        if self.giving_back:
-            delivery.source.settle(delivery, b"-NAK")
-            return
-        self.queue.append(delivery)
-        if not self._pumping:
-            self._pumping = True
-            self._burst = 1
-            self._wake()
-            self._loop.call_soon(self._pump)
-
-    def _pump(self) -> None:
-        """Wake slots while messages wait: one at first, since a handler that never waits needs no second."""
-        for _ in range(min(len(self.queue), self._burst)):
-            if not self._wake():
-                self._pumping = False
-                return
-        self._burst *= 2
-        if self.queue:
-            self._loop.call_soon(self._pump)
-        else:
-            self._pumping = False
-
-    def _wake(self) -> bool:
-        waiting = self._waiting
-        while waiting:
-            future = waiting.popleft()
-            if not future.done():
-                future.set_result(None)
-                return True
-        if self._slots < self.binding.concurrency:
-            self._slots += 1
-            self._process.tasks.start_soon(self._slot, name=f"{self.binding.function} slot {self._slots}")
-            return True
-        return False
-
-    def give_back(self) -> None:
-        """Return everything that has not started, and whatever still arrives."""
-        self.giving_back = True
-        while self.queue:
-            delivery = self.queue.popleft()
-            delivery.source.settle(delivery, b"-NAK")
-
-    # -- the way ----------------------------------------------------------------------------------------
+    def _open_slot(self) -> None:
+        self._process.tasks.start_soon(self._slot, name=f"{self.binding.function} slot")
 
     async def _slot(self) -> None:
         task = asyncio.current_task()
-        queue, stats, isolation = self.queue, self.stats, self._process.isolation
-        handler, decode, output, outputs = self.binding.handler, self._straight, self.binding.output, self._outputs
+        queue, stats, isolation = self.queue.deliveries, self.stats, self._process.isolation
+        handler, decode, output, outputs = (
+            self.binding.handler,
+            self._straight,
+            self.binding.output,
+            self._outputs,
+        )
         duration, tracing = stats.duration.count, self._process.tracing
         traced, admit = tracing.enabled, tracing.gate.admit
         began = clock()
@@ -180,9 +129,7 @@ class Pipeline:
                     delivery.result = result
                     if not outputs.send(delivery, result, self._stored):
                         await self._store(read(delivery), [])
-            future = self._loop.create_future()
-            self._waiting.append(future)
-            await future
+            await self.queue.wait()
 
     async def _handle(self, delivery: Delivery, task: Any, admitted: bool) -> None:
         """The whole way, for whatever the straight one is not for."""
@@ -202,7 +149,7 @@ class Pipeline:
             if isinstance(step, suspect.Run):
                 stage = step.stage
         async with self._process.isolation.enter(stage):
-            if self.giving_back:
+            if self.queue.giving_back:
                 await self._return(incoming)
                 return
             if stage:
@@ -224,14 +171,16 @@ class Pipeline:
             span.activate()
         try:
             try:
-                arguments = self._calling.bind(incoming.origin.subject, delivery.body, incoming.msgpack, context)
+                arguments = self.calling.bind(
+                    incoming.origin.subject, delivery.body, incoming.msgpack, context
+                )
             except codec.DecodeError as error:
                 return Undecodable(error)
             delivery.started = clock()
             context.start(delivery.started + self.binding.timeout)
             delivery.task = task
             try:
-                delivery.result = await self._calling(arguments)
+                delivery.result = await self.calling(arguments)
             except BaseException as error:
                 return self._judge(delivery, error)
             finally:
@@ -310,7 +259,9 @@ class Pipeline:
                 try:
                     await self._burial.store(incoming, settlement, span)
                 except ServerError as error:
-                    log.error("%s: %s cannot be stored as a dead letter: %s", binding.function, incoming.id, error)
+                    log.error(
+                        "%s: %s cannot be stored as a dead letter: %s", binding.function, incoming.id, error
+                    )
                     delivery.source.settle(delivery, nak(REPEAT_SECONDS))
                 else:
                     delivery.source.settle(delivery, term(settlement))
@@ -325,44 +276,20 @@ class Pipeline:
             await self._suspects.drop(incoming.stream, incoming.sequence)
         incoming.delivery.source.settle(incoming.delivery, b"-NAK")
 
+    async def time_out(self, delivery: Delivery) -> None:
+        """Settle a message whose handler does not end; its slot stays taken until it does."""
+        await self._finish(read(delivery), TimedOut(self.binding.timeout))
+
     async def cancelled(self, delivery: Delivery) -> None:
         """Give back a message whose handler is being cancelled."""
         if not delivery.settled:
             await self._return(read(delivery))
 
-    # -- time -------------------------------------------------------------------------------------------
-
-    def sweep(self, now: float) -> None:
-        """Extend leases and end what is late; called about every 100 ms."""
-        timeout, threaded = self.binding.timeout, self._calling.threaded
-        for pull in self.pulls:
-            pull.watch(now)
-            for delivery in list(pull.unsettled.values()):
-                if now - delivery.leased >= LEASE_SECONDS:
-                    pull.extend(delivery, now)
-                if delivery.task is None or delivery.abandoned or now - delivery.started < timeout:
-                    continue
-                if not delivery.overdue:
-                    delivery.overdue = True
-                    if not threaded:
-                        delivery.task.cancel()
-                        continue
-                elif now - delivery.started < timeout + GRACE_SECONDS:
-                    continue
-                self._abandon(delivery)
-
-    def _abandon(self, delivery: Delivery) -> None:
-        """Settle a message whose handler does not end; the slot stays its own until it does."""
-        delivery.abandoned = True
-        delivery.source.limit -= 1
-        log.error(
-            "%s: a handler ignores its timeout of %g s and holds its slot until it ends",
-            self.binding.function, self.binding.timeout,
-        )  # fmt: skip
-        self._process.tasks.start_soon(self._finish, read(delivery), TimedOut(self.binding.timeout))
-
     def _running(self) -> int:
-        return sum(1 for pull in self.pulls for delivery in pull.unsettled.values() if delivery.task is not None)
+        """Handlers that run now; looked up only when a suspect must run alone."""
+        return sum(
+            1 for pull in self.pulls for delivery in pull.unsettled.values() if delivery.task is not None
+        )
 
     def _context(self, incoming: Incoming) -> Context:
         origin, delivery = incoming.origin, incoming.delivery

@@ -71,9 +71,7 @@ class Asking:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    async def request(
-        self, subject: str, body: bytes, headers: Mapping[str, str], timeout: float
-    ) -> Reply:
+    async def request(self, subject: str, body: bytes, headers: Mapping[str, str], timeout: float) -> Reply:
         """Send a request and wait for its answer, at most `timeout` seconds."""
         block, answer = await self._connection.request_whole(subject, body, timeout, list(headers.items()))
         kind = header.get(block, b"Content-Type") if block else None

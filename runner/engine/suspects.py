@@ -26,7 +26,8 @@ class Isolation:
         """True while one message must run alone: nobody else starts."""
         self.busy: list[Callable[[], int]] = []
         """One for each function: how many of its handlers are running."""
-        self._solo = anyio.Lock()
+        self._turn = anyio.Lock()
+        self._stages: list[int] = []
         self._opened = anyio.Event()
 
     async def wait_open(self) -> None:
@@ -36,19 +37,26 @@ class Isolation:
     @asynccontextmanager
     async def enter(self, stage: int) -> AsyncIterator[None]:
         """Hold this while a message of that stage runs."""
-        if stage < suspect.SOLO:
+        if stage == suspect.FREE:
             yield
             return
-        async with self._solo:
-            if stage < suspect.ALONE:
-                yield
-                return
-            self.closed = True
-            try:
-                while sum(count() for count in self.busy):
+        try:
+            async with self._turn:  # one suspect waits, and every later one behind it: nobody waits for ever
+                self.closed = self.closed or stage >= suspect.ALONE
+                while not suspect.may_start(
+                    stage,
+                    running=sum(count() for count in self.busy),
+                    suspects=len(self._stages),
+                    highest=max(self._stages, default=suspect.FREE),
+                ):
                     await anyio.sleep(POLL_SECONDS)
+                self._stages.append(stage)
+            try:
                 yield
             finally:
+                self._stages.remove(stage)
+        finally:
+            if stage >= suspect.ALONE:
                 self.closed = False
                 opened, self._opened = self._opened, anyio.Event()
                 opened.set()

@@ -1,0 +1,55 @@
+"""Deadlines and leases of one function's messages, all watched by the process's one sweeper."""
+
+from __future__ import annotations
+
+import logging
+
+from runner.engine.pipeline import Pipeline
+from runner.engine.process import Process
+from runner.jetstream.pull import Delivery
+
+log = logging.getLogger("jetrunner.deadlines")
+
+LEASE_SECONDS = 3.0
+"""A message in work is extended this often; the server takes it back after 10 s of silence."""
+GRACE_SECONDS = 1.0
+"""Time a cancelled handler has to end before its message is settled without it."""
+
+
+class Deadlines:
+    """Looks at every message in work about ten times a second."""
+
+    def __init__(self, process: Process, pipeline: Pipeline) -> None:
+        self._process = process
+        self._pipeline = pipeline
+        self._timeout = pipeline.binding.timeout
+
+    def sweep(self, now: float) -> None:
+        """Extend leases, cancel handlers that are late, and settle without those that ignore it."""
+        for pull in self._pipeline.pulls:
+            pull.watch(now)
+            for delivery in list(pull.unsettled.values()):
+                if now - delivery.leased >= LEASE_SECONDS:
+                    pull.extend(delivery, now)
+                if (
+                    delivery.task is not None
+                    and now - delivery.started >= self._timeout
+                    and not delivery.abandoned
+                ):
+                    self._late(delivery, now - delivery.started - self._timeout)
+
+    def _late(self, delivery: Delivery, seconds: float) -> None:
+        if not delivery.overdue:
+            delivery.overdue = True
+            if not self._pipeline.calling.threaded:
+                delivery.task.cancel()
+                return
+        elif seconds < GRACE_SECONDS:
+            return
+        delivery.abandoned = True
+        delivery.source.limit -= 1
+        log.error(
+            "%s: a handler ignores its timeout of %g s and holds its slot until it ends",
+            self._pipeline.binding.function, self._timeout,
+        )  # fmt: skip
+        self._process.tasks.start_soon(self._pipeline.time_out, delivery)

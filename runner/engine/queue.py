@@ -1,0 +1,74 @@
+"""The queue between arrival and slots: who is woken, and what goes back when the process drains."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+from runner.jetstream.pull import Delivery
+
+
+class Queue:
+    """Deliveries that wait for a slot; slots are opened as they are needed, up to `slots`."""
+
+    def __init__(self, open_slot: Callable[[], None], slots: int) -> None:
+        self.deliveries: deque[Delivery] = deque()
+        self.giving_back = False
+        """True once the process drains: what has not started goes back at once."""
+        self._open_slot = open_slot
+        self._closed_slots = slots
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._pumping = False
+        self._burst = 1
+        self._loop = asyncio.get_running_loop()
+
+    def arrive(self, delivery: Delivery) -> None:
+        """Take a delivery, from within the read that brought it."""
+        if self.giving_back:
+            delivery.source.settle(delivery, b"-NAK")
+            return
+        self.deliveries.append(delivery)
+        if not self._pumping:
+            self._pumping = True
+            self._burst = 1
+            self._wake()
+            self._loop.call_soon(self._pump)
+
+    async def wait(self) -> None:
+        """Wait, as a slot, until there may be something to do."""
+        future = self._loop.create_future()
+        self._waiting.append(future)
+        await future
+
+    def give_back(self) -> None:
+        """Return everything that has not started, and from now on whatever still arrives."""
+        self.giving_back = True
+        while self.deliveries:
+            delivery = self.deliveries.popleft()
+            delivery.source.settle(delivery, b"-NAK")
+
+    def _pump(self) -> None:
+        """Wake slots while deliveries wait: one at first, since handlers that never wait need no second."""
+        for _ in range(min(len(self.deliveries), self._burst)):
+            if not self._wake():
+                self._pumping = False
+                return
+        self._burst *= 2
+        if self.deliveries:
+            self._loop.call_soon(self._pump)
+        else:
+            self._pumping = False
+
+    def _wake(self) -> bool:
+        waiting = self._waiting
+        while waiting:
+            future = waiting.popleft()
+            if not future.done():
+                future.set_result(None)
+                return True
+        if self._closed_slots:
+            self._closed_slots -= 1
+            self._open_slot()
+            return True
+        return False
