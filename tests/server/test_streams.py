@@ -17,6 +17,7 @@ from runner.jetstream.connection import Connection, connect
 from runner.jetstream.durable import plan_consumers, uncaptured
 from runner.jetstream.inventory import real_streams
 from runner.jetstream.stream import apply_streams, catchments, load_streams, plan_streams
+from tests.support.cluster import Cluster
 from tests.support.jetstream import RawJetStream
 from tests.support.server import NatsServer
 
@@ -300,3 +301,14 @@ async def test_a_function_may_read_dead_letters_before_there_are_any(
 
     streams = catchments(declare(), await real_streams(connection))
     assert uncaptured(bound(mourn), streams) == []
+
+
+async def test_a_replicated_stream_is_created_repeated_and_never_thinned(
+    cluster: Cluster, declare: Any
+) -> None:
+    async with connect(Settings(nats_url=cluster.url)) as connection:
+        three = declare(orders=ORDERS + "num_replicas = 3")
+        assert actions(await apply_streams(connection, three)) == {"ORDERS": "create"}
+        assert actions(await plan_streams(connection, three)) == {"ORDERS": "same"}
+        one = declare(orders=ORDERS + "num_replicas = 1")
+        assert "fewer than 3 replicas" in reasons(await plan_streams(connection, one))
