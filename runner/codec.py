@@ -106,9 +106,11 @@ def decoder(annotation: Any = Any, default: Any = EMPTY) -> Callable[[bytes, boo
 
 def encode(value: Any, *, msgpack: bool = False) -> bytes:
     """A body: `bytes` and `str` as they are, everything else as JSON (or MessagePack). Raises EncodeError."""
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        return bytes(value)
     try:
+        if isinstance(value, Struct):
+            return _msgpack.encode(value) if msgpack else _json.encode(value)
+        if isinstance(value, (bytes, bytearray, memoryview)):
+            return bytes(value)
         if isinstance(value, str):
             return value.encode()
         return _msgpack.encode(value) if msgpack else models.to_json(value) or _json.encode(value)
