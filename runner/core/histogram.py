@@ -37,15 +37,15 @@ class Histogram:
         self.buckets = [0] * SIZE
         self.total_us = 0
 
-    def count(self, us: int) -> None:
-        """Count one duration; outside of 0 to LONGEST it counts as the nearer end."""
+    def count(self, us: int, times: int = 1) -> None:
+        """Count a duration; outside of 0 to LONGEST it counts as the nearer end."""
         if us > LONGEST:  # noqa: PLR1730  min() costs as much as all the rest
             us = LONGEST
         shift = us.bit_length() - 3
         if us < 4:
             shift, us = -1, max(us, 0)
-        self.buckets[us if shift < 0 else (shift << 2) + (us >> shift)] += 1
-        self.total_us += us
+        self.buckets[us if shift < 0 else (shift << 2) + (us >> shift)] += times
+        self.total_us += us * times
 
     @property
     def number(self) -> int:

@@ -173,6 +173,7 @@ async def sweep(process: Process, functions: Sequence[Function], relay: Relay) -
             now = time.monotonic()
             for function in functions:
                 function.deadlines.sweep(now)
+                function.pipeline.stats.collect()
             relay.sweep(now)
             process.tracing.gate.refill(now)
             if now - marked >= 1.0:

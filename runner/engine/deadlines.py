@@ -29,7 +29,9 @@ class Deadlines:
         for pull in self._pipeline.pulls:
             pull.watch(now)
             for delivery in list(pull.unsettled.values()):
-                if now - delivery.leased >= LEASE_SECONDS:
+                if not delivery.leased:
+                    delivery.leased = now
+                elif now - delivery.leased >= LEASE_SECONDS:
                     pull.extend(delivery, now)
                 if (
                     delivery.task is not None
@@ -42,6 +44,7 @@ class Deadlines:
         if not delivery.overdue:
             delivery.overdue = True
             if not self._pipeline.calling.threaded:
+                assert delivery.task is not None
                 delivery.task.cancel()
                 return
         elif seconds < GRACE_SECONDS:

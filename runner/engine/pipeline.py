@@ -84,31 +84,35 @@ class Pipeline:
             self.binding.output,
             self._outputs,
         )
-        duration, tracing = stats.duration.count, self._process.tracing
+        tracing, wait, set_current = self._process.tracing, self.queue.wait, current.set
+        flush = self._process.connection.wire.flush
         traced, admit = tracing.enabled, tracing.gate.admit
-        began = clock()
+        began = now = clock()
         while True:
+            count = 0
             while queue:
                 if isolation.closed:
                     await isolation.wait_open()
                     continue
                 delivery = queue.popleft()
-                now = clock()
                 if now - began > TURN_SECONDS:
                     await asyncio.sleep(0)
                     began = now = clock()
                 body = delivery.body
                 if decode is None or delivery.attempt != 1 or delivery.header is not None or not body:
                     await self._handle(delivery, task, traced and admit(delivery.header))
+                    now = clock()
                     continue
                 if traced and admit(None):
                     await self._handle(delivery, task, True)
+                    now = clock()
                     continue
-                current.set(delivery)
+                set_current(delivery)
                 try:
                     value = decode(body)
                 except Exception as error:
                     await self._finish(read(delivery), Undecodable(codec.explain(error)))
+                    now = clock()
                     continue
                 delivery.started = now
                 delivery.task = task
@@ -116,20 +120,28 @@ class Pipeline:
                     result = await handler(value)
                 except BaseException as error:
                     await self._finish(read(delivery), self._judge(delivery, error))
+                    now = clock()
                     continue
                 if delivery.overdue:
                     await self._finish(read(delivery), self._judge(delivery, None))
+                    now = clock()
                     continue
                 delivery.task = None
-                duration(int((clock() - now) * 1e6))
+                count += 1
+                ended = clock()
+                stats.durations.append(ended - now)
+                now = ended
                 if result is None or output is None:
-                    delivery.source.settle(delivery, b"+ACK")
+                    delivery.source.ack(delivery)
                     stats.acked += 1
                 else:
                     delivery.result = result
                     if not outputs.send(delivery, result, self._stored):
                         await self._store(read(delivery), [])
-            await self.queue.wait()
+            if count > 1:  # a single answer goes with those of other slots, at the end of this turn of the loop
+                flush()
+            await wait()
+            began = now = clock()
 
     async def _handle(self, delivery: Delivery, task: Any, admitted: bool) -> None:
         """The whole way, for whatever the straight one is not for."""
@@ -184,7 +196,7 @@ class Pipeline:
             except BaseException as error:
                 return self._judge(delivery, error)
             finally:
-                self.stats.duration.count(int((clock() - delivery.started) * 1e6))
+                self.stats.durations.append(clock() - delivery.started)
             if delivery.overdue:
                 return self._judge(delivery, None)
             delivery.task = None
@@ -196,6 +208,7 @@ class Pipeline:
     def _judge(self, delivery: Delivery, error: BaseException | None) -> Outcome:
         """What a handler's end means, when it raised or came too late."""
         task, delivery.task = delivery.task, None
+        assert task is not None
         if isinstance(error, asyncio.CancelledError) and self._process.cancelling:
             raise error
         while task.cancelling():  # ours at the deadline, or the handler's own: the slot goes on

@@ -52,7 +52,9 @@ class Relay:
         """Extend leases; called about every 100 ms."""
         self._pull.watch(now)
         for delivery in self._pull.unsettled.values():
-            if now - delivery.leased >= LEASE_SECONDS:
+            if not delivery.leased:
+                delivery.leased = now
+            elif now - delivery.leased >= LEASE_SECONDS:
                 self._pull.extend(delivery, now)
 
     def _arrived(self, delivery: Delivery) -> None:

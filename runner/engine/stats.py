@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from typing import Any
 
 from runner.core.histogram import Histogram
@@ -14,7 +14,7 @@ WINDOW_SECONDS = 10.0
 class Stats:
     """Counters since the start; `rate` over the last ten seconds."""
 
-    __slots__ = ("_marks", "acked", "dead", "duration", "failed", "retried", "started_at")
+    __slots__ = ("_histogram", "_marks", "acked", "dead", "durations", "failed", "retried", "started_at")
 
     def __init__(self) -> None:
         self.acked = 0
@@ -23,9 +23,23 @@ class Stats:
         self.retried = 0
         self.dead: dict[str, int] = {}
         """Dead letters by reason."""
-        self.duration = Histogram()
+        self.durations: list[float] = []
+        """Seconds in the handler, not yet counted: appending is all that the hot path pays."""
+        self._histogram = Histogram()
         self.started_at = time.monotonic()
         self._marks: deque[tuple[float, int]] = deque()
+
+    @property
+    def duration(self) -> Histogram:
+        """Time in the handler."""
+        self.collect()
+        return self._histogram
+
+    def collect(self) -> None:
+        """Count the durations that were noted since the last time; called about ten times a second."""
+        durations, self.durations = self.durations, []
+        for us, times in Counter(map(int, map((1e6).__mul__, durations))).items():
+            self._histogram.count(us, times)
 
     @property
     def handled(self) -> int:

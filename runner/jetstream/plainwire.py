@@ -51,7 +51,11 @@ class PlainWire:
 
         return unsubscribe
 
-    def ack(self, reply: bytes, verb: bytes = b"+ACK") -> None:
+    def ack(self, reply: bytes) -> None:
+        """Acknowledge a delivery."""
+        self._write((reply, b"+ACK", b"", b""))
+
+    def answer(self, reply: bytes, verb: bytes) -> None:
         """Answer a delivery with one of JetStream's ack verbs."""
         self._write((reply, verb, b"", b""))
 

@@ -7,6 +7,7 @@ Rule 3: silence for twice the heartbeat, a lost connection or a status means tha
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable
@@ -30,30 +31,45 @@ clock = time.monotonic
 
 
 class Delivery:
-    """One delivery of one message. Everything stays bytes until someone asks."""
+    """One delivery of one message. Everything stays bytes until someone asks.
+
+    What every message needs has a slot; the rest stands in the class until it is set, so that making one is cheap.
+    """
 
     __slots__ = (
-        "abandoned",
+        "__dict__",
         "attempt",
         "body",
-        "finishing",
         "header",
         "leased",
-        "overdue",
-        "recorded",
         "reply",
-        "result",
         "sequence",
-        "settled",
         "source",
-        "span",
         "started",
         "subject",
         "task",
     )
 
+    overdue = False
+    """Its handler took too long and was cancelled."""
+    abandoned = False
+    """Its handler ignored that; the message is settled without it."""
+    recorded = False
+    """Its start is recorded as a suspect's."""
+    finishing = False
+    """Its outcome is being settled."""
+    span: Any = None
+    result: Any = None
+
     def __init__(
-        self, subject: bytes, reply: bytes, header: bytes | None, body: bytes, sequence: int, attempt: int, source: Any
+        self,
+        subject: bytes,
+        reply: bytes,
+        header: bytes | None,
+        body: bytes,
+        sequence: int,
+        attempt: int,
+        source: Pull,
     ) -> None:
         self.subject = subject
         self.reply = reply
@@ -63,22 +79,17 @@ class Delivery:
         self.attempt = attempt
         """Deliveries of this message so far, this one included."""
         self.source = source
-        self.leased = clock()
-        """When the server last heard of it from us."""
+        self.leased = 0.0
+        """When the server last heard of it from us; 0.0 until the sweeper has seen it."""
         self.started = 0.0
         """When its handler started; 0.0 before."""
-        self.task: Any = None
+        self.task: asyncio.Task[Any] | None = None
         """The slot's task while its handler runs."""
-        self.overdue = False
-        """Its handler took too long and was cancelled."""
-        self.abandoned = False
-        """Its handler ignored that; the message is settled without it."""
-        self.recorded = False
-        """Its start is recorded as a suspect's."""
-        self.finishing = False
-        self.settled = False
-        self.span: Any = None
-        self.result: Any = None
+
+    @property
+    def settled(self) -> bool:
+        """Whether the server was told what became of it."""
+        return self.source.unsettled.get(self.sequence) is not self
 
 
 class Pull:
@@ -105,6 +116,8 @@ class Pull:
         self._out = 0
         self._epoch = -1
         self._heard = 0.0
+        self._fresh = False
+        """Whether anything has come since the last look."""
         self._not_before = 0.0
         self._due = False
         self._open = False
@@ -134,9 +147,17 @@ class Pull:
 
     def settle(self, delivery: Delivery, verb: bytes) -> None:
         """Answer a delivery once and free its slot."""
-        delivery.settled = True
+        if not delivery.settled:
+            del self.unsettled[delivery.sequence]
+            self._wire.answer(delivery.reply, verb)
+            if not self._due:
+                self._due = True
+                self._wire.due(self._top_up)
+
+    def ack(self, delivery: Delivery) -> None:
+        """`settle` with `+ACK`, for the straight way: it is known to be unsettled."""
         if self.unsettled.pop(delivery.sequence, None) is not None:
-            self._wire.ack(delivery.reply, verb)
+            self._wire.ack(delivery.reply)
             if not self._due:
                 self._due = True
                 self._wire.due(self._top_up)
@@ -144,12 +165,15 @@ class Pull:
     def extend(self, delivery: Delivery, now: float) -> None:
         """Tell the server that we still work on it (`+WPI` starts its ack_wait anew)."""
         delivery.leased = now
-        self._wire.ack(delivery.reply, b"+WPI")
+        self._wire.answer(delivery.reply, b"+WPI")
 
     def watch(self, now: float) -> None:
         """Called a few times a second: notices a lost connection and a silent server."""
         if not self._open or not self._connection.is_connected:
             return
+        if self._fresh:
+            self._fresh = False
+            self._heard = now
         if self._epoch != self._wire.epoch or (self._out > 0 and now - self._heard > 2 * HEARTBEAT_SECONDS):
             self._out = 0
             self.wake()
@@ -183,8 +207,8 @@ class Pull:
         if not reply:
             self._status(header)
             return
-        if self._out > 0:
-            self._out -= 1
+        self._fresh = True
+        self._out -= 1
         parts = reply.split(b".")
         if len(parts) == 9:
             sequence = int(parts[5])
@@ -197,10 +221,10 @@ class Pull:
             known.reply = reply
             known.leased = clock()
             return
-        delivery = Delivery(subject, reply, header, body, sequence, attempt, self)
-        self.unsettled[sequence] = delivery
+        delivery = self.unsettled[sequence] = Delivery(subject, reply, header, body, sequence, attempt, self)
         self._deliver(delivery)
-        if not self._out and not self._due:
+        if self._out <= 0 and not self._due:
+            self._out = 0
             self.wake()
 
     def _status(self, header: bytes | None) -> None:

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from nats.aio.client import Client
+from nats.errors import Error
 from nats.protocol.parser import Parser
 
 Sink = Callable[[bytes, bytes, "bytes | None", bytes], None]
@@ -28,6 +29,7 @@ log = logging.getLogger("jetrunner.wire")
 
 ACK_PREFIX = b"PUB $JS.ACK."
 FRAMES_A_WRITE = 256
+FLUSH_SECONDS = 2
 
 
 class Unsubscribe(Protocol):
@@ -137,15 +139,31 @@ class Wire(Parser):
         self.sinks[key] = sink
 
         async def unsubscribe() -> None:
-            self.sinks.pop(key, None)
-            if not self._client.is_closed:
-                await subscription.unsubscribe()
+            # The sink stays until the server has said that nothing more comes: what was on its way arrives.
+            try:
+                if not self._client.is_closed:
+                    await subscription.unsubscribe()
+                    await self._client.flush(FLUSH_SECONDS)
+            except (Error, OSError, asyncio.TimeoutError):
+                log.debug("unsubscribed from %s without the server's word", subject)
+            finally:
+                self.sinks.pop(key, None)
 
         return unsubscribe
 
     # -- writing ----------------------------------------------------------------------------------------
 
-    def ack(self, reply: bytes, verb: bytes = b"+ACK") -> None:
+    def ack(self, reply: bytes) -> None:
+        """Acknowledge a delivery."""
+        frames = self._frames
+        frames.append(b"PUB %b 4\r\n+ACK\r\n" % reply)
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._flush_soon)
+        elif len(frames) >= FRAMES_A_WRITE:
+            self.flush()
+
+    def answer(self, reply: bytes, verb: bytes) -> None:
         """Answer a delivery with one of JetStream's ack verbs."""
         self._write(b"PUB %b %d\r\n%b\r\n" % (reply, len(verb), verb))
 
