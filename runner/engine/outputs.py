@@ -8,7 +8,7 @@ Rule 3: a stream that is full or away is waited for; what waiting cannot mend is
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from runner import codec
@@ -18,6 +18,7 @@ from runner.engine import delayed
 from runner.engine.incoming import Incoming
 from runner.engine.process import Process
 from runner.errors import ServerError, TooLarge
+from runner.jetstream.inbox import Waiter
 from runner.jetstream.publisher import Outgoing
 from runner.jetstream.pull import Delivery
 from runner.staged import Staged
@@ -50,8 +51,8 @@ class Outputs:
             made.append(Staged(target, codec.encode(item)))
         return made
 
-    def send(self, delivery: Delivery, result: Any, done: Callable[[Any, Any, Any], None]) -> bool:
-        """Send a single output without waiting for its PubAck; `done(delivery, ack, error)` is called once.
+    def send(self, delivery: Delivery, result: Any, stored: Waiter) -> bool:
+        """Send a single output without waiting for its PubAck; `stored` is called once with the answer.
 
         False when it has to go the long way (`collect`, `store`), which also finds out what is wrong.
         """
@@ -73,7 +74,7 @@ class Outputs:
             ):
                 head += f"{name}: {value}\r\n".encode()
         try:
-            self._process.connection.publisher.send(subject, body, head + b"\r\n", done, delivery)
+            self._process.connection.publisher.send(subject, body, head + b"\r\n", stored, delivery)
         except TooLarge:
             return False
         return True

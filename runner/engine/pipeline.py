@@ -41,6 +41,7 @@ from runner.engine.queue import Queue
 from runner.engine.stats import Stats
 from runner.engine.suspects import Suspects
 from runner.errors import ServerError
+from runner.jetstream.publisher import is_stored
 from runner.jetstream.pull import Delivery, Pull
 from runner.staged import Staged
 
@@ -235,10 +236,10 @@ class Pipeline:
             outcome = Failed(error)
         await self._finish(incoming, outcome)
 
-    def _stored(self, delivery: Delivery, _: Any, error: ServerError | None) -> None:
+    def _stored(self, delivery: Delivery, _: bytes | None, answer: bytes, error: ServerError | None) -> None:
         """The PubAck of a single output is here, or will not come."""
-        if error is None:
-            delivery.source.settle(delivery, b"+ACK")
+        if error is None and is_stored(answer):
+            delivery.source.ack(delivery)
             self.stats.acked += 1
         elif not self._process.cancelling:
             self._process.tasks.start_soon(self._store, read(delivery), [])

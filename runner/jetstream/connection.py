@@ -66,29 +66,43 @@ class Connection:
     def new_inbox(self) -> str:
         return str(self.client.new_inbox())
 
-    async def api(self, suffix: str, body: dict[str, Any] | None = None, timeout: float = API_SECONDS) -> dict[str, Any]:
+    async def api(
+        self, suffix: str, body: dict[str, Any] | None = None, timeout: float = API_SECONDS
+    ) -> dict[str, Any]:
         """JetStream's own API: `api("STREAM.INFO.ORDERS")`. An error in the answer is raised as `ServerError`."""
-        answer = await self.request(f"$JS.API.{suffix}", msgspec.json.encode(body) if body is not None else b"", timeout)
+        answer = await self.request(
+            f"$JS.API.{suffix}", msgspec.json.encode(body) if body is not None else b"", timeout
+        )
         reply: dict[str, Any] = msgspec.json.decode(answer)
         if "error" in reply:
             read_ack(msgspec.json.encode({"error": reply["error"]}))
         return reply
 
     async def request(
-        self, subject: str, body: bytes, timeout: float = API_SECONDS, pairs: list[tuple[str, str]] | None = None
+        self,
+        subject: str,
+        body: bytes,
+        timeout: float = API_SECONDS,
+        pairs: list[tuple[str, str]] | None = None,
     ) -> bytes:
         """Ask and wait for one answer. Raises `NoStream` when nobody listens, `Unconfirmed` after `timeout` seconds."""
         return (await self.request_whole(subject, body, timeout, pairs))[1]
 
     async def request_whole(
-        self, subject: str, body: bytes, timeout: float = API_SECONDS, pairs: list[tuple[str, str]] | None = None
+        self,
+        subject: str,
+        body: bytes,
+        timeout: float = API_SECONDS,
+        pairs: list[tuple[str, str]] | None = None,
     ) -> tuple[bytes | None, bytes]:
         """Like `request`, with the raw header block of the answer."""
         return await ask(self.inbox, self.wire, subject.encode(), body, timeout, pairs)
 
 
 @asynccontextmanager
-async def connect(settings: Settings, *, patience: float = 2.0, name: str = "jetrunner") -> AsyncIterator[Connection]:
+async def connect(
+    settings: Settings, *, patience: float = 2.0, name: str = "jetrunner"
+) -> AsyncIterator[Connection]:
     """A connection for the time of the block. Raises `Unreachable` and `SettingsError`."""
     client = Client()
     last: list[BaseException] = []
@@ -202,22 +216,34 @@ async def check_server(connection: Connection) -> None:
         await connection.api("INFO")
     except NoStream:
         raise JetrunnerError(
-            f"JetStream is not enabled at {connection.url}", hint="start nats-server with -js, or enable it for the account"
+            f"JetStream is not enabled at {connection.url}",
+            hint="start nats-server with -js, or enable it for the account",
         ) from None
     except ServerError as error:
-        raise JetrunnerError(f"JetStream is not usable at {connection.url}: {error}", hint=error.hint) from None
+        raise JetrunnerError(
+            f"JetStream is not usable at {connection.url}: {error}", hint=error.hint
+        ) from None
 
 
 def unreachable(where: str, error: BaseException | None) -> Unreachable:
     """The sentence for a first connection that failed."""
-    reason = str(error or "").removeprefix("nats: ").strip("'") or (type(error).__name__ if error else "no answer")
+    reason = str(error or "").removeprefix("nats: ").strip("'") or (
+        type(error).__name__ if error else "no answer"
+    )
     text = reason.lower()
     if isinstance(error, ssl.SSLError):
-        return Unreachable(f"NATS at {where} refused TLS: {reason}", hint="check nats_tls_ca, the certificate and the host name")
+        return Unreachable(
+            f"NATS at {where} refused TLS: {reason}",
+            hint="check nats_tls_ca, the certificate and the host name",
+        )
     if any(word in text for word in REFUSED):
-        return Unreachable(f"NATS at {where} refused the credentials", hint="check --nats-creds, the user and the password")
+        return Unreachable(
+            f"NATS at {where} refused the credentials", hint="check --nats-creds, the user and the password"
+        )
     if "tls" in text or "ssl" in text:
-        return Unreachable(f"NATS at {where} wants TLS: {reason}", hint="set nats_tls_ca, or use a tls:// address")
+        return Unreachable(
+            f"NATS at {where} wants TLS: {reason}", hint="set nats_tls_ca, or use a tls:// address"
+        )
     return Unreachable(
         f"cannot reach NATS at {where}: {reason}",
         hint="start one (`runner dev` brings its own), or set --nats-url or NATS_URL",
@@ -244,7 +270,12 @@ def options(settings: Settings) -> dict[str, Any]:
             raise SettingsError(
                 "credentials of this kind need the nkeys package", hint="pip install 'jetrunner[nkeys]'"
             ) from None
-    if settings.nats_tls_ca or settings.nats_tls_cert or "tls://" in settings.nats_url or settings.nats_tls_first:
+    if (
+        settings.nats_tls_ca
+        or settings.nats_tls_cert
+        or "tls://" in settings.nats_url
+        or settings.nats_tls_first
+    ):
         chosen["tls"] = tls(settings)
         chosen["tls_handshake_first"] = settings.nats_tls_first
     return chosen
@@ -257,5 +288,7 @@ def tls(settings: Settings) -> ssl.SSLContext:
         if settings.nats_tls_cert:
             context.load_cert_chain(settings.nats_tls_cert, settings.nats_tls_key or None)
     except OSError as error:
-        raise SettingsError(f"TLS files cannot be used: {error}", hint="check nats_tls_ca, nats_tls_cert and nats_tls_key") from None
+        raise SettingsError(
+            f"TLS files cannot be used: {error}", hint="check nats_tls_ca, nats_tls_cert and nats_tls_key"
+        ) from None
     return context

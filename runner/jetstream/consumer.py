@@ -78,7 +78,8 @@ async def ensure(connection: Connection, stream: str, wanted: ConsumerConfig) ->
     if existing is None:
         try:
             created = await connection.api(
-                f"CONSUMER.CREATE.{stream}.{durable}", {"stream_name": stream, "config": body, "action": "create"}
+                f"CONSUMER.CREATE.{stream}.{durable}",
+                {"stream_name": stream, "config": body, "action": "create"},
             )
         except ServerError as error:
             if error.code != EXISTS:

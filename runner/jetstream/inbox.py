@@ -18,6 +18,7 @@ from runner.jetstream.wire import Unsubscribe
 
 SWEEP_SECONDS = 0.25
 NO_RESPONDERS = b"NATS/1.0 503"
+clock = time.monotonic
 DENIED = re.compile(r'permissions violation for publish to "([^"]+)"')
 
 Waiter = Callable[[Any, "bytes | None", bytes, "ServerError | None"], None]
@@ -51,7 +52,7 @@ class Inbox:
         """The reply subject under which an answer to a publish on `subject` reaches `waiter`."""
         self._count += 1
         token = b"%d" % self._count
-        self._waiting[token] = (waiter, argument, subject, time.monotonic() + timeout)
+        self._waiting[token] = (waiter, argument, subject, clock() + timeout)
         return self._prefix + token
 
     def forget(self, reply: bytes) -> None:
@@ -95,11 +96,9 @@ class Inbox:
         )
 
     def _sweep(self) -> None:
-        now = time.monotonic()
+        now = clock()
         late = [token for token, waiting in self._waiting.items() if waiting[3] <= now]
-        self._fail(
-            late, lambda asked: Unconfirmed(f"no answer came on {asked.decode(errors='replace')}")
-        )
+        self._fail(late, lambda asked: Unconfirmed(f"no answer came on {asked.decode(errors='replace')}"))
         self._timer = asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._sweep)
 
     def _fail(self, tokens: list[bytes], error: Callable[[bytes], ServerError]) -> None:
@@ -111,7 +110,12 @@ class Inbox:
 
 
 async def ask(
-    inbox: Inbox, wire: Any, subject: bytes, body: bytes, timeout: float, pairs: list[tuple[str, str]] | None = None
+    inbox: Inbox,
+    wire: Any,
+    subject: bytes,
+    body: bytes,
+    timeout: float,
+    pairs: list[tuple[str, str]] | None = None,
 ) -> tuple[bytes | None, bytes]:
     """Publish and wait for the answer: its raw header block and body."""
     future: asyncio.Future[tuple[bytes | None, bytes]] = asyncio.get_running_loop().create_future()

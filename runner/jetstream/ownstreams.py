@@ -78,7 +78,9 @@ async def ensure(connection: Connection, name: str, replicas: int = 1) -> None:
         if error.code != NAME_IN_USE:
             raise
     existing = (await connection.api(f"STREAM.INFO.{name}"))["config"]
-    missing = {field: wanted[field] for field in GIVEN & wanted.keys() if existing.get(field) != wanted[field]}
+    missing = {
+        field: wanted[field] for field in GIVEN & wanted.keys() if existing.get(field) != wanted[field]
+    }
     if "subjects" in missing:
         missing["subjects"] = sorted({*existing.get("subjects", ()), *wanted["subjects"]})
         if missing["subjects"] == sorted(existing.get("subjects", ())):

@@ -19,7 +19,7 @@ import msgspec
 from runner.core import header as headers
 from runner.core import subject as subjects
 from runner.errors import NoStream, ServerError, StreamFull, TooLarge, Unconfirmed
-from runner.jetstream.inbox import Inbox, ask
+from runner.jetstream.inbox import Inbox, Waiter, ask
 
 T = TypeVar("T")
 
@@ -60,10 +60,6 @@ class Outgoing(msgspec.Struct, frozen=True):
 
 decode_ack = msgspec.json.Decoder(PubAck).decode
 
-Confirmed = Callable[[Any, "PubAck | None", "ServerError | None"], None]
-"""Called with the argument given to `send`, then either the PubAck or the error."""
-
-
 class Publisher:
     """Publishes over the wire and tells who waits for a PubAck."""
 
@@ -82,15 +78,20 @@ class Publisher:
                 hint="send less, or raise max_payload on the server",
             )
 
-    def send(self, subject: bytes, body: bytes, header: bytes, done: Confirmed, argument: Any) -> None:
-        """Publish without waiting; `done(argument, ack, error)` is called once. Raises `TooLarge`."""
+    def send(self, subject: bytes, body: bytes, header: bytes, waiter: Waiter, argument: Any) -> None:
+        """Publish without waiting; the waiter is called once, `is_stored` tells what it got. Raises `TooLarge`."""
         if len(body) + len(header) > self._max_payload():
             self.check_size(subject.decode(errors="replace"), len(body) + len(header))
-        reply = self._inbox.expect(_confirm, (done, argument), subject, CONFIRM_SECONDS)
+        reply = self._inbox.expect(waiter, argument, subject, CONFIRM_SECONDS)
         self._wire.publish(subject, body, reply, header)
 
     async def publish(
-        self, subject: str, body: bytes, pairs: Sequence[tuple[str, str]] = (), *, timeout: float = CONFIRM_SECONDS
+        self,
+        subject: str,
+        body: bytes,
+        pairs: Sequence[tuple[str, str]] = (),
+        *,
+        timeout: float = CONFIRM_SECONDS,
     ) -> PubAck:
         """Publish once and wait for the PubAck. Raises the `ServerError` family and ValueError for a bad subject."""
         reason = subjects.problem(subject)
@@ -143,7 +144,12 @@ class Publisher:
 
     async def _ask(self, message: Outgoing, block: bytes) -> bytes:
         _, answer = await ask(
-            self._inbox, self._wire, message.subject.encode(), message.body, CONFIRM_SECONDS, headers.pairs(block)
+            self._inbox,
+            self._wire,
+            message.subject.encode(),
+            message.body,
+            CONFIRM_SECONDS,
+            headers.pairs(block),
         )
         if answer and b'"error"' in answer:
             try:
@@ -154,17 +160,9 @@ class Publisher:
         return answer
 
 
-def _confirm(waiting: Any, header: bytes | None, body: bytes, error: ServerError | None) -> None:
-    done, argument = waiting
-    if error is not None:
-        done(argument, None, error)
-        return
-    try:
-        ack = read_ack(body)
-    except ServerError as refused:
-        done(argument, None, refused)
-    else:
-        done(argument, ack, None)
+def is_stored(answer: bytes) -> bool:
+    """Whether an answer is a PubAck without an error; `read_ack` tells everything else."""
+    return b'"error"' not in answer and b'"stream"' in answer
 
 
 def read_ack(body: bytes) -> PubAck:
@@ -179,7 +177,9 @@ def read_ack(body: bytes) -> PubAck:
     error = ack.error
     text = error.description or f"error {error.err_code}"
     if error.err_code in FULL:
-        raise StreamFull(text, code=error.err_code, hint="raise the stream's limits or let it discard old messages")
+        raise StreamFull(
+            text, code=error.err_code, hint="raise the stream's limits or let it discard old messages"
+        )
     if error.err_code in TOO_LARGE:
         raise TooLarge(text, code=error.err_code, hint="raise the stream's max_msg_size")
     raise ServerError(text, code=error.err_code)

@@ -66,5 +66,7 @@ class Topology:
             await self.load()
             found = self.known(subject)
         if found is None:
-            raise NoStream(f"no stream captures {subject}", hint="declare one in streams/ and run `runner apply`")
+            raise NoStream(
+                f"no stream captures {subject}", hint="declare one in streams/ and run `runner apply`"
+            )
         return found

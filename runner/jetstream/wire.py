@@ -62,7 +62,9 @@ class Wire(Parser):
         self._frames: list[bytes] = []
         self._scheduled = False
         self._loop = asyncio.get_running_loop()
+        begun = bytes(getattr(client._ps, "buf", b""))  # the start of an INFO, while nats-py still read
         super().__init__(client)
+        self._unfinished, self._have = [begun] if begun else [], len(begun)
         client._ps = self
 
     # -- reading ----------------------------------------------------------------------------------------
@@ -99,7 +101,10 @@ class Wire(Parser):
             if first == 77 or first == 72:  # M(SG), H(MSG)
                 parts = data[position:line].split(b" ")
                 body = line + 2
-                stop = body + int(parts[-1])
+                try:
+                    stop = body + int(parts[-1])
+                except ValueError:  # as from nats-py's parser: anything else would end its reading for good
+                    raise ProtocolError("nats: malformed MSG") from None
                 if stop + 2 > end:
                     need = stop + 2 - position
                     break
