@@ -68,7 +68,7 @@ class AttemptSpan:
     @property
     def sampled(self) -> bool:
         """False when an explicit OTEL_TRACES_SAMPLER decided against this trace; every method still works."""
-        return self._span.is_recording()
+        return self._span.get_span_context().trace_flags.sampled
 
     def activate(self) -> None:
         """Make it the current span of this task, and of the threads and tasks started in it: user spans nest."""
@@ -109,7 +109,7 @@ class AttemptSpan:
 
     def end_dead_letter(self, reason: str, error: BaseException | str | None = None) -> None:
         """The message was given up; without an exception the reason is the error's type."""
-        failure.record(self._span, error or reason)
+        failure.record(self._span, error or reason, reason)
         self._end("dead_letter", "message.term", {"reason": reason})
 
     def _end(self, outcome: str, event: str, facts: dict[str, str | int | float]) -> None:
@@ -119,7 +119,7 @@ class AttemptSpan:
 
     def _send(self, subject: str, stream: str, template: str, delay: float) -> SentSpan:
         span = self._tracer.start_span(
-            f"send {template or subject}",
+            failure.clean(f"send {template or subject}"),
             self._context,
             SpanKind.PRODUCER,
             send_attributes(subject, template, stream),
@@ -139,7 +139,7 @@ def send_attributes(subject: str, template: str, stream: str = "") -> dict[str, 
         "messaging.system": "nats",
         "messaging.operation.name": "send",
         "messaging.operation.type": "send",
-        "messaging.destination.name": subject,
+        "messaging.destination.name": failure.clean(subject),
     }
     if template and template != subject:
         attributes["messaging.destination.template"] = template

@@ -24,7 +24,8 @@ from runner.telemetry.settings import TelemetrySettings
 LOG = logging.getLogger("jetrunner.telemetry")
 # The exporter waits 0.8 s or more before it tries again: with less than that it tries once.
 ONE_TRY = 0.75
-_FOREIGN = ("opentelemetry.exporter.otlp.proto.http.trace_exporter", "opentelemetry.util.re")
+_EXPORTER = "opentelemetry.exporter.otlp.proto.http.trace_exporter"
+_FOREIGN = (_EXPORTER, "opentelemetry.exporter.otlp.proto.common._internal", "opentelemetry.util.re")
 _ERRNO = re.compile(r"\[Errno -?\d+\] ([^'\"<>)]+)")
 _ANSWER = re.compile(r"(?:batch code: |Transient error )((?!None)[^(]+?)(?: encountered while|$)")
 
@@ -47,7 +48,8 @@ class _Hush(logging.Filter):
         lines: list[str] | None = getattr(self._thread, "lines", None)
         if lines is None:
             return True
-        lines.append(record.getMessage())
+        if record.name == _EXPORTER:
+            lines.append(record.getMessage())
         return False
 
     @property
@@ -116,7 +118,7 @@ class QuietExporter(SpanExporter):
         try:
             return self._inner.export(spans) is SpanExportResult.SUCCESS
         except Exception as error:  # noqa: BLE001  a traceback a batch is what this class is there to prevent
-            logging.getLogger(_FOREIGN[0]).warning("%s", type(error).__name__)
+            logging.getLogger(_EXPORTER).warning("%s", type(error).__name__)
             return False
 
     def hurry(self) -> None:

@@ -11,13 +11,13 @@ LONGEST_TRACEBACK = 16_384
 """Characters; a longer traceback loses its beginning, for the last lines say most."""
 
 
-def record(span: Span, error: BaseException | str) -> None:
-    """Mark the span failed; a string is the type of an error that is no exception (`timeout`, `expired`)."""
+def record(span: Span, error: BaseException | str, kind: str = "") -> None:
+    """Mark the span failed; where the error is no exception but a text, `kind` is its type, or the text itself."""
     if not span.is_recording():
         return
     if isinstance(error, str):
-        span.set_attribute("error.type", error)
-        span.set_status(StatusCode.ERROR, error)
+        span.set_attribute("error.type", kind or error)
+        span.set_status(StatusCode.ERROR, clean(error)[:LONGEST_MESSAGE])
         return
     kind, message = _type_of(error), _message(error)
     span.set_attribute("error.type", kind)
@@ -27,7 +27,7 @@ def record(span: Span, error: BaseException | str) -> None:
         {
             "exception.type": kind,
             "exception.message": message,
-            "exception.stacktrace": _clean("".join(traceback.format_exception(error)))[-LONGEST_TRACEBACK:],
+            "exception.stacktrace": clean("".join(traceback.format_exception(error)))[-LONGEST_TRACEBACK:],
         },
     )
     span.set_status(StatusCode.ERROR, f"{kind}: {message}" if message else kind)
@@ -40,10 +40,11 @@ def _type_of(error: BaseException) -> str:
 
 def _message(error: BaseException) -> str:
     try:
-        return _clean(str(error))[:LONGEST_MESSAGE]
+        return clean(str(error))[:LONGEST_MESSAGE]
     except Exception:  # noqa: BLE001  a user's __str__ may do anything
         return "<its __str__ failed>"
 
 
-def _clean(text: str) -> str:
-    return text.encode("utf-8", "replace").decode("utf-8")
+def clean(text: str) -> str:
+    """The text without half surrogate pairs, which OTLP cannot hold; bytes of NATS that are no UTF-8 come as such."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")

@@ -68,7 +68,7 @@ def publish(
         )
         return PublishSpan(None, [("traceparent", traceparent.format(unsampled))])
     attributes: dict[str, str | int] = {**send_attributes(subject, template)}
-    name = f"send {template or subject}"
+    name = failure.clean(f"send {template or subject}")
     span = source.start(source.project, name, SpanKind.PRODUCER, context, attributes, admitted=root)
     return PublishSpan(span, source.propagation.inject(set_span_in_context(span, context)))
 

@@ -34,7 +34,7 @@ from opentelemetry.trace import SpanKind
 
 from runner.core import header as headers_of
 from runner.core import traceparent
-from runner.telemetry import publishing
+from runner.telemetry import failure, publishing
 from runner.telemetry.attempt import ORIGIN_TRACE, AttemptSpan, origin_of
 from runner.telemetry.propagation import Headers
 from runner.telemetry.publishing import PublishSpan
@@ -103,7 +103,7 @@ class Tracing:
                 "messaging.system": "nats",
                 "messaging.operation.name": "process",
                 "messaging.operation.type": "process",
-                "messaging.destination.name": facts["subject"],
+                "messaging.destination.name": failure.clean(facts["subject"]),
                 "messaging.destination.template": facts["template"],
                 "messaging.consumer.group.name": facts["durable"],
                 "messaging.message.id": f"{facts['stream']}:{facts['sequence']}",
