@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from nats.aio.client import Client
-from nats.errors import Error
+from nats.errors import Error, ProtocolError
 from nats.protocol.parser import Parser
 
 Sink = Callable[[bytes, bytes, "bytes | None", bytes], None]
