@@ -1,0 +1,35 @@
+"""The `runner` command: the only code that prints.
+
+Rule 1: data goes to stdout, everything else to stderr; an error ends with `error:` and, where there is one, `hint:`.
+Rule 2: exit 0 ok, 1 failed, 2 wrong usage, settings or user code, 3 NATS unreachable; 130 after Ctrl-C.
+Rule 3: a command's module is imported when the command is asked for, so that `runner --help` is quick.
+"""
+
+from __future__ import annotations
+
+import click
+
+from runner.cli.group import Program
+
+main = Program(
+    "runner",
+    help="Run Python functions on NATS JetStream.",
+    epilog="Start with: runner new shop && cd shop && runner dev",
+    lazy={
+        "apply": (
+            "runner.cli.apply:apply_command",
+            "Make the streams on the server what the project declares.",
+        ),
+        "check": ("runner.cli.check:check_command", "Import and validate everything, without a server."),
+        "deadletter": ("runner.cli.deadletter:deadletter_group", "Browse dead letters, and send them back."),
+        "dev": ("runner.cli.dev:dev_command", "Run with a server of its own, and again at every change."),
+        "function": ("runner.cli.function:function_group", "List functions, or call one without NATS."),
+        "new": ("runner.cli.new:new_command", "Make a project that runs."),
+        "plan": ("runner.cli.plan:plan_command", "Show what `apply` would change."),
+        "publish": ("runner.cli.publish:publish_command", "Store messages in a stream."),
+        "run": ("runner.cli.run:run_command", "Run the project's functions until told to stop."),
+        "status": ("runner.cli.status:status_command", "Show functions, instances and what waits."),
+    },
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+main = click.version_option(package_name="jetrunner", prog_name="runner")(main)

@@ -1,0 +1,143 @@
+"""`runner check`: import and validate everything."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import click
+
+from runner import discovery
+from runner.bindings import Binding
+from runner.cli import failure, loop, options
+from runner.cli.options import Place
+from runner.core.capture import Catchment, capture
+from runner.core.streamconfig import DeclaredStream, merged
+from runner.errors import JetrunnerError, UsageError
+from runner.jetstream.connection import connect
+from runner.jetstream.durable import uncaptured
+from runner.jetstream.stream import catchments, load_streams, plan_streams, real_streams
+
+T = TypeVar("T")
+
+
+@click.command("check", epilog="Example: runner check --nats-url nats://nats.internal:4222")
+@options.output_option
+@options.connected
+def check_command(output: str) -> int:
+    """Import the functions and read streams and settings; tell everything that is wrong.
+
+    Without a server, a subject must be captured by a declared stream. With --nats-url or --nats-context, the streams
+    that are there count too, and what cannot be applied is told. Exit 2 when something is wrong.
+    """
+    place = options.place()
+    check = Check(place)
+    if place.given.get("nats_url") or place.given.get("nats_context"):
+        loop.run(check.on_server)
+    else:
+        check.offline()
+    if output == "json":
+        click.echo(json.dumps(check.document(), indent=2))
+    for warning in check.warnings:
+        click.echo(f"{click.style('warning:', fg='yellow', bold=True)} {warning}", err=True)
+    for problem in check.problems:
+        failure.say(str(problem), problem.hint)
+    if output == "text" and not check.problems:
+        click.echo(
+            f"{place.settings.name}: {len(check.functions)} functions, {len(check.streams)} streams, all well"
+        )
+    return max((problem.exit_code for problem in check.problems), default=0)
+
+
+class Check:
+    """What a project says, and what is wrong with it."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.problems: list[JetrunnerError] = []
+        self.warnings: list[str] = []
+        self.streams: Sequence[DeclaredStream] = self._tried(lambda: load_streams(place.root), ())
+        self.functions: Sequence[Binding] = self._tried(
+            lambda: discovery.load(place.root, place.settings.name or None).functions, ()
+        )
+        self._sound = not self.problems
+
+    def offline(self) -> None:
+        """Compare functions with the declared streams alone."""
+        if not self._sound:
+            return  # what follows from a missing file or module would only hide it
+        declared = {stream.name for stream in self.streams}
+        here = [binding for binding in self.functions if binding.stream is None or binding.stream in declared]
+        for binding in self.functions:
+            if binding not in here:
+                self.warnings.append(
+                    f"{binding.function} reads the stream {binding.stream}, which is not declared here; "
+                    "check it with --nats-url"
+                )
+        self._compare(here, catchments(self.streams))
+
+    async def on_server(self) -> None:
+        """Compare functions with declared and real streams, and declared with real ones."""
+        async with connect(self.place.settings) as connection:
+            plan = await plan_streams(connection, self.streams)
+            known = catchments(self.streams, await real_streams(connection))
+        for stream in plan.refused:
+            for change in stream.changes:
+                if change.safety == "unsafe":
+                    self.problems.append(UsageError(f"{stream.file}: {change.field}: {change.why}"))
+        if plan.changed:
+            names = ", ".join(stream.name for stream in plan.changed)
+            self.warnings.append(f"not yet applied: {names} (runner apply)")
+        if self._sound:
+            self._compare(self.functions, known)
+
+    def _compare(self, functions: Sequence[Binding], known: Sequence[Catchment]) -> None:
+        self.problems.extend(
+            UsageError(str(error), hint=error.hint) for error in uncaptured(functions, known)
+        )
+        for binding in functions:
+            if warning := _forgetful(binding, known, self.streams):
+                self.warnings.append(warning)
+
+    def _tried(self, act: Callable[[], T], otherwise: T) -> T:
+        try:
+            return act()
+        except JetrunnerError as error:
+            self.problems.append(error)
+            return otherwise
+
+    def document(self) -> dict[str, Any]:
+        """For `--output json`."""
+        return {
+            "ok": not self.problems,
+            "project": self.place.settings.name,
+            "functions": [binding.function for binding in self.functions],
+            "streams": [stream.name for stream in self.streams],
+            "problems": [{"message": str(problem), "hint": problem.hint} for problem in self.problems],
+            "warnings": self.warnings,
+        }
+
+
+def _forgetful(binding: Binding, known: Sequence[Catchment], declared: Sequence[DeclaredStream]) -> str:
+    """A warning when a function may still retry after its output's stream has forgotten the first try."""
+    if binding.output is None:
+        return ""
+    try:
+        target = capture(binding.output.wildcard, known, publishing=True)
+    except JetrunnerError:
+        return ""
+    stream = next((each for each in declared if each.name == target), None)
+    if stream is None:
+        return ""
+    window = merged(stream, None).get("duplicate_window", 0) / 1e9
+    policy = binding.retry
+    horizon = sum(
+        policy.wait(attempt, 0.999) + binding.timeout for attempt in range(1, min(policy.attempts, 10_000))
+    )
+    if horizon <= window:
+        return ""
+    return (
+        f"{binding.function} may retry for {horizon:,.0f} s, but {target} ({stream.file}) recognises duplicates for "
+        f"{window:,.0f} s only: raise its duplicate_window"
+    )

@@ -1,0 +1,15 @@
+"""`runner function`: the project's functions."""
+
+from __future__ import annotations
+
+from runner.cli.group import LazyGroup
+
+function_group = LazyGroup(
+    "function",
+    help="List functions, or call one without NATS.",
+    epilog="Example: runner function list",
+    lazy={
+        "list": ("runner.cli.function_list:list_command", "Show every function and what feeds it."),
+        "invoke": ("runner.cli.function_invoke:invoke_command", "Call a function here, without NATS."),
+    },
+)

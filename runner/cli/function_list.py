@@ -1,0 +1,65 @@
+"""`runner function list`: the bindings of a project."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from runner import discovery
+from runner.bindings import Binding
+from runner.cli import options
+from runner.cli.table import table
+from runner.core import identity
+
+
+@click.command("list", epilog="Example: runner function list --output json")
+@options.output_option
+@options.project_options
+def list_command(output: str) -> None:
+    """Show every function of the project: what feeds it, where its results go, and where it is written."""
+    place = options.place()
+    project = discovery.load(place.root, place.settings.name or None)
+    found = [described(binding, project.name, project.root) for binding in project.functions]
+    if output == "json":
+        click.echo(json.dumps(found, indent=2))
+        return
+    rows = [
+        [
+            each["name"],
+            each["subject"],
+            each["output"] or "-",
+            str(each["attempts"]),
+            f"{each['timeout']:g} s",
+            str(each["concurrency"]),
+            f"{each['file']}:{each['line']}",
+        ]
+        for each in found
+    ]
+    heads = ["FUNCTION", "SUBJECT", "OUTPUT", ">ATTEMPTS", ">TIMEOUT", ">CONCURRENCY", "WHERE"]
+    for line in table(heads, rows):
+        click.echo(line)
+    if not rows:
+        click.echo("no function yet: decorate one in functions/ with @consume", err=True)
+
+
+def described(binding: Binding, project: str, root: Path) -> dict[str, Any]:
+    """One binding as plain values."""
+    file = Path(binding.file)
+    return {
+        "name": binding.function,
+        "subject": binding.subject.text,
+        "output": binding.output.text if binding.output else None,
+        "stream": binding.stream,
+        "durable": binding.durable or identity.durable(project, binding.function),
+        "kind": binding.kind,
+        "attempts": binding.retry.attempts,
+        "timeout": binding.timeout,
+        "concurrency": binding.concurrency,
+        "max_age": binding.max_age,
+        "deliver": binding.deliver,
+        "file": str(file.relative_to(root)) if file.is_relative_to(root) else binding.file,
+        "line": binding.line,
+    }

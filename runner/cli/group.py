@@ -1,0 +1,69 @@
+"""Groups of commands whose modules are imported when they are needed, and the program that tells every failure."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping, MutableMapping
+from importlib import import_module
+from typing import Any, NoReturn
+
+import click
+
+
+class Commands(MutableMapping[str, click.Command]):
+    """Commands by name; those of `lazy` (name → "module:attribute" and a line of help) are imported when asked for."""
+
+    def __init__(self, lazy: Mapping[str, tuple[str, str]]) -> None:
+        self.lazy = dict(lazy)
+        self._loaded: dict[str, click.Command] = {}
+
+    def __getitem__(self, name: str) -> click.Command:
+        if name not in self._loaded:
+            module, _, attribute = self.lazy[name][0].partition(":")
+            self._loaded[name] = getattr(import_module(module), attribute)
+        return self._loaded[name]
+
+    def __setitem__(self, name: str, command: click.Command) -> None:
+        self._loaded[name] = command
+
+    def __delitem__(self, name: str) -> None:
+        del self._loaded[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted({*self.lazy, *self._loaded}))
+
+    def __len__(self) -> int:
+        return len({*self.lazy, *self._loaded})
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.lazy or name in self._loaded
+
+
+class LazyGroup(click.Group):
+    """A group that lists its commands without importing them."""
+
+    def __init__(self, name: str, *, lazy: Mapping[str, tuple[str, str]], **options: Any) -> None:
+        super().__init__(name, commands=Commands(lazy), **options)
+        self._lazy = lazy
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Write each command's one line."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in sorted(self._lazy.items())])
+
+
+class Program(LazyGroup):
+    """The whole command: what goes wrong anywhere is told in one way, and becomes its exit code."""
+
+    def __call__(self, *args: Any, **options: Any) -> NoReturn:
+        """Run the command line and exit; a command's own exit code is what it returns."""
+        if "NO_COLOR" in os.environ:
+            options.setdefault("color", False)
+        try:
+            code = self.main(*args, **{"prog_name": "runner", "standalone_mode": False, **options})
+        except BaseException as error:  # noqa: BLE001  the last place that can tell it
+            from runner.cli.failure import tell  # noqa: PLC0415  only where something failed
+
+            code = tell(error)
+        sys.exit(code if isinstance(code, int) else 0)

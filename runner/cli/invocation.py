@@ -1,0 +1,84 @@
+"""Invocations as `runner dev` shows them: a line each, with the link to its trace."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from runner.core.settlement import Ack, Dead, Nak, Outcome, Settlement, TimedOut
+
+MARKS = {"ack": ("✓", "green"), "retry": ("↻", "yellow"), "dead": ("✗", "red")}
+
+
+class Printer:
+    """Prints every attempt's end as it happens, as text or as JSON lines."""
+
+    def __init__(self, output: str, trace_url: str) -> None:
+        self._json = output == "json"
+        self._trace_url = trace_url
+
+    def __call__(
+        self,
+        function: str,
+        message_id: str,
+        settlement: Settlement,
+        outcome: Outcome,
+        attempt: int,
+        seconds: float,
+        trace_id: str,
+    ) -> None:
+        """One attempt."""
+        kind, reason = described(settlement, outcome)
+        trace = self._trace_url.replace("{trace_id}", trace_id) if trace_id else ""
+        if self._json:
+            facts = {
+                "function": function,
+                "message_id": message_id,
+                "settlement": kind,
+                "reason": reason,
+                "attempt": attempt,
+                "ms": round(seconds * 1000, 3),
+                "trace_id": trace_id,
+                "trace_url": trace,
+            }
+            click.echo(json.dumps(facts))
+            return
+        mark, color = MARKS[kind]
+        parts = [
+            click.style(mark, fg=color, bold=True),
+            click.style(function, bold=True),
+            message_id,
+            f"attempt {attempt}",
+            f"{seconds * 1000:.1f} ms",
+        ]
+        if reason:
+            parts.append(reason)
+        if trace:
+            parts.append(click.style(trace, fg="bright_black"))
+        click.echo("  ".join(parts))
+
+
+def described(settlement: Settlement, outcome: Outcome) -> tuple[str, str]:
+    """What became of the message (`ack`, `retry` or `dead`), and why in one line; empty after a success."""
+    match settlement:
+        case Ack():
+            return "ack", ""
+        case Nak(delay):
+            return "retry", f"again in {delay:.3g} s: {_why(outcome)}"
+        case Dead(reason, error, message):
+            return "dead", _line(f"{reason}: {error}: {message}" if message else f"{reason}: {error}")
+
+
+def _why(outcome: Outcome) -> str:
+    match outcome:
+        case TimedOut(seconds):
+            return f"no result within {seconds:g} s"
+        case _ if isinstance(error := getattr(outcome, "error", None), BaseException):
+            return _line(f"{type(error).__name__}: {error}")
+        case _:
+            return type(outcome).__name__
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())[:500]

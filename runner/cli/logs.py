@@ -1,0 +1,61 @@
+"""The log on stderr: one line a record, and the traceback below it where there is one."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from contextlib import suppress
+
+import click
+
+COLORS = {"DEBUG": "bright_black", "WARNING": "yellow", "ERROR": "red", "CRITICAL": "red"}
+
+
+class Lines(logging.Formatter):
+    """`12:00:01.250 warning functions.charge: …`; a message's own line breaks are escaped."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One record."""
+        clock = time.strftime("%H:%M:%S", time.localtime(record.created))
+        level = click.style(f"{record.levelname.lower():7}", fg=COLORS.get(record.levelname))
+        place = record.name.removeprefix("jetrunner.")
+        if message_id := getattr(record, "message_id", None):
+            place = f"{place} {message_id} attempt {getattr(record, 'attempt', '?')}"
+        text = record.getMessage().replace("\r", "\\r").replace("\n", "\\n")
+        line = f"{clock}.{int(record.msecs):03} {level} {place}: {text}"
+        if record.exc_info:
+            line += "\n" + self.formatException(record.exc_info)
+        return line
+
+
+class Stderr(logging.Handler):
+    """Writes where click writes: colours only to a terminal, and never a second failure."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record."""
+        try:
+            with suppress(OSError):  # nobody reads stderr any more
+                click.echo(self.format(record), err=True)
+        except Exception:  # noqa: BLE001  logging's own way to tell
+            self.handleError(record)
+
+
+def configure(level: str) -> None:
+    """Write records of `level` and above to stderr; other libraries' from warning on."""
+    root = logging.getLogger()
+    if not any(isinstance(handler, Stderr) for handler in root.handlers):
+        handler = Stderr()
+        handler.setFormatter(Lines())
+        root.addHandler(handler)
+    chosen = getattr(logging, level.upper())
+    root.setLevel(max(chosen, logging.WARNING) if chosen > logging.DEBUG else logging.INFO)
+    for name in ("jetrunner", "functions"):
+        logging.getLogger(name).setLevel(chosen)
+    logging.captureWarnings(capture=True)
+
+
+def debugging() -> bool:
+    """Whether tracebacks are wanted; also before the settings could be read."""
+    asked = os.environ.get("JETRUNNER_LOG_LEVEL", "").lower() == "debug"
+    return asked or logging.getLogger("jetrunner").level == logging.DEBUG

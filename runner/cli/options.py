@@ -1,0 +1,145 @@
+"""Options that many commands share: where the project is, where NATS is, how to print.
+
+`connected` adds them to a command; `place` reads what was given, with the project's settings below it.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import click
+from msgspec import Struct, structs
+
+from runner.cli import logs
+from runner.config import Settings, load_settings
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+FUNCTIONS = "functions"
+DEV_URL = Path(".jetrunner") / "nats-url"
+"""Where `runner dev` tells the address of its server, below the project."""
+
+_KEY = "runner.cli.given"
+_URL_VARIABLES = ("JETRUNNER_NATS_URL", "NATS_URL", "JETRUNNER_NATS_CONTEXT", "NATS_CONTEXT")
+
+
+class Place(Struct, frozen=True):
+    """Where a command works: the project's folder and its settings."""
+
+    root: Path
+    settings: Settings
+    given: Mapping[str, Any]
+    """The settings that were given on the command line."""
+    nats_is_set: bool
+    """Whether anybody said where NATS is; else it is the default, or the server of a running `runner dev`."""
+
+
+def project_options(command: F) -> F:
+    """`-C/--project` and `--log-level`."""
+    for option in (
+        _option("--log-level", metavar="LEVEL", help="debug, info, warning, error or critical."),
+        PROJECT,
+    ):
+        command = option(command)
+    return command
+
+
+def connected(command: F) -> F:
+    """The options of a command that speaks to NATS."""
+    for option in reversed(NATS):
+        command = option(command)
+    return project_options(command)
+
+
+def output_option(command: F) -> F:
+    """`--output text|json`, given to the command as `output`."""
+    return click.option(
+        "--output",
+        type=click.Choice(["text", "json"]),
+        default="text",
+        show_default=True,
+        help="How to print data.",
+    )(command)
+
+
+def place(**more: Any) -> Place:
+    """The current command's place; `more` are settings among its own options (None: not given). Sets up the log.
+
+    Raises UsageError for a folder that is not there, SettingsError for a wrong setting.
+    """
+    known = click.get_current_context().meta.get(_KEY, {})
+    given = {key: value for key, value in {**known, **more}.items() if value is not None and key != "project"}
+    root = find_root(Path(known.get("project", ".")))
+    settings = load_settings(root, given)
+    logs.configure(settings.log_level)
+    is_set = (
+        any(given.get(key) for key in ("nats_url", "nats_context"))
+        or any(os.environ.get(name) for name in _URL_VARIABLES)
+        or settings.nats_url != Settings().nats_url
+        or settings.nats_context is not None
+    )
+    if not is_set and (url := _dev_server(root)):
+        settings = structs.replace(settings, nats_url=url)
+    return Place(root, settings, given, is_set)
+
+
+def arguments(place: Place) -> list[str]:
+    """The same place as command-line arguments, for a process that this one starts."""
+    found = ["--project", str(place.root)]
+    for key, value in place.given.items():
+        if key.startswith("nats_") or key == "log_level":
+            option = "--" + key.replace("_", "-")
+            found += [option] if value is True else [option, str(value)]
+    return found
+
+
+def find_root(start: Path) -> Path:
+    """The project a folder belongs to: itself or the nearest parent with pyproject.toml beside functions/, else itself."""
+    start = start.resolve()
+    for folder in (start, *start.parents):
+        if (folder / "pyproject.toml").is_file() and (folder / FUNCTIONS).is_dir():
+            return folder
+    return start
+
+
+def _dev_server(root: Path) -> str:
+    """The address of the project's running `runner dev`; empty when there is none, or it does not answer."""
+    try:
+        url = (root / DEV_URL).read_text(encoding="utf-8").strip()
+        parts = urlsplit(url)
+        with socket.create_connection((parts.hostname or "", parts.port or 0), timeout=0.5):
+            return url
+    except (OSError, ValueError):
+        return ""
+
+
+def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    if value is not None and param.name is not None:
+        ctx.meta.setdefault(_KEY, {})[param.name] = value
+
+
+def _option(*names: str, **options: Any) -> Callable[[F], F]:
+    return click.option(*names, expose_value=False, callback=_remember, default=None, **options)
+
+
+PROJECT = _option(
+    "-C",
+    "--project",
+    metavar="DIR",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="The project's folder; the current one, or the nearest above it, by default.",
+)
+NATS = (
+    _option("--nats-url", metavar="URL", help="Where NATS is; several with commas."),
+    _option("--nats-creds", metavar="FILE", help="A credentials file."),
+    _option("--nats-context", metavar="NAME", help="A context of the `nats` command."),
+    _option("--nats-tls-ca", metavar="FILE", help="The authority that signed the server's certificate."),
+    _option("--nats-tls-cert", metavar="FILE", help="A client certificate."),
+    _option("--nats-tls-key", metavar="FILE", help="Its key."),
+    _option("--nats-tls-first", is_flag=True, help="Begin with TLS, before the server's first word."),
+)

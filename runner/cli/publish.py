@@ -1,0 +1,231 @@
+"""`runner publish`: messages into streams, from the command line, a file or standard input."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+from typing import IO, Any
+
+import anyio
+import anyio.to_thread
+import click
+import msgspec
+
+from runner.cli import failure, loop, options
+from runner.cli.sending import Sender, Sent
+from runner.core import header
+from runner.core.subject import Template
+from runner.errors import UsageError
+from runner.jetstream.connection import connect
+from runner.telemetry import settings as telemetry
+from runner.telemetry.tracing import Tracing
+
+CHUNK = 1 << 16
+FLUSH_SECONDS = 3.0
+
+
+@click.command(
+    "publish",
+    epilog="""Examples:
+
+\b
+  runner publish orders.ada.created '{"id": "o-1", "cents": 4200}'
+  runner publish 'orders.{customer}.created' --lines --file orders.jsonl
+  tail -f events.log | runner publish logs.web --lines -""",
+)
+@click.argument("subject")
+@click.argument("body", required=False)
+@click.option(
+    "--file", "file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Read the body here."
+)
+@click.option("--lines", is_flag=True, help="One message a line; empty lines are left out.")
+@click.option(
+    "-H", "--header", "given", multiple=True, metavar="NAME:VALUE", help="A header; may be repeated."
+)
+@click.option("--count", type=click.IntRange(min=1), default=1, help="Send every message so many times.")
+@options.output_option
+@options.connected
+def publish_command(
+    subject: str,
+    body: str | None,
+    file: Path | None,
+    lines: bool,
+    given: tuple[str, ...],
+    count: int,
+    output: str,
+) -> int:
+    """Store messages in the stream that captures SUBJECT, and print where each one stands: STREAM:SEQUENCE.
+
+    BODY is sent as it is; "-" reads standard input. A {token} in SUBJECT is filled from the field of that name in the
+    message's JSON object. A message that cannot be sent is told on stderr, and the others are sent; then it is exit 1.
+    """
+    place = options.place()
+    if (body is None) == (file is None):
+        raise UsageError(
+            "give a BODY or --file" if body is None else "give a BODY or --file, not both",
+            hint="a dash as BODY reads standard input",
+        )
+    template = _template(subject)
+    headers = parse_headers(given)
+    single = not lines and count == 1
+    report = Report(output, single=single)
+    tracing = Tracing(telemetry.load(os.environ), place.settings.name or "runner", one_try=True)
+
+    async def main() -> None:
+        try:
+            async with connect(place.settings) as connection:
+                sender = Sender(connection, tracing, report)
+                with source(body, file) as stream:
+                    async for where, message in messages(stream, lines):
+                        await _send(sender, template, where, message, headers, count)
+                    await sender.finish()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(partial(tracing.shutdown, FLUSH_SECONDS))
+
+    loop.run(main)
+    return report.end()
+
+
+class Report:
+    """Prints what was stored, and tells what was not."""
+
+    def __init__(self, output: str, *, single: bool) -> None:
+        self._json = output == "json"
+        self._single = single
+        self._stored = 0
+        self._hints: dict[str, None] = {}
+        self._failed: list[int] = []
+
+    def __call__(self, sent: Sent) -> None:
+        """One message's end."""
+        if sent.error is not None:
+            if self._single:
+                raise_later = sent.error
+                self._failed.append(raise_later.exit_code)
+                failure.say(str(raise_later), raise_later.hint)
+                return
+            self._failed.append(1)
+            failure.say(f"{sent.where}: {sent.error}" if sent.where else str(sent.error))
+            if sent.error.hint:
+                self._hints[sent.error.hint] = None
+            return
+        assert sent.ack is not None
+        ack = sent.ack
+        self._stored += 1
+        if not self._json:
+            click.echo(f"{ack.stream}:{ack.seq}" + (" duplicate" if ack.duplicate else ""))
+            return
+        facts = {"stream": ack.stream, "seq": ack.seq, "duplicate": ack.duplicate, "trace_id": sent.trace_id}
+        lead = "" if self._single else "[" if self._stored == 1 else ","
+        click.echo(lead + json.dumps(facts))
+
+    def end(self) -> int:
+        """Close the document; the exit code."""
+        if not self._single:
+            if self._json:
+                click.echo("]" if self._stored else "[]")
+            for hint in self._hints:
+                failure.advise(hint)
+            failed = f", {len(self._failed):,} not" if self._failed else ""
+            click.echo(f"{self._stored:,} stored{failed}", err=True)
+        return max(self._failed, default=0)
+
+
+async def _send(
+    sender: Sender,
+    template: Template,
+    where: str,
+    body: bytes,
+    headers: Sequence[tuple[str, str]],
+    count: int,
+) -> None:
+    try:
+        subject = fill(template, body)
+    except ValueError as error:
+        sender.refuse(where, template.text, str(error))
+        return
+    for _ in range(count):
+        await sender.send(where, subject, template.text if template.names else "", body, headers)
+
+
+def fill(template: Template, body: bytes) -> str:
+    """The subject of one message; ValueError when a field is missing, or is not one token."""
+    if not template.names:
+        return template.text
+    try:
+        fields = msgspec.json.decode(body)
+    except msgspec.DecodeError as error:
+        raise ValueError(f"the message is not JSON, which {template.text} is filled from: {error}") from None
+    if not isinstance(fields, dict):
+        raise ValueError(f"the message is not a JSON object, which {template.text} is filled from")
+    return template.render({name: _token(fields[name]) for name in template.names if name in fields})
+
+
+def _token(value: Any) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+def parse_headers(given: Sequence[str]) -> list[tuple[str, str]]:
+    """`NAME:VALUE` as pairs; UsageError for what is no header."""
+    pairs = []
+    for text in given:
+        name, colon, value = text.partition(":")
+        if not colon:
+            raise UsageError(
+                f"--header {text!r} is not NAME:VALUE", hint="for example --header 'Tenant: acme'"
+            )
+        pairs.append((name.strip(), value.strip()))
+    try:
+        header.encode(pairs)
+    except ValueError as error:
+        raise UsageError(f"--header: {error}") from None
+    return pairs
+
+
+def source(body: str | None, file: Path | None) -> Any:
+    """The open file, standard input, or the body itself: a context manager around something with `read1`."""
+    if file is not None:
+        return file.open("rb")
+    if body == "-":
+        return nullcontext(sys.stdin.buffer)
+    from io import BytesIO  # noqa: PLC0415  once a command
+
+    return BytesIO((body or "").encode("utf-8", "surrogateescape"))
+
+
+async def messages(stream: IO[bytes], lines: bool) -> AsyncIterator[tuple[str, bytes]]:
+    """Where and what: the whole, or line by line as they come."""
+    if not lines:
+        yield "", await anyio.to_thread.run_sync(stream.read)
+        return
+    rest, number = b"", 0
+    while chunk := await anyio.to_thread.run_sync(partial(_some, stream), abandon_on_cancel=True):
+        *whole, rest = (rest + chunk).split(b"\n")
+        for line in whole:
+            number += 1
+            if text := line.rstrip(b"\r"):
+                yield f"line {number}", text
+    if rest:
+        yield f"line {number + 1}", rest
+
+
+def _some(stream: Any) -> bytes:
+    """What is there, not more: a slow writer's lines go out as they come."""
+    found: bytes = stream.read1(CHUNK)
+    return found
+
+
+def _template(subject: str) -> Template:
+    try:
+        template = Template.parse(subject)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    if not template.renderable:
+        raise UsageError(f"cannot publish to {subject!r}: it stands for many subjects")
+    return template

@@ -1,0 +1,147 @@
+"""`runner run`: the production process."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Sequence
+
+import click
+
+from runner.bindings import Binding
+from runner.cli import loop, options
+from runner.cli.options import Place
+from runner.errors import UsageError
+from runner.values import did_you_mean
+
+
+@click.command(
+    "run", epilog="Example: runner run --nats-url nats://nats.internal:4222 --workers 4 --health 0.0.0.0:8080"
+)
+@options.connected
+@click.option(
+    "--workers", type=click.IntRange(min=1), help="Processes; a dead one is started again.  [default: 1]"
+)
+@click.option("--only", multiple=True, metavar="FUNCTION", help="Run this function alone; may be repeated.")
+@click.option(
+    "--except", "excluded", multiple=True, metavar="FUNCTION", help="Run all but this; may be repeated."
+)
+@click.option(
+    "--health",
+    metavar="HOST:PORT",
+    help="Serve /livez, /readyz and /metrics; with several workers, each on the next port.",
+)
+@click.option(
+    "--drain-timeout", metavar="SECONDS", help="Time running handlers get to finish.  [default: 30]"
+)
+@click.option("--parent", type=int, hidden=True)
+@click.option("--each", type=click.Choice(["text", "json"]), hidden=True)
+def run_command(
+    workers: int | None,
+    only: tuple[str, ...],
+    excluded: tuple[str, ...],
+    health: str | None,
+    drain_timeout: str | None,
+    parent: int | None,
+    each: str | None,
+) -> int:
+    """Run the project's functions until told to stop.
+
+    The streams must exist (runner apply); durables and Jetrunner's own streams are made. SIGTERM or Ctrl-C drains:
+    what runs finishes, what has not started is given back. A second one cancels what still runs, a third ends the
+    process at once.
+    """
+    if parent is not None:
+        signal.signal(
+            signal.SIGINT, signal.SIG_IGN
+        )  # Ctrl-C reaches the whole group; the parent passes it on
+    place = options.place(workers=workers, health=health, drain_timeout=drain_timeout)
+    if place.settings.workers > 1 and parent is None:
+        return _supervise(place, only, excluded)
+    return _serve(place, only, excluded, parent, each)
+
+
+def _serve(
+    place: Place, only: Sequence[str], excluded: Sequence[str], parent: int | None, each: str | None
+) -> int:
+    """Run in this process."""
+    from runner import discovery  # noqa: PLC0415  what a supervisor does not need
+    from runner.cli import signals  # noqa: PLC0415
+    from runner.cli.invocation import Printer  # noqa: PLC0415
+    from runner.engine.app import serve  # noqa: PLC0415
+    from runner.engine.parent import Parent  # noqa: PLC0415
+    from runner.engine.stop import Stop  # noqa: PLC0415
+
+    project = discovery.load(place.root, place.settings.name or None)
+    functions = chosen(project.functions, only, excluded)
+    line = Parent(parent) if parent is not None else None
+    if line is not None and not line.loaded():
+        return 0
+
+    async def main() -> None:
+        stop = Stop()
+        if line is not None:
+            line.when_gone(stop.request)
+        with signals.stopping(stop, interrupts=line is None):
+            await serve(
+                project,
+                place.settings,
+                functions=functions,
+                stop=stop,
+                observer=Printer(each, place.settings.trace_url) if each else None,
+                ready=line.ready if line is not None else None,
+            )
+
+    loop.run(main)
+    return 0
+
+
+def _supervise(place: Place, only: Sequence[str], excluded: Sequence[str]) -> int:
+    """Run `workers` processes and watch over them."""
+    from runner.cli import signals  # noqa: PLC0415  what a worker does not need
+    from runner.engine.stop import Stop  # noqa: PLC0415
+    from runner.engine.supervisor import Supervisor  # noqa: PLC0415
+
+    settings = place.settings
+    common = options.arguments(place)
+    for option, names in (("--only", only), ("--except", excluded)):
+        for name in names:
+            common += [option, name]
+    common += ["--drain-timeout", f"{settings.drain_timeout}"]
+
+    def command(number: int) -> list[str]:
+        own = ["--health", worker_health(settings.health, number)] if settings.health else []
+        return ["run", *common, *own, "--workers", "1"]
+
+    async def main() -> int:
+        stop = Stop()
+        supervisor = Supervisor(command, settings.workers, settings.drain_timeout)
+        with signals.stopping(stop, before_exit=supervisor.kill):
+            return await supervisor.run(stop)
+
+    return loop.run(main)
+
+
+def worker_health(address: str, number: int) -> str:
+    """Where the worker of this number (0 is the first) serves its health: one port further each."""
+    host, _, port = address.rpartition(":")
+    return f"{host}:{int(port) + number if int(port) else 0}"
+
+
+def chosen(functions: Sequence[Binding], only: Sequence[str], excluded: Sequence[str]) -> list[Binding]:
+    """The functions to run. UsageError for a name that there is not, or when none are left."""
+    known = [binding.function for binding in functions]
+    for name in (*only, *excluded):
+        if name not in known:
+            hint = did_you_mean(name, known) or f"there are: {', '.join(known) or 'none'}"
+            raise UsageError(f"there is no function {name!r}", hint=hint)
+    found = [
+        binding
+        for binding in functions
+        if (not only or binding.function in only) and binding.function not in excluded
+    ]
+    if not found:
+        raise UsageError(
+            "there is no function to run",
+            hint="put one into functions/, or choose others with --only and --except",
+        )
+    return found

@@ -1,0 +1,53 @@
+"""SIGINT and SIGTERM: the first drains, the second cancels what still runs, the third ends the process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from runner.engine.stop import Stop
+
+log = logging.getLogger("jetrunner")
+
+WORDS = {
+    1: "%s: draining; once more cancels what still runs",
+    2: "%s: cancelling; once more ends the process at once",
+}
+
+
+@contextmanager
+def stopping(
+    stop: Stop, *, interrupts: bool = True, before_exit: Callable[[], None] | None = None
+) -> Iterator[None]:
+    """Ask `stop` for the time of the block, in the running loop; without `interrupts` Ctrl-C is the parent's business.
+
+    Plain signal handlers, not the loop's: they run while a handler blocks the loop.
+    """
+    loop = asyncio.get_running_loop()
+    count = 0
+
+    def asked(number: int, frame: FrameType | None) -> None:
+        nonlocal count
+        count += 1
+        if count >= 3:
+            if before_exit is not None:
+                before_exit()
+            os._exit(128 + number)
+        loop.call_soon_threadsafe(tell, number, count)
+
+    def tell(number: int, nth: int) -> None:
+        log.info(WORDS[nth], signal.Signals(number).name)
+        stop.request()
+
+    before = {signal.SIGTERM: signal.signal(signal.SIGTERM, asked)}
+    before[signal.SIGINT] = signal.signal(signal.SIGINT, asked if interrupts else signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

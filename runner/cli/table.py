@@ -1,0 +1,23 @@
+"""Tables of text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+RIGHT = ">"
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of aligned columns; a head that begins with `>` is aligned to the right. No lines without rows."""
+    if not rows:
+        return []
+    names = [head.removeprefix(RIGHT) for head in heads]
+    widths = [max(len(row[at]) for row in (names, *rows)) for at in range(len(heads))]
+    return ["  ".join(_cells(heads, row, widths)).rstrip() for row in (names, *rows)]
+
+
+def _cells(heads: Sequence[str], row: Sequence[str], widths: Sequence[int]) -> list[str]:
+    return [
+        cell.rjust(width) if head.startswith(RIGHT) else cell.ljust(width)
+        for head, cell, width in zip(heads, row, widths, strict=True)
+    ]

@@ -1,0 +1,195 @@
+"""Worker processes: started, watched over, started again when they die, and drained together.
+
+Rule 1: a worker that ends with 2 or 3 before any was ready ends them all: nothing would get better by itself.
+Rule 2: any other end is told with its cause, and the worker starts again after 0.1 s, then twice as long up to 10 s;
+        one that ran for a while starts over at 0.1 s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+import anyio
+
+from runner.engine.parent import GO, LOADED, READY
+from runner.engine.stop import Stop
+
+log = logging.getLogger("jetrunner.workers")
+
+FIRST_WAIT = 0.1
+LONGEST_WAIT = 10.0
+STEADY_SECONDS = 10.0
+"""A worker that ran for so long is not one that cannot start."""
+GRACE_SECONDS = 10.0
+"""Time on top of the drain's before a worker that does not end is killed."""
+HOPELESS = frozenset({2, 3})
+
+
+class Worker:
+    """One `runner` process with a line to this one."""
+
+    def __init__(self, process: asyncio.subprocess.Process, line: socket.socket) -> None:
+        self.is_ready = False
+        self._process = process
+        self._line = line
+        self._words = b""
+
+    @classmethod
+    async def start(cls, arguments: Sequence[str]) -> Worker:
+        """Start `runner <arguments>`; it imports its code, and then waits for `go`."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-P",  # a file runner.py in the project's folder is not us
+                "-m",
+                "runner",
+                *arguments,
+                "--parent",
+                str(theirs.fileno()),
+                stdin=asyncio.subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(),),
+            )
+        ours.setblocking(False)
+        return cls(process, ours)
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._process.returncode is None
+
+    async def loaded(self) -> bool:
+        """Wait until its code is imported; False when it has ended instead."""
+        return await self._said(LOADED)
+
+    async def go(self) -> bool:
+        """Let it take messages, and wait until it does; False when it has ended instead."""
+        with suppress(OSError):
+            await asyncio.get_running_loop().sock_sendall(self._line, GO)
+        self.is_ready = await self._said(READY)
+        return self.is_ready
+
+    async def ended(self) -> int:
+        """Its exit code; minus the number of the signal that killed it."""
+        code = await self._process.wait()
+        self._line.close()
+        return code
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal, unless it has ended."""
+        if self.running:
+            with suppress(ProcessLookupError):
+                self._process.send_signal(number)
+
+    async def drain(self, patience: float) -> int:
+        """Ask it to end, and kill it after `patience` seconds; its exit code."""
+        self.signal(signal.SIGTERM)
+        with anyio.move_on_after(patience):
+            return await self.ended()
+        log.error("worker %d does not end; it is killed", self.pid)
+        self.signal(signal.SIGKILL)
+        return await self.ended()
+
+    async def _said(self, word: bytes) -> bool:
+        loop = asyncio.get_running_loop()
+        while word not in self._words:
+            try:
+                heard = await loop.sock_recv(self._line, 64)
+            except OSError:
+                heard = b""
+            if not heard:
+                return False
+            self._words += heard
+        return True
+
+
+class Supervisor:
+    """Keeps `count` workers running; `command(number)` gives the arguments of each."""
+
+    def __init__(self, command: Callable[[int], Sequence[str]], count: int, drain_timeout: float) -> None:
+        self._command = command
+        self._count = count
+        self._patience = drain_timeout + GRACE_SECONDS
+        self._workers: dict[int, Worker] = {}
+        self._any_ready = False
+        self._code = 0
+
+    async def run(self, stop: Stop) -> int:
+        """Run until `stop` is asked; the exit code of all of it."""
+        async with anyio.create_task_group() as tasks:
+            for number in range(self._count):
+                tasks.start_soon(self._keep, number, stop)
+            tasks.start_soon(self._hurry, stop)
+            await stop.draining.wait()
+            await self._drain()
+            tasks.cancel_scope.cancel()
+        return self._code
+
+    def kill(self) -> None:
+        """End every worker at once."""
+        for worker in self._workers.values():
+            worker.signal(signal.SIGKILL)
+
+    async def _drain(self) -> None:
+        async def drain(worker: Worker) -> None:
+            code = await worker.drain(self._patience)
+            if code and worker.is_ready:
+                log.error("worker %d: %s", worker.pid, cause(code))
+                self._code = self._code or 1
+
+        async with anyio.create_task_group() as tasks:
+            for worker in self._workers.values():
+                if worker.running:
+                    tasks.start_soon(drain, worker)
+
+    async def _hurry(self, stop: Stop) -> None:
+        await stop.cancelling.wait()
+        for worker in self._workers.values():
+            worker.signal(signal.SIGTERM)
+
+    async def _keep(self, number: int, stop: Stop) -> None:
+        wait = FIRST_WAIT
+        while not stop.draining.is_set():
+            started = time.monotonic()
+            worker = self._workers[number] = await Worker.start(self._command(number))
+            if await worker.loaded() and await worker.go():
+                self._any_ready = True
+                log.info("worker %d of %d is ready (pid %d)", number + 1, self._count, worker.pid)
+            code = await worker.ended()
+            if stop.draining.is_set():
+                return
+            if code in HOPELESS and not self._any_ready:
+                self._code = code
+                stop.request()
+                return
+            if time.monotonic() - started >= STEADY_SECONDS:
+                wait = FIRST_WAIT
+            log.error(
+                "worker %d of %d (pid %d) ended: %s; it starts again in %g s",
+                number + 1, self._count, worker.pid, cause(code), wait,
+            )  # fmt: skip
+            with anyio.move_on_after(wait):
+                await stop.draining.wait()
+            wait = min(LONGEST_WAIT, wait * 2)
+
+
+def cause(code: int) -> str:
+    """What an exit code says: `SIGKILL` or `exit code 1`."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
