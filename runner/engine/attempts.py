@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 
 from runner.bindings import Binding
@@ -11,6 +12,8 @@ from runner.engine.incoming import Incoming
 from runner.engine.process import Process
 from runner.telemetry.attempt import AttemptSpan
 from runner.telemetry.tracing import AttemptFacts
+
+log = logging.getLogger("jetrunner.attempts")
 
 
 class Attempts:
@@ -47,6 +50,16 @@ class Attempts:
         self, span: AttemptSpan | None, incoming: Incoming, settlement: Settlement, outcome: Outcome
     ) -> None:
         """The attempt is settled."""
+        match settlement:
+            case Nak(delay):
+                log.info(
+                    "%s: attempt %d of %d at %s failed and comes again in %.3g s: %s",
+                    self._function, incoming.delivery.attempt, self._attempts, incoming.id, delay, told(outcome),
+                )  # fmt: skip
+            case Dead(reason):
+                log.warning(
+                    "%s: %s is a dead letter, %s: %s", self._function, incoming.id, reason, told(outcome)
+                )
         if span is not None:
             match settlement:
                 case Ack():
@@ -94,3 +107,10 @@ def error_of(outcome: Outcome) -> BaseException | str:
             return TimeoutError(f"timed out after {seconds:g} s")
         case _:
             return type(outcome).__name__.lower()
+
+
+def told(outcome: Outcome) -> str:
+    """What went wrong, in one line of a log."""
+    error = error_of(outcome)
+    text = f"{type(error).__name__}: {error}" if isinstance(error, BaseException) else error
+    return " ".join(text.split())[:300]

@@ -71,7 +71,7 @@ class Burial:
                 return await publisher.publish(self._subject, body, [*pairs, own])
 
         try:
-            ack = await insist(once, math.inf)
+            ack = await insist(once, math.inf, f"a dead letter of {self._function}")
         except ServerError as error:
             if sent is not None:
                 sent.end(error=error)

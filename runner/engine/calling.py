@@ -11,12 +11,17 @@ import anyio.to_thread
 
 from runner import codec
 from runner.bindings import Binding
+from runner.context import Context
+from runner.engine.incoming import Incoming
+from runner.engine.process import Process
 
 
 class Calling:
     """How one function is called."""
 
-    def __init__(self, binding: Binding) -> None:
+    def __init__(self, process: Process, binding: Binding) -> None:
+        self._process = process
+        self._binding = binding
         call = codec.compile_call(binding)
         self.bind = call.bind
         self.straight = call.fast if binding.kind == "async" else None
@@ -26,6 +31,23 @@ class Calling:
         self._handler = binding.handler
         self._kind = binding.kind
         self._threads = anyio.CapacityLimiter(binding.concurrency)
+
+    def context(self, incoming: Incoming) -> Context:
+        """What the handler may know about its message."""
+        origin, delivery = incoming.origin, incoming.delivery
+        return Context(
+            function=self._binding.function,
+            subject=origin.subject,
+            template=self._binding.subject,
+            headers=delivery.header,
+            attempt=delivery.attempt,
+            attempts=self._binding.retry.attempts,
+            stream=origin.stream,
+            sequence=origin.sequence,
+            timestamp_ns=origin.timestamp_ns,
+            state=self._process.state,
+            host=self._process.asking,
+        )
 
     async def __call__(self, arguments: dict[str, Any]) -> Any:
         """What the handler returned; of a generator, the list of its items."""

@@ -15,7 +15,7 @@ from runner.engine.deadlines import Deadlines
 from runner.engine.floor import Floors
 from runner.engine.pipeline import Pipeline
 from runner.engine.process import Process
-from runner.errors import ServerError
+from runner.errors import JetrunnerError, ServerError
 from runner.jetstream import consumer, ownstreams
 from runner.jetstream.pull import Pull
 
@@ -99,7 +99,7 @@ class Function:
                     await ownstreams.ensure(self._process.connection, ownstreams.AGAIN)
                 await self._ensure(pull.stream, wanted)
                 break
-            except ServerError as error:
+            except JetrunnerError as error:
                 log.warning("durable %s on %s: %s", pull.durable, pull.stream, error)
             await anyio.sleep(wait)
             wait = min(5.0, wait * 2)

@@ -11,33 +11,21 @@ import asyncio
 import contextvars
 import logging
 import time
-from random import random
-from typing import Any, assert_never
+from collections.abc import Coroutine
+from typing import Any
 
 from runner import codec
 from runner.bindings import Binding
 from runner.context import Context
 from runner.core import suspect
-from runner.core.settlement import (
-    Ack,
-    Crashed,
-    Dead,
-    Expired,
-    Failed,
-    Nak,
-    Outcome,
-    Succeeded,
-    TimedOut,
-    Undecodable,
-    settle,
-)
+from runner.core.settlement import Crashed, Expired, Failed, Outcome, Succeeded, TimedOut, Undecodable
 from runner.engine.attempts import Attempts
-from runner.engine.burial import Burial, term
 from runner.engine.calling import Calling
 from runner.engine.incoming import Incoming, read
 from runner.engine.outputs import Outputs
 from runner.engine.process import Process
 from runner.engine.queue import Queue
+from runner.engine.settling import REPEAT_SECONDS, Settling, nak
 from runner.engine.stats import Stats
 from runner.engine.suspects import Suspects
 from runner.errors import ServerError
@@ -49,8 +37,6 @@ log = logging.getLogger("jetrunner.pipeline")
 
 TURN_SECONDS = 0.01
 """A slot that worked this long without a pause lets the rest of the loop go on."""
-REPEAT_SECONDS = 30.0
-"""Delay of a message whose dead letter cannot be stored."""
 
 current: contextvars.ContextVar[Delivery | None] = contextvars.ContextVar("jetrunner_delivery", default=None)
 clock = time.monotonic
@@ -63,12 +49,12 @@ class Pipeline:
         self.binding = binding
         self.stats = Stats()
         self._process = process
-        self.calling = Calling(binding)
+        self.calling = Calling(process, binding)
         self._straight = None if process.observer else self.calling.straight
         self._outputs = Outputs(process, binding)
-        self._burial = Burial(process, binding)
         self._attempts = Attempts(process, binding)
         self._suspects = Suspects(process.bucket, process.project, binding.function)
+        self._settling = Settling(process, binding, self.stats, self._suspects, self._attempts)
         self.queue = Queue(self._open_slot, binding.concurrency)
         self.pulls: list[Pull] = []
         process.isolation.busy.append(self._running)
@@ -101,18 +87,21 @@ class Pipeline:
                     began = now = clock()
                 body = delivery.body
                 if decode is None or delivery.attempt != 1 or delivery.header is not None or not body:
-                    await self._handle(delivery, task, traced and admit(delivery.header))
+                    await self._safely(
+                        delivery, self._handle(delivery, task, traced and admit(delivery.header))
+                    )
                     now = clock()
                     continue
                 if traced and admit(None):
-                    await self._handle(delivery, task, True)
+                    await self._safely(delivery, self._handle(delivery, task, True))
                     now = clock()
                     continue
                 set_current(delivery)
                 try:
                     value = decode(body)
                 except Exception as error:
-                    await self._finish(read(delivery), Undecodable(codec.explain(error)))
+                    undecodable = Undecodable(codec.explain(error))
+                    await self._safely(delivery, self._settling.finish(read(delivery), undecodable))
                     now = clock()
                     continue
                 delivery.started = now
@@ -120,11 +109,15 @@ class Pipeline:
                 try:
                     result = await handler(value)
                 except BaseException as error:
-                    await self._finish(read(delivery), self._judge(delivery, error))
+                    await self._safely(
+                        delivery, self._settling.finish(read(delivery), self._judge(delivery, error))
+                    )
                     now = clock()
                     continue
                 if delivery.overdue:
-                    await self._finish(read(delivery), self._judge(delivery, None))
+                    await self._safely(
+                        delivery, self._settling.finish(read(delivery), self._judge(delivery, None))
+                    )
                     now = clock()
                     continue
                 delivery.task = None
@@ -138,18 +131,29 @@ class Pipeline:
                 else:
                     delivery.result = result
                     if not outputs.send(delivery, result, self._stored):
-                        await self._store(read(delivery), [])
-            if count > 1:  # a single answer goes with those of other slots, at the end of this turn of the loop
+                        await self._safely(delivery, self._store(read(delivery), []))
+                        now = clock()
+            if (
+                count > 1
+            ):  # a single answer goes with those of other slots, at the end of this turn of the loop
                 flush()
             await wait()
             began = now = clock()
+
+    async def _safely(self, delivery: Delivery, way: Coroutine[Any, Any, None]) -> None:
+        """Whatever goes wrong on the way is this message's alone, and it comes again."""
+        try:
+            await way
+        except Exception as error:  # noqa: BLE001  # the slot must live on
+            log.error("%s: %s could not be settled: %r", self.binding.function, read(delivery).id, error)
+            delivery.source.settle(delivery, nak(REPEAT_SECONDS))
 
     async def _handle(self, delivery: Delivery, task: Any, admitted: bool) -> None:
         """The whole way, for whatever the straight one is not for."""
         incoming = read(delivery)
         max_age = self.binding.max_age
         if max_age is not None and (age := time.time() - incoming.stored_ns / 1e9) > max_age:
-            await self._finish(incoming, Expired(age, max_age))
+            await self._settling.finish(incoming, Expired(age, max_age))
             return
         stage = 0
         if delivery.attempt > 1:
@@ -157,24 +161,24 @@ class Pipeline:
             step = suspect.next_step(delivery.attempt, recorded)
             delivery.recorded = recorded > 0
             if isinstance(step, Crashed):
-                await self._finish(incoming, step)
+                await self._settling.finish(incoming, step)
                 return
             if isinstance(step, suspect.Run):
                 stage = step.stage
         async with self._process.isolation.enter(stage):
             if self.queue.giving_back:
-                await self._return(incoming)
+                await self._settling.give_back(incoming)
                 return
             if stage:
                 await self._suspects.record(incoming.stream, incoming.sequence, stage)
                 delivery.recorded = True
-            context = self._context(incoming)
+            context = self.calling.context(incoming)
             outcome = await self._call(incoming, context, task, admitted)
         staged = context.seal()
         if isinstance(outcome, Succeeded):
             await self._store(incoming, staged)
         else:
-            await self._finish(incoming, outcome)
+            await self._settling.finish(incoming, outcome)
 
     async def _call(self, incoming: Incoming, context: Context, task: Any, admitted: bool) -> Outcome:
         delivery = incoming.delivery
@@ -234,7 +238,7 @@ class Pipeline:
                 await self._outputs.store(made, incoming)
         except (ServerError, ValueError) as error:
             outcome = Failed(error)
-        await self._finish(incoming, outcome)
+        await self._settling.finish(incoming, outcome)
 
     def _stored(self, delivery: Delivery, _: bytes | None, answer: bytes, error: ServerError | None) -> None:
         """The PubAck of a single output is here, or will not come."""
@@ -242,86 +246,19 @@ class Pipeline:
             delivery.source.ack(delivery)
             self.stats.acked += 1
         elif not self._process.cancelling:
-            self._process.tasks.start_soon(self._store, read(delivery), [])
-
-    async def _finish(self, incoming: Incoming, outcome: Outcome) -> None:
-        """Settle: the one place where an outcome becomes an ack, a nak or a dead letter."""
-        delivery, binding, stats = incoming.delivery, self.binding, self.stats
-        if delivery.settled or delivery.finishing:
-            return
-        delivery.finishing = True
-        settlement = settle(outcome, delivery.attempt, binding.retry, random())
-        span = delivery.span
-        if span is None and not isinstance(settlement, Ack):
-            span = self._attempts.late(incoming)
-        if isinstance(settlement, Ack):
-            delivery.source.settle(delivery, b"+ACK")
-            stats.acked += 1
-            if delivery.recorded:
-                await self._suspects.drop(incoming.stream, incoming.sequence)
-            self._attempts.end(span, incoming, settlement, outcome)
-            return
-        if delivery.recorded:
-            # Before the nak: redelivered at once, it would meet its own record.
-            await self._suspects.drop(incoming.stream, incoming.sequence)
-        stats.failed += 1
-        match settlement:
-            case Nak(delay):
-                delivery.source.settle(delivery, nak(delay))
-                stats.retried += 1
-            case Dead():
-                try:
-                    await self._burial.store(incoming, settlement, span)
-                except ServerError as error:
-                    log.error(
-                        "%s: %s cannot be stored as a dead letter: %s", binding.function, incoming.id, error
-                    )
-                    delivery.source.settle(delivery, nak(REPEAT_SECONDS))
-                else:
-                    delivery.source.settle(delivery, term(settlement))
-                    stats.dead[settlement.reason] = stats.dead.get(settlement.reason, 0) + 1
-            case _:
-                assert_never(settlement)
-        self._attempts.end(span, incoming, settlement, outcome)
-
-    async def _return(self, incoming: Incoming) -> None:
-        """Give a message back that has not started."""
-        if incoming.delivery.recorded:
-            await self._suspects.drop(incoming.stream, incoming.sequence)
-        incoming.delivery.source.settle(incoming.delivery, b"-NAK")
+            self._process.tasks.start_soon(self._safely, delivery, self._store(read(delivery), []))
 
     async def time_out(self, delivery: Delivery) -> None:
         """Settle a message whose handler does not end; its slot stays taken until it does."""
-        await self._finish(read(delivery), TimedOut(self.binding.timeout))
+        await self._safely(delivery, self._settling.finish(read(delivery), TimedOut(self.binding.timeout)))
 
     async def cancelled(self, delivery: Delivery) -> None:
         """Give back a message whose handler is being cancelled."""
         if not delivery.settled:
-            await self._return(read(delivery))
+            await self._settling.give_back(read(delivery))
 
     def _running(self) -> int:
         """Handlers that run now; looked up only when a suspect must run alone."""
         return sum(
             1 for pull in self.pulls for delivery in pull.unsettled.values() if delivery.task is not None
         )
-
-    def _context(self, incoming: Incoming) -> Context:
-        origin, delivery = incoming.origin, incoming.delivery
-        return Context(
-            function=self.binding.function,
-            subject=origin.subject,
-            template=self.binding.subject,
-            headers=delivery.header,
-            attempt=delivery.attempt,
-            attempts=self.binding.retry.attempts,
-            stream=origin.stream,
-            sequence=origin.sequence,
-            timestamp_ns=origin.timestamp_ns,
-            state=self._process.state,
-            host=self._process.asking,
-        )
-
-
-def nak(delay: float) -> bytes:
-    """The ack verb that brings a message again after `delay` seconds."""
-    return b'-NAK {"delay":%d}' % int(delay * 1e9) if delay > 0 else b"-NAK"

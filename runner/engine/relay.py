@@ -8,9 +8,8 @@ import math
 from runner.core import header, identity
 from runner.engine import delayed
 from runner.engine.process import Process
-from runner.errors import ServerError
+from runner.errors import JetrunnerError, ServerError
 from runner.jetstream import consumer, ownstreams
-from runner.jetstream.publisher import Outgoing
 from runner.jetstream.pull import Delivery, Pull
 
 log = logging.getLogger("jetrunner.relay")
@@ -85,7 +84,7 @@ class Relay:
         try:
             await ownstreams.ensure(self._process.connection, ownstreams.AGAIN)
             await consumer.ensure(self._process.connection, ownstreams.AGAIN, self._config)
-        except ServerError as error:
+        except JetrunnerError as error:
             log.warning("relay: %s", error)
         else:
             self._pull.ask_again()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from runner.errors import JetrunnerError, ServerError
+from runner.errors import JetrunnerError, PermissionDenied, ServerError
 from runner.jetstream.connection import Connection
 
 log = logging.getLogger("jetrunner.streams")
@@ -68,6 +68,9 @@ async def ensure(connection: Connection, name: str, replicas: int = 1) -> None:
     wanted = {**STREAMS[name], "num_replicas": replicas}
     try:
         await connection.api(f"STREAM.CREATE.{name}", wanted)
+        return
+    except PermissionDenied:
+        log.warning("not allowed to create stream %s; it is taken to exist", name)
         return
     except ServerError as error:
         if error.code == SUBJECTS_OVERLAP:

@@ -9,6 +9,7 @@ Rule 3: an atomic batch has a fresh batch id each time (one derived from the inp
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
@@ -20,6 +21,8 @@ from runner.core import header as headers
 from runner.core import subject as subjects
 from runner.errors import NoStream, ServerError, StreamFull, TooLarge, Unconfirmed
 from runner.jetstream.inbox import Inbox, Waiter, ask
+
+log = logging.getLogger("jetrunner.publisher")
 
 T = TypeVar("T")
 
@@ -108,13 +111,13 @@ class Publisher:
         Repeats for `patience` seconds what may pass: a lost answer or connection, a full stream, a stream
         without a leader. Raises the last error then, and at once what will not pass.
         """
-        return await insist(lambda: self.publish(message.subject, message.body, message.headers), patience)
+        return await insist(lambda: self.publish(message.subject, message.body, message.headers), patience, f"a message to {message.subject}")
 
     async def publish_together(self, messages: Sequence[Outgoing], patience: float) -> PubAck:
         """Store up to 1,000 messages, each with its Msg-Id, in one stream: all of them or none."""
         if len(messages) == 1:
             return await self.publish_surely(messages[0], patience)
-        return await insist(lambda: self._batch(messages), patience)
+        return await insist(lambda: self._batch(messages), patience, f"a batch to {messages[0].subject}")
 
     async def _batch(self, messages: Sequence[Outgoing]) -> PubAck:
         if len(messages) > BATCH_LIMIT:
@@ -192,15 +195,20 @@ def may_pass(error: ServerError) -> bool:
     return error.code in BUSY or 10000 <= error.code < 10010
 
 
-async def insist(attempt: Callable[[], Awaitable[T]], patience: float) -> T:
+async def insist(attempt: Callable[[], Awaitable[T]], patience: float, what: str = "") -> T:
     """Await `attempt()` until it succeeds, waiting 50 ms to 2 s in between, for `patience` seconds."""
-    give_up = anyio.current_time() + patience
+    began = anyio.current_time()
+    told = 1.0
     wait = 0.05
     while True:
         try:
             return await attempt()
         except ServerError as error:
-            if not may_pass(error) or anyio.current_time() + wait > give_up:
+            waited = anyio.current_time() - began
+            if not may_pass(error) or waited + wait > patience:
                 raise
+            if what and waited > told:
+                told *= 4
+                log.warning("%s waits since %.0f s: %s", what, waited, error)
         await anyio.sleep(wait)
         wait = min(2.0, wait * 2)

@@ -1,0 +1,90 @@
+"""Settling: the one place where an outcome becomes an ack, a nak or a dead letter.
+
+Rule 1: a dead letter is confirmed before its message is terminated.
+Rule 2: a suspect's record is dropped before the nak: redelivered at once, the message would meet it.
+"""
+
+from __future__ import annotations
+
+import logging
+from random import random
+from typing import assert_never
+
+from runner.bindings import Binding
+from runner.core.settlement import Ack, Dead, Nak, Outcome, settle
+from runner.engine.attempts import Attempts
+from runner.engine.burial import Burial, term
+from runner.engine.incoming import Incoming
+from runner.engine.process import Process
+from runner.engine.stats import Stats
+from runner.engine.suspects import Suspects
+from runner.errors import ServerError
+
+log = logging.getLogger("jetrunner.settling")
+
+REPEAT_SECONDS = 30.0
+"""Delay of a message whose fate could not be stored."""
+
+
+class Settling:
+    """Settles the messages of one function."""
+
+    def __init__(
+        self, process: Process, binding: Binding, stats: Stats, suspects: Suspects, attempts: Attempts
+    ) -> None:
+        self._binding = binding
+        self._stats = stats
+        self._suspects = suspects
+        self._attempts = attempts
+        self._burial = Burial(process, binding)
+
+    async def finish(self, incoming: Incoming, outcome: Outcome) -> None:
+        """Decide by the retry policy, then do it; a message that is settled already is left alone."""
+        delivery, binding, stats = incoming.delivery, self._binding, self._stats
+        if delivery.settled or delivery.finishing:
+            return
+        delivery.finishing = True
+        settlement = settle(outcome, delivery.attempt, binding.retry, random())
+        span = delivery.span
+        if span is None and not isinstance(settlement, Ack):
+            span = self._attempts.late(incoming)
+        if isinstance(settlement, Ack):
+            delivery.source.settle(delivery, b"+ACK")
+            stats.acked += 1
+            if delivery.recorded:
+                await self._suspects.drop(incoming.stream, incoming.sequence)
+            self._attempts.end(span, incoming, settlement, outcome)
+            return
+        if delivery.recorded:
+            # Before the nak: redelivered at once, it would meet its own record.
+            await self._suspects.drop(incoming.stream, incoming.sequence)
+        stats.failed += 1
+        match settlement:
+            case Nak(delay):
+                delivery.source.settle(delivery, nak(delay))
+                stats.retried += 1
+            case Dead():
+                try:
+                    await self._burial.store(incoming, settlement, span)
+                except ServerError as error:
+                    log.error(
+                        "%s: %s cannot be stored as a dead letter: %s", binding.function, incoming.id, error
+                    )
+                    delivery.source.settle(delivery, nak(REPEAT_SECONDS))
+                else:
+                    delivery.source.settle(delivery, term(settlement))
+                    stats.dead[settlement.reason] = stats.dead.get(settlement.reason, 0) + 1
+            case _:
+                assert_never(settlement)
+        self._attempts.end(span, incoming, settlement, outcome)
+
+    async def give_back(self, incoming: Incoming) -> None:
+        """Give a message back that has not started."""
+        if incoming.delivery.recorded:
+            await self._suspects.drop(incoming.stream, incoming.sequence)
+        incoming.delivery.source.settle(incoming.delivery, b"-NAK")
+
+
+def nak(delay: float) -> bytes:
+    """The ack verb that brings a message again after `delay` seconds."""
+    return b'-NAK {"delay":%d}' % int(delay * 1e9) if delay > 0 else b"-NAK"
