@@ -50,7 +50,7 @@ class Pipeline:
         self.stats = Stats()
         self._process = process
         self.calling = Calling(process, binding)
-        self._straight = None if process.observer else self.calling.straight
+        self._straight = None if process.observer or binding.max_age is not None else self.calling.straight
         self._outputs = Outputs(process, binding)
         self._attempts = Attempts(process, binding)
         self._suspects = Suspects(process.bucket, process.project, binding.function)
