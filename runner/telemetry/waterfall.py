@@ -46,8 +46,9 @@ def _trace(trace_id: str, spans: Sequence[Span], width: int) -> list[str]:
     labels = [_label(span, depth) for span, depth in rows]
     notes = [_note(span) for span, _ in rows]
     label = min(max(map(len, labels)), max(16, width * 2 // 5))
-    note = min(max(map(len, notes)), max(0, width - service - label - _LEAST_BAR - 15))
-    bar = max(_LEAST_BAR, width - service - label - note - 15)
+    rest = width - service - label - 15
+    note = min(max(map(len, notes)), max(0, rest - max(_LEAST_BAR, rest // 2)))
+    bar = max(_LEAST_BAR, rest - note)
     return [
         title,
         *(
@@ -119,4 +120,6 @@ def _count(number: int, noun: str) -> str:
 
 
 def _cut(text: str, width: int) -> str:
+    if not text.isprintable():  # names come from anywhere: no escape sequence may reach the terminal
+        text = "".join(one if one.isprintable() else "·" for one in text)
     return text.ljust(width) if len(text) <= width else text[: max(0, width - 1)] + "…" * (width > 0)
