@@ -23,7 +23,7 @@ from runner.errors import JetrunnerError, NoStream, ServerError, SettingsError, 
 from runner.jetstream.inbox import Inbox, ask
 from runner.jetstream.plainwire import PlainWire
 from runner.jetstream.publisher import Publisher, read_ack
-from runner.jetstream.wire import Wire, fits
+from runner.jetstream.wire import Wire, abort, fits
 
 log = logging.getLogger("jetrunner.connection")
 
@@ -201,6 +201,7 @@ async def close(client: Client) -> None:
             await client.close()
     except TimeoutError:
         log.debug("closing took too long")
+        abort(client)
 
 
 async def check_server(connection: Connection) -> None:

@@ -6,6 +6,7 @@ Slower than `runner.jetstream.wire` and with the same meaning; the server tests 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +15,11 @@ from nats.aio.client import Client
 from nats.errors import Error
 
 from runner.core import header as headers
-from runner.jetstream.wire import Sink, Unsubscribe
+from runner.jetstream.wire import FLUSH_SECONDS, Sink, Unsubscribe, abort
+
+log = logging.getLogger("jetrunner.wire")
+
+WATCH_SECONDS = 0.5
 
 
 class PlainWire:
@@ -28,11 +33,26 @@ class PlainWire:
         self._scheduled = False
         self._loop = asyncio.get_running_loop()
         self._writer: asyncio.Task[None] | None = None
+        self._unwritten = 0
+        self._connected_by: Any = None
+        self._watch()
+
+    def _watch(self) -> None:
+        """Nats-py waits for a lost connection's unsent bytes, and a frozen peer never takes them: drop them."""
+        if self._client.is_closed:
+            return
+        transport = getattr(self._client, "_transport", None)
+        if self._client.is_connected:
+            self._connected_by = transport
+        elif self._client.is_reconnecting and transport is self._connected_by:
+            abort(self._client)
+        self._loop.call_later(WATCH_SECONDS, self._watch)
 
     def lost(self) -> None:
         """The connection is lost; only acks are kept."""
         self.epoch += 1
         self._outgoing = deque(item for item in self._outgoing if item[0].startswith(b"$JS.ACK."))
+        self._unwritten = sum(len(item[1]) for item in self._outgoing)
 
     async def subscribe(self, subject: str, sink: Sink, queue: str = "") -> Unsubscribe:
         """Send every message of a subscription to `sink`."""
@@ -46,8 +66,12 @@ class PlainWire:
         )
 
         async def unsubscribe() -> None:
-            if not self._client.is_closed:
-                await subscription.unsubscribe()
+            try:
+                if not self._client.is_closed:
+                    async with asyncio.timeout(FLUSH_SECONDS):
+                        await subscription.drain()  # type: ignore[no-untyped-call]  # what was on its way arrives
+            except (TimeoutError, Error, OSError):
+                log.debug("unsubscribed from %s without the server's word", subject)
 
         return unsubscribe
 
@@ -65,6 +89,7 @@ class PlainWire:
 
     def _write(self, item: tuple[bytes, bytes, bytes, bytes]) -> None:
         self._outgoing.append(item)
+        self._unwritten += len(item[1])
         self._schedule()
 
     def due(self, callback: Callable[[], None]) -> None:
@@ -92,6 +117,7 @@ class PlainWire:
     async def _write_all(self) -> None:
         while self._outgoing and self._client.is_connected:
             subject, body, reply, header = self._outgoing.popleft()
+            self._unwritten -= len(body)
             try:
                 await self._client.publish(
                     subject.decode(),
@@ -105,7 +131,7 @@ class PlainWire:
     @property
     def backlog(self) -> int:
         """Bytes that wait to be written."""
-        return self._client.pending_data_size
+        return self._client.pending_data_size + self._unwritten
 
 
 def status_block(parsed: dict[str, str] | None) -> bytes | None:

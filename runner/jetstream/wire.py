@@ -47,6 +47,13 @@ def fits(client: Client) -> bool:
     )
 
 
+def abort(client: Client) -> None:
+    """Drop the connection's socket, unsent bytes and all, where nats-py has the shape we know."""
+    writer = getattr(getattr(client, "_transport", None), "_io_writer", None)
+    if writer is not None:
+        writer.transport.abort()
+
+
 class Wire(Parser):
     """nats-py's parser with a short way in for the subscriptions in `sinks`, and a short way out."""
 
@@ -77,9 +84,7 @@ class Wire(Parser):
         self.epoch += 1
         if self._client.is_reconnecting:
             # nats-py would wait for the old connection's unsent bytes; a frozen peer never takes them.
-            writer = getattr(self._client._transport, "_io_writer", None)
-            if writer is not None:
-                writer.transport.abort()
+            abort(self._client)
 
     async def parse(self, data: bytes = b"") -> None:
         """Work off what one read brought; an unfinished frame waits for its rest."""

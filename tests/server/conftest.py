@@ -1,0 +1,32 @@
+"""Connections of ours to a real server, over both wires."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Literal, TypeAlias
+
+import pytest
+
+from runner.config import Settings
+from runner.jetstream.connection import Connection, connect
+
+Connects: TypeAlias = Callable[..., AbstractAsyncContextManager[Connection]]
+
+
+@pytest.fixture(params=["fast", "plain"])
+def wire(request: pytest.FixtureRequest) -> str:
+    """Which wire: our own reading and writing, or nats-py's alone."""
+    return str(request.param)
+
+
+@pytest.fixture
+def connected(wire: Literal["fast", "plain"]) -> Connects:
+    """`async with connected(url) as connection`, over the test's wire."""
+
+    @asynccontextmanager
+    async def connected(url: str, **settings: Any) -> AsyncIterator[Connection]:
+        async with connect(Settings(nats_url=url, wire=wire, **settings), patience=10) as connection:
+            yield connection
+
+    return connected

@@ -1,0 +1,181 @@
+"""Both wires on a real server: what is written arrives, what arrives is told, and what a lost connection leaves."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from nats.aio.client import Client
+
+from runner.jetstream.connection import Connection
+from runner.jetstream.plainwire import PlainWire
+from runner.jetstream.wire import Wire, fits
+from tests.server.conftest import Connects
+from tests.support.eventually import eventually
+from tests.support.jetstream import RawJetStream
+from tests.support.proxy import Proxy
+from tests.support.server import NatsServer
+
+pytestmark = [pytest.mark.server, pytest.mark.anyio]
+
+Frame = tuple[bytes, bytes, bytes | None, bytes]
+
+
+async def listen(connection: Connection, subject: str) -> list[Frame]:
+    """What arrives on a subject from now on."""
+    got: list[Frame] = []
+    await connection.wire.subscribe(subject, lambda *frame: got.append(frame))
+    await connection.client.flush()
+    return got
+
+
+async def test_a_message_arrives_with_every_byte_it_was_sent_with(
+    connected: Connects, nats_server: NatsServer
+) -> None:
+    async with connected(nats_server.url) as connection:
+        got = await listen(connection, "flüge.*")
+        header = b"NATS/1.0\r\nA: b\r\nX-Y: two  words\r\n\r\n"
+        connection.wire.publish("flüge.münchen".encode(), b"\r\nMSG a 1 0\r\n", b"re.ply", header)
+        connection.wire.publish("flüge.köln".encode(), b"", b"")
+        await eventually(lambda: len(got) == 2)
+        assert got == [
+            ("flüge.münchen".encode(), b"re.ply", header, b"\r\nMSG a 1 0\r\n"),
+            ("flüge.köln".encode(), b"", None, b""),
+        ]
+
+
+async def test_a_status_keeps_its_first_line(connected: Connects, nats_server: NatsServer) -> None:
+    async with connected(nats_server.url) as connection:
+        got = await listen(connection, "inbox")
+        connection.wire.publish(b"nobody.listens", b"", b"inbox")
+        await eventually(lambda: got)
+        assert got[0][2] is not None
+        assert got[0][2].startswith(b"NATS/1.0 503")
+
+
+async def test_order_is_kept_through_ten_thousand_messages(
+    connected: Connects, nats_server: NatsServer
+) -> None:
+    async with connected(nats_server.url) as connection:
+        got = await listen(connection, "n")
+        for number in range(10_000):
+            connection.wire.publish(b"n", b"%d" % number, b"")
+        await eventually(lambda: len(got) == 10_000)
+        assert [int(frame[3]) for frame in got] == list(range(10_000))
+
+
+async def test_a_body_of_eight_megabytes_goes_both_ways(connected: Connects, make_server: Any) -> None:
+    server = make_server("max_payload: 8MB")
+    async with connected(server.url) as connection:
+        got = await listen(connection, "large")
+        body = bytes(range(256)) * (32 << 10)
+        connection.wire.publish(b"large", body[:-1000], b"")
+        await eventually(lambda: got)
+        assert got[0][3] == body[:-1000]
+
+
+async def test_nothing_arrives_after_the_end_of_a_subscription(
+    connected: Connects, nats_server: NatsServer, js: RawJetStream
+) -> None:
+    async with connected(nats_server.url) as connection:
+        got: list[Frame] = []
+        unsubscribe = await connection.wire.subscribe("n", lambda *frame: got.append(frame))
+        await connection.client.flush()
+        for number in range(100):
+            await js.client.publish("n", b"%d" % number)
+        await js.client.flush()
+        await unsubscribe()
+        assert len(got) == 100, "what was on its way still arrives"
+        await js.client.publish("n", b"late")
+        await js.client.flush()
+        await connection.client.flush()
+        assert len(got) == 100
+
+
+async def test_acks_wait_for_the_connection_and_other_frames_do_not(
+    connected: Connects, nats_server: NatsServer, js: RawJetStream
+) -> None:
+    heard: list[str] = []
+
+    async def note(message: Any) -> None:
+        heard.append(message.subject)
+
+    async with Proxy.to(nats_server.port) as proxy, connected(proxy.url) as connection:
+        await js.client.subscribe("$JS.ACK.>", cb=note)
+        await js.client.subscribe("other", cb=note)
+        await js.client.flush()
+        epoch = connection.wire.epoch
+        await proxy.cut(refuse=True)
+        await eventually(lambda: not connection.is_connected)
+        assert connection.wire.epoch > epoch
+        connection.wire.ack(b"$JS.ACK.S.C.1.1.1.1.0")
+        connection.wire.answer(b"$JS.ACK.S.C.1.2.2.1.0", b"-NAK")
+        connection.wire.publish(b"other", b"", b"")
+        await asyncio.sleep(0)
+        await proxy.mend()
+        await eventually(lambda: connection.is_connected)
+        await eventually(lambda: len(heard) >= 2)
+        connection.wire.publish(b"other", b"", b"")
+        await eventually(lambda: heard[2:])
+        assert heard == ["$JS.ACK.S.C.1.1.1.1.0", "$JS.ACK.S.C.1.2.2.1.0", "other"]
+
+
+async def test_subscriptions_live_through_a_server_that_was_killed(
+    connected: Connects, nats_server: NatsServer
+) -> None:
+    async with connected(nats_server.url) as connection:
+        got = await listen(connection, "n")
+        for number in range(3):
+            await asyncio.to_thread(nats_server.restart, kill=True)
+            await eventually(lambda: connection.is_connected)
+
+            def sent(number: int = number) -> bool:
+                connection.wire.publish(b"n", b"%d" % number, b"")
+                return any(frame[3] == b"%d" % number for frame in got)
+
+            await eventually(sent)
+
+
+async def test_a_frozen_peer_is_noticed_by_what_waits_to_be_written(
+    connected: Connects, nats_server: NatsServer
+) -> None:
+    async with connected(nats_server.url) as connection:
+        assert connection.wire.backlog < 1000
+        nats_server.freeze()
+        for _ in range(32):
+            connection.wire.publish(b"n", b"x" * 500_000, b"")
+        await eventually(lambda: connection.wire.backlog > 4 << 20)
+        nats_server.thaw()
+        await eventually(lambda: connection.wire.backlog < 1000)
+
+
+async def test_a_nats_py_of_another_shape_gets_the_plain_wire(
+    nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = Client()
+    assert not fits(client), "not connected yet"
+    await client.connect(nats_server.url)
+    try:
+        assert fits(client)
+        transport, parser = client._transport, client._ps
+        for name, other in (
+            ("_transport", None),
+            ("_transport", object()),
+            ("_ps", object()),
+            ("_ps", None),
+            ("_subs", []),
+        ):
+            with monkeypatch.context() as another:
+                another.setattr(client, name, other)
+                assert not fits(client), name
+        Wire(client)
+        assert not fits(client), "a wire stands there already"
+        client._transport, client._ps = transport, parser
+    finally:
+        await client.close()
+
+
+async def test_the_setting_chooses_the_wire(connected: Connects, wire: str, nats_server: NatsServer) -> None:
+    async with connected(nats_server.url) as connection:
+        assert type(connection.wire) is (PlainWire if wire == "plain" else Wire)
