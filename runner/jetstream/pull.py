@@ -1,7 +1,8 @@
 """Continuous pull of one durable consumer: requests overlap, and a slot is free before its message is asked for.
 
 Rule 1: what is out (asked for, not yet here) plus what is unsettled never exceeds `limit`.
-Rule 2: a message that comes again while it is still unsettled here is the same message: it only renews its reply.
+Rule 2: a message that comes again while it is still unsettled here is the same message: it only renews its reply
+        (unless it was stored at another time: then the stream was deleted and made anew).
 Rule 3: silence for twice the heartbeat, a lost connection or a status means that nothing is out any more: ask again.
 """
 
@@ -218,9 +219,14 @@ class Pull:
             sequence, attempt = parsed.stream_sequence, parsed.delivered
         known = self.unsettled.get(sequence)
         if known is not None:
-            known.reply = reply
-            known.leased = clock()
-            return
+            if stored_at(known.reply) == stored_at(reply):
+                known.reply = reply
+                known.leased = clock()
+                return
+            # The stream was made anew, and this is another message of the same number: an ack for the old would be its.
+            known.source = Pull(
+                self._connection, self.stream, self.durable, 0, self._deliver, self._missing
+            )
         delivery = self.unsettled[sequence] = Delivery(subject, reply, header, body, sequence, attempt, self)
         self._deliver(delivery)
         if self._out <= 0 and not self._due:
@@ -246,3 +252,8 @@ class Pull:
             log.warning("pull from %s on %s refused: %s %s", self.durable, self.stream, code, text)
             self._not_before = now + 1.0
         self.wake()
+
+
+def stored_at(reply: bytes) -> int:
+    """When the message of a delivery was stored, in nanoseconds of Unix time."""
+    return acksubject.parse(reply).timestamp_ns

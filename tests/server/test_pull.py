@@ -1,0 +1,272 @@
+"""The pull engine on a real server: its window, what it asks again for, and what it does when its consumer is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+
+import anyio
+import pytest
+
+from runner.config import Settings
+from runner.jetstream import consumer, pull
+from runner.jetstream.connection import Connection, connect
+from runner.jetstream.pull import Delivery, Pull
+from tests.server.conftest import Connects
+from tests.support.cluster import Cluster
+from tests.support.eventually import eventually
+from tests.support.jetstream import RawJetStream
+from tests.support.proxy import Proxy
+from tests.support.server import NatsServer
+
+pytestmark = [pytest.mark.server, pytest.mark.anyio]
+
+
+class Reader:
+    """A pull of one durable on `orders.>` that keeps what arrives; a test settles it."""
+
+    def __init__(
+        self, connection: Connection, limit: int, deliver: Callable[[Delivery], None] | None
+    ) -> None:
+        self.connection = connection
+        self.arrived: list[Delivery] = []
+        self.missing = 0
+        self._deliver = deliver
+        self.pull = Pull(connection, "ORDERS", "shop-charge", limit, self._take, self._gone)
+
+    def _take(self, delivery: Delivery) -> None:
+        self.arrived.append(delivery)
+        if self._deliver is not None:
+            self._deliver(delivery)
+
+    def _gone(self) -> None:
+        self.missing += 1
+
+    async def ensure(self) -> None:
+        wanted = consumer.config("shop-charge", "orders.>", "all", "charge")
+        await consumer.ensure(self.connection, "ORDERS", wanted)
+
+    async def watch(self) -> None:
+        while True:
+            self.pull.watch(time.monotonic())
+            await asyncio.sleep(0.05)
+
+    @property
+    def bodies(self) -> list[bytes]:
+        return [delivery.body for delivery in self.arrived]
+
+
+@asynccontextmanager
+async def reading(
+    connection: Connection, *, limit: int = 10, deliver: Callable[[Delivery], None] | None = None
+) -> AsyncIterator[Reader]:
+    """A reader at work."""
+    reader = Reader(connection, limit, deliver)
+    await reader.ensure()
+    async with anyio.create_task_group() as tasks:
+        await reader.pull.open()
+        tasks.start_soon(reader.watch)
+        yield reader
+        tasks.cancel_scope.cancel()
+
+
+def acknowledge(delivery: Delivery) -> None:
+    delivery.source.settle(delivery, b"+ACK")
+
+
+def arrived(reader: Reader, count: int) -> bool:
+    return len(reader.arrived) >= count
+
+
+async def fill(js: RawJetStream, count: int) -> None:
+    await asyncio.gather(*[js.publish("orders.1", b"%d" % number) for number in range(count)])
+
+
+async def test_every_message_arrives_once_and_is_settled(
+    connected: Connects, nats_server: NatsServer, js: RawJetStream
+) -> None:
+    await js.create("ORDERS", ["orders.>"])
+    await fill(js, 500)
+    async with connected(nats_server.url) as connection, reading(connection, deliver=acknowledge) as reader:
+        await eventually(lambda: js.settled("ORDERS", "shop-charge"))
+        assert sorted(map(int, reader.bodies)) == list(range(500))
+        assert [delivery.sequence for delivery in reader.arrived] == list(range(1, 501))
+
+
+async def test_no_more_is_in_work_than_the_limit_allows_for_as_long_as_messages_flow(
+    connected: Connects, nats_server: NatsServer, js: RawJetStream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Shorter, so that many silences could be noticed within the test: a server beats only when it has nothing to send.
+    monkeypatch.setattr(pull, "HEARTBEAT_SECONDS", 0.2)
+    await js.create("ORDERS", ["orders.>"])
+    await fill(js, 600)
+    most = 0
+    async with connected(nats_server.url) as connection, reading(connection, limit=8) as reader:
+        for number in range(500):
+            await eventually(partial(arrived, reader, number + 1))
+            most = max(most, len(reader.pull.unsettled))
+            acknowledge(reader.arrived[number])
+            await asyncio.sleep(0.004)
+    assert most <= 8
+
+
+async def test_a_message_that_comes_again_while_it_is_in_work_is_not_another_one(
+    connected: Connects, nats_server: NatsServer, js: RawJetStream
+) -> None:
+    await js.create("ORDERS", ["orders.>"])
+    await fill(js, 3)
+    async with connected(nats_server.url) as connection, reading(connection) as reader:
+        await eventually(lambda: len(reader.arrived) == 3)
+        first = reader.arrived[0]
+        reply = first.reply
+        connection.wire.answer(reply, b"-NAK")  # not ours: as if the server had lost patience
+        await eventually(lambda: first.reply != reply)
+        assert len(reader.arrived) == 3
+        for delivery in reader.arrived:
+            acknowledge(delivery)
+        await eventually(lambda: js.settled("ORDERS", "shop-charge"))
+
+
+@pytest.mark.parametrize("how", ["kill", "cut", "freeze"])
+async def test_it_goes_on_where_it_was_after_an_outage(
+    connected: Connects, nats_server: NatsServer, js: RawJetStream, how: str
+) -> None:
+    await js.create("ORDERS", ["orders.>"])
+    async with (
+        Proxy.to(nats_server.port) as proxy,
+        connected(proxy.url) as connection,
+        reading(connection, deliver=acknowledge) as reader,
+    ):
+        await fill(js, 20)
+        await eventually(lambda: len(reader.arrived) == 20)
+        match how:
+            case "kill":
+                await asyncio.to_thread(nats_server.restart, kill=True)
+            case "cut":
+                await proxy.cut()
+            case "freeze":
+                proxy.freeze()
+                await fill(js, 20)
+                proxy.thaw()
+        await eventually(lambda: connection.is_connected)
+        await fill(js, 20)
+        expected = set(range(1, 61 if how == "freeze" else 41))
+        await eventually(lambda: {delivery.sequence for delivery in reader.arrived} == expected)
+
+
+async def test_requests_that_vanished_without_a_word_are_made_again(
+    connected: Connects, nats_server: NatsServer, js: RawJetStream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pull, "HEARTBEAT_SECONDS", 0.3)
+    await js.create("ORDERS", ["orders.>"])
+    async with connected(nats_server.url) as connection, reading(connection, deliver=acknowledge) as reader:
+        await fill(js, 1)
+        await eventually(lambda: reader.arrived)
+        inbox = reader.pull._inbox
+        reader.pull._inbox = b"nobody.reads.this"  # what is asked for from now on is lost
+        await fill(js, 20)
+        reader.pull._inbox = inbox
+        await fill(js, 20)
+        await eventually(lambda: len({delivery.sequence for delivery in reader.arrived}) >= 30)
+
+
+async def test_a_deleted_consumer_is_reported_and_asked_again_once_it_is_back(
+    connected: Connects, nats_server: NatsServer, js: RawJetStream
+) -> None:
+    await js.create("ORDERS", ["orders.>"])
+    async with connected(nats_server.url) as connection, reading(connection, deliver=acknowledge) as reader:
+        await fill(js, 5)
+        await eventually(lambda: len(reader.arrived) == 5)
+        await js.api("CONSUMER.DELETE.ORDERS.shop-charge")
+        await eventually(lambda: reader.missing)
+        before = reader.missing
+        await eventually(lambda: reader.missing > before, within=5)  # and again, for as long as it is missing
+        await reader.ensure()
+        reader.pull.ask_again()
+        await eventually(lambda: js.settled("ORDERS", "shop-charge"))
+
+
+async def test_the_same_number_in_a_stream_made_anew_is_another_message(
+    connected: Connects, nats_server: NatsServer, js: RawJetStream
+) -> None:
+    await js.create("ORDERS", ["orders.>"])
+    async with connected(nats_server.url) as connection, reading(connection) as reader:
+        await js.publish("orders.1", b"old")
+        await eventually(lambda: reader.arrived)
+        await js.api("STREAM.DELETE.ORDERS")
+        await eventually(lambda: reader.missing)
+        await js.create("ORDERS", ["orders.>"])
+        await js.publish("orders.1", b"new")
+        await reader.ensure()
+        reader.pull.ask_again()
+        await eventually(lambda: reader.bodies == [b"old", b"new"])
+        acknowledge(reader.arrived[0])  # the old one's handler ends now: nothing of the new stream is settled
+        await connection.client.flush()
+        assert not await js.settled("ORDERS", "shop-charge")
+        acknowledge(reader.arrived[1])
+        await eventually(lambda: js.settled("ORDERS", "shop-charge"))
+
+
+async def test_what_arrives_while_it_closes_can_be_given_back_at_once(
+    connected: Connects, nats_server: NatsServer, js: RawJetStream
+) -> None:
+    await js.create("ORDERS", ["orders.>"])
+    await fill(js, 2000)
+    async with connected(nats_server.url) as connection:
+        async with reading(connection, limit=500, deliver=acknowledge) as reader:
+            await eventually(lambda: len(reader.arrived) > 100)
+            reader._deliver = lambda delivery: delivery.source.settle(delivery, b"-NAK")
+            await reader.pull.close()
+            connection.wire.flush()
+            await connection.client.flush()
+        seen = len(reader.arrived)
+        await js.client.flush()
+        await connection.client.flush()
+        assert len(reader.arrived) == seen, "nothing comes after it is closed"
+        async with reading(
+            connection, limit=500, deliver=acknowledge
+        ):  # sooner than the server's own patience of 10 s
+            await eventually(lambda: js.settled("ORDERS", "shop-charge"), within=5)
+
+
+async def test_the_server_is_told_that_a_message_is_still_in_work(
+    connected: Connects, nats_server: NatsServer, js: RawJetStream
+) -> None:
+    await js.create("ORDERS", ["orders.>"])
+    async with connected(nats_server.url) as connection:
+        short = {"ack_wait": 400_000_000}
+        wanted = consumer.config("shop-charge", "orders.>", "all", "charge")
+        await consumer.ensure(connection, "ORDERS", wanted)
+        config = (await js.consumer("ORDERS", "shop-charge"))["config"]
+        await js.api(
+            "CONSUMER.CREATE.ORDERS.shop-charge",
+            {"stream_name": "ORDERS", "config": config | short, "action": "update"},
+        )
+        reader = Reader(connection, 10, None)
+        await reader.pull.open()
+        await fill(js, 1)
+        await eventually(lambda: reader.arrived)
+        for _ in range(10):
+            reader.pull.extend(reader.arrived[0], time.monotonic())
+            await asyncio.sleep(0.1)
+        assert (await js.consumer("ORDERS", "shop-charge"))["num_redelivered"] == 0
+        acknowledge(reader.arrived[0])
+
+
+@pytest.mark.slow
+async def test_it_outlives_the_leader_of_a_replicated_stream(cluster: Cluster) -> None:
+    async with RawJetStream.connect(cluster.url) as js:
+        await js.create("ORDERS", ["orders.>"], num_replicas=3)
+        settings = Settings(nats_url=cluster.url)
+        async with connect(settings) as connection, reading(connection, deliver=acknowledge) as reader:
+            await fill(js, 50)
+            await eventually(lambda: len(reader.arrived) >= 50)
+            (await cluster.leader("ORDERS")).kill()
+            sent = set(range(1, 51))
+            for _ in range(50):
+                sent.add(await eventually(lambda: js.publish("orders.1", b"x", within=1), within=30))
+            await eventually(lambda: sent <= {delivery.sequence for delivery in reader.arrived}, within=30)
+            await eventually(lambda: js.settled("ORDERS", "shop-charge"), within=20)
