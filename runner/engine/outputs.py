@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Any
 
 from runner import codec
@@ -112,7 +113,8 @@ class Outputs:
                 )
                 carried = passed_on
                 if span is not None:
-                    sent = span.output(staged.subject, group.stream)
+                    delay = (staged.at - datetime.now(UTC)).total_seconds() if staged.at is not None else 0.0
+                    sent = span.output(staged.subject, group.stream, delay=max(0.0, delay))
                     spans.append(sent)
                     carried = sent.headers
                 pairs = (*staged.headers.items(), *carried)
