@@ -108,17 +108,21 @@ async def connect(
     last: list[BaseException] = []
     refused = asyncio.Event()
     connection: Connection | None = None
+    told = ""
 
     async def on_error(error: Exception) -> None:
+        nonlocal told
         last.append(error)
         del last[:-1]
         if connection is None:
             if isinstance(error, ssl.SSLError) or any(word in str(error).lower() for word in REFUSED):
                 refused.set()
             return
-        text = str(error)
+        text = str(error).removeprefix("nats: ") or type(error).__name__
         connection.inbox.denied(text)
-        log.warning("nats: %s", text.removeprefix("nats: ") or type(error).__name__)
+        if connection.is_connected or told != text:  # one line for an outage, not one for each attempt
+            log.warning("nats: %s", text)
+        told = "" if connection.is_connected else text
 
     async def on_disconnect() -> None:
         if connection is not None:
@@ -130,6 +134,7 @@ async def connect(
     async def on_reconnect() -> None:
         if connection is not None:
             log.info("connected again to %s", connection.url)
+            connection.inbox.lost()  # what was asked meanwhile was not sent
             connection.wire.flush()
             waiting, connection.reconnected = connection.reconnected, asyncio.Event()
             waiting.set()
