@@ -17,8 +17,8 @@ import click
 import msgspec
 
 from runner.cli import failure, loop, options
+from runner.cli.headers import parse_headers
 from runner.cli.sending import Sender, Sent
-from runner.core import header
 from runner.core.subject import Template
 from runner.errors import UsageError
 from runner.jetstream.connection import connect
@@ -169,23 +169,6 @@ def fill(template: Template, body: bytes) -> str:
 
 def _token(value: Any) -> str:
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
-
-
-def parse_headers(given: Sequence[str]) -> list[tuple[str, str]]:
-    """`NAME:VALUE` as pairs; UsageError for what is no header."""
-    pairs = []
-    for text in given:
-        name, colon, value = text.partition(":")
-        if not colon:
-            raise UsageError(
-                f"--header {text!r} is not NAME:VALUE", hint="for example --header 'Tenant: acme'"
-            )
-        pairs.append((name.strip(), value.strip()))
-    try:
-        header.encode(pairs)
-    except ValueError as error:
-        raise UsageError(f"--header: {error}") from None
-    return pairs
 
 
 def source(body: str | None, file: Path | None) -> Any:

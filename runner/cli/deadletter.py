@@ -1,0 +1,19 @@
+"""`runner deadletter`: messages that were given up."""
+
+from __future__ import annotations
+
+from runner.cli.group import LazyGroup
+
+deadletter_group = LazyGroup(
+    "deadletter",
+    help="Browse dead letters, and send them back.",
+    epilog="Example: runner deadletter list --since 1h",
+    lazy={
+        "list": ("runner.cli.deadletter_list:list_command", "Show the dead letters of the project."),
+        "show": ("runner.cli.deadletter_show:show_command", "Show one with its body and traceback."),
+        "redrive": (
+            "runner.cli.deadletter_redrive:redrive_command",
+            "Send dead letters back to their function.",
+        ),
+    },
+)

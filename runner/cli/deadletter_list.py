@@ -1,0 +1,80 @@
+"""`runner deadletter list`."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from datetime import datetime
+
+import click
+
+from runner.cli import loop, options
+from runner.cli.selection import document, selected, selection_options
+from runner.cli.table import table
+from runner.core.deadletter import DeadLetter
+from runner.jetstream.connection import connect
+from runner.jetstream.deadletters import DeadLetters
+
+WIDEST = 60
+
+
+@click.command(
+    "list", epilog="Example: runner deadletter list --function charge --reason exhausted --since 24h"
+)
+@selection_options
+@click.option(
+    "--limit", type=click.IntRange(min=0), default=50, show_default=True, help="The newest; 0 for all."
+)
+@options.output_option
+@options.connected
+def list_command(
+    function: str | None, reason: str | None, since: str | None, limit: int, output: str
+) -> None:
+    """Show the dead letters of the project, the newest last.
+
+    SEQUENCE is what `show` and `redrive` take; MESSAGE is where the original stood.
+    """
+    place = options.place()
+    selection = selected(place.settings.name, function, reason, since)
+    found: deque[DeadLetter] = deque(maxlen=limit or None)
+    total = 0
+
+    async def main() -> None:
+        nonlocal total
+        async with connect(place.settings) as connection:
+            async for stored in DeadLetters(connection).browse(selection):
+                total += 1
+                found.append(stored.letter)
+
+    loop.run(main)
+    if output == "json":
+        click.echo(json.dumps([document(letter) for letter in found], indent=2))
+    else:
+        for line in table(
+            [">SEQUENCE", "TIME", "FUNCTION", "REASON", ">ATTEMPTS", "MESSAGE", "ERROR"], [*map(_row, found)]
+        ):
+            click.echo(line)
+    if total > len(found):
+        click.echo(f"the newest {len(found):,} of {total:,}; --limit 0 shows all", err=True)
+    elif not found:
+        click.echo("no dead letters", err=True)
+
+
+def _row(letter: DeadLetter) -> list[str]:
+    error = " ".join(f"{letter.error}: {letter.message}".split()) if letter.message else letter.error
+    return [
+        str(letter.sequence),
+        _local(letter.time),
+        letter.function,
+        letter.reason,
+        str(letter.attempts),
+        f"{letter.stream}:{letter.origin_sequence}",
+        error if len(error) <= WIDEST else error[: WIDEST - 1] + "…",
+    ]
+
+
+def _local(time: str) -> str:
+    try:
+        return datetime.fromisoformat(time).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    except ValueError:
+        return time

@@ -1,0 +1,196 @@
+"""`runner deadletter redrive`."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import click
+
+from runner.cli import failure, loop, options
+from runner.cli.selection import selected, selection_options
+from runner.core import identity
+from runner.errors import JetrunnerError, PermissionDenied, ServerError, Unconfirmed, UsageError
+from runner.jetstream.connection import connect
+from runner.jetstream.deadletters import DeadLetters, Selection, Stored
+from runner.telemetry import settings as telemetry
+from runner.telemetry.tracing import Tracing
+
+AT_ONCE = 32
+PROGRESS_SECONDS = 1.0
+FLUSH_SECONDS = 3.0
+RATE = re.compile(r"(\d+(?:\.\d+)?)(?:/(s|m|h))?")
+
+
+@click.command(
+    "redrive",
+    epilog="""Examples:
+
+\b
+  runner deadletter redrive 17 18
+  runner deadletter redrive --function charge --reason exhausted --rate 50/s""",
+)
+@click.argument("sequences", nargs=-1, type=click.IntRange(min=1))
+@click.option("--all", "everything", is_flag=True, help="All of the project's.")
+@selection_options
+@click.option("--limit", type=click.IntRange(min=1), help="The oldest so many.")
+@click.option("--rate", metavar="N/s", help="At most so many a second, /m minute or /h hour.")
+@options.output_option
+@options.connected
+def redrive_command(
+    sequences: tuple[int, ...],
+    everything: bool,
+    function: str | None,
+    reason: str | None,
+    since: str | None,
+    limit: int | None,
+    rate: str | None,
+    output: str,
+) -> int:
+    """Send dead letters back to their function, and to no other; each leaves the dead letters once it is stored.
+
+    Its attempts start over; message id and output ids stay what they were, so an output that was stored before its
+    message died is not stored twice (within the stream's duplicate window). One that cannot be sent back stays, and
+    is told; then it is exit 1.
+    """
+    place = options.place()
+    filtered = bool(function or reason or since or everything)
+    if bool(sequences) == filtered:
+        raise UsageError(
+            "give sequences or filters, not both" if filtered else "say which",
+            hint="sequences, as `runner deadletter list` shows them, --function, --reason, --since, or --all",
+        )
+    selection = selected(place.settings.name, function, reason, since)
+    redrive = Redrive(_interval(rate))
+    tracing = Tracing(telemetry.load(os.environ), selection.project, one_try=True)
+
+    async def main() -> None:
+        try:
+            async with connect(place.settings) as connection:
+                letters = DeadLetters(connection)
+                await redrive.run(letters, tracing, _chosen(letters, sequences, selection, redrive), limit)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(partial(tracing.shutdown, FLUSH_SECONDS))
+
+    loop.run(main)
+    redrive.end(output)
+    return 1 if redrive.kept else 0
+
+
+class Redrive:
+    """Sends back, some at once, and keeps count."""
+
+    def __init__(self, interval: float) -> None:
+        self.sent: list[dict[str, Any]] = []
+        self.kept: list[dict[str, Any]] = []
+        self._interval = interval
+        """Seconds from one to the next; 0 for as fast as it goes."""
+        self._told = time.monotonic()
+        self._hints: dict[str, None] = {}
+
+    async def run(
+        self, letters: DeadLetters, tracing: Tracing, chosen: AsyncIterator[Stored], limit: int | None
+    ) -> None:
+        """Send each of the chosen back."""
+        slots = anyio.Semaphore(AT_ONCE)
+        due = anyio.current_time()
+        count = 0
+        async with anyio.create_task_group() as tasks:
+            async for stored in chosen:
+                await anyio.sleep_until(due)
+                due = max(due, anyio.current_time() - 1.0) + self._interval
+                await slots.acquire()
+                tasks.start_soon(self._one, letters, tracing, stored, slots)
+                count += 1
+                if count == limit:
+                    break
+
+    async def _one(
+        self, letters: DeadLetters, tracing: Tracing, stored: Stored, slots: anyio.Semaphore
+    ) -> None:
+        letter = stored.letter
+        try:
+            target = identity.again_subject(letter.project, letter.function)
+            with tracing.redrive_span(target, stored.pairs) as span:
+                ack = await letters.send_back(stored, span.headers)
+                span.stored(ack.stream, ack.seq)
+        except (JetrunnerError, ValueError) as error:
+            if isinstance(error, ServerError) and not _is_about_one(error):
+                raise
+            self.keep(letter.sequence, str(error), getattr(error, "hint", ""))
+        else:
+            self.sent.append(
+                {
+                    "sequence": letter.sequence,
+                    "function": letter.function,
+                    "message_id": f"{letter.stream}:{letter.origin_sequence}",
+                    "trace_id": span.trace_id,
+                }
+            )
+            self._progress()
+        finally:
+            slots.release()
+
+    def keep(self, sequence: int, reason: str, hint: str = "") -> None:
+        """Tell of one that stays."""
+        self.kept.append({"sequence": sequence, "reason": reason})
+        failure.say(f"dead letter {sequence} stays: {reason}")
+        if hint:
+            self._hints[hint] = None
+
+    def end(self, output: str) -> None:
+        """Print what was done."""
+        for hint in self._hints:
+            failure.advise(hint)
+        if output == "json":
+            click.echo(json.dumps({"redriven": self.sent, "kept": self.kept}, indent=2))
+        else:
+            click.echo(f"{len(self.sent):,} sent back, {len(self.kept):,} kept")
+
+    def _progress(self) -> None:
+        if time.monotonic() - self._told >= PROGRESS_SECONDS:
+            self._told = time.monotonic()
+            click.echo(f"{len(self.sent):,} sent back …", err=True)
+
+
+async def _chosen(
+    letters: DeadLetters, sequences: tuple[int, ...], selection: Selection, redrive: Redrive
+) -> AsyncIterator[Stored]:
+    if not sequences:
+        # What dies again meanwhile is for the next time.
+        last = await letters.last_sequence()
+        async for stored in letters.browse(selection, up_to=last):
+            yield stored
+        return
+    for sequence in dict.fromkeys(sequences):
+        stored_one = await letters.get(sequence)
+        if stored_one is None:
+            redrive.keep(sequence, "there is none", "runner deadletter list shows them")
+        elif stored_one.letter.project != selection.project:
+            other = stored_one.letter.project
+            redrive.keep(sequence, f"it belongs to the project {other!r}", "give --project DIR of that one")
+        else:
+            yield stored_one
+
+
+def _is_about_one(error: ServerError) -> bool:
+    """Whether the next dead letter may fare better."""
+    return not isinstance(error, (PermissionDenied, Unconfirmed))
+
+
+def _interval(rate: str | None) -> float:
+    """Seconds between two."""
+    if rate is None:
+        return 0.0
+    found = RATE.fullmatch(rate.strip())
+    if found is None or float(found[1]) <= 0:
+        raise UsageError(f"--rate {rate!r} is not a rate", hint="for example 50/s or 10/m")
+    return {"s": 1.0, "m": 60.0, "h": 3600.0}[found[2] or "s"] / float(found[1])

@@ -1,0 +1,86 @@
+"""`runner deadletter show`."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+import click
+
+from runner.cli import loop, options
+from runner.cli.selection import document
+from runner.core.deadletter import DeadLetter
+from runner.errors import JetrunnerError
+from runner.jetstream.connection import connect
+from runner.jetstream.deadletters import DeadLetters, Stored
+
+
+@click.command("show", epilog="Example: runner deadletter show 17")
+@click.argument("sequence", type=click.IntRange(min=1))
+@options.output_option
+@options.connected
+def show_command(sequence: int, output: str) -> None:
+    """Show one dead letter: why and where it was given up, its headers, traceback and body."""
+    place = options.place()
+
+    async def main() -> Stored | None:
+        async with connect(place.settings) as connection:
+            return await DeadLetters(connection).get(sequence)
+
+    stored = loop.run(main)
+    if stored is None:
+        raise JetrunnerError(f"there is no dead letter {sequence}", hint="runner deadletter list shows them")
+    letter = stored.letter
+    text, encoded = _body(letter.body)
+    if output == "json":
+        facts = document(letter) | {"headers": letter.headers, "traceback": letter.traceback}
+        # What is not UTF-8 cannot stand in JSON as it is.
+        facts |= {"body": text} if encoded is None else {"body": None, "body_base64": encoded}
+        click.echo(json.dumps(_printable(facts), indent=2))
+        return
+    for line in _lines(letter):
+        click.echo(line.encode("utf-8", "replace").decode())
+    click.echo(text if encoded is None else f"(base64) {encoded}")
+
+
+def _lines(letter: DeadLetter) -> list[str]:
+    facts = {
+        "sequence": str(letter.sequence),
+        "time": letter.time,
+        "function": f"{letter.function} ({letter.project})",
+        "reason": letter.reason,
+        "error": f"{letter.error}: {letter.message}" if letter.message else letter.error,
+        "message": f"{letter.stream}:{letter.origin_sequence}",
+        "subject": letter.subject,
+        "attempts": str(letter.attempts),
+    }
+    lines = [f"{name + ':':10} {value}" for name, value in facts.items()]
+    if letter.headers:
+        lines += ["headers:", *(f"  {name}: {value}" for name, value in letter.headers.items())]
+    if letter.headers_omitted:
+        lines.append("headers: some were omitted, the dead letter was too large")
+    if letter.traceback:
+        lines += ["traceback:", *(f"  {line}" for line in letter.traceback.splitlines())]
+    lines.append(
+        "body: omitted, the dead letter was too large"
+        if letter.body_omitted
+        else f"body: {len(letter.body):,} bytes"
+    )
+    return lines
+
+
+def _body(body: bytes) -> tuple[str, str | None]:
+    """As text, or else in base64."""
+    try:
+        return body.decode(), None
+    except UnicodeDecodeError:
+        return "", base64.b64encode(body).decode()
+
+
+def _printable(value: object) -> object:
+    """Bytes that are no UTF-8 came as surrogates out of a header, and JSON's readers refuse those."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {_printable(key): _printable(item) for key, item in value.items()}
+    return value

@@ -1,0 +1,253 @@
+"""`runner function invoke`: call one function here, without NATS."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import click
+from msgspec import Struct
+
+from runner import codec, discovery
+from runner.bindings import Binding
+from runner.cli import failure, loop, options
+from runner.cli.headers import parse_headers
+from runner.cli.invocation import described
+from runner.context import Context
+from runner.core.outcome import Reject, Retry
+from runner.core.settlement import Failed, Outcome, TimedOut, Undecodable, settle
+from runner.core.subject import matches, problem
+from runner.discovery import Project
+from runner.engine.app import alive
+from runner.engine.burial import trace_of
+from runner.errors import UsageError
+from runner.staged import Staged
+from runner.values import did_you_mean
+
+MSGPACK = "application/msgpack"
+
+
+class Invoked(Struct):
+    """What one call made."""
+
+    result: Any
+    outputs: list[Staged]
+    published: list[Staged]
+    seconds: float
+
+
+@click.command(
+    "invoke",
+    epilog="""Example:
+
+\b
+  runner function invoke charge --subject orders.ada.created '{"id": "o-1", "cents": 4200}'""",
+)
+@click.argument("name", metavar="FUNCTION")
+@click.argument("body", required=False)
+@click.option(
+    "--file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Read the body here."
+)
+@click.option(
+    "--subject", help="The subject it came on; needed where the function's has tokens or wildcards."
+)
+@click.option(
+    "-H", "--header", "given", multiple=True, metavar="NAME:VALUE", help="A header; may be repeated."
+)
+@click.option("--attempt", type=click.IntRange(min=1), default=1, help="Which attempt this is.")
+@options.output_option
+@options.project_options
+def invoke_command(
+    name: str,
+    body: str | None,
+    file: Path | None,
+    subject: str | None,
+    given: tuple[str, ...],
+    attempt: int,
+    output: str,
+) -> int:
+    """Call FUNCTION once with BODY ("-" reads standard input; none is empty), and print what it returned and published.
+
+    Nothing is sent anywhere. The lifespan of the project runs around the call. Exit 1 when the message would be
+    retried or given up.
+    """
+    place = options.place()
+    if body is not None and file is not None:
+        raise UsageError("give a BODY or --file, not both")
+    project = discovery.load(place.root, place.settings.name or None)
+    binding = find(project, name)
+    literal = _subject(binding, subject)
+    headers = dict(parse_headers(given))
+    data = file.read_bytes() if file else sys.stdin.buffer.read() if body == "-" else (body or "").encode()
+    found = loop.run(lambda: invoke(project, binding, literal, data, headers, attempt))
+    if isinstance(found, Invoked):
+        _show(found, binding, output)
+        return 0
+    _explain(found, binding, attempt, output)
+    return 1
+
+
+def find(project: Project, name: str) -> Binding:
+    """A function by its name. Raises UsageError, with what was perhaps meant."""
+    for binding in project.functions:
+        if binding.function == name:
+            return binding
+    names = [binding.function for binding in project.functions]
+    hint = did_you_mean(name, names) or f"there are: {', '.join(names) or 'none'}"
+    raise UsageError(f"there is no function {name!r}", hint=hint)
+
+
+async def invoke(
+    project: Project, binding: Binding, subject: str, data: bytes, headers: Mapping[str, str], attempt: int
+) -> Invoked | Outcome:
+    """Call it as a running process would. Raises JetrunnerError for a broken lifespan."""
+    async with alive(project) as state:
+        context = Context(
+            function=binding.function,
+            subject=subject,
+            template=binding.subject,
+            headers=headers,
+            attempt=attempt,
+            attempts=binding.retry.attempts,
+            stream="LOCAL",
+            sequence=1,
+            timestamp_ns=time.time_ns(),
+            expires=math.inf,
+            state=state,
+        )
+        msgpack = any(key.lower() == "content-type" and text == MSGPACK for key, text in headers.items())
+        try:
+            arguments = codec.compile_call(binding).bind(subject, data, msgpack, context)
+        except codec.DecodeError as error:
+            return Undecodable(error)
+        context.start(time.monotonic() + binding.timeout)
+        started = time.perf_counter()
+        try:
+            with anyio.move_on_after(binding.timeout) as scope:
+                result = await _call(binding, arguments)
+            if scope.cancelled_caught:
+                return TimedOut(binding.timeout)
+            outputs = _outputs(binding, result, subject)
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:  # noqa: BLE001  sys.exit in a handler is a failed attempt, too
+            return Failed(error)
+        return Invoked(result, outputs, context.seal(), time.perf_counter() - started)
+
+
+async def _call(binding: Binding, arguments: dict[str, Any]) -> Any:
+    """What the handler returned; of a generator, the list of its items."""
+    handler = binding.handler
+
+    def guarded() -> tuple[bool, Any]:
+        # SystemExit and StopIteration do not travel from a thread as they are.
+        try:
+            value = handler(**arguments)
+            return True, list(value) if binding.kind == "thread_generator" else value
+        except BaseException as error:  # noqa: BLE001  raised again below
+            return False, error
+
+    match binding.kind:
+        case "async":
+            return await handler(**arguments)
+        case "async_generator":
+            return [item async for item in handler(**arguments)]
+        case "thread" | "thread_generator":
+            fine, value = await anyio.to_thread.run_sync(guarded, abandon_on_cancel=True)
+            if fine:
+                return value
+            raise value
+
+
+def _outputs(binding: Binding, result: Any, subject: str) -> list[Staged]:
+    if binding.output is None or result is None:
+        return []
+    target = binding.output.render(binding.subject.extract(subject))
+    items = result if binding.kind.endswith("generator") else [result]
+    return [Staged(target, codec.encode(item)) for item in items]
+
+
+def _subject(binding: Binding, given: str | None) -> str:
+    if given is None:
+        if not binding.subject.is_literal:
+            raise UsageError(
+                f"{binding.function} reads {binding.subject.text}, which is many subjects",
+                hint="give one with --subject",
+            )
+        return binding.subject.text
+    if why := problem(given):
+        raise UsageError(f"--subject {given!r}: {why}")
+    if not matches(binding.subject.wildcard, given):
+        raise UsageError(f"{binding.function} reads {binding.subject.text}, and {given} is none of those")
+    return given
+
+
+def _explain(outcome: Outcome, binding: Binding, attempt: int, output: str) -> None:
+    """Tell what would become of the message, and why."""
+    settlement = settle(outcome, attempt, binding.retry, 0.5)
+    kind, reason = described(settlement, outcome)
+    error = outcome.error if isinstance(outcome, Failed) else None
+    if output == "json":
+        click.echo(json.dumps({"function": binding.function, "settlement": kind, "reason": reason}, indent=2))
+    elif error is not None and not isinstance(error, (Reject, Retry)):
+        click.echo(trace_of(error), err=True, nl=False)
+    fate = "the message would be retried" if kind == "retry" else "the message would be a dead letter"
+    failure.say(f"{binding.function}: {fate}: {reason}")
+
+
+def _show(found: Invoked, binding: Binding, output: str) -> None:
+    if output == "json":
+        facts = {
+            "function": binding.function,
+            "result": None if found.result is None else _plain(_encoded(found.result)),
+            "outputs": [_message(staged) for staged in found.outputs],
+            "published": [_message(staged) for staged in found.published],
+            "seconds": round(found.seconds, 6),
+        }
+        click.echo(json.dumps(facts, indent=2))
+        return
+    if not found.outputs:
+        click.echo(
+            f"{'returned':10} {_text(_encoded(found.result)) if found.result is not None else 'nothing'}"
+        )
+    for word, messages in (("output", found.outputs), ("published", found.published)):
+        for staged in messages:
+            when = f"  at {staged.at.isoformat()}" if staged.at else ""
+            click.echo(f"{word:10} {staged.subject}  {_text(staged.body)}{when}")
+    click.echo(f"{binding.function}: {found.seconds * 1000:.1f} ms", err=True)
+
+
+def _message(staged: Staged) -> dict[str, Any]:
+    return {
+        "subject": staged.subject,
+        "body": _plain(staged.body),
+        "headers": staged.headers,
+        "at": staged.at.isoformat() if staged.at else None,
+    }
+
+
+def _encoded(result: Any) -> bytes:
+    """What nobody publishes need not be a message."""
+    try:
+        return codec.encode(result)
+    except codec.EncodeError:
+        return repr(result).encode("utf-8", "replace")
+
+
+def _plain(body: bytes) -> Any:
+    """JSON as what it says, and everything else as text."""
+    try:
+        return json.loads(body)
+    except ValueError:
+        return _text(body)
+
+
+def _text(body: bytes) -> str:
+    return body.decode("utf-8", "replace")

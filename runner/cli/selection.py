@@ -1,0 +1,79 @@
+"""Which dead letters a command is about, and how one is shown as data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar, get_args
+
+import click
+
+from runner.core import quantity
+from runner.core.deadletter import DeadLetter
+from runner.core.settlement import Reason
+from runner.errors import SettingsError, UsageError
+from runner.jetstream.deadletters import Selection
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def selection_options(command: F) -> F:
+    """`--function`, `--reason` and `--since`."""
+    for option in (
+        click.option("--since", metavar="TIME", help="Stored since then: 15m, 24h, or 2031-05-04T12:00."),
+        click.option("--reason", type=click.Choice(get_args(Reason)), help="Given up for this reason."),
+        click.option("--function", metavar="NAME", help="Given up by this function."),
+    ):
+        command = option(command)
+    return command
+
+
+def selected(project: str, function: str | None, reason: str | None, since: str | None) -> Selection:
+    """The options as a selection. Raises UsageError for a time that is none, SettingsError without a project."""
+    require_project(project)
+    if function is not None and not function.isidentifier():
+        raise UsageError(f"{function!r} is no name of a function")
+    return Selection(
+        project=project, function=function or "", reason=reason or "", since=_time(since) if since else None
+    )
+
+
+def require_project(name: str) -> str:
+    """The project's name. Raises SettingsError when there is none."""
+    if not name:
+        raise SettingsError("there is no project here", hint="go into its folder, or give --project DIR")
+    return name
+
+
+def document(letter: DeadLetter) -> dict[str, Any]:
+    """One dead letter without its body; `sequence` is its own, `message_id` its original's."""
+    return {
+        "sequence": letter.sequence,
+        "time": letter.time,
+        "project": letter.project,
+        "function": letter.function,
+        "reason": letter.reason,
+        "error": letter.error,
+        "message": letter.message,
+        "message_id": f"{letter.stream}:{letter.origin_sequence}",
+        "stream": letter.stream,
+        "stream_sequence": letter.origin_sequence,
+        "subject": letter.subject,
+        "attempts": letter.attempts,
+        "body_size": len(letter.body),
+        "body_omitted": letter.body_omitted,
+        "headers_omitted": letter.headers_omitted,
+    }
+
+
+def _time(text: str) -> datetime:
+    try:
+        return datetime.now(UTC) - timedelta(seconds=quantity.seconds(text))
+    except (ValueError, OverflowError):
+        pass
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except ValueError:
+        raise UsageError(
+            f"--since {text!r} is neither a duration nor a time", hint="for example 15m, 24h, 2031-05-04"
+        ) from None

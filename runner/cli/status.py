@@ -1,0 +1,187 @@
+"""`runner status`: what the project's functions have done, and what waits for them."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from runner.cli import loop, options
+from runner.cli.selection import require_project
+from runner.cli.table import table
+from runner.core import identity
+from runner.core.histogram import Histogram
+from runner.core.plan import function_of
+from runner.engine.status import collect
+from runner.jetstream.connection import Connection, check_server, connect
+from runner.jetstream.deadletters import DeadLetters
+from runner.jetstream.inventory import consumers_on, real_streams
+from runner.jetstream.ownstreams import AGAIN
+
+HEADS = [
+    "FUNCTION",
+    "INSTANCE",
+    ">PENDING",
+    ">IN FLIGHT",
+    ">RATE",
+    ">P50",
+    ">P99",
+    ">FAILURES",
+    ">DEAD",
+    ">AVAILABLE",
+]
+
+
+@click.command("status", epilog="Example: runner status --output json")
+@options.output_option
+@options.connected
+def status_command(output: str) -> None:
+    """Show each function as a whole, and below it each instance that runs it.
+
+    PENDING waits in the stream, IN FLIGHT is delivered and not settled. RATE is messages settled a second over ten
+    seconds; P50 and P99 are times in the handler. FAILURES are attempts that did not succeed, AVAILABLE the share that
+    did, DEAD the dead letters that are there: all but that since the instances started.
+    """
+    place = options.place()
+    project = require_project(place.settings.name)
+
+    async def main() -> dict[str, Any]:
+        async with connect(place.settings) as connection:
+            await check_server(connection)
+            return await read(connection, project)
+
+    found = loop.run(main)
+    if output == "json":
+        click.echo(json.dumps(found, indent=2))
+        return
+    for line in table(HEADS, [row for function in found["functions"] for row in _rows(function)]):
+        click.echo(line)
+    if not found["functions"]:
+        click.echo(f"no function of {project} has run yet: runner run", err=True)
+    elif not found["instances"]:
+        click.echo("no instance runs", err=True)
+
+
+async def read(connection: Connection, project: str) -> dict[str, Any]:
+    """Everything, as plain values: seconds, counts, messages a second, shares from 0 to 1."""
+    snapshots = await collect(connection, project)
+    dead = await DeadLetters(connection).counts(project)
+    durables = await _durables(connection, project, snapshots)
+    names = sorted({*durables, *dead, *(name for each in snapshots for name in each["functions"])})
+    now = time.time()
+    return {
+        "project": project,
+        "instances": [
+            {"instance": each["instance"], "uptime": round(now - float(each["since"]), 3)}
+            for each in snapshots
+        ],
+        "functions": [
+            _function(name, durables.get(name, {}), dead.get(name, 0), snapshots) for name in names
+        ],
+    }
+
+
+async def _durables(
+    connection: Connection, project: str, snapshots: Sequence[dict[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """What the server says of each function's durable, and of what was sent back to the function."""
+    named = {
+        (each["stream"], each["durable"]): function
+        for snapshot in snapshots
+        for function, each in snapshot["functions"].items()
+    }
+    found: dict[str, dict[str, Any]] = {}
+    for stream in await real_streams(connection):
+        for info in await consumers_on(connection, stream):
+            durable = info["name"]
+            function = named.get((stream, durable)) or function_of(durable, project)
+            if function is None:
+                continue
+            waiting = {"pending": int(info["num_pending"]), "in_flight": int(info["num_ack_pending"])}
+            facts = found.setdefault(function, {})
+            if stream == AGAIN:
+                if durable == identity.durable(project, function):
+                    facts["again"] = waiting
+            else:
+                facts |= {"stream": stream, "durable": durable, **waiting}
+    return found
+
+
+def _function(
+    name: str, durable: dict[str, Any], dead: int, snapshots: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
+    instances = [
+        {"instance": each["instance"], **_measured([each["functions"][name]])}
+        for each in snapshots
+        if name in each["functions"]
+    ]
+    whole = _measured([each["functions"][name] for each in snapshots if name in each["functions"]])
+    again = durable.get("again", {})
+    return {
+        "function": name,
+        "stream": durable.get("stream"),
+        "durable": durable.get("durable"),
+        "pending": durable.get("pending", 0) + again.get("pending", 0),
+        "dead_letters": dead,
+        **whole,
+        # The server's count, which knows of instances that do not answer, too.
+        "in_flight": durable.get("in_flight", 0) + again.get("in_flight", 0),
+        "instances": instances,
+    }
+
+
+def _measured(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Several instances' numbers as one."""
+    durations = Histogram()
+    for part in parts:
+        try:
+            durations.merge(Histogram.restore(part["duration"]))
+        except ValueError:
+            continue  # an instance of another version
+    acked = sum(part["acked"] for part in parts)
+    failed = sum(part["failed"] for part in parts)
+    return {
+        "in_flight": sum(part["in_flight"] for part in parts),
+        "handled": sum(part["handled"] for part in parts),
+        "acked": acked,
+        "failures": failed,
+        "retried": sum(part["retried"] for part in parts),
+        "rate": round(sum(part["rate"] for part in parts), 3),
+        "p50": durations.percentile(50),
+        "p99": durations.percentile(99),
+        "availability": round(acked / (acked + failed), 6) if acked + failed else None,
+    }
+
+
+def _rows(function: dict[str, Any]) -> list[list[str]]:
+    waiting = [f"{function['pending']:,}", f"{function['in_flight']:,}"]
+    count = len(function["instances"])
+    what = f"{count} instance{'' if count == 1 else 's'}"
+    rows = [[function["function"], what, *waiting, *_numbers(function, f"{function['dead_letters']:,}")]]
+    if count > 1:
+        rows += [
+            ["", each["instance"], "", f"{each['in_flight']:,}", *_numbers(each, "")]
+            for each in function["instances"]
+        ]
+    return rows
+
+
+def _numbers(part: dict[str, Any], dead: str) -> list[str]:
+    share = part["availability"]
+    return [
+        f"{part['rate']:,.1f}/s",
+        _time(part["p50"]),
+        _time(part["p99"]),
+        f"{part['failures']:,}",
+        dead,
+        "-" if share is None else f"{share:.2%}",
+    ]
+
+
+def _time(seconds: float) -> str:
+    if not seconds:
+        return "-"
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1000:.3g} ms"

@@ -1,0 +1,255 @@
+"""Dead letters on the server: read them, send one back to its function, remove it.
+
+Rule 1: what is sent back is confirmed before it is removed, under a Msg-Id of its own: doing it again is harmless.
+Rule 2: a body that was omitted is read from the stream it came from; when it is not there any more, the dead letter stays.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from runner.core import deadletter, header, identity, origin
+from runner.core.deadletter import DeadLetter
+from runner.errors import JetrunnerError, ServerError, Unconfirmed
+from runner.jetstream import consumer
+from runner.jetstream.connection import Connection
+from runner.jetstream.ownstreams import AGAIN, DEADLETTERS
+from runner.jetstream.publisher import Outgoing, PubAck
+
+PAGE = 256
+ANSWER_SECONDS = 5.0
+PATIENCE_SECONDS = 30.0
+MISSING = frozenset({10037, 10043, 10059})
+"""No message found, one deleted already, no stream."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_ADDED = frozenset(
+    f"nats-{name}"
+    for name in (
+        "stream",
+        "subject",
+        "sequence",
+        "time-stamp",
+        "num-pending",
+        "last-sequence",
+        "upto-sequence",
+    )
+)
+"""Headers that the server adds to what it is asked for."""
+
+
+class Kept(JetrunnerError):  # noqa: N818  named by what happens, as its siblings are
+    """A dead letter that cannot be sent back, and so stays."""
+
+
+class Stored(Struct, frozen=True):
+    """A dead letter with what sending it back needs."""
+
+    letter: DeadLetter
+    pairs: list[tuple[str, str]]
+    """Every header it is stored with, its own and the original's, but for the Msg-Id of the dead letter."""
+    stored_ns: int
+
+
+class Selection(Struct, frozen=True, kw_only=True):
+    """Which dead letters; what is empty selects all."""
+
+    project: str
+    function: str = ""
+    reason: str = ""
+    since: datetime | None = None
+    """Stored at that time or later."""
+
+    @property
+    def subject(self) -> str:
+        """What their subjects match."""
+        return identity.dead_subject(self.project, self.function or ">")
+
+    def takes(self, letter: DeadLetter) -> bool:
+        """Whether it is one of them; function and time were the server's to select."""
+        return not self.reason or letter.reason == self.reason
+
+
+class DeadLetters:
+    """The stream of dead letters."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._receivers: dict[str, bool] = {}
+
+    async def last_sequence(self) -> int:
+        """The newest sequence; 0 without the stream."""
+        try:
+            return int((await self._connection.api(f"STREAM.INFO.{DEADLETTERS}"))["state"]["last_seq"])
+        except ServerError as error:
+            if error.code in MISSING:
+                return 0
+            raise
+
+    async def counts(self, project: str) -> dict[str, int]:
+        """How many a project's functions have, by function; empty without the stream."""
+        found: dict[str, int] = {}
+        subject = identity.dead_subject(project, ">")
+        offset = 0
+        while True:
+            try:
+                info = await self._connection.api(
+                    f"STREAM.INFO.{DEADLETTERS}", {"subjects_filter": subject, "offset": offset}
+                )
+            except ServerError as error:
+                if error.code in MISSING:
+                    return found
+                raise
+            page = info["state"].get("subjects") or {}
+            found |= {name.rpartition(".")[2]: count for name, count in page.items()}
+            offset += len(page)
+            if not page or offset >= info.get("total", 0):
+                return found
+
+    async def browse(self, selection: Selection, up_to: int | None = None) -> AsyncIterator[Stored]:
+        """The selected ones, oldest first, those stored meanwhile included unless `up_to` is a last sequence."""
+        ask: dict[str, Any] = {"batch": PAGE, "next_by_subj": selection.subject}
+        ask |= {"start_time": _iso(selection.since)} if selection.since is not None else {"seq": 1}
+        while page := await self._page(ask):
+            for stored in page:
+                if up_to is not None and stored.letter.sequence > up_to:
+                    return
+                if selection.takes(stored.letter):
+                    yield stored
+            ask.pop("start_time", None)
+            ask["seq"] = page[-1].letter.sequence + 1
+
+    async def get(self, sequence: int) -> Stored | None:
+        """One by its own sequence in DEADLETTERS; None when there is none."""
+        page = await self._page({"seq": sequence})
+        return page[0] if page else None
+
+    async def send_back(self, stored: Stored, headers: Sequence[tuple[str, str]]) -> PubAck:
+        """Send one to its function alone, with `headers` (its own, as a trace changed them), and remove it.
+
+        Raises `Kept` when it cannot be, and the `ServerError` family.
+        """
+        letter = stored.letter
+        if not letter.project or not letter.function or not letter.stream:
+            raise Kept("its headers do not tell where it came from")
+        if not await self._is_received(letter):
+            raise Kept(
+                f"nobody reads what is sent back to {letter.function}",
+                hint=f"start a runner of {letter.project} that has the function {letter.function}",
+            )
+        body = letter.body
+        if letter.body_omitted or letter.headers_omitted:
+            original = await self._original(letter)
+            if original is not None:
+                before, whole = original
+                carried = {name.lower() for name, _ in headers}
+                headers = [*headers, *(pair for pair in before if pair[0].lower() not in carried)]
+                body = whole if letter.body_omitted else body
+            elif letter.body_omitted:
+                raise Kept(
+                    f"its body was omitted, and {letter.stream}:{letter.origin_sequence} is not there any more"
+                )
+        message_id = f"redrive:{letter.sequence}.{stored.stored_ns}"
+        pairs = (*origin.build(letter.origin, headers), ("Nats-Msg-Id", message_id))
+        target = identity.again_subject(letter.project, letter.function)
+        ack = await self._connection.publisher.publish_surely(Outgoing(target, body, pairs), PATIENCE_SECONDS)
+        await self.remove(letter.sequence)
+        return ack
+
+    async def remove(self, sequence: int) -> None:
+        """Remove one; no error when it is gone already."""
+        try:
+            await self._connection.api(
+                f"STREAM.MSG.DELETE.{DEADLETTERS}", {"seq": sequence, "no_erase": True}
+            )
+        except ServerError as error:
+            if error.code not in MISSING:
+                raise
+
+    async def _is_received(self, letter: DeadLetter) -> bool:
+        durable = identity.durable(letter.project, letter.function)
+        if durable not in self._receivers:
+            self._receivers[durable] = await consumer.info(self._connection, AGAIN, durable) is not None
+        return self._receivers[durable]
+
+    async def _original(self, letter: DeadLetter) -> tuple[list[tuple[str, str]], bytes] | None:
+        """Headers and body as they were published; None when the stream has let go of them."""
+        try:
+            answer = await self._connection.api(
+                f"STREAM.MSG.GET.{letter.stream}", {"seq": letter.origin_sequence}
+            )
+        except ServerError as error:
+            if error.code in MISSING:
+                return None
+            raise
+        message = answer["message"]
+        stored_ns = _nanoseconds(message["time"])
+        if letter.timestamp_ns and stored_ns != letter.timestamp_ns:
+            return None  # a namesake of the stream, made anew
+        block = base64.b64decode(message.get("hdrs") or "")
+        return header.pairs(block), base64.b64decode(message.get("data") or "")
+
+    async def _page(self, ask: dict[str, Any]) -> list[Stored]:
+        """One answer of the server's direct get, which is many messages."""
+        found: list[Stored] = []
+        end = asyncio.get_running_loop().create_future()
+        single = "batch" not in ask
+
+        def arrived(subject: bytes, reply: bytes, block: bytes | None, body: bytes) -> None:
+            status = header.status(block or b"")
+            if status is None and block is not None:
+                found.append(_read(block, body))
+            if (status is not None or single) and not end.done():
+                end.set_result(status)
+
+        inbox = self._connection.new_inbox()
+        unsubscribe = await self._connection.wire.subscribe(inbox, arrived)
+        try:
+            self._connection.wire.publish(
+                f"$JS.API.DIRECT.GET.{DEADLETTERS}".encode(), msgspec.json.encode(ask), inbox.encode()
+            )
+            async with asyncio.timeout(ANSWER_SECONDS):
+                status = await end
+        except TimeoutError:
+            raise Unconfirmed(
+                f"no answer came for the dead letters of {ask.get('next_by_subj', DEADLETTERS)}"
+            ) from None
+        finally:
+            with suppress(OSError):
+                await unsubscribe()
+        if status is not None and status[0] not in (204, 404, 503):
+            raise ServerError(f"dead letters cannot be read: {status[1]}")
+        return found
+
+
+def _read(block: bytes, body: bytes) -> Stored:
+    told = {name.lower(): value for name, value in header.pairs(block) if name.lower() in _ADDED}
+    pairs = [pair for pair in header.pairs(block) if pair[0].lower() not in {*_ADDED, "nats-msg-id"}]
+    time = told.get("nats-time-stamp", "")
+    named: dict[str, str] = {}
+    for name, value in pairs:
+        named.setdefault(name, value)
+    letter = deadletter.read(named, body, int(told.get("nats-sequence", "0")), time)
+    return Stored(letter, pairs, _nanoseconds(time))
+
+
+def _nanoseconds(time: str) -> int:
+    """A time of the server's as nanoseconds of Unix time; Python's own reader stops at microseconds."""
+    whole, _, fraction = time.removesuffix("Z").partition(".")
+    try:
+        seconds = datetime.fromisoformat(whole).replace(tzinfo=UTC)
+    except ValueError:
+        return 0
+    return (seconds - _EPOCH) // timedelta(seconds=1) * 10**9 + int((fraction or "0").ljust(9, "0")[:9])
+
+
+def _iso(time: datetime) -> str:
+    return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
