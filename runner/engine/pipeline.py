@@ -25,7 +25,7 @@ from runner.engine.incoming import Incoming, read
 from runner.engine.outputs import Outputs
 from runner.engine.process import Process
 from runner.engine.queue import Queue
-from runner.engine.settling import REPEAT_SECONDS, Settling, nak
+from runner.engine.settling import REPEAT_SECONDS, Settling
 from runner.engine.stats import Stats
 from runner.engine.suspects import Suspects
 from runner.errors import ServerError
@@ -86,7 +86,7 @@ class Pipeline:
                     await asyncio.sleep(0)
                     began = now = clock()
                 body = delivery.body
-                if decode is None or delivery.attempt != 1 or delivery.header is not None or not body:
+                if decode is None or delivery.careful or delivery.header is not None or not body:
                     await self._safely(
                         delivery, self._handle(delivery, task, traced and admit(delivery.header))
                     )
@@ -146,7 +146,7 @@ class Pipeline:
             await way
         except Exception as error:  # noqa: BLE001  # the slot must live on
             log.error("%s: %s could not be settled: %r", self.binding.function, read(delivery).id, error)
-            delivery.source.settle(delivery, nak(REPEAT_SECONDS))
+            await delivery.source.again(delivery, REPEAT_SECONDS)
 
     async def _handle(self, delivery: Delivery, task: Any, admitted: bool) -> None:
         """The whole way, for whatever the straight one is not for."""

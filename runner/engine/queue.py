@@ -26,7 +26,7 @@ class Queue:
     def arrive(self, delivery: Delivery) -> None:
         """Take a delivery, from within the read that brought it."""
         if self.giving_back:
-            delivery.source.settle(delivery, b"-NAK")
+            delivery.source.give_back(delivery)
             return
         self.deliveries.append(delivery)
         if not self._pumping:
@@ -46,7 +46,7 @@ class Queue:
         self.giving_back = True
         while self.deliveries:
             delivery = self.deliveries.popleft()
-            delivery.source.settle(delivery, b"-NAK")
+            delivery.source.give_back(delivery)
 
     def _pump(self) -> None:
         """Wake slots while deliveries wait: one at first, since handlers that never wait need no second."""

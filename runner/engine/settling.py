@@ -61,7 +61,7 @@ class Settling:
         stats.failed += 1
         match settlement:
             case Nak(delay):
-                delivery.source.settle(delivery, nak(delay))
+                await delivery.source.again(delivery, delay)
                 stats.retried += 1
             case Dead():
                 try:
@@ -70,7 +70,7 @@ class Settling:
                     log.error(
                         "%s: %s cannot be stored as a dead letter: %s", binding.function, incoming.id, error
                     )
-                    delivery.source.settle(delivery, nak(REPEAT_SECONDS))
+                    await delivery.source.again(delivery, REPEAT_SECONDS)
                 else:
                     delivery.source.settle(delivery, term(settlement))
                     stats.dead[settlement.reason] = stats.dead.get(settlement.reason, 0) + 1
@@ -82,9 +82,4 @@ class Settling:
         """Give a message back that has not started."""
         if incoming.delivery.recorded:
             await self._suspects.drop(incoming.stream, incoming.sequence)
-        incoming.delivery.source.settle(incoming.delivery, b"-NAK")
-
-
-def nak(delay: float) -> bytes:
-    """The ack verb that brings a message again after `delay` seconds."""
-    return b'-NAK {"delay":%d}' % int(delay * 1e9) if delay > 0 else b"-NAK"
+        incoming.delivery.source.give_back(incoming.delivery)

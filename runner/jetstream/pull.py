@@ -12,7 +12,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from runner.core import acksubject
 from runner.core import header as headers
@@ -29,6 +29,18 @@ BACKLOG_BYTES = 4 << 20
 REQUEST = b'{"batch":%d,"expires":%d,"idle_heartbeat":%d}'
 
 clock = time.monotonic
+
+
+class Source(Protocol):
+    """Where a delivery came from, and who settles it."""
+
+    unsettled: dict[int, Delivery]
+    limit: int
+
+    def ack(self, delivery: Delivery) -> None: ...
+    def settle(self, delivery: Delivery, verb: bytes) -> None: ...
+    async def again(self, delivery: Delivery, delay: float) -> None: ...
+    def give_back(self, delivery: Delivery) -> None: ...
 
 
 class Delivery:
@@ -51,6 +63,8 @@ class Delivery:
         "task",
     )
 
+    careful = False
+    """It was delivered before, and takes the long way."""
     overdue = False
     """Its handler took too long and was cancelled."""
     abandoned = False
@@ -70,7 +84,7 @@ class Delivery:
         body: bytes,
         sequence: int,
         attempt: int,
-        source: Pull,
+        source: Source,
     ) -> None:
         self.subject = subject
         self.reply = reply
@@ -79,6 +93,8 @@ class Delivery:
         self.sequence = sequence
         self.attempt = attempt
         """Deliveries of this message so far, this one included."""
+        if attempt > 1:
+            self.careful = True
         self.source = source
         self.leased = 0.0
         """When the server last heard of it from us; 0.0 until the sweeper has seen it."""
@@ -162,6 +178,14 @@ class Pull:
             if not self._due:
                 self._due = True
                 self._wire.due(self._top_up)
+
+    async def again(self, delivery: Delivery, delay: float) -> None:
+        """Have the server deliver the message again, after `delay` seconds."""
+        self.settle(delivery, b'-NAK {"delay":%d}' % int(delay * 1e9) if delay > 0 else b"-NAK")
+
+    def give_back(self, delivery: Delivery) -> None:
+        """Return a message that has not started: any instance may have it at once."""
+        self.settle(delivery, b"-NAK")
 
     def extend(self, delivery: Delivery, now: float) -> None:
         """Tell the server that we still work on it (`+WPI` starts its ack_wait anew)."""
