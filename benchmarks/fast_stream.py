@@ -1,0 +1,58 @@
+"""FastStream's JetStream pull subscriber as a contender, in a process of its own.
+
+python -m benchmarks.fast_stream URL STREAM SUBJECT CONSUMER MESSAGES BATCH
+
+Its fast options: the msgspec serializer, one fetch for a whole batch, a task for each message of it, no log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from importlib import import_module
+
+import nats
+import uvloop
+from nats.js.api import AckPolicy, ConsumerConfig
+
+from benchmarks.bare import settled
+from benchmarks.meter import Meter
+from benchmarks.workload import Order
+
+
+async def run(url: str, stream: str, subject: str, consumer: str, total: int, batch: int) -> None:
+    # By name, since it is installed for benchmarks alone.
+    framework = import_module("faststream.nats")
+    serializer = import_module("fast_depends.msgspec").MsgSpecSerializer()
+    broker = framework.NatsBroker(url, logger=None, serializer=serializer)
+    finished = asyncio.Event()
+    meter = Meter(total, finished.set)
+    tick = meter.tick
+
+    async def handler(order: Order) -> None:
+        tick()
+
+    broker.subscriber(
+        subject,
+        stream=framework.JStream(stream, declare=False),
+        durable=consumer,
+        config=ConsumerConfig(ack_policy=AckPolicy.EXPLICIT, max_ack_pending=-1),
+        pull_sub=framework.PullSub(batch_size=batch),
+    )(handler)
+    await broker.start()
+    print("ready", flush=True)
+    await finished.wait()
+    client = await nats.connect(url)
+    await settled(client, stream, consumer)
+    await client.close()
+    meter.report()
+    await broker.stop()
+
+
+def main() -> None:
+    url, stream, subject, consumer, total, batch = sys.argv[1:]
+    uvloop.run(run(url, stream, subject, consumer, int(total), int(batch)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""Latency: from the send to the handler's first line, at a steady rate far below the limit."""
+
+from __future__ import annotations
+
+from statistics import median
+
+import msgspec
+
+from benchmarks.contender import environment, finish, spawned
+from benchmarks.server import Server
+from benchmarks.throughput import DEFAULT
+from benchmarks.timing import Percentiles
+
+RATE = 1000
+"""Messages a second."""
+
+
+class Latency(msgspec.Struct, frozen=True):
+    """Of one contender, in milliseconds: medians over the rounds, and the worst of all."""
+
+    name: str
+    p50: float
+    p99: float
+    max: float
+    worst: float
+    sent_late: float
+    """How late the publisher was at most: what it was late is in no percentile."""
+    rounds: list[Percentiles]
+
+
+def measure(server: Server, seconds: float, rounds: int) -> list[Latency]:
+    names = {"bare": f"nats-py callback, window {DEFAULT}", "ours": f"jetrunner, concurrency {DEFAULT}"}
+    found: dict[str, list[Percentiles]] = {module: [] for module in names}
+    late: dict[str, float] = dict.fromkeys(names, 0.0)
+    for number in range(rounds):
+        for module in names if number % 2 == 0 else reversed(names):
+            percentiles, sent_late = once(server, module, f"l{number}{module}", int(seconds * RATE))
+            found[module].append(percentiles)
+            late[module] = max(late[module], sent_late)
+    return [
+        Latency(
+            name=name,
+            p50=median(one.p50 for one in found[module]),
+            p99=median(one.p99 for one in found[module]),
+            max=median(one.max for one in found[module]),
+            worst=max(one.max for one in found[module]),
+            sent_late=late[module],
+            rounds=found[module],
+        )
+        for module, name in names.items()
+    ]
+
+
+def once(server: Server, module: str, run: str, total: int) -> tuple[Percentiles, float]:
+    """One contender's percentiles, and how late the publisher was."""
+    stream, subject = f"PACE_{run}", f"pace.{run}"
+    server.stream(stream, subject)
+    if module == "bare":
+        server.consumer(stream, run)
+        arguments: tuple[object, ...] = ("latency", server.url, stream, run, run, total, DEFAULT)
+    else:
+        arguments = ("latency", server.url, stream, subject, run, total, DEFAULT)
+    with spawned(module, *arguments, env=environment()) as process:
+        assert process.stdout is not None
+        if process.stdout.readline().strip() != "ready":
+            raise RuntimeError(f"{module} did not start")
+        with spawned("pace", "127.0.0.1", server.port, subject, total, RATE, env=environment()) as pace:
+            late = float(finish(pace))
+        percentiles = msgspec.json.decode(finish(process), type=Percentiles)
+    server.api(f"STREAM.DELETE.{stream}")
+    return percentiles, late
