@@ -78,7 +78,7 @@ def _serve(
         return 0
 
     async def main() -> None:
-        stop = Stop()
+        stop = Stop(signals.end_in_any_case)
         if line is not None:
             line.when_gone(stop.request)
         with signals.stopping(stop, interrupts=line is None):
@@ -118,7 +118,7 @@ def _supervise(place: Place, only: Sequence[str], excluded: Sequence[str]) -> in
         with signals.stopping(stop, before_exit=supervisor.kill):
             return await supervisor.run(stop)
 
-    return loop.run(main)
+    return loop.run(main, fast=False)
 
 
 def worker_health(address: str, number: int) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -15,9 +16,24 @@ from runner.engine.stop import Stop
 log = logging.getLogger("jetrunner")
 
 WORDS = {
-    1: "%s: draining; once more cancels what still runs",
-    2: "%s: cancelling; once more ends the process at once",
+    1: "%s: once more cancels what still runs",
+    2: "%s: once more ends the process at once",
 }
+
+CLOSING_SECONDS = 6.0
+"""Time to close the connection and to send the last spans; both are bounded, too."""
+
+
+def end_in_any_case(code: int) -> None:
+    """End the process within seconds, whatever a handler, a task or a thread of the user's holds on to."""
+
+    def end() -> None:
+        log.warning("something of the functions' ignores the end: the process ends without it")
+        os._exit(code)
+
+    timer = threading.Timer(CLOSING_SECONDS, end)
+    timer.daemon = True
+    timer.start()
 
 
 @contextmanager
@@ -41,7 +57,7 @@ def stopping(
         loop.call_soon_threadsafe(tell, number, count)
 
     def tell(number: int, nth: int) -> None:
-        log.info(WORDS[nth], signal.Signals(number).name)
+        log.log(logging.INFO if interrupts else logging.DEBUG, WORDS[nth], signal.Signals(number).name)
         stop.request()
 
     before = {signal.SIGTERM: signal.signal(signal.SIGTERM, asked)}

@@ -109,11 +109,13 @@ async def _serve(  # noqa: PLR0917  called once, right above
                     ready()
                 await first(tasks, stop.draining, connection.closed)
                 if connection.closed.is_set():
+                    stop.ending(Unreachable.exit_code)
                     raise Unreachable(
                         "the server closed the connection for good",
                         hint="see the server's log for the reason",
                     )
                 await drain(process, running, relay, stop)
+                stop.ending(0)
         tasks.cancel_scope.cancel()
 
 
@@ -203,6 +205,7 @@ async def drain(process: Process, functions: Sequence[Function], relay: Relay, s
     sources: tuple[Function | Relay, ...] = (*functions, relay)
     for source in sources:
         await source.stop_pulling()
+    process.isolation.draining = True
     process.connection.wire.flush()
     give_up = time.monotonic() + process.settings.drain_timeout
     while any(source.unsettled for source in sources):

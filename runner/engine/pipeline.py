@@ -12,6 +12,7 @@ import contextvars
 import logging
 import time
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any
 
 from runner import codec
@@ -64,6 +65,16 @@ class Pipeline:
 
     async def _slot(self) -> None:
         task = asyncio.current_task()
+        assert task is not None
+        while True:
+            try:
+                await self._work(task)
+            except asyncio.CancelledError:
+                if self._ending:
+                    raise
+                await calm(task)  # somebody kept the task of a handler that has ended, and cancels it now
+
+    async def _work(self, task: asyncio.Task[Any]) -> None:
         queue, stats, isolation = self.queue.deliveries, self.stats, self._process.isolation
         handler, decode, output, outputs = (
             self.binding.handler,
@@ -81,10 +92,11 @@ class Pipeline:
                 if isolation.closed:
                     await isolation.wait_open()
                     continue
-                delivery = queue.popleft()
                 if now - began > TURN_SECONDS:
                     await asyncio.sleep(0)
                     began = now = clock()
+                    continue
+                delivery = queue.popleft()
                 body = delivery.body
                 if decode is None or delivery.careful or delivery.header is not None or not body:
                     await self._safely(
@@ -109,17 +121,15 @@ class Pipeline:
                 try:
                     result = await handler(value)
                 except BaseException as error:
-                    await self._safely(
-                        delivery, self._settling.finish(read(delivery), self._judge(delivery, error))
-                    )
+                    await self._safely(delivery, self._judged(delivery, error))
                     now = clock()
                     continue
-                if delivery.overdue:
-                    await self._safely(
-                        delivery, self._settling.finish(read(delivery), self._judge(delivery, None))
-                    )
-                    now = clock()
-                    continue
+                if task.cancelling():  # at the deadline, or by the handler itself
+                    await calm(task)
+                    if delivery.overdue:
+                        await self._safely(delivery, self._judged(delivery, None))
+                        now = clock()
+                        continue
                 delivery.task = None
                 count += 1
                 ended = clock()
@@ -144,7 +154,9 @@ class Pipeline:
         """Whatever goes wrong on the way is this message's alone, and it comes again."""
         try:
             await way
-        except Exception as error:  # noqa: BLE001  # the slot must live on
+        except (Exception, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and self._ending:
+                raise
             log.error("%s: %s could not be settled: %r", self.binding.function, read(delivery).id, error)
             await delivery.source.again(delivery, REPEAT_SECONDS)
 
@@ -199,25 +211,30 @@ class Pipeline:
             try:
                 delivery.result = await self.calling(arguments)
             except BaseException as error:
-                return self._judge(delivery, error)
+                return await self._judge(delivery, error)
             finally:
                 self.stats.durations.append(clock() - delivery.started)
+            if task.cancelling():
+                await calm(task)
             if delivery.overdue:
-                return self._judge(delivery, None)
+                return await self._judge(delivery, None)
             delivery.task = None
             return Succeeded()
         finally:
             if span is not None:
                 span.deactivate()
 
-    def _judge(self, delivery: Delivery, error: BaseException | None) -> Outcome:
+    async def _judged(self, delivery: Delivery, error: BaseException | None) -> None:
+        await self._settling.finish(read(delivery), await self._judge(delivery, error))
+
+    async def _judge(self, delivery: Delivery, error: BaseException | None) -> Outcome:
         """What a handler's end means, when it raised or came too late."""
         task, delivery.task = delivery.task, None
         assert task is not None
-        if isinstance(error, asyncio.CancelledError) and self._process.cancelling:
+        if isinstance(error, asyncio.CancelledError) and self._ending:
             raise error
-        while task.cancelling():  # ours at the deadline, or the handler's own: the slot goes on
-            task.uncancel()
+        if task.cancelling():  # ours at the deadline, or the handler's own: the slot goes on
+            await calm(task)
         if delivery.abandoned:
             delivery.source.limit += 1
             log.warning("%s: the handler that ignored its timeout has ended", self.binding.function)
@@ -257,8 +274,22 @@ class Pipeline:
         if not delivery.settled:
             await self._settling.give_back(read(delivery))
 
+    @property
+    def _ending(self) -> bool:
+        """Whether a cancellation is meant for the slots: the process ends."""
+        return self._process.cancelling or bool(self._process.tasks.cancel_scope.cancel_called)
+
     def _running(self) -> int:
         """Handlers that run now; looked up only when a suspect must run alone."""
         return sum(
             1 for pull in self.pulls for delivery in pull.unsettled.values() if delivery.task is not None
         )
+
+
+async def calm(task: asyncio.Task[Any]) -> None:
+    """Take back what is left of a cancellation that was not for the slot, but for the handler in it."""
+    while task.cancelling():
+        task.uncancel()
+    # One that was asked for and is not delivered yet would hit whatever the slot awaits next.
+    with suppress(asyncio.CancelledError):
+        await asyncio.sleep(0)

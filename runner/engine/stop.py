@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 
 class Stop:
     """Asked from a signal handler; safe to ask more often than twice."""
 
-    def __init__(self) -> None:
+    def __init__(self, ending: Callable[[int], None] = lambda code: None) -> None:
+        """`ending` is called with the exit code when nothing is left to do but to close."""
+        self.ending = ending
         self.draining = asyncio.Event()
         self.cancelling = asyncio.Event()
 

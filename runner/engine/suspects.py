@@ -26,6 +26,9 @@ class Isolation:
         """True while one message must run alone: nobody else starts."""
         self.busy: list[Callable[[], int]] = []
         """One for each function: how many of its handlers are running."""
+        self.draining = False
+        """True once everything that has not started goes back: nobody waits any more."""
+        self._lonely = 0
         self._turn = anyio.Lock()
         self._stages: list[int] = []
         self._opened = anyio.Event()
@@ -40,12 +43,17 @@ class Isolation:
         if stage == suspect.FREE:
             yield
             return
+        lonely = 0
         try:
             async with self._turn:  # one suspect waits, and every later one behind it: nobody waits for ever
-                self.closed = self.closed or stage >= suspect.ALONE
-                while not suspect.may_start(
+                if stage >= suspect.ALONE:
+                    lonely = 1
+                    self._lonely += 1
+                    self.closed = True
+                while not self.draining and not suspect.may_start(
                     stage,
-                    running=sum(count() for count in self.busy),
+                    # One that was let in counts before its handler runs: its start is being recorded.
+                    running=sum(count() for count in self.busy) + len(self._stages),
                     suspects=len(self._stages),
                     highest=max(self._stages, default=suspect.FREE),
                 ):
@@ -56,7 +64,8 @@ class Isolation:
             finally:
                 self._stages.remove(stage)
         finally:
-            if stage >= suspect.ALONE:
+            self._lonely -= lonely
+            if lonely and not self._lonely:
                 self.closed = False
                 opened, self._opened = self._opened, anyio.Event()
                 opened.set()

@@ -66,8 +66,8 @@ async def test_full_jitter_starts_at_no_wait_at_all(shop: Shop) -> None:
     shop.run()
     await shop.settled("charge")
     waited = []
-    for id in range(40):
-        first, second = [each["at"] for each in shop.notes("run") if each["id"] == id]
+    for number in range(40):
+        first, second = [each["at"] for each in shop.notes("run") if each["id"] == number]
         waited.append(second - first)
     assert min(waited) < 0.25 < max(waited) < 1.0
     assert await shop.dead() == []
@@ -120,7 +120,7 @@ async def test_only_errors_of_retry_on_are_retried_and_never_those_of_reject_on(
     await shop.order(0, 1, 2, 3, 4)
     shop.run()
     await shop.dead_letter(5)
-    runs = [sum(each["id"] == id for each in shop.notes("run")) for id in range(5)]
+    runs = [sum(each["id"] == number for each in shop.notes("run")) for number in range(5)]
     assert runs == [1, 3, 1, 1, 3]
     reasons = {letter.json()["id"]: reason(letter) for letter in await shop.dead()}
     assert reasons == {0: "rejected", 1: "exhausted", 2: "rejected", 3: "rejected", 4: "exhausted"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from textwrap import dedent
 from typing import Any
 
@@ -15,7 +15,7 @@ MINUTES = 60 * 10**9
 IMPORTS = """
 import asyncio, sys, os, signal, time, threading
 from msgspec import Struct
-from runner import Context, Reject, Retry, RetryPolicy, consume
+from runner import Context, Reject, Retry, RetryPolicy, consume, lifespan
 from journal import note
 
 class Order(Struct):
@@ -75,10 +75,10 @@ class Shop:
         info = await self.js.consumer("ORDERS", f"{self.project.name}-{function}")
         return int(info["num_waiting"]) >= requests
 
-    async def order(self, *ids: int, headers: Mapping[str, str] | None = None, **fields: Any) -> None:
+    async def order(self, *numbers: int, headers: Mapping[str, str] | None = None, **fields: Any) -> None:
         """Publish orders to `orders.<id>`."""
-        for id in ids:
-            await self.js.publish(f"orders.{id}", {"id": id, **fields}, headers)
+        for number in numbers:
+            await self.js.publish(f"orders.{number}", {"id": number, **fields}, headers)
 
     async def settled(self, function: str, *, within: float = 20.0, stream: str = "ORDERS") -> None:
         """Return once nothing of the stream waits for the function and nothing is in its work."""
@@ -89,12 +89,14 @@ class Shop:
         """How many messages the server has given out to a function and not heard of again."""
         return int((await self.js.consumer(stream, f"{self.project.name}-{function}"))["num_ack_pending"])
 
-    async def give_back(self, function: str, *, stream: str = "ORDERS") -> None:
+    async def give_back(
+        self, function: str, *, stream: str = "ORDERS", sequences: Iterable[int] | None = None
+    ) -> None:
         """Have the server deliver again what a killed process left, without waiting for its ack_wait."""
         durable = f"{self.project.name}-{function}"
         info = await self.js.consumer(stream, durable)
         delivered = info["delivered"]
-        for sequence in range(info["ack_floor"]["stream_seq"] + 1, delivered["stream_seq"] + 1):
+        for sequence in sequences or range(info["ack_floor"]["stream_seq"] + 1, delivered["stream_seq"] + 1):
             subject = f"$JS.ACK.{stream}.{durable}.1.{sequence}.{delivered['consumer_seq']}.0.0"
             await self.js.client.publish(subject, b"-NAK")
         await self.js.client.flush()

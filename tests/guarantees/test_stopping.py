@@ -1,0 +1,214 @@
+"""SIGTERM hands over: what runs finishes, what has not started goes to another instance at once, nothing is redelivered."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from tests.support.process import RunnerProcess
+from tests.support.shop import Shop
+
+pytestmark = [pytest.mark.server, pytest.mark.anyio]
+
+SLOW = """
+    @consume("orders.{id}", concurrency=2, timeout=60)
+    async def charge(order: Order, ctx: Context) -> None:
+        note("start", id=order.id, attempt=ctx.attempt)
+        await asyncio.sleep(float(order.note))
+        note("done", id=order.id)
+"""
+WAITING = """
+    @consume("orders.{id}", concurrency=2, timeout=60)
+    def charge(order: Order, ctx: Context) -> None:
+        note("start", id=order.id, attempt=ctx.attempt)
+        while not os.path.exists("open"):
+            time.sleep(0.01)
+        note("done", id=order.id)
+"""
+
+
+@pytest.mark.parametrize("source", [SLOW, WAITING], ids=["async", "thread"])
+async def test_what_runs_finishes_and_is_acknowledged_before_the_process_ends(
+    shop: Shop, source: str
+) -> None:
+    await shop.open(source)
+    process = await shop.running("charge")
+    await shop.order(*range(6), note="1")
+    await shop.noted("start", 2)
+    process.terminate()
+    await process.seen("drain")
+    (shop.project.root / "open").touch()
+    assert await process.ended() == 0
+    assert (
+        {each["id"] for each in shop.notes("done")} == {0, 1} == {each["id"] for each in shop.notes("start")}
+    )
+    info = await shop.js.consumer("ORDERS", "shop-charge")
+    assert (info["ack_floor"]["stream_seq"], info["num_ack_pending"]) == (2, info["num_redelivered"])
+
+
+async def test_what_has_not_started_is_with_another_instance_within_a_second(shop: Shop) -> None:
+    await shop.open("""
+        @consume("orders.{id}", concurrency=8)
+        async def charge(order: Order, ctx: Context) -> None:
+            note("start", id=order.id)
+            if order.note == "block":
+                time.sleep(0.8)  # the loop: what has arrived meanwhile cannot start
+            await asyncio.sleep(0.01)
+            note("done", id=order.id)
+    """)
+    process = await shop.running("charge")
+    await shop.order(0, note="block")
+    await shop.noted("start")
+    await shop.order(*range(1, 40))
+    stopped = time.time()
+    process.terminate()
+    shop.run()
+    await shop.noted("done", 40)
+    await process.ended()
+    await shop.settled("charge")
+    runs = [each["id"] for each in shop.notes("start")]
+    assert sorted(runs) == list(range(40))
+    assert max(each["at"] for each in shop.notes("done")) - stopped < 2.5
+
+
+async def test_a_stop_under_load_redelivers_nothing_late(shop: Shop) -> None:
+    """Stopped again and again with messages on their way: each is where it can run within a second."""
+    await shop.open("""
+        @consume("orders.{id}", concurrency=64)
+        async def charge(order: Order) -> None:
+            await asyncio.sleep(0.002)
+            note("done", id=order.id)
+
+        @lifespan
+        async def life():
+            note("up")
+            yield
+    """)
+    published: dict[int, float] = {}
+    stop = asyncio.Event()
+
+    async def flood() -> None:
+        while not stop.is_set():
+            for _ in range(50):
+                number = len(published)
+                published[number] = time.time()
+                await shop.js.client.publish(f"orders.{number}", b'{"id":%d}' % number)
+            await asyncio.sleep(0.02)
+
+    async def start() -> RunnerProcess:
+        count = len(shop.notes("up"))
+        process = shop.run()
+        await shop.noted("up", count + 1)
+        return process
+
+    process, stays = await start(), await start()
+    flooding = asyncio.create_task(flood())
+    for _ in range(3):
+        await shop.noted("done", len(shop.notes("done")) + 500)
+        process.terminate()
+        assert await process.ended() == 0
+        process = await start()
+    stop.set()
+    await flooding
+    await shop.noted("done", len(published))
+    await shop.settled("charge")
+    done: dict[int, list[float]] = {}
+    for each in shop.notes("done"):
+        done.setdefault(each["id"], []).append(each["at"])
+    assert set(done) == set(published)
+    late = {
+        number: times[0] - published[number]
+        for number, times in done.items()
+        if times[0] - published[number] > 3
+    }
+    assert late == {}
+    assert {number for number, times in done.items() if len(times) > 1} == set()
+    assert stays.running
+
+
+async def test_a_second_sigterm_cancels_what_runs_and_gives_it_back(shop: Shop) -> None:
+    await shop.open("""
+        @consume("orders.{id}", concurrency=4, timeout=60)
+        async def charge(order: Order, ctx: Context) -> None:
+            note("start", id=order.id, pid=os.getpid())
+            if ctx.attempt == 1:
+                try:
+                    await asyncio.sleep(50)
+                finally:
+                    note("cancelled", id=order.id)
+    """)
+    process = await shop.running("charge")
+    await shop.order(*range(4))
+    await shop.noted("start", 4)
+    process.terminate()
+    await process.seen("drain")
+    process.terminate()
+    assert await process.ended(within=5) == 0
+    assert len(shop.notes("cancelled")) == 4
+    begun = time.time()
+    shop.run()
+    await shop.settled("charge")
+    assert max(each["at"] for each in shop.notes("start")) - begun < 3
+    assert await shop.dead() == []
+
+
+async def test_a_third_sigterm_ends_the_process_at_once(shop: Shop) -> None:
+    await shop.open("""
+        @consume("orders.{id}", timeout=600)
+        async def charge(order: Order) -> None:
+            note("start")
+            while True:
+                try:
+                    await asyncio.sleep(50)
+                except asyncio.CancelledError:
+                    note("ignored")
+    """)
+    process = await shop.running("charge")
+    await shop.order(1)
+    await shop.noted("start")
+    for _ in range(2):
+        process.terminate()
+        await asyncio.sleep(0.1)
+    if process.running:
+        process.terminate()
+    assert await process.ended(within=5) != 1
+
+
+async def test_code_that_will_not_end_does_not_keep_the_process(shop: Shop) -> None:
+    await shop.open("""
+        async def stubborn(kind: str) -> None:
+            note(kind)
+            while True:
+                try:
+                    await asyncio.sleep(50)
+                except asyncio.CancelledError:
+                    pass
+
+        @consume("orders.loop", timeout=600)
+        async def in_loop(order: Order, ctx: Context) -> None:
+            await stubborn("start") if ctx.attempt == 1 else note("again")
+
+        @consume("orders.thread", timeout=600)
+        def in_thread(order: Order, ctx: Context) -> None:
+            note("start" if ctx.attempt == 1 else "again")
+            time.sleep(600 if ctx.attempt == 1 else 0)
+
+        @consume("orders.task")
+        async def charge(order: Order) -> None:
+            asyncio.create_task(stubborn("start"))
+    """)
+    process = await shop.running("charge", "--drain-timeout", "0.2")
+    for kind in ("loop", "thread", "task"):
+        await shop.js.publish(f"orders.{kind}", {"id": 1})
+    await shop.noted("start", 3)
+    process.terminate()
+    assert await process.ended(within=12) == 0
+    begun = time.time()
+    shop.run()
+    await shop.noted("again", 2)
+    assert max(each["at"] for each in shop.notes("again")) - begun < 3
+    for function in ("in_loop", "in_thread", "charge"):
+        await shop.settled(function)
+    assert await shop.dead() == []
