@@ -11,6 +11,10 @@ import anyio
 T = TypeVar("T")
 
 
-def run(main: Callable[[], Awaitable[T]]) -> T:
-    """Run to the end and give the result, on uvloop where it is installed."""
-    return anyio.run(main, backend="asyncio", backend_options={"use_uvloop": find_spec("uvloop") is not None})
+def run(main: Callable[[], Awaitable[T]], *, fast: bool = True) -> T:
+    """Run to the end and give the result, on uvloop where it is installed; not `fast`: on asyncio's own loop.
+
+    What starts processes stays on asyncio's: uvloop knows no process groups.
+    """
+    uvloop = fast and find_spec("uvloop") is not None
+    return anyio.run(main, backend="asyncio", backend_options={"use_uvloop": uvloop})

@@ -67,8 +67,10 @@ def output_option(command: F) -> F:
     )(command)
 
 
-def place(**more: Any) -> Place:
+def place(*, dev_server: bool = True, **more: Any) -> Place:
     """The current command's place; `more` are settings among its own options (None: not given). Sets up the log.
+
+    With `dev_server` the server of a running `runner dev` is taken where no other is set.
 
     Raises UsageError for a folder that is not there, SettingsError for a wrong setting.
     """
@@ -83,7 +85,7 @@ def place(**more: Any) -> Place:
         or settings.nats_url != Settings().nats_url
         or settings.nats_context is not None
     )
-    if not is_set and (url := _dev_server(root)):
+    if dev_server and not is_set and (url := _dev_server(root)):
         settings = structs.replace(settings, nats_url=url)
     return Place(root, settings, given, is_set)
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 import anyio
@@ -32,6 +33,20 @@ GRACE_SECONDS = 10.0
 HOPELESS = frozenset({2, 3})
 
 
+class Pause:
+    """How long to wait before a worker starts again."""
+
+    def __init__(self) -> None:
+        self._wait = FIRST_WAIT
+
+    def next(self, lived: float) -> float:
+        """Seconds to wait for one that ran for `lived` seconds."""
+        if lived >= STEADY_SECONDS:
+            self._wait = FIRST_WAIT
+        wait, self._wait = self._wait, min(LONGEST_WAIT, self._wait * 2)
+        return wait
+
+
 class Worker:
     """One `runner` process with a line to this one."""
 
@@ -42,8 +57,8 @@ class Worker:
         self._words = b""
 
     @classmethod
-    async def start(cls, arguments: Sequence[str]) -> Worker:
-        """Start `runner <arguments>`; it imports its code, and then waits for `go`."""
+    async def start(cls, arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> Worker:
+        """Start `runner <arguments>`; it imports its code, and then waits for `go`. `environment` is added to ours."""
         ours, theirs = socket.socketpair()
         with theirs:
             process = await asyncio.create_subprocess_exec(
@@ -56,6 +71,7 @@ class Worker:
                 str(theirs.fileno()),
                 stdin=asyncio.subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),
+                env={**os.environ, **(environment or {})},
             )
         ours.setblocking(False)
         return cls(process, ours)
@@ -87,19 +103,25 @@ class Worker:
         self._line.close()
         return code
 
-    def signal(self, number: signal.Signals) -> None:
-        """Send a signal, unless it has ended."""
+    def terminate(self) -> None:
+        """Ask it to drain; asked again, to cancel."""
         if self.running:
             with suppress(ProcessLookupError):
-                self._process.send_signal(number)
+                self._process.terminate()
+
+    def kill(self) -> None:
+        """End it at once."""
+        if self.running:
+            with suppress(ProcessLookupError):
+                self._process.kill()
 
     async def drain(self, patience: float) -> int:
         """Ask it to end, and kill it after `patience` seconds; its exit code."""
-        self.signal(signal.SIGTERM)
+        self.terminate()
         with anyio.move_on_after(patience):
             return await self.ended()
         log.error("worker %d does not end; it is killed", self.pid)
-        self.signal(signal.SIGKILL)
+        self.kill()
         return await self.ended()
 
     async def _said(self, word: bytes) -> bool:
@@ -140,7 +162,7 @@ class Supervisor:
     def kill(self) -> None:
         """End every worker at once."""
         for worker in self._workers.values():
-            worker.signal(signal.SIGKILL)
+            worker.kill()
 
     async def _drain(self) -> None:
         async def drain(worker: Worker) -> None:
@@ -157,10 +179,10 @@ class Supervisor:
     async def _hurry(self, stop: Stop) -> None:
         await stop.cancelling.wait()
         for worker in self._workers.values():
-            worker.signal(signal.SIGTERM)
+            worker.terminate()
 
     async def _keep(self, number: int, stop: Stop) -> None:
-        wait = FIRST_WAIT
+        pause = Pause()
         while not stop.draining.is_set():
             started = time.monotonic()
             worker = self._workers[number] = await Worker.start(self._command(number))
@@ -174,15 +196,13 @@ class Supervisor:
                 self._code = code
                 stop.request()
                 return
-            if time.monotonic() - started >= STEADY_SECONDS:
-                wait = FIRST_WAIT
+            wait = pause.next(time.monotonic() - started)
             log.error(
                 "worker %d of %d (pid %d) ended: %s; it starts again in %g s",
                 number + 1, self._count, worker.pid, cause(code), wait,
             )  # fmt: skip
             with anyio.move_on_after(wait):
                 await stop.draining.wait()
-            wait = min(LONGEST_WAIT, wait * 2)
 
 
 def cause(code: int) -> str:

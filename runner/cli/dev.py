@@ -1,0 +1,108 @@
+"""`runner dev`: a server of its own, streams applied, reload on change, a line an invocation."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+import click
+from msgspec import structs
+
+from runner.cli import failure, loop, options, signals
+from runner.cli.options import Place
+from runner.config import redact
+from runner.engine import embedded
+from runner.engine.reload import Reloader
+from runner.engine.stop import Stop
+from runner.errors import JetrunnerError, Unreachable
+from runner.jetstream.connection import connect
+from runner.jetstream.stream import apply_streams, load_streams
+
+DRAIN_SECONDS = 5.0
+"""Time that handlers get to finish before a reload."""
+
+
+@click.command("dev", epilog="Example: runner dev")
+@options.output_option
+@options.connected
+def dev_command(output: str) -> None:
+    """Run the project here, and again whenever a file in functions/ or streams/, or pyproject.toml, changes.
+
+    Unless a NATS address is set, a nats-server of the project's own is started; what it stores stays in .jetrunner/.
+    Streams are applied. Every invocation is a line: ✓ acknowledged, ↻ retried, ✗ a dead letter, with a link to its
+    trace. A mistake in a file is shown, and the last good version goes on.
+    """
+    place = options.place(dev_server=False)
+    loop.run(lambda: dev(place, output), fast=False)
+
+
+async def dev(place: Place, output: str) -> None:
+    """Run until Ctrl-C or SIGTERM."""
+    async with _nats(place) as here:
+        _tell(f"NATS at {redact(here.settings.nats_url)}", *_advice(here))
+        drain = min(here.settings.drain_timeout, DRAIN_SECONDS)
+        arguments = [
+            "run",
+            *options.arguments(here),
+            "--workers",
+            "1",
+            "--each",
+            output,
+            "--drain-timeout",
+            f"{drain}",
+        ]
+        first = True
+
+        async def prepare() -> bool:
+            nonlocal first
+            try:
+                streams = load_streams(here.root)
+                async with connect(here.settings) as connection:
+                    plan = await apply_streams(connection, streams)
+            except JetrunnerError as error:
+                if first and isinstance(error, Unreachable):
+                    raise
+                failure.say(str(error), error.hint)
+                return False
+            finally:
+                first = False
+            for stream in plan.changed:
+                _tell(f"stream {stream.name}: {stream.action}d")
+            return True
+
+        stop = Stop()
+        reloader = Reloader(here.root, arguments, prepare=prepare, told=_tell, drain_timeout=drain)
+        with signals.stopping(stop, before_exit=reloader.kill):
+            await reloader.run(stop)
+
+
+@asynccontextmanager
+async def _nats(place: Place) -> AsyncIterator[Place]:
+    """The place with a server that runs: the one that is set, or an embedded one."""
+    if place.nats_is_set:
+        yield place
+        return
+    async with embedded.server(place.root) as server, anyio.create_task_group() as tasks:
+
+        async def watch() -> None:
+            await server.ended()
+            raise JetrunnerError("nats-server ended", hint=f"see {server.folder / embedded.LOG}")
+
+        tasks.start_soon(watch)
+        with embedded.announced(place.root / options.DEV_URL, server.url):
+            yield structs.replace(
+                place,
+                settings=structs.replace(place.settings, nats_url=server.url),
+                given={**place.given, "nats_url": server.url},
+            )
+        tasks.cancel_scope.cancel()
+
+
+def _advice(place: Place) -> list[str]:
+    return [f"publish: runner publish --nats-url {redact(place.settings.nats_url)} SUBJECT BODY"]
+
+
+def _tell(*lines: str) -> None:
+    for line in lines:
+        click.echo(f"{click.style('dev', fg='cyan', bold=True)} {line}", err=True)

@@ -1,0 +1,43 @@
+"""`runner new`: a project that runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from runner.cli import options
+from runner.cli.scaffold import files
+from runner.core import identity
+from runner.errors import UsageError
+
+
+@click.command("new", epilog="Example: runner new shop && cd shop && runner dev")
+@click.argument("name")
+@options.output_option
+def new_command(name: str, output: str) -> None:
+    """Make a folder NAME with a function, its streams, settings and a test."""
+    folder = Path(name)
+    try:
+        project = identity.project_name(folder.name)
+    except ValueError as error:
+        raise UsageError(str(error), hint="for example: runner new shop") from None
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"{name} is there already", hint="choose another name, or an empty folder")
+    written = files(project)
+    try:
+        for path, text in written.items():
+            file = folder / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{error.filename}: {error.strerror}") from None
+    if output == "json":
+        click.echo(
+            json.dumps({"name": project, "folder": str(folder.resolve()), "files": sorted(written)}, indent=2)
+        )
+    else:
+        for path in sorted(written):
+            click.echo(str(folder / path))
+    click.echo(f"next: cd {name} && runner dev", err=True)

@@ -1,0 +1,191 @@
+"""Reload: a worker that is replaced whenever the project's files change.
+
+Rule 1: the next worker imports the code first; only when that succeeds is the running one drained, so a mistake in a
+        file is shown and the last good version goes on.
+Rule 2: a worker that dies by itself starts again after a pause; one that could not start waits for the next change.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import anyio
+
+from runner.engine.stop import Stop
+from runner.engine.supervisor import GRACE_SECONDS, HOPELESS, Pause, Worker, cause
+from runner.errors import UsageError
+
+T = TypeVar("T")
+
+log = logging.getLogger("jetrunner.reload")
+
+FOLDERS = ("functions", "streams")
+FILE = "pyproject.toml"
+DEBOUNCE_MS = 100
+STEP_MS = 20
+LOOK_UP_MS = 200
+"""How long the watcher may go on after its task was cancelled."""
+# Python tells source files apart by size and whole seconds: an edit right after another would run as the old code.
+ENVIRONMENT = {"PYTHONDONTWRITEBYTECODE": "1"}
+
+
+class Reloader:
+    """Keeps one worker running on what the files say."""
+
+    def __init__(
+        self,
+        root: Path,
+        arguments: Sequence[str],
+        *,
+        prepare: Callable[[], Awaitable[bool]],
+        told: Callable[[str], None],
+        drain_timeout: float,
+    ) -> None:
+        """`prepare` is awaited before each start, and False keeps things as they are; `told` gets sentences."""
+        self._root = root
+        self._arguments = arguments
+        self._prepare = prepare
+        self._told = told
+        self._patience = drain_timeout + GRACE_SECONDS
+        self._changed = asyncio.Event()
+        self._worker: Worker | None = None
+        self._next: Worker | None = None
+        self._pause = Pause()
+
+    async def run(self, stop: Stop) -> None:
+        """Run until `stop` is asked. Raises UsageError when files cannot be watched."""
+        try:
+            import watchfiles  # noqa: F401, PLC0415  an extra
+        except ImportError:
+            raise UsageError("reloading needs watchfiles", hint="pip install 'jetrunner[dev]'") from None
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._watch)
+            tasks.start_soon(self._keep)
+            tasks.start_soon(self._hurry, stop)
+            await stop.draining.wait()
+            for worker in (self._next, self._worker):
+                if worker is not None and worker.running:
+                    await worker.drain(self._patience)
+            tasks.cancel_scope.cancel()
+
+    def kill(self) -> None:
+        """End what runs at once."""
+        for worker in (self._next, self._worker):
+            if worker is not None:
+                worker.kill()
+
+    async def _hurry(self, stop: Stop) -> None:
+        await stop.cancelling.wait()
+        if self._worker is not None:
+            self._worker.terminate()
+
+    async def _keep(self) -> None:
+        while True:
+            self._changed.clear()
+            started = time.monotonic()
+            if await self._prepare() and await self._load():
+                await self._swap(started)
+            if self._worker is None:
+                self._told("waiting for a change")
+                await self._changed.wait()
+                continue
+            code = await self._unless_changed(self._worker.ended)
+            if code is None:
+                continue
+            wait = self._pause.next(time.monotonic() - started)
+            log.error(
+                "the worker (pid %d) ended: %s; it starts again in %g s", self._worker.pid, cause(code), wait
+            )
+            self._worker = None
+            with anyio.move_on_after(wait):
+                await self._changed.wait()
+
+    async def _load(self) -> bool:
+        """Start the next worker as far as its code is imported; False when it failed, or is out of date already."""
+        self._next = worker = await Worker.start(self._arguments, ENVIRONMENT)
+        if await self._unless_changed(worker.loaded):
+            return True
+        worker.kill()
+        await worker.ended()
+        self._next = None
+        if not self._changed.is_set() and self._worker is not None:
+            self._told("the last good version goes on")
+        return False
+
+    async def _swap(self, started: float) -> None:
+        """Drain the worker that runs, and let the next one take over."""
+        worker = self._next
+        assert worker is not None
+        if self._worker is not None and self._worker.running:
+            await self._worker.drain(self._patience)
+        self._worker, self._next = worker, None
+        ready = await self._unless_changed(worker.go)
+        if ready:
+            self._told(f"ready in {time.monotonic() - started:.1f} s")
+        elif ready is False and await worker.ended() in HOPELESS:
+            self._worker = None
+
+    async def _unless_changed(self, work: Callable[[], Awaitable[T]]) -> T | None:
+        """The result of `work`; None when a file changes before."""
+        result: T | None = None
+        async with anyio.create_task_group() as tasks:
+
+            async def give_up() -> None:
+                await self._changed.wait()
+                tasks.cancel_scope.cancel()
+
+            tasks.start_soon(give_up)
+            result = await work()
+            tasks.cancel_scope.cancel()
+        return result
+
+    # -- watching ---------------------------------------------------------------------------------------
+
+    async def _watch(self) -> None:
+        """The folders and what is in them, and the root for its one file and for folders that come and go."""
+        again = anyio.Event()
+
+        async def folders() -> None:
+            nonlocal again
+            while True:
+                again = anyio.Event()
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(self._watch_paths, [self._root / name for name in FOLDERS])
+                    await again.wait()
+                    tasks.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(folders)
+            async for names in self._changes([self._root], recursive=False):
+                if any(name in FOLDERS for name in names):
+                    again.set()
+                if wanted := [name for name in names if name in (FILE, *FOLDERS)]:
+                    self._note(wanted)
+
+    async def _watch_paths(self, paths: Sequence[Path]) -> None:
+        there = [path for path in paths if path.is_dir()]
+        if there:
+            async for names in self._changes(there, recursive=True):
+                self._note(names)
+
+    async def _changes(self, paths: Sequence[Path], *, recursive: bool) -> AsyncIterator[list[str]]:
+        from watchfiles import awatch  # noqa: PLC0415  an extra
+
+        async for changes in awatch(
+            *paths, debounce=DEBOUNCE_MS, step=STEP_MS, rust_timeout=LOOK_UP_MS, recursive=recursive
+        ):
+            yield sorted({self._name(path) for _, path in changes})
+
+    def _name(self, path: str) -> str:
+        found = Path(path)
+        return str(found.relative_to(self._root)) if found.is_relative_to(self._root) else path
+
+    def _note(self, names: Sequence[str]) -> None:
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        self._told(f"{names[0]}{more} changed")
+        self._changed.set()
