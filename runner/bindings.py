@@ -51,6 +51,9 @@ class Binding(Struct, frozen=True):
     """Most messages in work at once, per process."""
     timeout: float
     """Seconds one attempt may take."""
+    ordered_by: tuple[str, ...]
+    """Tokens of the subject that make a message's key; empty = no order is kept."""
+    on_exhausted: Literal["dead_letter", "park"]
     max_age: float | None
     """Seconds after which a message is a dead letter instead of an attempt."""
     deliver: Literal["all", "new"]
@@ -93,7 +96,8 @@ def consume(
 
     `{token}` in the subject names a token: of a parameter, and of `output`, where the returned value (or each item
     of a generator) is published. Without `name` the function's own name is taken. `timeout` and `max_age` are in
-    seconds. `deliver="new"` skips what the stream held before the function first ran. `stream` says which, when
+    seconds. `ordered_by` names one token of the subject, or several: messages with the same ones are handled one at a
+    time, in stream order, whatever fails. `deliver="new"` skips what the stream held before the function first ran. `stream` says which, when
     two capture the subject. BindingError when something is wrong, at import.
     """
     if callable(subject):
@@ -107,11 +111,9 @@ def consume(
         namespace = _local_names(inspect.currentframe())
 
         def complete() -> Binding:
-            options.require_available(
-                {"ordered_by": ordered_by, "batch": batch, "linger": linger, "executor": executor},
-                on_exhausted,
-            )
+            options.require_available({"batch": batch, "linger": linger, "executor": executor})
             source = options.template("the subject", subject)
+            keys = () if ordered_by is None else options.ordered_by(ordered_by, source)
             binding = Binding(
                 function=options.name(
                     "" if name is None else "name=", function.__name__ if name is None else name
@@ -121,6 +123,8 @@ def consume(
                 retry=options.policy(retry),
                 concurrency=options.count("concurrency", concurrency),
                 timeout=options.seconds("timeout", timeout),
+                ordered_by=keys,
+                on_exhausted=options.on_exhausted(on_exhausted, keys),
                 max_age=None if max_age is None else options.seconds("max_age", max_age),
                 deliver=options.choice("deliver", deliver, ("all", "new")),
                 stream=options.nats_name("stream", stream),
@@ -133,6 +137,8 @@ def consume(
             )
             if output is None and binding.kind.endswith("generator"):
                 raise Unbindable("a generator needs output=, where its items are published")
+            if keys and durable is not None:
+                raise Unbindable("durable= names one consumer; a function with ordered_by= has one a shard")
             codec.compile_call(binding)
             return binding
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from runner.core.retry import RetryPolicy
 from runner.core.subject import Template
@@ -80,12 +80,38 @@ def nats_name(option: str, value: Any) -> str | None:
     raise Unbindable(f"{option}= may hold letters, digits, dashes and underscores only, not {value!r}")
 
 
-def require_available(unset: Mapping[str, Any], on_exhausted: str) -> None:
+def ordered_by(value: Any, source: Template) -> tuple[str, ...]:
+    """The tokens of the subject that messages are kept in order by."""
+    names = (value,) if isinstance(value, str) else value
+    if not isinstance(names, tuple) or not names or not all(isinstance(each, str) for each in names):
+        raise Unbindable(
+            f"ordered_by= is a token of the subject or a tuple of tokens, not {value!r}",
+            hint='write ordered_by="customer", or ordered_by=("customer", "account")',
+        )
+    if unknown := [each for each in names if each not in source.names]:
+        raise Unbindable(
+            f"ordered_by={value!r}: {{{unknown[0]}}} is no token of the subject {source.text!r}",
+            hint=f"its tokens are {', '.join(source.names)}" if source.names else "name its tokens: {token}",
+        )
+    _require(len({*names}) == len(names), f"ordered_by={value!r} names a token twice")
+    return names
+
+
+def on_exhausted(value: Any, keys: tuple[str, ...]) -> Literal["dead_letter", "park"]:
+    """What becomes of a message after its last attempt."""
+    choice("on_exhausted", value, ("dead_letter", "park"))
+    if value == "park" and not keys:
+        raise Unbindable(
+            'on_exhausted="park" holds back the later messages of a key, and there is none',
+            hint="say which tokens make the key: ordered_by=",
+        )
+    return "park" if value == "park" else "dead_letter"
+
+
+def require_available(unset: Mapping[str, Any]) -> None:
     """Refuse what is promised, but not made yet."""
     for option, value in unset.items():
         _require(value is None, f"{option}= is not available yet")
-    choice("on_exhausted", on_exhausted, ("dead_letter", "park"))
-    _require(on_exhausted == "dead_letter", 'on_exhausted="park" is not available yet')
 
 
 def _require(holds: bool, message: str) -> None:

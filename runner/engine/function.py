@@ -15,7 +15,7 @@ from runner.engine.deadlines import Deadlines
 from runner.engine.floor import Floors
 from runner.engine.pipeline import Pipeline
 from runner.engine.process import Process
-from runner.errors import JetrunnerError, ServerError
+from runner.errors import JetrunnerError, ServerError, UsageError
 from runner.jetstream import consumer, ownstreams
 from runner.jetstream.pull import Pull
 
@@ -29,6 +29,10 @@ class Function:
     """Pulls from the function's stream, and from `again.…` what was sent back to it."""
 
     def __init__(self, process: Process, binding: Binding, stream: str) -> None:
+        if binding.ordered_by:
+            raise UsageError(
+                f"{binding.file}:{binding.line}: {binding.function}: ordered_by= is not available yet"
+            )
         self.binding = binding
         self.stream = stream
         self.durable = binding.durable or identity.durable(process.project, binding.function)

@@ -253,8 +253,12 @@ def refusal(
         ({"stream": "a.b"}, "stream= may hold"),
         ({"durable": "a b"}, "durable= may hold"),
         ({"on_exhausted": "explode"}, "on_exhausted= is 'dead_letter' or 'park'"),
-        ({"on_exhausted": "park"}, "not available yet"),
-        ({"ordered_by": "customer"}, "ordered_by= is not available yet"),
+        ({"on_exhausted": "park"}, 'on_exhausted="park" holds back the later messages of a key'),
+        ({"ordered_by": "client"}, "{client} is no token of the subject 'orders.{customer}'"),
+        ({"ordered_by": ("customer", "customer")}, "names a token twice"),
+        ({"ordered_by": ()}, "ordered_by= is a token of the subject or a tuple of tokens"),
+        ({"ordered_by": ["customer"]}, "ordered_by= is a token of the subject or a tuple of tokens"),
+        ({"ordered_by": "customer", "durable": "mine"}, "durable= names one consumer"),
         ({"batch": 10}, "batch= is not available yet"),
         ({"linger": 1.0}, "linger= is not available yet"),
         ({"executor": "process"}, "executor= is not available yet"),
@@ -262,6 +266,17 @@ def refusal(
 )
 def test_a_wrong_option_is_refused_at_import(options: dict[str, Any], message: str) -> None:
     assert message in refusal(**options)
+
+
+def test_a_key_is_one_token_of_the_subject_or_several() -> None:
+    @consume("orders.{customer}.{kind}", ordered_by="kind")
+    async def one(order: Order) -> None: ...
+
+    @consume("orders.{customer}.{kind}", ordered_by=("kind", "customer"), on_exhausted="park")
+    async def several(order: Order) -> None: ...
+
+    assert bound(one).ordered_by == ("kind",)
+    assert (bound(several).ordered_by, bound(several).on_exhausted) == (("kind", "customer"), "park")
 
 
 class Plain:
