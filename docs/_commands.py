@@ -20,22 +20,23 @@ are those of the [settings](settings.md#exit-codes) page.
 """
 
 
-def commands(group: click.Command, path: tuple[str, ...] = ("runner",)) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    """Every command that does something, with its words, in alphabetical order."""
-    if not isinstance(group, click.Group):
-        yield path, group
+def commands(command: click.Command, context: click.Context) -> Iterator[tuple[click.Command, click.Context]]:
+    """Every command that does something, in alphabetical order."""
+    if not isinstance(command, click.Group):
+        yield command, context
         return
-    for name, command in sorted(group.commands.items()):
-        if not command.hidden:
-            yield from commands(command, (*path, name))
+    for name in command.list_commands(context):
+        inner = command.get_command(context, name)
+        if inner is not None and not inner.hidden:
+            yield from commands(inner, click.Context(inner, parent=context, info_name=name))
 
 
 def page() -> str:
     """The whole page."""
+    top = click.Context(main, info_name="runner", terminal_width=100, max_content_width=100)
     parts = [HEAD]
-    for path, command in commands(main):
-        context = click.Context(command, info_name=" ".join(path), terminal_width=100, max_content_width=100)
-        parts.append(f"\n## {' '.join(path)}\n\n```text\n{command.get_help(context)}\n```\n")
+    for command, context in commands(main, top):
+        parts.append(f"\n## {context.command_path}\n\n```text\n{command.get_help(context)}\n```\n")
     return "".join(parts)
 
 
