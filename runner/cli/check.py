@@ -12,6 +12,7 @@ from runner import discovery
 from runner.bindings import Binding
 from runner.cli import failure, loop, options
 from runner.cli.options import Place
+from runner.cli.table import counted
 from runner.core.capture import Catchment, capture
 from runner.core.streamconfig import DeclaredStream, merged
 from runner.errors import JetrunnerError, UsageError
@@ -44,9 +45,8 @@ def check_command(output: str) -> int:
     for problem in check.problems:
         failure.say(str(problem), problem.hint)
     if output == "text" and not check.problems:
-        click.echo(
-            f"{place.settings.name}: {len(check.functions)} functions, {len(check.streams)} streams, all well"
-        )
+        functions, streams = counted(len(check.functions), "function"), counted(len(check.streams), "stream")
+        click.echo(f"{place.settings.name}: {functions}, {streams}, all well")
     return max((problem.exit_code for problem in check.problems), default=0)
 
 

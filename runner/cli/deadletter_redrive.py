@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import time
 from collections.abc import AsyncIterator
-from functools import partial
 from typing import Any
 
 import anyio
-import anyio.to_thread
 import click
 
 from runner.cli import failure, loop, options
 from runner.cli.selection import selected, selection_options
+from runner.cli.tracing import tracing
 from runner.core import identity
 from runner.errors import JetrunnerError, PermissionDenied, ServerError, Unconfirmed, UsageError
 from runner.jetstream.connection import connect
 from runner.jetstream.deadletters import DeadLetters, Selection, Stored
-from runner.telemetry import settings as telemetry
 from runner.telemetry.tracing import Tracing
 
 AT_ONCE = 32
 PROGRESS_SECONDS = 1.0
-FLUSH_SECONDS = 3.0
 RATE = re.compile(r"(\d+(?:\.\d+)?)(?:/(s|m|h))?")
 
 
@@ -69,16 +65,11 @@ def redrive_command(
         )
     selection = selected(place.settings.name, function, reason, since)
     redrive = Redrive(_interval(rate))
-    tracing = Tracing(telemetry.load(os.environ), selection.project, one_try=True)
 
     async def main() -> None:
-        try:
-            async with connect(place.settings) as connection:
-                letters = DeadLetters(connection)
-                await redrive.run(letters, tracing, _chosen(letters, sequences, selection, redrive), limit)
-        finally:
-            with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(partial(tracing.shutdown, FLUSH_SECONDS))
+        async with tracing(selection.project) as traces, connect(place.settings) as connection:
+            letters = DeadLetters(connection)
+            await redrive.run(letters, traces, _chosen(letters, sequences, selection, redrive), limit)
 
     loop.run(main)
     redrive.end(output)
@@ -97,7 +88,7 @@ class Redrive:
         self._hints: dict[str, None] = {}
 
     async def run(
-        self, letters: DeadLetters, tracing: Tracing, chosen: AsyncIterator[Stored], limit: int | None
+        self, letters: DeadLetters, traces: Tracing, chosen: AsyncIterator[Stored], limit: int | None
     ) -> None:
         """Send each of the chosen back."""
         slots = anyio.Semaphore(AT_ONCE)
@@ -108,18 +99,18 @@ class Redrive:
                 await anyio.sleep_until(due)
                 due = max(due, anyio.current_time() - 1.0) + self._interval
                 await slots.acquire()
-                tasks.start_soon(self._one, letters, tracing, stored, slots)
+                tasks.start_soon(self._one, letters, traces, stored, slots)
                 count += 1
                 if count == limit:
                     break
 
     async def _one(
-        self, letters: DeadLetters, tracing: Tracing, stored: Stored, slots: anyio.Semaphore
+        self, letters: DeadLetters, traces: Tracing, stored: Stored, slots: anyio.Semaphore
     ) -> None:
         letter = stored.letter
         try:
             target = identity.again_subject(letter.project, letter.function)
-            with tracing.redrive_span(target, stored.pairs) as span:
+            with traces.redrive_span(target, stored.pairs) as span:
                 ack = await letters.send_back(stored, span.headers)
                 span.stored(ack.stream, ack.seq)
         except (JetrunnerError, ValueError) as error:

@@ -15,6 +15,10 @@ COLORS = {"DEBUG": "bright_black", "WARNING": "yellow", "ERROR": "red", "CRITICA
 class Lines(logging.Formatter):
     """`12:00:01.250 warning functions.charge: …`; a message's own line breaks are escaped."""
 
+    def __init__(self, *, processes: bool = False) -> None:
+        super().__init__()
+        self._processes = processes
+
     def format(self, record: logging.LogRecord) -> str:
         """One record."""
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
@@ -23,7 +27,8 @@ class Lines(logging.Formatter):
         if message_id := getattr(record, "message_id", None):
             place = f"{place} {message_id} attempt {getattr(record, 'attempt', '?')}"
         text = record.getMessage().replace("\r", "\\r").replace("\n", "\\n")
-        line = f"{clock}.{int(record.msecs):03} {level} {place}: {text}"
+        process = f"[{record.process}] " if self._processes else ""
+        line = f"{clock}.{int(record.msecs):03} {process}{level} {place}: {text}"
         if record.exc_info:
             line += "\n" + self.formatException(record.exc_info)
         return line
@@ -41,13 +46,13 @@ class Stderr(logging.Handler):
             self.handleError(record)
 
 
-def configure(level: str) -> None:
-    """Write records of `level` and above to stderr; other libraries' from warning on."""
+def configure(level: str, *, processes: bool = False) -> None:
+    """Write records of `level` and above to stderr, with their process ids if told; other libraries' from warning on."""
     root = logging.getLogger()
-    if not any(isinstance(handler, Stderr) for handler in root.handlers):
-        handler = Stderr()
-        handler.setFormatter(Lines())
-        root.addHandler(handler)
+    root.handlers = [handler for handler in root.handlers if not isinstance(handler, Stderr)]
+    handler = Stderr()
+    handler.setFormatter(Lines(processes=processes))
+    root.addHandler(handler)
     chosen = getattr(logging, level.upper())
     root.setLevel(max(chosen, logging.WARNING) if chosen > logging.DEBUG else logging.INFO)
     for name in ("jetrunner", "functions"):

@@ -20,7 +20,7 @@ def new_command(name: str, output: str) -> None:
     """Make a folder NAME with a function, its streams, settings and a test."""
     folder = Path(name)
     try:
-        project = identity.project_name(folder.name)
+        project = identity.project_name(folder.resolve().name)
     except ValueError as error:
         raise UsageError(str(error), hint="for example: runner new shop") from None
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import nullcontext
@@ -11,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-import anyio
 import anyio.to_thread
 import click
 import msgspec
@@ -19,14 +17,12 @@ import msgspec
 from runner.cli import failure, loop, options
 from runner.cli.headers import parse_headers
 from runner.cli.sending import Sender, Sent
+from runner.cli.tracing import tracing
 from runner.core.subject import Template
 from runner.errors import UsageError
 from runner.jetstream.connection import connect
-from runner.telemetry import settings as telemetry
-from runner.telemetry.tracing import Tracing
 
 CHUNK = 1 << 16
-FLUSH_SECONDS = 3.0
 
 
 @click.command(
@@ -74,19 +70,14 @@ def publish_command(
     headers = parse_headers(given)
     single = not lines and count == 1
     report = Report(output, single=single)
-    tracing = Tracing(telemetry.load(os.environ), place.settings.name or "runner", one_try=True)
 
     async def main() -> None:
-        try:
-            async with connect(place.settings) as connection:
-                sender = Sender(connection, tracing, report)
-                with source(body, file) as stream:
-                    async for where, message in messages(stream, lines):
-                        await _send(sender, template, where, message, headers, count)
-                    await sender.finish()
-        finally:
-            with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(partial(tracing.shutdown, FLUSH_SECONDS))
+        async with tracing(place.settings.name) as traces, connect(place.settings) as connection:
+            sender = Sender(connection, traces, report)
+            with source(body, file) as stream:
+                async for where, message in messages(stream, lines):
+                    await _send(sender, template, where, message, headers, count)
+                await sender.finish()
 
     loop.run(main)
     return report.end()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import click
 
 from runner.bindings import Binding
-from runner.cli import loop, options
+from runner.cli import logs, loop, options
 from runner.cli.options import Place
 from runner.errors import UsageError
 from runner.values import did_you_mean
@@ -55,6 +55,8 @@ def run_command(
             signal.SIGINT, signal.SIG_IGN
         )  # Ctrl-C reaches the whole group; the parent passes it on
     place = options.place(workers=workers, health=health, drain_timeout=drain_timeout)
+    if parent is not None and each is None:
+        logs.configure(place.settings.log_level, processes=True)
     if place.settings.workers > 1 and parent is None:
         return _supervise(place, only, excluded)
     return _serve(place, only, excluded, parent, each)

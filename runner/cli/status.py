@@ -11,7 +11,7 @@ import click
 
 from runner.cli import loop, options
 from runner.cli.selection import require_project
-from runner.cli.table import table
+from runner.cli.table import counted, table
 from runner.core import identity
 from runner.core.histogram import Histogram
 from runner.core.plan import function_of
@@ -159,8 +159,14 @@ def _measured(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def _rows(function: dict[str, Any]) -> list[list[str]]:
     waiting = [f"{function['pending']:,}", f"{function['in_flight']:,}"]
     count = len(function["instances"])
-    what = f"{count} instance{'' if count == 1 else 's'}"
-    rows = [[function["function"], what, *waiting, *_numbers(function, f"{function['dead_letters']:,}")]]
+    rows = [
+        [
+            function["function"],
+            counted(count, "instance"),
+            *waiting,
+            *_numbers(function, f"{function['dead_letters']:,}"),
+        ]
+    ]
     if count > 1:
         rows += [
             ["", each["instance"], "", f"{each['in_flight']:,}", *_numbers(each, "")]

@@ -21,3 +21,8 @@ def _cells(heads: Sequence[str], row: Sequence[str], widths: Sequence[int]) -> l
         cell.rjust(width) if head.startswith(RIGHT) else cell.ljust(width)
         for head, cell, width in zip(heads, row, widths, strict=True)
     ]
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 stream`, `2 streams`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -1,0 +1,32 @@
+"""Traces of a command that ends at once."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+import anyio
+import anyio.to_thread
+
+from runner.cli import logs
+from runner.telemetry import settings
+from runner.telemetry.tracing import Tracing
+
+FLUSH_SECONDS = 3.0
+ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+
+
+@asynccontextmanager
+async def tracing(project: str) -> AsyncIterator[Tracing]:
+    """Tracing for the time of the block. A collector that nobody asked for and that is not there is no news."""
+    if not logs.debugging() and not any(os.environ.get(name) for name in ENDPOINTS):
+        logging.getLogger("jetrunner.telemetry").setLevel(logging.ERROR)
+    chosen = Tracing(settings.load(os.environ), project or "runner", one_try=True)
+    try:
+        yield chosen
+    finally:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(partial(chosen.shutdown, FLUSH_SECONDS))
