@@ -84,4 +84,6 @@ def summary(
 
 
 def _time(seconds: float) -> str:
-    return f"{seconds * 1000:,.3f} ms" if seconds < 1 else f"{seconds:,.2f} s"
+    if seconds < 1e-3:
+        return f"{seconds * 1e6:.0f} µs" if seconds >= 1e-6 else "< 1 µs"
+    return f"{seconds * 1e3:.1f} ms" if seconds < 1 else f"{seconds:.2f} s"
