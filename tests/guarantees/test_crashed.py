@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
 
 import pytest
 
@@ -19,6 +19,7 @@ KILLER = """
         if order.note == "killer":
             if order.id % 2:
                 await asyncio.sleep(0.1)
+            note("killing")
             os.kill(os.getpid(), signal.SIGKILL)
         await asyncio.sleep(0.15)
         note("done", id=order.id)
@@ -29,7 +30,7 @@ async def restart_until_settled(shop: Shop, function: str = "charge", *, most: i
     """Do what a supervisor does: start the runner again each time it dies. Returns how often it died."""
     for deaths in range(most + 1):
         process = shop.run()
-        await eventually(lambda running=process: _over(shop, running, function), within=30)  # type: ignore[misc]
+        await eventually(partial(_over, shop, process, function), within=30)
         if process.running:
             return deaths
         await shop.give_back(function)
@@ -114,12 +115,13 @@ async def test_supervised_workers_come_back_until_the_killer_is_a_dead_letter(sh
     await shop.order(*range(10, 20))
     await shop.order(1, note="killer")
     await shop.order(*range(20, 30))
-    for death in range(4):
-        run = (await eventually(lambda nth=death: _runs(shop, 1)[nth:], within=30))[0]  # type: ignore[misc]
-        await eventually(lambda pid=run["pid"]: pid not in process.children())  # type: ignore[misc]
+    for death in range(1, 5):
+        run = (await shop.noted("killing", death, within=30))[-1]
+        await eventually(partial(_gone, process, run["pid"]))
         # The killer alone: what the other worker has in work is not to be disturbed.
         await shop.give_back("charge", sequences=[11])
     letter = await shop.dead_letter()
+    await shop.give_back("charge")
     await shop.settled("charge", within=30)
     assert (reason(letter), letter.json()["id"]) == ("crashed", 1)
     assert await shop.js.count("DEADLETTERS") == 1
@@ -127,5 +129,5 @@ async def test_supervised_workers_come_back_until_the_killer_is_a_dead_letter(sh
     assert process.running
 
 
-def _runs(shop: Shop, number: int) -> list[dict[str, Any]]:
-    return [each for each in shop.notes("run") if each["id"] == number]
+def _gone(process: RunnerProcess, worker: int) -> bool:
+    return worker not in process.children()

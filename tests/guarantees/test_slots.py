@@ -1,0 +1,124 @@
+"""A function never runs more messages at once than its `concurrency`, and asks for none that it has no free slot for."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.support.eventually import eventually
+from tests.support.shop import Shop
+
+pytestmark = [pytest.mark.server, pytest.mark.anyio]
+
+COUNTED = """
+    running = 0
+
+    @consume("orders.{{id}}", concurrency={slots}, retry=RetryPolicy.fixed(0.05))
+    {kind} charge(order: Order, ctx: Context) -> None:
+        global running
+        running += 1
+        note("run", id=order.id, running=running)
+        {pause}(0.02)
+        running -= 1
+        if order.id % 10 == 0 and ctx.attempt == 1:
+            raise ValueError("once more")
+"""
+
+
+@pytest.mark.parametrize(("kind", "pause"), [("async def", "await asyncio.sleep"), ("def", "time.sleep")])
+@pytest.mark.parametrize("slots", [1, 3])
+async def test_no_more_run_at_once_than_the_concurrency(
+    shop: Shop, slots: int, kind: str, pause: str
+) -> None:
+    await shop.open(COUNTED.format(slots=slots, kind=kind, pause=pause))
+    await shop.order(*range(40))
+    shop.run()
+    await shop.settled("charge")
+    assert max(each["running"] for each in shop.notes("run")) == slots
+    assert len(shop.notes("run")) == 44
+    assert await shop.dead() == []
+
+
+async def test_messages_sent_back_share_the_slots(shop: Shop) -> None:
+    await shop.open(COUNTED.format(slots=2, kind="async def", pause="await asyncio.sleep"))
+    await shop.running("charge")
+    for number in range(1, 20):
+        await shop.order(number)
+        body = json.dumps({"id": number}).encode()
+        await shop.js.publish(
+            "again.shop.charge",
+            body,
+            {
+                "Jetrunner-Origin-Stream": "ORDERS",
+                "Jetrunner-Origin-Sequence": str(number),
+                "Jetrunner-Origin-Timestamp": "1",
+                "Jetrunner-Origin-Subject": f"orders.{number}",
+            },
+        )
+    await shop.settled("charge")
+    await shop.settled("charge", stream="JETRUNNER")
+    assert max(each["running"] for each in shop.notes("run")) == 2
+
+
+async def test_of_two_instances_with_one_slot_neither_hoards(shop: Shop) -> None:
+    await shop.open("""
+        @consume("orders.{id}", concurrency=1)
+        async def charge(order: Order) -> None:
+            note("run", pid=os.getpid())
+            while not os.path.exists("open"):
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.05)
+    """)
+    for _ in range(2):
+        shop.run()
+    await eventually(lambda: shop.pulling("charge", 2))
+    await shop.order(*range(20))
+    await shop.noted("run", 2)
+    assert {await shop.in_work("charge") for _ in range(50)} == {2}
+    assert (await shop.js.consumer("ORDERS", "shop-charge"))["num_pending"] == 18
+    (shop.project.root / "open").touch()
+    await shop.noted("run", 20)
+    by = [each["pid"] for each in shop.notes("run")]
+    assert all(7 <= by.count(pid) <= 13 for pid in set(by)), by
+    await shop.settled("charge")
+
+
+async def test_steady_traffic_does_not_make_a_runner_ask_for_more_than_its_slots(shop: Shop) -> None:
+    """Never an idle moment in which the server would send a heartbeat, for longer than the watchdog's patience."""
+    await shop.open("""
+        @consume("orders.{id}", concurrency=4)
+        async def charge(order: Order) -> None:
+            note("run", id=order.id)
+            while order.note == "block" and not os.path.exists("open"):
+                await asyncio.sleep(0.01)
+    """)
+    await shop.running("charge")
+    number = 0
+    while not shop.notes("run") or shop.notes("run")[-1]["at"] - shop.notes("run")[0]["at"] < 9:
+        for _ in range(20):
+            number += 1
+            await shop.order(number)
+    await shop.order(*range(1_000_000, 1_000_040), note="block")
+    await shop.noted("run", number + 4)
+    # What was asked for too much would arrive by the time the server has answered some questions.
+    assert max([await shop.in_work("charge") for _ in range(50)]) == 4
+    (shop.project.root / "open").touch()
+    await shop.settled("charge")
+
+
+async def test_a_burst_is_spread_over_all_slots(shop: Shop) -> None:
+    await shop.open("""
+        @consume("orders.{id}", concurrency=64)
+        async def charge(order: Order) -> None:
+            note("start")
+            while not os.path.exists("open"):
+                await asyncio.sleep(0.01)
+    """)
+    await shop.order(*range(100))
+    shop.run()
+    await shop.noted("start", 64)
+    assert await shop.in_work("charge") == 64
+    (shop.project.root / "open").touch()
+    await shop.settled("charge")
+    assert len(shop.notes("start")) == 100
