@@ -1,0 +1,133 @@
+"""`runner check`: everything that is wrong, before anything runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+
+from tests.support.jetstream import RawJetStream
+from tests.support.project import Project
+from tests.support.server import NatsServer
+
+CHARGE = """
+    from runner import consume
+
+    @consume("orders.{customer}.created")
+    async def charge(body: dict[str, int], customer: str) -> None: ...
+"""
+ORDERS = 'name = "ORDERS"\nsubjects = ["orders.{customer}.*"]\n'
+
+
+def test_a_sound_project_is_well(make_project: Callable[..., Project]) -> None:
+    project = make_project(functions={"charge": CHARGE}, streams={"orders": ORDERS})
+    done = project.runner("check")
+    assert (done.code, done.stdout) == (0, "shop: 1 function, 1 stream, all well\n")
+    assert project.json("check") == {
+        "ok": True,
+        "project": "shop",
+        "functions": ["charge"],
+        "streams": ["ORDERS"],
+        "problems": [],
+        "warnings": [],
+    }
+
+
+def test_an_import_error_names_file_and_line(make_project: Callable[..., Project]) -> None:
+    done = make_project(functions={"charge": "\nimport nothing_of_this_name\n"}).runner("check")
+    assert (done.code, done.stdout) == (2, "")
+    assert "error: functions/charge.py:2: ModuleNotFoundError" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_syntax_error_names_file_and_line(make_project: Callable[..., Project]) -> None:
+    done = make_project(functions={"charge": "x = = 1\n"}).runner("check")
+    assert done.code == 2
+    assert "error: functions/charge.py:1: SyntaxError" in done.stderr
+
+
+def test_toml_with_a_typo_names_file_and_line(make_project: Callable[..., Project]) -> None:
+    done = make_project(streams={"orders": 'name = "ORDERS\n'}).runner("check")
+    assert done.code == 2
+    assert "error: streams/orders.toml:1: not TOML" in done.stderr
+
+
+def test_every_problem_is_told_at_once(make_project: Callable[..., Project]) -> None:
+    project = make_project(functions={"charge": "x = = 1\n"}, streams={"orders": "name = 1\n"})
+    done = project.runner("check", "--output", "json")
+    assert done.code == 2
+    document = json.loads(done.stdout)
+    assert not document["ok"]
+    assert [problem["message"].partition(":")[0] for problem in document["problems"]] == [
+        "streams/orders.toml",
+        "functions/charge.py",
+    ]
+
+
+def test_a_subject_that_no_declared_stream_captures_is_an_error_with_a_hint(
+    make_project: Callable[..., Project],
+) -> None:
+    done = make_project(functions={"charge": CHARGE}).runner("check")
+    assert done.code == 2
+    assert "charge: no stream captures orders.*.created" in done.stderr
+    assert "hint: create streams/orders.toml" in done.stderr
+
+
+def test_a_stream_of_somebody_else_is_left_to_the_server(make_project: Callable[..., Project]) -> None:
+    source = CHARGE.replace('created")', 'created", stream="THEIRS")')
+    done = make_project(functions={"charge": source}).runner("check")
+    assert done.code == 0
+    assert "warning: charge reads the stream THEIRS, which is not declared here" in done.stderr
+
+
+def test_a_window_shorter_than_the_retries_is_warned_of(make_project: Callable[..., Project]) -> None:
+    source = CHARGE.replace('created")', 'created", output="paid.{customer}")').replace("-> None", "-> int")
+    paid = 'name = "PAID"\nsubjects = ["paid.*"]\nduplicate_window = "10s"\n'
+    done = make_project(functions={"charge": source}, streams={"orders": ORDERS, "paid": paid}).runner(
+        "check"
+    )
+    assert done.code == 0
+    assert "warning: charge may retry for" in done.stderr
+    assert "streams/paid.toml" in done.stderr
+
+
+@pytest.mark.server
+async def test_with_a_server_its_streams_count_too(
+    make_project: Callable[..., Project], nats_server: NatsServer, js: RawJetStream
+) -> None:
+    project = make_project(functions={"charge": CHARGE})
+    assert project.runner("check", "--nats-url", nats_server.url).code == 2
+    await js.create("THEIRS", ["orders.>"])
+    done = project.runner("check", "--nats-url", nats_server.url)
+    assert (done.code, done.stderr) == (0, "")
+
+
+@pytest.mark.server
+async def test_with_a_server_an_unsafe_difference_is_an_error(
+    make_project: Callable[..., Project], nats_server: NatsServer, js: RawJetStream
+) -> None:
+    await js.create("ORDERS", ["orders.*.*"], retention="workqueue")
+    project = make_project(
+        functions={"charge": CHARGE}, streams={"orders": ORDERS + 'retention = "limits"\n'}
+    )
+    done = project.runner("check", "--nats-url", nats_server.url)
+    assert done.code == 2
+    assert "error: streams/orders.toml: retention" in done.stderr
+
+
+@pytest.mark.server
+def test_with_a_server_what_is_not_applied_is_told(
+    make_project: Callable[..., Project], nats_server: NatsServer
+) -> None:
+    project = make_project(functions={"charge": CHARGE}, streams={"orders": ORDERS})
+    done = project.runner("check", "--nats-url", nats_server.url)
+    assert done.code == 0
+    assert "not yet applied: ORDERS (runner apply)" in done.stderr
+
+
+def test_without_a_server_none_is_asked(make_project: Callable[..., Project]) -> None:
+    project = make_project(
+        functions={"charge": CHARGE}, streams={"orders": ORDERS}, nats="nats://127.0.0.1:1"
+    )
+    assert project.runner("check").code == 0

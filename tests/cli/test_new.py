@@ -1,0 +1,48 @@
+"""`runner new`: what it makes runs, and passes every check."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+
+from tests.support.project import Project
+
+
+def test_a_new_project_is_well_and_its_test_passes(make_project: Callable[..., Project]) -> None:
+    project = make_project()
+    done = project.runner("new", "bakery")
+    assert done.code == 0
+    assert "bakery/functions/greet.py" in done.stdout.splitlines()
+    assert "next: cd bakery && runner dev" in done.stderr
+    checked = project.runner("check", "-C", "bakery")
+    assert (checked.code, checked.stdout) == (0, "bakery: 1 function, 2 streams, all well\n")
+    invoked = project.runner(
+        "function", "invoke", "greet", "-C", "bakery", "--subject", "signups.ada", '{"name": "Ada"}'
+    )
+    assert invoked.stdout.split()[:2] == ["output", "greetings.ada"]
+    tested = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly"],
+        cwd=project.root / "bakery", env=project.environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert tested.returncode == 0, tested.stdout
+
+
+def test_json_lists_the_files(make_project: Callable[..., Project]) -> None:
+    project = make_project()
+    document = project.json("new", "shop.eu")
+    assert document["name"] == "shop-eu"
+    assert all((project.root / "shop.eu" / file).is_file() for file in document["files"])
+
+
+def test_a_folder_that_is_in_use_is_left_alone(make_project: Callable[..., Project]) -> None:
+    project = make_project()
+    done = project.runner("new", "functions")
+    assert (done.code, done.stdout) == (2, "")
+    assert "error: functions is there already" in done.stderr
+
+
+def test_a_name_that_nats_cannot_take_is_wrong_usage(make_project: Callable[..., Project]) -> None:
+    done = make_project().runner("new", "my shop")
+    assert done.code == 2
+    assert "project name 'my shop'" in done.stderr

@@ -1,0 +1,185 @@
+"""What every command has in common: help, exit codes, and how a failure is told."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from runner.cli import main
+from runner.cli.failure import tell
+from runner.cli.options import find_root
+from runner.errors import ServerError, Unreachable, UsageError
+from tests.support.project import Project
+
+
+def every_command(group: click.Command = main, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    if isinstance(group, click.Group):
+        for name, command in group.commands.items():
+            yield from every_command(command, (*path, name))
+    else:
+        yield path
+
+
+@pytest.mark.parametrize("path", list(every_command()), ids=" ".join)
+def test_every_command_explains_itself_with_an_example(path: tuple[str, ...]) -> None:
+    command: click.Command = main
+    for name in path:
+        assert isinstance(command, click.Group)
+        command = command.commands[name]
+    text = command.get_help(click.Context(command, info_name="runner " + " ".join(path)))
+    assert "Example" in text
+    assert f"runner {' '.join(path)}" in text.partition("Example")[2]
+    for option in command.params:
+        assert not isinstance(option, click.Option) or option.hidden or option.help, option.name
+
+
+def test_a_groups_list_says_what_its_commands_say() -> None:
+    for name in main.commands:
+        assert name in main.get_help(click.Context(main))
+
+
+def test_help_loads_neither_nats_nor_opentelemetry_nor_any_command() -> None:
+    code = (
+        "import sys\nfrom runner.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit as end: code = end.code\n"
+        "print(code, sorted({'nats', 'opentelemetry', 'anyio', 'runner.cli.publish'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "0 []"
+
+
+def test_an_unknown_command_is_wrong_usage_and_is_told_what_it_may_mean(
+    make_project: Callable[..., Project],
+) -> None:
+    done = make_project().runner("publsh")
+    assert (done.code, done.stdout) == (2, "")
+    assert "error: No such command 'publsh'. Did you mean 'publish'?" in done.stderr
+    assert "hint: runner --help" in done.stderr
+
+
+def test_an_unknown_option_is_wrong_usage(make_project: Callable[..., Project]) -> None:
+    done = make_project().runner("check", "--nats-ulr", "x")
+    assert (done.code, done.stdout) == (2, "")
+    assert "hint: runner check --help" in done.stderr
+
+
+def test_without_arguments_there_is_help_and_it_is_wrong_usage(make_project: Callable[..., Project]) -> None:
+    done = make_project().runner()
+    assert (done.code, done.stdout) == (2, "")
+    assert "Commands:" in done.stderr
+
+
+def test_a_project_folder_that_is_not_there_is_wrong_usage(make_project: Callable[..., Project]) -> None:
+    done = make_project().runner("check", "-C", "nowhere")
+    assert done.code == 2
+    assert "nowhere" in done.stderr
+
+
+def test_a_wrong_setting_names_its_source(make_project: Callable[..., Project]) -> None:
+    project = make_project(settings='log_lvel = "info"')
+    done = project.runner("check")
+    assert done.code == 2
+    assert "pyproject.toml: unknown key 'log_lvel'" in done.stderr
+    assert "hint: did you mean 'log_level'?" in done.stderr
+    done = make_project().runner("check", JETRUNNER_LOG_LEVEL="loud")
+    assert (done.code, "JETRUNNER_LOG_LEVEL" in done.stderr) == (2, True)
+
+
+def test_a_project_is_found_from_a_folder_inside_it(
+    tmp_path: Path, make_project: Callable[..., Project]
+) -> None:
+    project = make_project()
+    inside = project.root / "functions" / "deep"
+    inside.mkdir()
+    assert find_root(inside) == project.root.resolve()
+    assert find_root(tmp_path) == tmp_path.resolve()
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (UsageError("wrong"), 2),
+        (Unreachable("gone"), 3),
+        (ServerError("refused"), 1),
+        (ValueError("anything"), 1),
+        (KeyboardInterrupt(), 130),
+        (
+            BaseExceptionGroup(
+                "tasks", [ValueError("noise"), BaseExceptionGroup("inner", [Unreachable("gone")])]
+            ),
+            3,
+        ),
+        (BaseExceptionGroup("tasks", [ValueError("noise"), KeyboardInterrupt()]), 130),
+        (SystemExit(7), 7),
+    ],
+    ids=repr,
+)
+def test_a_failure_has_its_exit_code(
+    error: BaseException, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert tell(error) == code
+    assert capsys.readouterr().out == ""
+
+
+def test_a_traceback_is_for_the_log_level_debug_alone(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tell(ValueError("no such luck"))
+    assert capsys.readouterr().err == "error: ValueError: no such luck\n"
+    monkeypatch.setenv("JETRUNNER_LOG_LEVEL", "debug")
+    tell(ValueError("no such luck"))
+    assert capsys.readouterr().err.startswith("ValueError: no such luck\nerror: ")
+
+
+def test_ctrl_c_ends_with_130(make_project: Callable[..., Project], nats_url: str) -> None:
+    project = make_project(nats=nats_url)
+    publishing = subprocess.Popen(
+        [sys.executable, "-m", "runner", "publish", "orders.created", "--lines", "-"],
+        cwd=project.root,
+        env=project.environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert publishing.stdin is not None
+    assert publishing.stderr is not None
+    publishing.stdin.write(b"x\n")
+    publishing.stdin.flush()
+    assert b"no stream captures" in publishing.stderr.readline()
+    publishing.send_signal(signal.SIGINT)
+    publishing.communicate(timeout=10)
+    assert publishing.returncode == 130
+
+
+def test_a_reader_that_goes_away_gets_no_traceback(make_project: Callable[..., Project]) -> None:
+    project = make_project(functions={f"m{at}": consumer(f"f{at}") for at in range(3)})
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-m", "runner", "function", "list"],
+        cwd=project.root,
+        env=project.environment,
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def consumer(name: str) -> str:
+    return f"""
+        from runner import consume
+
+        @consume("orders.{name}")
+        async def {name}(body: bytes) -> None: ...
+    """
