@@ -41,3 +41,8 @@ def output_id(stream: str, sequence: int, timestamp_ns: int, project: str, funct
     The timestamp tells apart a stream's messages from those of its namesake before it was deleted and made anew.
     """
     return f"{stream}:{sequence}.{timestamp_ns}:{project}-{function}:{index}"
+
+
+def shard_durable(project: str, function: str, generation: int, shard: int) -> str:
+    """Name the durable consumer of one shard of an ordered function."""
+    return f"{project}-{function}-{generation}-{shard}"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import secrets
+import socket
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, nullcontext
@@ -15,18 +17,23 @@ import anyio.to_thread
 
 from runner.bindings import Binding
 from runner.config import Settings
+from runner.core import sharding
 from runner.core.capture import capture, catchment
 from runner.discovery import Project
 from runner.engine.function import Function
 from runner.engine.health import Health
+from runner.engine.members import Members
+from runner.engine.ordered import OrderedFunction
 from runner.engine.process import Observer, Process
 from runner.engine.relay import Relay
+from runner.engine.shards import Shards
 from runner.engine.status import Responder
 from runner.engine.stop import Stop
 from runner.engine.watchdog import Watchdog
 from runner.errors import JetrunnerError, Unreachable, UsageError
 from runner.jetstream import ownstreams
 from runner.jetstream.connection import Connection, check_server, connect
+from runner.jetstream.durable import fits
 from runner.jetstream.topology import Topology
 from runner.telemetry import settings as telemetry
 from runner.telemetry.tracing import Tracing
@@ -95,12 +102,23 @@ async def _serve(  # noqa: PLR0917  called once, right above
             observer=observer,
         )
         async with alive(project) as process.state:
-            running = [Function(process, binding, stream) for binding, stream in places]
+            ordered = [binding.function for binding in bindings if binding.ordered_by]
+            members = Members(process, ordered, f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}".replace(".", "-"))
+            running = [
+                OrderedFunction(process, binding, stream, sharding.read(topology.config(stream)), members)
+                if binding.ordered_by
+                else Function(process, binding, stream)
+                for binding, stream in places
+            ]
+            shards = Shards(process, members, [each for each in running if isinstance(each, OrderedFunction)])
             relay = Relay(process)
             health = Health(running, lambda: unready(connection, stop))
             async with health.listen(settings.health) if settings.health else nullcontext():
                 for function in running:
                     await function.start()
+                if ordered:
+                    await shards.start()
+                    tasks.start_soon(shards.run)
                 await relay.start()
                 await Responder(connection, project.name, running).open()
                 tasks.start_soon(sweep, process, running, relay)
@@ -114,7 +132,7 @@ async def _serve(  # noqa: PLR0917  called once, right above
                         "the server closed the connection for good",
                         hint="see the server's log for the reason",
                     )
-                await drain(process, running, relay, stop)
+                await drain(process, running, relay, shards, stop)
                 stop.ending(0)
         tasks.cancel_scope.cancel()
 
@@ -124,6 +142,7 @@ def place(binding: Binding, topology: Topology) -> str:
     known = [catchment(name, config) for name, config in topology.streams.items()]
     try:
         stream = capture(binding.subject.wildcard, known, chosen=binding.stream)
+        fits(binding, next(each for each in known if each.name == stream))
         if binding.output is not None:
             target = capture(binding.output.wildcard, known, publishing=True)
             if binding.kind.endswith("generator") and not topology.config(target).get("allow_atomic"):
@@ -199,16 +218,20 @@ async def remember(functions: Sequence[Function]) -> None:
         await anyio.sleep(REMEMBER_SECONDS)
 
 
-async def drain(process: Process, functions: Sequence[Function], relay: Relay, stop: Stop) -> None:
+async def drain(
+    process: Process, functions: Sequence[Function], relay: Relay, shards: Shards, stop: Stop
+) -> None:
     """Give back what has not started, let the rest finish, and cancel it when that takes too long."""
     log.info("draining")
     sources: tuple[Function | Relay, ...] = (*functions, relay)
     for source in sources:
         await source.stop_pulling()
     process.isolation.draining = True
+    if shards.needed:
+        process.tasks.start_soon(shards.leave)
     process.connection.wire.flush()
     give_up = time.monotonic() + process.settings.drain_timeout
-    while any(source.unsettled for source in sources):
+    while any(source.unsettled for source in sources) or (shards.needed and not shards.left):
         if stop.cancelling.is_set() or time.monotonic() > give_up or process.connection.closed.is_set():
             left = sum(function.unsettled for function in functions)
             log.warning("cancelling %d handlers that still run", left)
@@ -218,6 +241,9 @@ async def drain(process: Process, functions: Sequence[Function], relay: Relay, s
             break
         await asyncio.sleep(0.01)
     process.connection.wire.flush()
+    with anyio.move_on_after(1):  # a durable deleted until the next start goes on where this one ended
+        for function in functions:
+            await function.remember()
 
 
 async def first(tasks: anyio.abc.TaskGroup, *events: asyncio.Event) -> None:

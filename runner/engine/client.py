@@ -17,7 +17,8 @@ from runner.config import Settings, load_settings
 from runner.engine import delayed
 from runner.engine.process import Asking
 from runner.errors import NoStream
-from runner.jetstream.connection import Connection, connect as open_connection
+from runner.jetstream.connection import Connection
+from runner.jetstream.connection import connect as open_connection
 from runner.jetstream.publisher import Outgoing, PubAck
 from runner.staged import due, stage
 from runner.telemetry import settings as telemetry

@@ -10,8 +10,6 @@ from runner.jetstream.pull import Delivery
 
 log = logging.getLogger("jetrunner.deadlines")
 
-LEASE_SECONDS = 3.0
-"""A message in work is extended this often; the server takes it back after 10 s of silence."""
 GRACE_SECONDS = 1.0
 """Time a cancelled handler has to end before its message is settled without it."""
 
@@ -31,7 +29,7 @@ class Deadlines:
             for delivery in list(pull.unsettled.values()):
                 if not delivery.leased:
                     delivery.leased = now
-                elif now - delivery.leased >= LEASE_SECONDS:
+                elif now - delivery.leased >= pull.lease:
                     pull.extend(delivery, now)
                 if (
                     delivery.task is not None
@@ -47,7 +45,10 @@ class Deadlines:
                 assert delivery.task is not None
                 delivery.task.cancel()
                 return
-        elif seconds < GRACE_SECONDS:
+            if not delivery.source.abandons:
+                log.error("%s: a thread ignores its timeout; its key waits until it ends", self._pipeline.binding.function)
+                return
+        elif seconds < GRACE_SECONDS or not delivery.source.abandons:
             return
         delivery.abandoned = True
         delivery.source.limit -= 1

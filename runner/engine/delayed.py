@@ -12,9 +12,9 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC
 
 from runner.core import header
-from runner.staged import Staged
 from runner.jetstream import ownstreams
 from runner.jetstream.publisher import Outgoing
+from runner.staged import Staged
 
 STREAM = ownstreams.AGAIN
 TARGET = "Jetrunner-Delayed-Subject"

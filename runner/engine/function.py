@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import anyio
-import msgspec
 
 from runner.bindings import Binding
-from runner.core import identity
+from runner.core import identity, sharding
 from runner.engine.deadlines import Deadlines
+from runner.engine.durables import Durables
 from runner.engine.floor import Floors
 from runner.engine.pipeline import Pipeline
 from runner.engine.process import Process
-from runner.errors import JetrunnerError, ServerError, UsageError
+from runner.errors import JetrunnerError, ServerError
 from runner.jetstream import consumer, ownstreams
-from runner.jetstream.pull import Pull
+from runner.jetstream.pull import Delivery, Pull
 
 log = logging.getLogger("jetrunner.functions")
 
@@ -29,10 +30,6 @@ class Function:
     """Pulls from the function's stream, and from `again.…` what was sent back to it."""
 
     def __init__(self, process: Process, binding: Binding, stream: str) -> None:
-        if binding.ordered_by:
-            raise UsageError(
-                f"{binding.file}:{binding.line}: {binding.function}: ordered_by= is not available yet"
-            )
         self.binding = binding
         self.stream = stream
         self.durable = binding.durable or identity.durable(process.project, binding.function)
@@ -42,50 +39,39 @@ class Function:
         """The durable's consumer info as last seen."""
         self._process = process
         self._floors = Floors(process.bucket, process.project)
-        self._again = identity.durable(process.project, binding.function)
+        self._durables = Durables(process.connection, self._floors)
         self._missing: set[str] = set()
         self._sources: list[tuple[Pull, consumer.ConsumerConfig]] = []
 
     async def start(self) -> None:
         """Make sure of both durables and start to pull."""
-        binding, process = self.binding, self._process
-        main = consumer.config(self.durable, binding.subject.wildcard, binding.deliver, binding.function)
-        subject = identity.again_subject(process.project, binding.function)
-        again = consumer.config(self._again, subject, "all", binding.function)
-        for stream, wanted, limit in (
-            (self.stream, main, binding.concurrency),
-            (ownstreams.AGAIN, again, min(binding.concurrency, AGAIN_LIMIT)),
-        ):
-            info = await self._ensure(stream, wanted)
-            if stream == self.stream and wanted is main:
-                self.info = info
-            lost = partial(self._lost, len(self._sources))
-            pull = Pull(
-                process.connection, stream, wanted.durable_name, limit, self.pipeline.queue.arrive, lost
-            )
-            self._sources.append((pull, wanted))
-            self.pipeline.pulls.append(pull)
+        binding = self.binding
+        sharded = sharding.read(self._process.topology.config(self.stream)) is not None
+        wanted = consumer.config(
+            self.durable, binding.subject.wildcard, binding.deliver, binding.function, sharded=sharded
+        )
+        self.info = await self._add(self.stream, wanted, binding.concurrency, self.pipeline.queue.arrive)
+        if sharded:
+            self._sources[0][0].original = sharding.original
+        await self._add_again(self.pipeline.queue.arrive)
         for pull, _ in self._sources:
             await pull.open()
 
-    async def _ensure(self, stream: str, wanted: consumer.ConsumerConfig) -> dict[str, Any]:
-        """The durable is there afterwards: new, or anew at its floor when somebody deleted it."""
-        connection = self._process.connection
-        if await consumer.info(connection, stream, wanted.durable_name) is None:
-            created = (await connection.api(f"STREAM.INFO.{stream}"))["created"]
-            floor = await self._floors.last(stream, wanted.durable_name, created)
-            if floor is not None:
-                log.warning(
-                    "durable %s on %s was deleted; it goes on after %d", wanted.durable_name, stream, floor
-                )
-                wanted = msgspec.structs.replace(
-                    wanted, deliver_policy="by_start_sequence", opt_start_seq=floor + 1
-                )
-        info, new = await consumer.ensure(connection, stream, wanted)
-        if new and info.get("num_pending"):
-            log.info(
-                "new durable %s on %s: %d messages wait", wanted.durable_name, stream, info["num_pending"]
-            )
+    async def _add_again(self, arrive: Callable[[Delivery], None]) -> None:
+        """What was sent back to this function alone."""
+        project, function = self._process.project, self.binding.function
+        subject = identity.again_subject(project, function)
+        wanted = consumer.config(identity.durable(project, function), subject, "all", function)
+        await self._add(ownstreams.AGAIN, wanted, min(self.binding.concurrency, AGAIN_LIMIT), arrive)
+
+    async def _add(
+        self, stream: str, wanted: consumer.ConsumerConfig, limit: int, arrive: Callable[[Delivery], None]
+    ) -> dict[str, Any]:
+        info = await self._durables.ensure(stream, wanted)
+        lost = partial(self._lost, len(self._sources))
+        pull = Pull(self._process.connection, stream, wanted.durable_name, limit, arrive, lost)
+        self._sources.append((pull, wanted))
+        self.pipeline.pulls.append(pull)
         return info
 
     def _lost(self, at: int) -> None:
@@ -101,7 +87,7 @@ class Function:
             try:
                 if pull.stream == ownstreams.AGAIN:
                     await ownstreams.ensure(self._process.connection, ownstreams.AGAIN)
-                await self._ensure(pull.stream, wanted)
+                await self._durables.ensure(pull.stream, wanted)
                 break
             except JetrunnerError as error:
                 log.warning("durable %s on %s: %s", pull.durable, pull.stream, error)
@@ -117,7 +103,7 @@ class Function:
                 info = await consumer.info(self._process.connection, pull.stream, pull.durable)
                 if info is None:
                     continue
-                if pull is self._sources[0][0]:
+                if pull.stream == self.stream:
                     self.info = info
                 created = (await self._process.connection.api(f"STREAM.INFO.{pull.stream}"))["created"]
             except ServerError:

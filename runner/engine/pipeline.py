@@ -13,7 +13,7 @@ import logging
 import time
 from collections.abc import Coroutine
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
 from runner import codec
 from runner.bindings import Binding
@@ -43,6 +43,13 @@ current: contextvars.ContextVar[Delivery | None] = contextvars.ContextVar("jetru
 clock = time.monotonic
 
 
+class Guard(Protocol):
+    """Whether ordered work may start in this process right now."""
+
+    def holds(self) -> bool: ...
+    async def wait(self) -> None: ...
+
+
 class Pipeline:
     """All slots of one function."""
 
@@ -58,6 +65,8 @@ class Pipeline:
         self._settling = Settling(process, binding, self.stats, self._suspects, self._attempts)
         self.queue = Queue(self._open_slot, binding.concurrency)
         self.pulls: list[Pull] = []
+        self.guard: Guard | None = None
+        """Of an ordered function: says whether anything may start."""
         process.isolation.busy.append(self._running)
 
     def _open_slot(self) -> None:
@@ -85,6 +94,7 @@ class Pipeline:
         tracing, wait, set_current = self._process.tracing, self.queue.wait, current.set
         flush = self._process.connection.wire.flush
         traced, admit = tracing.enabled, tracing.gate.admit
+        guard = self.guard
         began = now = clock()
         while True:
             count = 0
@@ -95,6 +105,9 @@ class Pipeline:
                 if now - began > TURN_SECONDS:
                     await asyncio.sleep(0)
                     began = now = clock()
+                    continue
+                if guard is not None and not guard.holds():
+                    await guard.wait()
                     continue
                 delivery = queue.popleft()
                 body = delivery.body
@@ -168,9 +181,10 @@ class Pipeline:
             await self._settling.finish(incoming, Expired(age, max_age))
             return
         stage = 0
-        if delivery.attempt > 1:
+        deliveries = delivery.deliveries or delivery.attempt
+        if deliveries > 1:
             recorded = await self._suspects.stage(incoming.stream, incoming.sequence)
-            step = suspect.next_step(delivery.attempt, recorded)
+            step = suspect.next_step(deliveries, recorded)
             delivery.recorded = recorded > 0
             if isinstance(step, Crashed):
                 await self._settling.finish(incoming, step)
@@ -178,6 +192,8 @@ class Pipeline:
             if isinstance(step, suspect.Run):
                 stage = step.stage
         async with self._process.isolation.enter(stage):
+            if delivery.settled:
+                return  # its shard was lost meanwhile
             if self.queue.giving_back:
                 await self._settling.give_back(incoming)
                 return
@@ -248,6 +264,8 @@ class Pipeline:
     async def _store(self, incoming: Incoming, staged: list[Staged]) -> None:
         """Store the outputs, then settle; a failure to make them is the handler's."""
         delivery = incoming.delivery
+        if delivery.settled:
+            return  # its shard was lost while the handler ran: this run's outputs are nobody's
         outcome: Outcome = Succeeded()
         try:
             made = self._outputs.collect(delivery.result, staged, incoming.origin.subject)

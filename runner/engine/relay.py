@@ -15,7 +15,6 @@ from runner.jetstream.pull import Delivery, Pull
 log = logging.getLogger("jetrunner.relay")
 
 LIMIT = 64
-LEASE_SECONDS = 3.0
 REPEAT_SECONDS = 60.0
 
 
@@ -53,7 +52,7 @@ class Relay:
         for delivery in self._pull.unsettled.values():
             if not delivery.leased:
                 delivery.leased = now
-            elif now - delivery.leased >= LEASE_SECONDS:
+            elif now - delivery.leased >= self._pull.lease:
                 self._pull.extend(delivery, now)
 
     def _arrived(self, delivery: Delivery) -> None:

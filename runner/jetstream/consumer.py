@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from runner.core import sharding
 from runner.errors import ServerError
 from runner.jetstream.connection import Connection
 
@@ -29,7 +30,6 @@ class ConsumerConfig(msgspec.Struct, frozen=True, omit_defaults=True):
 
     durable_name: str
     name: str
-    filter_subject: str
     ack_policy: str
     deliver_policy: str
     ack_wait: int
@@ -38,17 +38,30 @@ class ConsumerConfig(msgspec.Struct, frozen=True, omit_defaults=True):
     max_waiting: int
     metadata: dict[str, str]
     opt_start_seq: int = 0
+    filter_subject: str = ""
+    filter_subjects: tuple[str, ...] = ()
+    """Where there are several; the server takes one form or the other."""
 
 
-def config(durable: str, subject: str, deliver: str, function: str) -> ConsumerConfig:
-    """The consumer of a function that keeps no order."""
+def config(
+    durable: str,
+    subject: str,
+    deliver: str,
+    function: str,
+    *,
+    sharded: bool = False,
+    ack_wait: float = ACK_WAIT_SECONDS,
+) -> ConsumerConfig:
+    """The consumer of a function; with `sharded` it reads the subject in every shard of every generation."""
+    filters = tuple(sharding.filters(subject)) if sharded else (subject,)
     return ConsumerConfig(
         durable_name=durable,
         name=durable,
-        filter_subject=subject,
+        filter_subject=filters[0] if len(filters) == 1 else "",
+        filter_subjects=filters if len(filters) > 1 else (),
         ack_policy="explicit",
         deliver_policy=deliver,
-        ack_wait=int(ACK_WAIT_SECONDS * 1e9),
+        ack_wait=int(ack_wait * 1e9),
         max_deliver=-1,
         max_ack_pending=-1,
         max_waiting=4096,
@@ -66,15 +79,16 @@ async def info(connection: Connection, stream: str, durable: str) -> dict[str, A
         raise
 
 
-async def ensure(connection: Connection, stream: str, wanted: ConsumerConfig) -> tuple[dict[str, Any], bool]:
-    """The consumer as wanted; returns its info and whether it was created now.
+async def ensure(
+    connection: Connection, stream: str, wanted: ConsumerConfig, existing: dict[str, Any] | None = None
+) -> tuple[dict[str, Any], bool]:
+    """The consumer as wanted; returns its info and whether it was created now. `existing` is its info, when it has one.
 
     A difference is logged and then updated with `action: "update"`: the server's other calls update silently.
     What the server cannot change stays, with a warning.
     """
     durable = wanted.durable_name
     body = msgspec.to_builtins(wanted)
-    existing = await info(connection, stream, durable)
     if existing is None:
         try:
             created = await connection.api(
@@ -102,11 +116,28 @@ async def ensure(connection: Connection, stream: str, wanted: ConsumerConfig) ->
         return existing, False
     for field, (real, declared) in sorted(changes.items()):
         log.warning("consumer %s on %s: %s changes from %r to %r", durable, stream, field, real, declared)
-    merged = {**existing["config"], **{field: declared for field, (_, declared) in changes.items()}}
-    updated = await connection.api(
-        f"CONSUMER.CREATE.{stream}.{durable}", {"stream_name": stream, "config": merged, "action": "update"}
+    return await update(connection, stream, existing["config"], changes), False
+
+
+async def update(
+    connection: Connection, stream: str, existing: dict[str, Any], changes: dict[str, tuple[Any, Any]]
+) -> dict[str, Any]:
+    """Change these fields (field → (real, wanted)) and no others; returns the consumer's info."""
+    merged = {**existing, **{field: declared for field, (_, declared) in changes.items()}}
+    if "filter_subjects" in changes:
+        merged.pop("filter_subject", None)
+    elif "filter_subject" in changes:
+        merged.pop("filter_subjects", None)
+    return await connection.api(
+        f"CONSUMER.CREATE.{stream}.{existing['durable_name']}",
+        {"stream_name": stream, "config": merged, "action": "update"},
     )
-    return updated, False
+
+
+def filters_of(config: dict[str, Any]) -> tuple[str, ...]:
+    """What a consumer's configuration filters on; empty = it reads everything."""
+    one = config.get("filter_subject")
+    return (one,) if one else tuple(config.get("filter_subjects") or ())
 
 
 def differences(real: dict[str, Any], wanted: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -118,6 +149,9 @@ def differences(real: dict[str, Any], wanted: dict[str, Any]) -> dict[str, tuple
             missing = {key: text for key, text in value.items() if (current or {}).get(key) != text}
             if missing:
                 found[field] = (current, {**(current or {}), **value})
+        elif field in {"filter_subject", "filter_subjects"}:
+            if sorted(filters_of(real)) != sorted(filters_of(wanted)):
+                found[field] = (list(filters_of(real)) if field == "filter_subjects" else current, value)
         elif field == "deliver_policy" and current == "by_start_sequence":
             continue
         elif current != value and not (field == "opt_start_seq"):

@@ -24,6 +24,8 @@ log = logging.getLogger("jetrunner.pull")
 
 HEARTBEAT_SECONDS = 2.0
 EXPIRES_SECONDS = 30.0
+LEASE_SECONDS = 3.0
+"""The server takes a message back after 10 s of silence."""
 BACKLOG_BYTES = 4 << 20
 """Unwritten bytes at which nothing more is asked for."""
 REQUEST = b'{"batch":%d,"expires":%d,"idle_heartbeat":%d}'
@@ -36,6 +38,8 @@ class Source(Protocol):
 
     unsettled: dict[int, Delivery]
     limit: int
+    abandons: bool
+    """Whether a message is settled without its handler, when that ignores its timeout."""
 
     def ack(self, delivery: Delivery) -> None: ...
     def settle(self, delivery: Delivery, verb: bytes) -> None: ...
@@ -65,6 +69,8 @@ class Delivery:
 
     careful = False
     """It was delivered before, and takes the long way."""
+    deliveries = 0
+    """How often it was delivered, where `attempt` counts something else."""
     overdue = False
     """Its handler took too long and was cancelled."""
     abandoned = False
@@ -112,6 +118,8 @@ class Delivery:
 class Pull:
     """Deliveries of one consumer, handed to `deliver` from within the read that brought them."""
 
+    abandons = True
+
     def __init__(
         self,
         connection: Connection,
@@ -126,6 +134,12 @@ class Pull:
         self.limit = limit
         self.unsettled: dict[int, Delivery] = {}
         """Every delivery that is not settled yet, by stream sequence."""
+        self.expires = EXPIRES_SECONDS
+        self.heartbeat = HEARTBEAT_SECONDS
+        self.lease = LEASE_SECONDS
+        """A message in work is extended this often, in seconds."""
+        self.original: Callable[[bytes], bytes] | None = None
+        """Makes the original subject of a stored one, where the stream is sharded."""
         self._connection = connection
         self._wire = connection.wire
         self._deliver = deliver
@@ -155,6 +169,15 @@ class Pull:
         self._open = False
         if self._unsubscribe is not None and self._connection.is_connected:
             await self._unsubscribe()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it asks for messages."""
+        return self._open
+
+    def room(self) -> int:
+        """How many messages may be here, or on their way, at once."""
+        return self.limit
 
     def wake(self) -> None:
         """A slot is free: ask for more with the next write."""
@@ -199,7 +222,7 @@ class Pull:
         if self._fresh:
             self._fresh = False
             self._heard = now
-        if self._epoch != self._wire.epoch or (self._out > 0 and now - self._heard > 2 * HEARTBEAT_SECONDS):
+        if self._epoch != self._wire.epoch or (self._out > 0 and now - self._heard > 2 * self.heartbeat):
             self._out = 0
             self.wake()
         elif self._out == 0:
@@ -219,13 +242,13 @@ class Pull:
         if self._epoch != self._wire.epoch:
             self._epoch = self._wire.epoch
             self._out = 0
-        size = request_size(self.limit, len(self.unsettled), self._out)
+        size = request_size(self.room(), len(self.unsettled), self._out)
         if size <= 0 or self._wire.backlog > BACKLOG_BYTES:
             return
         if self._out == 0:
             self._heard = now
         self._out += size
-        request = REQUEST % (size, int(EXPIRES_SECONDS * 1e9), int(HEARTBEAT_SECONDS * 1e9))
+        request = REQUEST % (size, int(self.expires * 1e9), int(self.heartbeat * 1e9))
         self._wire.publish(self._next, request, self._inbox)
 
     def _arrived(self, subject: bytes, reply: bytes, header: bytes | None, body: bytes) -> None:
@@ -251,6 +274,8 @@ class Pull:
             known.source = Pull(
                 self._connection, self.stream, self.durable, 0, self._deliver, self._missing
             )
+        if self.original is not None:
+            subject = self.original(subject)
         delivery = self.unsettled[sequence] = Delivery(subject, reply, header, body, sequence, attempt, self)
         self._deliver(delivery)
         if self._out <= 0 and not self._due:

@@ -61,6 +61,8 @@ class Wire(Parser):
         self.sinks: dict[bytes, Sink] = {}
         self.epoch = 0
         """Counts the connections lost so far."""
+        self.on_drop: Callable[[], None] = lambda: None
+        """Called when frames were dropped: whoever waits for an answer waits in vain."""
         self.before_flush: list[Callable[[], None]] = []
         """Called once each, right before the next write: the place to add what can wait until then."""
         self._client = client
@@ -147,14 +149,18 @@ class Wire(Parser):
         subscription = await self._client.subscribe(subject, queue=queue, cb=misrouted)
         key = b"%d" % subscription._id
         self.sinks[key] = sink
+        # nats-py keeps SUB in a buffer of its own; what we write next must not overtake it.
+        while self._client.pending_data_size and self._client.is_connected:
+            await asyncio.sleep(0)
 
         async def unsubscribe() -> None:
             # The sink stays until the server has said that nothing more comes: what was on its way arrives.
             try:
                 if not self._client.is_closed:
                     await subscription.unsubscribe()
-                    await self._client.flush(FLUSH_SECONDS)
-            except (Error, OSError, asyncio.TimeoutError):
+                    for _ in range(2):  # nats-py's first PING overtakes what waits in its buffer
+                        await self._client.flush(FLUSH_SECONDS)
+            except (Error, OSError, TimeoutError):
                 log.debug("unsubscribed from %s without the server's word", subject)
             finally:
                 self.sinks.pop(key, None)
@@ -222,7 +228,10 @@ class Wire(Parser):
             except (OSError, RuntimeError, AttributeError):  # closed under us: nats-py is about to notice
                 self._frames = [frame for frame in frames if frame.startswith(ACK_PREFIX)]
         else:
-            self._frames = [frame for frame in self._frames if frame.startswith(ACK_PREFIX)]
+            acks = [frame for frame in self._frames if frame.startswith(ACK_PREFIX)]
+            dropped, self._frames = len(acks) < len(self._frames), acks
+            if dropped:
+                self.on_drop()
 
     @property
     def backlog(self) -> int:

@@ -1,0 +1,82 @@
+"""Claims: who owns which shard, one key of the bucket each, taken by compare-and-set and never renewed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from runner.jetstream.connection import Connection
+from runner.jetstream.lease import Leases
+from runner.jetstream.wire import Unsubscribe
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """A shard's owner, empty once it was released; the epoch rises with every owner."""
+
+    owner: str
+    epoch: int
+    since: float
+    """Unix time."""
+
+
+NOBODY = Claim("", 0, 0.0)
+
+
+class Claims:
+    """The claims of one project. A shard's name here is `<function>.<generation>.<number>`."""
+
+    def __init__(self, connection: Connection, project: str) -> None:
+        self._leases = Leases(connection)
+        self._prefix = f"claim.{project}."
+        self.known: dict[str, Claim] = {}
+        """As last seen; a write must name the revision it read."""
+
+    async def watch(self, changed: Callable[[str, Claim], None]) -> Unsubscribe:
+        """Learn of every change from now on."""
+
+        def written(key: str, value: bytes) -> None:
+            shard = key.removeprefix(self._prefix)
+            claim = read(value)
+            self.known[shard] = claim
+            changed(shard, claim)
+
+        return await self._leases.watch(self._prefix + ">", written)
+
+    async def load(self, functions: Sequence[str]) -> None:
+        """Read the claims of these functions."""
+        for function in functions:
+            for key, entry in (await self._leases.read([f"{self._prefix}{function}.>"])).items():
+                self.known[key.removeprefix(self._prefix)] = read(entry.value)
+
+    async def take(self, shard: str, me: str, may_take: Callable[[Claim], bool]) -> Claim | None:
+        """Make it mine if `may_take` still agrees with what stands there now; None when somebody was faster."""
+        entry = await self._leases.get(self._prefix + shard)
+        standing = read(entry.value) if entry else NOBODY
+        if not may_take(standing):
+            self.known[shard] = standing
+            return None
+        claim = Claim(me, standing.epoch + 1, time.time())
+        revision = await self._leases.swap(
+            self._prefix + shard, msgspec.json.encode(claim), entry.revision if entry else 0
+        )
+        if revision is None:
+            return None
+        self.known[shard] = claim
+        return claim
+
+    async def release(self, shard: str, claim: Claim) -> None:
+        """Give it back, unless somebody else has it by now."""
+        entry = await self._leases.get(self._prefix + shard)
+        if entry is not None and read(entry.value) == claim:
+            free = Claim("", claim.epoch, time.time())
+            await self._leases.swap(self._prefix + shard, msgspec.json.encode(free), entry.revision)
+
+
+def read(value: bytes) -> Claim:
+    """A value that is no claim counts as nobody's."""
+    try:
+        return msgspec.json.decode(value, type=Claim)
+    except msgspec.DecodeError:
+        return NOBODY

@@ -1,0 +1,287 @@
+"""Who is alive: the instances of a project that run ordered functions, seen the same way by all of them.
+
+Rule 1: an instance holds one lease of 3 s and renews it each second. It may start ordered work until the lease runs
+        out by its own clock, counted from sending the renewal, and only while it is connected.
+Rule 2: it answers on a subject of its own. Each instance probes the next two on the ring of names, on the clock: two
+        "no responders" in a row mean that the server has lost its connection. So probes grow with n, not with n².
+Rule 3: who finds a member dead says so to all; who joins or leaves says so itself. All leases are read every few seconds,
+        in case nobody could say anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+import anyio
+import msgspec
+
+from runner.core.assignment import successors
+from runner.engine.process import Process
+from runner.errors import NoStream, ServerError
+from runner.jetstream import ownstreams
+from runner.jetstream.lease import Leases
+
+log = logging.getLogger("jetrunner.members")
+
+TTL_SECONDS = 3.0
+RENEW_SECONDS = 1.0
+BUSY_PROBE_SECONDS = 0.05
+IDLE_PROBE_SECONDS = 0.5
+READ_SECONDS = 3.0
+PROBE_TIMEOUT_SECONDS = 1.0
+PROBED = 2
+WAIT_SECONDS = 0.1
+MISSES = 2
+"""Probes without responders, one after the other, that mean death."""
+
+
+class Member(msgspec.Struct, frozen=True):
+    """What an instance says of itself in its lease."""
+
+    instance: str
+    functions: tuple[str, ...]
+    """The ordered functions that it runs."""
+    leaving: bool = False
+    """It gives its shards away and takes none."""
+
+
+class News(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is said to all: one of these."""
+
+    joined: Member | None = None
+    left: str = ""
+    dead: str = ""
+
+
+class Members:
+    """The living, as this instance sees them."""
+
+    def __init__(self, process: Process, functions: Sequence[str], instance: str) -> None:
+        self.me = Member(instance, tuple(functions))
+        self.living: dict[str, Member] = {instance: self.me}
+        self.until = 0.0
+        """Reading of the monotonic clock at which our lease runs out."""
+        self.busy = False
+        """Whether there is traffic, and probes are worth their price."""
+        self.changed: list[Callable[[], None]] = []
+        """Called when somebody came or went."""
+        self.lapsed: list[Callable[[], None]] = []
+        """Called when our own lease may have run out, or the connection was lost: nothing may start."""
+        self._connection = process.connection
+        self._project = process.project
+        self._leases = Leases(process.connection)
+        self._misses: dict[str, int] = {}
+        self._news = f"jetrunner.{process.project}.members".encode()
+        self._left = False
+        self._epoch = -1
+        self._confirmed = -1
+        self._held = asyncio.Event()
+        self._buried: dict[str, float] = {}
+        """Instances found dead, and until when their leases may still stand there."""
+
+    def _alive(self, instance: str) -> str:
+        return f"jetrunner.{self._project}.alive.{instance}"
+
+    def _key(self, instance: str) -> str:
+        return f"member.{self._project}.{instance}"
+
+    def holds(self) -> bool:
+        """Whether this instance may start ordered work right now."""
+        return time.monotonic() < self.until and self.confirmed and self._connection.is_connected
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether our claims were read since the connection or the lease was last lost."""
+        return bool(self._confirmed == self._connection.wire.epoch)
+
+    @property
+    def renewed(self) -> bool:
+        """Whether the lease is ours, on this connection."""
+        return bool(self._epoch == self._connection.wire.epoch) and time.monotonic() < self.until
+
+    def confirm(self) -> None:
+        """Our claims were read again."""
+        self._confirmed = self._connection.wire.epoch
+        held, self._held = self._held, asyncio.Event()
+        held.set()
+
+    async def wait(self) -> None:
+        """Wait until ordered work may start."""
+        while not self.holds():
+            try:
+                async with asyncio.timeout(WAIT_SECONDS):
+                    await self._held.wait()
+            except TimeoutError:
+                continue
+
+    # -- life -------------------------------------------------------------------------------------------
+
+    async def join(self) -> None:
+        """Take the lease, answer probes, and tell everybody."""
+        wire = self._connection.wire
+        await wire.subscribe(self._alive(self.me.instance), self._probed)
+        await wire.subscribe(self._news.decode(), self._heard)
+        await self.renew()
+        await self.read()
+        self._tell(News(joined=self.me))
+
+    async def retire(self) -> None:
+        """Tell everybody that our shards are to be had, each as soon as it is released."""
+        self.me = msgspec.structs.replace(self.me, leaving=True)
+        self._set({**self.living, self.me.instance: self.me})
+        self._tell(News(joined=self.me))
+        try:
+            await self.renew()
+        except ServerError as error:
+            log.debug("the lease was not renewed for leaving: %s", error)
+
+    async def leave(self) -> None:
+        """Give the lease back and tell everybody; our shards have been released."""
+        self._left = True
+        try:
+            await self._connection.api(
+                f"STREAM.PURGE.{ownstreams.BUCKET_STREAM}",
+                {"filter": f"$KV.{ownstreams.BUCKET}.{self._key(self.me.instance)}"},
+            )
+        except ServerError as error:
+            log.debug("the lease runs out by itself: %s", error)
+        self._tell(News(left=self.me.instance))
+
+    async def run(self) -> None:
+        """Renew, probe and read until cancelled."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._renewing)
+            tasks.start_soon(self._probing)
+            tasks.start_soon(self._reading)
+
+    async def renew(self) -> None:
+        """Renew the lease once; raises `ServerError` when it could not be."""
+        sent = time.monotonic()
+        epoch = self._connection.wire.epoch
+        await self._leases.put(self._key(self.me.instance), msgspec.json.encode(self.me), TTL_SECONDS)
+        if time.monotonic() >= self.until or epoch != self._epoch:
+            self._confirmed = -1  # it had lapsed: somebody may have taken our shards meanwhile
+            self._lapse()
+        self.until = sent + TTL_SECONDS
+        self._epoch = epoch
+
+    async def _renewing(self) -> None:
+        while True:
+            if self._connection.is_connected and not self._left:
+                again = self._epoch != self._connection.wire.epoch
+                try:
+                    await self.renew()
+                    if again:
+                        self._tell(News(joined=self.me))
+                except NoStream:
+                    await self._mend()
+                    continue
+                except ServerError as error:
+                    log.warning("the lease could not be renewed: %s", error)
+                    await anyio.sleep(0.1)
+                    continue
+            await self._pause()
+
+    async def _pause(self) -> None:
+        """Until the next renewal is due: at once after a reconnect."""
+        due = time.monotonic() + RENEW_SECONDS
+        epoch = self._connection.wire.epoch
+        while time.monotonic() < due and epoch == self._connection.wire.epoch:
+            await anyio.sleep(0.05)
+        while not self._connection.is_connected:
+            await anyio.sleep(0.01)
+
+    def _lapse(self) -> None:
+        for callback in self.lapsed:
+            callback()
+
+    async def _mend(self) -> None:
+        try:
+            await ownstreams.ensure(self._connection, ownstreams.BUCKET_STREAM)
+        except ServerError as error:
+            log.warning("the bucket is gone and cannot be made: %s", error)
+        await anyio.sleep(0.1)
+
+    # -- others -----------------------------------------------------------------------------------------
+
+    async def read(self) -> None:
+        """Look at every lease."""
+        entries = await self._leases.read([self._key("*")])
+        found = {self.me.instance: self.me}
+        for entry in entries.values():
+            try:
+                member = msgspec.json.decode(entry.value, type=Member)
+            except msgspec.DecodeError:
+                continue
+            if time.monotonic() > self._buried.get(member.instance, 0.0):
+                found[member.instance] = member
+        self._set(found)
+
+    async def _reading(self) -> None:
+        while True:
+            await anyio.sleep(READ_SECONDS)
+            if self._connection.is_connected:
+                try:
+                    await self.read()
+                except ServerError as error:
+                    log.debug("leases could not be read: %s", error)
+
+    async def _probing(self) -> None:
+        next_at = time.monotonic()
+        while True:
+            period = BUSY_PROBE_SECONDS if self.busy else IDLE_PROBE_SECONDS
+            next_at = max(next_at + period, time.monotonic())
+            await anyio.sleep(next_at - time.monotonic())
+            if self._connection.is_connected:
+                for instance in successors(sorted(self.living), self.me.instance, PROBED):
+                    self._probe(instance)
+
+    def _probe(self, instance: str) -> None:
+        """Sent on the clock, never after the last one's answer: one that reached a dying process has none."""
+        wire, inbox = self._connection.wire, self._connection.inbox
+        subject = self._alive(instance).encode()
+        reply = inbox.expect(self._answered, instance, subject, PROBE_TIMEOUT_SECONDS)
+        wire.publish(subject, b"", reply)
+
+    def _answered(self, instance: str, _header: bytes | None, _body: bytes, error: ServerError | None) -> None:
+        if error is None:
+            self._misses.pop(instance, None)
+        elif isinstance(error, NoStream):
+            misses = self._misses[instance] = self._misses.get(instance, 0) + 1
+            if misses >= MISSES and instance in self.living:
+                log.warning("instance %s is gone", instance)
+                self._tell(News(dead=instance))
+                self._remove(instance)
+
+    def _probed(self, _subject: bytes, reply: bytes, _header: bytes | None, _body: bytes) -> None:
+        if reply and not self._left:
+            self._connection.wire.publish(reply, b"", b"")
+
+    def _tell(self, news: News) -> None:
+        self._connection.wire.publish(self._news, msgspec.json.encode(news), b"")
+
+    def _heard(self, _subject: bytes, _reply: bytes, _header: bytes | None, body: bytes) -> None:
+        try:
+            news = msgspec.json.decode(body, type=News)
+        except msgspec.DecodeError:
+            return
+        if news.joined is not None:
+            self._buried.pop(news.joined.instance, None)
+            self._set({**self.living, news.joined.instance: news.joined})
+        gone = news.left or news.dead
+        if gone and gone != self.me.instance:
+            self._remove(gone)
+
+    def _remove(self, instance: str) -> None:
+        self._buried[instance] = time.monotonic() + TTL_SECONDS
+        self._misses.pop(instance, None)
+        self._set({name: member for name, member in self.living.items() if name != instance})
+
+    def _set(self, living: dict[str, Member]) -> None:
+        if living != self.living:
+            self.living = living
+            for callback in self.changed:
+                callback()

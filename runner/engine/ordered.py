@@ -1,0 +1,88 @@
+"""An ordered function in this process: its shards, the lanes in them, and what was sent back to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from runner.bindings import Binding
+from runner.core.sharding import Sharding, key
+from runner.engine.function import Function
+from runner.engine.incoming import read
+from runner.engine.members import Members
+from runner.engine.process import Process
+from runner.engine.shard import Shard
+from runner.jetstream.pull import Delivery
+
+ELSEWHERE_SECONDS = 0.05
+"""Delay of a message sent back that came to an instance without its shard."""
+
+
+class OrderedFunction(Function):
+    """Like a function, but its messages come from the shards that this instance owns."""
+
+    def __init__(
+        self, process: Process, binding: Binding, stream: str, sharding: Sharding | None, members: Members
+    ) -> None:
+        super().__init__(process, binding, stream)
+        self.sharding = sharding or Sharding()
+        self.pipeline.guard = members
+        self.shards: dict[str, Shard] = {}
+        """Every shard that was ever owned here, by name."""
+
+    async def start(self) -> None:
+        """Pull what was sent back; shards come with their claims."""
+        await self._add_again(self._returned)
+        for pull, _ in self._sources:
+            await pull.open()
+
+    def _returned(self, delivery: Delivery) -> None:
+        """What was sent back takes its key's lane, here where its shard is; elsewhere it is passed on."""
+        origin = read(delivery).origin
+        generation, number = self.sharding.generation, 0
+        if self.sharding.positions:
+            try:
+                number = self.sharding.shard_of(origin.subject)
+            except ValueError:
+                number = 0
+        shard = self.shards.get(f"{self.binding.function}.{generation}.{number}")
+        if shard is None or not shard.take_back(delivery, origin.subject.encode()):
+            self._process.tasks.start_soon(delivery.source.again, delivery, ELSEWHERE_SECONDS)
+
+    def shard_names(self) -> list[str]:
+        """`<function>.<generation>.<number>` of every shard."""
+        function, generation = self.binding.function, self.sharding.generation
+        return [f"{function}.{generation}.{number}" for number in range(self.sharding.count)]
+
+    def shard(self, name: str) -> Shard:
+        """A shard that this instance has just claimed: the same one each time, for its lanes outlive a claim."""
+        found = self.shards.get(name)
+        if found is None:
+            _, generation, number = name.split(".")
+            found = self.shards[name] = Shard(
+                self._process, self.pipeline, self.binding, self.stream,
+                int(generation), int(number), self._durables, key_reader(self.binding),
+            )  # fmt: skip
+        return found
+
+    async def abandon(self) -> None:
+        """Give back what was cancelled."""
+        await super().abandon()
+        for shard in self.shards.values():
+            for delivery in list(shard.unsettled.values()):
+                await self.pipeline.cancelled(delivery)
+
+    @property
+    def unsettled(self) -> int:
+        """Messages that are in work here."""
+        return super().unsettled + sum(len(shard.unsettled) for shard in self.shards.values())
+
+
+def key_reader(binding: Binding) -> Callable[[bytes], Any]:
+    """Reads the key from an original subject."""
+    places = dict(zip(binding.subject.names, binding.subject.positions, strict=True))
+    positions = tuple(places[name] for name in binding.ordered_by)
+    if len(positions) == 1:
+        place = positions[0]
+        return lambda subject: subject.split(b".", place + 1)[place]
+    return lambda subject: key(subject, positions)

@@ -1,0 +1,339 @@
+"""One shard of one ordered function, while this instance owns it: the source of its deliveries.
+
+Rule 1: nothing starts before everything that the predecessor left unsettled is here again (`recover`).
+Rule 2: a retry never goes back to the server: it waits here, in its lane, and its lease is extended.
+Rule 3: what was settled here and comes again (a crashed server forgets acks) is acknowledged again, not run again.
+Rule 4: once the shard is lost, whatever still runs is nobody's: its outputs and its ack are not sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from runner.bindings import Binding
+from runner.core import identity
+from runner.core.ordering import Ordering
+from runner.core.sharding import original, shard_filter
+from runner.engine.durables import Durables
+from runner.engine.failures import Failures
+from runner.engine.pipeline import Pipeline
+from runner.engine.process import Process
+from runner.jetstream import consumer
+from runner.jetstream.pull import Delivery, Pull, Source
+
+log = logging.getLogger("jetrunner.shards")
+
+HELD_LIMIT = 10_000
+"""Messages of one shard that may be held back behind others of their key."""
+MISSING_SECONDS = 0.2
+"""How long the predecessor's messages get to arrive before the server is asked again."""
+EXPIRES_SECONDS = 1.5
+"""Shorter than a lease: a frozen owner has no pull left when its shards are taken."""
+ACK_WAIT_SECONDS = 60.0
+LEASE_SECONDS = 20.0
+
+
+SENT_BACK = 1 << 62
+"""Messages that were sent back are numbered below all others, in their own order: they go before what waits."""
+
+
+class Returned:
+    """The source of a message that was sent back, while it has a lane in a shard."""
+
+    abandons = False
+
+    def __init__(self, shard: Shard, source: Source, number: int) -> None:
+        self.unsettled = source.unsettled
+        self.limit = source.limit
+        self._shard = shard
+        self._source = source
+        self._number = number
+
+    def ack(self, delivery: Delivery) -> None:
+        """Acknowledge, and free the lane."""
+        self._source.ack(delivery)
+        self._shard.free(self._number)
+
+    def settle(self, delivery: Delivery, verb: bytes) -> None:
+        """Answer, and free the lane."""
+        self._source.settle(delivery, verb)
+        self._shard.free(self._number)
+
+    async def again(self, delivery: Delivery, delay: float) -> None:
+        """It comes again from the server, and enters its lane then; others of its key do not wait for it."""
+        await self._source.again(delivery, delay)
+        self._shard.free(self._number)
+
+    def give_back(self, delivery: Delivery) -> None:
+        """Any instance may have it; the one with its shard will."""
+        self._source.give_back(delivery)
+        self._shard.free(self._number)
+
+
+class ShardPull(Pull):
+    """A pull whose window grows by what is held back, so that one blocked key does not stall its shard."""
+
+    shard: Shard
+
+    def room(self) -> int:
+        """How many messages may be here."""
+        return min(HELD_LIMIT, self.limit + self.shard.ordering.holding)
+
+
+class Shard:
+    """The lanes of one shard. It outlives its ownership: what still runs when it is lost keeps its lane."""
+
+    abandons = False
+    """A handler that ignores its timeout keeps its lane until it ends."""
+
+    def __init__(
+        self,
+        process: Process,
+        pipeline: Pipeline,
+        binding: Binding,
+        stream: str,
+        generation: int,
+        number: int,
+        durables: Durables,
+        key_of: Callable[[bytes], Any],
+    ) -> None:
+        self.stream = stream
+        self.number = number
+        self.generation = generation
+        self.durable = identity.shard_durable(process.project, binding.function, generation, number)
+        self.ordering = Ordering()
+        self.owned = False
+        """Whether its messages may start here."""
+        self.limit = binding.concurrency
+        self._connection = process.connection
+        self._wire = process.connection.wire
+        self._loop = process.loop
+        self._pipeline = pipeline
+        self._queue = pipeline.queue
+        self._durables = durables
+        self._key_of = key_of
+        self._failures = Failures(process, binding.function, generation, number)
+        self._tasks = process.tasks
+        self._opened = asyncio.Event()
+        """Set when the barrier opens."""
+        self._delivered = 0
+        """Consumer sequence of the last delivery that came; a gap means that one was lost on its way."""
+        self._recovering = False
+        subject = shard_filter(binding.subject.wildcard, generation, number)
+        self._config = consumer.config(
+            self.durable, subject, binding.deliver, binding.function, ack_wait=ACK_WAIT_SECONDS
+        )
+        self.pull = ShardPull(process.connection, stream, self.durable, self.limit, self._arrived, self._durable_gone)
+        self.pull.shard = self
+        self.pull.expires = EXPIRES_SECONDS
+        self.pull.heartbeat = EXPIRES_SECONDS / 3
+        self.pull.lease = LEASE_SECONDS
+        self.pull.original = original if generation else None
+        self.unsettled = self.pull.unsettled
+        self.returned: dict[int, Delivery] = {}
+        """Messages that were sent back, by their number in the lanes."""
+
+    # -- owning -----------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Take the shard over from whoever had it; returns once its messages may start."""
+        info = await self._durables.ensure(self.stream, self._config)
+        await self._failures.load()
+        self.owned = True
+        if self.pull not in self._pipeline.pulls:
+            self._pipeline.pulls.append(self.pull)
+        await self.recover(info)
+
+    async def recover(self, info: dict[str, Any] | None = None) -> None:
+        """Have everything delivered anew that is unsettled and not here, then go on in order.
+
+        Also after our own reconnect: what went out on the lost connection may never have arrived.
+        """
+        if self._recovering:
+            return
+        self._recovering = True
+        try:
+            while self.owned:
+                self._opened.clear()
+                self._take_over(info or await self._info())
+                if not self.ordering.barrier:
+                    break
+                try:
+                    async with asyncio.timeout(MISSING_SECONDS):
+                        await self._opened.wait()
+                    break
+                except TimeoutError:
+                    info = None
+        finally:
+            self._recovering = False
+
+    def _take_over(self, info: dict[str, Any]) -> None:
+        delivered = info["delivered"]
+        recovery = self.ordering.takeover(
+            info["ack_floor"]["stream_seq"], delivered["stream_seq"], info["num_ack_pending"]
+        )
+        self._delivered = delivered["consumer_seq"]
+        # In the predecessor's name: of an ack's subject the server takes the sequence alone (measured).
+        for verb, sequences in ((b"+ACK", recovery.reack), (b"-NAK", recovery.nak)):
+            for sequence in sequences:
+                reply = f"$JS.ACK.{self.stream}.{self.durable}.1.{sequence}.{self._delivered}.0.0"
+                self._wire.answer(reply.encode(), verb)
+        self._start(recovery.start)
+        self.pull.ask_again()
+        if not self.pull.is_open:
+            self._tasks.start_soon(self.pull.open)
+
+    async def _info(self) -> dict[str, Any]:
+        info = await consumer.info(self._connection, self.stream, self.durable)
+        return info if info is not None else await self._durables.ensure(self.stream, self._config)
+
+    async def drain(self) -> None:
+        """Start nothing more, and return when everything that runs here is settled."""
+        self.owned = False
+        self._forget_waiting()
+        await self.pull.close()
+        while any(delivery.started for delivery in self.unsettled.values()):
+            await asyncio.sleep(0.005)
+        self._let_go()
+
+    def lose(self) -> None:
+        """Somebody else owns it: stop at once. What runs is cancelled, and what it would send is not sent."""
+        log.warning("shard %s is another instance's now", self.durable)
+        self.owned = False
+        self._forget_waiting()
+        running = list(self.unsettled.values())
+        self._let_go()
+        for delivery in running:
+            if delivery.task is not None:
+                delivery.task.cancel()
+        self._tasks.start_soon(self._outlast, running)
+        self._tasks.start_soon(self.pull.close)
+
+    def _forget_waiting(self) -> None:
+        queue = self._queue.deliveries
+        waiting = {delivery.sequence for delivery in queue if delivery.source is self}
+        kept = [delivery for delivery in queue if delivery.source is not self]
+        queue.clear()
+        queue.extend(kept)
+        for sequence, delivery in list(self.unsettled.items()):
+            if sequence in waiting or not delivery.started:
+                del self.unsettled[sequence]
+
+    def _let_go(self) -> None:
+        self.ordering.release()
+        self.unsettled.clear()
+        for delivery in list(self.returned.values()):
+            if not delivery.started:
+                delivery.source.give_back(delivery)
+        self._opened.set()
+        if self.pull in self._pipeline.pulls:
+            self._pipeline.pulls.remove(self.pull)
+
+    async def _outlast(self, running: list[Delivery]) -> None:
+        """Free the lanes of handlers that ran when the shard was lost, once they have ended."""
+        for delivery in running:
+            while delivery.task is not None:
+                await asyncio.sleep(0.02)
+            self._start(self.ordering.settle(delivery.sequence))
+
+    def _durable_gone(self) -> None:
+        if self.owned:
+            self._tasks.start_soon(self.recover)
+
+    # -- deliveries -------------------------------------------------------------------------------------
+
+    def _arrived(self, delivery: Delivery) -> None:
+        sequence = delivery.sequence
+        if not self.owned:
+            del self.unsettled[sequence]  # it comes again, to the next owner
+            return
+        delivery.source = self
+        ordering = self.ordering
+        number = int(delivery.reply.split(b".", 7)[6])
+        if number != self._delivered + 1 and not self._recovering:
+            self._tasks.start_soon(self.recover)
+        self._delivered = number
+        if delivery.careful:
+            if ordering.settled(sequence):
+                del self.unsettled[sequence]
+                self._wire.ack(delivery.reply)
+                return
+            # Takeovers and give-backs raise the count, too: the second delivery is not yet suspect.
+            delivery.deliveries = delivery.attempt - 1
+            delivery.careful = delivery.deliveries > 1
+            delivery.attempt = 1
+        if self._failures.counts and (failures := self._failures.counts.get(sequence)):
+            delivery.attempt = 1 + failures
+            delivery.careful = True
+        barrier = ordering.barrier
+        ready = ordering.arrive(sequence, self._key_of(delivery.subject))
+        if ready:
+            self._start(ready)
+        if barrier and not ordering.barrier:
+            self._opened.set()
+
+    def _start(self, sequences: tuple[int, ...]) -> None:
+        if self.owned:
+            unsettled, arrive = self.unsettled, self._queue.arrive
+            for sequence in sequences:
+                delivery = unsettled.get(sequence) or self.returned.get(sequence)
+                if delivery is not None:
+                    arrive(delivery)
+
+    def ack(self, delivery: Delivery) -> None:
+        """Acknowledge, and free the lane."""
+        if self.unsettled.pop(delivery.sequence, None) is not None:
+            self._wire.ack(delivery.reply)
+            self._free(delivery.sequence)
+
+    def settle(self, delivery: Delivery, verb: bytes) -> None:
+        """Answer once, and free the lane."""
+        if not delivery.settled:
+            del self.unsettled[delivery.sequence]
+            self._wire.answer(delivery.reply, verb)
+            self._free(delivery.sequence)
+
+    def free(self, number: int) -> None:
+        """A message that was sent back is settled, or comes again later: its lane goes on."""
+        self.returned.pop(number, None)
+        self._start(self.ordering.settle(number))
+
+    def _free(self, sequence: int) -> None:
+        if sequence in self._failures.counts:
+            self._tasks.start_soon(self._failures.drop, sequence)
+        ready = self.ordering.settle(sequence)
+        if ready:
+            self._start(ready)
+        self.pull.wake()
+
+    async def again(self, delivery: Delivery, delay: float) -> None:
+        """Count the failure, and run it again here after `delay` seconds; its lane waits."""
+        await self._failures.add(delivery.sequence)
+        delivery.attempt = 1 + self._failures.counts[delivery.sequence]
+        delivery.careful = True
+        delivery.started = 0.0
+        for name in ("overdue", "recorded", "finishing", "span", "result"):
+            delivery.__dict__.pop(name, None)
+        self._loop.call_later(delay, self._start, (delivery.sequence,))
+
+    def give_back(self, delivery: Delivery) -> None:
+        """It has not started, and will not here: the next owner has it delivered anew."""
+        self.unsettled.pop(delivery.sequence, None)
+
+    def take_back(self, delivery: Delivery, subject: bytes) -> bool:
+        """Put a message that was sent back into its key's lane, before what waits there; False when that cannot be now."""
+        if not self.owned or self.ordering.barrier:
+            return False
+        number = delivery.sequence - SENT_BACK
+        returned = Returned(self, delivery.source, number)
+        delivery.source = returned
+        self.returned[number] = delivery
+        self._start(self.ordering.arrive(number, self._key_of(subject)))
+        return True
+
+    def extend(self, delivery: Delivery, now: float) -> None:
+        """Keep the server from delivering it again."""
+        self.pull.extend(delivery, now)

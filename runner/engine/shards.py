@@ -1,0 +1,188 @@
+"""Which shards this instance owns: it takes what is its share, and hands over what is not.
+
+No instance leads. Each computes the same share for everybody from the same list of members (`core/assignment.py`), takes
+the claims of its own share whose owner is gone, and lets go of what belongs to another: the other then takes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+import anyio
+
+from runner.core.assignment import assign
+from runner.engine.claims import Claim, Claims
+from runner.engine.members import Members
+from runner.engine.process import Process
+from runner.errors import JetrunnerError
+
+if TYPE_CHECKING:
+    from runner.engine.ordered import OrderedFunction
+    from runner.engine.shard import Shard
+
+log = logging.getLogger("jetrunner.shards")
+
+RETRY_SECONDS = 0.25
+
+
+class Shards:
+    """All shards of all ordered functions of this process."""
+
+    def __init__(self, process: Process, members: Members, functions: list[OrderedFunction]) -> None:
+        self.claims = Claims(process.connection, process.project)
+        self.owned: dict[str, Shard] = {}
+        self._process = process
+        self._members = members
+        self._functions = {function.binding.function: function for function in functions}
+        self._held: dict[str, Claim] = {}
+        self._moving: set[str] = set()
+        """Shards that are being taken or handed over right now."""
+        self.needed = bool(functions)
+        self.left = False
+        """True once every shard was handed over and the lease given back."""
+        self._changed = asyncio.Event()
+        members.changed.append(self._changed.set)
+        members.lapsed.append(self._suspend)
+
+    async def start(self) -> None:
+        """Join, read the claims and watch them."""
+        await self._members.join()
+        await self.claims.watch(self._written)
+        await self.claims.load(list(self._functions))
+        self._members.confirm()
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Take and hand over, whenever something has changed, until cancelled."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._members.run)
+            while True:
+                try:
+                    async with asyncio.timeout(1.0):
+                        await self._changed.wait()
+                except TimeoutError:
+                    pass
+                self._changed.clear()
+                if not self._process.connection.is_connected:
+                    continue
+                if not self._members.confirmed:
+                    await self._confirm()
+                    continue
+                for name, mine in self._shares().items():
+                    if name in self._moving:
+                        continue
+                    if mine and name not in self.owned and self._is_free(self.claims.known.get(name)):
+                        self._moving.add(name)
+                        tasks.start_soon(self._take, name)
+                    elif not mine and name in self.owned:
+                        self._moving.add(name)
+                        tasks.start_soon(self._hand_over, name)
+
+    def _shares(self) -> dict[str, bool]:
+        """Every shard of our functions, and whether it belongs here."""
+        shares = {}
+        for function in self._functions.values():
+            able = sorted(
+                name
+                for name, member in self._members.living.items()
+                if function.binding.function in member.functions and not member.leaving
+            )
+            names = function.shard_names()
+            share = assign(names, able) if able else {}
+            for name in names:
+                shares[name] = share.get(name) == self._members.me.instance
+        return shares
+
+    def _is_free(self, claim: Claim | None) -> bool:
+        return (
+            claim is None or not claim.owner or claim.owner not in self._members.living
+            or claim.owner == self._members.me.instance
+        )  # fmt: skip
+
+    async def _take(self, name: str) -> None:
+        function = self._functions[name.split(".")[0]]
+        try:
+            claim = await self.claims.take(name, self._members.me.instance, self._is_free)
+            if claim is not None:
+                shard = self.owned[name] = function.shard(name)
+                self._held[name] = claim
+                await shard.open()
+        except JetrunnerError as error:
+            log.warning("shard %s could not be taken: %s", name, error)
+            await self._drop(name)
+            await anyio.sleep(RETRY_SECONDS)
+        finally:
+            self._moving.discard(name)
+            self._changed.set()
+
+    async def _hand_over(self, name: str) -> None:
+        """What runs ends here; what waits starts at its new owner's. Other shards go on meanwhile."""
+        try:
+            shard = self.owned[name]
+            await shard.drain()
+            await self._drop(name)
+        except JetrunnerError as error:
+            log.warning("shard %s could not be handed over: %s", name, error)
+        finally:
+            self._moving.discard(name)
+            self._changed.set()
+
+    async def _drop(self, name: str) -> None:
+        shard, claim = self.owned.pop(name, None), self._held.pop(name, None)
+        if shard is not None and shard.owned:
+            shard.lose()
+        if claim is not None:
+            await self.claims.release(name, claim)
+
+    async def leave(self) -> None:
+        """The process ends: each shard goes as soon as its own handlers have ended, and then the lease."""
+        await self._members.retire()
+        async with anyio.create_task_group() as tasks:
+            for name in list(self.owned):
+                if name not in self._moving:
+                    self._moving.add(name)
+                    tasks.start_soon(self._hand_over, name)
+        while self._moving or self.owned:  # one that was just being taken is handed over by `run`
+            await anyio.sleep(0.01)
+        await self._members.leave()
+        self.left = True
+
+    # -- doubt ------------------------------------------------------------------------------------------
+
+    def _written(self, name: str, claim: Claim) -> None:
+        held = self._held.get(name)
+        if held is not None and claim.owner != self._members.me.instance and claim.epoch >= held.epoch:
+            self._lose(name)
+        self._changed.set()
+
+    def _lose(self, name: str) -> None:
+        self._held.pop(name, None)
+        shard = self.owned.pop(name, None)
+        if shard is not None:
+            shard.lose()
+
+    def _suspend(self) -> None:
+        self._changed.set()
+
+    async def _confirm(self) -> None:
+        """After a lost connection or a lapsed lease: keep what is still ours, and take it up again in order."""
+        if not self._members.renewed:
+            await anyio.sleep(0.02)
+            self._changed.set()
+            return
+        epoch = self._process.connection.wire.epoch
+        try:
+            await self.claims.load(list(self._functions))
+            for name in list(self.owned):
+                if self.claims.known.get(name) != self._held.get(name):
+                    self._lose(name)
+            await asyncio.gather(*(shard.recover() for shard in self.owned.values() if shard.owned))
+        except JetrunnerError as error:
+            log.warning("claims could not be read again: %s", error)
+            await anyio.sleep(0.1)
+        else:
+            if epoch == self._process.connection.wire.epoch:
+                self._members.confirm()
+        self._changed.set()
