@@ -9,7 +9,9 @@ from typing import Any
 
 from msgspec import Struct
 
-from runner.core.subject import covers, overlaps
+from runner.core import sharding
+from runner.core.sharding import Sharding
+from runner.core.subject import Template, covers, overlaps
 from runner.errors import NoStream, UsageError
 
 _MAPPED = re.compile(r"\{\{[^}]*\}\}|\$\d+")
@@ -22,15 +24,20 @@ class Catchment(Struct, frozen=True):
     subjects: tuple[str, ...]
     """What publishers use."""
     stored: tuple[str, ...] | None
-    """What consumers filter on; None = only the server knows (a mirror, or sources)."""
+    """What functions read there, on subjects as they are published; None = only the server knows (a mirror, or sources)."""
     file: str = ""
     """The stream file that declares it; empty when none does."""
+    sharding: Sharding | None = None
+    """How it is sharded; None when it is not, or not by us."""
 
 
 def catchment(name: str, config: Mapping[str, Any], file: str = "") -> Catchment:
     """The catchment of a stream configuration; without subjects, a mirror or sources it is the stream's name."""
     fed = bool(config.get("mirror") or config.get("sources"))
     subjects = tuple(config.get("subjects") or (() if fed else (name,)))
+    if (sharded := sharding.read(config)) is not None:
+        # Subjects keep their published form for everyone but the server, see core.sharding.
+        return Catchment(name, subjects, _copied(config) if fed else subjects, file, sharded)
     stored = list(subjects)
     if transform := config.get("subject_transform"):
         source = transform.get("src") or ">"
@@ -49,6 +56,8 @@ def capture(
     Raises NoStream when none does or one does in part, UsageError when several do.
     """
     known = list(streams)
+    if chosen is None and not publishing:
+        known = [stream for stream in known if stream.subjects]  # a copy is read by those who choose it
     if chosen is not None:
         known = [stream for stream in known if stream.name == chosen]
         if not known:
@@ -74,6 +83,30 @@ def capture(
     raise NoStream(f"no stream captures {subject}", hint=_advice(subject, known, publishing))
 
 
+def require_order(stream: Catchment, subject: Template, ordered_by: Sequence[str]) -> None:
+    """A function's order holds in a stream: every key of the function stands in one shard. Raises UsageError."""
+    if not ordered_by or stream.sharding is None:
+        return
+    tokens = subject.wildcard.split(".")
+    names = dict(zip(subject.positions, subject.names, strict=True))
+    for place in stream.sharding.positions:
+        if place < len(tokens) and tokens[place] not in ("*", ">"):
+            continue  # always the same token, so always the same shard
+        name = names.get(place)
+        if name in ordered_by:
+            continue
+        hint = (
+            f"ordered_by={(*ordered_by, name)!r}"
+            if name
+            else f"name token {place + 1} of the subject, and add it"
+        )
+        raise UsageError(
+            f"{_called(stream)} is sharded by token {place + 1} of its subjects"
+            f"{f', {{{name}}} here' if name else ''}: ordered_by= must hold it, or a key would stand in several shards",
+            hint=f"{hint}; or read a stream that is sharded otherwise",
+        )
+
+
 def covered(patterns: Sequence[str], subject: str) -> bool:
     """Whether the patterns together stand for all that the subject stands for."""
     if any(covers(pattern, subject) for pattern in patterns):
@@ -87,6 +120,17 @@ def covered(patterns: Sequence[str], subject: str) -> bool:
 
 def _patterns(stream: Catchment, publishing: bool) -> tuple[str, ...]:
     return stream.subjects if publishing or stream.stored is None else stream.stored
+
+
+def _copied(config: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """What a stream takes from others, where that is told; None when it takes what they have under other subjects."""
+    found = list(config.get("subjects") or ())
+    for source in config.get("sources") or ():
+        transforms = source.get("subject_transforms") or ({"src": source.get("filter_subject") or ">"},)
+        if any(each.get("dest") for each in transforms):
+            return None
+        found += [each["src"] for each in transforms]
+    return tuple(found)
 
 
 def _called(stream: Catchment) -> str:

@@ -13,9 +13,10 @@ from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct
 
-from runner.core import quantity
+from runner.core import quantity, sharding
 from runner.core.streamconflict import conflict
 from runner.core.streamdanger import Holdings, danger
+from runner.core.streamshards import Shards, judge
 
 Safety: TypeAlias = Literal["create", "safe", "unsafe"]
 
@@ -38,6 +39,9 @@ class DeclaredStream(Struct, frozen=True):
     """Relative to the project, as in messages."""
     fields: dict[str, Any]
     """Only what the file names, as the server wants it: nanoseconds, bytes, `*` for `{token}`."""
+    shards: Shards | None = None
+    source: str = ""
+    """The stream that this one copies in order to shard it; it has no subjects of its own then."""
 
     @property
     def subjects(self) -> tuple[str, ...]:
@@ -65,6 +69,12 @@ def wanted(declared: DeclaredStream, real: Mapping[str, Any] | None) -> dict[str
     fields.setdefault("allow_direct", True)
     if after.get("persist_mode") != "async":
         fields.setdefault("allow_atomic", True)
+    if declared.shards is not None:
+        fields["subject_transform"] = declared.shards.transform(real)
+    if declared.source:
+        fields["duplicate_window"] = (
+            0  # whatever the other stream took in twice on purpose stands here twice, too
+        )
     if "duplicate_window" not in fields:
         window = max(after.get("duplicate_window") or 0, DUPLICATE_WINDOW)
         fields["duplicate_window"] = min(window, after.get("max_age") or window)
@@ -85,12 +95,20 @@ def difference(
     """Field by field, the stream as it is against the stream as declared; empty when nothing is to do."""
     fields = wanted(declared, real)
     if real is None:
+        values = {**fields, "duplicate_window": fields.get("duplicate_window") or None}
+        if declared.shards is not None:
+            values |= {"subject_transform": None, "shards": declared.shards.shown()}
         return tuple(
-            Change(field, None, value, "create") for field, value in fields.items() if field != "name"
+            Change(field, None, value, "create")
+            for field, value in values.items()
+            if field != "name" and value is not None
         )
     after = merged(declared, real)
     clash = conflict(after)
     changes = []
+    if resharded := _resharded(declared, real, holdings or Holdings()):
+        changes.append(resharded)
+        del fields["subject_transform"]
     for field, value in fields.items():
         was = real.get(field)
         if field == "metadata":
@@ -102,6 +120,18 @@ def difference(
             why = clash[1]
         changes.append(Change(field, was, value, "unsafe" if why else "safe", why))
     return tuple(changes)
+
+
+def _resharded(declared: DeclaredStream, real: Mapping[str, Any], holdings: Holdings) -> Change | None:
+    if declared.shards is None:
+        return None
+    found = judge(declared.shards, declared.name, real, holdings)
+    if found is None:
+        return None
+    safe, why = found
+    now = sharding.read(real)
+    was = real.get("subject_transform") if now is None else declared.shards.shown(now)
+    return Change("shards", was, declared.shards.shown(), "safe" if safe else "unsafe", why)
 
 
 def shown(field: str, value: Any) -> str:

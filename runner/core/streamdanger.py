@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from runner.core import quantity
+from runner.core import quantity, sharding
 from runner.core.subject import covers, overlaps
 
 
@@ -16,6 +16,11 @@ class Reader(Struct, frozen=True):
 
     name: str
     filters: tuple[str, ...] = ()
+    """On subjects as they are published."""
+    ours: bool = False
+    """Whether it is a durable of this project's functions."""
+    waiting: int = 0
+    """Pulls that wait for messages now."""
 
 
 class Holdings(Struct, frozen=True):
@@ -114,9 +119,31 @@ def _subjects(real: Any, declared: list[str], after: Mapping[str, Any], holdings
 def _subject_transform(real: Any, declared: Any, after: Mapping[str, Any], holdings: Holdings) -> str:
     if not holdings.messages and not holdings.readers:
         return ""
+    if (now := sharding.read(after)) is not None and now == sharding.read(
+        {**after, "subject_transform": real}
+    ):
+        return ""  # the same shards of more subjects
     return (
         "what is stored keeps its old subjects: consumers filter on one of the two and would miss the other"
     )
+
+
+def _sources(real: Any, declared: Any, after: Mapping[str, Any], holdings: Holdings) -> str:
+    for was in real or () if holdings.messages else ():
+        same = [source for source in declared if source["name"] == was["name"]]
+        if same and all(_taken(source) != _taken(was) for source in same):
+            return (
+                f"the server would copy {was['name']} again from its beginning, beside what is here already"
+            )
+    return ""
+
+
+def _taken(source: Mapping[str, Any]) -> object:
+    """What a source copies, and as what."""
+    transforms = [
+        (each.get("src"), each.get("dest") or "") for each in source.get("subject_transforms") or ()
+    ]
+    return source.get("filter_subject") or "", transforms
 
 
 def _sealed(real: Any, declared: bool, after: Mapping[str, Any], holdings: Holdings) -> str:
@@ -150,6 +177,7 @@ _JUDGED: Mapping[str, Callable[[Any, Any, Mapping[str, Any], Holdings], str]] = 
     "num_replicas": _num_replicas,
     "subjects": _subjects,
     "subject_transform": _subject_transform,
+    "sources": _sources,
     "sealed": _sealed,
     "no_ack": _no_ack,
 }

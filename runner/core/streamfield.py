@@ -19,6 +19,8 @@ Read: TypeAlias = Callable[[Any], Any]
 
 LONGEST = 2**63 - 1
 FIRST_LETTERS_OF_INTERNAL_METADATA = "_nats."
+OURS = ("shards", "source")
+"""What else a stream file may hold: not the server's, so read elsewhere."""
 
 
 class FieldError(ValueError):
@@ -40,12 +42,20 @@ def read(table: Mapping[str, Any]) -> dict[str, Any]:
     return _read(table, FIELDS, prefix="")
 
 
+def read_table(value: object, name: str, fields: Mapping[str, Read]) -> dict[str, Any]:
+    """The fields of a table that is not the server's own; FieldError names the first wrong one."""
+    if not isinstance(value, Mapping):
+        raise FieldError(name, f"{_shown(value)} is not a table: write [{name}]")
+    return _read(value, fields, prefix=f"{name}.")
+
+
 def _read(table: Mapping[str, Any], fields: Mapping[str, Read], *, prefix: str) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for name, value in table.items():
         key = f"{prefix}{name}"
         if name not in fields:
-            raise FieldError(key, f"no such field{suggestion(name, fields)}")
+            known = (*fields, *OURS) if fields is FIELDS else fields
+            raise FieldError(key, f"no such field{suggestion(name, known)}")
         try:
             result[name] = fields[name](value)
         except FieldError as error:
@@ -145,7 +155,8 @@ def _moment(value: object) -> str:
     return (text.rstrip("0") if "." in text else text) + "Z"  # as the server writes it back
 
 
-def _name(value: object) -> str:
+def stream_name(value: object) -> str:
+    """A stream's name; ValueError when it cannot be one."""
     name = _text(value)
     if not name:
         raise ValueError("empty")
@@ -210,19 +221,19 @@ def _metadata(value: object) -> dict[str, str]:
 _TRANSFORM: Mapping[str, Read] = {"src": _filter, "dest": _text}
 _SOURCE = _table(
     {
-        "name": _name,
+        "name": stream_name,
         "opt_start_seq": _position,
         "opt_start_time": _moment,
         "filter_subject": _filter,
         "subject_transforms": _list(_table(_TRANSFORM, needs="dest")),
         "external": _table({"api": _text, "deliver": _text}, needs="api"),
-        "consumer": _table({"name": _name, "deliver_subject": _text}, needs="name"),
+        "consumer": _table({"name": stream_name, "deliver_subject": _text}, needs="name"),
     },
     needs="name",
 )
 
 FIELDS: Mapping[str, Read] = {
-    "name": _name,
+    "name": stream_name,
     "description": _text,
     "subjects": _list(_pattern),
     "retention": _choice("limits", "interest", "workqueue"),

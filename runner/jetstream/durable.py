@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
 
 from runner.bindings import Binding
-from runner.core import identity
-from runner.core.capture import Catchment, capture
+from runner.core import identity, sharding
+from runner.core.capture import Catchment, capture, require_order
 from runner.core.plan import ConsumerPlan, function_of
+from runner.core.sharding import Sharding
 from runner.core.streamconfig import Change
-from runner.errors import JetrunnerError
+from runner.errors import JetrunnerError, UsageError
 from runner.jetstream.connection import Connection
-from runner.jetstream.consumer import IMMUTABLE, config, differences
+from runner.jetstream.consumer import IMMUTABLE, config, differences, filters_of, update
 from runner.jetstream.inventory import consumers_on, real_streams
 from runner.jetstream.ownstreams import AGAIN
+
+_SHARD = re.compile(r"-\d+-\d+$")
+"""How the name of a shard's durable ends."""
 
 
 def uncaptured(bindings: Iterable[Binding], streams: Sequence[Catchment]) -> list[JetrunnerError]:
@@ -24,7 +29,8 @@ def uncaptured(bindings: Iterable[Binding], streams: Sequence[Catchment]) -> lis
     found: list[JetrunnerError] = []
     for binding in bindings:
         try:
-            capture(binding.subject.wildcard, streams, chosen=binding.stream)
+            name = capture(binding.subject.wildcard, streams, chosen=binding.stream)
+            fits(binding, next(stream for stream in streams if stream.name == name))
         except JetrunnerError as error:
             found.append(_blamed(binding, "", error))
         if binding.output is not None:
@@ -35,6 +41,35 @@ def uncaptured(bindings: Iterable[Binding], streams: Sequence[Catchment]) -> lis
     return found
 
 
+def fits(binding: Binding, stream: Catchment) -> None:
+    """A function can read a stream by its shards, and keep its order there. Raises UsageError."""
+    require_order(stream, binding.subject, binding.ordered_by)
+    if stream.sharding is not None and not binding.ordered_by:
+        try:
+            sharding.filters(binding.subject.wildcard)
+        except ValueError as error:
+            raise UsageError(f"{stream.name} is sharded: {error}") from None
+
+
+async def read_shards(connection: Connection, stream: str, project: str) -> None:
+    """Have our durables read a stream's shards before there are any.
+
+    A message that comes while no filter matches it is passed over for good, even when the filter is changed later.
+    """
+    for info in await consumers_on(connection, stream):
+        real = info["config"]
+        if function_of(info["name"], project) is None or _SHARD.search(info["name"]):
+            continue  # a stranger's is refused by the plan; generation 0 of an ordered function reads what was before
+        try:
+            wanted = sorted(
+                {each for text in filters_of(real) for each in sharding.filters(sharding.original(text))}
+            )
+        except ValueError as error:
+            raise UsageError(f"consumer {info['name']} on {stream}: {error}") from None
+        if wanted and wanted != sorted(filters_of(real)):
+            await update(connection, stream, real, {"filter_subjects": (None, wanted)})
+
+
 async def plan_consumers(
     connection: Connection, project: str, bindings: Sequence[Binding], streams: Sequence[Catchment]
 ) -> tuple[ConsumerPlan, ...]:
@@ -43,9 +78,16 @@ async def plan_consumers(
     plans: list[ConsumerPlan] = []
     for binding in bindings:
         stream = capture(binding.subject.wildcard, streams, chosen=binding.stream)
+        sharded = next((each.sharding for each in streams if each.name == stream), None)
+        found = real.get(stream, ())
+        if binding.ordered_by:
+            plans.append(
+                _plan_ordered(binding, stream, identity.durable(project, binding.function), sharded, found)
+            )
+            continue
         durable = binding.durable or identity.durable(project, binding.function)
-        info = next((each for each in real.get(stream, ()) if each["name"] == durable), None)
-        plans.append(_plan(binding, stream, durable, info))
+        info = next((each for each in found if each["name"] == durable), None)
+        plans.append(_plan(binding, stream, durable, info, sharded=sharded is not None))
     expected = {(plan.stream, plan.name) for plan in plans}
     expected |= {(AGAIN, identity.durable(project, plan.function)) for plan in plans}
     for stream, infos in sorted(real.items()):
@@ -53,18 +95,40 @@ async def plan_consumers(
             function = function_of(info["name"], project)
             if stream == AGAIN and not _subject(info).startswith(f"again.{project}."):
                 continue  # no function's: the relay of delayed messages
-            if function is not None and (stream, info["name"]) not in expected:
+            if (
+                function is not None
+                and not {(stream, info["name"]), (stream, _family(info["name"]))} & expected
+            ):
                 plans.append(
                     ConsumerPlan(info["name"], stream, function, "stray", _subject(info), _pending(info))
                 )
     return tuple(plans)
 
 
-def _plan(binding: Binding, stream: str, durable: str, info: dict[str, Any] | None) -> ConsumerPlan:
+def _plan_ordered(
+    binding: Binding, stream: str, durable: str, sharded: Sharding | None, real: Sequence[dict[str, Any]]
+) -> ConsumerPlan:
+    """The durables of all shards as one; those of earlier generations are drained, and count too."""
+    shards = sharded or Sharding()
+    standing = [info for info in real if _family(info["name"]) == f"{durable}-*"]
+    newest = [info for info in standing if info["name"].startswith(f"{durable}-{shards.generation}-")]
+    return ConsumerPlan(
+        f"{durable}-*",
+        stream,
+        binding.function,
+        "same" if len(newest) >= shards.count else "create",
+        binding.subject.wildcard,
+        sum(map(_pending, standing)),
+    )
+
+
+def _plan(
+    binding: Binding, stream: str, durable: str, info: dict[str, Any] | None, *, sharded: bool
+) -> ConsumerPlan:
     subject = binding.subject.wildcard
     if info is None:
         return ConsumerPlan(durable, stream, binding.function, "create", subject)
-    wanted = msgspec.to_builtins(config(durable, subject, binding.deliver, binding.function))
+    wanted = msgspec.to_builtins(config(durable, subject, binding.deliver, binding.function, sharded=sharded))
     changes = tuple(
         Change(
             field,
@@ -80,8 +144,13 @@ def _plan(binding: Binding, stream: str, durable: str, info: dict[str, Any] | No
     )
 
 
+def _family(name: str) -> str:
+    """`shop-charge-*` for every shard's durable of the function; another durable's own name."""
+    return _SHARD.sub("-*", name)
+
+
 def _subject(info: dict[str, Any]) -> str:
-    return str(info["config"].get("filter_subject") or ", ".join(info["config"].get("filter_subjects") or ()))
+    return ", ".join(filters_of(info["config"]))
 
 
 def _pending(info: dict[str, Any]) -> int:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
+from runner.core import sharding
+from runner.core.plan import function_of
 from runner.core.streamconfig import DeclaredStream, wanted
 from runner.core.streamdanger import Holdings, Reader
 from runner.core.subject import covers, matches
 from runner.errors import ServerError
 from runner.jetstream.connection import Connection
+from runner.jetstream.consumer import filters_of
 
 STREAM_NOT_FOUND = 10059
 
@@ -41,11 +45,22 @@ async def stream_info(connection: Connection, name: str, **request: Any) -> dict
         raise
 
 
-async def holdings(connection: Connection, stream: DeclaredStream, info: Mapping[str, Any]) -> Holdings:
-    """What a declared change could hurt. Only what could matter is read: counting subjects is dear to the server."""
+async def holdings(
+    connection: Connection, stream: DeclaredStream, info: Mapping[str, Any], project: str = ""
+) -> Holdings:
+    """What a declared change could hurt. Only what could matter is read: counting subjects is dear to the server.
+
+    Consumers are ours when they are durables of a function of `project`.
+    """
     state, config = info["state"], info["config"]
+    sharded = sharding.read(config) is not None
     readers = [
-        Reader(consumer["name"], _filters(consumer["config"]))
+        Reader(
+            consumer["name"],
+            _published(filters_of(consumer["config"])) if sharded else filters_of(consumer["config"]),
+            ours=bool(project) and function_of(consumer["name"], project) is not None,
+            waiting=consumer["num_waiting"],
+        )
         for consumer in await consumers_on(connection, stream.name)
     ]
     most = 0
@@ -56,16 +71,16 @@ async def holdings(connection: Connection, stream: DeclaredStream, info: Mapping
     for gone in config.get("subjects") or () if stream.subjects else ():
         if any(covers(subject, gone) for subject in stream.subjects):
             continue
-        if config.get("subject_transform") and state["messages"]:
+        if config.get("subject_transform") and not sharded and state["messages"]:
             uncaptured[gone] = state[
                 "messages"
             ]  # stored under other subjects: which ones came from here is not known
             continue
-        uncaptured |= {
-            subject: count
-            async for subject, count in _subjects(connection, stream.name, gone)
-            if not any(matches(pattern, subject) for pattern in stream.subjects)
-        }
+        for stored in (gone, f"shard.*.*.{gone}") if sharded else (gone,):
+            async for subject, count in _subjects(connection, stream.name, stored):
+                published = sharding.original(subject) if sharded else subject
+                if not any(matches(pattern, published) for pattern in stream.subjects):
+                    uncaptured[published] = uncaptured.get(published, 0) + count
     return Holdings(
         messages=state["messages"],
         bytes=state["bytes"],
@@ -76,9 +91,9 @@ async def holdings(connection: Connection, stream: DeclaredStream, info: Mapping
     )
 
 
-def _filters(config: Mapping[str, Any]) -> tuple[str, ...]:
-    one = config.get("filter_subject")
-    return (one,) if one else tuple(config.get("filter_subjects") or ())
+def _published(filters: tuple[str, ...]) -> tuple[str, ...]:
+    """Filters on a sharded stream as filters on subjects as they are published."""
+    return tuple(dict.fromkeys(re.sub(r"^shard\.(\d+|\*)\.(\d+|\*)\.", "", text) for text in filters))
 
 
 def _age(info: Mapping[str, Any]) -> float:

@@ -10,13 +10,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from runner.bindings import Binding
-from runner.core.capture import Catchment, capture, catchment
+from runner.core.capture import Catchment, capture, catchment, covered
 from runner.core.plan import Plan, StreamPlan, action, order
 from runner.core.streamconfig import Change, DeclaredStream, difference, merged
 from runner.core.subject import overlaps
 from runner.errors import JetrunnerError, ServerError
 from runner.jetstream.connection import Connection, check_server
-from runner.jetstream.durable import plan_consumers, uncaptured
+from runner.jetstream.durable import plan_consumers, read_shards, uncaptured
 from runner.jetstream.inventory import holdings, real_streams, stream_info
 from runner.jetstream.ownstreams import STREAMS
 from runner.jetstream.streamfile import load_streams
@@ -44,13 +44,18 @@ def catchments(
     return (*found, *(catchment(name, config) for name, config in configs.items()))
 
 
-async def plan_streams(connection: Connection, declared: Sequence[DeclaredStream]) -> Plan:
-    """The difference between declared and real streams. Raises JetrunnerError for a server that is too old."""
+async def plan_streams(connection: Connection, declared: Sequence[DeclaredStream], project: str = "") -> Plan:
+    """The difference between declared and real streams. Raises JetrunnerError for a server that is too old.
+
+    Without the name of the project every consumer counts as somebody else's.
+    """
     await check_server(connection)
     ours = {stream.name for stream in declared}
+    real = await real_streams(connection)
     # What two declared streams take from each other was judged when the files were read.
-    foreign = {name: config for name, config in (await real_streams(connection)).items() if name not in ours}
-    return Plan(tuple([await _plan(connection, stream, foreign) for stream in declared]))
+    foreign = {name: config for name, config in real.items() if name not in ours}
+    sources = {stream.name: merged(stream, real.get(stream.name)) for stream in declared} | foreign
+    return Plan(tuple([await _plan(connection, stream, foreign, sources, project) for stream in declared]))
 
 
 async def plan_project(
@@ -60,19 +65,21 @@ async def plan_project(
 
     With errors the plan is of the streams alone.
     """
-    plan = await plan_streams(connection, declared)
+    plan = await plan_streams(connection, declared, project)
     streams = catchments(declared, await real_streams(connection))
     if errors := uncaptured(bindings, streams):
         return plan, errors
     return Plan(plan.streams, await plan_consumers(connection, project, bindings, streams)), []
 
 
-async def apply_streams(connection: Connection, declared: Sequence[DeclaredStream]) -> Plan:
+async def apply_streams(
+    connection: Connection, declared: Sequence[DeclaredStream], project: str = ""
+) -> Plan:
     """Create and update the declared streams; the plan returned is what was done.
 
     Raises JetrunnerError, with nothing applied, when a change is unsafe; ServerError when the server refuses one.
     """
-    plan = await plan_streams(connection, declared)
+    plan = await plan_streams(connection, declared, project)
     if plan.refused:
         reasons = [
             f"{stream.name} ({stream.file}): {change.field}: {change.why}"
@@ -88,6 +95,8 @@ async def apply_streams(connection: Connection, declared: Sequence[DeclaredStrea
     for stream in sorted(plan.changed, key=order):
         verb = "CREATE" if stream.action == "create" else "UPDATE"
         try:
+            if stream.action == "update" and any(change.field == "shards" for change in stream.changes):
+                await read_shards(connection, stream.name, project)
             await connection.api(f"STREAM.{verb}.{stream.name}", stream.config)
         except ServerError as error:
             before = f"; applied before it: {', '.join(done)}" if done else ""
@@ -101,17 +110,36 @@ async def apply_streams(connection: Connection, declared: Sequence[DeclaredStrea
 
 
 async def _plan(
-    connection: Connection, stream: DeclaredStream, foreign: Mapping[str, Mapping[str, Any]]
+    connection: Connection,
+    stream: DeclaredStream,
+    foreign: Mapping[str, Mapping[str, Any]],
+    known: Mapping[str, Mapping[str, Any]],
+    project: str,
 ) -> StreamPlan:
     real = await stream_info(connection, stream.name)
     config = real["config"] if real is not None else None
-    changes = difference(
-        stream, config, await holdings(connection, stream, real) if real is not None else None
-    )
-    changes = tuple(_contested(change, stream, foreign) for change in changes)
+    held = await holdings(connection, stream, real, project) if real is not None else None
+    changes = tuple(_contested(change, stream, foreign) for change in difference(stream, config, held))
+    if stream.source and (why := copy_problem(stream, known)):
+        changes += (Change("source", None, stream.source, "unsafe", why),)
     return StreamPlan(
         stream.name, stream.file, action(changes, exists=real is not None), changes, merged(stream, config)
     )
+
+
+def copy_problem(stream: DeclaredStream, known: Mapping[str, Mapping[str, Any]]) -> str:
+    """Why a stream cannot copy its source; empty when it can."""
+    config = known.get(stream.source)
+    if config is None:
+        return f"there is no stream {stream.source}"
+    if (retention := config.get("retention", "limits")) != "limits":
+        return f'{stream.source} has retention = "{retention}": copying would take its messages from their readers'
+    source = catchment(stream.source, config)
+    if source.sharding is not None:
+        return f"{stream.source} is sharded already: read it as it is"
+    wanted = stream.shards.subjects if stream.shards is not None else ()
+    lacking = [subject for subject in wanted if source.stored and not covered(source.stored, subject)]
+    return f'{stream.source} does not hold "{lacking[0]}"' if lacking else ""
 
 
 def _contested(change: Change, stream: DeclaredStream, foreign: Mapping[str, Mapping[str, Any]]) -> Change:

@@ -8,7 +8,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from runner.core import streamfield
+from runner.core import streamfield, streamshards
 from runner.core.streamconfig import DeclaredStream, merged
 from runner.core.streamconflict import conflict
 from runner.core.subject import overlaps
@@ -63,12 +63,9 @@ def declare(table: dict[str, Any], file: str, text: str = "") -> DeclaredStream:
     def wrong(key: str, message: str, hint: str = "") -> StreamFileError:
         return StreamFileError(f"{file}{_line(text, key)}: {key}: {message}", hint=hint)
 
-    if "shards" in table:
-        raise wrong(
-            "shards", "sharding is not available yet", "remove [shards]: the stream works as one shard"
-        )
     try:
-        fields = streamfield.read(table)
+        fields = streamfield.read({key: value for key, value in table.items() if key not in streamfield.OURS})
+        sharded = streamshards.read(table, fields)
     except streamfield.FieldError as error:
         raise wrong(error.key, str(error)) from None
     if "name" not in fields:
@@ -78,9 +75,9 @@ def declare(table: dict[str, Any], file: str, text: str = "") -> DeclaredStream:
         raise wrong(
             "name", f"{name} is Jetrunner's own stream", "choose another name; `runner run` makes that one"
         )
-    declared = DeclaredStream(name, file, fields)
+    declared = DeclaredStream(name, file, sharded.fields, sharded.shards, sharded.source)
     subjects = declared.subjects
-    if not subjects and not fields.get("mirror") and not fields.get("sources"):
+    if not subjects and not fields.get("mirror") and not declared.fields.get("sources"):
         raise wrong("subjects", "missing", 'say what the stream captures: subjects = ["orders.>"]')
     for one, other in combinations(subjects, 2):
         if overlaps(one, other):
@@ -90,7 +87,7 @@ def declare(table: dict[str, Any], file: str, text: str = "") -> DeclaredStream:
             if clash := next((text for text in reserved if overlaps(subject, text)), None):
                 raise wrong("subjects", f'"{subject}" overlaps "{clash}", which belongs to the stream {own}')
     if clashing := conflict(merged(declared, None)):
-        named = [field for field in clashing[0] if field in fields]
+        named = [field for field in clashing[0] if field in table]
         raise wrong(named[0] if named else clashing[0][0], clashing[1])
     return declared
 

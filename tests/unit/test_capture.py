@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from runner.core.capture import Catchment, capture, catchment, covered
+from runner.core.capture import Catchment, capture, catchment, covered, require_order
 from runner.core.plan import function_of
+from runner.core.subject import Template
 from runner.errors import NoStream, UsageError
 
 
@@ -107,3 +108,40 @@ def test_a_chosen_stream_must_exist_and_capture() -> None:
 )
 def test_a_durable_tells_its_function(durable: str, function: str | None) -> None:
     assert function_of(durable, "shop") == function
+
+
+SHARDS = {"src": "ledger.*.*", "dest": "shard.2.{{partition(4,1)}}.ledger.{{wildcard(1)}}.{{wildcard(2)}}"}
+
+
+def test_a_sharded_stream_is_known_by_its_publishers_subjects_alone() -> None:
+    ledger = catchment("LEDGER", {"subjects": ["ledger.*.*"], "subject_transform": SHARDS})
+    assert capture("ledger.*.paid", [ledger]) == "LEDGER"
+    assert capture("ledger.a.paid", [ledger], publishing=True) == "LEDGER"
+    with pytest.raises(NoStream):
+        capture("shard.2.0.ledger.*.paid", [ledger])
+
+
+@pytest.mark.parametrize(
+    ("subject", "ordered_by", "hint"),
+    [
+        ("ledger.{account}.*", ("account",), ""),
+        ("ledger.{account}.{kind}", ("kind", "account"), ""),
+        ("ledger.{account}.*", (), ""),
+        ("ledger.house.{kind}", ("kind",), ""),
+        ("ledger.{account}.{kind}", ("kind",), "ordered_by=('kind', 'account')"),
+        ("ledger.*.{kind}", ("kind",), "name token 2 of the subject, and add it"),
+    ],
+)
+def test_a_key_must_stand_in_one_shard(subject: str, ordered_by: tuple[str, ...], hint: str) -> None:
+    ledger = catchment("LEDGER", {"subjects": ["ledger.*.*"], "subject_transform": SHARDS})
+    if not hint:
+        require_order(ledger, Template.parse(subject), ordered_by)
+        return
+    with pytest.raises(UsageError, match="LEDGER is sharded by token 2 of its subjects") as caught:
+        require_order(ledger, Template.parse(subject), ordered_by)
+    assert hint in caught.value.hint
+
+
+def test_without_shards_any_token_makes_a_key() -> None:
+    (ledger,) = streams(LEDGER=["ledger.*.*"])
+    require_order(ledger, Template.parse("ledger.*.{kind}"), ("kind",))

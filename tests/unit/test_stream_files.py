@@ -10,7 +10,7 @@ import pytest
 from runner.core.streamconfig import Change, DeclaredStream, difference, merged, shown
 from runner.core.streamdanger import Holdings, Reader
 from runner.errors import StreamFileError
-from runner.jetstream.streamfile import load_streams
+from runner.jetstream.streamfile import declare, load_streams
 
 SECOND = 10**9
 MINUTE = 60 * SECOND
@@ -137,6 +137,7 @@ def test_a_project_without_streams_declares_none(tmp_path: Path) -> None:
 
 
 ORDERS = 'name = "ORDERS"\nsubjects = ["orders.>"]\n'
+SHARDED = 'name = "LEDGER"\nsubjects = ["ledger.{account}.*"]\n[shards]\ncount = 4\nby = ["account"]\n'
 
 
 @pytest.mark.parametrize(
@@ -178,7 +179,47 @@ ORDERS = 'name = "ORDERS"\nsubjects = ["orders.>"]\n'
             'name = "A"\nsubjects = [">"]',
             'subjects: ">" overlaps "again.>", which belongs to the stream JETRUNNER',
         ),
-        (ORDERS + "[shards]\ncount = 4", "streams/orders.toml:3: shards: sharding is not available yet"),
+        (SHARDED.replace("4", "0"), "streams/orders.toml:3: shards.count: 0 is not between 1 and 1,024"),
+        (SHARDED.replace("4", "1025"), "shards.count: 1025 is not between 1 and 1,024"),
+        (SHARDED.replace("4", '"4"'), "shards.count: '4' is not a whole number"),
+        (SHARDED.replace("4", "true"), "shards.count: True is not a whole number"),
+        (SHARDED.replace("count", "counts"), 'shards.counts: no such field; did you mean "count"?'),
+        (SHARDED.replace("count = 4", ""), "shards.count: missing"),
+        (SHARDED.replace('by = ["account"]', ""), "shards.by: missing"),
+        (SHARDED.replace('["account"]', '"account"'), 'is not a list of tokens: write ["account"]'),
+        (SHARDED.replace('["account"]', "[]"), "shards.by: empty: name the tokens of the key"),
+        (SHARDED.replace('["account"]', '["account", "account"]'), "shards.by: a token is named twice"),
+        (
+            SHARDED.replace('["account"]', '["acount"]'),
+            '"acount" is no token of the subject "ledger.{account}.*"',
+        ),
+        (
+            SHARDED.replace('"ledger.{account}.*"', '"ledger.{account}.*", "bank.eu.{account}"'),
+            'it is token 2 of "ledger.{account}.*", but token 3 of "bank.eu.{account}"',
+        ),
+        (
+            SHARDED.replace("ledger.", "shard."),
+            'subjects that start with "shard" are those of stored messages',
+        ),
+        ('name = "A"\nsubjects = ["a"]\nshards = 4', ":3: shards: 4 is not a table: write [shards]"),
+        (
+            'subject_transform = { dest = "x.>" }\n' + SHARDED,
+            "streams/orders.toml:1: subject_transform: [shards] makes its own",
+        ),
+        (
+            'name = "A"\nmirror = { name = "B" }\n[shards]\ncount = 1\nby = ["a"]',
+            "a mirror cannot be sharded",
+        ),
+        ('sources = [{ name = "B" }]\n' + SHARDED, 'to shard another stream, write source = "NAME" instead'),
+        ('name = "A"\n[shards]\ncount = 1\nby = ["a"]', "subjects: missing: [shards] needs to know where"),
+        (ORDERS + 'source = "THEIRS"', "streams/orders.toml:3: source: [shards] is missing"),
+        ('source = "a.b"\n' + SHARDED, "source: \"a.b\" holds '.', which a stream name cannot"),
+        ('source = "LEDGER"\n' + SHARDED, "source: a stream cannot copy itself"),
+        (
+            'source = "B"\nduplicate_window = "1m"\n' + SHARDED,
+            "duplicate_window: it would drop what the other",
+        ),
+        (ORDERS + "shard = 4", 'shard: no such field; did you mean "shards"?'),
         (ORDERS + '[republish]\nsource = "a"', "streams/orders.toml:3: republish.source: no such field"),
         (ORDERS + '[republish]\nsrc = "a"', "republish: dest is missing"),
         (ORDERS + '[[sources]]\nname = "B"\nfilter = "a"', "sources.filter: no such field; did you mean"),
@@ -357,3 +398,141 @@ def test_a_change_that_could_hurt_is_refused_with_its_reason(
 )
 def test_values_are_shown_as_a_file_would_say_them(field: str, value: object, text: str) -> None:
     assert shown(field, value) == text
+
+
+def sharded(count: int = 4, *subjects: str, by: str = "account") -> DeclaredStream:
+    table = {"name": "LEDGER", "subjects": list(subjects or ("ledger.{account}.*",))}
+    return declare({**table, "shards": {"count": count, "by": [by]}}, "streams/ledger.toml")
+
+
+def standing(declared: DeclaredStream, generation: int = 1, **fields: Any) -> dict[str, Any]:
+    """The stream as `apply` left it, after so many changes of its shards."""
+    config = real(**merged(declared, None), **fields)
+    transform = dict(config["subject_transform"])
+    transform["dest"] = transform["dest"].replace("shard.1.", f"shard.{generation}.")
+    return {**config, "subject_transform": transform}
+
+
+def test_shards_become_the_streams_subject_transform_in_generation_1() -> None:
+    config = merged(sharded(), None)
+    assert config["subjects"] == ["ledger.*.*"]
+    assert config["subject_transform"] == {
+        "src": "ledger.*.*",
+        "dest": "shard.1.{{partition(4,1)}}.ledger.{{wildcard(1)}}.{{wildcard(2)}}",
+    }
+    shown_fields = {change.field: change.declared for change in difference(sharded(), None)}
+    assert shown_fields["shards"] == {"count": 4, "by": ["account"]}
+    assert "subject_transform" not in shown_fields
+
+
+def test_the_order_in_which_tokens_are_named_makes_no_other_shards() -> None:
+    def by(*names: str) -> DeclaredStream:
+        table = {"name": "A", "subjects": ["a.{x}.{y}"], "shards": {"count": 2, "by": list(names)}}
+        return declare(table, "streams/a.toml")
+
+    assert by("x", "y") == by("y", "x")
+
+
+def test_a_stream_in_a_later_generation_is_as_declared() -> None:
+    assert difference(sharded(), standing(sharded(), generation=3), Holdings(messages=9)) == ()
+
+
+def test_a_sharded_stream_may_take_more_subjects_and_keeps_its_generation() -> None:
+    wider = sharded(4, "ledger.{account}.*", "bank.{account}.*")
+    found = standing(sharded(), generation=3)
+    changes = {change.field: change.safety for change in difference(wider, found, Holdings(messages=9))}
+    assert changes == {"subjects": "safe", "subject_transform": "safe"}
+    assert merged(wider, found)["subject_transform"]["dest"].startswith("shard.3.{{partition(4,")
+
+
+@pytest.mark.parametrize(
+    ("holdings", "safety", "why"),
+    [
+        (Holdings(), "safe", ""),
+        (Holdings(messages=7), "safe", "7 messages from before are generation 0"),
+        (Holdings(messages=7, readers=(Reader("shop-charge", ours=True),)), "safe", "generation 0"),
+        (
+            Holdings(messages=7, readers=(Reader("theirs"),)),
+            "unsafe",
+            "consumer theirs is not this project's",
+        ),
+        (Holdings(readers=(Reader("theirs"),)), "unsafe", "consumer theirs is not this project's"),
+        (
+            Holdings(readers=(Reader("shop-charge", ours=True, waiting=1),)),
+            "unsafe",
+            "stop the runners first",
+        ),
+    ],
+)
+def test_shards_are_added_when_nobody_would_miss_a_message(holdings: Holdings, safety: str, why: str) -> None:
+    plain = {key: value for key, value in standing(sharded()).items() if key != "subject_transform"}
+    change = only(difference(sharded(), plain, holdings))
+    assert (change.field, change.real, change.safety) == ("shards", None, safety)
+    assert why in change.why
+
+
+@pytest.mark.parametrize("holdings", [Holdings(), Holdings(messages=7)])
+def test_other_shards_are_never_applied_but_resized(holdings: Holdings) -> None:
+    change = only(difference(sharded(8), standing(sharded(4)), holdings))
+    assert (change.real, change.declared) == (
+        {"count": 4, "by": ["account"]},
+        {"count": 8, "by": ["account"]},
+    )
+    assert change.safety == "unsafe"
+    assert "`runner shard resize LEDGER 8`, or go back to count = 4" in change.why
+
+
+def test_another_key_is_refused_in_the_same_words() -> None:
+    subject = "ledger.{account}.{kind}"
+    change = only(difference(sharded(4, subject, by="kind"), standing(sharded(4, subject)), Holdings()))
+    assert change.real == {"count": 4, "by": ["token 2"]}
+    assert "`runner shard resize LEDGER 4`, or go back to the tokens it has" in change.why
+
+
+def test_a_transform_that_is_not_ours_is_not_replaced_under_messages() -> None:
+    found = {**standing(sharded()), "subject_transform": {"src": "ledger.>", "dest": "books.>"}}
+    change = only(difference(sharded(), found, Holdings(messages=1)))
+    assert (change.safety, "transforms its subjects already" in change.why) == ("unsafe", True)
+    assert only(difference(sharded(), found, Holdings())).safety == "safe"
+
+
+def test_a_file_without_shards_leaves_those_of_the_stream() -> None:
+    plain = DeclaredStream("LEDGER", "streams/ledger.toml", {"name": "LEDGER", "subjects": ["ledger.*.*"]})
+    assert difference(plain, standing(sharded()), Holdings(messages=9)) == ()
+
+
+@pytest.mark.parametrize(
+    ("subjects", "source"),
+    [
+        (["ledger.{account}.*"], {"filter_subject": "ledger.*.*"}),
+        (
+            ["ledger.{account}.*", "bank.{account}.*.*"],
+            {
+                "subject_transforms": [
+                    {"src": "ledger.*.*", "dest": ""},
+                    {"src": "bank.*.*.*", "dest": ""},
+                ]
+            },
+        ),
+    ],
+)
+def test_a_stream_with_a_source_copies_its_subjects_and_drops_nothing(
+    subjects: list[str], source: dict[str, Any]
+) -> None:
+    table = {"name": "COPY", "source": "LEDGER", "subjects": subjects}
+    declared = declare({**table, "shards": {"count": 4, "by": ["account"]}}, "streams/copy.toml")
+    config = merged(declared, None)
+    assert "subjects" not in config
+    assert config["sources"] == [{"name": "LEDGER", **source}]
+    assert config["duplicate_window"] == 0
+    assert config["subject_transform"]["dest"].startswith("shard.1.{{partition(4,")
+
+
+def test_a_source_that_takes_more_would_be_copied_again_from_its_beginning() -> None:
+    found = real(sources=[{"name": "EU", "filter_subject": "eu.a"}])
+    change = only(
+        difference(stream(sources=[{"name": "EU", "filter_subject": "eu.*"}]), found, Holdings(messages=3))
+    )
+    assert (change.safety, "copy EU again from its beginning" in change.why) == ("unsafe", True)
+    more = [{"name": "EU", "filter_subject": "eu.a"}, {"name": "US"}]
+    assert only(difference(stream(sources=more), found, Holdings(messages=3))).safety == "safe"
