@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from tests.support.eventually import eventually
-from tests.support.jetstream import ApiError
 from tests.support.project import Project
 from tests.support.shop import Shop
 
@@ -53,24 +52,10 @@ async def test_a_restart_goes_on_where_it_was(shop: Shop) -> None:
     assert [each["id"] for each in shop.notes("run")] == [1, 2, 3]
 
 
-async def test_a_durable_deleted_under_a_running_function_goes_on_at_its_floor(shop: Shop) -> None:
-    await shop.open(NOTING)
-    await shop.order(*range(20))
-    process = await shop.running("charge")
-    await shop.noted("run", 20)
-    await eventually(lambda: _floor(shop, 20))
-    await shop.js.api("CONSUMER.DELETE.ORDERS.shop-charge")
-    await shop.order(100)
-    await shop.noted("run", 21)
-    await shop.settled("charge")
-    assert [each["id"] for each in shop.notes("run")] == [*range(20), 100]
-    assert "deleted" in process.output
-
-
 async def test_a_durable_deleted_while_nobody_runs_goes_on_at_its_floor(shop: Shop) -> None:
     await shop.open(NOTING)
-    await shop.order(*range(20))
     process = await shop.running("charge")
+    await shop.order(*range(20))
     await shop.noted("run", 20)
     await shop.settled("charge")
     process.terminate()
@@ -81,22 +66,6 @@ async def test_a_durable_deleted_while_nobody_runs_goes_on_at_its_floor(shop: Sh
     await shop.noted("run", 21)
     await shop.settled("charge")
     assert [each["id"] for each in shop.notes("run")] == [*range(20), 100]
-
-
-async def test_a_stream_made_anew_under_its_old_name_is_read_from_its_start(shop: Shop) -> None:
-    await shop.open(NOTING)
-    await shop.order(*range(20))
-    process = await shop.running("charge")
-    await shop.noted("run", 20)
-    await eventually(lambda: _floor(shop, 20))
-    config = (await shop.js.stream("ORDERS"))["config"]
-    await shop.js.api("STREAM.DELETE.ORDERS")
-    await shop.js.api("STREAM.CREATE.ORDERS", config)
-    await shop.order(100, 101)
-    await shop.noted("run", 22)
-    await shop.settled("charge")
-    assert [each["id"] for each in shop.notes("run")][20:] == [100, 101]
-    assert process.running
 
 
 async def test_a_durable_that_differs_is_explained_and_then_updated(shop: Shop) -> None:
@@ -126,11 +95,3 @@ async def test_two_projects_on_one_server_do_not_see_each_other(shop: Shop) -> N
     await shop.noted("run")
     await eventually(lambda: other.journal("run"))
     assert await shop.js.consumers("ORDERS") == ["other-charge", "shop-charge"]
-
-
-async def _floor(shop: Shop, sequence: int) -> bool:
-    try:
-        stored = await shop.js.messages("KV_jetrunner", "$KV.jetrunner.floor.shop.ORDERS.shop-charge")
-    except ApiError:
-        return False
-    return bool(stored and stored[-1].json()["sequence"] >= sequence)
