@@ -19,8 +19,9 @@ import msgspec
 from nats.aio.client import Client
 
 from runner.config import Settings, redact
-from runner.errors import JetrunnerError, NoStream, ServerError, SettingsError, Unreachable
+from runner.errors import JetrunnerError, NoStream, ServerError, Unreachable
 from runner.jetstream.inbox import Inbox, ask
+from runner.jetstream.login import options
 from runner.jetstream.plainwire import PlainWire
 from runner.jetstream.publisher import Publisher, read_ack
 from runner.jetstream.wire import Wire, abort, fits
@@ -112,8 +113,10 @@ async def connect(
 
     async def on_error(error: Exception) -> None:
         nonlocal told
-        last.append(error)
-        del last[:-1]
+        if not refused.is_set():  # the word that counts: a reset comes right behind it
+            last[:] = [error]
+        if not client.is_connected:
+            abort(client)  # nats-py would leave the socket of an attempt that failed open
         if connection is None:
             if isinstance(error, ssl.SSLError) or any(word in str(error).lower() for word in REFUSED):
                 refused.set()
@@ -134,7 +137,6 @@ async def connect(
     async def on_reconnect() -> None:
         if connection is not None:
             log.info("connected again to %s", connection.url)
-            connection.inbox.lost()  # what was asked meanwhile was not sent
             connection.wire.flush()
             waiting, connection.reconnected = connection.reconnected, asyncio.Event()
             waiting.set()
@@ -181,6 +183,7 @@ async def connect(
         inbox = Inbox(wire, client.new_inbox())
         publisher = Publisher(wire, inbox, lambda: int(client.max_payload))
         connection = Connection(client, wire, inbox, publisher)
+        wire.on_drop = inbox.lost
         await inbox.open()
         yield connection
     finally:
@@ -254,47 +257,3 @@ def unreachable(where: str, error: BaseException | None) -> Unreachable:
         f"cannot reach NATS at {where}: {reason}",
         hint="start one (`runner dev` brings its own), or set --nats-url or NATS_URL",
     )
-
-
-def options(settings: Settings) -> dict[str, Any]:
-    """nats-py's own connect options for the settings."""
-    chosen: dict[str, Any] = {"servers": [url.strip() for url in settings.nats_url.split(",") if url.strip()]}
-    for option, value in (
-        ("user", settings.nats_user),
-        ("password", settings.nats_password),
-        ("token", settings.nats_token),
-        ("user_credentials", settings.nats_creds),
-        ("nkeys_seed", settings.nats_nkey),
-        ("inbox_prefix", settings.nats_inbox_prefix),
-    ):
-        if value:
-            chosen[option] = value
-    if settings.nats_creds or settings.nats_nkey:
-        try:
-            import nkeys  # type: ignore[import-untyped]  # noqa: F401, PLC0415  # an extra: only credentials of this kind need it
-        except ImportError:
-            raise SettingsError(
-                "credentials of this kind need the nkeys package", hint="pip install 'jetrunner[nkeys]'"
-            ) from None
-    if (
-        settings.nats_tls_ca
-        or settings.nats_tls_cert
-        or "tls://" in settings.nats_url
-        or settings.nats_tls_first
-    ):
-        chosen["tls"] = tls(settings)
-        chosen["tls_handshake_first"] = settings.nats_tls_first
-    return chosen
-
-
-def tls(settings: Settings) -> ssl.SSLContext:
-    """The TLS context; a file that is missing or broken is a `SettingsError`."""
-    try:
-        context = ssl.create_default_context(cafile=settings.nats_tls_ca or None)
-        if settings.nats_tls_cert:
-            context.load_cert_chain(settings.nats_tls_cert, settings.nats_tls_key or None)
-    except OSError as error:
-        raise SettingsError(
-            f"TLS files cannot be used: {error}", hint="check nats_tls_ca, nats_tls_cert and nats_tls_key"
-        ) from None
-    return context

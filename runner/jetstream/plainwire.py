@@ -27,6 +27,8 @@ class PlainWire:
 
     def __init__(self, client: Client) -> None:
         self.epoch = 0
+        self.on_drop: Callable[[], None] = lambda: None
+        """Called when messages were dropped: whoever waits for an answer waits in vain."""
         self._client = client
         self._outgoing: deque[tuple[bytes, bytes, bytes, bytes]] = deque()
         self._due: list[Callable[[], None]] = []
@@ -51,8 +53,14 @@ class PlainWire:
     def lost(self) -> None:
         """The connection is lost; only acks are kept."""
         self.epoch += 1
-        self._outgoing = deque(item for item in self._outgoing if item[0].startswith(b"$JS.ACK."))
+        self._drop()
+
+    def _drop(self) -> None:
+        acks = deque(item for item in self._outgoing if item[0].startswith(b"$JS.ACK."))
+        dropped, self._outgoing = len(acks) < len(self._outgoing), acks
         self._unwritten = sum(len(item[1]) for item in self._outgoing)
+        if dropped:
+            self.on_drop()
 
     async def subscribe(self, subject: str, sink: Sink, queue: str = "") -> Unsubscribe:
         """Send every message of a subscription to `sink`."""
@@ -111,7 +119,9 @@ class PlainWire:
         callbacks, self._due = self._due, []
         for callback in callbacks:
             callback()
-        if self._outgoing and self._client.is_connected and (self._writer is None or self._writer.done()):
+        if not self._client.is_connected:
+            self._drop()
+        elif self._outgoing and (self._writer is None or self._writer.done()):
             self._writer = self._loop.create_task(self._write_all())
 
     async def _write_all(self) -> None:

@@ -33,7 +33,10 @@ FLUSH_SECONDS = 2
 
 
 class Unsubscribe(Protocol):
-    async def __call__(self) -> None: ...
+    """Ends a subscription."""
+
+    async def __call__(self) -> None:
+        """Return once nothing more of it arrives."""
 
 
 def fits(client: Client) -> bool:
@@ -105,7 +108,7 @@ class Wire(Parser):
                 need = end - position + 1
                 break
             first = data[position]
-            if first == 77 or first == 72:  # M(SG), H(MSG)
+            if first == 77 or first == 72:  # noqa: PLR1714  # M(SG), H(MSG); the hot path
                 parts = data[position:line].split(b" ")
                 body = line + 2
                 try:

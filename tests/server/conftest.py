@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Literal, TypeAlias
@@ -10,6 +12,7 @@ import pytest
 
 from runner.config import Settings
 from runner.jetstream.connection import Connection, connect
+from tests.support.server import NatsServer
 
 Connects: TypeAlias = Callable[..., AbstractAsyncContextManager[Connection]]
 
@@ -30,3 +33,11 @@ def connected(wire: Literal["fast", "plain"]) -> Connects:
             yield connection
 
     return connected
+
+
+def reload(server: NatsServer, config: str) -> None:
+    """Have a running server read another configuration, as an operator does (SIGHUP)."""
+    file = server.directory / "nats-server.conf"
+    file.write_text(file.read_text().replace(server.config, config))
+    server.config = config
+    os.kill(server.pid, signal.SIGHUP)

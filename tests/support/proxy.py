@@ -30,8 +30,8 @@ class Proxy:
     @asynccontextmanager
     async def to(target: int) -> AsyncIterator[Proxy]:
         """A proxy to a port of 127.0.0.1 for the length of the block."""
-        async with anyio.create_task_group() as tasks:
-            listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+        listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+        async with listener, anyio.create_task_group() as tasks:
             proxy = Proxy(target, tasks)
             proxy.port = listener.extra(SocketAttribute.local_port)
             tasks.start_soon(listener.serve, proxy._serve, tasks)
@@ -40,8 +40,6 @@ class Proxy:
             finally:
                 tasks.cancel_scope.cancel()
                 await proxy._drop()
-                with anyio.CancelScope(shield=True):
-                    await listener.aclose()
 
     @property
     def url(self) -> str:

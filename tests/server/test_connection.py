@@ -1,0 +1,261 @@
+"""Connecting to a real server: what is wrong is told in a sentence, what passes is waited out, what is final ends."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from runner.config import Settings
+from runner.errors import JetrunnerError, SettingsError, TooLarge, Unreachable
+from runner.jetstream.connection import check_server, connect
+from tests.server.conftest import Connects, reload
+from tests.support.certificates import Certificates
+from tests.support.eventually import eventually
+from tests.support.jetstream import RawJetStream
+from tests.support.port import free_port
+from tests.support.proxy import Proxy
+from tests.support.server import NatsServer, binary
+
+pytestmark = [pytest.mark.server, pytest.mark.anyio]
+
+USERS = "authorization { users: [ {user: admin, password: a}, {user: app, password: %s} ] }"
+
+
+async def refusal(settings: Settings, patience: float = 5) -> JetrunnerError:
+    """The error that connecting ends with."""
+    with pytest.raises(JetrunnerError) as caught:
+        async with connect(settings, patience=patience):
+            pass
+    return caught.value
+
+
+async def test_a_server_that_is_not_there_is_unreachable_after_our_patience() -> None:
+    port = free_port()
+    error = await refusal(Settings(nats_url=f"nats://ada:secret@127.0.0.1:{port}"), patience=0.3)
+    assert isinstance(error, Unreachable)
+    assert error.exit_code == 3
+    assert "cannot reach NATS at nats://" in str(error)
+    assert f"127.0.0.1:{port}" in str(error)
+    assert "secret" not in str(error) + error.hint
+    assert "--nats-url" in error.hint
+
+
+async def test_a_server_that_comes_late_is_waited_for(
+    connected: Connects, make_server: Callable[..., NatsServer]
+) -> None:
+    port = free_port()
+    starting = asyncio.create_task(asyncio.to_thread(lambda: make_server(port=port)))
+    async with connected(f"nats://127.0.0.1:{port}") as connection:
+        await check_server(connection)
+    await starting
+
+
+@pytest.mark.parametrize("url", ["nats://app:wrong@", "nats://somebody:b@", "nats://", "nats://token@"])
+async def test_wrong_credentials_are_told_at_once_and_never_shown(
+    make_server: Callable[..., NatsServer], url: str
+) -> None:
+    server = make_server(USERS % "b")
+    async with asyncio.timeout(3):
+        error = await refusal(Settings(nats_url=f"{url}127.0.0.1:{server.port}"), patience=60)
+    assert isinstance(error, Unreachable)
+    assert "refused the credentials" in str(error)
+    assert "wrong" not in str(error)
+    assert "token" not in str(error)
+
+
+async def test_right_credentials_come_from_the_url_or_the_settings(
+    make_server: Callable[..., NatsServer],
+) -> None:
+    server = make_server(USERS % "b")
+    for settings in (
+        Settings(nats_url=server.url_as("app", "b")),
+        Settings(nats_url=server.url, nats_user="app", nats_password="b"),
+    ):
+        async with connect(settings) as connection:
+            await check_server(connection)
+            assert "b@" not in connection.url
+
+
+async def test_tls_connects_with_the_right_authority_alone(
+    make_server: Callable[..., NatsServer], certificates: Certificates, tmp_path: Path
+) -> None:
+    server = make_server(certificates.config())
+    trusted = Settings(nats_url=server.url, nats_tls_ca=str(certificates.ca))
+    async with connect(trusted) as connection:
+        await check_server(connection)
+    async with asyncio.timeout(5):
+        error = await refusal(Settings(nats_url=server.url.replace("nats:", "tls:")), patience=60)
+    assert "refused TLS" in str(error)
+    assert "nats_tls_ca" in error.hint
+    missing = Settings(nats_url=server.url, nats_tls_ca=str(tmp_path / "none.pem"))
+    assert isinstance(await refusal(missing), SettingsError)
+
+
+@pytest.mark.parametrize("first", [False, True], ids=["after-info", "first"])
+async def test_a_client_certificate_is_shown_to_a_server_that_asks(
+    make_server: Callable[..., NatsServer], certificates: Certificates, first: bool
+) -> None:
+    server = make_server(certificates.config(verify=True, first=first))
+    settings = Settings(
+        nats_url=server.url,
+        nats_tls_ca=str(certificates.ca),
+        nats_tls_cert=str(certificates.client),
+        nats_tls_key=str(certificates.client_key),
+        nats_tls_first=first,
+    )
+    async with connect(settings, patience=5) as connection:
+        await check_server(connection)
+
+
+async def test_a_server_without_jetstream_is_told_in_a_sentence(nats_server: NatsServer) -> None:
+    nats_server.stop()
+    plain = await without_jetstream(nats_server)
+    try:
+        async with connect(Settings(nats_url=nats_server.url), patience=5) as connection:
+            with pytest.raises(JetrunnerError, match="JetStream is not enabled at nats://127") as caught:
+                await check_server(connection)
+            assert "-js" in caught.value.hint
+    finally:
+        plain.kill()
+        await plain.wait()
+
+
+async def without_jetstream(server: NatsServer) -> asyncio.subprocess.Process:
+    """A nats-server on the same port that stores nothing."""
+    return await asyncio.create_subprocess_exec(
+        binary(), "-a", "127.0.0.1", "-p", str(server.port), stderr=asyncio.subprocess.DEVNULL
+    )
+
+
+@asynccontextmanager
+async def claiming(server: NatsServer, version: bytes) -> AsyncIterator[str]:
+    """The server behind a face that names another version."""
+    real = server_version(server)
+    opened: list[asyncio.StreamWriter] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        upstream_reader, upstream_writer = await asyncio.open_connection("127.0.0.1", server.port)
+        opened.extend((writer, upstream_writer))
+        info = await upstream_reader.readline()
+        writer.write(info.replace(b'"version":"%b"' % real, b'"version":"%b"' % version))
+        with suppress(OSError):
+            await asyncio.gather(pour(reader, upstream_writer), pour(upstream_reader, writer))
+
+    face = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with face:
+        yield f"nats://127.0.0.1:{face.sockets[0].getsockname()[1]}"
+        for each in opened:
+            each.close()
+            with suppress(OSError):
+                await each.wait_closed()
+
+
+async def pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Pass on every byte until there are no more."""
+    while data := await reader.read(65536):
+        writer.write(data)
+    writer.close()
+
+
+def server_version(server: NatsServer) -> bytes:
+    with socket.create_connection(("127.0.0.1", server.port)) as probe:
+        info = probe.recv(65536)
+    return info.split(b'"version":"')[1].split(b'"')[0]
+
+
+async def test_an_old_server_is_told_what_is_missing(nats_server: NatsServer) -> None:
+    async with (
+        claiming(nats_server, b"2.9.99") as url,
+        connect(Settings(nats_url=url), patience=5) as connection,
+    ):
+        with pytest.raises(JetrunnerError, match=r"nats-server 2\.9\.99 is too old") as caught:
+            await check_server(connection)
+        assert "2.12" in caught.value.hint
+
+
+async def test_it_connects_again_for_as_long_as_it_takes_and_says_so_once(
+    connected: Connects, nats_server: NatsServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with connected(nats_server.url) as connection:
+        await asyncio.to_thread(nats_server.kill)
+        await eventually(lambda: not connection.is_connected)
+        await asyncio.sleep(1.5)  # a dozen attempts
+        again = connection.reconnected
+        await asyncio.to_thread(nats_server.start)
+        await asyncio.wait_for(again.wait(), 5)
+        await check_server(connection)
+    lines = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(lines) <= 5, lines
+    assert any("lost; reconnecting" in line for line in lines)
+
+
+async def test_a_frozen_connection_is_given_up_after_its_pings_and_comes_back(
+    connected: Connects, nats_server: NatsServer
+) -> None:
+    async with Proxy.to(nats_server.port) as proxy, connected(proxy.url) as connection:
+        connection.client.options["ping_interval"] = 0.2  # of the next connection
+        await proxy.cut()
+        await eventually(lambda: proxy.connections == 2 and connection.is_connected)
+        epoch = connection.wire.epoch
+        proxy.freeze()
+        for _ in range(16):  # more than the kernel takes: what waits to be written must not hold it up
+            connection.wire.publish(b"n", b"x" * 500_000, b"")
+        await eventually(lambda: connection.wire.epoch > epoch)
+        proxy.thaw()
+        await eventually(lambda: connection.is_connected)
+        await check_server(connection)
+
+
+async def test_a_user_that_is_revoked_is_told_that_it_is_over(
+    connected: Connects, make_server: Callable[..., NatsServer]
+) -> None:
+    server = make_server(USERS % "b")
+    async with connected(server.url_as("app", "b")) as connection:
+        reload(server, USERS % "other")
+        await asyncio.wait_for(connection.closed.wait(), 10)
+
+
+async def test_credentials_that_changed_during_an_outage_are_tried_until_they_fit_again(
+    connected: Connects, make_server: Callable[..., NatsServer]
+) -> None:
+    server = make_server(USERS % "b")
+    async with connected(server.url_as("app", "b")) as connection:
+        server.kill()
+        await asyncio.to_thread(server.start, USERS % "other")
+        await asyncio.sleep(0.5)
+        assert not connection.is_connected
+        server.kill()
+        await asyncio.to_thread(server.start, USERS % "b")
+        await eventually(lambda: connection.is_connected)
+        await check_server(connection)
+        assert not connection.closed.is_set()
+
+
+async def test_a_lowered_max_payload_counts_from_the_next_connection_on(
+    connected: Connects, make_server: Callable[..., NatsServer]
+) -> None:
+    server = make_server("max_payload: 100000")
+    async with RawJetStream.connect(server.url) as js, connected(server.url) as connection:
+        await js.create("PAID", ["paid.>"])
+        await connection.publisher.publish("paid.1", b"x" * 50_000)
+        server.kill()
+        await asyncio.to_thread(server.start, "max_payload: 10000")
+        await eventually(lambda: connection.is_connected and connection.max_payload == 10_000)
+        with pytest.raises(TooLarge):
+            await connection.publisher.publish("paid.1", b"x" * 50_000)
+        await connection.publisher.publish("paid.1", b"x" * 9_000)
+        assert not connection.closed.is_set()
+
+
+async def test_a_frozen_server_does_not_hold_up_the_end(connected: Connects, nats_server: NatsServer) -> None:
+    async with asyncio.timeout(5):
+        async with connected(nats_server.url) as connection:
+            nats_server.freeze()
+            for _ in range(16):
+                connection.wire.publish(b"n", b"x" * 500_000, b"")
+    nats_server.thaw()
