@@ -1,0 +1,1 @@
+"""Decisions: functions of values, without I/O, clock or luck."""

@@ -56,9 +56,9 @@ class Burial:
         if sent is not None:
             fields = {name.lower() for name, _ in sent.headers}
             original = [*(pair for pair in original if pair[0].lower() not in fields), *sent.headers]
-        id = f"{incoming.stream}:{incoming.sequence}.{incoming.stored_ns}:{self._process.project}-{self._function}:dead"
-        own = ("Nats-Msg-Id", id)
-        room = self._process.connection.max_payload - len(id) - len("Nats-Msg-Id") - 4
+        message_id = f"{incoming.stream}:{incoming.sequence}.{incoming.stored_ns}:{self._process.project}-{self._function}:dead"
+        own = ("Nats-Msg-Id", message_id)
+        room = self._process.connection.max_payload - len(message_id) - len("Nats-Msg-Id") - 4
         pairs, body = deadletter.fit(deadletter.build(facts, original), delivery.body, room)
         publisher = self._process.connection.publisher
 

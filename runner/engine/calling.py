@@ -68,7 +68,7 @@ class Calling:
             # A future cannot carry StopIteration, and SystemExit through one would end the loop.
             try:
                 return True, call()
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001  # raised again on the other side
                 return False, error
 
         context = contextvars.copy_context()

@@ -63,9 +63,9 @@ class App:
             publisher = self.connection.publisher
             try:
                 if staged.at is not None:
-                    id = named or os.urandom(16).hex()
+                    message_id = named or os.urandom(16).hex()
                     rest = [pair for pair in pairs if pair[0].lower() != "nats-msg-id"]
-                    message = delayed.schedule(self._project, staged, id, rest)
+                    message = delayed.schedule(self._project, staged, message_id, rest)
                     ack = await publisher.publish_surely(message, PATIENCE_SECONDS)
                 elif named is not None:
                     ack = await publisher.publish_surely(
@@ -113,7 +113,7 @@ async def connect(
     Raises `Unreachable` and `SettingsError`.
     """
     chosen = settings or load_settings(Path(project), {"nats_url": nats_url})
-    tracing = Tracing(telemetry.load(os.environ), chosen.name or "app", one_try=True)
+    tracing = Tracing(telemetry.load(os.environ), chosen.name or "app")
     try:
         async with open_connection(chosen) as connection:
             yield App(connection, tracing, chosen.name or "app")

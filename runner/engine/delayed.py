@@ -21,19 +21,19 @@ TARGET = "Jetrunner-Delayed-Subject"
 MESSAGE_ID = "Jetrunner-Delayed-Msg-Id"
 
 
-def schedule(project: str, staged: Staged, id: str, pairs: Iterable[tuple[str, str]]) -> Outgoing:
+def schedule(project: str, staged: Staged, message_id: str, pairs: Iterable[tuple[str, str]]) -> Outgoing:
     """The message that makes the server publish `staged` at its time."""
     assert staged.at is not None
     at = staged.at.astimezone(UTC).isoformat().replace("+00:00", "Z")
-    key = hashlib.blake2b(id.encode(), digest_size=16).hexdigest()
+    key = hashlib.blake2b(message_id.encode(), digest_size=16).hexdigest()
     headers = (
         *pairs,
         ("Nats-Schedule", f"@at {at}"),
         ("Nats-Schedule-Target", due_subject(project)),
         (TARGET, staged.subject),
         # Not the id itself: there, an output of the same run may have that number, too.
-        (MESSAGE_ID, f"{id}:delayed"),
-        ("Nats-Msg-Id", id),
+        (MESSAGE_ID, f"{message_id}:delayed"),
+        ("Nats-Msg-Id", message_id),
     )
     return Outgoing(f"delayed.{project}.{key}", staged.body, headers)
 

@@ -44,8 +44,8 @@ class Health:
                 line = await reader.readline()
                 while (await reader.readline()).strip():
                     pass
-            method, path, *_ = [*line.decode("latin-1").split(), "", ""]
-            status, kind, body = self.respond(method, path.split("?")[0])
+            method, path, *_ = [*line.decode("latin-1").split(maxsplit=2), "", ""]
+            status, kind, body = self.respond(method, path.partition("?")[0])
             data = body.encode()
             writer.write(
                 f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(data)}\r\n"

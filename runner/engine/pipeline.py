@@ -46,8 +46,11 @@ clock = time.monotonic
 class Guard(Protocol):
     """Whether ordered work may start in this process right now."""
 
-    def holds(self) -> bool: ...
-    async def wait(self) -> None: ...
+    def holds(self) -> bool:
+        """Whether it may, this very moment."""
+
+    async def wait(self) -> None:
+        """Wait until it may."""
 
 
 class Pipeline:
@@ -72,7 +75,7 @@ class Pipeline:
     def _open_slot(self) -> None:
         self._process.tasks.start_soon(self._slot, name=f"{self.binding.function} slot")
 
-    async def _slot(self) -> None:
+    async def _slot(self) -> None:  # noqa: C901, PLR0915  # the hot path: one straight function on purpose
         task = asyncio.current_task()
         assert task is not None
         while True:
@@ -124,7 +127,7 @@ class Pipeline:
                 set_current(delivery)
                 try:
                     value = decode(body)
-                except Exception as error:
+                except Exception as error:  # noqa: BLE001  # a type's own validation may raise anything
                     undecodable = Undecodable(codec.explain(error))
                     await self._safely(delivery, self._settling.finish(read(delivery), undecodable))
                     now = clock()
@@ -133,7 +136,7 @@ class Pipeline:
                 delivery.task = task
                 try:
                     result = await handler(value)
-                except BaseException as error:
+                except BaseException as error:  # noqa: BLE001  # whatever user code raises is judged
                     await self._safely(delivery, self._judged(delivery, error))
                     now = clock()
                     continue
@@ -167,7 +170,7 @@ class Pipeline:
         """Whatever goes wrong on the way is this message's alone, and it comes again."""
         try:
             await way
-        except (Exception, asyncio.CancelledError) as error:
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # the slot must live on
             if isinstance(error, asyncio.CancelledError) and self._ending:
                 raise
             log.error("%s: %s could not be settled: %r", self.binding.function, read(delivery).id, error)

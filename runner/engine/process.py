@@ -31,7 +31,8 @@ class Observer(Protocol):
         attempt: int,
         seconds: float,
         trace_id: str,
-    ) -> None: ...
+    ) -> None:
+        """Called right after the settlement was sent; `seconds` is the time in the handler."""
 
 
 class Process:

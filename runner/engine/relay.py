@@ -35,9 +35,11 @@ class Relay:
 
     @property
     def unsettled(self) -> int:
+        """Messages that are being relayed."""
         return len(self._pull.unsettled)
 
     async def stop_pulling(self) -> None:
+        """Ask for nothing more."""
         self._stopping = True
         await self._pull.close()
 

@@ -102,7 +102,7 @@ class Shards:
         )  # fmt: skip
 
     async def _take(self, name: str) -> None:
-        function = self._functions[name.split(".")[0]]
+        function = self._functions[name.partition(".")[0]]
         try:
             claim = await self.claims.take(name, self._members.me.instance, self._is_free)
             if claim is not None:

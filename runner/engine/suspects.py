@@ -34,6 +34,7 @@ class Isolation:
         self._opened = anyio.Event()
 
     async def wait_open(self) -> None:
+        """Wait until others may start again."""
         while self.closed:
             await self._opened.wait()
 

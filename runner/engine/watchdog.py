@@ -24,9 +24,11 @@ class Watchdog:
         self._thread = threading.Thread(target=self._watch, name="jetrunner-watchdog", daemon=True)
 
     def start(self) -> None:
+        """Start to watch."""
         self._thread.start()
 
     def stop(self) -> None:
+        """Watch no more."""
         self._stopped.set()
 
     def beat(self) -> None:
@@ -41,7 +43,12 @@ class Watchdog:
         while not self._stopped.wait(0.25):
             if not self._told and time.monotonic() - self._beat > BLOCKED_SECONDS:
                 self._told = True
-                log.error("%s", describe(sys._current_frames().get(self._thread_id)))
+                log.error("%s", describe(stack_of(self._thread_id)))
+
+
+def stack_of(thread_id: int) -> FrameType | None:
+    """The innermost frame of another thread, as it is right now."""
+    return sys._current_frames().get(thread_id)  # noqa: SLF001  # the documented way, for all its underscore
 
 
 def describe(frame: FrameType | None) -> str:

@@ -1,0 +1,1 @@
+"""NATS JetStream: the only importer of nats-py."""

@@ -57,5 +57,5 @@ class Bucket:
         try:
             await insist(once, self._patience)
         except ServerError as error:
-            if error.code not in (10059,):  # the stream is gone, and the key with it
+            if error.code != 10059:  # the stream is gone, and the key with it
                 raise

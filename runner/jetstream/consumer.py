@@ -154,6 +154,6 @@ def differences(real: dict[str, Any], wanted: dict[str, Any]) -> dict[str, tuple
                 found[field] = (list(filters_of(real)) if field == "filter_subjects" else current, value)
         elif field == "deliver_policy" and current == "by_start_sequence":
             continue
-        elif current != value and not (field == "opt_start_seq"):
+        elif current != value and field != "opt_start_seq":
             found[field] = (current, value)
     return found

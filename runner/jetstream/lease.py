@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+
 import msgspec
 
 from runner.core import header as headers

@@ -39,6 +39,8 @@ DUPLICATE = 10201
 
 
 class ApiError(msgspec.Struct):
+    """The server's error; `err_code` tells exactly which."""
+
     code: int = 0
     err_code: int = 0
     description: str = ""

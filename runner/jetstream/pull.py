@@ -41,10 +41,17 @@ class Source(Protocol):
     abandons: bool
     """Whether a message is settled without its handler, when that ignores its timeout."""
 
-    def ack(self, delivery: Delivery) -> None: ...
-    def settle(self, delivery: Delivery, verb: bytes) -> None: ...
-    async def again(self, delivery: Delivery, delay: float) -> None: ...
-    def give_back(self, delivery: Delivery) -> None: ...
+    def ack(self, delivery: Delivery) -> None:
+        """Acknowledge it."""
+
+    def settle(self, delivery: Delivery, verb: bytes) -> None:
+        """Answer it once with an ack verb that ends it."""
+
+    async def again(self, delivery: Delivery, delay: float) -> None:
+        """Have it run again after `delay` seconds."""
+
+    def give_back(self, delivery: Delivery) -> None:
+        """Return what has not started."""
 
 
 class Delivery:
