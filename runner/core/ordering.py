@@ -1,0 +1,223 @@
+"""Strict order inside one shard: a lane for each key, and a barrier between old messages and new ones.
+
+Rule 1: a key's messages run one at a time, by stream sequence; a lane is free again when its message is settled.
+Rule 2: behind the barrier nothing starts. It stands from `hold` or `takeover` until every old message that the server
+    holds pending is here; then all that is held starts by sequence, the old before the new.
+Rule 3: what is held here is never asked for again, and what was settled here never runs again: its ack was lost.
+Rule 4: a message that runs when the shard is released keeps its lane until it ends, though the shard is another's.
+
+The caller counts consumer sequences: at a gap a message was lost on its way, so it calls `hold`, then `arrive`, asks the
+server, and calls `takeover`. The same when it is disconnected and when it is back.
+An ack by a predecessor's late process for a message held here makes the server count one fewer than `takeover` knows;
+then a message lost at the very same time might be overtaken. Nothing tells these apart, and both must come together.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections import deque
+from collections.abc import Hashable
+
+from msgspec import Struct
+
+_NOTHING: tuple[int, ...] = ()
+_CLOSED = 1 << 64
+"""Above every stream sequence."""
+
+
+class Recovery(Struct, frozen=True):
+    """What a `takeover` asks for; sequences ascend."""
+
+    nak: tuple[int, ...]
+    """Deliver these again: their deliveries went to a predecessor or were lost. Those not pending are ignored."""
+    reack: tuple[int, ...]
+    """Ack these again: settled here, but the ack may not have arrived. Call `takeover` with fresh figures after it."""
+    start: tuple[int, ...]
+    """These may start now: nothing old was missing, so the barrier opened at once."""
+
+
+class Ordering:
+    """The order of one shard of one function in this process; nothing starts before the first `takeover`.
+
+    `remember` is how many of the latest settled sequences are known as settled, at least.
+    """
+
+    __slots__ = (
+        "_awaited", "_delivered", "_earlier", "_held", "_highest", "_lanes",
+        "_leftover", "_owned", "_recent", "_remember", "_room", "_top",
+    )  # fmt: skip
+
+    def __init__(self, remember: int = 16_384) -> None:
+        self._remember = remember
+        self._held: dict[int, Hashable] = {}
+        # A deque only once a second message of the key waits.
+        self._lanes: dict[Hashable, deque[int] | None] = {}
+        self._leftover: dict[int, Hashable] = {}  # running since before a release
+        self._room: list[int] = []  # behind the barrier, unsorted
+        self._recent: set[int] = set()
+        self._earlier: set[int] = set()
+        self._owned = False
+        self._awaited = 0
+        self._delivered = -1
+        self._highest = 0
+        # Whatever is above came for the first time and finds the barrier open: one comparison for the common case.
+        self._top = _CLOSED
+
+    @property
+    def running(self) -> int:
+        """Messages started and not settled."""
+        return len(self._lanes)
+
+    @property
+    def holding(self) -> int:
+        """Messages here that have not started."""
+        return len(self._held) + len(self._leftover) - len(self._lanes)
+
+    @property
+    def barrier(self) -> bool:
+        """True while nothing starts: before a takeover, or until what it awaits has come."""
+        return self._top == _CLOSED
+
+    @property
+    def awaited(self) -> int:
+        """Old messages that are still to come before the barrier opens; 0 while no takeover has told."""
+        return self._awaited
+
+    def arrive(self, sequence: int, key: Hashable) -> tuple[int, ...]:
+        """Take a delivered message; give those that may start now, in order. One that is here already changes nothing.
+
+        When `settled(sequence)` the caller acks it again. What comes while the shard is released is not kept.
+        """
+        if sequence <= self._top:
+            return self._arrive_again_or_old(sequence, key)
+        self._top = sequence
+        self._held[sequence] = key
+        lanes = self._lanes
+        if key not in lanes:
+            lanes[key] = None
+            return (sequence,)
+        waiting = lanes[key]
+        if waiting is None:
+            lanes[key] = deque((sequence,))
+        else:
+            waiting.append(sequence)
+        return _NOTHING
+
+    def settle(self, sequence: int) -> tuple[int, ...]:
+        """Free the lane of a message that ran; give the next of its key, if that may start now.
+
+        One left running by a `release` frees its lane too, but does not count as settled.
+        """
+        if self._leftover and sequence in self._leftover:
+            return self._next(self._leftover.pop(sequence))
+        try:
+            key = self._held.pop(sequence)
+        except KeyError:
+            return _NOTHING
+        recent = self._recent
+        recent.add(sequence)
+        if len(recent) >= self._remember:
+            self._earlier = recent
+            self._recent = set()
+        if self._lanes[key] is None:
+            del self._lanes[key]
+            return _NOTHING
+        return self._next(key)
+
+    def settled(self, sequence: int) -> bool:
+        """Tell whether a message was settled here lately, so that it need only be acked."""
+        return sequence in self._recent or sequence in self._earlier
+
+    def hold(self) -> None:
+        """Start nothing until the next `takeover`; what arrives is kept, and what runs may end."""
+        self._close()
+        self._awaited = 0
+        self._delivered = -1  # nothing counts as old before the server says what is
+
+    def takeover(self, floor: int, delivered: int, pending: int) -> Recovery:
+        """Begin, or begin anew after a reconnect or a lost message, with what the consumer's info says at this moment.
+
+        `floor` and `delivered` are stream sequences, `pending` the deliveries not acked. When what is awaited does not
+        come in time, call it again with fresh figures.
+        """
+        self._close()
+        self._owned = True
+        self._delivered = delivered
+        self._awaited = max(0, pending - sum(floor < sequence <= delivered for sequence in self._held))
+        done = self._recent | self._earlier
+        reack = tuple(sorted(sequence for sequence in done if floor < sequence <= delivered))
+        if not self._awaited:
+            return Recovery(_NOTHING, reack, self._open())
+        held = self._held
+        nak = [each for each in range(floor + 1, delivered + 1) if each not in held and each not in done]
+        return Recovery(tuple(nak), reack, _NOTHING)
+
+    def release(self) -> None:
+        """Forget everything but what runs: the shard is not ours any more."""
+        self.hold()
+        held_back = set(self._room)
+        running = {each: key for each, key in self._held.items() if each not in held_back}
+        self._leftover.update(running)
+        self._held = {}
+        self._room = []
+        self._recent, self._earlier = set(), set()
+        self._owned = False
+        self._highest = 0
+
+    def _arrive_again_or_old(self, sequence: int, key: Hashable) -> tuple[int, ...]:
+        if not self._owned or sequence in self._held or self.settled(sequence):
+            return _NOTHING
+        self._held[sequence] = key
+        if not self.barrier:
+            return self._arrive_late(sequence, key)
+        self._room.append(sequence)
+        self._highest = max(self._highest, sequence)
+        if sequence > self._delivered:
+            return _NOTHING
+        self._awaited -= 1
+        return _NOTHING if self._awaited else self._open()
+
+    def _arrive_late(self, sequence: int, key: Hashable) -> tuple[int, ...]:
+        """An older message that nobody knew was missing: it takes its place among those of its key that wait."""
+        if key not in self._lanes:
+            self._lanes[key] = None
+            return (sequence,)
+        waiting = self._lanes[key] or deque()
+        insort(waiting, sequence)
+        self._lanes[key] = waiting
+        return _NOTHING
+
+    def _next(self, key: Hashable) -> tuple[int, ...]:
+        waiting = self._lanes[key]
+        if not waiting:
+            del self._lanes[key]
+            return _NOTHING
+        following = waiting.popleft()
+        if not waiting:
+            self._lanes[key] = None
+        return (following,)
+
+    def _close(self) -> None:
+        if self.barrier:
+            return
+        self._highest, self._top = self._top, _CLOSED
+        for key, waiting in self._lanes.items():
+            if waiting:
+                self._room += waiting
+                self._lanes[key] = None
+
+    def _open(self) -> tuple[int, ...]:
+        self._top = max(self._highest, self._delivered)
+        started: list[int] = []
+        lanes = self._lanes
+        for sequence in sorted(self._room):
+            key = self._held[sequence]
+            if key not in lanes:
+                lanes[key] = None
+                started.append(sequence)
+            elif (waiting := lanes[key]) is None:
+                lanes[key] = deque((sequence,))
+            else:
+                waiting.append(sequence)
+        self._room = []
+        return tuple(started)

@@ -1,0 +1,184 @@
+"""Sharding by subject: what a sharded stream stores, and in which shard each message stands.
+
+Rule 1: a message is stored as `shard.<generation>.<shard>.<original subject>`; users only ever see the original.
+Rule 2: the shard is the server's own `partition()`: FNV-1a 32 over the key's tokens, one after another, mod count.
+Rule 3: what was stored before the stream was sharded is generation 0: its subjects are as they were, its shard is 0.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, AnyStr
+
+from msgspec import Struct
+
+from runner.core.subject import overlaps
+
+_PREFIX = "shard"
+_DOT: dict[type, str | bytes] = {str: ".", bytes: b"."}
+_STORED = re.compile(rf"{_PREFIX}\.([0-9]+)\.([0-9]+)\.(.+)", re.DOTALL)
+_STORED_BYTES = re.compile(_STORED.pattern.encode(), re.DOTALL)
+_DEST = re.compile(rf"{_PREFIX}\.(\d+)\.\{{\{{partition\((\d+(?:,\d+)+)\)\}}\}}\..+")
+
+
+class Sharding(Struct, frozen=True):
+    """How a stream is sharded now; `Sharding()` is a stream that is not: generation 0, one shard."""
+
+    generation: int = 0
+    """Counts up with each change of count or tokens, from 1."""
+    count: int = 1
+    """Shards of this generation, numbered from 0."""
+    positions: tuple[int, ...] = ()
+    """Indexes, from 0, of the key's tokens in the original subject, in the order they are hashed."""
+
+    def shard_of(self, subject: str) -> int:
+        """Tell the shard of an original subject; ValueError when it is too short to hold the key."""
+        tokens = subject.split(".")
+        try:
+            return partition((tokens[position].encode() for position in self.positions), self.count)
+        except IndexError:
+            raise ValueError(f"subject {subject!r} has no token {max(self.positions) + 1}") from None
+
+    def key_of(self, subject: str) -> str:
+        """Give what the shard is chosen by: the key's tokens, joined by dots."""
+        return key(subject, self.positions)
+
+
+def partition(tokens: Iterable[bytes], count: int) -> int:
+    """Number the shard of a key, from 0: what the server's `{{partition(count, …)}}` gives for these tokens."""
+    value = 0x811C9DC5
+    for token in tokens:
+        for byte in token:
+            value = (value ^ byte) * 0x01000193 & 0xFFFFFFFF
+    return value % count
+
+
+def key(subject: AnyStr, positions: Sequence[int]) -> AnyStr:
+    """Join the tokens at these positions by dots; ValueError when the subject is too short."""
+    dot: Any = _DOT[type(subject)]
+    try:
+        if len(positions) == 1:
+            only: AnyStr = subject.split(dot, positions[0] + 1)[positions[0]]
+            return only
+        tokens = subject.split(dot)
+        joined: AnyStr = dot.join([tokens[position] for position in positions])
+    except IndexError:
+        raise ValueError(f"subject {subject!r} has no token {max(positions) + 1}") from None
+    return joined
+
+
+def transform(
+    subjects: Sequence[str], positions: Sequence[int], count: int, generation: int
+) -> dict[str, str]:
+    """Make the `subject_transform` that shards a stream of these subjects, wildcards and all.
+
+    The server allows a stream one transform, so it must fit every subject; ValueError says why it cannot.
+    """
+    if not positions:
+        raise ValueError("no token is named to shard by")
+    if len(set(positions)) < len(positions):
+        raise ValueError("a token is named twice")
+    if not 1 <= count <= 2**31 - 1 or generation < 1:
+        raise ValueError(f"{count} shards in generation {generation}: both are counted from 1")
+    for subject in subjects:
+        if subject.split(".", 1)[0] == _PREFIX:
+            raise ValueError(
+                f'"{subject}": subjects that start with "{_PREFIX}" are those of stored messages'
+            )
+    source = _common(subjects, positions)
+    wildcards = [position for position, token in enumerate(source) if token == "*"]  # noqa: S105 — a subject's token
+    numbers = {position: number for number, position in enumerate(wildcards, 1)}
+    hashed = ",".join(str(numbers[position]) for position in positions)
+    tokens = [
+        f"{{{{wildcard({numbers[position]})}}}}" if position in numbers else token
+        for position, token in enumerate(source)
+    ]
+    return {
+        "src": ".".join(source),
+        "dest": ".".join([_PREFIX, str(generation), f"{{{{partition({count},{hashed})}}}}", *tokens]),
+    }
+
+
+def _common(subjects: Sequence[str], positions: Sequence[int]) -> list[str]:
+    """The tokens of the narrowest pattern that covers every subject and has a `*` where the key stands."""
+    if not subjects:
+        raise ValueError("the stream has no subjects")
+    split = [subject.split(".") for subject in subjects]
+    open_ended = len({len(tokens) for tokens in split}) > 1 or any(tokens[-1] == ">" for tokens in split)
+    # `>` stands for at least one token, so it takes the last of the shortest subject too.
+    fixed = min(map(len, split)) - open_ended
+    for position in positions:
+        for subject, tokens in zip(subjects, split, strict=True):
+            if position >= len(tokens) or tokens[position] == ">":
+                raise ValueError(f'"{subject}" has no token {position + 1} to shard by')
+        if position >= fixed:
+            shortest = min(subjects, key=lambda subject: subject.count("."))
+            raise ValueError(
+                f'token {position + 1} is the last of "{shortest}", but other subjects go on behind it: '
+                "the server's one transform cannot fit both"
+            )
+    columns = [{tokens[position] for tokens in split} for position in range(fixed)]
+    source = [
+        column.pop() if len(column) == 1 and position not in positions else "*"
+        for position, column in enumerate(columns)
+    ]
+    return [*source, ">"] if open_ended else source
+
+
+def read(config: Mapping[str, Any]) -> Sharding | None:
+    """Read a stream configuration as the server gives it; None when no transform of ours shards it.
+
+    A stream that sources others has its transforms there, one for all of them.
+    """
+    found = [config["subject_transform"]] if config.get("subject_transform") else []
+    for source in config.get("sources") or ():
+        found += source.get("subject_transforms") or ({},)
+    shardings = {_read(each) for each in found}
+    return shardings.pop() if len(shardings) == 1 else None
+
+
+def _read(entry: Mapping[str, Any]) -> Sharding | None:
+    source, dest = entry.get("src") or ">", (entry.get("dest") or "").replace(" ", "")
+    match = _DEST.fullmatch(dest)
+    if match is None:
+        return None
+    generation = int(match[1])
+    count, *numbers = map(int, match[2].split(","))
+    wildcards = [position for position, token in enumerate(source.split(".")) if token == "*"]  # noqa: S105 — the same
+    try:
+        positions = tuple(wildcards[number - 1] for number in numbers)
+        ours = transform([source], positions, count, generation)
+    except (IndexError, ValueError):
+        return None
+    return Sharding(generation, count, positions) if ours["dest"] == dest else None
+
+
+def original(subject: AnyStr) -> AnyStr:
+    """Take `shard.<generation>.<shard>.` off a stored subject; one without it comes back unchanged."""
+    if isinstance(subject, str):
+        return match[3] if (match := _STORED.fullmatch(subject)) else subject
+    return found[3] if (found := _STORED_BYTES.fullmatch(subject)) else subject
+
+
+def place(subject: str) -> tuple[int, int]:
+    """Tell generation and shard of a stored subject; (0, 0) when it was stored before the stream was sharded."""
+    return (int(match[1]), int(match[2])) if (match := _STORED.fullmatch(subject)) else (0, 0)
+
+
+def filters(pattern: str) -> list[str]:
+    """Say which stored subjects a function that keeps no order reads in a sharded stream, for all generations.
+
+    ValueError for the few patterns whose two forms overlap, which the server refuses in one consumer.
+    """
+    stored = f"{_PREFIX}.*.*.{pattern}"
+    if not overlaps(pattern, stored):
+        return [pattern, stored]
+    if pattern in {">", "*.>"}:
+        return [pattern]  # no sharded stream mixes subjects of one token with longer ones
+    raise ValueError(f'"{pattern}" also matches stored subjects of a sharded stream: name its first token')
+
+
+def shard_filter(pattern: str, generation: int, shard: int) -> str:
+    """Say which stored subjects belong to one shard and match an original pattern."""
+    return f"{_PREFIX}.{generation}.{shard}.{pattern}" if generation else pattern

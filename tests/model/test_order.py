@@ -1,0 +1,243 @@
+"""A model of one ordered shard: a server that loses deliveries and acks, owners that die, come back and take over."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from runner.core.ordering import Ordering
+
+
+class Consumer:
+    """The durable of one shard, as the server keeps it."""
+
+    def __init__(self) -> None:
+        self.stored: dict[int, str] = {}  # sequence → key
+        self.fresh: deque[int] = deque()  # stored, never delivered
+        self.again: deque[int] = deque()  # to deliver again, before anything fresh
+        self.pending: set[int] = set()
+        self.delivered = 0
+        self.deliveries = 0  # the consumer's own sequence
+
+    @property
+    def floor(self) -> int:
+        return min(self.pending) - 1 if self.pending else self.delivered
+
+    def store(self, key: str, skipped: int) -> None:
+        sequence = max(self.stored, default=0) + 1 + skipped  # what is skipped belongs to other shards
+        self.stored[sequence] = key
+        self.fresh.append(sequence)
+
+    def ack(self, sequence: int) -> None:
+        self.pending.discard(sequence)
+
+    def nak(self, sequence: int) -> None:
+        if sequence in self.pending and sequence not in self.again:
+            self.again.append(sequence)
+
+    def deliver(self) -> tuple[int, int] | None:
+        """The consumer's sequence and the stream's, of the next message."""
+        while self.again:
+            if (sequence := self.again.popleft()) in self.pending:
+                break
+        else:
+            if not self.fresh:
+                return None
+            sequence = self.delivered = self.fresh.popleft()
+            self.pending.add(sequence)
+        self.deliveries += 1
+        return self.deliveries, sequence
+
+
+class OrderedShard(RuleBasedStateMachine):
+    """The owner's ordering between the server's deliveries and handlers that end whenever they like."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.server = Consumer()
+        self.wire: deque[tuple[int, int]] = deque()
+        self.acks: list[int] = []  # on their way
+        self.ordering = Ordering()
+        self.owned = False
+        self.seen = 0  # the consumer's sequence that came last
+        self.running: set[int] = set()
+        self.leftover: set[int] = set()  # running since before the shard was another's
+        self.settled: set[int] = set()  # by this owner, since it owns the shard
+        self.violations: list[str] = []
+
+    # What the world does.
+
+    @rule(key=st.sampled_from("abc"), skipped=st.integers(0, 2))
+    def a_message_is_stored(self, key: str, skipped: int) -> None:
+        self.server.store(key, skipped)
+
+    @rule(count=st.integers(1, 5))
+    def the_server_delivers(self, count: int) -> None:
+        for _ in range(count if self.owned else 0):
+            if sent := self.server.deliver():
+                self.wire.append(sent)
+
+    @rule()
+    def a_delivery_is_lost(self) -> None:
+        """On the wire, or to a pull that a dead owner left behind."""
+        self.server.deliver()
+
+    @precondition(lambda self: self.server.pending)
+    @rule(data=st.data())
+    def an_ack_wait_passes(self, data: st.DataObject) -> None:
+        self.server.nak(data.draw(st.sampled_from(sorted(self.server.pending))))
+
+    @rule()
+    def acks_arrive(self) -> None:
+        for sequence in self.acks:
+            self.server.ack(sequence)
+        self.acks = []
+
+    # What the owner does.
+
+    @precondition(lambda self: self.wire)
+    @rule(count=st.integers(1, 5))
+    def messages_arrive(self, count: int) -> None:
+        for _ in range(min(count, len(self.wire))):
+            self.arrives()
+
+    def arrives(self) -> None:
+        number, sequence = self.wire.popleft()
+        if number != self.seen + 1:
+            self.take_over()
+        self.seen = number
+        self.start(self.ordering.arrive(sequence, self.server.stored[sequence]))
+        if self.ordering.settled(sequence):
+            self.acks.append(sequence)
+
+    @precondition(lambda self: self.running or self.leftover)
+    @rule(data=st.data())
+    def a_handler_ends(self, data: st.DataObject) -> None:
+        self.end(data.draw(st.sampled_from(sorted(self.running | self.leftover))))
+
+    def end(self, sequence: int) -> None:
+        if sequence in self.leftover:
+            self.leftover.remove(sequence)
+        else:
+            self.running.remove(sequence)
+            self.settled.add(sequence)
+            self.acks.append(sequence)
+        self.start(self.ordering.settle(sequence))
+
+    @precondition(lambda self: self.owned)
+    @rule()
+    def the_connection_is_cut_and_made_anew(self) -> None:
+        self.lose_what_is_on_its_way()
+        self.take_over()
+
+    @rule(late=st.booleans())
+    def the_owner_dies_and_another_takes_over(self, *, late: bool) -> None:
+        landing = self.acks if late else []
+        self.ordering = Ordering()
+        self.running, self.leftover, self.settled = set(), set(), set()
+        self.lose_what_is_on_its_way()
+        self.take_over(landing)
+
+    @precondition(lambda self: self.owned)
+    @rule()
+    def the_claim_is_lost(self) -> None:
+        self.ordering.release()
+        self.owned = False
+        self.leftover |= self.running
+        self.running, self.settled = set(), set()
+        self.lose_what_is_on_its_way()
+
+    @precondition(lambda self: not self.owned)
+    @rule(count=st.integers(0, 5))
+    def somebody_else_has_the_shard(self, count: int) -> None:
+        for _ in range(count):
+            self.server.deliver()
+        for sequence in sorted(self.server.pending)[:count]:
+            self.server.ack(sequence)
+
+    @precondition(lambda self: not self.owned)
+    @rule()
+    def the_claim_comes_back(self) -> None:
+        self.take_over()
+
+    @precondition(lambda self: self.owned and self.ordering.barrier)
+    @rule()
+    def the_owner_asks_again_for_what_it_awaits(self) -> None:
+        self.take_over()
+
+    def lose_what_is_on_its_way(self) -> None:
+        self.wire.clear()
+        self.acks = []
+
+    def take_over(self, landing: list[int] | None = None) -> None:
+        """`landing` are a dead owner's acks: they come after the info was read."""
+        if not self.wire:
+            self.seen = self.server.deliveries
+        self.owned = True
+        recovery = self.ordering.takeover(self.server.floor, self.server.delivered, len(self.server.pending))
+        for sequence in landing or ():
+            self.server.ack(sequence)
+        for sequence in recovery.nak:
+            self.server.nak(sequence)
+        for sequence in recovery.reack:
+            self.server.ack(sequence)
+        self.start(recovery.start)
+
+    def start(self, sequences: tuple[int, ...]) -> None:
+        for sequence in sequences:
+            key = self.server.stored[sequence]
+            for earlier in (
+                each for each, other in self.server.stored.items() if other == key and each < sequence
+            ):
+                acked = earlier <= self.server.delivered and earlier not in self.server.pending
+                if not acked and earlier not in self.settled:
+                    self.violations.append(f"{sequence} started before {earlier} of its key was settled")
+            if sequence in self.settled:
+                self.violations.append(f"{sequence} ran again after it was settled")
+            if self.ordering.barrier:
+                self.violations.append(f"{sequence} started behind the barrier")
+            self.running.add(sequence)
+            lanes = [self.server.stored[each] for each in [*self.running, *self.leftover]]
+            if len(lanes) != len(set(lanes)):
+                self.violations.append(f"{sequence} started beside another of its key")
+
+    # What must hold.
+
+    @invariant()
+    def a_keys_message_never_starts_before_its_predecessor_is_settled(self) -> None:
+        assert not self.violations
+
+    @invariant()
+    def it_knows_how_many_run(self) -> None:
+        assert self.ordering.running == len(self.running) + len(self.leftover)
+        assert self.ordering.holding >= 0
+
+    @invariant()
+    def a_free_lane_has_nobody_waiting(self) -> None:
+        assert self.ordering.barrier or self.ordering.running or not self.ordering.holding
+
+    def teardown(self) -> None:
+        """No message is forgotten: in bounded time, all that was stored is settled and acked."""
+        if not self.owned:
+            self.take_over()
+        for _ in range(4 * len(self.server.stored) + 8):
+            while sent := self.server.deliver():
+                self.wire.append(sent)
+            while self.wire:
+                self.arrives()
+            for sequence in sorted(self.running | self.leftover):
+                self.end(sequence)
+            self.acks_arrive()
+            if self.ordering.barrier:
+                self.take_over()
+            for sequence in self.server.pending - self.running:
+                self.server.nak(sequence)
+        assert not self.violations
+        assert not self.server.pending
+        assert not self.server.fresh
+        assert self.ordering.holding == self.ordering.running == 0
+
+
+TestOrderedShard = OrderedShard.TestCase

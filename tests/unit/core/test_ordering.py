@@ -1,0 +1,144 @@
+"""Lanes and the barrier, case by case; tests/model/test_order.py lets a server and its owners do anything."""
+
+from __future__ import annotations
+
+import pytest
+
+from runner.core.ordering import Ordering, Recovery
+
+
+@pytest.fixture
+def shard() -> Ordering:
+    """A shard that was taken over with nothing pending."""
+    ordering = Ordering()
+    assert ordering.takeover(0, 0, 0) == Recovery((), (), ())
+    return ordering
+
+
+def test_messages_of_different_keys_run_side_by_side(shard: Ordering) -> None:
+    assert shard.arrive(1, "a") == (1,)
+    assert shard.arrive(2, "b") == (2,)
+    assert (shard.running, shard.holding) == (2, 0)
+
+
+def test_a_keys_messages_run_one_after_the_other(shard: Ordering) -> None:
+    assert [shard.arrive(sequence, "a") for sequence in (1, 2, 3)] == [(1,), (), ()]
+    assert (shard.running, shard.holding) == (1, 2)
+    assert shard.settle(1) == (2,)
+    assert shard.settle(2) == (3,)
+    assert shard.settle(3) == ()
+    assert (shard.running, shard.holding) == (0, 0)
+    assert shard.arrive(4, "a") == (4,)
+
+
+def test_a_message_that_is_here_or_was_settled_changes_nothing(shard: Ordering) -> None:
+    shard.arrive(1, "a")
+    shard.arrive(2, "a")
+    assert shard.arrive(1, "a") == shard.arrive(2, "a") == ()
+    assert shard.holding == 1
+    shard.settle(1)
+    assert shard.arrive(1, "a") == ()
+    assert shard.settled(1)
+    assert not shard.settled(2)
+
+
+def test_an_older_message_nobody_missed_goes_before_those_that_wait(shard: Ordering) -> None:
+    for sequence in (1, 4, 6):
+        shard.arrive(sequence, "a")
+    assert shard.arrive(5, "a") == shard.arrive(3, "a") == ()
+    assert shard.arrive(2, "b") == (2,)
+    assert [shard.settle(sequence) for sequence in (1, 3, 4, 5)] == [(3,), (4,), (5,), (6,)]
+
+
+def test_nothing_starts_before_the_first_takeover() -> None:
+    ordering = Ordering()
+    assert ordering.barrier
+    assert ordering.arrive(7, "a") == ()
+    assert ordering.holding == 0
+    assert ordering.takeover(0, 0, 0).start == ()
+
+
+def test_a_takeover_asks_for_what_its_predecessor_left_and_starts_it_sorted_before_anything_new() -> None:
+    ordering = Ordering()
+    assert ordering.takeover(10, 14, 3) == Recovery((11, 12, 13, 14), (), ())
+    assert ordering.awaited == 3
+    assert ordering.arrive(15, "a") == ()
+    assert ordering.arrive(14, "a") == ordering.arrive(14, "a") == ()
+    assert ordering.arrive(11, "a") == ()
+    assert ordering.awaited == 1
+    assert ordering.arrive(13, "b") == (11, 13)
+    assert not ordering.barrier
+    assert ordering.settle(11) == (14,)
+    assert ordering.settle(14) == (15,)
+
+
+def test_what_is_here_is_not_asked_for_and_what_was_settled_is_acked_again(shard: Ordering) -> None:
+    for sequence, key in ((1, "a"), (2, "b"), (3, "a"), (5, "c")):
+        shard.arrive(sequence, key)
+    shard.settle(2)
+    assert shard.takeover(0, 6, 5) == Recovery((4, 6), (2,), ())
+    assert shard.settle(1) == (), "3 of its key may not start: 2 or 4 might be of that key too"
+    # The ack of 2 arrived now, and 1 is settled as well.
+    assert shard.takeover(2, 6, 4) == Recovery((4, 6), (), ())
+    assert shard.arrive(4, "a") == ()
+    assert shard.arrive(6, "b") == (3, 6)
+    assert shard.settle(3) == (4,)
+
+
+def test_a_takeover_that_misses_nothing_opens_at_once(shard: Ordering) -> None:
+    shard.arrive(1, "a")
+    shard.hold()
+    assert shard.arrive(2, "b") == ()
+    assert shard.settle(1) == ()
+    assert shard.takeover(1, 2, 1) == Recovery((), (), (2,))
+    assert shard.arrive(3, "c") == (3,)
+
+
+def test_what_comes_after_the_server_was_asked_is_new(shard: Ordering) -> None:
+    shard.hold()
+    shard.arrive(4, "a")
+    shard.arrive(3, "a")
+    assert shard.takeover(0, 3, 2) == Recovery((1, 2), (), ())
+    assert shard.arrive(2, "a") == (2,)
+    assert shard.settle(2) == (3,)
+    assert shard.arrive(4, "a") == ()
+    assert shard.settle(3) == (4,)
+
+
+def test_a_released_shard_forgets_what_waits_but_a_running_message_keeps_its_lane(shard: Ordering) -> None:
+    for sequence, key in ((1, "a"), (2, "a"), (3, "b")):
+        shard.arrive(sequence, key)
+    shard.release()
+    assert (shard.running, shard.holding) == (2, 0)
+    assert shard.arrive(4, "c") == ()
+    assert shard.holding == 0
+    assert shard.settle(3) == ()
+    assert shard.takeover(0, 3, 3) == Recovery((1, 2, 3), (), ())
+    shard.arrive(1, "a")
+    shard.arrive(2, "a")
+    assert shard.arrive(3, "b") == (3,), "what ended after the release was not settled"
+    assert shard.settle(1) == (1,), "the old run ends, the new one starts"
+    assert shard.settle(1) == (2,)
+
+
+def test_settling_what_was_never_here_changes_nothing(shard: Ordering) -> None:
+    assert shard.settle(9) == ()
+    assert not shard.settled(9)
+
+
+def test_the_latest_settled_are_remembered_and_older_ones_forgotten_in_time() -> None:
+    ordering = Ordering(remember=10)
+    ordering.takeover(0, 0, 0)
+    for sequence in range(1, 101):
+        ordering.arrive(sequence, sequence % 3)
+        ordering.settle(sequence)
+    assert all(ordering.settled(sequence) for sequence in range(91, 101))
+    assert not any(ordering.settled(sequence) for sequence in range(1, 80))
+
+
+def test_one_blocked_key_does_not_hold_up_the_others(shard: Ordering) -> None:
+    for sequence in range(1, 9_001):
+        shard.arrive(sequence, "blocked")
+    assert shard.arrive(9_001, "free") == (9_001,)
+    assert shard.settle(9_001) == ()
+    assert (shard.running, shard.holding) == (1, 8_999)
