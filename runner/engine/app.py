@@ -114,6 +114,7 @@ async def _serve(  # noqa: PLR0917  called once, right above
             relay = Relay(process)
             health = Health(running, lambda: unready(connection, stop))
             async with health.listen(settings.health) if settings.health else nullcontext():
+                tasks.start_soon(sweep, process, running, relay)  # first: the very first message may block the loop
                 for function in running:
                     await function.start()
                 if ordered:
@@ -121,7 +122,6 @@ async def _serve(  # noqa: PLR0917  called once, right above
                     tasks.start_soon(shards.run)
                 await relay.start()
                 await Responder(connection, project.name, running).open()
-                tasks.start_soon(sweep, process, running, relay)
                 tasks.start_soon(remember, running)
                 if ready is not None:
                     ready()
