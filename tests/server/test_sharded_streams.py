@@ -1,0 +1,217 @@
+"""Sharded streams on a real server: declared, read without order, changed only when nothing is lost."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner.config import Settings
+from runner.core.plan import Plan, StreamPlan
+from runner.core.sharding import Sharding, read
+from runner.errors import JetrunnerError
+from runner.jetstream.connection import Connection, connect
+from runner.jetstream.stream import apply_streams, load_streams, plan_streams
+from tests.support.eventually import eventually
+from tests.support.jetstream import RawJetStream
+from tests.support.project import Project
+from tests.support.server import NatsServer
+
+pytestmark = [pytest.mark.server, pytest.mark.anyio]
+
+PLAIN = 'name = "LEDGER"\nsubjects = ["ledger.{account}.*"]\n'
+SHARDED = PLAIN + '[shards]\ncount = 4\nby = ["account"]\n'
+SEEN = """
+    from journal import note
+    from runner import Context, Reject, consume
+
+    @consume("ledger.{account}.paid")
+    async def book(body: bytes, account: str, ctx: Context) -> None:
+        note("book", subject=ctx.subject, account=account, sequence=ctx.sequence, headers=dict(ctx.headers))
+        if body == b"bad":
+            raise Reject("bad")
+"""
+
+
+@pytest.fixture
+async def connection(nats_server: NatsServer) -> AsyncIterator[Connection]:
+    async with connect(Settings(nats_url=nats_server.url)) as live:
+        yield live
+
+
+@pytest.fixture
+def declare(tmp_path: Path) -> Callable[[str], Any]:
+    """Write this stream file in the place of the last one, and load it."""
+
+    def load(text: str) -> Any:
+        folder = tmp_path / "declared" / "streams"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "ledger.toml").write_text(text)
+        return load_streams(tmp_path / "declared")
+
+    return load
+
+
+@pytest.fixture
+def project(make_project: Callable[..., Project], nats_server: NatsServer) -> Project:
+    return make_project(functions={"ledger": SEEN}, nats=nats_server.url)
+
+
+def only(plan: Plan) -> StreamPlan:
+    (stream,) = plan.streams
+    return stream
+
+
+async def durable(js: RawJetStream, name: str, subject: str = "ledger.*.paid") -> None:
+    config = {"durable_name": name, "name": name, "ack_policy": "explicit", "filter_subject": subject}
+    await js.api(f"CONSUMER.CREATE.LEDGER.{name}", {"stream_name": "LEDGER", "config": config})
+
+
+async def sharding(js: RawJetStream, stream: str = "LEDGER") -> Sharding | None:
+    return read((await js.stream(stream))["config"])
+
+
+async def resized(js: RawJetStream, generation: int, count: int, stream: str = "LEDGER") -> None:
+    """What a resize does to the stream."""
+    config = (await js.stream(stream))["config"]
+    dest = config["subject_transform"]["dest"].split(".")
+    config["subject_transform"]["dest"] = ".".join(
+        ["shard", str(generation), f"{{{{partition({count},1)}}}}", *dest[3:]]
+    )
+    await js.api(f"STREAM.UPDATE.{stream}", config)
+
+
+async def noted(project: Project, count: int) -> list[dict[str, Any]]:
+    await eventually(lambda: len(project.journal("book")) >= count, within=20)
+    return project.journal("book")
+
+
+async def test_a_declared_stream_stores_its_messages_by_shard_and_then_nothing_is_left_to_do(
+    connection: Connection, js: RawJetStream, declare: Any
+) -> None:
+    await apply_streams(connection, declare(SHARDED))
+    assert await sharding(js) == Sharding(1, 4, (1,))
+    for account in ("anna", "bert", "größe"):
+        await js.publish(f"ledger.{account}.paid")
+    for message in await js.messages("LEDGER"):
+        first, generation, shard, *original = message.subject.split(".")
+        expected = Sharding(1, 4, (1,)).shard_of(".".join(original))
+        assert (first, generation, shard) == ("shard", "1", str(expected))
+    assert only(await plan_streams(connection, declare(SHARDED))).action == "same"
+
+
+async def test_the_generation_is_the_servers_and_the_count_is_changed_by_a_resize_alone(
+    connection: Connection, js: RawJetStream, declare: Any
+) -> None:
+    await apply_streams(connection, declare(SHARDED))
+    await resized(js, generation=3, count=4)
+    assert only(await plan_streams(connection, declare(SHARDED))).action == "same"
+    await resized(js, generation=4, count=8)
+    with pytest.raises(JetrunnerError, match=r"`runner shard resize LEDGER 4`, or go back to count = 8"):
+        await apply_streams(connection, declare(SHARDED))
+    assert await sharding(js) == Sharding(4, 8, (1,))
+
+
+async def test_a_sharded_stream_takes_more_subjects_and_lets_none_go_that_holds_messages(
+    connection: Connection, js: RawJetStream, declare: Any
+) -> None:
+    two = SHARDED.replace('.*"]', '.*", "bank.{account}.*"]')
+    await apply_streams(connection, declare(SHARDED))
+    await js.publish("ledger.anna.paid")
+    await resized(js, generation=2, count=4)
+    await apply_streams(connection, declare(two))
+    assert await sharding(js) == Sharding(2, 4, (1,))
+    await js.publish("bank.anna.paid")
+    shards = [message.subject.split(".")[2] for message in await js.messages("LEDGER")]
+    assert shards[0] == shards[1]
+    (change, *_) = only(await plan_streams(connection, declare(SHARDED))).changes
+    assert (change.field, change.safety) == ("subjects", "unsafe")
+    assert "1 messages on bank.anna.paid" in change.why
+
+
+async def test_shards_are_not_added_where_somebody_else_reads(
+    connection: Connection, js: RawJetStream, declare: Any
+) -> None:
+    await apply_streams(connection, declare(PLAIN))
+    await durable(js, "reports")
+    with pytest.raises(JetrunnerError, match="consumer reports is not this project's"):
+        await apply_streams(connection, declare(SHARDED), "shop")
+    assert await sharding(js) is None
+
+
+async def test_shards_are_not_added_while_a_runner_reads(
+    connection: Connection, js: RawJetStream, declare: Any, project: Project
+) -> None:
+    await apply_streams(connection, declare(PLAIN))
+    project.start("run")
+    await js.publish("ledger.anna.paid", b"1")
+    await noted(project, 1)
+    with pytest.raises(JetrunnerError, match="shop-book is being read from now: stop the runners"):
+        await apply_streams(connection, declare(SHARDED), "shop")
+    assert await sharding(js) is None
+
+
+async def test_no_message_is_passed_over_when_shards_are_added(
+    connection: Connection, js: RawJetStream, declare: Any, project: Project
+) -> None:
+    await apply_streams(connection, declare(PLAIN))
+    await durable(js, "shop-book")
+    await durable(js, "shop-ordered-0-0")
+    await js.publish("ledger.anna.paid", b"before")
+    plan = await apply_streams(connection, declare(SHARDED), "shop")
+    assert "1 messages from before are generation 0" in only(plan).changes[0].why
+    await js.publish("ledger.bert.paid", b"after")
+    await js.publish("ledger.carl.refused", b"of no interest")
+    filters = (await js.consumer("LEDGER", "shop-book"))["config"]["filter_subjects"]
+    assert sorted(filters) == ["ledger.*.paid", "shard.*.*.ledger.*.paid"]
+    assert (await js.consumer("LEDGER", "shop-ordered-0-0"))["config"]["filter_subject"] == "ledger.*.paid"
+    project.start("run")
+    notes = await noted(project, 2)
+    assert [note["subject"] for note in notes] == ["ledger.anna.paid", "ledger.bert.paid"]
+    await eventually(lambda: js.settled("LEDGER", "shop-book"))
+
+
+async def test_a_function_that_keeps_no_order_and_its_dead_letters_see_the_original_subject(
+    connection: Connection, js: RawJetStream, declare: Any, project: Project
+) -> None:
+    await apply_streams(connection, declare(SHARDED))
+    project.start("run")
+    for number, generation in enumerate((1, 2)):
+        await js.publish(f"ledger.a{number}.paid", b"bad")
+        await resized(js, generation + 1, count=2)
+    notes = await noted(project, 2)
+    assert sorted((note["subject"], note["account"]) for note in notes) == [
+        ("ledger.a0.paid", "a0"),
+        ("ledger.a1.paid", "a1"),
+    ]
+    await eventually(lambda: _counted(js, "DEADLETTERS", 2))
+    subjects = [letter.headers["Jetrunner-Dead-Subject"] for letter in await js.messages("DEADLETTERS")]
+    assert sorted(subjects) == ["ledger.a0.paid", "ledger.a1.paid"]
+
+
+async def test_a_key_that_would_stand_in_several_shards_is_refused_before_anything_runs(
+    connection: Connection, declare: Any, project: Project
+) -> None:
+    project.stream("ledger", SHARDED)
+    project.function(
+        "ledger",
+        """
+        from runner import consume
+
+        @consume("ledger.{account}.{kind}", ordered_by="kind")
+        async def book(body: bytes) -> None: ...
+        """,
+    )
+    await apply_streams(connection, declare(SHARDED))
+    for command in ("check", "plan", "run"):
+        done = project.runner(command)
+        assert done.code in (1, 2), done.stderr
+        assert "book: " in done.stderr
+        assert "is sharded by token 2 of its subjects, {account} here" in done.stderr
+        assert "hint: ordered_by=('kind', 'account')" in done.stderr
+
+
+async def _counted(js: RawJetStream, stream: str, count: int) -> bool:
+    return await js.count(stream) >= count
