@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.support.certificates import Certificates
+from tests.support.eventually import until
 from tests.support.project import Project
-from tests.support.server import NatsServer
+from tests.support.server import NatsServer, binary
 
 pytestmark = pytest.mark.server
 
@@ -84,19 +87,10 @@ def test_a_missing_tls_file_is_wrong_usage(make_project: Callable[..., Project],
 
 
 def test_a_server_without_jetstream_is_told_so(make_project: Callable[..., Project], tmp_path: Path) -> None:
-    import subprocess
-
-    from tests.support.eventually import until
-    from tests.support.server import binary
-
-    server = subprocess.Popen(
-        [binary(), "-a", "127.0.0.1", "-p", "-1", "--ports_file_dir", str(tmp_path)],
-        stderr=subprocess.DEVNULL,
-    )
+    command = [binary(), "-a", "127.0.0.1", "-p", "-1", "--ports_file_dir", str(tmp_path)]
+    server = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     try:
         (file,) = until(lambda: list(tmp_path.glob("*.ports")))
-        import json
-
         url = until(lambda: json.loads(file.read_text())["nats"][0])
         done = make_project(nats=url).runner("status")
         assert done.code == 1

@@ -17,6 +17,7 @@ from runner.cli.failure import tell
 from runner.cli.options import find_root
 from runner.errors import ServerError, Unreachable, UsageError
 from tests.support.project import Project
+from tests.support.server import NatsServer
 
 
 def every_command(group: click.Command = main, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -139,8 +140,9 @@ def test_a_traceback_is_for_the_log_level_debug_alone(
     assert capsys.readouterr().err.startswith("ValueError: no such luck\nerror: ")
 
 
-def test_ctrl_c_ends_with_130(make_project: Callable[..., Project], nats_url: str) -> None:
-    project = make_project(nats=nats_url)
+@pytest.mark.server
+def test_ctrl_c_ends_with_130(make_project: Callable[..., Project], nats_server: NatsServer) -> None:
+    project = make_project(nats=nats_server.url)
     publishing = subprocess.Popen(
         [sys.executable, "-m", "runner", "publish", "orders.created", "--lines", "-"],
         cwd=project.root,

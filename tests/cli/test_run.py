@@ -1,0 +1,183 @@
+"""`runner run`: what runs, how workers are watched over, and how it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import anyio
+import httpx
+import pytest
+
+from tests.support.eventually import eventually
+from tests.support.jetstream import RawJetStream
+from tests.support.port import free_port
+from tests.support.project import Project
+from tests.support.server import NatsServer
+
+pytestmark = pytest.mark.server
+
+SHOP = """
+    import os
+    import time
+
+    import anyio
+
+    from journal import note
+    from runner import consume
+
+    @consume("orders.quick")
+    async def quick(body: bytes) -> None:
+        note("quick")
+
+    @consume("orders.slow")
+    async def slow(body: bytes) -> None:
+        note("begun")
+        await anyio.sleep(float(body))
+        note("ended")
+
+    @consume("orders.blocking")
+    async def blocking(body: bytes) -> None:
+        note("begun")
+        time.sleep(float(body))
+"""
+
+
+@pytest.fixture
+async def shop(make_project: Callable[..., Project], nats_server: NatsServer, js: RawJetStream) -> Project:
+    await js.create("ORDERS", ["orders.*"])
+    return make_project(functions={"shop": SHOP}, nats=nats_server.url)
+
+
+async def test_only_the_chosen_functions_run(shop: Project, js: RawJetStream) -> None:
+    runner = shop.start("run", "--only", "quick", "--only", "slow", "--except", "slow")
+    await js.publish("orders.quick", b"")
+    await js.publish("orders.quick", b"x")
+    await eventually(lambda: shop.journal("quick"), within=20)
+    assert (await js.api("CONSUMER.NAMES.ORDERS"))["consumers"] == ["shop-quick"]
+    runner.terminate()
+    assert await runner.ended() == 0
+
+
+async def test_a_name_that_is_no_function_is_wrong_usage(shop: Project) -> None:
+    for option in ("--only", "--except"):
+        done = shop.runner("run", option, "quik")
+        assert done.code == 2
+        assert "error: there is no function 'quik'\nhint: did you mean 'quick'?" in done.stderr
+    done = shop.runner("run", "--except", "quick", "--except", "slow", "--except", "blocking")
+    assert (done.code, "there is no function to run" in done.stderr) == (2, True)
+
+
+async def test_one_signal_lets_what_runs_finish(shop: Project, js: RawJetStream) -> None:
+    runner = shop.start("run")
+    await js.publish("orders.slow", b"0.5")
+    await eventually(lambda: shop.journal("begun"), within=20)
+    runner.interrupt()
+    assert await runner.ended() == 0
+    assert len(shop.journal("ended")) == 1
+
+
+async def test_a_second_signal_cancels_what_runs(shop: Project, js: RawJetStream) -> None:
+    runner = shop.start("run")
+    await js.publish("orders.slow", b"60")
+    await eventually(lambda: shop.journal("begun"), within=20)
+    runner.terminate()
+    await runner.seen("SIGTERM: once more cancels")
+    runner.terminate()
+    assert await runner.ended(within=5) == 0
+    assert shop.journal("ended") == []
+
+
+async def test_a_third_signal_ends_even_a_process_whose_loop_is_blocked(
+    shop: Project, js: RawJetStream
+) -> None:
+    runner = shop.start("run")
+    await js.publish("orders.blocking", b"60")
+    await eventually(lambda: shop.journal("begun"), within=20)
+    for _ in range(3):
+        runner.terminate()
+        # Signals that arrive together would count as one.
+        await eventually(lambda: pending(runner.pid) == 0 or not runner.running)
+    assert await runner.ended(within=5) == 128 + signal.SIGTERM
+
+
+def pending(pid: int) -> int:
+    """Signals the process has not taken yet, as a mask."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except FileNotFoundError:
+        return 0
+    return next(int(line.split()[1], 16) for line in lines if line.startswith("ShdPnd"))
+
+
+async def test_a_stream_that_is_missing_is_wrong_usage_and_names_the_function(
+    make_project: Callable[..., Project], nats_server: NatsServer
+) -> None:
+    project = make_project(functions={"shop": SHOP}, nats=nats_server.url)
+    for workers in ("1", "2"):
+        done = project.runner("run", "--workers", workers)
+        assert (done.code, done.stdout) == (2, "")
+        assert "no stream captures orders.quick" in done.stderr
+        assert "hint: " in done.stderr
+
+
+async def test_a_dead_worker_is_told_and_started_again(shop: Project, js: RawJetStream) -> None:
+    runner = shop.start("run", "--workers", "2")
+    await runner.seen("worker 1 of 2 is ready")
+    await runner.seen("worker 2 of 2 is ready")
+    first, _ = runner.children()
+    os.kill(first, signal.SIGKILL)
+    assert "starts again in 0.1 s" in await runner.seen(rf"pid {first}\) ended: SIGKILL")
+    await eventually(lambda: len(runner.children()) == 2 and first not in runner.children())
+    await eventually(lambda: sum("is ready" in line for line in runner.stderr) == 3, within=20)
+    runner.terminate()
+    assert await runner.ended() == 0
+
+
+async def test_workers_drain_at_one_signal(shop: Project, js: RawJetStream) -> None:
+    runner = shop.start("run", "--workers", "2")
+    await runner.seen("worker 1 of 2 is ready")
+    await js.publish("orders.slow", b"0.5")
+    await eventually(lambda: shop.journal("begun"), within=20)
+    runner.interrupt()
+    assert await runner.ended() == 0
+    assert len(shop.journal("ended")) == 1
+
+
+async def test_workers_end_when_their_supervisor_is_killed(shop: Project) -> None:
+    runner = shop.start("run", "--workers", "2")
+    await runner.seen("worker 1 of 2 is ready")
+    await runner.seen("worker 2 of 2 is ready")
+    workers = runner.children()
+    runner.kill()
+    await eventually(lambda: not any(alive(worker) for worker in workers))
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+async def test_every_worker_has_health_on_a_port_of_its_own(shop: Project) -> None:
+    port = free_port()
+    runner = shop.start("run", "--workers", "2", "--health", f"127.0.0.1:{port}")
+    await runner.seen("worker 1 of 2 is ready")
+    await runner.seen("worker 2 of 2 is ready")
+    async with httpx.AsyncClient(trust_env=False) as http:
+        for number in range(2):
+            assert (await http.get(f"http://127.0.0.1:{port + number}/readyz")).status_code == 200
+    runner.terminate()
+    assert await runner.ended() == 0
+
+
+async def test_a_file_named_runner_in_the_project_is_not_taken_for_us(shop: Project) -> None:
+    (shop.root / "runner.py").write_text("raise SystemExit('wrong runner')\n")
+    command = [sys.executable, "-P", "-m", "runner", "run", "--workers", "2", "--only", "none"]
+    done = await anyio.run_process(command, cwd=shop.root, env=shop.environment, check=False)
+    assert done.returncode == 2
+    assert b"there is no function 'none'" in done.stderr
