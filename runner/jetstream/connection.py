@@ -41,6 +41,8 @@ class Connection:
         self.wire = wire
         self.inbox = inbox
         self.publisher = publisher
+        self.replicas = 1
+        """Of our own streams, when they have to be made."""
         self.closed = asyncio.Event()
         self.reconnected = asyncio.Event()
         """Set, and replaced, at every reconnect."""

@@ -63,9 +63,9 @@ STREAMS: dict[str, dict[str, Any]] = {
 }
 
 
-async def ensure(connection: Connection, name: str, replicas: int = 1) -> None:
+async def ensure(connection: Connection, name: str) -> None:
     """The stream is there afterwards; one that exists keeps its limits and replicas."""
-    wanted = {**STREAMS[name], "num_replicas": replicas}
+    wanted = {**STREAMS[name], "num_replicas": connection.replicas}
     try:
         await connection.api(f"STREAM.CREATE.{name}", wanted)
         return
@@ -94,6 +94,7 @@ async def ensure(connection: Connection, name: str, replicas: int = 1) -> None:
 
 
 async def ensure_all(connection: Connection, replicas: int = 1) -> None:
-    """All of our own streams are there afterwards."""
+    """All of our own streams are there afterwards, with so many replicas where they are made, now or later."""
+    connection.replicas = replicas
     for name in STREAMS:
-        await ensure(connection, name, replicas)
+        await ensure(connection, name)

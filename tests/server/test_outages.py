@@ -164,8 +164,11 @@ async def test_a_killed_leader_of_replicated_streams_loses_nothing(
     async with RawJetStream.connect(cluster.url) as js:
         await streams(js, num_replicas=3)
         process = await started(project, js, cluster.url)
-        config = (await js.stream("DEADLETTERS"))["config"]
-        assert config["num_replicas"] == 3, "our own streams are as safe as what they keep"
+        await js.api("STREAM.DELETE.DEADLETTERS")
+        await send(js, range(1000, 1001), fail=True)
+        await eventually(lambda: js.count("DEADLETTERS"), within=20)
+        for own in ("DEADLETTERS", "JETRUNNER", "KV_jetrunner"):  # made at the start, or made again
+            assert (await js.stream(own))["config"]["num_replicas"] == 3, "as safe as what they keep"
         await send(js, range(50))
         killed = await cluster.leader("ORDERS")
         killed.kill()
