@@ -10,7 +10,7 @@ import msgspec
 
 from runner.bindings import Binding
 from runner.core import identity, sharding
-from runner.core.capture import Catchment, capture, require_order
+from runner.core.capture import Catchment, capture, covered, require_order
 from runner.core.plan import ConsumerPlan, function_of
 from runner.core.sharding import Sharding
 from runner.core.streamconfig import Change
@@ -30,7 +30,9 @@ def uncaptured(bindings: Iterable[Binding], streams: Sequence[Catchment]) -> lis
     for binding in bindings:
         try:
             name = capture(binding.subject.wildcard, streams, chosen=binding.stream)
-            fits(binding, next(stream for stream in streams if stream.name == name))
+            stream = next(each for each in streams if each.name == name)
+            fits(binding, stream)
+            _require_choice(binding, stream, streams)
         except JetrunnerError as error:
             found.append(_blamed(binding, "", error))
         if binding.output is not None:
@@ -49,6 +51,19 @@ def fits(binding: Binding, stream: Catchment) -> None:
             sharding.filters(binding.subject.wildcard)
         except ValueError as error:
             raise UsageError(f"{stream.name} is sharded: {error}") from None
+
+
+def _require_choice(binding: Binding, stream: Catchment, streams: Sequence[Catchment]) -> None:
+    """Where the project shards a copy of a stream, a function that keeps order says which of the two it reads."""
+    if not binding.ordered_by or binding.stream is not None or stream.sharding is not None:
+        return
+    for copy in streams:
+        shards = copy.file and copy.sharding is not None and not copy.subjects
+        if shards and covered(copy.stored or (), binding.subject.wildcard):
+            raise UsageError(
+                f"{stream.name} is not sharded, but {copy.name} ({copy.file}) is, and copies its subject",
+                hint=f'choose one: stream="{copy.name}" or stream="{stream.name}"',
+            )
 
 
 async def read_shards(connection: Connection, stream: str, project: str) -> None:
