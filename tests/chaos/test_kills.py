@@ -25,7 +25,7 @@ CHARGE = """
     from journal import note
     from runner import Context, RetryPolicy, consume
 
-    @consume("orders.*", output="paid.all", retry=RetryPolicy(attempts=6, delay=0.1, max_delay=1.0))
+    @consume("orders.*", output="paid.all", retry=RetryPolicy(attempts=3, delay=0.1))
     async def charge(order: dict, ctx: Context) -> dict:
         note("start", id=order["id"], attempt=ctx.attempt)
         await asyncio.sleep(random.random() * 0.02)
