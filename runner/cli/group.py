@@ -47,7 +47,7 @@ class LazyGroup(click.Group):
         super().__init__(name, commands=Commands(lazy), **options)
         self._lazy = lazy
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write each command's one line."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in sorted(self._lazy.items())])
