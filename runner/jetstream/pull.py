@@ -219,8 +219,9 @@ class Pull:
 
     def extend(self, delivery: Delivery, now: float) -> None:
         """Tell the server that we still work on it (`+WPI` starts its ack_wait anew)."""
-        delivery.leased = now
-        self._wire.answer(delivery.reply, b"+WPI")
+        if self._connection.is_connected:  # kept until then, they would pile up through an outage
+            delivery.leased = now
+            self._wire.answer(delivery.reply, b"+WPI")
 
     def watch(self, now: float) -> None:
         """Called a few times a second: notices a lost connection and a silent server."""
@@ -278,9 +279,7 @@ class Pull:
                 known.leased = clock()
                 return
             # The stream was made anew, and this is another message of the same number: an ack for the old would be its.
-            known.source = Pull(
-                self._connection, self.stream, self.durable, 0, self._deliver, self._missing
-            )
+            known.source = Pull(self._connection, self.stream, self.durable, 0, self._deliver, self._missing)
         if self.original is not None:
             subject = self.original(subject)
         delivery = self.unsettled[sequence] = Delivery(subject, reply, header, body, sequence, attempt, self)

@@ -10,6 +10,7 @@ from functools import partial
 
 import anyio
 import pytest
+from nats.aio.msg import Msg
 
 from runner.config import Settings
 from runner.jetstream import consumer, pull
@@ -254,6 +255,37 @@ async def test_the_server_is_told_that_a_message_is_still_in_work(
             await asyncio.sleep(0.1)
         assert (await js.consumer("ORDERS", "shop-charge"))["num_redelivered"] == 0
         acknowledge(reader.arrived[0])
+
+
+async def test_leases_do_not_pile_up_while_there_is_no_connection(
+    connected: Connects, nats_server: NatsServer, js: RawJetStream
+) -> None:
+    said: list[bytes] = []
+
+    async def note(message: Msg) -> None:
+        said.append(message.data)
+
+    await js.create("ORDERS", ["orders.>"])
+    await js.client.subscribe("$JS.ACK.ORDERS.>", cb=note)
+    async with (
+        Proxy.to(nats_server.port) as proxy,
+        connected(proxy.url) as connection,
+        reading(connection) as reader,
+    ):
+        await fill(js, 1)
+        await eventually(lambda: reader.arrived)
+        await proxy.cut(refuse=True)
+        await eventually(lambda: not connection.is_connected)
+        for _ in range(50):
+            reader.pull.extend(reader.arrived[0], time.monotonic())
+            await asyncio.sleep(0)
+        await proxy.mend()
+        await eventually(lambda: connection.is_connected)
+        reader.pull.extend(reader.arrived[0], time.monotonic())
+        await asyncio.sleep(0)
+        acknowledge(reader.arrived[0])
+        await eventually(lambda: b"+ACK" in said)
+        assert said == [b"+WPI", b"+ACK"]
 
 
 @pytest.mark.slow
