@@ -54,4 +54,4 @@ chaos *arguments:
 [doc("Measure rate, CPU a message and latency beside other clients")]
 [group("test")]
 bench *arguments:
-    {{ uv }} run --with "faststream[nats]" python -m benchmarks {{ arguments }}
+    {{ uv }} run --group bench python -m benchmarks {{ arguments }}

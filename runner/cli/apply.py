@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import anyio
 import click
 
-from runner.cli.plan import Declared, plan_options, read_project, refuse, show
+from runner.cli.options import connected, output_option
+from runner.cli.plan import Declared, read_project, refuse, show
 from runner.core.plan import Plan
 from runner.jetstream.connection import connect
 from runner.jetstream.stream import apply_streams, plan_project
 
 
 @click.command("apply", epilog="Example: runner apply --nats-url nats://127.0.0.1:4222")
-@plan_options
-def apply_command(output: str, **nats: str | None) -> None:
+@connected
+@output_option
+def apply_command(output: str) -> None:
     """Create and update the declared streams, and tell what was done.
 
     Changes that could lose something are refused, and then nothing at all is applied. Nothing is ever deleted.
     """
-    declared = read_project(Path.cwd(), nats)
+    declared = read_project()
     show(anyio.run(_apply, declared), output, done=True)
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, TypeVar
+from collections.abc import Sequence
 
 import anyio
 import click
@@ -13,15 +11,14 @@ from msgspec import Struct
 
 from runner import discovery
 from runner.bindings import Binding
+from runner.cli.options import connected, output_option, place
 from runner.cli.plantext import document, lines, summary
-from runner.config import Settings, load_settings
+from runner.config import Settings
 from runner.core.plan import Plan
 from runner.core.streamconfig import DeclaredStream
 from runner.errors import JetrunnerError, UsageError
 from runner.jetstream.connection import connect
 from runner.jetstream.stream import load_streams, plan_project
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Declared(Struct, frozen=True):
@@ -32,37 +29,26 @@ class Declared(Struct, frozen=True):
     functions: Sequence[Binding]
 
 
-def plan_options(command: F) -> F:
-    """The options that `plan` and `apply` share."""
-    for option in (
-        click.option("--output", type=click.Choice(["text", "json"]), default="text", help="How to print."),
-        click.option("--nats-context", metavar="NAME", help="A context of the `nats` command."),
-        click.option("--nats-creds", metavar="FILE", help="A credentials file."),
-        click.option("--nats-url", metavar="URL", help="Where NATS is."),
-    ):
-        command = option(command)
-    return command
-
-
 @click.command("plan", epilog="Example: runner plan --nats-url nats://127.0.0.1:4222")
-@plan_options
-def plan_command(output: str, **nats: str | None) -> None:
+@connected
+@output_option
+def plan_command(output: str) -> None:
     """Show how the streams and consumers on the server differ from the project's.
 
     Marks: + is created, ~ is changed, ! is refused, - is not ours any more. Nothing is changed.
     """
-    declared = read_project(Path.cwd(), nats)
+    declared = read_project()
     plan, errors = anyio.run(_plan, declared)
     show(plan, output)
     refuse(errors)
 
 
-def read_project(root: Path, nats: dict[str, str | None]) -> Declared:
-    """A project's own side of the plan. Raises UsageError for whatever is wrong in it."""
-    settings = load_settings(root, nats)
-    streams = load_streams(root)
-    project = discovery.load(root, settings.name or None)
-    return Declared(settings, streams, project.functions)
+def read_project() -> Declared:
+    """The current project's own side of the plan. Raises UsageError for whatever is wrong in it."""
+    here = place()
+    streams = load_streams(here.root)
+    project = discovery.load(here.root, here.settings.name or None)
+    return Declared(here.settings, streams, project.functions)
 
 
 def show(plan: Plan, output: str, *, done: bool = False) -> None:
