@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import NamedTuple
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -51,6 +52,15 @@ class Consumer:
         return self.deliveries, sequence
 
 
+class Figures(NamedTuple):
+    """The consumer's info, as it was at some moment."""
+
+    floor: int
+    delivered: int
+    deliveries: int
+    pending: int
+
+
 class OrderedShard(RuleBasedStateMachine):
     """The owner's ordering between the server's deliveries and handlers that end whenever they like."""
 
@@ -61,17 +71,26 @@ class OrderedShard(RuleBasedStateMachine):
         self.acks: list[int] = []  # on their way
         self.ordering = Ordering()
         self.owned = False
+        self.asked: Figures | None = None  # the answer of the server, on its way
         self.seen = 0  # the consumer's sequence that came last
         self.running: set[int] = set()
         self.leftover: set[int] = set()  # running since before the shard was another's
         self.settled: set[int] = set()  # by this owner, since it owns the shard
         self.violations: list[str] = []
+        self.take_over()
 
     # What the world does.
 
     @rule(key=st.sampled_from("abc"), skipped=st.integers(0, 2))
     def a_message_is_stored(self, key: str, skipped: int) -> None:
         self.server.store(key, skipped)
+
+    @rule(keys=st.text("abc", min_size=1, max_size=6))
+    def messages_are_stored_and_come(self, keys: str) -> None:
+        for key in keys:
+            self.server.store(key, 0)
+        self.the_server_delivers(len(keys))
+        self.messages_arrive(len(self.wire))
 
     @rule(count=st.integers(1, 5))
     def the_server_delivers(self, count: int) -> None:
@@ -88,6 +107,9 @@ class OrderedShard(RuleBasedStateMachine):
     @rule(data=st.data())
     def an_ack_wait_passes(self, data: st.DataObject) -> None:
         self.server.nak(data.draw(st.sampled_from(sorted(self.server.pending))))
+        if data.draw(st.booleans()):
+            self.the_server_delivers(1)
+            self.messages_arrive(len(self.wire))
 
     @rule()
     def acks_arrive(self) -> None:
@@ -97,7 +119,6 @@ class OrderedShard(RuleBasedStateMachine):
 
     # What the owner does.
 
-    @precondition(lambda self: self.wire)
     @rule(count=st.integers(1, 5))
     def messages_arrive(self, count: int) -> None:
         for _ in range(min(count, len(self.wire))):
@@ -106,8 +127,12 @@ class OrderedShard(RuleBasedStateMachine):
     def arrives(self) -> None:
         number, sequence = self.wire.popleft()
         if number != self.seen + 1:
-            self.take_over()
+            self.ordering.hold()  # before it arrives: one that came before it may be missing
+            self.asked = self.figures()
         self.seen = number
+        if not self.owned:
+            assert self.ordering.arrive(sequence, self.server.stored[sequence]) == ()
+            return
         self.start(self.ordering.arrive(sequence, self.server.stored[sequence]))
         if self.ordering.settled(sequence):
             self.acks.append(sequence)
@@ -128,7 +153,28 @@ class OrderedShard(RuleBasedStateMachine):
 
     @precondition(lambda self: self.owned)
     @rule()
+    def it_asks_the_server(self) -> None:
+        self.asked = self.figures()
+
+    @precondition(lambda self: self.owned and self.asked)
+    @rule()
+    def the_answer_comes(self) -> None:
+        assert self.asked is not None
+        recovery = self.ordering.takeover(self.asked.floor, self.asked.delivered, self.asked.pending)
+        if not self.wire:
+            # None of those that the answer tells of is still on its way, so whatever came after them is next.
+            self.seen = max(self.seen, self.asked.deliveries)
+        self.asked = None
+        for sequence in recovery.nak:
+            self.server.nak(sequence)
+        for sequence in recovery.reack:
+            self.server.ack(sequence)
+        self.start(recovery.start)
+
+    @precondition(lambda self: self.owned)
+    @rule()
     def the_connection_is_cut_and_made_anew(self) -> None:
+        self.ordering.hold()
         self.lose_what_is_on_its_way()
         self.take_over()
 
@@ -141,13 +187,15 @@ class OrderedShard(RuleBasedStateMachine):
         self.take_over(landing)
 
     @precondition(lambda self: self.owned)
-    @rule()
-    def the_claim_is_lost(self) -> None:
+    @rule(cut=st.booleans())
+    def the_claim_is_lost(self, *, cut: bool) -> None:
         self.ordering.release()
         self.owned = False
         self.leftover |= self.running
         self.running, self.settled = set(), set()
-        self.lose_what_is_on_its_way()
+        self.acks, self.asked = [], None
+        if cut:
+            self.lose_what_is_on_its_way()
 
     @precondition(lambda self: not self.owned)
     @rule(count=st.integers(0, 5))
@@ -160,30 +208,24 @@ class OrderedShard(RuleBasedStateMachine):
     @precondition(lambda self: not self.owned)
     @rule()
     def the_claim_comes_back(self) -> None:
-        self.take_over()
-
-    @precondition(lambda self: self.owned and self.ordering.barrier)
-    @rule()
-    def the_owner_asks_again_for_what_it_awaits(self) -> None:
+        self.wire.clear()  # what a new pull brings, it brings on a new inbox
         self.take_over()
 
     def lose_what_is_on_its_way(self) -> None:
         self.wire.clear()
-        self.acks = []
+        self.acks, self.asked = [], None
 
     def take_over(self, landing: list[int] | None = None) -> None:
         """`landing` are a dead owner's acks: they come after the info was read."""
-        if not self.wire:
-            self.seen = self.server.deliveries
         self.owned = True
-        recovery = self.ordering.takeover(self.server.floor, self.server.delivered, len(self.server.pending))
+        self.asked = self.figures()
         for sequence in landing or ():
             self.server.ack(sequence)
-        for sequence in recovery.nak:
-            self.server.nak(sequence)
-        for sequence in recovery.reack:
-            self.server.ack(sequence)
-        self.start(recovery.start)
+        self.the_answer_comes()
+
+    def figures(self) -> Figures:
+        server = self.server
+        return Figures(server.floor, server.delivered, server.deliveries, len(server.pending))
 
     def start(self, sequences: tuple[int, ...]) -> None:
         for sequence in sequences:
@@ -194,7 +236,7 @@ class OrderedShard(RuleBasedStateMachine):
                 acked = earlier <= self.server.delivered and earlier not in self.server.pending
                 if not acked and earlier not in self.settled:
                     self.violations.append(f"{sequence} started before {earlier} of its key was settled")
-            if sequence in self.settled:
+            if sequence in self.settled or sequence not in self.server.pending:
                 self.violations.append(f"{sequence} ran again after it was settled")
             if self.ordering.barrier:
                 self.violations.append(f"{sequence} started behind the barrier")
@@ -221,7 +263,7 @@ class OrderedShard(RuleBasedStateMachine):
     def teardown(self) -> None:
         """No message is forgotten: in bounded time, all that was stored is settled and acked."""
         if not self.owned:
-            self.take_over()
+            self.the_claim_comes_back()
         for _ in range(4 * len(self.server.stored) + 8):
             while sent := self.server.deliver():
                 self.wire.append(sent)
@@ -232,7 +274,7 @@ class OrderedShard(RuleBasedStateMachine):
             self.acks_arrive()
             if self.ordering.barrier:
                 self.take_over()
-            for sequence in self.server.pending - self.running:
+            for sequence in sorted(self.server.pending - self.running):
                 self.server.nak(sequence)
         assert not self.violations
         assert not self.server.pending
