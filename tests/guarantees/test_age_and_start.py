@@ -34,17 +34,17 @@ async def test_a_message_past_its_max_age_is_expired_and_a_younger_one_is_handle
 
 async def test_a_message_that_gets_too_old_between_its_retries_is_expired(shop: Shop) -> None:
     await shop.open("""
-        @consume("orders.{id}", max_age=1.0, retry=RetryPolicy.fixed(0.3, attempts=50))
+        @consume("orders.{id}", max_age=1.5, retry=RetryPolicy.fixed(0.4, attempts=50))
         async def charge(order: Order) -> None:
             note("run")
             raise ValueError("no")
     """)
+    await shop.running("charge")
     await shop.order(1)
-    shop.run()
     letter = await shop.dead_letter()
     assert reason(letter) == "expired"
     assert int(letter.headers["Jetrunner-Dead-Attempts"]) == len(shop.notes("run")) + 1
-    assert 2 <= len(shop.notes("run")) <= 4
+    assert 1 <= len(shop.notes("run")) <= 4
 
 
 async def test_deliver_new_starts_with_what_comes_after_the_first_start_alone(shop: Shop) -> None:

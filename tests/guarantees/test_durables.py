@@ -27,8 +27,9 @@ async def test_names_on_the_wire_are_those_of_the_contract(shop: Shop) -> None:
         @consume("orders.{id}", name="second", durable="chosen")
         async def other(order: Order) -> None: ...
     """)
-    await shop.order(1)
     shop.run()
+    await eventually(lambda: _has(shop, "my-shop_1-second"))
+    await shop.order(1)
     letter = await shop.dead_letter()
     assert letter.subject == "deadletters.my-shop_1.charge"
     assert await shop.js.consumers("ORDERS") == ["chosen", "my-shop_1-charge"]
@@ -95,3 +96,7 @@ async def test_two_projects_on_one_server_do_not_see_each_other(shop: Shop) -> N
     await shop.noted("run")
     await eventually(lambda: other.journal("run"))
     assert await shop.js.consumers("ORDERS") == ["other-charge", "shop-charge"]
+
+
+async def _has(shop: Shop, durable: str) -> bool:
+    return durable in await shop.js.consumers("JETRUNNER")

@@ -68,7 +68,7 @@ async def test_an_output_stands_once_when_the_process_dies_before_the_ack(deaf: 
     assert len({each.headers["Nats-Msg-Id"] for each in stored}) == 3
 
 
-@pytest.mark.parametrize("items", [1, 2, 3, 1000, 1001, 2500])
+@pytest.mark.parametrize("items", [1, 3, 1000, 1001])
 async def test_a_generators_items_stand_once_and_in_order_after_a_kill_before_the_ack(
     deaf: Shop, items: int
 ) -> None:

@@ -84,29 +84,6 @@ async def test_of_two_instances_with_one_slot_neither_hoards(shop: Shop) -> None
     await shop.settled("charge")
 
 
-async def test_steady_traffic_does_not_make_a_runner_ask_for_more_than_its_slots(shop: Shop) -> None:
-    """Never an idle moment in which the server would send a heartbeat, for longer than the watchdog's patience."""
-    await shop.open("""
-        @consume("orders.{id}", concurrency=4)
-        async def charge(order: Order) -> None:
-            note("run", id=order.id)
-            while order.note == "block" and not os.path.exists("open"):
-                await asyncio.sleep(0.01)
-    """)
-    await shop.running("charge")
-    number = 0
-    while not shop.notes("run") or shop.notes("run")[-1]["at"] - shop.notes("run")[0]["at"] < 9:
-        for _ in range(20):
-            number += 1
-            await shop.order(number)
-    await shop.order(*range(1_000_000, 1_000_040), note="block")
-    await shop.noted("run", number + 4)
-    # What was asked for too much would arrive by the time the server has answered some questions.
-    assert max([await shop.in_work("charge") for _ in range(50)]) == 4
-    (shop.project.root / "open").touch()
-    await shop.settled("charge")
-
-
 async def test_a_burst_is_spread_over_all_slots(shop: Shop) -> None:
     await shop.open("""
         @consume("orders.{id}", concurrency=64)
