@@ -17,7 +17,6 @@ import anyio.to_thread
 
 from runner.bindings import Binding
 from runner.config import Settings
-from runner.core import sharding
 from runner.core.capture import capture, catchment
 from runner.discovery import Project
 from runner.engine.function import Function
@@ -105,7 +104,7 @@ async def _serve(  # noqa: PLR0917  called once, right above
             ordered = [binding.function for binding in bindings if binding.ordered_by]
             members = Members(process, ordered, f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}".replace(".", "-"))
             running = [
-                OrderedFunction(process, binding, stream, sharding.read(topology.config(stream)), members)
+                OrderedFunction(process, binding, stream, members)
                 if binding.ordered_by
                 else Function(process, binding, stream)
                 for binding, stream in places

@@ -44,11 +44,15 @@ class Claims:
 
         return await self._leases.watch(self._prefix + ">", written)
 
-    async def load(self, functions: Sequence[str]) -> None:
-        """Read the claims of these functions."""
-        for function in functions:
-            for key, entry in (await self._leases.read([f"{self._prefix}{function}.>"])).items():
-                self.known[key.removeprefix(self._prefix)] = read(entry.value)
+    async def load(self, generations: Sequence[str]) -> None:
+        """Read the claims of these generations, each `<function>.<generation>`; one that is not there is nobody's."""
+        for generation in generations:
+            before = [shard for shard in self.known if shard.startswith(f"{generation}.")]
+            found = {
+                key.removeprefix(self._prefix): read(entry.value)
+                for key, entry in (await self._leases.read([f"{self._prefix}{generation}.*"])).items()
+            }
+            self.known.update({shard: found.get(shard, NOBODY) for shard in {*before, *found}})
 
     async def take(self, shard: str, me: str, may_take: Callable[[Claim], bool]) -> Claim | None:
         """Make it mine if `may_take` still agrees with what stands there now; None when somebody was faster."""

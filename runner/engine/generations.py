@@ -1,0 +1,130 @@
+"""The open generation of every ordered function, as this process knows it, and its share in moving on to the next.
+
+One instance of a function steps (`turnover`); all read what stands in the bucket: when they hear of a change, and every
+two seconds in case nobody could say anything. `runner shard resize` says so when it has changed a stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from runner.core.assignment import assign
+from runner.core.generation import Opening
+from runner.engine.members import Members
+from runner.engine.process import Process
+from runner.engine.turnover import Reader, Turnover
+from runner.errors import JetrunnerError
+from runner.jetstream.lease import Leases
+
+if TYPE_CHECKING:
+    from runner.engine.ordered import OrderedFunction
+
+log = logging.getLogger("jetrunner.shards")
+
+READ_SECONDS = 2.0
+DRAINING_SECONDS = 0.25
+CLOSING_SECONDS = 0.02
+
+
+def news_subject(project: str) -> str:
+    """Where it is said that a stream has been resized."""
+    return f"jetrunner.{project}.resized"
+
+
+class Generations:
+    """Keeps `opening` of the functions of this process what it is in the bucket."""
+
+    def __init__(
+        self,
+        process: Process,
+        members: Members,
+        functions: Sequence[OrderedFunction],
+        changed: Callable[[], None],
+    ) -> None:
+        self._connection = process.connection
+        self._project = process.project
+        self._members = members
+        self._functions = functions
+        self._changed = changed
+        self._turnover = Turnover(process.connection, process.project)
+        self._leases = Leases(process.connection)
+        self._due = asyncio.Event()
+
+    async def start(self) -> None:
+        """Read what is open; where nothing is yet, open it. Raises JetrunnerError where that cannot be."""
+        await self._leases.watch(self._turnover.openings.prefix + ">", lambda _key, _value: self._due.set())
+        await self._connection.wire.subscribe(news_subject(self._project), lambda *_: self._due.set())
+        for function in self._functions:
+            while function.opening is None:
+                await self._look(function, step=True)
+
+    async def run(self) -> None:
+        """Look at all functions, whenever there may be something new, until cancelled."""
+        pause = 0.0
+        while True:
+            try:
+                async with asyncio.timeout(pause):
+                    await self._due.wait()
+            except TimeoutError:
+                pass
+            self._due.clear()
+            pause = READ_SECONDS
+            if not self._connection.is_connected:
+                pause = DRAINING_SECONDS
+                continue
+            for function in self._functions:
+                try:
+                    await self._look(function, step=self._steps(function.binding.function))
+                except JetrunnerError as error:
+                    log.warning("the shards of %s cannot be looked at: %s", function.binding.function, error)
+                pause = min(pause, self._pause(function.opening))
+
+    def names(self) -> list[str]:
+        """`<function>.<generation>` of what is open, or was until just now."""
+        return [
+            f"{function.binding.function}.{function.opening.generation}"
+            for function in self._functions
+            if function.opening is not None
+        ]
+
+    async def confirmed(self, function: OrderedFunction, generation: int) -> bool:
+        """Whether a generation is open indeed; asked after a claim of it was taken."""
+        await self._look(function, step=False)
+        opening = function.opening
+        return opening is not None and not opening.closing and opening.generation == generation
+
+    async def _look(self, function: OrderedFunction, *, step: bool) -> None:
+        name = function.binding.function
+        if step:
+            reader = Reader(
+                name, function.stream, function.binding.subject.wildcard, function.binding.deliver
+            )
+            found = await self._turnover.step(reader, self._members.living)
+        else:
+            found, _ = await self._turnover.openings.read(name)
+        if found is not None and found != function.opening:
+            function.opening = found
+            self._changed()
+
+    def _steps(self, function: str) -> bool:
+        """Whether it is for this instance to step; nothing breaks when two think so."""
+        able = [
+            name
+            for name, member in self._members.living.items()
+            if function in member.functions and not member.leaving
+        ]
+        return assign([function], able).get(function) == self._members.me.instance
+
+    def _pause(self, opening: Opening | None) -> float:
+        if opening is None:
+            return DRAINING_SECONDS
+        if opening.closing:
+            return CLOSING_SECONDS
+        return (
+            READ_SECONDS
+            if self._turnover.newest.get(opening.stream, opening.generation) == opening.generation
+            else DRAINING_SECONDS
+        )

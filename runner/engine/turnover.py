@@ -1,0 +1,195 @@
+"""From one generation of shards to the next: one step at a time, by whoever comes first, the same for all instances.
+
+Rule 1: a generation opens when all older ones are drained for the function; what came in under an older form of the
+        subjects is found by its stream sequence, however late it was stored.
+Rule 2: before another generation opens, all shards are given back: no lane of the old one is alive when a key's next
+        message starts in the new one. Who takes a shard reads the opening again after it has the claim, and gives it
+        back when it is closing; so a claim that is not seen here is never worked on.
+Rule 3: each change is a compare-and-set on what the step has read; two that step at once cannot both succeed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from msgspec import Struct
+
+from runner.core import generation as generations
+from runner.core import identity, sharding
+from runner.core.generation import Opening
+from runner.core.sharding import Sharding
+from runner.engine.claims import read as read_claim
+from runner.jetstream import ownstreams, reshard
+from runner.jetstream.bucket import PREFIX
+from runner.jetstream.connection import Connection
+from runner.jetstream.lease import Leases
+
+log = logging.getLogger("jetrunner.shards")
+
+SETTLING_SECONDS = 1.0
+"""On a replicated stream: what its leader took in before the change of its transform is stored after this."""
+LATE_SECONDS = 30.0
+"""How long after a change a replicated stream is watched for messages that a leader stored in the old form."""
+
+
+class Reader(Struct, frozen=True):
+    """A function that keeps order, and what it reads."""
+
+    function: str
+    stream: str
+    subject: str
+    """As published, with `*` for tokens."""
+    deliver: str = "all"
+
+
+class Turnover:
+    """Steps through the generations for the functions of a project."""
+
+    def __init__(self, connection: Connection, project: str) -> None:
+        self.openings = reshard.Openings(connection, project)
+        self._connection = connection
+        self._project = project
+        self._leases = Leases(connection)
+        self._seen: dict[tuple[str, str, int], float] = {}
+        """When a stream's generation was first seen here, by the monotonic clock."""
+        self._swept: dict[str, Opening] = {}
+        self.newest: dict[str, int] = {}
+        """The generation in which each stream stores what comes."""
+
+    async def step(self, reader: Reader, living: Collection[str]) -> Opening | None:
+        """Do what can be done now; returns what stands then, None when somebody else was faster."""
+        info = await self._connection.api(f"STREAM.INFO.{reader.stream}")
+        config, created = info["config"], info["created"]
+        now = sharding.read(config) or Sharding()
+        self.newest[reader.stream] = now.generation
+        seen = self._seen.setdefault((reader.stream, created, now.generation), time.monotonic())
+        age = time.monotonic() - seen if config.get("num_replicas", 1) > 1 else SETTLING_SECONDS
+        opening, revision = await self.openings.read(reader.function)
+        after: Opening | None
+        if opening is None or (opening.stream, opening.created) != (reader.stream, created):
+            after = await self._begin(reader, info, now)
+        elif opening.closing:
+            after = await self._next(reader, opening, config, now, living)
+        elif opening.generation != now.generation:
+            after = await self._leave(reader, opening, now) if age >= SETTLING_SECONDS else opening
+        elif SETTLING_SECONDS < age < LATE_SECONDS:
+            after = await self._late(reader, opening)
+        else:
+            after = self._corrected(reader, opening, now)
+        if after != opening and not await self.openings.swap(reader.function, after, revision):
+            return None
+        if not after.closing and self._swept.get(reader.function) != after:
+            await self._sweep(reader.function, after)
+            self._swept[reader.function] = after
+        return after
+
+    async def _begin(self, reader: Reader, info: Mapping[str, Any], now: Sharding) -> Opening:
+        durable = identity.durable(self._project, reader.function)
+        standing: dict[int, int] = {}
+        for each in (await reshard.lags(self._connection, reader.stream, durable)).get(durable, ()):
+            standing[each.generation] = standing.get(each.generation, 0) + 1
+        stored = await reshard.stored(self._connection, reader.stream, reader.subject, now.generation)
+        generation, through = generations.oldest(stored, standing, now.generation, deliver=reader.deliver)
+        newest = info["state"]["last_seq"]
+        first = newest + 1 if reader.deliver == "new" and not standing else 0
+        return Opening(
+            stream=reader.stream,
+            created=info["created"],
+            subject=reader.subject,
+            generation=generation,
+            count=await self._count(reader, info["config"], generation),
+            positions=now.positions,
+            first=first,
+            start=first,
+            through=newest if first else through,
+        )
+
+    async def _leave(self, reader: Reader, opening: Opening, now: Sharding) -> Opening:
+        """A newer generation stores what comes: go on to the next one that has messages, once this one is drained."""
+        through = await self._drained(reader, opening)
+        if through is None:
+            return opening
+        stored = await reshard.stored(self._connection, reader.stream, reader.subject, now.generation)
+        target = generations.following(opening, stored, now.generation)
+        log.info("%s: generation %d of %s is drained", reader.function, opening.generation, reader.stream)
+        return opening.towards(target, through)
+
+    async def _late(self, reader: Reader, opening: Opening) -> Opening:
+        stored = await reshard.stored(self._connection, reader.stream, reader.subject, opening.generation)
+        late = generations.straggler(opening, stored)
+        if late < 0:
+            return opening
+        log.warning(
+            "%s: %s has stored messages of generation %d after generation %d had opened; they run now",
+            reader.function, reader.stream, late, opening.generation,
+        )  # fmt: skip
+        return opening.towards(late, opening.through)
+
+    async def _next(
+        self,
+        reader: Reader,
+        opening: Opening,
+        config: Mapping[str, Any],
+        now: Sharding,
+        living: Collection[str],
+    ) -> Opening:
+        """Open the generation that was decided on, once nobody holds a shard of the old one."""
+        if await self._held(reader.function, opening, living):
+            return opening
+        if opening.to > opening.generation:
+            through = await self._drained(reader, opening)
+            if through is None:
+                return opening.reopened()
+            opening = opening.towards(opening.to, through)
+        log.info("%s: generation %d of %s is open", reader.function, opening.to, reader.stream)
+        return opening.opened(await self._count(reader, config, opening.to), now.positions)
+
+    async def _held(self, function: str, opening: Opening, living: Collection[str]) -> bool:
+        prefix = f"claim.{self._project}.{function}.{opening.generation}."
+        entries = await self._leases.read([prefix + "*"])
+        if any(read_claim(entry.value).owner in living for entry in entries.values()):
+            return True
+        for begin in range(0, opening.count, reshard.AT_ONCE):
+            numbers = range(begin, min(begin + reshard.AT_ONCE, opening.count))
+            standing = await asyncio.gather(
+                *(reshard.leading(self._connection, f"{prefix}{number}") for number in numbers)
+            )
+            if any(entry is not None and read_claim(entry.value).owner in living for entry in standing):
+                return True
+        return False
+
+    async def _drained(self, reader: Reader, opening: Opening) -> int | None:
+        durable = identity.durable(self._project, reader.function)
+        known = (await reshard.lags(self._connection, reader.stream, durable)).get(durable, [])
+        return await reshard.drained(self._connection, opening, known)
+
+    async def _count(self, reader: Reader, config: Mapping[str, Any], generation: int) -> int:
+        told = generations.counts(config).get(generation)
+        if told is not None:
+            return told
+        return await reshard.shards_with_messages(self._connection, reader.stream, reader.subject, generation)
+
+    def _corrected(self, reader: Reader, opening: Opening, now: Sharding) -> Opening:
+        """What somebody changed by hand is followed: messages that nobody reads would be worse."""
+        if (opening.count, opening.positions) != (now.count, now.positions):
+            log.warning(
+                "%s has other shards in the same generation: the order of what is stored is not kept;"
+                " use `runner shard resize` the next time",
+                reader.stream,
+            )
+        return opening.corrected(now, reader.subject)
+
+    async def _sweep(self, function: str, opening: Opening) -> None:
+        """Remove what is left of generations that are drained: durables, claims, counts of failures."""
+        if not opening.generation:
+            return
+        durable = identity.durable(self._project, function)
+        await reshard.remove_older(self._connection, durable, opening)
+        for generation in range(opening.generation):
+            for kind in ("claim", "failures"):
+                key = f"{PREFIX}{kind}.{self._project}.{function}.{generation}.>"
+                await self._connection.api(f"STREAM.PURGE.{ownstreams.BUCKET_STREAM}", {"filter": key})

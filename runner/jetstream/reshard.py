@@ -1,0 +1,202 @@
+"""What the server knows of the generations of a stream's shards, and the change to the next one.
+
+Rule 1: everything is read from the leader: a replica that lags knows less, and would call a shard drained.
+Rule 2: a shard is drained when its durable has nothing pending, and has delivered the last message stored for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from runner.core import generation as generations
+from runner.core import identity, sharding
+from runner.core.generation import MOST_SHARDS, Opening, stored_subject
+from runner.core.subject import overlaps
+from runner.errors import JetrunnerError, ServerError
+from runner.jetstream import ownstreams
+from runner.jetstream.bucket import PREFIX
+from runner.jetstream.connection import Connection
+from runner.jetstream.consumer import NOT_FOUND
+from runner.jetstream.inventory import consumers_on
+from runner.jetstream.lease import Entry, Leases
+
+NO_MESSAGE = 10037
+AT_ONCE = 64
+_NAME = re.compile(r"(.+)-(\d+)-(\d+)")
+
+
+class Lag(Struct, frozen=True):
+    """What one shard of one function has still to do."""
+
+    generation: int
+    number: int
+    pending: int
+    """Not delivered yet."""
+    unsettled: int
+    """Delivered, and not settled."""
+    delivered: int
+    """The last stream sequence that was delivered or passed over."""
+
+
+class Openings:
+    """The generations that the functions of a project work on, in the bucket."""
+
+    def __init__(self, connection: Connection, project: str) -> None:
+        self._connection = connection
+        self._leases = Leases(connection)
+        self.prefix = f"generation.{project}."
+
+    async def read(self, function: str) -> tuple[Opening | None, int]:
+        """What stands there, and the revision that a change must name."""
+        entry = await leading(self._connection, self.prefix + function)
+        return (parse(entry.value), entry.revision) if entry else (None, 0)
+
+    async def swap(self, function: str, opening: Opening, revision: int) -> bool:
+        """Change it, unless somebody else has."""
+        body = msgspec.json.encode(opening)
+        return await self._leases.swap(self.prefix + function, body, revision) is not None
+
+
+def parse(value: bytes) -> Opening | None:
+    """A value that is no opening counts as none."""
+    try:
+        return msgspec.json.decode(value, type=Opening)
+    except msgspec.DecodeError:
+        return None
+
+
+async def leading(connection: Connection, key: str) -> Entry | None:
+    """A key of the bucket as its leader has it; None when it is not there."""
+    message = await _message(connection, ownstreams.BUCKET_STREAM, {"last_by_subj": PREFIX + key})
+    return Entry(base64.b64decode(message.get("data", "")), int(message["seq"])) if message else None
+
+
+async def last(connection: Connection, stream: str, subject: str) -> int:
+    """The last sequence stored under a subject, wildcards and all; 0 when there is none."""
+    message = await _message(connection, stream, {"last_by_subj": subject})
+    return int(message["seq"]) if message else 0
+
+
+async def stored(connection: Connection, stream: str, pattern: str, older_than: int) -> dict[int, int]:
+    """The last sequence of a pattern's messages in each older generation that has any."""
+    found = {}
+    for generation in range(older_than):
+        if not generation and not await _tells_apart(connection, stream, pattern):
+            continue
+        if sequence := await last(connection, stream, stored_subject(pattern, generation)):
+            found[generation] = sequence
+    return found
+
+
+async def _tells_apart(connection: Connection, stream: str, pattern: str) -> bool:
+    """Whether a pattern finds the messages of generation 0 and no others; False when there are none at all."""
+    if not overlaps(pattern, f"shard.*.*.{pattern}"):
+        return True
+    first = await _message(connection, stream, {"seq": 1, "next_by_subj": ">"})
+    if first is None or sharding.place(first["subject"]) != (0, 0):
+        return False
+    raise JetrunnerError(
+        f'{stream} holds messages from before it was sharded, and "{pattern}" does not tell them from later ones',
+        hint="name the first token of the function's subject",
+    )
+
+
+async def shards_with_messages(connection: Connection, stream: str, pattern: str, generation: int) -> int:
+    """One more than the highest shard of a generation that holds messages: its count, as far as it matters."""
+    lasts = await _lasts(connection, stream, pattern, generation, range(MOST_SHARDS))
+    return max((number + 1 for number, sequence in enumerate(lasts) if sequence), default=1)
+
+
+async def lags(connection: Connection, stream: str, durable: str = "") -> dict[str, list[Lag]]:
+    """What the shards on a stream have still to do, by the durables' common name (`<project>-<function>`)."""
+    found: dict[str, list[Lag]] = {}
+    for info in await consumers_on(connection, stream):
+        match = _NAME.fullmatch(info["name"])
+        function = (info["config"].get("metadata") or {}).get("jetrunner.function")
+        if (
+            match is None
+            or not function
+            or not match[1].endswith(f"-{function}")
+            or durable not in ("", match[1])
+        ):
+            continue
+        found.setdefault(match[1], []).append(
+            Lag(
+                int(match[2]),
+                int(match[3]),
+                int(info["num_pending"]),
+                int(info["num_ack_pending"]),
+                int(info["delivered"]["stream_seq"]),
+            )
+        )
+    return found
+
+
+async def drained(connection: Connection, opening: Opening, known: Sequence[Lag]) -> int | None:
+    """Whether an open generation is drained: the last sequence of it, or None while something is left."""
+    ours = {each.number: each for each in known if each.generation == opening.generation}
+    if any(each.pending or each.unsettled for each in ours.values()):
+        return None
+    lasts = await _lasts(
+        connection, opening.stream, opening.subject, opening.generation, range(opening.count)
+    )
+    for number, sequence in enumerate(lasts):
+        if sequence >= max(1, opening.start) and (number not in ours or ours[number].delivered < sequence):
+            return None
+    return max(lasts, default=0)
+
+
+async def remove_older(connection: Connection, durable: str, opening: Opening) -> None:
+    """Remove the durables of generations that are drained: what is read there again begins where it was left.
+
+    They would be listed for ever, cost the server memory, and on R3 a Raft group each.
+    """
+    for each in (await lags(connection, opening.stream, durable)).get(durable, ()):
+        if each.generation < opening.generation:
+            project, _, function = durable.rpartition("-")
+            name = identity.shard_durable(project, function, each.generation, each.number)
+            try:
+                await connection.api(f"CONSUMER.DELETE.{opening.stream}.{name}")
+            except ServerError as error:
+                if error.code not in NOT_FOUND:
+                    raise
+
+
+async def resize(connection: Connection, stream: str, count: int) -> dict[str, Any]:
+    """Give a stream another number of shards from now on; returns its configuration. ValueError when it cannot be."""
+    info = await connection.api(f"STREAM.INFO.{stream}")
+    after = generations.resized(info["config"], count)
+    config: dict[str, Any] = (await connection.api(f"STREAM.UPDATE.{stream}", after))["config"]
+    return config
+
+
+async def _lasts(
+    connection: Connection, stream: str, pattern: str, generation: int, numbers: range
+) -> list[int]:
+    found: list[int] = []
+    for begin in range(0, len(numbers), AT_ONCE):
+        found += await asyncio.gather(
+            *(
+                last(connection, stream, sharding.shard_filter(pattern, generation, number))
+                for number in numbers[begin : begin + AT_ONCE]
+            )
+        )
+    return found
+
+
+async def _message(connection: Connection, stream: str, request: Mapping[str, Any]) -> dict[str, Any] | None:
+    try:
+        answer = await connection.api(f"STREAM.MSG.GET.{stream}", dict(request))
+    except ServerError as error:
+        if error.code == NO_MESSAGE:
+            return None
+        raise
+    message: dict[str, Any] = answer["message"]
+    return message
