@@ -30,4 +30,4 @@ async def _apply(declared: Declared) -> Plan:
             connection, declared.streams, declared.functions, declared.settings.name
         )
         refuse(errors)
-        return await apply_streams(connection, declared.streams)
+        return await apply_streams(connection, declared.streams, declared.settings.name)

@@ -80,7 +80,7 @@ class Check:
     async def on_server(self) -> None:
         """Compare functions with declared and real streams, and declared with real ones."""
         async with connect(self.place.settings) as connection:
-            plan = await plan_streams(connection, self.streams)
+            plan = await plan_streams(connection, self.streams, self.place.settings.name)
             known = catchments(self.streams, await real_streams(connection))
         for stream in plan.refused:
             for change in stream.changes:

@@ -59,7 +59,7 @@ async def dev(place: Place, output: str) -> None:
             try:
                 streams = load_streams(here.root)
                 async with connect(here.settings) as connection:
-                    plan = await apply_streams(connection, streams)
+                    plan = await apply_streams(connection, streams, here.settings.name)
             except JetrunnerError as error:
                 if first and isinstance(error, Unreachable):
                     raise

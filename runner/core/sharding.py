@@ -8,12 +8,12 @@ Rule 3: what was stored before the stream was sharded is generation 0: its subje
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, AnyStr
 
 from msgspec import Struct
 
-from runner.core.subject import overlaps
+from runner.core.subject import covers, overlaps
 
 _PREFIX = "shard"
 _DOT: dict[type, str | bytes] = {str: ".", bytes: b"."}
@@ -129,9 +129,11 @@ def _common(subjects: Sequence[str], positions: Sequence[int]) -> list[str]:
 def read(config: Mapping[str, Any]) -> Sharding | None:
     """Read a stream configuration as the server gives it; None when no transform of ours shards it.
 
-    A stream that sources others has its transforms there, one for all of them.
+    The stream's own transform applies to what it copies from others, too (measured); without one, theirs count.
     """
-    found = [config["subject_transform"]] if config.get("subject_transform") else []
+    if config.get("subject_transform"):
+        return _read(config["subject_transform"])
+    found: list[Mapping[str, Any]] = []
     for source in config.get("sources") or ():
         found += source.get("subject_transforms") or ({},)
     shardings = {_read(each) for each in found}
@@ -159,6 +161,24 @@ def original(subject: AnyStr) -> AnyStr:
     if isinstance(subject, str):
         return match[3] if (match := _STORED.fullmatch(subject)) else subject
     return found[3] if (found := _STORED_BYTES.fullmatch(subject)) else subject
+
+
+def reads_all(pattern: str, subjects: Iterable[str]) -> bool:
+    """Tell whether a pattern matches whatever publishers may store there; our own fences aside."""
+    return all(covers(pattern, subject) for subject in subjects if not subject.startswith("_jetrunner."))
+
+
+def reader(pattern: str) -> Callable[[bytes], bytes | None]:
+    """Make what gives the original of a stored subject, and None for one that does not match the pattern."""
+    forms = {"*": "[^.]+", ">": ".+"}
+    wanted = r"\.".join(forms.get(token) or re.escape(token) for token in pattern.split("."))
+    stored = re.compile(rf"(?:{_PREFIX}\.\d+\.\d+\.)?({wanted})".encode(), re.DOTALL)
+
+    def read_subject(subject: bytes) -> bytes | None:
+        match = stored.fullmatch(subject)
+        return match[1] if match else None
+
+    return read_subject
 
 
 def place(subject: str) -> tuple[int, int]:

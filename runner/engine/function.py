@@ -46,13 +46,16 @@ class Function:
     async def start(self) -> None:
         """Make sure of both durables and start to pull."""
         binding = self.binding
-        sharded = sharding.read(self._process.topology.config(self.stream)) is not None
+        config = self._process.topology.config(self.stream)
+        pattern = binding.subject.wildcard
+        sharded = sharding.read(config) is not None
+        whole = sharded and sharding.reads_all(pattern, config["subjects"])
         wanted = consumer.config(
-            self.durable, binding.subject.wildcard, binding.deliver, binding.function, sharded=sharded
+            self.durable, pattern, binding.deliver, binding.function, sharded=sharded, whole=whole
         )
         self.info = await self._add(self.stream, wanted, binding.concurrency, self.pipeline.queue.arrive)
         if sharded:
-            self._sources[0][0].original = sharding.original
+            self._sources[0][0].original = sharding.reader(pattern)
         await self._add_again(self.pipeline.queue.arrive)
         for pull, _ in self._sources:
             await pull.open()

@@ -102,7 +102,10 @@ async def plan_consumers(
             continue
         durable = binding.durable or identity.durable(project, binding.function)
         info = next((each for each in found if each["name"] == durable), None)
-        plans.append(_plan(binding, stream, durable, info, sharded=sharded is not None))
+        whole = sharded is not None and sharding.reads_all(
+            binding.subject.wildcard, next(each.subjects for each in streams if each.name == stream)
+        )
+        plans.append(_plan(binding, stream, durable, info, sharded=sharded is not None, whole=whole))
     expected = {(plan.stream, plan.name) for plan in plans}
     expected |= {(AGAIN, identity.durable(project, plan.function)) for plan in plans}
     for stream, infos in sorted(real.items()):
@@ -138,12 +141,14 @@ def _plan_ordered(
 
 
 def _plan(
-    binding: Binding, stream: str, durable: str, info: dict[str, Any] | None, *, sharded: bool
+    binding: Binding, stream: str, durable: str, info: dict[str, Any] | None, *, sharded: bool, whole: bool
 ) -> ConsumerPlan:
     subject = binding.subject.wildcard
     if info is None:
         return ConsumerPlan(durable, stream, binding.function, "create", subject)
-    wanted = msgspec.to_builtins(config(durable, subject, binding.deliver, binding.function, sharded=sharded))
+    wanted = msgspec.to_builtins(
+        config(durable, subject, binding.deliver, binding.function, sharded=sharded, whole=whole)
+    )
     changes = tuple(
         Change(
             field,

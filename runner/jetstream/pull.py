@@ -145,8 +145,8 @@ class Pull:
         self.heartbeat = HEARTBEAT_SECONDS
         self.lease = LEASE_SECONDS
         """A message in work is extended this often, in seconds."""
-        self.original: Callable[[bytes], bytes] | None = None
-        """Makes the original subject of a stored one, where the stream is sharded."""
+        self.original: Callable[[bytes], bytes | None] | None = None
+        """Makes the original subject of a stored one, where the stream is sharded; None for one that is not ours."""
         self._connection = connection
         self._wire = connection.wire
         self._deliver = deliver
@@ -281,7 +281,12 @@ class Pull:
             # The stream was made anew, and this is another message of the same number: an ack for the old would be its.
             known.source = Pull(self._connection, self.stream, self.durable, 0, self._deliver, self._missing)
         if self.original is not None:
-            subject = self.original(subject)
+            found = self.original(subject)
+            if found is None:
+                self._wire.ack(reply)
+                self.wake()
+                return
+            subject = found
         delivery = self.unsettled[sequence] = Delivery(subject, reply, header, body, sequence, attempt, self)
         self._deliver(delivery)
         if self._out <= 0 and not self._due:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from runner.config import Settings
@@ -211,6 +213,121 @@ async def test_a_key_that_would_stand_in_several_shards_is_refused_before_anythi
         assert "book: " in done.stderr
         assert "is sharded by token 2 of its subjects, {account} here" in done.stderr
         assert "hint: ordered_by=('kind', 'account')" in done.stderr
+
+
+COPY = """
+name = "COPY"
+source = "LEDGER"
+subjects = ["ledger.{account}.paid", "ledger.{account}.*.twice"]
+[shards]
+count = 4
+by = ["account"]
+"""
+
+
+async def test_another_stream_is_sharded_by_copying_it_whole_headers_and_ids_included(
+    connection: Connection, js: RawJetStream, declare: Any, project: Project
+) -> None:
+    await js.create("LEDGER", ["ledger.>"], duplicate_window=100_000_000)
+    await js.publish("ledger.anna.refused", b"not copied")
+    await js.publish("ledger.anna.paid", b"1", {"Nats-Msg-Id": "mine", "Tenant": "a"})
+    await anyio.sleep(0.2)  # the other stream forgets the id, and takes it again
+    await js.publish("ledger.anna.paid", b"2", {"Nats-Msg-Id": "mine"})
+    await js.publish("ledger.anna.closed.twice", b"3")
+    assert only(await apply_streams(connection, declare(COPY))).action == "create"
+    await eventually(lambda: _counted(js, "COPY", 3))
+    copies = await js.messages("COPY")
+    shard = Sharding(1, 4, (1,)).shard_of("ledger.anna.paid")
+    assert [(copy.sequence, copy.subject, copy.body) for copy in copies] == [
+        (1, f"shard.1.{shard}.ledger.anna.paid", b"1"),
+        (2, f"shard.1.{shard}.ledger.anna.paid", b"2"),
+        (3, f"shard.1.{shard}.ledger.anna.closed.twice", b"3"),
+    ]
+    assert (copies[0].headers["Nats-Msg-Id"], copies[0].headers["Tenant"]) == ("mine", "a")
+    assert copies[0].headers["Nats-Stream-Source"].startswith("LEDGER 2 ")
+    assert only(await plan_streams(connection, declare(COPY))).action == "same"
+
+    project.function("ledger", SEEN.replace('.paid"', '.paid", stream="COPY"'))
+    project.start("run")
+    notes = await noted(project, 2)
+    assert [(note["subject"], note["sequence"]) for note in notes] == [
+        ("ledger.anna.paid", 1),
+        ("ledger.anna.paid", 2),
+    ]
+
+
+async def test_a_copy_goes_on_where_it_was_after_a_resize_and_a_killed_server(
+    connection: Connection, js: RawJetStream, declare: Any, nats_server: NatsServer
+) -> None:
+    await js.create("LEDGER", ["ledger.>"])
+    await apply_streams(connection, declare(COPY))
+    await js.publish("ledger.anna.paid", b"1")
+    await eventually(lambda: _counted(js, "COPY", 1))
+    await resized(js, generation=2, count=8, stream="COPY")
+    assert await sharding(js, "COPY") == Sharding(2, 8, (1,))
+    await js.publish("ledger.anna.paid", b"2")
+    await eventually(lambda: _counted(js, "COPY", 2))
+    await anyio.to_thread.run_sync(lambda: nats_server.restart(kill=True))
+    await js.publish("ledger.anna.paid", b"3")
+    await eventually(lambda: _counted(js, "COPY", 3))
+    copies = await js.messages("COPY")
+    assert [(copy.subject.split(".")[1], copy.body) for copy in copies] == [
+        ("1", b"1"),
+        ("2", b"2"),
+        ("2", b"3"),
+    ]
+
+
+async def test_a_copy_that_would_take_other_subjects_is_refused_because_it_would_start_anew(
+    connection: Connection, js: RawJetStream, declare: Any
+) -> None:
+    await js.create("LEDGER", ["ledger.>"])
+    await js.publish("ledger.anna.paid", b"1")
+    await apply_streams(connection, declare(COPY))
+    await eventually(lambda: _counted(js, "COPY", 1))
+    wider = COPY.replace(".paid", ".*")
+    with pytest.raises(JetrunnerError, match="the server would copy LEDGER again from its beginning"):
+        await apply_streams(connection, declare(wider))
+    # What is refused is what the server does:
+    config = (await js.stream("COPY"))["config"]
+    config["sources"][0]["subject_transforms"][0]["src"] = "ledger.*.*"
+    await js.api("STREAM.UPDATE.COPY", config)
+    await eventually(lambda: _counted(js, "COPY", 2))
+    assert [copy.body for copy in await js.messages("COPY")] == [b"1", b"1"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        (None, "there is no stream LEDGER"),
+        ({"retention": "workqueue"}, "copying would take its messages from their readers"),
+        ({"subjects": ["ledger.*.paid"]}, 'LEDGER does not hold "ledger.*.*.twice"'),
+    ],
+)
+async def test_a_stream_that_cannot_be_copied_is_refused(
+    connection: Connection, js: RawJetStream, declare: Any, fields: dict[str, Any] | None, why: str
+) -> None:
+    if fields is not None:
+        await js.create("LEDGER", **{"subjects": ["ledger.>"], **fields})
+    with pytest.raises(JetrunnerError, match=re.escape(why)):
+        await apply_streams(connection, declare(COPY))
+    assert "COPY" not in await js.streams()
+
+
+async def test_a_function_that_keeps_order_says_whether_it_reads_the_copy(
+    connection: Connection, js: RawJetStream, declare: Any, project: Project
+) -> None:
+    await js.create("LEDGER", ["ledger.>"])
+    await apply_streams(connection, declare(COPY))
+    project.stream("copy", COPY)
+    ordered = SEEN.replace('.paid"', '.paid", ordered_by="account"')
+    project.function("ledger", ordered)
+    done = project.runner("plan")
+    assert done.code == 2
+    assert "LEDGER is not sharded, but COPY (streams/copy.toml) is" in done.stderr
+    assert 'hint: choose one: stream="COPY" or stream="LEDGER"' in done.stderr
+    project.function("ledger", ordered.replace("ordered_by", 'stream="COPY", ordered_by'))
+    assert "+ consumer shop-book-* on COPY" in project.runner("plan").stdout
 
 
 async def _counted(js: RawJetStream, stream: str, count: int) -> bool:
