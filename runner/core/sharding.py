@@ -164,8 +164,12 @@ def original(subject: AnyStr) -> AnyStr:
 
 
 def reads_all(pattern: str, subjects: Iterable[str]) -> bool:
-    """Tell whether a pattern matches whatever publishers may store there; our own fences aside."""
-    return all(covers(pattern, subject) for subject in subjects if not subject.startswith("_jetrunner."))
+    """Tell whether a pattern matches whatever publishers may store there; our own fences aside.
+
+    A stream without subjects takes what others took in: nobody can tell.
+    """
+    theirs = [subject for subject in subjects if not subject.startswith("_jetrunner.")]
+    return bool(theirs) and all(covers(pattern, subject) for subject in theirs)
 
 
 def reader(pattern: str) -> Callable[[bytes], bytes | None]:

@@ -49,7 +49,7 @@ class Function:
         config = self._process.topology.config(self.stream)
         pattern = binding.subject.wildcard
         sharded = sharding.read(config) is not None
-        whole = sharded and sharding.reads_all(pattern, config["subjects"])
+        whole = sharded and sharding.reads_all(pattern, config.get("subjects") or ())
         wanted = consumer.config(
             self.durable, pattern, binding.deliver, binding.function, sharded=sharded, whole=whole
         )
