@@ -28,6 +28,7 @@ main = Program(
         "plan": ("runner.cli.plan:plan_command", "Show what `apply` would change."),
         "publish": ("runner.cli.publish:publish_command", "Store messages in a stream."),
         "run": ("runner.cli.run:run_command", "Run the project's functions until told to stop."),
+        "shard": ("runner.cli.shard:shard_group", "Show who owns which shard, and change their number."),
         "status": ("runner.cli.status:status_command", "Show functions, instances and what waits."),
     },
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},

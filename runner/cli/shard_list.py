@@ -1,0 +1,140 @@
+"""`runner shard list`."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+import msgspec
+
+from runner.cli import loop, options
+from runner.cli.selection import require_project
+from runner.cli.table import table
+from runner.core import identity, quantity
+from runner.core.generation import Opening
+from runner.engine.claims import NOBODY, Claim
+from runner.engine.claims import read as read_claim
+from runner.engine.members import Member
+from runner.errors import NoStream, UsageError
+from runner.jetstream import reshard
+from runner.jetstream.connection import Connection, check_server, connect
+from runner.jetstream.lease import Leases
+from runner.jetstream.reshard import Lag
+
+HEADS = ["FUNCTION", "STREAM", ">GENERATION", ">SHARD", "OWNER", ">EPOCH", ">LAG", ">PENDING", "SINCE"]
+
+
+@click.command("list", epilog="Example: runner shard list charge --output json")
+@click.argument("function", required=False)
+@options.output_option
+@options.connected
+def list_command(function: str | None, output: str) -> None:
+    """Show the shards of the project's ordered functions, or of one.
+
+    LAG waits in the stream, PENDING is delivered and not settled. EPOCH counts the owners, SINCE is how long the
+    shard has had this one. Shards of an older generation are listed until they are drained.
+    """
+    place = options.place()
+    project = require_project(place.settings.name)
+
+    async def main() -> list[dict[str, Any]]:
+        async with connect(place.settings) as connection:
+            await check_server(connection)
+            return await read(connection, project, function)
+
+    found = loop.run(main)
+    if function is not None and not found:
+        raise UsageError(
+            f"{function} has no shards",
+            hint="a function with ordered_by= has, once it has run; runner function list",
+        )
+    if output == "json":
+        click.echo(json.dumps({"project": project, "shards": found}, indent=2))
+        return
+    for line in table(HEADS, [_row(shard) for shard in found]):
+        click.echo(line)
+    if not found:
+        click.echo(f"no function of {project} that keeps order has run yet: runner run", err=True)
+
+
+async def read(connection: Connection, project: str, function: str | None = None) -> list[dict[str, Any]]:
+    """Every shard as plain values, by function, generation and number."""
+    leases = Leases(connection)
+    try:
+        kept = await leases.read([f"generation.{project}.{function or '*'}"])
+        living = {
+            msgspec.json.decode(entry.value, type=Member).instance
+            for entry in (await leases.read([f"member.{project}.*"])).values()
+        }
+    except NoStream:
+        return []  # nothing has run here yet
+    openings = {key.rpartition(".")[2]: reshard.parse(entry.value) for key, entry in kept.items()}
+    found: list[dict[str, Any]] = []
+    for name, opening in sorted(openings.items()):
+        if opening is None:
+            continue
+        durable = identity.durable(project, name)
+        lags = (await reshard.lags(connection, opening.stream, durable)).get(durable, [])
+        claims = {
+            key: read_claim(entry.value)
+            for key, entry in (await leases.read([f"claim.{project}.{name}.{opening.generation}.*"])).items()
+        }
+        found += [
+            _shard(
+                name,
+                opening,
+                lag,
+                claims.get(f"claim.{project}.{name}.{lag.generation}.{lag.number}", NOBODY),
+                living,
+            )
+            for lag in _all(opening, lags)
+        ]
+    return found
+
+
+def _all(opening: Opening, known: list[Lag]) -> list[Lag]:
+    """Every shard that is open, and every one that still stands of another generation."""
+    found = {
+        (opening.generation, number): Lag(opening.generation, number, 0, 0, 0)
+        for number in range(opening.count)
+    }
+    found |= {(lag.generation, lag.number): lag for lag in known}
+    return [found[place] for place in sorted(found)]
+
+
+def _shard(function: str, opening: Opening, lag: Lag, claim: Claim, living: set[str]) -> dict[str, Any]:
+    owned = claim.owner != ""
+    return {
+        "function": function,
+        "stream": opening.stream,
+        "generation": lag.generation,
+        "shard": lag.number,
+        "owner": claim.owner or None,
+        "alive": claim.owner in living,
+        "epoch": claim.epoch,
+        "lag": lag.pending,
+        "pending": lag.unsettled,
+        "since": datetime.fromtimestamp(claim.since, UTC).isoformat() if owned else None,
+    }
+
+
+def _row(shard: dict[str, Any]) -> list[str]:
+    owner = shard["owner"] or "-"
+    since = "-"
+    if shard["since"]:
+        age = time.time() - datetime.fromisoformat(shard["since"]).timestamp()
+        since = quantity.format_duration(max(0, round(age)))
+    return [
+        shard["function"],
+        shard["stream"],
+        str(shard["generation"]),
+        str(shard["shard"]),
+        owner if shard["alive"] or owner == "-" else f"{owner} (gone)",
+        str(shard["epoch"]),
+        f"{shard['lag']:,}",
+        f"{shard['pending']:,}",
+        since,
+    ]

@@ -1,0 +1,150 @@
+"""`runner shard resize`."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import anyio
+import click
+import msgspec
+
+from runner.cli import failure, loop, options
+from runner.cli.table import counted
+from runner.core.sharding import Sharding
+from runner.engine.resize import Progress, Resize
+from runner.errors import JetrunnerError, UsageError
+from runner.jetstream.connection import check_server, connect
+from runner.jetstream.stream import load_streams
+
+LOOK_SECONDS = 0.25
+TELL_SECONDS = 2.0
+
+
+@click.command("resize", epilog="Example: runner shard resize LEDGER 32")
+@click.argument("stream")
+@click.argument("count", type=click.IntRange(min=1, max=1024))
+@click.option("--wait/--no-wait", default=True, help="Wait until every function works on the new shards.")
+@options.output_option
+@options.connected
+def resize_command(stream: str, count: int, wait: bool, output: str) -> None:
+    """Give a stream another number of shards, without losing order.
+
+    What comes from now on is stored in a new generation of shards. Each function that keeps order drains what was
+    stored before, and then goes on with the new ones; other functions notice nothing. The drain goes on when this
+    command is interrupted: run it again with the same number to go on watching.
+    """
+    place = options.place()
+
+    async def main() -> dict[str, Any]:
+        async with connect(place.settings) as connection:
+            await check_server(connection)
+            return await _resize(Resize(connection, stream), count, Telling(place.settings.name), wait=wait)
+
+    try:
+        found = loop.run(main)
+    except KeyboardInterrupt:
+        click.echo("the drain goes on; the same command shows it again", err=True)
+        raise
+    if output == "json":
+        click.echo(json.dumps(found, indent=2))
+    _remind(place.root, stream, count)
+
+
+async def _resize(resize: Resize, count: int, telling: Telling, *, wait: bool) -> dict[str, Any]:
+    began = time.monotonic()
+    before = now = await resize.now()
+    progress = await resize.look(now)
+    if count != before.count:
+        _refuse(resize.stream, before, progress)
+        now = await resize.change(count)
+        click.echo(
+            f"{resize.stream}: {before.count} → {counted(now.count, 'shard')}, generation {now.generation}",
+            err=True,
+        )
+        progress = await resize.look(now)
+    elif all(each.state == "open" for each in progress):
+        click.echo(
+            f"{resize.stream} has {counted(count, 'shard')} already, generation {now.generation}", err=True
+        )
+    telling.tell(progress, now)
+    while wait and any(each.state != "open" for each in progress):
+        await anyio.sleep(LOOK_SECONDS)
+        progress = await resize.look(now)
+        telling.tell(progress, now)
+    return {
+        "stream": resize.stream,
+        "generation": now.generation,
+        "count": now.count,
+        "changed": now != before,
+        "before": {"generation": before.generation, "count": before.count},
+        "functions": msgspec.to_builtins(progress),
+        "seconds": round(time.monotonic() - began, 3),
+    }
+
+
+def _refuse(stream: str, now: Sharding, progress: list[Progress]) -> None:
+    """One change at a time. Raises JetrunnerError while another is under way."""
+    under_way = [each for each in progress if each.left or (each.instances and each.state != "open")]
+    if not under_way:
+        return
+    what = ", ".join(f"{each.function} has {each.left:,} messages left" for each in under_way)
+    idle = [each.function for each in under_way if not each.instances]
+    raise JetrunnerError(
+        f"{stream} is still on its way to {counted(now.count, 'shard')}: {what} in older generations",
+        hint=(
+            f"start {' and '.join(idle)} (runner run), or delete its durables if it is gone for good"
+            if idle
+            else f"wait for it: runner shard resize {stream} {now.count} shows how far it is"
+        ),
+    )
+
+
+class Telling:
+    """Tells on stderr what has changed, and every two seconds what is left."""
+
+    def __init__(self, project: str) -> None:
+        self._project = project
+        self._told: dict[tuple[str, str], Progress] = {}
+        self._at = 0.0
+
+    def tell(self, progress: list[Progress], now: Sharding) -> None:
+        """Say what is new."""
+        due = time.monotonic() - self._at >= TELL_SECONDS
+        for each in progress:
+            name = (each.project, each.function)
+            told = self._told.get(name)
+            same = told is not None and (told.state, told.generation) == (each.state, each.generation)
+            if same and (not due or each == told):
+                continue
+            self._told[name] = each
+            self._at = time.monotonic()
+            click.echo(f"{self._called(each)}: {_sentence(each, now)}", err=True)
+
+    def _called(self, each: Progress) -> str:
+        return each.function if each.project == self._project else f"{each.function} of {each.project}"
+
+
+def _sentence(each: Progress, now: Sharding) -> str:
+    left = counted(each.left, "message")
+    match each.state:
+        case "open":
+            return f"works on generation {now.generation}"
+        case "draining":
+            return f"drains generation {each.generation}, {left} left"
+        case "waiting":
+            return f"{left} left in generation {each.generation}, and no instance runs it"
+
+
+def _remind(root: Path, stream: str, count: int) -> None:
+    """The file is the user's: say where it has another number than the stream now."""
+    try:
+        declared = next((each for each in load_streams(root) if each.name == stream), None)
+    except UsageError:
+        return
+    if declared is not None and declared.shards is not None and declared.shards.count != count:
+        failure.advise(
+            f"set count = {count} under [shards] in {declared.file}: `runner plan` compares the two"
+        )

@@ -1,0 +1,119 @@
+"""Another number of shards for a stream, and how far its functions are with what was stored before."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import msgspec
+from msgspec import Struct
+
+from runner.core import identity, sharding
+from runner.core.generation import Opening
+from runner.core.sharding import Sharding
+from runner.engine.generations import news_subject
+from runner.engine.members import Member
+from runner.engine.turnover import Reader, Turnover
+from runner.errors import NoStream, ServerError, UsageError
+from runner.jetstream import reshard
+from runner.jetstream.connection import Connection
+from runner.jetstream.consumer import NOT_FOUND
+from runner.jetstream.lease import Entry, Leases
+
+State: TypeAlias = Literal["open", "draining", "waiting"]
+
+
+class Progress(Struct, frozen=True):
+    """How far a function is with a stream's shards."""
+
+    project: str
+    function: str
+    generation: int
+    """The one it works on."""
+    state: State
+    """`waiting`: messages of an older generation are left, and no instance runs it."""
+    left: int
+    """Messages of older generations that are not settled."""
+    instances: int
+
+
+class Resize:
+    """The shards of one stream, and the functions that keep order there, of all projects of the account."""
+
+    def __init__(self, connection: Connection, stream: str) -> None:
+        self.stream = stream
+        self._connection = connection
+        self._leases = Leases(connection)
+        self._turnovers: dict[str, Turnover] = {}
+
+    async def now(self) -> Sharding:
+        """How the stream is sharded. Raises UsageError when it is not, or not there."""
+        try:
+            config = (await self._connection.api(f"STREAM.INFO.{self.stream}"))["config"]
+        except ServerError as error:
+            if error.code not in NOT_FOUND:
+                raise
+            raise UsageError(
+                f"there is no stream {self.stream}", hint="runner plan shows those of the project"
+            ) from None
+        found = sharding.read(config)
+        if found is None:
+            raise UsageError(
+                f"{self.stream} is not sharded", hint="add [shards] to its file, then run `runner apply`"
+            )
+        return found
+
+    async def change(self, count: int) -> Sharding:
+        """Make the next generation. Raises UsageError when there cannot be one."""
+        try:
+            await reshard.resize(self._connection, self.stream, count)
+        except ValueError as error:
+            raise UsageError(f"{self.stream}: {error}") from None
+        for project in {project for project, _, _ in await self._openings()}:
+            self._connection.wire.publish(news_subject(project).encode(), self.stream.encode(), b"")
+        return await self.now()
+
+    async def look(self, now: Sharding) -> list[Progress]:
+        """How far every function is. A function that nobody runs goes on here, once nothing is left for it."""
+        lags = await reshard.lags(self._connection, self.stream)
+        living = await self._living()
+        found = []
+        for project, function, standing in await self._openings():
+            opening = standing
+            known = lags.pop(identity.durable(project, function), [])
+            left = sum(each.pending + each.unsettled for each in known if each.generation < now.generation)
+            running = {
+                name for name, member in living.get(project, {}).items() if function in member.functions
+            }
+            if opening.generation < now.generation and not running and not left:
+                turnover = self._turnovers.setdefault(project, Turnover(self._connection, project))
+                reader = Reader(function, self.stream, opening.subject)
+                opening = await turnover.step(reader, living.get(project, {})) or opening
+            done = opening.generation >= now.generation and not opening.closing
+            state: State = "open" if done else "draining" if running else "waiting"
+            found.append(Progress(project, function, opening.generation, state, left, len(running)))
+        return sorted(found, key=lambda each: (each.project, each.function))
+
+    async def _openings(self) -> list[tuple[str, str, Opening]]:
+        found = []
+        for key, entry in (await self._read("generation.*.*")).items():
+            opening = reshard.parse(entry.value)
+            if opening is not None and opening.stream == self.stream:
+                _, project, function = key.split(".")
+                found.append((project, function, opening))
+        return found
+
+    async def _living(self) -> dict[str, dict[str, Member]]:
+        found: dict[str, dict[str, Member]] = {}
+        for key, entry in (await self._read("member.*.*")).items():
+            try:
+                member = msgspec.json.decode(entry.value, type=Member)
+            except msgspec.DecodeError:
+                continue
+            found.setdefault(key.split(".")[1], {})[member.instance] = member
+        return found
+
+    async def _read(self, pattern: str) -> dict[str, Entry]:
+        try:
+            return await self._leases.read([pattern])
+        except NoStream:
+            return {}  # nothing has ever run in this account
