@@ -10,6 +10,7 @@ JetrunnerError
     ├── NoStream          no stream captures the subject
     ├── StreamFull        the stream takes no more (its own limits, or the account's)
     ├── PermissionDenied  the credentials do not allow it
+    ├── ShardLost         another instance owns the shard: what this run made is nobody's
     ├── TooLarge          headers and body are over the server's max_payload
     └── Unconfirmed       no answer came in time; it may or may not have happened
 """
@@ -78,6 +79,10 @@ class PermissionDenied(ServerError):
 
 class TooLarge(ServerError):
     """Headers and body are over the server's max_payload."""
+
+
+class ShardLost(ServerError):
+    """Another instance owns the shard: what this run made is nobody's."""
 
 
 class Unconfirmed(ServerError):

@@ -1,7 +1,8 @@
 """What a stream file asks for, what the server has, and which of the differences may be applied.
 
 Rule 1: a field the file does not name stays as it is on an existing stream; only what Jetrunner itself needs
-        (`allow_direct`, `allow_atomic`, a `duplicate_window` of 15 minutes) is set without being asked for.
+        (`allow_direct`, `allow_atomic`, a `duplicate_window` of 15 minutes, a subject for fences) is set without
+        being asked for.
 Rule 2: a change is unsafe when the server refuses it, when it deletes messages or takes them from a reader now,
         when it cannot be taken back, or when it lowers what is promised. Everything else is safe.
 """
@@ -13,7 +14,7 @@ from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct
 
-from runner.core import quantity, sharding
+from runner.core import fence, quantity, sharding
 from runner.core.streamconflict import conflict
 from runner.core.streamdanger import Holdings, danger
 from runner.core.streamshards import Shards, judge
@@ -71,6 +72,8 @@ def wanted(declared: DeclaredStream, real: Mapping[str, Any] | None) -> dict[str
         fields.setdefault("allow_atomic", True)
     if declared.shards is not None:
         fields["subject_transform"] = declared.shards.transform(real)
+    if subjects := fence.subjects(declared.name, {**after, **fields}, held=fence.holds(real or {})):
+        fields["subjects"] = list(subjects)
     if declared.source:
         fields["duplicate_window"] = (
             0  # whatever the other stream took in twice on purpose stands here twice, too

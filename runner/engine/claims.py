@@ -70,6 +70,11 @@ class Claims:
         self.known[shard] = claim
         return claim
 
+    async def stands(self, shard: str, claim: Claim) -> bool:
+        """Whether a claim is the shard's still, by the bucket's leader."""
+        entry = await self._leases.latest(self._prefix + shard)
+        return entry is not None and read(entry.value) == claim
+
     async def release(self, shard: str, claim: Claim) -> None:
         """Give it back, unless somebody else has it by now."""
         entry = await self._leases.get(self._prefix + shard)

@@ -3,6 +3,8 @@
 Rule 1: an output's Msg-Id derives from its input and its number within its stream: stored again, it is a duplicate.
 Rule 2: what goes into one stream goes together, as one atomic batch; over 1,000 in chunks.
 Rule 3: a stream that is full or away is waited for; what waiting cannot mend is the handler's failure.
+Rule 4: an ordered function's outputs go under its shard's fence, where the stream holds one: those of an instance that
+        has lost the shard are refused.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from runner import codec
 from runner.bindings import Binding
 from runner.core import batch, identity
 from runner.engine import delayed
+from runner.engine.fence import Fences
 from runner.engine.incoming import Incoming
 from runner.engine.process import Process
 from runner.errors import ServerError, TooLarge
@@ -34,6 +37,7 @@ class Outputs:
         self._template = binding.output
         self._source = binding.subject
         self._generator = binding.kind.endswith("generator")
+        self._ordered = bool(binding.ordered_by)
         self._wire_name = identity.durable(process.project, binding.function).encode()
         self._parts: list[bytes | int] = []
         """The output subject: literal tokens, and places of the input subject's."""
@@ -76,8 +80,12 @@ class Outputs:
                 None, tokens[2].decode(), delivery.sequence, int(tokens[7])
             ):
                 head += f"{name}: {value}\r\n".encode()
+        fences = fences_of(delivery) if self._ordered else None
         try:
-            self._process.connection.publisher.send(subject, body, head + b"\r\n", stored, delivery)
+            if fences is not None and fences.main is not None:
+                fences.main.send(subject, body, head, stored, delivery)
+            else:
+                self._process.connection.publisher.send(subject, body, head + b"\r\n", stored, delivery)
         except TooLarge:
             return False
         return True
@@ -85,13 +93,14 @@ class Outputs:
     async def store(self, made: list[Staged], incoming: Incoming) -> None:
         """Store them, each once, and return when all are confirmed; waits as long as a stream is full or away.
 
-        Raises `ServerError` for what waiting cannot mend.
+        Raises `ServerError` for what waiting cannot mend, and its kind `ShardLost`: then they are nobody's.
         """
         process, origin, span = self._process, incoming.origin, incoming.delivery.span
         placed = [
             (delayed.STREAM if staged.at is not None else await process.topology.find(staged.subject), staged)
             for staged in made
         ]
+        fences = fences_of(incoming.delivery) if self._ordered else None
         passed_on: list[tuple[str, str]] = []
         if span is None and process.tracing.enabled:
             passed_on = process.tracing.unsampled_headers(
@@ -125,10 +134,20 @@ class Outputs:
                 else:
                     messages.append(Outgoing(staged.subject, staged.body, (*pairs, ("Nats-Msg-Id", id))))
             try:
-                ack = await process.connection.publisher.publish_together(messages, math.inf)
+                fence = await fences.of(group.stream) if fences is not None else None
+                if fence is not None:
+                    ack = await fence.store(messages)
+                else:
+                    ack = await process.connection.publisher.publish_together(messages, math.inf)
             except BaseException as error:
                 for sent in spans:
                     sent.end(error=error)
                 raise
             for sent in spans:
                 sent.end(stream=group.stream, sequence=ack.seq if len(spans) == 1 else 0)
+
+
+def fences_of(delivery: Delivery) -> Fences | None:
+    """The fences of the shard that a delivery came from; None for one that came from no shard."""
+    found: Fences | None = getattr(delivery.source, "fences", None)
+    return found

@@ -29,7 +29,7 @@ from runner.engine.queue import Queue
 from runner.engine.settling import REPEAT_SECONDS, Settling
 from runner.engine.stats import Stats
 from runner.engine.suspects import Suspects
-from runner.errors import ServerError
+from runner.errors import ServerError, ShardLost
 from runner.jetstream.publisher import is_stored
 from runner.jetstream.pull import Delivery, Pull
 from runner.staged import Staged
@@ -274,6 +274,10 @@ class Pipeline:
             made = self._outputs.collect(delivery.result, staged, incoming.origin.subject)
             if made:
                 await self._outputs.store(made, incoming)
+        except ShardLost:
+            if not delivery.settled:
+                await self._settling.give_back(incoming)
+            return
         except (ServerError, ValueError) as error:
             outcome = Failed(error)
         await self._settling.finish(incoming, outcome)

@@ -19,6 +19,7 @@ from runner.core.ordering import Ordering
 from runner.core.sharding import original, shard_filter
 from runner.engine.durables import Durables
 from runner.engine.failures import Failures
+from runner.engine.fence import Fences, Tenure
 from runner.engine.pipeline import Pipeline
 from runner.engine.process import Process
 from runner.jetstream import consumer
@@ -48,6 +49,7 @@ class Returned:
     def __init__(self, shard: Shard, source: Source, number: int) -> None:
         self.unsettled = source.unsettled
         self.limit = source.limit
+        self.fences = shard.fences
         self._shard = shard
         self._source = source
         self._number = number
@@ -117,6 +119,8 @@ class Shard:
         self._durables = durables
         self._key_of = key_of
         self._failures = Failures(process, binding.function, generation, number)
+        self.fences = Fences(process, binding, generation, number)
+        """What its outputs go under."""
         self._tasks = process.tasks
         self._opened = asyncio.Event()
         """Set when the barrier opens."""
@@ -139,10 +143,12 @@ class Shard:
 
     # -- owning -----------------------------------------------------------------------------------------
 
-    async def open(self) -> None:
-        """Take the shard over from whoever had it; returns once its messages may start."""
+    async def open(self, tenure: Tenure) -> None:
+        """Take the shard over from whoever had it; returns once its messages may start, or it is lost again."""
+        await asyncio.gather(self.fences.begin(tenure), self._failures.load())
         info = await self._durables.ensure(self.stream, self._config)
-        await self._failures.load()
+        if self.fences.tenure is not tenure:
+            return
         self.owned = True
         if self.pull not in self._pipeline.pulls:
             self._pipeline.pulls.append(self.pull)
@@ -226,6 +232,7 @@ class Shard:
     def _let_go(self) -> None:
         self.ordering.release()
         self.unsettled.clear()
+        self.fences.end()
         for delivery in list(self.returned.values()):
             if not delivery.started:
                 delivery.source.give_back(delivery)

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
 
 from runner.core.assignment import assign
 from runner.engine.claims import Claim, Claims
+from runner.engine.fence import Tenure
 from runner.engine.generations import Generations
 from runner.engine.members import Members
 from runner.engine.process import Process
@@ -117,7 +119,9 @@ class Shards:
             elif claim is not None:
                 shard = self.owned[name] = function.shard(name)
                 self._held[name] = claim
-                await shard.open()
+                await shard.open(
+                    Tenure(claim, partial(self.claims.stands, name, claim), partial(self._refused, name, claim))
+                )
         except JetrunnerError as error:
             log.warning("shard %s could not be taken: %s", name, error)
             await self._drop(name)
@@ -172,6 +176,12 @@ class Shards:
         shard = self.owned.pop(name, None)
         if shard is not None:
             shard.lose()
+
+    def _refused(self, name: str, claim: Claim) -> None:
+        """An output of that tenure was refused, and its claim does not stand."""
+        if self._held.get(name) == claim:
+            self._lose(name)
+        self._changed.set()
 
     def _suspend(self) -> None:
         self._changed.set()

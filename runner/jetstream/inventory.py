@@ -7,7 +7,7 @@ import re
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-from runner.core import sharding
+from runner.core import fence, sharding
 from runner.core.plan import function_of
 from runner.core.streamconfig import DeclaredStream, wanted
 from runner.core.streamdanger import Holdings, Reader
@@ -69,7 +69,7 @@ async def holdings(
         most = max([count async for _, count in _subjects(connection, stream.name, ">")], default=0)
     uncaptured: dict[str, int] = {}
     for gone in config.get("subjects") or () if stream.subjects else ():
-        if any(covers(subject, gone) for subject in stream.subjects):
+        if gone == fence.pattern(stream.name) or any(covers(subject, gone) for subject in stream.subjects):
             continue
         if config.get("subject_transform") and not sharded and state["messages"]:
             uncaptured[gone] = state[

@@ -7,6 +7,7 @@ A revision is the key's last sequence in the bucket's stream; it fences: whoever
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import Callable
 
 import msgspec
@@ -19,6 +20,7 @@ from runner.jetstream.connection import Connection
 from runner.jetstream.wire import Unsubscribe
 
 WRONG_LAST_SEQUENCE = 10071
+NO_MESSAGE = 10037
 READ_SECONDS = 2.0
 
 
@@ -60,6 +62,19 @@ class Leases:
         sequence = headers.get(header or b"", b"Nats-Sequence")
         return Entry(body, int(sequence)) if sequence else None
 
+    async def latest(self, key: str) -> Entry | None:
+        """Like `get`, from the bucket's leader: a replica may not know of the last write yet."""
+        try:
+            answer = await self._connection.api(
+                f"STREAM.MSG.GET.{ownstreams.BUCKET_STREAM}", {"last_by_subj": PREFIX + key}
+            )
+        except ServerError as error:
+            if error.code == NO_MESSAGE:
+                return None
+            raise
+        message = answer["message"]
+        return Entry(base64.b64decode(message.get("data") or b""), message["seq"])
+
     async def read(self, patterns: list[str]) -> dict[str, Entry]:
         """Every key that matches (NATS wildcards; up to 1,024 keys), as the bucket has it now."""
         connection = self._connection
@@ -75,7 +90,10 @@ class Leases:
                     else:
                         done.set_exception(NoStream(f"the bucket does not answer: {status[0]} {status[1]}"))
                 return
-            name, sequence = headers.get(header or b"", b"Nats-Subject"), headers.get(header or b"", b"Nats-Sequence")
+            name, sequence = (
+                headers.get(header or b"", b"Nats-Subject"),
+                headers.get(header or b"", b"Nats-Sequence"),
+            )
             if name and sequence:
                 found[name.decode().removeprefix(PREFIX)] = Entry(body, int(sequence))
 
@@ -84,7 +102,9 @@ class Leases:
         try:
             request = {"multi_last": [PREFIX + pattern for pattern in patterns]}
             connection.wire.publish(
-                f"$JS.API.DIRECT.GET.{ownstreams.BUCKET_STREAM}".encode(), msgspec.json.encode(request), inbox.encode()
+                f"$JS.API.DIRECT.GET.{ownstreams.BUCKET_STREAM}".encode(),
+                msgspec.json.encode(request),
+                inbox.encode(),
             )
             async with asyncio.timeout(READ_SECONDS):
                 await done

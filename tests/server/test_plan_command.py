@@ -36,7 +36,7 @@ async def test_plan_shows_what_apply_then_does_once(project: Project, js: RawJet
     planned = project.runner("plan")
     assert planned.code == 0, planned.stderr
     assert "+ stream ORDERS (streams/orders.toml)" in planned.stdout
-    assert '    + subjects = ["orders.*.*"]' in planned.stdout
+    assert '    + subjects = ["orders.*.*", "_jetrunner.ORDERS.>"]' in planned.stdout
     assert "    + max_age = 7d" in planned.stdout
     assert "+ consumer shop-charge on ORDERS: charge reads orders.*.created" in planned.stdout
     assert "streams: 1 to create" in planned.stderr

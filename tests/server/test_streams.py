@@ -66,7 +66,7 @@ async def test_a_declared_stream_is_created_and_then_nothing_is_left_to_do(
 
     assert actions(await apply_streams(connection, declared)) == {"ORDERS": "create"}
     config = (await js.stream("ORDERS"))["config"]
-    assert config["subjects"] == ["orders.*.*"]
+    assert config["subjects"] == ["orders.*.*", "_jetrunner.ORDERS.>"]
     assert config["max_age"] == 7 * 24 * 60 * MINUTE
     assert config["max_bytes"] == 2**20
     assert (config["storage"], config["retention"]) == ("file", "limits")

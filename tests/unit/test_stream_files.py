@@ -37,7 +37,7 @@ def real(**fields: Any) -> dict[str, Any]:
     """A stream as nats-server 2.15 describes one that `apply` made, then changed by hand."""
     return {
         "name": "ORDERS",
-        "subjects": ["orders.>"],
+        "subjects": ["orders.>", "_jetrunner.ORDERS.>"],
         "retention": "limits",
         "max_consumers": -1,
         "max_msgs": -1,
@@ -110,7 +110,7 @@ def test_a_new_stream_gets_what_jetrunner_needs() -> None:
     config = merged(stream(subjects=["orders.>"]), None)
     assert config == {
         "name": "ORDERS",
-        "subjects": ["orders.>"],
+        "subjects": ["orders.>", "_jetrunner.ORDERS.>"],
         "storage": "file",
         "retention": "limits",
         "discard": "old",
@@ -415,7 +415,7 @@ def standing(declared: DeclaredStream, generation: int = 1, **fields: Any) -> di
 
 def test_shards_become_the_streams_subject_transform_in_generation_1() -> None:
     config = merged(sharded(), None)
-    assert config["subjects"] == ["ledger.*.*"]
+    assert config["subjects"] == ["ledger.*.*", "_jetrunner.LEDGER.>"]
     assert config["subject_transform"] == {
         "src": "ledger.*.*",
         "dest": "shard.1.{{partition(4,1)}}.ledger.{{wildcard(1)}}.{{wildcard(2)}}",

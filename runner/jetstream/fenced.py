@@ -1,0 +1,234 @@
+"""Writes into one stream under one fence: each is refused by the server once the fence has moved.
+
+Rule 1: the server checks a fence when a message arrives. In a replicated stream it refuses (10164) what arrives while
+        another write under the same fence is not stored yet: there one write is in flight, and what queues
+        meanwhile goes as one atomic batch. Elsewhere writes are pipelined, which costs no round trip.
+Rule 2: what one handler made goes together. A batch of several handlers' that is refused goes again one by one: a
+        single Msg-Id that stands already, or a single message too large, would keep out all others (10201, 10054).
+Rule 3: each entry is told once: the PubAck, or the error. 10071 is told to nobody: `refused` is called, and all wait
+        until somebody says where the fence is now (`hold`), or that it is lost (`fail`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from runner.errors import ServerError, TooLarge
+from runner.jetstream.connection import Connection
+from runner.jetstream.inbox import Waiter
+from runner.jetstream.publisher import (
+    BATCH_LIMIT,
+    BUSY,
+    CONFIRM_SECONDS,
+    DUPLICATE,
+    decode_ack,
+    is_stored,
+)
+
+MOVED = 10071
+"""The fence is not at the expected sequence; tells nothing of who moved it."""
+NOT_YET = 10164
+"""Another write under this fence, or of it, is not stored yet."""
+IN_PROCESS = 10158
+"""The same Msg-Id is being stored right now."""
+PAUSE_SECONDS = 0.005
+BATCH_BYTES = 1 << 20
+ROOM = 160
+"""Bytes that an atomic batch adds to a message's headers, at most."""
+
+Message = tuple[bytes, bytes, bytes]
+"""Subject, body, and header lines from `NATS/1.0` on, without the empty line at their end."""
+
+
+class Entry:
+    """What goes together, and who is told."""
+
+    __slots__ = ("alone", "argument", "messages", "size", "waiter")
+
+    def __init__(self, messages: Sequence[Message], size: int, waiter: Waiter, argument: Any) -> None:
+        self.messages = messages
+        self.size = size
+        self.waiter = waiter
+        self.argument = argument
+        self.alone = False
+        """Not with others': it was refused together with them."""
+
+
+class FencedWriter:
+    """Everything that one shard writes into one stream."""
+
+    def __init__(
+        self, connection: Connection, *, serial: bool, atomic: bool, refused: Callable[[], None]
+    ) -> None:
+        self._publisher = connection.publisher
+        self._inbox = connection.inbox
+        self._wire = connection.wire
+        self._connection = connection
+        self._refused = refused
+        self._serial = serial
+        self._atomic = atomic
+        self._held = False
+        self._head = b""
+        self._waiting: deque[Entry] = deque()
+        self._flying = 0
+        self._paused = False
+        self._error: ServerError | None = None
+
+    def hold(self, expect: bytes) -> None:
+        """Write under these header lines from now on; empty ones are no fence."""
+        self._head = expect
+        self._held = True
+        self._pump()
+
+    def let_go(self) -> None:
+        """Write nothing until `hold` or `fail`."""
+        self._held = False
+
+    def fail(self, error: ServerError) -> None:
+        """The fence is lost for good: tell everybody, now and later."""
+        self._error = error
+        waiting, self._waiting = self._waiting, deque()
+        for entry in waiting:
+            entry.waiter(entry.argument, None, b"", error)
+
+    def send(self, subject: bytes, body: bytes, head: bytes, waiter: Waiter, argument: Any) -> None:
+        """Write one message without waiting. Raises `TooLarge`.
+
+        Where writes are pipelined the waiter gets whatever the server says, a refusal by the fence, too.
+        """
+        if self._held and not self._serial:
+            self._publisher.send(subject, body, head + self._head + b"\r\n", waiter, argument)
+        else:
+            self.put(((subject, body, head),), waiter, argument)
+
+    def put(self, messages: Sequence[Message], waiter: Waiter, argument: Any) -> None:
+        """Write messages that belong together. Raises `TooLarge`; the waiter is told everything else."""
+        size, extra = 0, len(self._head) + (ROOM if len(messages) > 1 else 2)
+        for subject, body, head in messages:
+            own = len(body) + len(head) + extra
+            if own > self._connection.max_payload:
+                self._publisher.check_size(subject.decode(errors="replace"), own)
+            size += own
+        if self._error is not None:
+            waiter(argument, None, b"", self._error)
+            return
+        self._waiting.append(Entry(messages, size, waiter, argument))
+        self._pump()
+
+    # -- writing ----------------------------------------------------------------------------------------
+
+    def _pump(self) -> None:
+        while self._waiting and self._held and not self._paused and not (self._serial and self._flying):
+            group = self._next()
+            self._flying += 1
+            messages = [message for entry in group for message in entry.messages]
+            if len(messages) == 1:
+                subject, body, head = messages[0]
+                try:
+                    self._publisher.send(subject, body, head + self._head + b"\r\n", self._answered, group)
+                except TooLarge as error:  # by what the fence's number has grown since it was queued
+                    self._answered(group, None, b"", error)
+            else:
+                self._send_batch(messages, group)
+
+    def _next(self) -> tuple[Entry, ...]:
+        waiting = self._waiting
+        first = waiting.popleft()
+        group, count, size = [first], len(first.messages), first.size
+        if self._serial and self._atomic and not first.alone:
+            room = self._connection.max_payload - ROOM
+            while waiting and not waiting[0].alone and first.size <= room and waiting[0].size <= room:
+                count += len(waiting[0].messages)
+                size += waiting[0].size
+                if count > BATCH_LIMIT or size > BATCH_BYTES:
+                    break
+                group.append(waiting.popleft())
+        return tuple(group)
+
+    def _send_batch(self, messages: Sequence[Message], group: tuple[Entry, ...]) -> None:
+        """All of it at once: the commit's answer alone tells, for the server takes one connection's in order."""
+        publish, last = self._wire.publish, len(messages)
+        batch = b"Nats-Batch-Id: %b\r\nNats-Batch-Sequence: " % secrets.token_hex(16).encode()
+        fence = self._head
+        for number, (subject, body, head) in enumerate(messages, 1):
+            if number < last:
+                publish(subject, body, b"", b"%b%b%b%d\r\n\r\n" % (head, fence, batch, number))
+                fence = b""  # the first message's counts for all
+            else:
+                reply = self._inbox.expect(self._answered, group, subject, CONFIRM_SECONDS)
+                commit = b"%b%b%b%d\r\nNats-Batch-Commit: 1\r\n\r\n" % (head, fence, batch, number)
+                publish(subject, body, reply, commit)
+
+    def _answered(
+        self, group: tuple[Entry, ...], header: bytes | None, answer: bytes, error: ServerError | None
+    ) -> None:
+        self._flying -= 1
+        if error is not None:
+            self._tell(group, header, answer, error)
+        elif is_stored(answer):
+            self._stored(group, header, answer)
+        else:
+            self._refuse(group, header, answer)
+        self._pump()
+
+    def _refuse(self, group: tuple[Entry, ...], header: bytes | None, answer: bytes) -> None:
+        code = refusal(answer)
+        if code == MOVED:
+            self._again(group)
+            if self._held:
+                self._held = False
+                self._refused()
+        elif code in {NOT_YET, IN_PROCESS} or code in BUSY:
+            self._serial = self._serial or code == NOT_YET
+            self._again(group)
+            if not self._paused:
+                self._paused = True
+                asyncio.get_running_loop().call_later(PAUSE_SECONDS, self._resume)
+        elif len(group) > 1:
+            self._again(group, alone=True)
+        elif code == DUPLICATE and len(group[0].messages) > 1:
+            # One of them stands; they were stored together, so all of them do.
+            self._tell(group, header, b'{"stream":"","seq":0,"duplicate":true}', None)
+        else:
+            self._tell(group, header, answer, None)
+
+    def _resume(self) -> None:
+        self._paused = False
+        self._pump()
+
+    def _again(self, group: tuple[Entry, ...], *, alone: bool = False) -> None:
+        for entry in reversed(group):
+            entry.alone |= alone
+            self._waiting.appendleft(entry)
+        if self._error is not None:
+            self.fail(self._error)
+
+    def _stored(self, group: tuple[Entry, ...], header: bytes | None, answer: bytes) -> None:
+        if len(group) == 1:
+            self._tell(group, header, answer, None)
+            return
+        first = decode_ack(answer).seq + 1 - sum(len(entry.messages) for entry in group)
+        for entry in group:
+            first += len(entry.messages)
+            entry.waiter(entry.argument, header, b'{"stream":"","seq":%d}' % (first - 1), None)
+
+    def _tell(
+        self, group: tuple[Entry, ...], header: bytes | None, answer: bytes, error: ServerError | None
+    ) -> None:
+        for entry in group:
+            entry.waiter(entry.argument, header, answer, error)
+
+
+def refusal(answer: bytes) -> int:
+    """The server's error code in an answer; 0 when it is no error of a stream."""
+    try:
+        error = decode_ack(answer).error
+    except msgspec.DecodeError:
+        return 0
+    return error.err_code if error is not None else 0
