@@ -83,6 +83,15 @@ class Ordering:
         """Old messages that are still to come before the barrier opens; 0 while no takeover has told."""
         return self._awaited
 
+    @property
+    def top(self) -> int:
+        """What is above it came for the first time; while the barrier stands, nothing is."""
+        return self._top
+
+    def suspend(self) -> None:
+        """Start nothing more until the next `takeover`: a message may have been lost on its way."""
+        self._close()
+
     def arrive(self, sequence: int, key: Hashable) -> tuple[int, ...]:
         """Take a delivered message; give those that may start now, in order. One that is here already changes nothing.
 

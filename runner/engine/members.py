@@ -234,7 +234,7 @@ class Members:
         while True:
             period = BUSY_PROBE_SECONDS if self.busy else IDLE_PROBE_SECONDS
             next_at = max(next_at + period, time.monotonic())
-            await anyio.sleep(next_at - time.monotonic())
+            await anyio.sleep(max(0.0, next_at - time.monotonic()))
             if self._connection.is_connected:
                 for instance in successors(sorted(self.living), self.me.instance, PROBED):
                     self._probe(instance)
@@ -246,7 +246,9 @@ class Members:
         reply = inbox.expect(self._answered, instance, subject, PROBE_TIMEOUT_SECONDS)
         wire.publish(subject, b"", reply)
 
-    def _answered(self, instance: str, _header: bytes | None, _body: bytes, error: ServerError | None) -> None:
+    def _answered(
+        self, instance: str, _header: bytes | None, _body: bytes, error: ServerError | None
+    ) -> None:
         if error is None:
             self._misses.pop(instance, None)
         elif isinstance(error, NoStream):

@@ -1,6 +1,6 @@
 """One shard of one ordered function, while this instance owns it: the source of its deliveries.
 
-Rule 1: nothing starts before everything that the predecessor left unsettled is here again (`recover`).
+Rule 1: nothing starts before everything that the predecessor left unsettled is here again (`doubt`).
 Rule 2: a retry never goes back to the server: it waits here, in its lane, and its lease is extended.
 Rule 3: what was settled here and comes again (a crashed server forgets acks) is acknowledged again, not run again.
 Rule 4: once the shard is lost, whatever still runs is nobody's: its outputs and its ack are not sent.
@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from runner.bindings import Binding
@@ -22,6 +23,7 @@ from runner.engine.failures import Failures
 from runner.engine.fence import Fences, Tenure
 from runner.engine.pipeline import Pipeline
 from runner.engine.process import Process
+from runner.errors import JetrunnerError
 from runner.jetstream import consumer
 from runner.jetstream.pull import Delivery, Pull, Source
 
@@ -30,7 +32,9 @@ log = logging.getLogger("jetrunner.shards")
 HELD_LIMIT = 10_000
 """Messages of one shard that may be held back behind others of their key."""
 MISSING_SECONDS = 0.2
-"""How long the predecessor's messages get to arrive before the server is asked again."""
+"""How long the predecessor's messages get to arrive, at most, before the server is asked again."""
+RETRY_SECONDS = 0.1
+"""Pause after an answer that did not come."""
 EXPIRES_SECONDS = 1.5
 """Shorter than a lease: a frozen owner has no pull left when its shards are taken."""
 ACK_WAIT_SECONDS = 60.0
@@ -126,12 +130,20 @@ class Shard:
         """Set when the barrier opens."""
         self._delivered = 0
         """Consumer sequence of the last delivery that came; a gap means that one was lost on its way."""
+        self._epoch = -1
+        """The connection that `_delivered` counts on."""
         self._recovering = False
+        self._pulling = asyncio.Lock()
+        """Held while the pull is opened or closed."""
+        self._doubtful = False
+        """Something may have been lost since the server was last asked."""
         subject = shard_filter(binding.subject.wildcard, generation, number)
         self._config = consumer.config(
             self.durable, subject, "all", binding.function, ack_wait=ACK_WAIT_SECONDS, start=start
         )
-        self.pull = ShardPull(process.connection, stream, self.durable, self.limit, self._arrived, self._durable_gone)
+        self.pull = ShardPull(
+            process.connection, stream, self.durable, self.limit, self._arrived, self._durable_gone
+        )
         self.pull.shard = self
         self.pull.expires = EXPIRES_SECONDS
         self.pull.heartbeat = EXPIRES_SECONDS / 3
@@ -152,46 +164,84 @@ class Shard:
         self.owned = True
         if self.pull not in self._pipeline.pulls:
             self._pipeline.pulls.append(self.pull)
-        await self.recover(info)
+        self.doubt(info)
 
-    async def recover(self, info: dict[str, Any] | None = None) -> None:
-        """Have everything delivered anew that is unsettled and not here, then go on in order.
+    def doubt(self, info: dict[str, Any] | None = None) -> None:
+        """Start nothing more, ask the server what it holds unsettled, have it delivered anew, and go on in order.
 
-        Also after our own reconnect: what went out on the lost connection may never have arrived.
+        At the beginning, after our own reconnect, and whenever a delivery may have been lost on its way.
         """
-        if self._recovering:
-            return
-        self._recovering = True
+        self.ordering.suspend()
+        self._doubtful = True
+        self._opened.set()
+        if not self._recovering:
+            self._recovering = True
+            self._tasks.start_soon(self._recover, info)
+
+    async def _recover(self, info: dict[str, Any] | None) -> None:
+        figures, wait = info, MISSING_SECONDS / 16
         try:
             while self.owned:
-                self._opened.clear()
-                self._take_over(info or await self._info())
-                if not self.ordering.barrier:
-                    break
+                self._doubtful = False
+                epoch = self._wire.epoch
                 try:
-                    async with asyncio.timeout(MISSING_SECONDS):
-                        await self._opened.wait()
+                    if figures is None:
+                        figures = await self._info()
+                except JetrunnerError as error:
+                    log.debug("shard %s cannot be taken up yet: %s", self.durable, error)
+                    await asyncio.sleep(RETRY_SECONDS)
+                    continue
+                if epoch == self._wire.epoch:
+                    self._opened.clear()
+                    self._take_over(figures, epoch)
+                else:
+                    self._doubtful = True
+                figures = None
+                await self._open_pull()
+                await self._arrivals(wait)
+                wait = min(MISSING_SECONDS, wait * 2)
+                if not self.ordering.barrier and not self._doubtful:
                     break
-                except TimeoutError:
-                    info = None
         finally:
             self._recovering = False
 
-    def _take_over(self, info: dict[str, Any]) -> None:
+    async def _arrivals(self, wait: float) -> None:
+        """Wait for the barrier to open, as long as something comes every `wait` seconds."""
+        awaited = -1
+        while self.owned and self.ordering.barrier and not self._doubtful and self.ordering.awaited != awaited:
+            awaited = self.ordering.awaited
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._opened.wait()
+
+    def _take_over(self, info: dict[str, Any], epoch: int) -> None:
+        if not self.owned:
+            return  # it was lost meanwhile
         delivered = info["delivered"]
         recovery = self.ordering.takeover(
             info["ack_floor"]["stream_seq"], delivered["stream_seq"], info["num_ack_pending"]
         )
-        self._delivered = delivered["consumer_seq"]
+        # What was delivered since the server looked may be here already.
+        number = delivered["consumer_seq"]
+        self._delivered = max(self._delivered, number) if epoch == self._epoch else number
+        self._epoch = epoch
         # In the predecessor's name: of an ack's subject the server takes the sequence alone (measured).
         for verb, sequences in ((b"+ACK", recovery.reack), (b"-NAK", recovery.nak)):
             for sequence in sequences:
-                reply = f"$JS.ACK.{self.stream}.{self.durable}.1.{sequence}.{self._delivered}.0.0"
+                reply = f"$JS.ACK.{self.stream}.{self.durable}.1.{sequence}.{number}.0.0"
                 self._wire.answer(reply.encode(), verb)
         self._start(recovery.start)
         self.pull.ask_again()
-        if not self.pull.is_open:
-            self._tasks.start_soon(self.pull.open)
+
+    async def _open_pull(self) -> None:
+        async with self._pulling:
+            if self.owned and not self.pull.is_open:
+                await self.pull.open()
+
+    async def _close_pull(self) -> None:
+        async with self._pulling:
+            if not self.owned:
+                await self.pull.close()
 
     async def _info(self) -> dict[str, Any]:
         info = await consumer.info(self._connection, self.stream, self.durable)
@@ -200,37 +250,47 @@ class Shard:
     async def drain(self) -> None:
         """Start nothing more, and return when everything that runs here is settled."""
         self.owned = False
-        self._forget_waiting()
-        await self.pull.close()
-        while any(delivery.started for delivery in (*self.unsettled.values(), *self.returned.values())):
+        forgotten = self._forget_waiting()
+        await self._close_pull()
+        while any(
+            delivery.started for delivery in (*self.unsettled.values(), *self.returned.values())
+        ):
             await asyncio.sleep(0.005)
-        self._let_go()
+        self._let_go(forgotten)
 
     def lose(self) -> None:
         """Somebody else owns it: stop at once. What runs is cancelled, and what it would send is not sent."""
         log.warning("shard %s is another instance's now", self.durable)
         self.owned = False
-        self._forget_waiting()
+        forgotten = self._forget_waiting()
         running = list(self.unsettled.values())
-        self._let_go()
+        self._let_go(forgotten)
         for delivery in running:
             if delivery.task is not None:
                 delivery.task.cancel()
         self._tasks.start_soon(self._outlast, running)
-        self._tasks.start_soon(self.pull.close)
+        self._tasks.start_soon(self._close_pull)
 
-    def _forget_waiting(self) -> None:
+    def _forget_waiting(self) -> list[int]:
+        """Forget what has not started; its sequences."""
         queue = self._queue.deliveries
         waiting = {delivery.sequence for delivery in queue if delivery.source is self}
         kept = [delivery for delivery in queue if delivery.source is not self]
         queue.clear()
         queue.extend(kept)
-        for sequence, delivery in list(self.unsettled.items()):
-            if sequence in waiting or not delivery.started:
-                del self.unsettled[sequence]
+        forgotten = [
+            sequence
+            for sequence, delivery in self.unsettled.items()
+            if sequence in waiting or not delivery.started
+        ]
+        for sequence in forgotten:
+            del self.unsettled[sequence]
+        return forgotten
 
-    def _let_go(self) -> None:
+    def _let_go(self, forgotten: list[int]) -> None:
         self.ordering.release()
+        for sequence in forgotten:  # of a lane that was theirs but not used
+            self.ordering.settle(sequence)
         self.unsettled.clear()
         self.fences.end()
         for delivery in list(self.returned.values()):
@@ -249,7 +309,8 @@ class Shard:
 
     def _durable_gone(self) -> None:
         if self.owned:
-            self._tasks.start_soon(self.recover)
+            self._epoch = -1
+            self.doubt()
 
     # -- deliveries -------------------------------------------------------------------------------------
 
@@ -261,14 +322,15 @@ class Shard:
         delivery.source = self
         ordering = self.ordering
         number = int(delivery.reply.split(b".", 7)[6])
-        if number != self._delivered + 1 and not self._recovering:
-            self._tasks.start_soon(self.recover)
+        if number != self._delivered + 1 or self._epoch != self._wire.epoch:
+            self._epoch = self._wire.epoch
+            self.doubt()
         self._delivered = number
+        if sequence <= ordering.top and ordering.settled(sequence):
+            del self.unsettled[sequence]
+            self._wire.ack(delivery.reply)
+            return
         if delivery.careful:
-            if ordering.settled(sequence):
-                del self.unsettled[sequence]
-                self._wire.ack(delivery.reply)
-                return
             # Takeovers and give-backs raise the count, too: the second delivery is not yet suspect.
             delivery.deliveries = delivery.attempt - 1
             delivery.careful = delivery.deliveries > 1
@@ -325,7 +387,12 @@ class Shard:
         delivery.started = 0.0
         for name in ("overdue", "recorded", "finishing", "span", "result"):
             delivery.__dict__.pop(name, None)
-        self._loop.call_later(delay, self._start, (delivery.sequence,))
+        self._loop.call_later(delay, self._start_again, delivery)
+
+    def _start_again(self, delivery: Delivery) -> None:
+        """Unless the shard was lost meanwhile; then another delivery of the message may be here."""
+        if self.owned and self.unsettled.get(delivery.sequence) is delivery:
+            self._queue.arrive(delivery)
 
     def give_back(self, delivery: Delivery) -> None:
         """It has not started, and will not here: the next owner has it delivered anew."""

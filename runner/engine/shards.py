@@ -148,7 +148,11 @@ class Shards:
         if shard is not None and shard.owned:
             shard.lose()
         if claim is not None:
-            await self.claims.release(name, claim)
+            try:
+                await self.claims.release(name, claim)
+            except JetrunnerError as error:
+                # It stays ours in the bucket; `run` takes it anew, or whoever finds us gone.
+                log.warning("the claim of shard %s could not be given back: %s", name, error)
 
     async def leave(self) -> None:
         """The process ends: each shard goes as soon as its own handlers have ended, and then the lease."""
@@ -199,11 +203,13 @@ class Shards:
             for name in list(self.owned):
                 if self.claims.known.get(name) != self._held.get(name):
                     self._lose(name)
-            await asyncio.gather(*(shard.recover() for shard in self.owned.values() if shard.owned))
         except JetrunnerError as error:
             log.warning("claims could not be read again: %s", error)
             await anyio.sleep(0.1)
         else:
+            for shard in self.owned.values():
+                if shard.owned:
+                    shard.doubt()
             if epoch == self._process.connection.wire.epoch:
                 self._members.confirm()
         self._changed.set()

@@ -120,7 +120,7 @@ class Wire(Parser):
                     break
                 sink = sink_of(parts[2])
                 if sink is None:
-                    await super().parse(data[position : stop + 2])
+                    await self._other(data[position : stop + 2])
                 else:
                     try:
                         if first == 77:
@@ -133,7 +133,7 @@ class Wire(Parser):
                         log.exception("a frame could not be delivered")
                 position = stop + 2
             else:
-                await super().parse(data[position : line + 2])
+                await self._other(data[position : line + 2])
                 position = line + 2
             if epoch != self.epoch:
                 return  # the connection was lost under us: what is left belongs to the old one
@@ -142,6 +142,15 @@ class Wire(Parser):
             self._have, self._need = end - position, need
         if self._frames:
             self.flush()
+
+    async def _other(self, frame: bytes) -> None:
+        """A whole frame for nats-py's own parser."""
+        try:
+            await super().parse(frame)
+        except asyncio.InvalidStateError:
+            # nats-py answers a flush that had been given up; raised on, it would end its reading for good.
+            super().reset()
+            log.debug("a PONG came too late")
 
     async def subscribe(self, subject: str, sink: Sink, queue: str = "") -> Unsubscribe:
         """Send every message of a subscription to `sink`, from within the read that brought it."""
