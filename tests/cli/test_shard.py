@@ -1,0 +1,135 @@
+"""`runner shard list` and `resize`: what they print, and what they refuse."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from tests.support.eventually import eventually
+from tests.support.jetstream import RawJetStream
+from tests.support.project import Project
+from tests.support.server import NatsServer
+
+pytestmark = pytest.mark.server
+
+LEDGER = """
+    import anyio
+    from pathlib import Path
+    from runner import consume
+
+    @consume("ledger.{account}.posted", ordered_by="account")
+    async def post(body: bytes) -> None:
+        while body == b"slow" and not Path("go").exists():
+            await anyio.sleep(0.01)
+"""
+SHARDED = 'name = "LEDGER"\nsubjects = ["ledger.{account}.posted"]\n[shards]\ncount = 4\nby = ["account"]\n'
+
+
+@pytest.fixture
+def project(make_project: Callable[..., Project], nats_server: NatsServer) -> Project:
+    project = make_project(functions={"ledger": LEDGER}, streams={"ledger": SHARDED}, nats=nats_server.url)
+    applied = project.runner("apply")
+    assert applied.code == 0, applied.stderr
+    return project
+
+
+def shards(project: Project) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = project.json("shard", "list")["shards"]
+    return found
+
+
+async def test_the_list_tells_owners_and_what_waits(project: Project, js: RawJetStream) -> None:
+    assert shards(project) == []
+    assert "no function of shop that keeps order has run yet" in project.runner("shard", "list").stderr
+    runner = project.start("run")
+
+    def owned() -> list[dict[str, Any]]:
+        found = shards(project)
+        assert len(found) == 4
+        assert all(shard["alive"] for shard in found)
+        return found
+
+    found = await eventually(owned)
+    assert [(shard["function"], shard["stream"], shard["generation"], shard["shard"]) for shard in found] == [
+        ("post", "LEDGER", 1, number) for number in range(4)
+    ]
+    assert len({shard["owner"] for shard in found}) == 1
+    assert all(shard["epoch"] == 1 and datetime.fromisoformat(shard["since"]).tzinfo for shard in found)
+    for _ in range(3):
+        await js.publish("ledger.a.posted", b"slow")
+
+    def waits() -> bool:
+        return sum(int(shard["lag"] + shard["pending"]) for shard in shards(project)) == 3
+
+    await eventually(waits)
+    lines = project.runner("shard", "list", "post").stdout.splitlines()
+    heads = ["FUNCTION", "STREAM", "GENERATION", "SHARD", "OWNER", "EPOCH", "LAG", "PENDING", "SINCE"]
+    assert lines[0].split() == heads
+    assert [len(line.split()) for line in lines[1:]] == [len(heads)] * 4
+    runner.kill()
+    await eventually(lambda: "(gone)" in project.runner("shard", "list").stdout)
+
+
+async def test_a_function_without_shards_is_told_apart_from_one_that_waits(project: Project) -> None:
+    done = project.runner("shard", "list", "nothing")
+    assert (done.code, "nothing has no shards" in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "reason"),
+    [
+        (("LEDGER", "0"), 2, "0 is not in the range 1<=x<=1024"),
+        (("LEDGER", "many"), 2, "is not a valid integer"),
+        (("NOWHERE", "8"), 2, "there is no stream NOWHERE"),
+        (("PLAIN", "8"), 2, "PLAIN is not sharded"),
+    ],
+)
+async def test_a_resize_that_cannot_be_says_why(
+    project: Project, js: RawJetStream, arguments: tuple[str, ...], code: int, reason: str
+) -> None:
+    await js.create("PLAIN", ["plain"])
+    done = project.runner("shard", "resize", *arguments)
+    assert (done.code, done.stdout) == (code, "")
+    assert reason in done.stderr
+
+
+async def test_a_resize_tells_its_progress_and_what_to_write_into_the_file(
+    project: Project, js: RawJetStream
+) -> None:
+    runner = project.start("run")
+    await eventually(lambda: len(shards(project)) == 4)
+    for number in range(5):
+        await js.publish(f"ledger.a{number}.posted", b"slow")
+    resize = project.start("shard", "resize", "LEDGER", "8")
+    await resize.seen(r"^LEDGER: 4 → 8 shards, generation 2$")
+    await resize.seen(r"^post: drains generation 1, 5 messages left$")
+    other = project.runner("shard", "resize", "LEDGER", "16")
+    assert other.code == 1
+    assert "LEDGER is still on its way to 8 shards: post has 5 messages left" in other.stderr
+    assert "runner shard resize LEDGER 8 shows how far it is" in other.stderr
+    (project.root / "go").touch()
+    assert await resize.ended() == 0
+    assert resize.stdout == []
+    assert "post: works on generation 2" in resize.stderr
+    assert any("set count = 8 under [shards] in streams/ledger.toml" in line for line in resize.stderr)
+    plan = project.json("plan")["streams"][0]
+    assert (plan["action"], plan["changes"][0]["field"]) == ("refuse", "shards")
+    project.stream("ledger", SHARDED.replace("count = 4", "count = 8"))
+    assert project.json("plan")["streams"][0]["action"] == "same"
+    again = project.json("shard", "resize", "LEDGER", "8")
+    assert (again["changed"], again["generation"]) == (False, 2)
+    assert runner.running
+
+
+async def test_a_resize_need_not_wait(project: Project, js: RawJetStream) -> None:
+    runner = project.start("run")
+    await eventually(lambda: len(shards(project)) == 4)
+    await js.publish("ledger.a.posted", b"slow")
+    found = project.json("shard", "resize", "LEDGER", "2", "--no-wait")
+    assert (found["changed"], found["functions"][0]["state"]) == (True, "draining")
+    (project.root / "go").touch()
+    await eventually(lambda: {shard["generation"] for shard in shards(project)} == {2})
+    assert runner.running
