@@ -65,7 +65,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     nats_tls_first: bool = False
     """Whether TLS comes before the server's first word."""
     nats_inbox_prefix: str | None = None
-    workers: int = 1
+    workers: int | None = None
+    """Supervised processes of `runner run`; None: one, in the command's own process."""
     health: str | None = None
     """HOST:PORT of the health endpoints; None for none."""
     drain_timeout: float = 30.0

@@ -19,7 +19,9 @@ from runner.values import did_you_mean
 )
 @options.connected
 @click.option(
-    "--workers", type=click.IntRange(min=1), help="Processes; a dead one is started again.  [default: 1]"
+    "--workers",
+    type=click.IntRange(min=1),
+    help="Supervised processes: one that dies is started again.  [default: none, run in this process]",
 )
 @click.option("--only", multiple=True, metavar="FUNCTION", help="Run this function alone; may be repeated.")
 @click.option(
@@ -57,8 +59,8 @@ def run_command(
     place = options.place(workers=workers, health=health, drain_timeout=drain_timeout)
     if parent is not None and each is None:
         logs.configure(place.settings.log_level, processes=True)
-    if place.settings.workers > 1 and parent is None:
-        return _supervise(place, only, excluded)
+    if place.settings.workers is not None and parent is None:
+        return _supervise(place, place.settings.workers, only, excluded)
     return _serve(place, only, excluded, parent, each)
 
 
@@ -97,7 +99,7 @@ def _serve(
     return 0
 
 
-def _supervise(place: Place, only: Sequence[str], excluded: Sequence[str]) -> int:
+def _supervise(place: Place, workers: int, only: Sequence[str], excluded: Sequence[str]) -> int:
     """Run `workers` processes and watch over them."""
     from runner.cli import signals  # noqa: PLC0415  what a worker does not need
     from runner.engine.stop import Stop  # noqa: PLC0415
@@ -116,7 +118,7 @@ def _supervise(place: Place, only: Sequence[str], excluded: Sequence[str]) -> in
 
     async def main() -> int:
         stop = Stop()
-        supervisor = Supervisor(command, settings.workers, settings.drain_timeout)
+        supervisor = Supervisor(command, workers, settings.drain_timeout)
         with signals.stopping(stop, before_exit=supervisor.kill):
             return await supervisor.run(stop)
 
