@@ -121,9 +121,9 @@ async def test_a_silence_is_outlived_and_what_was_in_work_is_settled_without_ano
         else:
             proxy.thaw()
         await send(orders, range(10, 20))
-        await eventually(partial(paid, orders, range(20)))
-        await eventually(lambda: orders.settled("ORDERS", "shop-charge"))
-        assert len(project.journal("charge")) == 20
+        await eventually(partial(paid, orders, range(20)), within=30)
+        await eventually(lambda: orders.settled("ORDERS", "shop-charge"), within=30)
+        assert len(project.journal("charge")) == 20, process.output
         assert process.running
 
 
