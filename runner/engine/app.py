@@ -102,7 +102,11 @@ async def _serve(  # noqa: PLR0917  called once, right above
         )
         async with alive(project) as process.state:
             ordered = [binding.function for binding in bindings if binding.ordered_by]
-            members = Members(process, ordered, f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}".replace(".", "-"))
+            members = Members(
+                process,
+                ordered,
+                f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}".replace(".", "-"),
+            )
             running = [
                 OrderedFunction(process, binding, stream, members)
                 if binding.ordered_by
@@ -122,6 +126,7 @@ async def _serve(  # noqa: PLR0917  called once, right above
                 await relay.start()
                 await Responder(connection, project.name, running).open()
                 tasks.start_soon(remember, running)
+                log.info("ready: %d functions, connected to %s", len(running), connection.url)
                 if ready is not None:
                     ready()
                 await first(tasks, stop.draining, connection.closed)
