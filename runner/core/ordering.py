@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from bisect import insort
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 
 from msgspec import Struct
 
@@ -88,9 +88,19 @@ class Ordering:
         """What is above it came for the first time; while the barrier stands, nothing is."""
         return self._top
 
-    def suspend(self) -> None:
-        """Start nothing more until the next `takeover`: a message may have been lost on its way."""
-        self._close()
+    def key(self, sequence: int) -> Hashable:
+        """The key of a message that is here, None when it is not."""
+        return self._held.get(sequence)
+
+    def followed(self, key: Hashable) -> bool:
+        """Whether a message waits in this key's lane behind the one that runs."""
+        return self._lanes.get(key) is not None
+
+    def know(self, sequences: Iterable[int]) -> None:
+        """These were settled elsewhere: they need only be acked. Call it before `takeover`."""
+        for sequence in sequences:
+            self._recent.add(sequence)
+            self._highest = max(self._highest, sequence)
 
     def arrive(self, sequence: int, key: Hashable) -> tuple[int, ...]:
         """Take a delivered message; give those that may start now, in order. One that is here already changes nothing.

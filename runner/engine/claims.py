@@ -12,6 +12,10 @@ from runner.jetstream.lease import Leases
 from runner.jetstream.wire import Unsubscribe
 
 
+REMEMBERED = 4
+"""Earlier owners that a claim names: each may have put settlements on record that a killed server forgot."""
+
+
 class Claim(msgspec.Struct, frozen=True):
     """A shard's owner, empty once it was released; the epoch rises with every owner."""
 
@@ -19,6 +23,8 @@ class Claim(msgspec.Struct, frozen=True):
     epoch: int
     since: float
     """Unix time."""
+    before: tuple[str, ...] = ()
+    """Who owned it before, the last one first."""
 
 
 NOBODY = Claim("", 0, 0.0)
@@ -61,7 +67,7 @@ class Claims:
         if not may_take(standing):
             self.known[shard] = standing
             return None
-        claim = Claim(me, standing.epoch + 1, time.time())
+        claim = Claim(me, standing.epoch + 1, time.time(), predecessors(standing))
         revision = await self._leases.swap(
             self._prefix + shard, msgspec.json.encode(claim), entry.revision if entry else 0
         )
@@ -79,8 +85,13 @@ class Claims:
         """Give it back, unless somebody else has it by now."""
         entry = await self._leases.get(self._prefix + shard)
         if entry is not None and read(entry.value) == claim:
-            free = Claim("", claim.epoch, time.time())
+            free = Claim("", claim.epoch, time.time(), predecessors(claim))
             await self._leases.swap(self._prefix + shard, msgspec.json.encode(free), entry.revision)
+
+
+def predecessors(claim: Claim) -> tuple[str, ...]:
+    """Those of the claim that comes after this one."""
+    return tuple(dict.fromkeys(each for each in (claim.owner, *claim.before) if each))[:REMEMBERED]
 
 
 def read(value: bytes) -> Claim:

@@ -12,6 +12,7 @@ from runner.engine.function import Function
 from runner.engine.incoming import read
 from runner.engine.members import Members
 from runner.engine.process import Process
+from runner.engine.records import Records
 from runner.engine.shard import Shard
 from runner.jetstream.pull import Delivery
 
@@ -29,6 +30,7 @@ class OrderedFunction(Function):
         self.opening: Opening | None = None
         """The generation of shards that is open; None before it was read."""
         self.pipeline.guard = members
+        self._records = Records(process, binding.function, members.me.instance)
         self.shards: dict[str, Shard] = {}
         """Every shard that was ever owned here, by name."""
 
@@ -66,7 +68,7 @@ class OrderedFunction(Function):
             _, generation, number = name.split(".")
             found = self.shards[name] = Shard(
                 self._process, self.pipeline, self.binding, self.stream,
-                int(generation), int(number), self._durables, key_reader(self.binding),
+                int(generation), int(number), self._durables, self._records, key_reader(self.binding),
                 self.opening.start if self.opening is not None else 0,
             )  # fmt: skip
         return found

@@ -3,14 +3,16 @@
 Rule 1: nothing starts before everything that the predecessor left unsettled is here again (`doubt`).
 Rule 2: a retry never goes back to the server: it waits here, in its lane, and its lease is extended.
 Rule 3: what was settled here and comes again (a crashed server forgets acks) is acknowledged again, not run again.
-Rule 4: once the shard is lost, whatever still runs is nobody's: its outputs and its ack are not sent.
+Rule 4: a key's next message starts when the settlement of the one before cannot be forgotten (`records.py`).
+Rule 5: once the shard is lost, whatever still runs is nobody's: its outputs and its ack are not sent.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -23,9 +25,10 @@ from runner.engine.failures import Failures
 from runner.engine.fence import Fences, Tenure
 from runner.engine.pipeline import Pipeline
 from runner.engine.process import Process
+from runner.engine.records import KEEP_SECONDS, Records
 from runner.errors import JetrunnerError
 from runner.jetstream import consumer
-from runner.jetstream.pull import Delivery, Pull, Source
+from runner.jetstream.pull import Delivery, Pull, Source, clock
 
 log = logging.getLogger("jetrunner.shards")
 
@@ -33,6 +36,8 @@ HELD_LIMIT = 10_000
 """Messages of one shard that may be held back behind others of their key."""
 MISSING_SECONDS = 0.2
 """How long the predecessor's messages get to arrive, at most, before the server is asked again."""
+RECOUNT_SECONDS = 0.003
+"""Pause before the server's figures are read once more, when they counted what was settled before."""
 RETRY_SECONDS = 0.1
 """Pause after an answer that did not come."""
 EXPIRES_SECONDS = 1.5
@@ -84,6 +89,11 @@ class ShardPull(Pull):
 
     shard: Shard
 
+    def watch(self, now: float) -> None:
+        """Called a few times a second."""
+        super().watch(now)
+        self.shard.rest(now)
+
     def room(self) -> int:
         """How many messages may be here."""
         return min(HELD_LIMIT, self.limit + self.shard.ordering.holding)
@@ -104,9 +114,11 @@ class Shard:
         generation: int,
         number: int,
         durables: Durables,
+        records: Records,
         key_of: Callable[[bytes], Any],
         start: int = 0,
     ) -> None:
+        self.name = f"{binding.function}.{generation}.{number}"
         self.stream = stream
         self.number = number
         self.generation = generation
@@ -121,6 +133,7 @@ class Shard:
         self._pipeline = pipeline
         self._queue = pipeline.queue
         self._durables = durables
+        self._records = records
         self._key_of = key_of
         self._failures = Failures(process, binding.function, generation, number)
         self.fences = Fences(process, binding, generation, number)
@@ -152,15 +165,27 @@ class Shard:
         self.unsettled = self.pull.unsettled
         self.returned: dict[int, Delivery] = {}
         """Messages that were sent back, by their number in the lanes."""
+        self._resting: dict[Any, int] = {}
+        """Key → its message that is settled and acked, but keeps its lane: its settlement may be forgotten yet."""
+        self._rested: deque[tuple[float, Any, int]] = deque()
+        """Since when each of them rests, its key and its sequence."""
+        self._unrecorded: set[int] = set()
+        """Settlements that something waits for to be on record."""
+        self._recorded = asyncio.Event()
 
     # -- owning -----------------------------------------------------------------------------------------
 
     async def open(self, tenure: Tenure) -> None:
         """Take the shard over from whoever had it; returns once its messages may start, or it is lost again."""
-        await asyncio.gather(self.fences.begin(tenure), self._failures.load())
+        known, _, _ = await asyncio.gather(
+            self._records.load(tenure.claim.before, self.name),
+            self.fences.begin(tenure),
+            self._failures.load(),
+        )
         info = await self._durables.ensure(self.stream, self._config)
         if self.fences.tenure is not tenure:
             return
+        self.ordering.know(known)
         self.owned = True
         if self.pull not in self._pipeline.pulls:
             self._pipeline.pulls.append(self.pull)
@@ -171,7 +196,7 @@ class Shard:
 
         At the beginning, after our own reconnect, and whenever a delivery may have been lost on its way.
         """
-        self.ordering.suspend()
+        self.ordering.hold()
         self._doubtful = True
         self._opened.set()
         if not self._recovering:
@@ -185,20 +210,23 @@ class Shard:
                 self._doubtful = False
                 epoch = self._wire.epoch
                 try:
+                    if self._resting or self._unrecorded:
+                        await self._record()
                     if figures is None:
                         figures = await self._info()
                 except JetrunnerError as error:
                     log.debug("shard %s cannot be taken up yet: %s", self.durable, error)
                     await asyncio.sleep(RETRY_SECONDS)
                     continue
-                if epoch == self._wire.epoch:
+                reacked = False
+                if epoch == self._wire.epoch and not self._unrecorded:
                     self._opened.clear()
-                    self._take_over(figures, epoch)
+                    reacked = self._take_over(figures, epoch)
                 else:
                     self._doubtful = True
                 figures = None
                 await self._open_pull()
-                await self._arrivals(wait)
+                await self._arrivals(RECOUNT_SECONDS if reacked else wait)
                 wait = min(MISSING_SECONDS, wait * 2)
                 if not self.ordering.barrier and not self._doubtful:
                     break
@@ -214,9 +242,10 @@ class Shard:
                 async with asyncio.timeout(wait):
                     await self._opened.wait()
 
-    def _take_over(self, info: dict[str, Any], epoch: int) -> None:
+    def _take_over(self, info: dict[str, Any], epoch: int) -> bool:
+        """Whether acks were sent again: the server's figures count what they settle."""
         if not self.owned:
-            return  # it was lost meanwhile
+            return False  # it was lost meanwhile
         delivered = info["delivered"]
         recovery = self.ordering.takeover(
             info["ack_floor"]["stream_seq"], delivered["stream_seq"], info["num_ack_pending"]
@@ -232,6 +261,7 @@ class Shard:
                 self._wire.answer(reply.encode(), verb)
         self._start(recovery.start)
         self.pull.ask_again()
+        return bool(recovery.reack)
 
     async def _open_pull(self) -> None:
         async with self._pulling:
@@ -256,6 +286,8 @@ class Shard:
             delivery.started for delivery in (*self.unsettled.values(), *self.returned.values())
         ):
             await asyncio.sleep(0.005)
+        if self._resting or self._unrecorded:
+            await self._record()
         self._let_go(forgotten)
 
     def lose(self) -> None:
@@ -289,6 +321,11 @@ class Shard:
 
     def _let_go(self, forgotten: list[int]) -> None:
         self.ordering.release()
+        forgotten += self._resting.values()
+        self._resting.clear()
+        self._rested.clear()
+        self._unrecorded.clear()
+        self._recorded.set()
         for sequence in forgotten:  # of a lane that was theirs but not used
             self.ordering.settle(sequence)
         self.unsettled.clear()
@@ -326,7 +363,8 @@ class Shard:
             self._epoch = self._wire.epoch
             self.doubt()
         self._delivered = number
-        if sequence <= ordering.top and ordering.settled(sequence):
+        key = self._key_of(delivery.subject)
+        if sequence <= ordering.top and (ordering.settled(sequence) or self._resting.get(key) == sequence):
             del self.unsettled[sequence]
             self._wire.ack(delivery.reply)
             return
@@ -339,9 +377,11 @@ class Shard:
             delivery.attempt = 1 + failures
             delivery.careful = True
         barrier = ordering.barrier
-        ready = ordering.arrive(sequence, self._key_of(delivery.subject))
+        ready = ordering.arrive(sequence, key)
         if ready:
             self._start(ready)
+        elif key in self._resting:
+            self._want(self._resting[key])
         if barrier and not ordering.barrier:
             self._opened.set()
 
@@ -374,10 +414,52 @@ class Shard:
     def _free(self, sequence: int) -> None:
         if sequence in self._failures.counts:
             self._tasks.start_soon(self._failures.drop, sequence)
-        ready = self.ordering.settle(sequence)
-        if ready:
-            self._start(ready)
+        ordering = self.ordering
+        key = ordering.key(sequence)
+        if ordering.barrier or not self.owned:
+            ordering.settle(sequence)
+            self._want(sequence)
+        else:
+            self._resting[key] = sequence
+            self._rested.append((clock(), key, sequence))
+            if ordering.followed(key):
+                self._want(sequence)
         self.pull.wake()
+
+    def _want(self, sequence: int) -> None:
+        if sequence not in self._unrecorded:
+            self._unrecorded.add(sequence)
+            self._records.want(self, sequence)
+
+    async def _record(self) -> None:
+        """Return once everything that was settled here is on record."""
+        for sequence in self._resting.values():
+            self._want(sequence)
+        while self._unrecorded:
+            self._recorded.clear()
+            await self._recorded.wait()
+
+    def recorded(self, sequences: Sequence[int]) -> None:
+        """These settlements are on record: their lanes go on."""
+        for sequence in sequences:
+            if sequence in self._unrecorded:
+                self._unrecorded.discard(sequence)
+                self._go_on(self.ordering.key(sequence), sequence)
+        if not self._unrecorded:
+            self._recorded.set()
+
+    def _go_on(self, key: Any, sequence: int) -> None:
+        if self._resting.get(key) == sequence:
+            del self._resting[key]
+            self._start(self.ordering.settle(sequence))
+
+    def rest(self, now: float) -> None:
+        """Called a few times a second: what has rested long enough is not forgotten any more."""
+        rested = self._rested
+        while rested and now - rested[0][0] >= KEEP_SECONDS:
+            _, key, sequence = rested.popleft()
+            if sequence not in self._unrecorded:
+                self._go_on(key, sequence)
 
     async def again(self, delivery: Delivery, delay: float) -> None:
         """Count the failure, and run it again here after `delay` seconds; its lane waits."""
