@@ -203,6 +203,10 @@ class Pipeline:
             if stage:
                 await self._suspects.record(incoming.stream, incoming.sequence, stage)
                 delivery.recorded = True
+            while self.guard is not None and not self.guard.holds():  # lost while we asked about the message
+                await self.guard.wait()
+                if delivery.settled:
+                    return
             context = self.calling.context(incoming)
             outcome = await self._call(incoming, context, task, admitted)
         staged = context.seal()
