@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import NamedTuple
 
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -91,6 +92,21 @@ class OrderedShard(RuleBasedStateMachine):
             self.server.store(key, 0)
         self.the_server_delivers(len(keys))
         self.messages_arrive(len(self.wire))
+
+    @precondition(lambda self: self.owned)
+    @rule(keys=st.text("ab", min_size=1, max_size=4), early=st.booleans())
+    def a_delivery_is_lost_while_others_come(self, keys: str, *, early: bool) -> None:
+        """More come between the server's answer and what the owner makes of it."""
+        self.server.store("a", 0)
+        self.a_delivery_is_lost()
+        for key in keys:
+            self.server.store(key, 0)
+        self.the_server_delivers(1)
+        self.messages_arrive(len(self.wire))
+        if early:
+            self.the_server_delivers(len(keys))
+        if self.asked:
+            self.the_answer_comes()
 
     @rule(count=st.integers(1, 5))
     def the_server_delivers(self, count: int) -> None:
@@ -283,3 +299,4 @@ class OrderedShard(RuleBasedStateMachine):
 
 
 TestOrderedShard = OrderedShard.TestCase
+TestOrderedShard.settings = settings(max_examples=100)
