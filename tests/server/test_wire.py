@@ -22,11 +22,17 @@ pytestmark = [pytest.mark.server, pytest.mark.anyio]
 Frame = tuple[bytes, bytes, bytes | None, bytes]
 
 
+async def flushed(client: Client) -> None:
+    """Everything this client wrote is with the server. Twice: nats-py's PING overtakes what waits in its buffer."""
+    for _ in range(2):
+        await client.flush()
+
+
 async def listen(connection: Connection, subject: str) -> list[Frame]:
     """What arrives on a subject from now on."""
     got: list[Frame] = []
     await connection.wire.subscribe(subject, lambda *frame: got.append(frame))
-    await connection.client.flush()
+    await flushed(connection.client)
     return got
 
 
@@ -81,16 +87,15 @@ async def test_nothing_arrives_after_the_end_of_a_subscription(
     async with connected(nats_server.url) as connection:
         got: list[Frame] = []
         unsubscribe = await connection.wire.subscribe("n", lambda *frame: got.append(frame))
-        await connection.client.flush()
+        await flushed(connection.client)
         for number in range(100):
             await js.client.publish("n", b"%d" % number)
-        for _ in range(2):  # nats-py's first PING overtakes what waits in its buffer
-            await js.client.flush()
+        await flushed(js.client)
         await unsubscribe()
         assert len(got) == 100, "what was on its way still arrives"
         await js.client.publish("n", b"late")
-        await js.client.flush()
-        await connection.client.flush()
+        await flushed(js.client)
+        await flushed(connection.client)
         assert len(got) == 100
 
 
@@ -105,7 +110,7 @@ async def test_acks_wait_for_the_connection_and_other_frames_do_not(
     async with Proxy.to(nats_server.port) as proxy, connected(proxy.url) as connection:
         await js.client.subscribe("$JS.ACK.>", cb=note)
         await js.client.subscribe("other", cb=note)
-        await js.client.flush()
+        await flushed(js.client)
         epoch = connection.wire.epoch
         await proxy.cut(refuse=True)
         await eventually(lambda: not connection.is_connected)
