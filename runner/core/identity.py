@@ -30,6 +30,11 @@ def again_subject(project: str, function: str) -> str:
     return f"again.{project}.{function}"
 
 
+def parked_subject(project: str, function: str, key: str) -> str:
+    """Name the subject that stores a key's parked messages; a key of several tokens is several tokens here too."""
+    return f"parked.{project}.{function}.{key}"
+
+
 def message_id(stream: str, sequence: int) -> str:
     """Name a message for users: the same in every attempt and redrive."""
     return f"{stream}:{sequence}"
