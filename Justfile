@@ -49,7 +49,7 @@ test-server *arguments:
 [doc("Kill the runner and nats-server at random under load, and count what is missing")]
 [group("test")]
 chaos *arguments:
-    {{ uv }} run pytest tests/chaos {{ arguments }}
+    {{ uv }} run pytest tests/chaos --long {{ arguments }}
 
 [doc("Measure rate, CPU a message and latency beside other clients")]
 [group("test")]

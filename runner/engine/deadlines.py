@@ -6,7 +6,7 @@ import logging
 
 from runner.engine.pipeline import Pipeline
 from runner.engine.process import Process
-from runner.jetstream.pull import Delivery
+from runner.jetstream.delivery import Delivery
 
 log = logging.getLogger("jetrunner.deadlines")
 
@@ -46,7 +46,10 @@ class Deadlines:
                 delivery.task.cancel()
                 return
             if not delivery.source.abandons:
-                log.error("%s: a thread ignores its timeout; its key waits until it ends", self._pipeline.binding.function)
+                log.error(
+                    "%s: a thread ignores its timeout; its key waits until it ends",
+                    self._pipeline.binding.function,
+                )
                 return
         elif seconds < GRACE_SECONDS or not delivery.source.abandons:
             return

@@ -18,7 +18,8 @@ from runner.engine.pipeline import Pipeline
 from runner.engine.process import Process
 from runner.errors import JetrunnerError, ServerError
 from runner.jetstream import consumer, ownstreams
-from runner.jetstream.pull import Delivery, Pull
+from runner.jetstream.delivery import Delivery
+from runner.jetstream.pull import Pull
 
 log = logging.getLogger("jetrunner.functions")
 

@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from runner.core import acksubject, header, identity, origin
 from runner.core.origin import Origin
-from runner.jetstream.pull import Delivery
+from runner.jetstream.delivery import Delivery
 
 MSGPACK = b"application/msgpack"
 

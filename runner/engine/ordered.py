@@ -14,7 +14,7 @@ from runner.engine.members import Members
 from runner.engine.process import Process
 from runner.engine.records import Records
 from runner.engine.shard import Shard
-from runner.jetstream.pull import Delivery
+from runner.jetstream.delivery import Delivery
 
 ELSEWHERE_SECONDS = 0.05
 """Delay of a message sent back that came to an instance without its shard."""

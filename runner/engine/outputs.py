@@ -22,9 +22,9 @@ from runner.engine.fence import Fences
 from runner.engine.incoming import Incoming
 from runner.engine.process import Process
 from runner.errors import ServerError, TooLarge
+from runner.jetstream.delivery import Delivery
 from runner.jetstream.inbox import Waiter
 from runner.jetstream.publisher import Outgoing
-from runner.jetstream.pull import Delivery
 from runner.staged import Staged
 
 

@@ -30,8 +30,9 @@ from runner.engine.settling import REPEAT_SECONDS, Settling
 from runner.engine.stats import Stats
 from runner.engine.suspects import Suspects
 from runner.errors import ServerError, ShardLost
+from runner.jetstream.delivery import Delivery
 from runner.jetstream.publisher import is_stored
-from runner.jetstream.pull import Delivery, Pull
+from runner.jetstream.pull import Pull
 from runner.staged import Staged
 
 log = logging.getLogger("jetrunner.pipeline")
@@ -203,10 +204,8 @@ class Pipeline:
             if stage:
                 await self._suspects.record(incoming.stream, incoming.sequence, stage)
                 delivery.recorded = True
-            while self.guard is not None and not self.guard.holds():  # lost while we asked about the message
-                await self.guard.wait()
-                if delivery.settled:
-                    return
+            if self.guard is not None and not await self._still_ours(delivery, self.guard):
+                return
             context = self.calling.context(incoming)
             outcome = await self._call(incoming, context, task, admitted)
         staged = context.seal()
@@ -214,6 +213,13 @@ class Pipeline:
             await self._store(incoming, staged)
         else:
             await self._settling.finish(incoming, outcome)
+
+    @staticmethod
+    async def _still_ours(delivery: Delivery, guard: Guard) -> bool:
+        """Whether the shard is still ours after what was asked about the message, once anything may start at all."""
+        while not guard.holds():
+            await guard.wait()
+        return not delivery.settled
 
     async def _call(self, incoming: Incoming, context: Context, task: Any, admitted: bool) -> Outcome:
         delivery = incoming.delivery

@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from runner.jetstream.pull import Delivery
+from runner.jetstream.delivery import Delivery
 
 
 class Queue:

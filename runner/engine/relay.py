@@ -10,7 +10,8 @@ from runner.engine import delayed
 from runner.engine.process import Process
 from runner.errors import JetrunnerError, ServerError
 from runner.jetstream import consumer, ownstreams
-from runner.jetstream.pull import Delivery, Pull
+from runner.jetstream.delivery import Delivery
+from runner.jetstream.pull import Pull
 
 log = logging.getLogger("jetrunner.relay")
 

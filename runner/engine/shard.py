@@ -28,7 +28,8 @@ from runner.engine.process import Process
 from runner.engine.records import KEEP_SECONDS, Records
 from runner.errors import JetrunnerError
 from runner.jetstream import consumer
-from runner.jetstream.pull import Delivery, Pull, Source, clock
+from runner.jetstream.delivery import Delivery, Source
+from runner.jetstream.pull import Pull, clock
 
 log = logging.getLogger("jetrunner.shards")
 

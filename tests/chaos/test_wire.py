@@ -15,7 +15,8 @@ import pytest
 from runner.config import Settings
 from runner.jetstream import consumer
 from runner.jetstream.connection import connect
-from runner.jetstream.pull import Delivery, Pull
+from runner.jetstream.delivery import Delivery
+from runner.jetstream.pull import Pull
 from tests.support.certificates import Certificates
 from tests.support.eventually import eventually
 from tests.support.jetstream import RawJetStream

@@ -15,7 +15,8 @@ from nats.aio.msg import Msg
 from runner.config import Settings
 from runner.jetstream import consumer, pull
 from runner.jetstream.connection import Connection, connect
-from runner.jetstream.pull import Delivery, Pull
+from runner.jetstream.delivery import Delivery
+from runner.jetstream.pull import Pull
 from tests.server.conftest import Connects
 from tests.support.cluster import Cluster
 from tests.support.eventually import eventually

@@ -1,0 +1,95 @@
+"""One delivery of one message, and the source that settles it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Protocol
+
+
+class Source(Protocol):
+    """Where a delivery came from, and who settles it."""
+
+    unsettled: dict[int, Delivery]
+    limit: int
+    abandons: bool
+    """Whether a message is settled without its handler, when that ignores its timeout."""
+
+    def ack(self, delivery: Delivery) -> None:
+        """Acknowledge it."""
+
+    def settle(self, delivery: Delivery, verb: bytes) -> None:
+        """Answer it once with an ack verb that ends it."""
+
+    async def again(self, delivery: Delivery, delay: float) -> None:
+        """Have it run again after `delay` seconds."""
+
+    def give_back(self, delivery: Delivery) -> None:
+        """Return what has not started."""
+
+
+class Delivery:
+    """One delivery of one message. Everything stays bytes until someone asks.
+
+    What every message needs has a slot; the rest stands in the class until it is set, so that making one is cheap.
+    """
+
+    __slots__ = (
+        "__dict__",
+        "attempt",
+        "body",
+        "header",
+        "leased",
+        "reply",
+        "sequence",
+        "source",
+        "started",
+        "subject",
+        "task",
+    )
+
+    careful = False
+    """It was delivered before, and takes the long way."""
+    deliveries = 0
+    """How often it was delivered, where `attempt` counts something else."""
+    overdue = False
+    """Its handler took too long and was cancelled."""
+    abandoned = False
+    """Its handler ignored that; the message is settled without it."""
+    recorded = False
+    """Its start is recorded as a suspect's."""
+    finishing = False
+    """Its outcome is being settled."""
+    span: Any = None
+    result: Any = None
+
+    def __init__(
+        self,
+        subject: bytes,
+        reply: bytes,
+        header: bytes | None,
+        body: bytes,
+        sequence: int,
+        attempt: int,
+        source: Source,
+    ) -> None:
+        self.subject = subject
+        self.reply = reply
+        self.header = header
+        self.body = body
+        self.sequence = sequence
+        self.attempt = attempt
+        """Deliveries of this message so far, this one included."""
+        if attempt > 1:
+            self.careful = True
+        self.source = source
+        self.leased = 0.0
+        """When the server last heard of it from us; 0.0 until the sweeper has seen it."""
+        self.started = 0.0
+        """When its handler started; 0.0 before."""
+        self.task: asyncio.Task[Any] | None = None
+        """The slot's task while its handler runs."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether the server was told what became of it."""
+        return self.source.unsettled.get(self.sequence) is not self
