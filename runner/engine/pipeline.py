@@ -12,8 +12,7 @@ import contextvars
 import logging
 import time
 from collections.abc import Coroutine
-from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any
 
 from runner import codec
 from runner.bindings import Binding
@@ -23,6 +22,7 @@ from runner.core.settlement import Crashed, Expired, Failed, Outcome, Succeeded,
 from runner.engine.attempts import Attempts
 from runner.engine.calling import Calling
 from runner.engine.incoming import Incoming, read
+from runner.engine.judging import Guard, Judging, calm
 from runner.engine.outputs import Outputs
 from runner.engine.process import Process
 from runner.engine.queue import Queue
@@ -44,16 +44,6 @@ current: contextvars.ContextVar[Delivery | None] = contextvars.ContextVar("jetru
 clock = time.monotonic
 
 
-class Guard(Protocol):
-    """Whether ordered work may start in this process right now."""
-
-    def holds(self) -> bool:
-        """Whether it may, this very moment."""
-
-    async def wait(self) -> None:
-        """Wait until it may."""
-
-
 class Pipeline:
     """All slots of one function."""
 
@@ -66,6 +56,7 @@ class Pipeline:
         self._outputs = Outputs(process, binding)
         self._attempts = Attempts(process, binding)
         self._suspects = Suspects(process.bucket, process.project, binding.function)
+        self._judging = Judging(process, binding)
         self._settling = Settling(process, binding, self.stats, self._suspects, self._attempts)
         self.queue = Queue(self._open_slot, binding.concurrency)
         self.pulls: list[Pull] = []
@@ -76,18 +67,18 @@ class Pipeline:
     def _open_slot(self) -> None:
         self._process.tasks.start_soon(self._slot, name=f"{self.binding.function} slot")
 
-    async def _slot(self) -> None:  # noqa: C901, PLR0915  # the hot path: one straight function on purpose
+    async def _slot(self) -> None:
         task = asyncio.current_task()
         assert task is not None
         while True:
             try:
                 await self._work(task)
             except asyncio.CancelledError:
-                if self._ending:
+                if self._judging.ending:
                     raise
                 await calm(task)  # somebody kept the task of a handler that has ended, and cancels it now
 
-    async def _work(self, task: asyncio.Task[Any]) -> None:
+    async def _work(self, task: asyncio.Task[Any]) -> None:  # noqa: C901, PLR0915  # hot: one straight function
         queue, stats, isolation = self.queue.deliveries, self.stats, self._process.isolation
         handler, decode, output, outputs = (
             self.binding.handler,
@@ -160,9 +151,7 @@ class Pipeline:
                     if not outputs.send(delivery, result, self._stored):
                         await self._safely(delivery, self._store(read(delivery), []))
                         now = clock()
-            if (
-                count > 1
-            ):  # a single answer goes with those of other slots, at the end of this turn of the loop
+            if count > 1:  # a single answer goes with those of other slots, when this turn of the loop ends
                 flush()
             await wait()
             began = now = clock()
@@ -171,8 +160,8 @@ class Pipeline:
         """Whatever goes wrong on the way is this message's alone, and it comes again."""
         try:
             await way
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # the slot must live on
-            if isinstance(error, asyncio.CancelledError) and self._ending:
+        except (Exception, asyncio.CancelledError) as error:  # the slot must live on
+            if isinstance(error, asyncio.CancelledError) and self._judging.ending:
                 raise
             log.error("%s: %s could not be settled: %r", self.binding.function, read(delivery).id, error)
             await delivery.source.again(delivery, REPEAT_SECONDS)
@@ -239,14 +228,14 @@ class Pipeline:
             delivery.task = task
             try:
                 delivery.result = await self.calling(arguments)
-            except BaseException as error:
-                return await self._judge(delivery, error)
+            except BaseException as error:  # noqa: BLE001  # whatever user code raises is judged
+                return await self._judging.judge(delivery, error)
             finally:
                 self.stats.durations.append(clock() - delivery.started)
             if task.cancelling():
                 await calm(task)
             if delivery.overdue:
-                return await self._judge(delivery, None)
+                return await self._judging.judge(delivery, None)
             delivery.task = None
             return Succeeded()
         finally:
@@ -254,23 +243,7 @@ class Pipeline:
                 span.deactivate()
 
     async def _judged(self, delivery: Delivery, error: BaseException | None) -> None:
-        await self._settling.finish(read(delivery), await self._judge(delivery, error))
-
-    async def _judge(self, delivery: Delivery, error: BaseException | None) -> Outcome:
-        """What a handler's end means, when it raised or came too late."""
-        task, delivery.task = delivery.task, None
-        assert task is not None
-        if isinstance(error, asyncio.CancelledError) and self._ending:
-            raise error
-        if task.cancelling():  # ours at the deadline, or the handler's own: the slot goes on
-            await calm(task)
-        if delivery.abandoned:
-            delivery.source.limit += 1
-            log.warning("%s: the handler that ignored its timeout has ended", self.binding.function)
-        if delivery.overdue:
-            return TimedOut(self.binding.timeout)
-        assert error is not None
-        return Failed(error)
+        await self._settling.finish(read(delivery), await self._judging.judge(delivery, error))
 
     # -- outputs and settlement -------------------------------------------------------------------------
 
@@ -309,22 +282,8 @@ class Pipeline:
         if not delivery.settled:
             await self._settling.give_back(read(delivery))
 
-    @property
-    def _ending(self) -> bool:
-        """Whether a cancellation is meant for the slots: the process ends."""
-        return self._process.cancelling or bool(self._process.tasks.cancel_scope.cancel_called)
-
     def _running(self) -> int:
         """Handlers that run now; looked up only when a suspect must run alone."""
         return sum(
             1 for pull in self.pulls for delivery in pull.unsettled.values() if delivery.task is not None
         )
-
-
-async def calm(task: asyncio.Task[Any]) -> None:
-    """Take back what is left of a cancellation that was not for the slot, but for the handler in it."""
-    while task.cancelling():
-        task.uncancel()
-    # One that was asked for and is not delivered yet would hit whatever the slot awaits next.
-    with suppress(asyncio.CancelledError):
-        await asyncio.sleep(0)
