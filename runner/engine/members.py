@@ -4,7 +4,9 @@ Rule 1: an instance holds one lease of 3 s and renews it each second. It may sta
         out by its own clock, counted from sending the renewal, and only while it is connected.
 Rule 2: it answers on a subject of its own. Each instance probes the next two on the ring of names, on the clock: two
         "no responders" in a row mean that the server has lost its connection. So probes grow with n, not with n².
-Rule 3: who finds a member dead says so to all; who joins or leaves says so itself. All leases are read every few seconds,
+Rule 3: so it starts nothing unless it knows that the server had its connection a moment ago: less than the time between
+        those two probes. Whatever it asks the server for its own sake, it asks only while it has work.
+Rule 4: who finds a member dead says so to all; who joins or leaves says so itself. All leases are read every few seconds,
         in case nobody could say anything.
 """
 
@@ -12,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 
@@ -23,6 +26,7 @@ from runner.engine.process import Process
 from runner.errors import NoStream, ServerError
 from runner.jetstream import ownstreams
 from runner.jetstream.lease import Leases
+from runner.jetstream.publisher import insist
 
 log = logging.getLogger("jetrunner.members")
 
@@ -34,8 +38,18 @@ READ_SECONDS = 3.0
 PROBE_TIMEOUT_SECONDS = 1.0
 PROBED = 2
 WAIT_SECONDS = 0.1
-MISSES = 2
-"""Probes without responders, one after the other, that mean death."""
+MISS_SECONDS = 0.045
+"""Between the first answer "no responders" and the sending of a probe that has the same answer: this means death."""
+PROOF_SECONDS = 0.04
+"""How long after it was sent a message to ourselves proves, once it is back, that nobody may take us for dead."""
+BUSY_SECONDS = 1.0
+"""Probes are frequent for so long after the last work."""
+GRACE_SECONDS = 1.0
+"""After our own reconnect: the others may still be on their way back."""
+DOUBT_SECONDS = 0.2
+"""Leases are read this often while a member is silent or its lease is missing."""
+BUSY = b"+"
+"""The answer of an instance that has work."""
 
 
 class Member(msgspec.Struct, frozen=True):
@@ -64,8 +78,6 @@ class Members:
         self.living: dict[str, Member] = {instance: self.me}
         self.until = 0.0
         """Reading of the monotonic clock at which our lease runs out."""
-        self.busy = False
-        """Whether there is traffic, and probes are worth their price."""
         self.changed: list[Callable[[], None]] = []
         """Called when somebody came or went."""
         self.lapsed: list[Callable[[], None]] = []
@@ -73,7 +85,22 @@ class Members:
         self._connection = process.connection
         self._project = process.project
         self._leases = Leases(process.connection)
-        self._misses: dict[str, int] = {}
+        self._misses: dict[str, float] = {}
+        """When nobody answered for an instance at first."""
+        self._silent: set[str] = set()
+        """Instances whose last probe had no answer at all."""
+        self._absent: set[str] = set()
+        """Instances without a lease in the last reading."""
+        self._joined: dict[str, float] = {}
+        """When instances were last heard to join."""
+        self._proven = 0.0
+        """When the last message to ourselves was sent that came back."""
+        self._proving = 0.0
+        """When the one was sent that is on its way."""
+        self._worked = self._saw_work = 0.0
+        """When there was last work here, and there."""
+        self._grace = 0.0
+        """Nobody is taken for dead before: we have just connected."""
         self._news = f"jetrunner.{process.project}.members".encode()
         self._left = False
         self._epoch = -1
@@ -90,7 +117,29 @@ class Members:
 
     def holds(self) -> bool:
         """Whether this instance may start ordered work right now."""
-        return time.monotonic() < self.until and self.confirmed and self._connection.is_connected
+        now = self._worked = time.monotonic()
+        if now - self._proven >= PROOF_SECONDS / 2:
+            self._prove(now)
+        return (
+            now - self._proven < PROOF_SECONDS
+            and now < self.until
+            and self._confirmed == self._connection.wire.epoch
+            and self._connection.is_connected
+        )
+
+    def _prove(self, now: float) -> None:
+        """Send a message to ourselves, unless one is on its way."""
+        if now - self._proving >= PROOF_SECONDS and self._connection.is_connected:
+            self._proving = now
+            reply = self._connection.inbox.expect(self._returned, now, b"", PROBE_TIMEOUT_SECONDS)
+            self._connection.wire.publish(reply, b"", b"")
+
+    def _returned(self, sent: float, _header: bytes | None, _body: bytes, error: ServerError | None) -> None:
+        if self._proving == sent:
+            self._proving = 0.0
+        if error is None:
+            self._proven = sent
+            self._wake()
 
     @property
     def confirmed(self) -> bool:
@@ -105,6 +154,9 @@ class Members:
     def confirm(self) -> None:
         """Our claims were read again."""
         self._confirmed = self._connection.wire.epoch
+        self._wake()
+
+    def _wake(self) -> None:
         held, self._held = self._held, asyncio.Event()
         held.set()
 
@@ -124,8 +176,8 @@ class Members:
         wire = self._connection.wire
         await wire.subscribe(self._alive(self.me.instance), self._probed)
         await wire.subscribe(self._news.decode(), self._heard)
-        await self.renew()
-        await self.read()
+        await insist(self.renew, math.inf, "the lease")
+        await insist(self.read, math.inf, "the leases")
         self._tell(News(joined=self.me))
 
     async def retire(self) -> None:
@@ -175,6 +227,8 @@ class Members:
                 try:
                     await self.renew()
                     if again:
+                        self._grace = time.monotonic() + GRACE_SECONDS
+                        self._misses.clear()
                         self._tell(News(joined=self.me))
                 except NoStream:
                     await self._mend()
@@ -209,6 +263,7 @@ class Members:
 
     async def read(self) -> None:
         """Look at every lease."""
+        began = time.monotonic()
         entries = await self._leases.read([self._key("*")])
         found = {self.me.instance: self.me}
         for entry in entries.values():
@@ -218,11 +273,22 @@ class Members:
                 continue
             if time.monotonic() > self._buried.get(member.instance, 0.0):
                 found[member.instance] = member
-        self._set(found)
+        # A lease may be younger than the answer, and a replica's answer older than the lease: once is no proof.
+        absent = self.living.keys() - found.keys()
+        kept = {
+            name
+            for name in absent
+            if name not in self._absent or began < max(self._grace, self._joined.get(name, 0.0))
+        }
+        self._absent = absent
+        self._set({**found, **{name: self.living[name] for name in kept if name in self.living}})
 
     async def _reading(self) -> None:
         while True:
-            await anyio.sleep(READ_SECONDS)
+            due = time.monotonic() + READ_SECONDS
+            await anyio.sleep(DOUBT_SECONDS)
+            while time.monotonic() < due and not self._absent and not self._silent & self.living.keys():
+                await anyio.sleep(DOUBT_SECONDS)
             if self._connection.is_connected:
                 try:
                     await self.read()
@@ -232,7 +298,8 @@ class Members:
     async def _probing(self) -> None:
         next_at = time.monotonic()
         while True:
-            period = BUSY_PROBE_SECONDS if self.busy else IDLE_PROBE_SECONDS
+            busy = time.monotonic() - max(self._worked, self._saw_work) < BUSY_SECONDS
+            period = BUSY_PROBE_SECONDS if busy else IDLE_PROBE_SECONDS
             next_at = max(next_at + period, time.monotonic())
             await anyio.sleep(max(0.0, next_at - time.monotonic()))
             if self._connection.is_connected:
@@ -243,24 +310,35 @@ class Members:
         """Sent on the clock, never after the last one's answer: one that reached a dying process has none."""
         wire, inbox = self._connection.wire, self._connection.inbox
         subject = self._alive(instance).encode()
-        reply = inbox.expect(self._answered, instance, subject, PROBE_TIMEOUT_SECONDS)
+        probe = (instance, time.monotonic(), wire.epoch)
+        reply = inbox.expect(self._answered, probe, subject, PROBE_TIMEOUT_SECONDS)
         wire.publish(subject, b"", reply)
 
     def _answered(
-        self, instance: str, _header: bytes | None, _body: bytes, error: ServerError | None
+        self, probe: tuple[str, float, int], _: bytes | None, body: bytes, error: ServerError | None
     ) -> None:
+        instance, sent, epoch = probe
+        now = time.monotonic()
         if error is None:
             self._misses.pop(instance, None)
-        elif isinstance(error, NoStream):
-            misses = self._misses[instance] = self._misses.get(instance, 0) + 1
-            if misses >= MISSES and instance in self.living:
-                log.warning("instance %s is gone", instance)
-                self._tell(News(dead=instance))
-                self._remove(instance)
+            self._silent.discard(instance)
+            if body == BUSY:
+                self._saw_work = now
+        elif epoch != self._connection.wire.epoch or now < self._grace or instance not in self.living:
+            pass  # it is our own connection that was lost, or theirs is on its way back as ours was
+        elif not isinstance(error, NoStream):
+            self._silent.add(instance)
+        elif instance not in self._misses:
+            self._misses[instance] = now
+        elif sent - self._misses[instance] >= MISS_SECONDS:
+            log.warning("instance %s is gone", instance)
+            self._tell(News(dead=instance))
+            self._remove(instance)
 
     def _probed(self, _subject: bytes, reply: bytes, _header: bytes | None, _body: bytes) -> None:
         if reply and not self._left:
-            self._connection.wire.publish(reply, b"", b"")
+            busy = time.monotonic() - self._worked < BUSY_SECONDS
+            self._connection.wire.publish(reply, BUSY if busy else b"", b"")
 
     def _tell(self, news: News) -> None:
         self._connection.wire.publish(self._news, msgspec.json.encode(news), b"")
@@ -272,14 +350,22 @@ class Members:
             return
         if news.joined is not None:
             self._buried.pop(news.joined.instance, None)
+            self._joined[news.joined.instance] = time.monotonic()
             self._set({**self.living, news.joined.instance: news.joined})
         gone = news.left or news.dead
         if gone and gone != self.me.instance:
             self._remove(gone)
+        elif gone and not self._left:
+            log.warning("others took this instance for dead; what it owns is read again")
+            self._confirmed = -1
+            self._lapse()
+            self._tell(News(joined=self.me))
 
     def _remove(self, instance: str) -> None:
         self._buried[instance] = time.monotonic() + TTL_SECONDS
         self._misses.pop(instance, None)
+        self._silent.discard(instance)
+        self._joined.pop(instance, None)
         self._set({name: member for name, member in self.living.items() if name != instance})
 
     def _set(self, living: dict[str, Member]) -> None:

@@ -211,8 +211,9 @@ class Shard:
                 self._doubtful = False
                 epoch = self._wire.epoch
                 try:
-                    if self._resting or self._unrecorded:
+                    if self._resting:
                         await self._record()
+                        figures = None
                     if figures is None:
                         figures = await self._info()
                 except JetrunnerError as error:
@@ -220,7 +221,7 @@ class Shard:
                     await asyncio.sleep(RETRY_SECONDS)
                     continue
                 reacked = False
-                if epoch == self._wire.epoch and not self._unrecorded:
+                if epoch == self._wire.epoch and not self._resting:
                     self._opened.clear()
                     reacked = self._take_over(figures, epoch)
                 else:
@@ -287,9 +288,8 @@ class Shard:
             delivery.started for delivery in (*self.unsettled.values(), *self.returned.values())
         ):
             await asyncio.sleep(0.005)
-        if self._resting or self._unrecorded:
-            await self._record()
-        self._let_go(forgotten)
+        await self._record()
+        self._let_go([*forgotten, *self.unsettled])
 
     def lose(self) -> None:
         """Somebody else owns it: stop at once. What runs is cancelled, and what it would send is not sent."""
@@ -417,14 +417,12 @@ class Shard:
             self._tasks.start_soon(self._failures.drop, sequence)
         ordering = self.ordering
         key = ordering.key(sequence)
-        if ordering.barrier or not self.owned:
-            ordering.settle(sequence)
+        if key is None:
+            return  # not in a lane of ours
+        self._resting[key] = sequence
+        self._rested.append((clock(), key, sequence))
+        if ordering.followed(key) or ordering.barrier or not self.owned:
             self._want(sequence)
-        else:
-            self._resting[key] = sequence
-            self._rested.append((clock(), key, sequence))
-            if ordering.followed(key):
-                self._want(sequence)
         self.pull.wake()
 
     def _want(self, sequence: int) -> None:
@@ -436,7 +434,7 @@ class Shard:
         """Return once everything that was settled here is on record."""
         for sequence in self._resting.values():
             self._want(sequence)
-        while self._unrecorded:
+        while self._resting:
             self._recorded.clear()
             await self._recorded.wait()
 
@@ -446,8 +444,7 @@ class Shard:
             if sequence in self._unrecorded:
                 self._unrecorded.discard(sequence)
                 self._go_on(self.ordering.key(sequence), sequence)
-        if not self._unrecorded:
-            self._recorded.set()
+        self._recorded.set()
 
     def _go_on(self, key: Any, sequence: int) -> None:
         if self._resting.get(key) == sequence:

@@ -200,8 +200,11 @@ class Shards:
         owned = {name.rpartition(".")[0] for name in self.owned}
         try:
             await self.claims.load(sorted({*owned, *self._generations.names()}))
-            for name in list(self.owned):
-                if self.claims.known.get(name) != self._held.get(name):
+            held = list(self._held.items())
+            # The bucket's leader is asked: a replica may not know yet who took a shard meanwhile.
+            stand = await asyncio.gather(*(self.claims.stands(name, claim) for name, claim in held))
+            for (name, claim), stands in zip(held, stand, strict=True):
+                if not stands and self._held.get(name) == claim:
                     self._lose(name)
         except JetrunnerError as error:
             log.warning("claims could not be read again: %s", error)
