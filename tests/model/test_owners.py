@@ -45,7 +45,7 @@ class Owners(RuleBasedStateMachine):
         self.owner = ""
         self.epoch = 0
         self.share = NAMES[0]
-        for name in NAMES[:2]:
+        for name in NAMES:
             self.everything_goes_well(name)
 
     # What the world does.
@@ -86,10 +86,6 @@ class Owners(RuleBasedStateMachine):
         if each.sent is not None:
             self.leases[member] = self.now + TTL
             each.sent, each.answer = None, each.sent
-
-    @rule(member=MEMBER)
-    def the_share_is_anothers(self, member: str) -> None:
-        self.share = member
 
     # What an instance does.
 
@@ -139,6 +135,27 @@ class Owners(RuleBasedStateMachine):
                 each.held = None
             case Keep() | Wait():
                 pass
+
+    @rule(member=MEMBER)
+    def it_is_to_own_the_shard(self, member: str) -> None:
+        self.share = member
+        self.it_acts(member)
+
+    @rule(
+        member=MEMBER,
+        other=MEMBER,
+        milliseconds=st.sampled_from([50, 1500, 2999, 3001]),
+        arrived=st.booleans(),
+    )
+    def its_renewal_takes_long(self, member: str, other: str, milliseconds: int, *, arrived: bool) -> None:
+        """It may stand on the way there or on the way back."""
+        self.it_sends_a_renewal(member)
+        if arrived:
+            self.a_renewal_arrives(member)
+        self.time_passes(milliseconds)
+        self.it_is_to_own_the_shard(other)
+        self.a_renewal_arrives(member)
+        self.its_renewal_is_answered(member)
 
     @rule(member=MEMBER)
     def everything_goes_well(self, member: str) -> None:
