@@ -15,7 +15,7 @@ from runner.cli import failure, loop, options
 from runner.cli.table import counted
 from runner.core.sharding import Sharding
 from runner.engine.resize import Progress, Resize
-from runner.errors import JetrunnerError, UsageError
+from runner.errors import JetrunnerError, ServerError, UsageError
 from runner.jetstream.connection import check_server, connect
 from runner.jetstream.stream import load_streams
 
@@ -60,19 +60,16 @@ async def _resize(resize: Resize, count: int, telling: Telling, *, wait: bool) -
     if count != before.count:
         _refuse(resize.stream, before, progress)
         now = await resize.change(count)
-        click.echo(
-            f"{resize.stream}: {before.count} → {counted(now.count, 'shard')}, generation {now.generation}",
-            err=True,
-        )
-        progress = await resize.look(now)
+        shards = counted(now.count, "shard")
+        click.echo(f"{resize.stream}: {before.count} → {shards}, generation {now.generation}", err=True)
+        progress = await _look(resize, now, telling)
     elif all(each.state == "open" for each in progress):
-        click.echo(
-            f"{resize.stream} has {counted(count, 'shard')} already, generation {now.generation}", err=True
-        )
+        shards = counted(count, "shard")
+        click.echo(f"{resize.stream} has {shards} already, generation {now.generation}", err=True)
     telling.tell(progress, now)
     while wait and any(each.state != "open" for each in progress):
         await anyio.sleep(LOOK_SECONDS)
-        progress = await resize.look(now)
+        progress = await _look(resize, now, telling)
         telling.tell(progress, now)
     return {
         "stream": resize.stream,
@@ -83,6 +80,16 @@ async def _resize(resize: Resize, count: int, telling: Telling, *, wait: bool) -
         "functions": msgspec.to_builtins(progress),
         "seconds": round(time.monotonic() - began, 3),
     }
+
+
+async def _look(resize: Resize, now: Sharding, telling: Telling) -> list[Progress]:
+    """How far it is, however long that cannot be seen: the drain goes on meanwhile."""
+    while True:
+        try:
+            return await resize.look(now)
+        except ServerError as error:
+            telling.doubt(str(error))
+            await anyio.sleep(LOOK_SECONDS)
 
 
 def _refuse(stream: str, now: Sharding, progress: list[Progress]) -> None:
@@ -109,6 +116,7 @@ class Telling:
         self._project = project
         self._told: dict[tuple[str, str], Progress] = {}
         self._at = 0.0
+        self._doubt = ""
 
     def tell(self, progress: list[Progress], now: Sharding) -> None:
         """Say what is new."""
@@ -122,6 +130,12 @@ class Telling:
             self._told[name] = each
             self._at = time.monotonic()
             click.echo(f"{self._called(each)}: {_sentence(each, now)}", err=True)
+
+    def doubt(self, reason: str) -> None:
+        """Say once that nothing is known just now."""
+        if reason != self._doubt:
+            self._doubt = reason
+            click.echo(f"how far it is cannot be seen: {reason}", err=True)
 
     def _called(self, each: Progress) -> str:
         return each.function if each.project == self._project else f"{each.function} of {each.project}"

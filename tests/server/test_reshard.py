@@ -15,7 +15,7 @@ from tests.support.eventually import eventually
 from tests.support.jetstream import RawJetStream
 from tests.support.order import source
 from tests.support.order_faults import Ledger, streams
-from tests.support.process import Finished
+from tests.support.process import Finished, RunnerProcess
 from tests.support.project import Project
 from tests.support.server import NatsServer
 
@@ -89,6 +89,19 @@ async def publish(ledger: Ledger, count: int, seconds: float = 0.0) -> None:
         await asyncio.sleep(seconds * 50 / count)
 
 
+async def finished(ledger: Ledger, resize: RunnerProcess) -> None:
+    """The command ends well; when it does not, tell what every process has said."""
+    try:
+        assert await resize.ended(within=20) == 0
+    except AssertionError as error:
+        listed = await command(ledger, "shard", "list")
+        said = [
+            "\n".join(line for line in each.process.stderr if "comes again in" not in line)
+            for each in ledger.instances
+        ]
+        raise AssertionError("\n\n".join([str(error), resize.output, listed.stdout, *said])) from None
+
+
 async def in_order(ledger: Ledger) -> None:
     """Everything was done, each key in its order; outputs once."""
     await ledger.settled(within=40)
@@ -124,17 +137,38 @@ async def test_more_shards_and_fewer_under_load(make_ledger: MakeLedger, js: Raw
 
 
 async def test_an_instance_killed_on_the_way_stops_nothing(make_ledger: MakeLedger, js: RawJetStream) -> None:
-    ledger = make_ledger()
+    ledger = make_ledger(pause=0.1, concurrency=16)
     ledger.add()
     ledger.add()
     await owning(ledger, 1, 8)
     await publish(ledger, 3_000, 0.5)
     resizing = asyncio.create_task(resized(ledger, 32))
-    await eventually(lambda: resizing.done() or moved(js))
+    await eventually(lambda: moved(js))
+    assert ledger.progress() < 2_500, "nothing is left to drain"
     await ledger.kill()
     await resizing
     await publish(ledger, 1_000, 0.5)
     await in_order(ledger)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ["freeze past the lease", "kill server", "kill server and owner", "stop"])
+async def test_faults_on_the_way_cost_time_alone(
+    make_ledger: MakeLedger, js: RawJetStream, fault: str
+) -> None:
+    ledger = make_ledger(pause=0.1, concurrency=16)
+    ledger.add()
+    ledger.add()
+    await owning(ledger, 1, 8)
+    await publish(ledger, 3_000, 0.5)
+    resize = ledger.project.start("shard", "resize", "LEDGER", "32")
+    await resize.seen("generation 2")
+    assert ledger.progress() < 2_500, "nothing is left to drain"
+    await ledger.faults[fault]()
+    await finished(ledger, resize)
+    await publish(ledger, 1_000, 0.5)
+    await in_order(ledger)
+    assert {name.rpartition("-")[0] for name in await js.consumers("LEDGER")} == {"shop-post-2"}
 
 
 async def moved(js: RawJetStream) -> bool:
