@@ -1,0 +1,96 @@
+"""Promise 4: a killed instance's shards move in under a second; a stopped one hands over without a redelivery."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from tests.support.jetstream import RawJetStream
+from tests.support.order import source
+from tests.support.order_failover import Failover, figures
+from tests.support.order_faults import Instance, Ledger, streams
+from tests.support.project import Project
+from tests.support.server import NatsServer
+
+pytestmark = [pytest.mark.server, pytest.mark.anyio, pytest.mark.timeout(180)]
+SHARDS = 6
+
+
+@asynccontextmanager
+async def running(
+    make_project: Callable[..., Project], server: NatsServer, js: RawJetStream
+) -> AsyncIterator[Failover]:
+    """Three instances under load; at the end nothing is lost and nothing is out of order."""
+    project = make_project(
+        functions={"ledger": source(failing=0.0)}, streams=streams(SHARDS), nats=server.url
+    )
+    applied = await asyncio.to_thread(project.runner, "apply")
+    assert applied.code == 0, applied.stderr
+    ledger = Ledger(project, server, js, [], random.Random(1))
+    failover = Failover(ledger, js, SHARDS, 3)
+    for _ in range(3):
+        ledger.add()
+    await ledger.owning(SHARDS)
+    loading = asyncio.create_task(failover.load(400, 120))
+    try:
+        yield failover
+        failover.stop()
+        await loading
+        await ledger.settled(within=20)
+        ledger.ended = [process for process in ledger.ended if process.code != -signal.SIGKILL]
+        await ledger.close()
+        await ledger.judge()
+        assert not ledger.problems, ledger.explain()
+    finally:
+        loading.cancel()
+
+
+def kill(instance: Instance) -> None:
+    instance.process.kill()
+
+
+def stop(instance: Instance) -> None:
+    instance.process.terminate()
+
+
+async def test_a_killed_instances_shards_go_on_elsewhere_in_under_a_second(
+    make_project: Callable[..., Project], nats_server: NatsServer, js: RawJetStream
+) -> None:
+    async with running(make_project, nats_server, js) as failover:
+        samples = [each for _ in range(3) for each in await failover.end(kill, random.Random(2))]
+    print("SIGKILL:", figures(samples))
+    assert sorted(samples)[len(samples) // 2] < 1.0
+    assert max(samples) < 3.0, "a busy machine may take longer, but does not wait for the lease"
+
+
+async def test_a_stopped_instances_shards_go_on_elsewhere_and_no_message_runs_twice(
+    make_project: Callable[..., Project], nats_server: NatsServer, js: RawJetStream
+) -> None:
+    async with running(make_project, nats_server, js) as failover:
+        samples = [each for _ in range(3) for each in await failover.end(stop, random.Random(3))]
+    print("SIGTERM:", figures(samples))
+    assert max(samples) < 2.0
+    starts = [line.split()[2] for line in failover.ledger.journal.read_text().splitlines() if line[0] == "S"]
+    assert len(starts) == len(set(starts)), "no message starts twice"
+
+
+async def test_a_frozen_instances_shards_go_on_elsewhere_once_its_lease_has_run_out(
+    make_project: Callable[..., Project], nats_server: NatsServer, js: RawJetStream
+) -> None:
+    async with running(make_project, nats_server, js) as failover:
+        frozen: list[Instance] = []
+
+        def freeze(instance: Instance) -> None:
+            frozen.append(instance)
+            instance.process.freeze()
+
+        samples = await failover.end(freeze, random.Random(4))
+        for instance in frozen:
+            failover.ledger.thaw(instance)
+    print("SIGSTOP:", figures(samples))
+    assert max(samples) < 6.0
