@@ -11,7 +11,6 @@ from runner.jetstream.connection import Connection
 from runner.jetstream.lease import Leases
 from runner.jetstream.wire import Unsubscribe
 
-
 REMEMBERED = 4
 """Earlier owners that a claim names: each may have put settlements on record that a killed server forgot."""
 
@@ -53,19 +52,26 @@ class Claims:
     async def load(self, generations: Sequence[str]) -> None:
         """Read the claims of these generations, each `<function>.<generation>`; one that is not there is nobody's."""
         for generation in generations:
-            before = [shard for shard in self.known if shard.startswith(f"{generation}.")]
+            before = {name: claim for name, claim in self.known.items() if name.startswith(f"{generation}.")}
             found = {
                 key.removeprefix(self._prefix): read(entry.value)
                 for key, entry in (await self._leases.read([f"{self._prefix}{generation}.*"])).items()
             }
-            self.known.update({shard: found.get(shard, NOBODY) for shard in {*before, *found}})
+            for shard in {*before, *found}:
+                self._learn(shard, before.get(shard), found.get(shard, NOBODY))
+
+    def _learn(self, shard: str, before: Claim | None, found: Claim) -> None:
+        """Take what was read, unless something newer was heard meanwhile."""
+        if self.known.get(shard) is before:
+            self.known[shard] = found
 
     async def take(self, shard: str, me: str, may_take: Callable[[Claim], bool]) -> Claim | None:
         """Make it mine if `may_take` still agrees with what stands there now; None when somebody was faster."""
+        before = self.known.get(shard)
         entry = await self._leases.get(self._prefix + shard)
         standing = read(entry.value) if entry else NOBODY
         if not may_take(standing):
-            self.known[shard] = standing
+            self._learn(shard, before, standing)
             return None
         claim = Claim(me, standing.epoch + 1, time.time(), predecessors(standing))
         revision = await self._leases.swap(

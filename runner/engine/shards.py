@@ -69,7 +69,7 @@ class Shards:
                     async with asyncio.timeout(1.0):
                         await self._changed.wait()
                 except TimeoutError:
-                    pass
+                    await self._look()
                 self._changed.clear()
                 if not self._process.connection.is_connected:
                     continue
@@ -88,6 +88,20 @@ class Shards:
                     elif not mine and name in self.owned:
                         self._moving.add(name)
                         tasks.start_soon(self._hand_over, name)
+
+    async def _look(self) -> None:
+        """Read the claims of shards that should be here and are not: a release may not have been heard."""
+        if not self._process.connection.is_connected or not self._members.confirmed:
+            return
+        lacking = {
+            name.rpartition(".")[0]
+            for name, mine in self._shares().items()
+            if mine and name not in self.owned and name not in self._moving
+        }
+        try:
+            await self.claims.load(sorted(lacking))
+        except JetrunnerError as error:
+            log.debug("claims could not be looked at: %s", error)
 
     def _shares(self) -> dict[str, bool]:
         """Every shard of our functions, and whether it belongs here."""
