@@ -39,7 +39,7 @@ async def test_messages_of_a_key_keep_their_order_whatever_happens(
     began = time.monotonic()
     async with AsyncExitStack() as stack:
         proxies = [await stack.enter_async_context(Proxy.to(nats_server.port)) for _ in range(8)]
-        ledger = Ledger(project, nats_server, js, proxies, luck)
+        ledger = Ledger(project, nats_server.url, js, luck, server=nats_server, proxies=proxies)
         for number in range(4):
             ledger.add(behind_proxy=number % 2 == 0)
         await ledger.owning(shards)

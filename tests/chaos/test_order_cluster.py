@@ -33,7 +33,7 @@ async def test_messages_keep_their_order_when_the_leader_of_their_stream_is_kill
     applied = await asyncio.to_thread(project.runner, "apply")
     assert applied.code == 0, applied.stderr
     async with RawJetStream.connect(cluster.url) as js:
-        ledger = Ledger(project, cluster, js, [], luck)
+        ledger = Ledger(project, cluster.url, js, luck)
         for _ in range(3):
             ledger.add()
         await ledger.owning(shards, within=60)

@@ -37,7 +37,7 @@ async def test_shards_move_in_milliseconds(
     )
     applied = await asyncio.to_thread(project.runner, "apply")
     assert applied.code == 0, applied.stderr
-    ledger = Ledger(project, nats_server, js, [], luck)
+    ledger = Ledger(project, nats_server.url, js, luck)
     failover = Failover(ledger, js, SHARDS, 4)
     loading = asyncio.create_task(failover.load(400, 200))
 

@@ -31,7 +31,7 @@ async def running(
     )
     applied = await asyncio.to_thread(project.runner, "apply")
     assert applied.code == 0, applied.stderr
-    ledger = Ledger(project, server, js, [], random.Random(1))
+    ledger = Ledger(project, server.url, js, random.Random(1))
     failover = Failover(ledger, js, SHARDS, 3)
     for _ in range(3):
         ledger.add()
