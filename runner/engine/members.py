@@ -4,8 +4,8 @@ Rule 1: an instance holds one lease of 3 s and renews it each second. It may sta
         out by its own clock, counted from sending the renewal, and only while it is connected.
 Rule 2: it answers on a subject of its own. Each instance probes the next two on the ring of names, on the clock: two
         "no responders" in a row mean that the server has lost its connection. So probes grow with n, not with n².
-Rule 3: so it starts nothing unless it knows that the server had its connection a moment ago: less than the time between
-        those two probes. Whatever it asks the server for its own sake, it asks only while it has work.
+Rule 3: so it starts nothing unless its loop has looked at its sockets a moment ago, less than the time between those two
+        probes: the server, which found the connection gone, has ended it, and that has been read.
 Rule 4: who finds a member dead says so to all; who joins or leaves says so itself. All leases are read every few seconds,
         in case nobody could say anything.
 """
@@ -40,8 +40,13 @@ PROBED = 2
 WAIT_SECONDS = 0.1
 MISS_SECONDS = 0.045
 """Between the first answer "no responders" and the sending of a probe that has the same answer: this means death."""
-PROOF_SECONDS = 0.04
-"""How long after it was sent a message to ourselves proves, once it is back, that nobody may take us for dead."""
+STALL_SECONDS = 0.03
+"""A loop that has not looked at its sockets for so long may not know yet that its connection is gone. Less than the
+time between two misses: whoever is taken for dead has stopped by itself."""
+TICK_SECONDS = 0.01
+LOOK_SECONDS = 0.002
+LOOK_TURNS = 3
+"""Turns of the loop in which the end of a connection is read and told."""
 BUSY_SECONDS = 1.0
 """Probes are frequent for so long after the last work."""
 GRACE_SECONDS = 1.0
@@ -82,6 +87,7 @@ class Members:
         """Called when somebody came or went."""
         self.lapsed: list[Callable[[], None]] = []
         """Called when our own lease may have run out, or the connection was lost: nothing may start."""
+        self._process = process
         self._connection = process.connection
         self._project = process.project
         self._leases = Leases(process.connection)
@@ -93,10 +99,8 @@ class Members:
         """Instances without a lease in the last reading."""
         self._joined: dict[str, float] = {}
         """When instances were last heard to join."""
-        self._proven = 0.0
-        """When the last message to ourselves was sent that came back."""
-        self._proving = 0.0
-        """When the one was sent that is on its way."""
+        self._looked = self._ticked = 0.0
+        """When the loop last looked at its sockets, and when it last had a turn."""
         self._worked = self._saw_work = 0.0
         """When there was last work here, and there."""
         self._grace = 0.0
@@ -118,28 +122,26 @@ class Members:
     def holds(self) -> bool:
         """Whether this instance may start ordered work right now."""
         now = self._worked = time.monotonic()
-        if now - self._proven >= PROOF_SECONDS / 2:
-            self._prove(now)
         return (
-            now - self._proven < PROOF_SECONDS
+            now - self._looked < STALL_SECONDS
             and now < self.until
             and self._confirmed == self._connection.wire.epoch
-            and self._connection.is_connected
         )
 
-    def _prove(self, now: float) -> None:
-        """Send a message to ourselves, unless one is on its way."""
-        if now - self._proving >= PROOF_SECONDS and self._connection.is_connected:
-            self._proving = now
-            reply = self._connection.inbox.expect(self._returned, now, b"", PROBE_TIMEOUT_SECONDS)
-            self._connection.wire.publish(reply, b"", b"")
-
-    def _returned(self, sent: float, _header: bytes | None, _body: bytes, error: ServerError | None) -> None:
-        if self._proving == sent:
-            self._proving = 0.0
-        if error is None:
-            self._proven = sent
+    def _tick(self, turns: int) -> None:
+        """The loop lives. After a stall it has `turns` to read what stands at its sockets, before anything starts."""
+        now = time.monotonic()
+        if now - self._ticked >= STALL_SECONDS:
+            turns = LOOK_TURNS
+        self._ticked = now
+        if turns:
+            self._process.loop.call_later(LOOK_SECONDS, self._tick, turns - 1)
+            return
+        stalled = now - self._looked >= STALL_SECONDS
+        self._looked = now
+        if stalled:
             self._wake()
+        self._process.loop.call_later(TICK_SECONDS, self._tick, 0)
 
     @property
     def confirmed(self) -> bool:
@@ -163,16 +165,13 @@ class Members:
     async def wait(self) -> None:
         """Wait until ordered work may start."""
         while not self.holds():
-            try:
-                async with asyncio.timeout(WAIT_SECONDS):
-                    await self._held.wait()
-            except TimeoutError:
-                continue
+            await self._held.wait()
 
     # -- life -------------------------------------------------------------------------------------------
 
     async def join(self) -> None:
         """Take the lease, answer probes, and tell everybody."""
+        self._tick(0)
         wire = self._connection.wire
         await wire.subscribe(self._alive(self.me.instance), self._probed)
         await wire.subscribe(self._news.decode(), self._heard)
