@@ -29,6 +29,8 @@ _ACTING = (
     "nats-required-api-level",
 )
 
+_PLACING = ("nats-msg-id", "nats-batch-")
+
 
 def pairs(raw: bytes) -> list[tuple[str, str]]:
     """List every header in order, repeated names included."""
@@ -84,6 +86,11 @@ def encode(headers: Iterable[tuple[str, str]]) -> bytes:
 def forwarded(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """Keep what may ride on a copy of a message: not the headers the server would act on again."""
     return [(name, value) for name, value in headers if not name.lower().startswith(_ACTING)]
+
+
+def unplaced(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Drop what says which message it is, and of which batch: a copy that carried it would be taken for that one."""
+    return [(name, value) for name, value in headers if not name.lower().startswith(_PLACING)]
 
 
 def _why(name: str) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 
 from runner import codec
 from runner.bindings import Binding
-from runner.core import batch, identity
+from runner.core import batch, header, identity
 from runner.engine import delayed
 from runner.engine.fence import Fences
 from runner.engine.incoming import Incoming
@@ -96,10 +96,11 @@ class Outputs:
         Raises `ServerError` for what waiting cannot mend, and its kind `ShardLost`: then they are nobody's.
         """
         process, origin, span = self._process, incoming.origin, incoming.delivery.span
-        placed = [
-            (delayed.STREAM if staged.at is not None else await process.topology.find(staged.subject), staged)
-            for staged in made
-        ]
+        placed: list[tuple[str, Staged]] = []
+        for staged in made:
+            # Of a delayed one, too: when its time has come nobody could be told.
+            stream = await process.topology.find(staged.subject)
+            placed.append((delayed.STREAM if staged.at is not None else stream, staged))
         fences = fences_of(incoming.delivery) if self._ordered else None
         passed_on: list[tuple[str, str]] = []
         if span is None and process.tracing.enabled:
@@ -128,7 +129,7 @@ class Outputs:
                     sent = span.output(staged.subject, group.stream, delay=max(0.0, delay))
                     spans.append(sent)
                     carried = sent.headers
-                pairs = (*staged.headers.items(), *carried)
+                pairs = (*given(staged, carried), *carried)
                 if staged.at is not None:
                     messages.append(delayed.schedule(process.project, staged, id, pairs))
                 else:
@@ -145,6 +146,12 @@ class Outputs:
                 raise
             for sent in spans:
                 sent.end(stream=group.stream, sequence=ack.seq if len(spans) == 1 else 0)
+
+
+def given(staged: Staged, carried: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The headers that a handler gave, who may have passed its input's on: never an id, a batch or a trace of another's."""
+    ours = {name.lower() for name, _ in carried}
+    return [pair for pair in header.unplaced(staged.headers.items()) if pair[0].lower() not in ours]
 
 
 def fences_of(delivery: Delivery) -> Fences | None:

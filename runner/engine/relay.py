@@ -1,9 +1,12 @@
-"""The relay: publishes what was delayed once its time has come, the same Msg-Id however often it is tried."""
+"""The relay: publishes what was delayed once its time has come, the same Msg-Id however often it is tried.
+
+Rule 1: one that cannot be stored gives up its place after a few seconds and comes again: the others do not wait for it.
+Rule 2: what is stored is removed from our own stream: a durable that somebody deleted must not relay it a second time.
+"""
 
 from __future__ import annotations
 
 import logging
-import math
 
 from runner.core import header, identity
 from runner.engine import delayed
@@ -16,7 +19,9 @@ from runner.jetstream.pull import Pull
 log = logging.getLogger("jetrunner.relay")
 
 LIMIT = 64
+PATIENCE_SECONDS = 5.0
 REPEAT_SECONDS = 60.0
+"""The longest wait of one that could not be stored."""
 
 
 class Relay:
@@ -71,12 +76,21 @@ class Relay:
             self._pull.settle(delivery, b"+TERM it does not say where it goes")
             return
         try:
-            await self._process.connection.publisher.publish_surely(message, math.inf)
+            await self._process.connection.publisher.publish_surely(message, PATIENCE_SECONDS)
         except (ServerError, ValueError) as error:
             log.error("a delayed message to %s: %s", message.subject, error)
-            self._pull.settle(delivery, b'-NAK {"delay":%d}' % int(REPEAT_SECONDS * 1e9))
+            await self._pull.again(delivery, min(REPEAT_SECONDS, 2.0 ** min(delivery.attempt, 10)))
         else:
+            await self._remove(delivery)
             self._pull.settle(delivery, b"+ACK")
+
+    async def _remove(self, delivery: Delivery) -> None:
+        try:
+            await self._process.connection.api(
+                f"STREAM.MSG.DELETE.{ownstreams.AGAIN}", {"seq": delivery.sequence, "no_erase": True}
+            )
+        except ServerError as error:  # it stays, and is harmless as long as the durable is there
+            log.debug("message %d of %s stays: %s", delivery.sequence, ownstreams.AGAIN, error)
 
     def _lost(self) -> None:
         if not self._stopping:
