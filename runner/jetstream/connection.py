@@ -19,6 +19,7 @@ import msgspec
 from nats.aio.client import Client
 
 from runner.config import Settings, redact
+from runner.core import header as headers
 from runner.errors import JetrunnerError, NoStream, ServerError, Unreachable
 from runner.jetstream.inbox import Inbox, ask
 from runner.jetstream.login import options
@@ -98,7 +99,8 @@ class Connection:
         timeout: float = API_SECONDS,
         pairs: list[tuple[str, str]] | None = None,
     ) -> tuple[bytes | None, bytes]:
-        """Like `request`, with the raw header block of the answer."""
+        """Like `request`, with the raw header block of the answer. Raises `TooLarge` instead of losing the connection."""
+        self.publisher.check_size(subject, len(body) + (len(headers.encode(pairs)) if pairs else 0))
         return await ask(self.inbox, self.wire, subject.encode(), body, timeout, pairs)
 
 

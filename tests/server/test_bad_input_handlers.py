@@ -337,3 +337,22 @@ async def test_a_publish_to_where_no_stream_is_is_the_handlers_failure(shop: Sho
     assert "nowhere.at.all" in letter.headers["Jetrunner-Dead-Message"]
     assert await shop.js.count("PAID") == 0
     assert process.running
+
+
+async def test_a_request_over_max_payload_fails_its_handler_and_the_connection_survives(shop: Shop) -> None:
+    await shop.open("""
+        @consume("orders.{id}", retry=RetryPolicy.fixed(0, attempts=2))
+        async def charge(order: Order, ctx: Context) -> None:
+            note("run", id=order.id)
+            if order.id == 1:
+                await ctx.request("quotes", b"x" * 1_100_000)
+    """)
+    process = await shop.running("charge")
+    await shop.order(1)
+    letter = await shop.dead_letter()
+    assert (reason(letter), letter.headers["Jetrunner-Dead-Error"]) == ("exhausted", "TooLarge")
+    await shop.order(2)
+    await shop.settled("charge")
+    assert process.running
+    assert {each["pid"] for each in shop.notes("run")} == {process.pid}
+    assert "lost" not in process.output
