@@ -112,9 +112,7 @@ class Function:
                 created = (await self._process.connection.api(f"STREAM.INFO.{pull.stream}"))["created"]
             except ServerError:
                 continue
-            floor = info["ack_floor"]["stream_seq"]
-            if floor:
-                await self._floors.save(pull.stream, pull.durable, floor, created)
+            await self._floors.save(pull.stream, pull.durable, info["ack_floor"]["stream_seq"], created)
 
     # -- the end ----------------------------------------------------------------------------------------
 

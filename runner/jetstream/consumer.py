@@ -116,7 +116,7 @@ async def ensure(
     for field in sorted(set(changes) & IMMUTABLE):
         real, declared = changes.pop(field)
         log.warning(
-            "consumer %s on %s keeps %s=%r: the server cannot change it to %r; delete the consumer to start anew",
+            "consumer %s on %s keeps %s=%r: the server cannot change it to %r",
             durable, stream, field, real, declared,
         )  # fmt: skip
     if not changes:

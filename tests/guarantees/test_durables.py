@@ -69,6 +69,25 @@ async def test_a_durable_deleted_while_nobody_runs_goes_on_at_its_floor(shop: Sh
     assert [each["id"] for each in shop.notes("run")] == [*range(20), 100]
 
 
+async def test_a_durable_that_starts_at_new_messages_forgets_none_that_came_since(shop: Shop) -> None:
+    await shop.open("""
+        @consume("orders.{id}", deliver="new")
+        async def charge(order: Order) -> None:
+            note("run", id=order.id)
+            await asyncio.sleep(1 if order.id == 1 else 0)
+    """)
+    process = await shop.running("charge")
+    await eventually(lambda: _floor_known(shop))
+    await shop.order(1)
+    await shop.noted("run")
+    process.kill()  # the stream was empty before, and nothing is settled yet
+    await shop.js.api("CONSUMER.DELETE.ORDERS.shop-charge")
+    await shop.order(2)
+    shop.run()
+    await shop.settled("charge")
+    assert sorted(each["id"] for each in shop.notes("run")) == [1, 1, 2]
+
+
 async def test_a_durable_that_differs_is_explained_and_then_updated(shop: Shop) -> None:
     await shop.open(NOTING)
     process = await shop.running("charge")
@@ -100,3 +119,7 @@ async def test_two_projects_on_one_server_do_not_see_each_other(shop: Shop) -> N
 
 async def _has(shop: Shop, durable: str) -> bool:
     return durable in await shop.js.consumers("JETRUNNER")
+
+
+async def _floor_known(shop: Shop) -> bool:
+    return bool(await shop.js.messages("KV_jetrunner", "$KV.jetrunner.floor.shop.ORDERS.shop-charge"))
