@@ -80,7 +80,7 @@ class Health:
 
         def family(name: str, kind: str, text: str, samples: list[tuple[str, float]]) -> None:
             lines.extend((f"# HELP {name} {text}", f"# TYPE {name} {kind}"))
-            lines.extend(f"{name}{labels} {value:g}" for labels, value in samples)
+            lines.extend(f"{name}{labels} {value!r}" for labels, value in samples)
 
         each = [(f.binding.function, f.pipeline.stats, f) for f in self._functions]
         now = time.monotonic()
@@ -115,6 +115,6 @@ class Health:
                         f'{name}_bucket{{function="{function}",le="{lower(bucket + 1) / 1e6:g}"}} {total}'
                     )
             lines.append(f'{name}_bucket{{function="{function}",le="+Inf"}} {total}')
-            lines.append(f'{name}_sum{{function="{function}"}} {stats.duration.total_us / 1e6:g}')
+            lines.append(f'{name}_sum{{function="{function}"}} {stats.duration.total_us / 1e6!r}')
             lines.append(f'{name}_count{{function="{function}"}} {total}')
         return "\n".join(lines) + "\n"
