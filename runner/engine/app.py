@@ -44,6 +44,8 @@ REMEMBER_SECONDS = 5.0
 SHUTDOWN_SECONDS = 3.0
 """Time that telemetry gets to send its last spans."""
 PATIENCE_SECONDS = 5.0
+ABANDON_SECONDS = 2.0
+"""Time to give back what was cancelled; the server takes it back by itself, later."""
 
 
 async def serve(
@@ -240,8 +242,9 @@ async def drain(
             left = sum(function.unsettled for function in functions)
             log.warning("cancelling %d handlers that still run", left)
             process.cancelling = True
-            for source in sources:
-                await source.abandon()
+            with anyio.move_on_after(ABANDON_SECONDS):
+                for source in sources:
+                    await source.abandon()
             break
         await asyncio.sleep(0.01)
     process.connection.wire.flush()

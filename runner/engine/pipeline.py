@@ -270,7 +270,7 @@ class Pipeline:
         if error is None and is_stored(answer):
             delivery.source.ack(delivery)
             self.stats.acked += 1
-        elif not self._process.cancelling:
+        elif not self._judging.ending:
             self._process.tasks.start_soon(self._safely, delivery, self._store(read(delivery), []))
 
     async def time_out(self, delivery: Delivery) -> None:
@@ -280,7 +280,10 @@ class Pipeline:
     async def cancelled(self, delivery: Delivery) -> None:
         """Give back a message whose handler is being cancelled."""
         if not delivery.settled:
-            await self._settling.give_back(read(delivery))
+            try:
+                await self._settling.give_back(read(delivery))
+            except ServerError:  # what is recorded of its start stays; the end must not wait for it
+                delivery.source.give_back(delivery)
 
     def _running(self) -> int:
         """Handlers that run now; looked up only when a suspect must run alone."""

@@ -70,7 +70,9 @@ class Settling:
                     log.error(
                         "%s: %s cannot be stored as a dead letter: %s", binding.function, incoming.id, error
                     )
+                    settlement = Nak(REPEAT_SECONDS)
                     await delivery.source.again(delivery, REPEAT_SECONDS)
+                    stats.retried += 1
                 else:
                     delivery.source.settle(delivery, term(settlement))
                     stats.dead[settlement.reason] = stats.dead.get(settlement.reason, 0) + 1

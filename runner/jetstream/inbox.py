@@ -96,10 +96,11 @@ class Inbox:
         )
 
     def _sweep(self) -> None:
+        # First, so that a waiter that raises does not end it.
+        self._timer = asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._sweep)
         now = clock()
         late = [token for token, waiting in self._waiting.items() if waiting[3] <= now]
         self._fail(late, lambda asked: Unconfirmed(f"no answer came on {asked.decode(errors='replace')}"))
-        self._timer = asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._sweep)
 
     def _fail(self, tokens: list[bytes], error: Callable[[bytes], ServerError]) -> None:
         for token in tokens:

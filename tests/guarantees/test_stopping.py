@@ -8,6 +8,7 @@ import time
 import pytest
 
 from tests.support.process import RunnerProcess
+from tests.support.server import NatsServer
 from tests.support.shop import Shop
 
 pytestmark = [pytest.mark.server, pytest.mark.anyio]
@@ -152,6 +153,28 @@ async def test_a_second_sigterm_cancels_what_runs_and_gives_it_back(shop: Shop) 
     await shop.settled("charge")
     assert max(each["at"] for each in shop.notes("start")) - begun < 3
     assert await shop.dead() == []
+
+
+async def test_a_second_sigterm_ends_the_process_soon_without_a_server_too(
+    shop: Shop, nats_server: NatsServer
+) -> None:
+    await shop.open("""
+        @consume("orders.{id}", timeout=60, retry=RetryPolicy.fixed(0))
+        async def charge(order: Order, ctx: Context) -> None:
+            note("start", attempt=ctx.attempt)
+            if ctx.attempt == 1:
+                raise ValueError("from now on its starts are recorded")
+            await asyncio.sleep(60)
+    """)
+    process = await shop.running("charge")
+    await shop.order(1)
+    await shop.noted("start", 2)
+    await asyncio.to_thread(nats_server.kill)
+    process.terminate()
+    await process.seen("drain")
+    process.terminate()
+    async with asyncio.timeout(8):
+        assert await process.ended() == 0
 
 
 async def test_a_third_sigterm_ends_the_process_at_once(shop: Shop) -> None:
