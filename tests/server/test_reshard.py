@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from runner.core.identity import shard_durable
+from tests.support.cluster import Cluster
 from tests.support.eventually import eventually
 from tests.support.jetstream import RawJetStream
 from tests.support.order import source
@@ -42,7 +43,7 @@ def make_ledger(
         )
         applied = project.runner("apply")
         assert applied.code == 0, applied.stderr
-        return Ledger(project, nats_server, js, [], random.Random(8))
+        return Ledger(project, nats_server.url, js, random.Random(8), server=nats_server)
 
     return make
 
@@ -89,10 +90,10 @@ async def publish(ledger: Ledger, count: int, seconds: float = 0.0) -> None:
         await asyncio.sleep(seconds * 50 / count)
 
 
-async def finished(ledger: Ledger, resize: RunnerProcess) -> None:
+async def finished(ledger: Ledger, resize: RunnerProcess, *, within: float = 20.0) -> None:
     """The command ends well; when it does not, tell what every process has said."""
     try:
-        assert await resize.ended(within=20) == 0
+        assert await resize.ended(within=within) == 0
     except AssertionError as error:
         listed = await command(ledger, "shard", "list")
         said = [
@@ -104,7 +105,7 @@ async def finished(ledger: Ledger, resize: RunnerProcess) -> None:
 
 async def in_order(ledger: Ledger) -> None:
     """Everything was done, each key in its order; outputs once."""
-    await ledger.settled(within=40)
+    await ledger.settled(within=60)
     await ledger.close()
     found = await ledger.judge()
     assert not ledger.problems, ledger.explain()
@@ -149,6 +150,32 @@ async def test_an_instance_killed_on_the_way_stops_nothing(make_ledger: MakeLedg
     await resizing
     await publish(ledger, 1_000, 0.5)
     await in_order(ledger)
+
+
+@pytest.mark.slow
+async def test_three_servers_keep_the_order_though_the_leader_dies(
+    make_project: Callable[..., Project], cluster: Cluster
+) -> None:
+    """R3: what a leader took in before the change may be stored after it, so the shards open a moment later."""
+    project = make_project(functions={"ledger": source()}, streams=streams(4, 3), nats=cluster.url)
+    applied = await asyncio.to_thread(project.runner, "apply")
+    assert applied.code == 0, applied.stderr
+    async with RawJetStream.connect(cluster.url) as js:
+        ledger = Ledger(project, cluster.url, js, random.Random(8))
+        ledger.add()
+        ledger.add()
+        await owning(ledger, 1, 4)
+        load = asyncio.create_task(ledger.publish(4_000, KEYS, 12.0))
+        await eventually(lambda: ledger.progress() > 200)
+        await resized(ledger, 8)
+        resize = ledger.project.start("shard", "resize", "LEDGER", "4")
+        await resize.seen("generation 3")
+        leader = await cluster.leader("LEDGER")
+        leader.kill()
+        await finished(ledger, resize, within=40)
+        leader.start()
+        await load
+        await in_order(ledger)
 
 
 @pytest.mark.slow
