@@ -23,9 +23,7 @@ ELSEWHERE_SECONDS = 0.05
 class OrderedFunction(Function):
     """Like a function, but its messages come from the shards that this instance owns."""
 
-    def __init__(
-        self, process: Process, binding: Binding, stream: str, members: Members
-    ) -> None:
+    def __init__(self, process: Process, binding: Binding, stream: str, members: Members) -> None:
         super().__init__(process, binding, stream)
         self.opening: Opening | None = None
         """The generation of shards that is open; None before it was read."""

@@ -134,7 +134,9 @@ class Shards:
                 shard = self.owned[name] = function.shard(name)
                 self._held[name] = claim
                 await shard.open(
-                    Tenure(claim, partial(self.claims.stands, name, claim), partial(self._refused, name, claim))
+                    Tenure(
+                        claim, partial(self.claims.stands, name, claim), partial(self._refused, name, claim)
+                    )
                 )
         except JetrunnerError as error:
             log.warning("shard %s could not be taken: %s", name, error)
