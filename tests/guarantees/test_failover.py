@@ -92,5 +92,6 @@ async def test_a_frozen_instances_shards_go_on_elsewhere_once_its_lease_has_run_
         samples = await failover.end(freeze, random.Random(4))
         for instance in frozen:
             failover.ledger.thaw(instance)
+            instance.process.terminate()
     print("SIGSTOP:", figures(samples))
     assert max(samples) < 6.0

@@ -63,7 +63,10 @@ class Failover:
             loads = [list(owners.values()).count(each.process.pid) for each in self.ledger.instances]
             return sum(loads) == self.shards and max(loads) - min(loads) <= 1
 
-        await eventually(even, within=30)
+        try:
+            await eventually(even, within=30)
+        except AssertionError:
+            raise AssertionError(f"not balanced:\n{await self.ledger.shards()}\n{self.ledger.explain()}") from None
         before = self.ledger.journal.stat().st_size
         await eventually(lambda: len(self.starts(before, owners)) == self.shards, within=20)
         return owners

@@ -7,6 +7,7 @@ import base64
 import itertools
 import json
 import random
+import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
@@ -99,7 +100,7 @@ class Ledger:
         """Start one more instance."""
         used = [each.proxy for each in self.instances]
         proxy = next((each for each in self.proxies if each not in used), None) if behind_proxy else None
-        process = self.project.start("run", NATS_URL=proxy.url if proxy else self.url)
+        process = self.project.start("run", NATS_URL=proxy.url if proxy else self.url, PYTHONFAULTHANDLER="1")
         instance = Instance(process, proxy)
         self.instances.append(instance)
         return instance
@@ -376,8 +377,12 @@ class Ledger:
         for process in self.ended:
             try:
                 self._ended(process, await process.ended(within=40))
-            except AssertionError as error:
-                self.problems.append(f"instance {process.pid} does not stop: {error}")
+            except AssertionError:
+                process.signal(signal.SIGABRT)  # the fault handler tells where it hangs
+                await process.ended()
+                self.problems.append(
+                    f"instance {process.pid} does not stop:\n" + "\n".join(process.stderr[-60:])
+                )
 
     async def judge(self) -> str:
         """Check the journal, the outputs and the dead letters; `problems` then has all that is wrong."""
