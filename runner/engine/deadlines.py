@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import logging
+from weakref import WeakKeyDictionary
 
 from runner.engine.pipeline import Pipeline
 from runner.engine.process import Process
 from runner.jetstream.delivery import Delivery
+from runner.jetstream.pull import Pull
 
 log = logging.getLogger("jetrunner.deadlines")
 
+MANY = 500
+MANY_SECONDS = 1.0
+"""Of so many messages, most of them waiting in their lanes, each is looked at only so often."""
 GRACE_SECONDS = 1.0
 """Time a cancelled handler has to end before its message is settled without it."""
 
@@ -21,11 +26,15 @@ class Deadlines:
         self._process = process
         self._pipeline = pipeline
         self._timeout = pipeline.binding.timeout
+        self._swept: WeakKeyDictionary[Pull, float] = WeakKeyDictionary()
 
     def sweep(self, now: float) -> None:
         """Extend leases, cancel handlers that are late, and settle without those that ignore it."""
         for pull in self._pipeline.pulls:
             pull.watch(now)
+            if len(pull.unsettled) > MANY and now - self._swept.get(pull, 0.0) < MANY_SECONDS:
+                continue
+            self._swept[pull] = now
             for delivery in list(pull.unsettled.values()):
                 if not delivery.leased:
                     delivery.leased = now

@@ -69,6 +69,9 @@ class OrderedFunction(Function):
                 int(generation), int(number), self._durables, self._records, key_reader(self.binding),
                 self.opening.start if self.opening is not None else 0,
             )  # fmt: skip
+            found.limit = found.pull.limit = max(
+                16, min(self.binding.concurrency, 4 * self.binding.concurrency // len(self.shard_names()))
+            )
         return found
 
     def forget(self, name: str) -> None:

@@ -58,7 +58,7 @@ class Pipeline:
         self._suspects = Suspects(process.bucket, process.project, binding.function)
         self._judging = Judging(process, binding)
         self._settling = Settling(process, binding, self.stats, self._suspects, self._attempts)
-        self.queue = Queue(self._open_slot, binding.concurrency)
+        self.queue = Queue(process.tasks, self._open_slot, binding.concurrency)
         self.pulls: list[Pull] = []
         self.guard: Guard | None = None
         """Of an ordered function: says whether anything may start."""
@@ -89,7 +89,7 @@ class Pipeline:
         tracing, wait, set_current = self._process.tracing, self.queue.wait, current.set
         flush = self._process.connection.wire.flush
         traced, admit = tracing.enabled, tracing.gate.admit
-        guard = self.guard
+        guard, pause = self.guard, self.queue.pause
         began = now = clock()
         while True:
             count = 0
@@ -102,8 +102,8 @@ class Pipeline:
                     began = now = clock()
                     continue
                 if guard is not None and not guard.holds():
-                    await guard.wait()
-                    continue
+                    pause(guard.wait)
+                    break
                 delivery = queue.popleft()
                 body = delivery.body
                 if decode is None or delivery.careful or delivery.header is not None or not body:

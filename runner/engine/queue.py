@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+
+from anyio.abc import TaskGroup
 
 from runner.jetstream.delivery import Delivery
 
@@ -12,14 +14,16 @@ from runner.jetstream.delivery import Delivery
 class Queue:
     """Deliveries that wait for a slot; slots are opened as they are needed, up to `slots`."""
 
-    def __init__(self, open_slot: Callable[[], None], slots: int) -> None:
+    def __init__(self, tasks: TaskGroup, open_slot: Callable[[], None], slots: int) -> None:
         self.deliveries: deque[Delivery] = deque()
         self.giving_back = False
         """True once the process drains: what has not started goes back at once."""
+        self._tasks = tasks
         self._open_slot = open_slot
         self._closed_slots = slots
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._pumping = False
+        self._paused = False
         self._burst = 1
         self._loop = asyncio.get_running_loop()
 
@@ -30,10 +34,25 @@ class Queue:
             return
         self.deliveries.append(delivery)
         if not self._pumping:
-            self._pumping = True
-            self._burst = 1
-            self._wake()
-            self._loop.call_soon(self._pump)
+            self._start_pump()
+
+    def pause(self, until: Callable[[], Awaitable[None]]) -> None:
+        """Nothing may start now: one waits `until` it may, not every slot."""
+        if not self._paused:
+            self._paused = True
+            self._tasks.start_soon(self._resume, until)
+
+    async def _resume(self, until: Callable[[], Awaitable[None]]) -> None:
+        await until()
+        self._paused = False
+        if self.deliveries and not self._pumping:
+            self._start_pump()
+
+    def _start_pump(self) -> None:
+        self._pumping = True
+        self._burst = 1
+        self._wake()
+        self._loop.call_soon(self._pump)
 
     async def wait(self) -> None:
         """Wait, as a slot, until there may be something to do."""
@@ -50,6 +69,9 @@ class Queue:
 
     def _pump(self) -> None:
         """Wake slots while deliveries wait: one at first, since handlers that never wait need no second."""
+        if self._paused:
+            self._pumping = False
+            return
         for _ in range(min(len(self.deliveries), self._burst)):
             if not self._wake():
                 self._pumping = False
