@@ -113,7 +113,8 @@ class Shards:
                 if function.binding.function in member.functions and not member.leaving
             )
             names = function.shard_names()
-            share = assign(names, able) if able else {}
+            owners = {name: claim.owner for name in names if (claim := self.claims.known.get(name))}
+            share = assign(names, able, owners)
             for name in names:
                 shares[name] = share.get(name) == self._members.me.instance
         return shares
