@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import click
 
 from runner.cli import options
+from runner.cli.origin import PACKAGE
 from runner.cli.scaffold import files
 from runner.core import identity
 from runner.errors import UsageError
@@ -19,10 +21,7 @@ from runner.errors import UsageError
 def new_command(name: str, output: str) -> None:
     """Make a folder NAME with a function, its streams, settings and a test."""
     folder = Path(name)
-    try:
-        project = identity.project_name(folder.resolve().name)
-    except ValueError as error:
-        raise UsageError(str(error), hint="for example: runner new shop") from None
+    project = _project_name(folder.resolve().name)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{name} is there already", hint="choose another name, or an empty folder")
     written = files(project)
@@ -40,4 +39,18 @@ def new_command(name: str, output: str) -> None:
     else:
         for path in sorted(written):
             click.echo(str(folder / path))
-    click.echo(f"next: cd {name} && runner dev", err=True)
+    click.echo(f"next: cd {shlex.quote(name)} && runner dev", err=True)
+
+
+def _project_name(text: str) -> str:
+    """What names the project on the server, and what installers take for a name as well."""
+    try:
+        name = identity.project_name(text)
+    except ValueError as error:
+        raise UsageError(str(error), hint="for example: runner new shop") from None
+    if not (name[0].isalnum() and name[-1].isalnum()) or name == PACKAGE:
+        raise UsageError(
+            f"{text!r} is no name for a project",
+            hint="letters, digits, - and _, a letter or digit at both ends: runner new shop",
+        )
+    return name

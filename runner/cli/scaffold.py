@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from string import Template
 
+from runner.cli.origin import requirement
+
 PYPROJECT = """\
 [project]
 name = "$name"
 version = "0.1.0"
 requires-python = ">=3.11"
-dependencies = ["jetrunner"]
+dependencies = ["$package"]
 
 [dependency-groups]
-dev = ["jetrunner[dev]", "pytest"]
+dev = ["$package_dev", "pytest"]
 
 [tool.jetrunner]
 # Names durables and dead letters on the server: it cannot change later without starting over.
@@ -94,7 +96,9 @@ Functions are in `functions/`, the streams they read and write in `streams/`. `r
 def files(name: str) -> dict[str, str]:
     """Path → text of every file of a project."""
     return {
-        "pyproject.toml": Template(PYPROJECT).substitute(name=name),
+        "pyproject.toml": Template(PYPROJECT).substitute(
+            name=name, package=requirement(), package_dev=requirement("dev")
+        ),
         "README.md": Template(README).substitute(name=name),
         ".gitignore": IGNORED,
         "functions/__init__.py": "",
