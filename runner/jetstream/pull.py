@@ -4,6 +4,7 @@ Rule 1: what is out (asked for, not yet here) plus what is unsettled never excee
 Rule 2: a message that comes again while it is still unsettled here is the same message: it only renews its reply
         (unless it was stored at another time: then the stream was deleted and made anew).
 Rule 3: silence for twice the heartbeat, a lost connection or a status means that nothing is out any more: ask again.
+        The server may still hold what was written off so: what it says of those requests later counts no more.
 """
 
 from __future__ import annotations
@@ -62,6 +63,8 @@ class Pull:
         self._deliver = deliver
         self._missing = missing
         self._out = 0
+        self._round = b"0"
+        """Of the requests that count: another one once they were written off."""
         self._epoch = -1
         self._heard = 0.0
         self._fresh = False
@@ -76,8 +79,8 @@ class Pull:
     async def open(self) -> None:
         """Subscribe and ask for the first messages."""
         inbox = self._connection.new_inbox()
-        self._inbox = inbox.encode()
-        self._unsubscribe = await self._wire.subscribe(inbox, self._arrived)
+        self._inbox = inbox.encode() + b"."
+        self._unsubscribe = await self._wire.subscribe(f"{inbox}.*", self._arrived)
         self._open = True
         self.wake()
 
@@ -141,16 +144,21 @@ class Pull:
             self._fresh = False
             self._heard = now
         if self._epoch != self._wire.epoch or (self._out > 0 and now - self._heard > 2 * self.heartbeat):
-            self._out = 0
+            self._write_off()
             self.wake()
         elif self._out == 0:
             self.wake()
 
     def ask_again(self) -> None:
         """The consumer is there again after it was missing."""
-        self._out = 0
+        self._write_off()
         self._not_before = 0.0
         self.wake()
+
+    def _write_off(self) -> None:
+        """Nothing is out any more, as far as we know."""
+        self._out = 0
+        self._round = b"%d" % (int(self._round) + 1)
 
     def _top_up(self) -> None:
         self._due = False
@@ -159,7 +167,7 @@ class Pull:
             return
         if self._epoch != self._wire.epoch:
             self._epoch = self._wire.epoch
-            self._out = 0
+            self._write_off()
         size = request_size(self.room(), len(self.unsettled), self._out)
         if size <= 0 or self._wire.backlog > BACKLOG_BYTES:
             return
@@ -167,11 +175,12 @@ class Pull:
             self._heard = now
         self._out += size
         request = REQUEST % (size, int(self.expires * 1e9), int(self.heartbeat * 1e9))
-        self._wire.publish(self._next, request, self._inbox)
+        self._wire.publish(self._next, request, self._inbox + self._round)
 
     def _arrived(self, subject: bytes, reply: bytes, header: bytes | None, body: bytes) -> None:
         if not reply:
-            self._status(header)
+            if subject == self._inbox + self._round:
+                self._status(header)
             return
         self._fresh = True
         self._out -= 1
@@ -210,7 +219,10 @@ class Pull:
             return
         code, text = found
         left = headers.get(header or b"", b"Nats-Pending-Messages")
-        self._out = max(0, self._out - int(left)) if left and left.isdigit() else 0
+        if left and left.isdigit():
+            self._out = max(0, self._out - int(left))
+        else:
+            self._write_off()
         if code in (404, 408) or text.startswith(("Batch Completed", "Leadership Change", "Server Shutdown")):
             if code == 409:
                 self._not_before = now + 0.1

@@ -17,6 +17,7 @@ from runner.jetstream import consumer, pull
 from runner.jetstream.connection import Connection, connect
 from runner.jetstream.delivery import Delivery
 from runner.jetstream.pull import Pull
+from runner.jetstream.wire import abort
 from tests.server.conftest import Connects
 from tests.support.cluster import Cluster
 from tests.support.eventually import eventually
@@ -158,6 +159,29 @@ async def test_it_goes_on_where_it_was_after_an_outage(
         await fill(js, 20)
         expected = set(range(1, 61 if how == "freeze" else 41))
         await eventually(lambda: {delivery.sequence for delivery in reader.arrived} == expected)
+
+
+async def test_the_window_holds_however_often_the_connection_was_cut(
+    connected: Connects, nats_server: NatsServer, js: RawJetStream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pull, "EXPIRES_SECONDS", 2.0)
+    monkeypatch.setattr(pull, "HEARTBEAT_SECONDS", 0.5)
+    await js.create("ORDERS", ["orders.>"])
+
+    async def asked_once() -> bool:
+        return int((await js.consumer("ORDERS", "shop-charge"))["num_waiting"]) == 1
+
+    async with connected(nats_server.url) as connection, reading(connection) as reader:
+        for _ in range(3):  # the server keeps each lost connection's request, since its inbox is there again
+            await eventually(asked_once, within=10)
+            again = connection.reconnected
+            abort(connection.client)
+            await again.wait()
+        await eventually(asked_once, within=10)
+        await fill(js, 50)
+        await eventually(lambda: len(reader.arrived) >= 10)
+        await anyio.sleep(0.2)
+        assert len(reader.arrived) == 10
 
 
 async def test_requests_that_vanished_without_a_word_are_made_again(
