@@ -47,6 +47,8 @@ class Sender:
         self._told = told
         self._waiting: deque[Sent] = deque()
         self._moved = asyncio.Event()
+        self._broken: OSError | None = None
+        """Why nobody can be told any more."""
 
     def refuse(self, where: str, subject: str, reason: str, hint: str = "") -> None:
         """A message that cannot be sent, told in its place among the others."""
@@ -89,17 +91,26 @@ class Sender:
             answered(None, None, b"", error)
 
     async def finish(self) -> None:
-        """Return once every message is told."""
+        """Return once every message is told. Raises the OSError that telling met."""
         while self._waiting:
             await self._movement()
+        if self._broken is not None:
+            raise self._broken
 
     async def _movement(self) -> None:
-        self._moved.clear()
-        await self._moved.wait()
+        if self._broken is None:
+            self._moved.clear()
+            await self._moved.wait()
+        if self._broken is not None:
+            raise self._broken
 
     def _tell(self) -> None:
-        while self._waiting and self._waiting[0].done:
-            self._told(self._waiting.popleft())
+        """Called within the read that brought an answer, which a closed pipe must not end."""
+        try:
+            while self._broken is None and self._waiting and self._waiting[0].done:
+                self._told(self._waiting.popleft())
+        except OSError as error:
+            self._broken = error
         self._moved.set()
 
 

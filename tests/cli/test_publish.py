@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -157,3 +159,19 @@ def test_what_cannot_be_sent_is_wrong_usage(
     done = project.runner("publish", *arguments)
     assert (done.code, done.stdout) == (2, "")
     assert sentence in done.stderr
+
+
+async def test_a_reader_that_has_seen_enough_ends_it(project: Project, orders: RawJetStream) -> None:
+    (project.root / "many.jsonl").write_text('{"id": 1}\n' * 3000)
+    pipe = f"{sys.executable} -m runner publish orders.x --lines --file many.jsonl | head -1"
+    done = subprocess.run(
+        ["/bin/sh", "-c", pipe],
+        cwd=project.root,
+        env=project.environment,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.stdout == "ORDERS:1\n"
+    assert "Traceback" not in done.stderr
