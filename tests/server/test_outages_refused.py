@@ -198,6 +198,22 @@ async def test_without_its_bucket_a_retry_waits_and_everything_else_goes_on(
         assert process.running
 
 
+async def test_without_the_permission_to_purge_a_retry_is_no_suspect_for_ever(
+    refused: Callable[[str], Refused],
+) -> None:
+    world = refused('"$JS.API.STREAM.PURGE.>"')
+    async with RawJetStream.connect(world.server.url_as("admin", "a")) as js:
+        await js.create("ORDERS", ["orders.*"])
+        await js.create("PAID", ["paid.*"])
+        process = await started(world.project, js)
+        await js.publish("orders.1", {"id": 1, "fail": "once"})
+        await eventually(partial(outputs, js, [1]))
+        await eventually(partial(js.settled, "ORDERS", "shop-charge"))
+        (record,) = await js.messages("KV_jetrunner", "$KV.jetrunner.start.>")
+        assert record.body == b"0"
+        assert "could not be settled" not in process.output
+
+
 async def test_own_streams_that_stand_need_no_permission_to_create_them(
     refused: Callable[[str], Refused],
 ) -> None:
