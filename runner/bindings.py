@@ -66,6 +66,12 @@ class Binding(Struct, frozen=True):
     kind: Kind
     """Whether the handler is awaited, called in a thread, or iterated."""
 
+    @property
+    def key_positions(self) -> tuple[int, ...]:
+        """Indexes, from 0, of the tokens that make a message's key, in the order of `ordered_by`."""
+        places = dict(zip(self.subject.names, self.subject.positions, strict=True))
+        return tuple(places[name] for name in self.ordered_by)
+
 
 class _Pending(Struct, frozen=True):
     """A binding whose annotations name something that is not defined yet."""

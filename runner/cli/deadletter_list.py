@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 from collections import deque
 from datetime import datetime
+from typing import Any
 
 import click
 
-from runner.cli import loop, options
+from runner.cli import deadletter_key, loop, options
 from runner.cli.selection import document, selected, selection_options
 from runner.cli.table import table
 from runner.core.deadletter import DeadLetter
 from runner.jetstream.connection import connect
-from runner.jetstream.deadletters import DeadLetters
+from runner.jetstream.deadletters import DeadLetters, Selection
 
 WIDEST = 60
 
@@ -25,23 +26,29 @@ WIDEST = 60
 @click.option(
     "--limit", type=click.IntRange(min=0), default=50, show_default=True, help="The newest; 0 for all."
 )
+@click.option("--parked", is_flag=True, help="The parked keys instead, and how many messages each has.")
 @options.output_option
 @options.connected
 def list_command(
-    function: str | None, reason: str | None, since: str | None, limit: int, output: str
+    function: str | None, reason: str | None, since: str | None, limit: int, parked: bool, output: str
 ) -> None:
     """Show the dead letters of the project, the newest last.
 
-    SEQUENCE is what `show` and `redrive` take; MESSAGE is where the original stood.
+    SEQUENCE is what `show` and `redrive` take; MESSAGE is where the original stood. A key is parked when a message of
+    it was given up in a function with on_exhausted="park".
     """
     place = options.place()
     selection = selected(place.settings.name, function, reason, since)
+    if parked:
+        _show_parked(selection, output)
+        return
     found: deque[DeadLetter] = deque(maxlen=limit or None)
-    total = 0
+    total = keys = 0
 
     async def main() -> None:
-        nonlocal total
+        nonlocal total, keys
         async with connect(place.settings) as connection:
+            keys = len(await deadletter_key.marks(connection, selection.project, selection.function))
             async for stored in DeadLetters(connection).browse(selection):
                 total += 1
                 found.append(stored.letter)
@@ -58,6 +65,19 @@ def list_command(
         click.echo(f"the newest {len(found):,} of {total:,}; --limit 0 shows all", err=True)
     elif not found:
         click.echo("no dead letters", err=True)
+    if keys:
+        click.echo(f"{keys:,} keys are parked; --parked shows them", err=True)
+
+
+def _show_parked(selection: Selection, output: str) -> None:
+    found: list[dict[str, Any]] = []
+
+    async def main() -> None:
+        async with connect(options.place().settings) as connection:
+            found.extend(await deadletter_key.documents(connection, selection.project, selection.function))
+
+    loop.run(main)
+    deadletter_key.show(found, output)
 
 
 def _row(letter: DeadLetter) -> list[str]:

@@ -11,13 +11,17 @@ from typing import Any
 import anyio
 import click
 
-from runner.cli import failure, loop, options
+from runner.cli import deadletter_key, failure, loop, options
 from runner.cli.selection import selected, selection_options
 from runner.cli.tracing import tracing
 from runner.core import identity
+from runner.core.deadletter import DeadLetter
+from runner.core.park import Mark
+from runner.core.subject import problem
 from runner.errors import JetrunnerError, PermissionDenied, ServerError, Unconfirmed, UsageError
 from runner.jetstream.connection import connect
-from runner.jetstream.deadletters import DeadLetters, Selection, Stored
+from runner.jetstream.deadletters import DeadLetters, Kept, Selection, Stored
+from runner.jetstream.parked import Name
 from runner.telemetry.tracing import Tracing
 
 AT_ONCE = 32
@@ -31,10 +35,14 @@ RATE = re.compile(r"(\d+(?:\.\d+)?)(?:/(s|m|h))?")
 
 \b
   runner deadletter redrive 17 18
-  runner deadletter redrive --function charge --reason exhausted --rate 50/s""",
+  runner deadletter redrive --function charge --reason exhausted --rate 50/s
+  runner deadletter redrive --key anna""",
 )
 @click.argument("sequences", nargs=-1, type=click.IntRange(min=1))
 @click.option("--all", "everything", is_flag=True, help="All of the project's.")
+@click.option(
+    "--key", metavar="KEY", help="A parked key: its dead letters, and then what was parked, in order."
+)
 @selection_options
 @click.option("--limit", type=click.IntRange(min=1), help="The oldest so many.")
 @click.option("--rate", metavar="N/s", help="At most so many a second, /m minute or /h hour.")
@@ -43,6 +51,7 @@ RATE = re.compile(r"(\d+(?:\.\d+)?)(?:/(s|m|h))?")
 def redrive_command(
     sequences: tuple[int, ...],
     everything: bool,
+    key: str | None,
     function: str | None,
     reason: str | None,
     since: str | None,
@@ -55,8 +64,17 @@ def redrive_command(
     Its attempts start over; message id and output ids stay what they were, so an output that was stored before its
     message died is not stored twice (within the stream's duplicate window). One that cannot be sent back stays, and
     is told; then it is exit 1.
+
+    With --key (tokens of several joined by dots) the function's own instance brings a parked key back: its dead
+    letters, then its parked messages, each once the one before is done, and before newer ones. When one of them fails
+    for good, the key is parked again. One by one, dead letters of a parked key are not sent back.
     """
     place = options.place()
+    if key is not None:
+        if sequences or everything or reason or since or limit or rate:
+            raise UsageError("--key goes with --function alone", hint="a key comes back as a whole, in order")
+        _bring_back(selected(place.settings.name, function, None, None), key, output)
+        return 0
     filtered = bool(function or reason or since or everything)
     if bool(sequences) == filtered:
         raise UsageError(
@@ -69,6 +87,7 @@ def redrive_command(
     async def main() -> None:
         async with tracing(selection.project) as traces, connect(place.settings) as connection:
             letters = DeadLetters(connection)
+            redrive.parked = await deadletter_key.marks(connection, selection.project)
             await redrive.run(letters, traces, _chosen(letters, sequences, selection, redrive), limit)
 
     loop.run(main)
@@ -76,10 +95,33 @@ def redrive_command(
     return 1 if redrive.kept else 0
 
 
+def _bring_back(selection: Selection, key: str, output: str) -> None:
+    if reason := problem(key):
+        raise UsageError(f"--key {key!r} is none: {reason}")
+    told: list[dict[str, Any]] = []
+
+    async def main() -> None:
+        async with connect(options.place().settings) as connection:
+            told.extend(
+                await deadletter_key.bring_back(connection, selection.project, selection.function, key)
+            )
+
+    loop.run(main)
+    if output == "json":
+        click.echo(json.dumps({"keys": told}, indent=2))
+        return
+    for each in told:
+        click.echo(
+            f"{each['function']}: key {key} comes back: {each['dead_letters']:,} dead letters, then {each['parked']:,} parked"
+        )
+
+
 class Redrive:
     """Sends back, some at once, and keeps count."""
 
     def __init__(self, interval: float) -> None:
+        self.parked: dict[Name, Mark] = {}
+        """Keys whose dead letters go back with what is parked, or not at all."""
         self.sent: list[dict[str, Any]] = []
         self.kept: list[dict[str, Any]] = []
         self._interval = interval
@@ -109,6 +151,7 @@ class Redrive:
     ) -> None:
         letter = stored.letter
         try:
+            self._refuse_parked(letter)
             target = identity.again_subject(letter.project, letter.function)
             with traces.redrive_span(target, stored.pairs) as span:
                 ack = await letters.send_back(stored, span.headers)
@@ -129,6 +172,14 @@ class Redrive:
             self._progress()
         finally:
             slots.release()
+
+    def _refuse_parked(self, letter: DeadLetter) -> None:
+        for (function, key), mark in self.parked.items():
+            if function == letter.function and mark.key_of(letter.subject) == key:
+                raise Kept(
+                    f"key {key} of {function} is parked",
+                    hint=f"runner deadletter redrive --key {key} brings it back, in order",
+                )
 
     def keep(self, sequence: int, reason: str, hint: str = "") -> None:
         """Tell of one that stays."""

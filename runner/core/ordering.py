@@ -96,6 +96,10 @@ class Ordering:
         """Whether a message waits in this key's lane behind the one that runs."""
         return self._lanes.get(key) is not None
 
+    def waiting(self, key: Hashable) -> int:
+        """How many messages wait in this key's lane behind the one that runs; none while the barrier stands."""
+        return len(self._lanes.get(key) or ())
+
     def know(self, sequences: Iterable[int]) -> None:
         """These were settled elsewhere: they need only be acked. Call it before `takeover`."""
         for sequence in sequences:

@@ -12,6 +12,7 @@ import anyio.to_thread
 from runner import codec
 from runner.bindings import Binding
 from runner.context import Context
+from runner.core.sharding import key
 from runner.engine.incoming import Incoming
 from runner.engine.process import Process
 
@@ -31,6 +32,7 @@ class Calling:
         self._handler = binding.handler
         self._kind = binding.kind
         self._threads = anyio.CapacityLimiter(binding.concurrency)
+        self._key_positions = binding.key_positions
 
     def context(self, incoming: Incoming) -> Context:
         """What the handler may know about its message."""
@@ -45,9 +47,19 @@ class Calling:
             stream=origin.stream,
             sequence=origin.sequence,
             timestamp_ns=origin.timestamp_ns,
+            key=self._key(origin.subject),
+            shard=getattr(delivery.source, "number", None),
             state=self._process.state,
             host=self._process.asking,
         )
+
+    def _key(self, subject: str) -> str | None:
+        if not self._key_positions:
+            return None
+        try:
+            return key(subject, self._key_positions)
+        except ValueError:  # sent back by somebody who made its origin up
+            return None
 
     async def __call__(self, arguments: dict[str, Any]) -> Any:
         """What the handler returned; of a generator, the list of its items."""

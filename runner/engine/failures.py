@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from runner.engine.process import Process
+from runner.jetstream.delivery import Delivery
 from runner.jetstream.lease import Leases
 
 
@@ -25,6 +26,15 @@ class Failures:
         """One more; it is stored when this returns."""
         count = self.counts[sequence] = self.counts.get(sequence, 0) + 1
         await self._bucket.put(f"{self._prefix}{sequence}", b"%d" % count)
+
+    async def next_attempt(self, delivery: Delivery) -> None:
+        """Count the failure of a delivery's handler, and make it ready to run again."""
+        await self.add(delivery.sequence)
+        delivery.attempt = 1 + self.counts[delivery.sequence]
+        delivery.careful = True
+        delivery.started = 0.0
+        for name in ("overdue", "recorded", "finishing", "span", "result"):
+            delivery.__dict__.pop(name, None)
 
     async def drop(self, sequence: int) -> None:
         """It is settled."""

@@ -9,6 +9,8 @@ from runner.core.origin import Origin
 from runner.jetstream.delivery import Delivery
 
 MSGPACK = b"application/msgpack"
+SENT_BACK = (b"again.", b"parked.")
+"""Subjects of messages that come to their function for another time."""
 
 
 class Incoming(Struct, frozen=True):
@@ -47,10 +49,10 @@ def read(delivery: Delivery) -> Incoming:
     else:
         parsed = acksubject.parse(delivery.reply)
         stream, stored = parsed.stream, parsed.timestamp_ns
-    found = None
-    if delivery.header is not None and delivery.subject.startswith(b"again."):
+    found, sequence = None, delivery.sequence
+    if delivery.header is not None and delivery.subject.startswith(SENT_BACK):
         found = origin.read(header.parse(delivery.header))
-    place = found or Origin(
-        stream, delivery.sequence, stored, delivery.subject.decode(errors="surrogateescape")
-    )
-    return Incoming(delivery, place, stream, delivery.sequence, stored, found is not None)
+        if sequence < 0:  # the number of its lane
+            sequence = int(parts[5])
+    place = found or Origin(stream, sequence, stored, delivery.subject.decode(errors="surrogateescape"))
+    return Incoming(delivery, place, stream, sequence, stored, found is not None)

@@ -11,6 +11,7 @@ from runner.core.sharding import Sharding, key
 from runner.engine.function import Function
 from runner.engine.incoming import read
 from runner.engine.members import Members
+from runner.engine.park import Parking
 from runner.engine.process import Process
 from runner.engine.records import Records
 from runner.engine.shard import Shard
@@ -29,11 +30,13 @@ class OrderedFunction(Function):
         """The generation of shards that is open; None before it was read."""
         self.pipeline.guard = members
         self._records = Records(process, binding.function, members.me.instance)
+        self._parking = Parking(process, self.pipeline, binding.key_positions, self._shard_of)
         self.shards: dict[str, Shard] = {}
         """Every shard that was ever owned here, by name."""
 
     async def start(self) -> None:
         """Pull what was sent back; shards come with their claims."""
+        await self._parking.start()
         await self._add_again(self._returned)
         for pull, _ in self._sources:
             await pull.open()
@@ -41,16 +44,20 @@ class OrderedFunction(Function):
     def _returned(self, delivery: Delivery) -> None:
         """What was sent back takes its key's lane, here where its shard is; elsewhere it is passed on."""
         origin = read(delivery).origin
+        shard = self.shards.get(self._shard_of(origin.subject))
+        if shard is None or not shard.take_back(delivery, origin.subject.encode()):
+            self._process.tasks.start_soon(delivery.source.again, delivery, ELSEWHERE_SECONDS)
+
+    def _shard_of(self, subject: str) -> str:
+        """The name of the shard where messages of a subject run now."""
         shards = self.opening.sharding if self.opening is not None else Sharding()
         number = 0
         if shards.positions:
             try:
-                number = shards.shard_of(origin.subject)
+                number = shards.shard_of(subject)
             except ValueError:
                 number = 0
-        shard = self.shards.get(f"{self.binding.function}.{shards.generation}.{number}")
-        if shard is None or not shard.take_back(delivery, origin.subject.encode()):
-            self._process.tasks.start_soon(delivery.source.again, delivery, ELSEWHERE_SECONDS)
+        return f"{self.binding.function}.{shards.generation}.{number}"
 
     def shard_names(self) -> list[str]:
         """`<function>.<generation>.<number>` of every shard that is open."""
@@ -66,7 +73,8 @@ class OrderedFunction(Function):
             _, generation, number = name.split(".")
             found = self.shards[name] = Shard(
                 self._process, self.pipeline, self.binding, self.stream,
-                int(generation), int(number), self._durables, self._records, key_reader(self.binding),
+                int(generation), int(number), self._durables, self._records, self._parking,
+                key_reader(self.binding),
                 self.opening.start if self.opening is not None else 0,
             )  # fmt: skip
             found.limit = found.pull.limit = max(
@@ -82,6 +90,8 @@ class OrderedFunction(Function):
     async def abandon(self) -> None:
         """Give back what was cancelled."""
         await super().abandon()
+        for delivery in list(self._parking.pull.unsettled.values()):
+            await self.pipeline.cancelled(delivery)
         for shard in self.shards.values():
             for delivery in list(shard.unsettled.values()):
                 await self.pipeline.cancelled(delivery)
@@ -94,8 +104,7 @@ class OrderedFunction(Function):
 
 def key_reader(binding: Binding) -> Callable[[bytes], Any]:
     """Reads the key from an original subject."""
-    places = dict(zip(binding.subject.names, binding.subject.positions, strict=True))
-    positions = tuple(places[name] for name in binding.ordered_by)
+    positions = binding.key_positions
     if len(positions) == 1:
         place = positions[0]
         return lambda subject: subject.split(b".", place + 1)[place]

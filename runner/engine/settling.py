@@ -1,7 +1,8 @@
 """Settling: the one place where an outcome becomes an ack, a nak or a dead letter.
 
 Rule 1: a dead letter is confirmed before its message is terminated.
-Rule 2: a suspect's record is dropped before the nak: redelivered at once, the message would meet it.
+Rule 2: where its key is to be parked, that is on record before, too: nothing of the key passes it.
+Rule 3: a suspect's record is dropped before the nak: redelivered at once, the message would meet it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from runner.core.settlement import Ack, Dead, Nak, Outcome, settle
 from runner.engine.attempts import Attempts
 from runner.engine.burial import Burial, term
 from runner.engine.incoming import Incoming
+from runner.engine.parks import Parks
 from runner.engine.process import Process
 from runner.engine.stats import Stats
 from runner.engine.suspects import Suspects
@@ -74,7 +76,10 @@ class Settling:
                     await delivery.source.again(delivery, REPEAT_SECONDS)
                     stats.retried += 1
                 else:
-                    delivery.source.settle(delivery, term(settlement))
+                    source = delivery.source
+                    if settlement.reason != "expired" and isinstance(source, Parks):
+                        await source.park(incoming)
+                    source.settle(delivery, term(settlement))
                     stats.dead[settlement.reason] = stats.dead.get(settlement.reason, 0) + 1
             case _:
                 assert_never(settlement)

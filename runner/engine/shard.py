@@ -10,6 +10,7 @@ Rule 5: once the shard is lost, whatever still runs is nobody's: its outputs and
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -23,6 +24,8 @@ from runner.core.sharding import original, shard_filter
 from runner.engine.durables import Durables
 from runner.engine.failures import Failures
 from runner.engine.fence import Fences, Tenure
+from runner.engine.incoming import Incoming
+from runner.engine.park import Parking
 from runner.engine.pipeline import Pipeline
 from runner.engine.process import Process
 from runner.engine.records import KEEP_SECONDS, Records
@@ -51,38 +54,43 @@ SENT_BACK = 1 << 62
 """Messages that were sent back are numbered below all others, in their own order: they go before what waits."""
 
 
+places = itertools.count(-(1 << 63))
+"""Numbers of lanes that are held by no message: below those, too."""
+
+
 class Returned:
     """The source of a message that was sent back, while it has a lane in a shard."""
 
     abandons = False
 
-    def __init__(self, shard: Shard, source: Source, number: int) -> None:
+    def __init__(self, shard: Shard, source: Source, lane: int) -> None:
         self.unsettled = source.unsettled
         self.limit = source.limit
         self.fences = shard.fences
+        self.number = shard.number
         self._shard = shard
         self._source = source
-        self._number = number
+        self._lane = lane
 
     def ack(self, delivery: Delivery) -> None:
         """Acknowledge, and free the lane."""
         self._source.ack(delivery)
-        self._shard.free(self._number)
+        self._shard.free(self._lane)
 
     def settle(self, delivery: Delivery, verb: bytes) -> None:
         """Answer, and free the lane."""
         self._source.settle(delivery, verb)
-        self._shard.free(self._number)
+        self._shard.free(self._lane)
 
     async def again(self, delivery: Delivery, delay: float) -> None:
         """It comes again from the server, and enters its lane then; others of its key do not wait for it."""
         await self._source.again(delivery, delay)
-        self._shard.free(self._number)
+        self._shard.free(self._lane)
 
     def give_back(self, delivery: Delivery) -> None:
         """Any instance may have it; the one with its shard will."""
         self._source.give_back(delivery)
-        self._shard.free(self._number)
+        self._shard.free(self._lane)
 
 
 class ShardPull(Pull):
@@ -116,6 +124,7 @@ class Shard:
         number: int,
         durables: Durables,
         records: Records,
+        parking: Parking,
         key_of: Callable[[bytes], Any],
         start: int = 0,
     ) -> None:
@@ -135,8 +144,9 @@ class Shard:
         self._queue = pipeline.queue
         self._durables = durables
         self._records = records
+        self._parking = parking
         self._key_of = key_of
-        self._failures = Failures(process, binding.function, generation, number)
+        self.failures = Failures(process, binding.function, generation, number)
         self.fences = Fences(process, binding, generation, number)
         """What its outputs go under."""
         self._tasks = process.tasks
@@ -173,15 +183,18 @@ class Shard:
         self._unrecorded: set[int] = set()
         """Settlements that something waits for to be on record."""
         self._recorded = asyncio.Event()
+        self._turns: dict[int, asyncio.Event] = {}
+        """Lanes that are held by no message, by their numbers: set once it is their turn, or the shard is lost."""
 
     # -- owning -----------------------------------------------------------------------------------------
 
     async def open(self, tenure: Tenure) -> None:
         """Take the shard over from whoever had it; returns once its messages may start, or it is lost again."""
-        known, _, _ = await asyncio.gather(
+        known, _, _, _ = await asyncio.gather(
             self._records.load(tenure.claim.before, self.name),
             self.fences.begin(tenure),
-            self._failures.load(),
+            self.failures.load(),
+            self._parking.load(self),
         )
         info = await self._durables.ensure(self.stream, self._config)
         if self.fences.tenure is not tenure:
@@ -297,6 +310,7 @@ class Shard:
         self.owned = False
         forgotten = self._forget_waiting()
         running = list(self.unsettled.values())
+        self._parking.lose(self)
         self._let_go(forgotten)
         for delivery in running:
             if delivery.task is not None:
@@ -335,6 +349,8 @@ class Shard:
             if not delivery.started:
                 delivery.source.give_back(delivery)
         self._opened.set()
+        for turn in self._turns.values():
+            turn.set()
         if self.pull in self._pipeline.pulls:
             self._pipeline.pulls.remove(self.pull)
 
@@ -374,7 +390,7 @@ class Shard:
             delivery.deliveries = delivery.attempt - 1
             delivery.careful = delivery.deliveries > 1
             delivery.attempt = 1
-        if self._failures.counts and (failures := self._failures.counts.get(sequence)):
+        if self.failures.counts and (failures := self.failures.counts.get(sequence)):
             delivery.attempt = 1 + failures
             delivery.careful = True
         barrier = ordering.barrier
@@ -388,11 +404,38 @@ class Shard:
 
     def _start(self, sequences: tuple[int, ...]) -> None:
         if self.owned:
-            unsettled, arrive = self.unsettled, self._queue.arrive
+            unsettled, arrive, marks = self.unsettled, self._queue.arrive, self._parking.marks
             for sequence in sequences:
                 delivery = unsettled.get(sequence) or self.returned.get(sequence)
-                if delivery is not None:
+                if delivery is None:
+                    if (turn := self._turns.get(sequence)) is not None:
+                        turn.set()
+                elif not marks or delivery.source is not self or not self._turned_away(delivery):
                     arrive(delivery)
+
+    def _turned_away(self, delivery: Delivery) -> bool:
+        return self._parking.turns_away(self, self._key_of(delivery.subject), delivery)
+
+    async def park(self, incoming: Incoming) -> None:
+        """Returns when the message may be terminated: nothing of its key can overtake it then."""
+        await self._parking.park(self, self._key_of(incoming.delivery.subject), incoming)
+
+    def enter(self, key: Any) -> tuple[int, asyncio.Event]:
+        """Take a place in a key's lane, before what waits there: its number, and what is set once it is its turn.
+
+        Not behind the barrier, which counts what comes.
+        """
+        number = next(places)
+        turn = self._turns[number] = asyncio.Event()
+        self._start(self.ordering.arrive(number, key))
+        if key in self._resting:
+            self._want(self._resting[key])
+        return number, turn
+
+    def leave(self, number: int) -> None:
+        """Give such a place up, and let the lane go on."""
+        del self._turns[number]
+        self._start(self.ordering.settle(number))
 
     def ack(self, delivery: Delivery) -> None:
         """Acknowledge, and free the lane."""
@@ -413,8 +456,8 @@ class Shard:
         self._start(self.ordering.settle(number))
 
     def _free(self, sequence: int) -> None:
-        if sequence in self._failures.counts:
-            self._tasks.start_soon(self._failures.drop, sequence)
+        if sequence in self.failures.counts:
+            self._tasks.start_soon(self.failures.drop, sequence)
         ordering = self.ordering
         key = ordering.key(sequence)
         if key is None:
@@ -458,15 +501,11 @@ class Shard:
             _, key, sequence = rested.popleft()
             if sequence not in self._unrecorded:
                 self._go_on(key, sequence)
+        self._parking.resume(self)
 
     async def again(self, delivery: Delivery, delay: float) -> None:
         """Count the failure, and run it again here after `delay` seconds; its lane waits."""
-        await self._failures.add(delivery.sequence)
-        delivery.attempt = 1 + self._failures.counts[delivery.sequence]
-        delivery.careful = True
-        delivery.started = 0.0
-        for name in ("overdue", "recorded", "finishing", "span", "result"):
-            delivery.__dict__.pop(name, None)
+        await self.failures.next_attempt(delivery)
         self._loop.call_later(delay, self._start_again, delivery)
 
     def _start_again(self, delivery: Delivery) -> None:

@@ -18,6 +18,7 @@ from msgspec import Struct
 
 from runner.core import deadletter, header, identity, origin
 from runner.core.deadletter import DeadLetter
+from runner.core.origin import Origin
 from runner.errors import JetrunnerError, ServerError, Unconfirmed
 from runner.jetstream import consumer
 from runner.jetstream.connection import Connection
@@ -132,6 +133,19 @@ class DeadLetters:
         page = await self._page({"seq": sequence})
         return page[0] if page else None
 
+    async def following(self, selection: Selection, sequence: int) -> Stored | None:
+        """The first of a function from this sequence on, as the stream's leader has it; None when there is none."""
+        ask = {"seq": sequence, "next_by_subj": selection.subject}
+        try:
+            message = (await self._connection.api(f"STREAM.MSG.GET.{DEADLETTERS}", ask))["message"]
+        except ServerError as error:
+            if error.code in MISSING:
+                return None
+            raise
+        told = {"Nats-Sequence": str(message["seq"]), "Nats-Time-Stamp": message["time"]}
+        pairs = [*header.pairs(base64.b64decode(message.get("hdrs") or "")), *told.items()]
+        return _read(header.encode(pairs), base64.b64decode(message.get("data") or b""))
+
     async def send_back(self, stored: Stored, headers: Sequence[tuple[str, str]]) -> PubAck:
         """Send one to its function alone, with `headers` (its own, as a trace changed them), and remove it.
 
@@ -145,24 +159,31 @@ class DeadLetters:
                 f"nobody reads what is sent back to {letter.function}",
                 hint=f"start a runner of {letter.project} that has the function {letter.function}",
             )
-        body = letter.body
-        if letter.body_omitted or letter.headers_omitted:
-            original = await self._original(letter)
-            if original is not None:
-                before, whole = original
-                carried = {name.lower() for name, _ in headers}
-                headers = [*headers, *(pair for pair in before if pair[0].lower() not in carried)]
-                body = whole if letter.body_omitted else body
-            elif letter.body_omitted:
-                raise Kept(
-                    f"its body was omitted, and {letter.stream}:{letter.origin_sequence} is not there any more"
-                )
+        whole, body = await self.whole(letter, headers)
         message_id = f"redrive:{letter.sequence}.{stored.stored_ns}"
-        pairs = (*origin.build(letter.origin, headers), ("Nats-Msg-Id", message_id))
+        pairs = (*origin.build(letter.origin, whole), ("Nats-Msg-Id", message_id))
         target = identity.again_subject(letter.project, letter.function)
         ack = await self._connection.publisher.publish_surely(Outgoing(target, body, pairs), PATIENCE_SECONDS)
         await self.remove(letter.sequence)
         return ack
+
+    async def whole(
+        self, letter: DeadLetter, headers: Sequence[tuple[str, str]]
+    ) -> tuple[Sequence[tuple[str, str]], bytes]:
+        """Headers and body with what was omitted of them. Raises `Kept` when the body is not to be had any more."""
+        if not letter.body_omitted and not letter.headers_omitted:
+            return headers, letter.body
+        found = await original(self._connection, letter.origin)
+        if found is not None:
+            before, body = found
+            carried = {name.lower() for name, _ in headers}
+            headers = [*headers, *(pair for pair in before if pair[0].lower() not in carried)]
+            return headers, body if letter.body_omitted else letter.body
+        if letter.body_omitted:
+            raise Kept(
+                f"its body was omitted, and {letter.stream}:{letter.origin_sequence} is not there any more"
+            )
+        return headers, letter.body
 
     async def remove(self, sequence: int) -> None:
         """Remove one; no error when it is gone already."""
@@ -179,23 +200,6 @@ class DeadLetters:
         if durable not in self._receivers:
             self._receivers[durable] = await consumer.info(self._connection, AGAIN, durable) is not None
         return self._receivers[durable]
-
-    async def _original(self, letter: DeadLetter) -> tuple[list[tuple[str, str]], bytes] | None:
-        """Headers and body as they were published; None when the stream has let go of them."""
-        try:
-            answer = await self._connection.api(
-                f"STREAM.MSG.GET.{letter.stream}", {"seq": letter.origin_sequence}
-            )
-        except ServerError as error:
-            if error.code in MISSING:
-                return None
-            raise
-        message = answer["message"]
-        stored_ns = _nanoseconds(message["time"])
-        if letter.timestamp_ns and stored_ns != letter.timestamp_ns:
-            return None  # a namesake of the stream, made anew
-        block = base64.b64decode(message.get("hdrs") or "")
-        return header.pairs(block), base64.b64decode(message.get("data") or "")
 
     async def _page(self, ask: dict[str, Any]) -> list[Stored]:
         """One answer of the server's direct get, which is many messages."""
@@ -228,6 +232,21 @@ class DeadLetters:
         if status is not None and status[0] not in (204, 404, 503):
             raise ServerError(f"dead letters cannot be read: {status[1]}")
         return found
+
+
+async def original(connection: Connection, place: Origin) -> tuple[list[tuple[str, str]], bytes] | None:
+    """Headers and body as they were published; None when the stream has let go of them."""
+    try:
+        answer = await connection.api(f"STREAM.MSG.GET.{place.stream}", {"seq": place.sequence})
+    except ServerError as error:
+        if error.code in MISSING:
+            return None
+        raise
+    message = answer["message"]
+    if place.timestamp_ns and _nanoseconds(message["time"]) != place.timestamp_ns:
+        return None  # a namesake of the stream, made anew
+    block = base64.b64decode(message.get("hdrs") or "")
+    return header.pairs(block), base64.b64decode(message.get("data") or "")
 
 
 def _read(block: bytes, body: bytes) -> Stored:

@@ -1,4 +1,4 @@
-"""The streams Jetrunner keeps for itself: again and delayed messages, dead letters, and its bucket."""
+"""The streams Jetrunner keeps for itself: again and delayed messages, dead letters, parked messages, and its bucket."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ log = logging.getLogger("jetrunner.streams")
 
 AGAIN = "JETRUNNER"
 DEADLETTERS = "DEADLETTERS"
+PARKED = "PARKED"
 BUCKET = "jetrunner"
 BUCKET_STREAM = f"KV_{BUCKET}"
 DAY = 24 * 3600 * 10**9
@@ -43,6 +44,17 @@ STREAMS: dict[str, dict[str, Any]] = {
         "storage": "file",
         "discard": "old",
         "max_age": 30 * DAY,
+        "allow_direct": True,
+        "duplicate_window": 15 * 60 * 10**9,
+    },
+    PARKED: {
+        "name": PARKED,
+        "description": "Jetrunner: later messages of keys whose message was given up",
+        "subjects": ["parked.>"],
+        "retention": "limits",
+        "storage": "file",
+        "discard": "new",
+        "max_age": 0,
         "allow_direct": True,
         "duplicate_window": 15 * 60 * 10**9,
     },

@@ -1,0 +1,92 @@
+"""Parked keys on the command line: which there are, and bringing one back."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from runner.cli.table import table
+from runner.core.park import Mark
+from runner.errors import JetrunnerError
+from runner.jetstream.connection import Connection
+from runner.jetstream.deadletters import DeadLetters, Selection
+from runner.jetstream.parked import Name, Parked
+
+
+async def marks(connection: Connection, project: str, function: str = "", key: str = "") -> dict[Name, Mark]:
+    """The keys that are parked, or on their way back, by function and key."""
+    parked = Parked(connection, project)
+    found: dict[Name, Mark] = {}
+    for name in sorted(await parked.names(function or "*", key or ">")):
+        entry = await parked.mark(*name)
+        if entry is not None and entry.mark.diverts:
+            found[name] = entry.mark
+    return found
+
+
+async def documents(
+    connection: Connection, project: str, function: str = "", key: str = ""
+) -> list[dict[str, Any]]:
+    """The parked keys as data, with what each has."""
+    found = await marks(connection, project, function, key)
+    counts = await Parked(connection, project).counts(function or "*", key or ">") if found else {}
+    letters: Counter[Name] = Counter()
+    for name in {function for function, _ in found}:
+        positions = next(mark for (each, _), mark in found.items() if each == name)
+        async for stored in DeadLetters(connection).browse(Selection(project=project, function=name)):
+            letters[name, positions.key_of(stored.letter.subject) or ""] += 1
+    return [
+        {
+            "function": name[0],
+            "key": name[1],
+            "state": mark.state,
+            "since": datetime.fromtimestamp(mark.since, UTC).isoformat(timespec="milliseconds"),
+            "dead_letters": letters[name],
+            "parked": counts.get(name, 0),
+        }
+        for name, mark in found.items()
+    ]
+
+
+def show(found: list[dict[str, Any]], output: str) -> None:
+    """Print them."""
+    if output == "json":
+        click.echo(json.dumps(found, indent=2))
+        return
+    rows = [
+        [
+            each["function"],
+            each["key"],
+            each["state"],
+            datetime.fromisoformat(each["since"]).astimezone().strftime("%Y-%m-%d %H:%M:%S"),
+            f"{each['dead_letters']:,}",
+            f"{each['parked']:,}",
+        ]
+        for each in found
+    ]
+    for line in table(["FUNCTION", "KEY", "STATE", "SINCE", ">DEAD LETTERS", ">PARKED"], rows):
+        click.echo(line)
+    if not found:
+        click.echo("no parked keys", err=True)
+
+
+async def bring_back(connection: Connection, project: str, function: str, key: str) -> list[dict[str, Any]]:
+    """Tell whoever owns the key to bring it back; what goes back. Raises JetrunnerError when it is not parked."""
+    parked, letters = Parked(connection, project), await DeadLetters(connection).last_sequence()
+    told = [
+        each
+        for each in await documents(connection, project, function, key)
+        if await parked.bring_back(each["function"], key, letters, time.time()) is not None
+    ]
+    if not told:
+        where = f" in {function}" if function else ""
+        raise JetrunnerError(
+            f"no messages of key {key!r} are parked{where}",
+            hint="runner deadletter list --parked shows those that are",
+        )
+    return told

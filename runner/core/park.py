@@ -1,0 +1,96 @@
+"""Parked keys: what is kept of a key whose message was given up, and what becomes of the key's other messages.
+
+Rule 1: from the message that was given up until the key is brought back, what comes later is diverted, in order.
+Rule 2: whatever stands at or before the mark's place is settled: one that comes again is acknowledged, nothing more.
+Rule 3: on the way back dead letters go first, then what was parked, each run and settled before the next.
+        The mark is freed when none is left, and parked again when one of them is given up.
+Rule 4: a mark is written by compare-and-set, and anew by each owner of the key's shard before it brings anything back:
+        what an earlier owner still writes is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from msgspec import Struct, structs
+
+from runner.core.origin import Origin
+from runner.core.sharding import key
+
+State = Literal["parked", "returning", "free"]
+Turn = Literal["run", "ack", "divert"]
+
+
+class Mark(Struct, frozen=True, omit_defaults=True):
+    """What the bucket knows of a key that is parked, or was until lately."""
+
+    state: State
+    since: float
+    """Unix time of that state."""
+    through: Origin
+    """Everything of the key up to this message of its stream is settled."""
+    positions: tuple[int, ...]
+    """Indexes, from 0, of the key's tokens in a subject."""
+    letters: int = 0
+    """Returning: dead letters up to this sequence of theirs come back."""
+    letter: int = 0
+    """The dead letter that came back and was settled last, by that sequence; it may still have to be removed."""
+    epoch: int = 0
+    """Of the owner that brings it back."""
+
+    @property
+    def diverts(self) -> bool:
+        """Whether the key's later messages are kept back."""
+        return self.state != "free"
+
+    def key_of(self, subject: str) -> str | None:
+        """The key of another message of the same function; None when its subject has none."""
+        try:
+            return key(subject, self.positions)
+        except ValueError:
+            return None
+
+    def settled(self, place: Origin) -> bool:
+        """Whether a message stands at or before what is settled; one of a stream made anew does not."""
+        through = self.through
+        return (
+            place.stream == through.stream
+            and place.sequence <= through.sequence
+            and place.timestamp_ns <= through.timestamp_ns
+        )
+
+    def turn(self, place: Origin) -> Turn:
+        """Say what becomes of a message of the key whose turn it is."""
+        if self.settled(place):
+            return "ack"
+        return "divert" if self.diverts else "run"
+
+    def returning(self, letters: int, now: float) -> Mark:
+        """The key comes back, with its dead letters up to this sequence."""
+        return structs.replace(self, state="returning", since=now, letters=letters)
+
+    def taken(self, epoch: int) -> Mark:
+        """An owner brings it back from here on."""
+        return structs.replace(self, epoch=epoch)
+
+    def passed(self, place: Origin, letter: int = 0) -> Mark:
+        """One of those that come back is settled; `letter` is its sequence when it was a dead letter."""
+        if letter:
+            return structs.replace(self, letter=letter)
+        return structs.replace(self, through=place) if not self.settled(place) else self
+
+    def parked(self, now: float) -> Mark:
+        """What came back was given up again: the rest stays."""
+        return structs.replace(self, state="parked", since=now)
+
+    def freed(self, now: float) -> Mark:
+        """None is left: the key's messages run again."""
+        return structs.replace(self, state="free", since=now)
+
+
+def parked(before: Mark | None, place: Origin, positions: Sequence[int], now: float) -> Mark:
+    """Park a key because of a message that was given up."""
+    if before is None:
+        return Mark("parked", now, place, tuple(positions))
+    return structs.replace(before.passed(place), state="parked", since=now, positions=tuple(positions))
