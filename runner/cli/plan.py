@@ -16,7 +16,8 @@ from runner.cli.plantext import document, lines, summary
 from runner.config import Settings
 from runner.core.plan import Plan
 from runner.core.streamconfig import DeclaredStream
-from runner.errors import JetrunnerError, UsageError
+from runner.engine.placement import several
+from runner.errors import JetrunnerError
 from runner.jetstream.connection import connect
 from runner.jetstream.stream import load_streams, plan_project
 
@@ -63,11 +64,8 @@ def show(plan: Plan, output: str, *, done: bool = False) -> None:
 
 def refuse(errors: Sequence[JetrunnerError]) -> None:
     """Raise the errors of a plan, several as one."""
-    if len(errors) == 1:
-        raise errors[0]
     if errors:
-        hints = "\n      ".join(dict.fromkeys(error.hint for error in errors if error.hint))
-        raise UsageError("\n       ".join(str(error) for error in errors), hint=hints)
+        raise several(errors)
 
 
 async def _plan(declared: Declared) -> tuple[Plan, list[JetrunnerError]]:

@@ -73,18 +73,23 @@ def _serve(
     from runner.cli.invocation import Printer  # noqa: PLC0415
     from runner.engine.app import serve  # noqa: PLC0415
     from runner.engine.parent import Parent  # noqa: PLC0415
-    from runner.engine.stop import Stop  # noqa: PLC0415
+    from runner.engine.stop import Stop, unless  # noqa: PLC0415
 
     project = discovery.load(place.root, place.settings.name or None)
     functions = chosen(project.functions, only, excluded)
     line = Parent(parent) if parent is not None else None
-    if line is not None and not line.loaded():
-        return 0
 
     async def main() -> None:
         stop = Stop(signals.end_in_any_case)
-        if line is not None:
-            line.when_gone(stop.request)
+
+        async def may_start() -> bool:
+            if line is None:
+                return True
+            told = await unless(stop.draining, line.loaded)
+            if told:
+                line.when_gone(stop.request)
+            return bool(told)
+
         with signals.stopping(stop, interrupts=line is None):
             await serve(
                 project,
@@ -92,6 +97,7 @@ def _serve(
                 functions=functions,
                 stop=stop,
                 observer=Printer(each, place.settings.trace_url) if each else None,
+                may_start=may_start,
                 ready=line.ready if line is not None else None,
             )
 

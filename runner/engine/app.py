@@ -8,7 +8,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from typing import Any
 
@@ -17,12 +17,12 @@ import anyio.to_thread
 
 from runner.bindings import Binding
 from runner.config import Settings
-from runner.core.capture import capture, catchment
 from runner.discovery import Project
 from runner.engine.function import Function
 from runner.engine.health import Health
 from runner.engine.members import Members
 from runner.engine.ordered import OrderedFunction
+from runner.engine.placement import places
 from runner.engine.process import Observer, Process
 from runner.engine.relay import Relay
 from runner.engine.shards import Shards
@@ -32,7 +32,6 @@ from runner.engine.watchdog import Watchdog
 from runner.errors import JetrunnerError, Unreachable, UsageError
 from runner.jetstream import ownstreams
 from runner.jetstream.connection import Connection, check_server, connect
-from runner.jetstream.durable import fits
 from runner.jetstream.topology import Topology
 from runner.telemetry import settings as telemetry
 from runner.telemetry.tracing import Tracing
@@ -55,9 +54,12 @@ async def serve(
     functions: Sequence[Binding],
     stop: Stop,
     observer: Observer | None = None,
+    may_start: Callable[[], Awaitable[bool]] | None = None,
     ready: Callable[[], None] | None = None,
 ) -> None:
     """Run these functions until `stop` is asked; returns once everything is settled, given back and closed.
+
+    `may_start` is awaited once every function has its stream, before anything is made or taken; False ends it there.
 
     Raises the JetrunnerError family: `Unreachable` also when the server closes the connection for good.
     """
@@ -68,7 +70,7 @@ async def serve(
             settings, patience=PATIENCE_SECONDS, name=f"jetrunner {project.name}"
         ) as connection:
             await check_server(connection)
-            await _serve(project, settings, connection, tracing, functions, stop, observer, ready)
+            await _serve(project, settings, connection, tracing, functions, stop, observer, may_start, ready)
     except BaseExceptionGroup as group:
         raise single(group) from None
     finally:
@@ -76,7 +78,7 @@ async def serve(
             await anyio.to_thread.run_sync(tracing.shutdown, SHUTDOWN_SECONDS)
 
 
-async def _serve(  # noqa: PLR0917  called once, right above
+async def _serve(
     project: Project,
     settings: Settings,
     connection: Connection,
@@ -84,12 +86,15 @@ async def _serve(  # noqa: PLR0917  called once, right above
     bindings: Sequence[Binding],
     stop: Stop,
     observer: Observer | None,
+    may_start: Callable[[], Awaitable[bool]] | None,
     ready: Callable[[], None] | None,
 ) -> None:
     topology = Topology(connection)
     await topology.load()
-    places = [(binding, place(binding, topology)) for binding in bindings]
-    replicas = max((topology.config(stream).get("num_replicas", 1) for _, stream in places), default=1)
+    placed = places(bindings, topology.streams, project.root)
+    if may_start is not None and not await may_start():
+        return
+    replicas = max((topology.config(stream).get("num_replicas", 1) for _, stream in placed), default=1)
     await ownstreams.ensure_all(connection, replicas)
     await topology.load()
     async with anyio.create_task_group() as tasks:
@@ -113,13 +118,15 @@ async def _serve(  # noqa: PLR0917  called once, right above
                 OrderedFunction(process, binding, stream, members)
                 if binding.ordered_by
                 else Function(process, binding, stream)
-                for binding, stream in places
+                for binding, stream in placed
             ]
             shards = Shards(process, members, [each for each in running if isinstance(each, OrderedFunction)])
             relay = Relay(process)
             health = Health(running, lambda: unready(connection, stop))
             async with health.listen(settings.health) if settings.health else nullcontext():
-                tasks.start_soon(sweep, process, running, relay)  # first: the very first message may block the loop
+                tasks.start_soon(
+                    sweep, process, running, relay
+                )  # first: the very first message may block the loop
                 for function in running:
                     await function.start()
                 if ordered:
@@ -141,26 +148,6 @@ async def _serve(  # noqa: PLR0917  called once, right above
                 await drain(process, running, relay, shards, stop)
                 stop.ending(0)
         tasks.cancel_scope.cancel()
-
-
-def place(binding: Binding, topology: Topology) -> str:
-    """The stream that a function reads; its output must have one, too. Raises with file and line."""
-    known = [catchment(name, config) for name, config in topology.streams.items()]
-    try:
-        stream = capture(binding.subject.wildcard, known, chosen=binding.stream)
-        fits(binding, next(each for each in known if each.name == stream))
-        if binding.output is not None:
-            target = capture(binding.output.wildcard, known, publishing=True)
-            if binding.kind.endswith("generator") and not topology.config(target).get("allow_atomic"):
-                raise UsageError(
-                    f"stream {target} allows no atomic batches, which a generator's output needs",
-                    hint="set allow_atomic = true in its file and run `runner apply`",
-                )
-    except JetrunnerError as error:
-        raise UsageError(
-            f"{binding.file}:{binding.line}: {binding.function}: {error}", hint=error.hint
-        ) from None
-    return stream
 
 
 @asynccontextmanager

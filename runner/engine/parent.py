@@ -1,6 +1,7 @@
 """The line between a worker and the process that started it: one word a line, and its end means "nobody is there".
 
-The worker says `loaded` once its code is imported, waits for `go`, and says `ready` once it takes messages.
+The worker says `loaded` once its code is imported and every function has its stream, waits for `go`, and says `ready`
+once it takes messages.
 """
 
 from __future__ import annotations
@@ -20,11 +21,15 @@ class Parent:
 
     def __init__(self, descriptor: int) -> None:
         self._socket = socket.socket(fileno=descriptor)
+        self._socket.setblocking(False)
 
-    def loaded(self) -> bool:
-        """Say that the code is imported, and block until told to go; False when the parent is gone."""
+    async def loaded(self) -> bool:
+        """Say that nothing stands in the way, and wait until told to go; False when the parent is gone."""
         self._say(LOADED)
-        return self._socket.recv(len(GO)) == GO
+        try:
+            return await asyncio.get_running_loop().sock_recv(self._socket, len(GO)) == GO
+        except OSError:
+            return False
 
     def ready(self) -> None:
         """Say that messages are taken."""

@@ -1,7 +1,7 @@
 """Reload: a worker that is replaced whenever the project's files change.
 
-Rule 1: the next worker imports the code first; only when that succeeds is the running one drained, so a mistake in a
-        file is shown and the last good version goes on.
+Rule 1: the next worker imports the code and finds every function's stream first; only when that succeeds is the running
+        one drained, so a mistake in a file is shown and the last good version goes on.
 Rule 2: a worker that dies by itself starts again after a pause; one that could not start waits for the next change.
 """
 
@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import anyio
 
-from runner.engine.stop import Stop
+from runner.engine.stop import Stop, unless
 from runner.engine.supervisor import GRACE_SECONDS, HOPELESS, Pause, Worker, cause
 from runner.errors import UsageError
 
@@ -90,6 +90,8 @@ class Reloader:
             started = time.monotonic()
             if await self._prepare() and await self._load():
                 await self._swap(started)
+            elif self._worker is not None and not self._changed.is_set():
+                self._told("the last good version goes on")
             if self._worker is None:
                 self._told("waiting for a change")
                 await self._changed.wait()
@@ -106,15 +108,13 @@ class Reloader:
                 await self._changed.wait()
 
     async def _load(self) -> bool:
-        """Start the next worker as far as its code is imported; False when it failed, or is out of date already."""
+        """Start the next worker as far as it goes beside this one; False when it failed, or is out of date already."""
         self._next = worker = await Worker.start(self._arguments, ENVIRONMENT)
         if await self._unless_changed(worker.loaded):
             return True
         worker.kill()
         await worker.ended()
         self._next = None
-        if not self._changed.is_set() and self._worker is not None:
-            self._told("the last good version goes on")
         return False
 
     async def _swap(self, started: float) -> None:
@@ -132,17 +132,7 @@ class Reloader:
 
     async def _unless_changed(self, work: Callable[[], Awaitable[T]]) -> T | None:
         """The result of `work`; None when a file changes before."""
-        result: T | None = None
-        async with anyio.create_task_group() as tasks:
-
-            async def give_up() -> None:
-                await self._changed.wait()
-                tasks.cancel_scope.cancel()
-
-            tasks.start_soon(give_up)
-            result = await work()
-            tasks.cancel_scope.cancel()
-        return result
+        return await unless(self._changed, work)
 
     # -- watching ---------------------------------------------------------------------------------------
 

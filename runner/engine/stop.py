@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import anyio
+
+T = TypeVar("T")
 
 
 class Stop:
@@ -20,3 +25,18 @@ class Stop:
         if self.draining.is_set():
             self.cancelling.set()
         self.draining.set()
+
+
+async def unless(event: asyncio.Event, work: Callable[[], Awaitable[T]]) -> T | None:
+    """The result of `work`; None when the event happens before."""
+    result: T | None = None
+    async with anyio.create_task_group() as tasks:
+
+        async def give_up() -> None:
+            await event.wait()
+            tasks.cancel_scope.cancel()
+
+        tasks.start_soon(give_up)
+        result = await work()
+        tasks.cancel_scope.cancel()
+    return result

@@ -1,6 +1,7 @@
 """Worker processes: started, watched over, started again when they die, and drained together.
 
-Rule 1: a worker that ends with 2 or 3 before any was ready ends them all: nothing would get better by itself.
+Rule 1: a worker that ends with 2 or 3 before any was ready ends them all: nothing would get better by itself. The
+        first one finds that out, and the others start once it has loaded.
 Rule 2: any other end is told with its cause, and the worker starts again after 0.1 s, then twice as long up to 10 s;
         one that ran for a while starts over at 0.1 s.
 """
@@ -20,7 +21,7 @@ from contextlib import suppress
 import anyio
 
 from runner.engine.parent import GO, LOADED, READY
-from runner.engine.stop import Stop
+from runner.engine.stop import Stop, unless
 
 log = logging.getLogger("jetrunner.workers")
 
@@ -58,7 +59,7 @@ class Worker:
 
     @classmethod
     async def start(cls, arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> Worker:
-        """Start `runner <arguments>`; it imports its code, and then waits for `go`. `environment` is added to ours."""
+        """Start `runner <arguments>`; it loads its code, and then waits for `go`. `environment` is added to ours."""
         ours, theirs = socket.socketpair()
         with theirs:
             process = await asyncio.create_subprocess_exec(
@@ -87,7 +88,7 @@ class Worker:
         return self._process.returncode is None
 
     async def loaded(self) -> bool:
-        """Wait until its code is imported; False when it has ended instead."""
+        """Wait until its code is imported and its functions have their streams; False when it has ended instead."""
         return await self._said(LOADED)
 
     async def go(self) -> bool:
@@ -146,6 +147,8 @@ class Supervisor:
         self._patience = drain_timeout + GRACE_SECONDS
         self._workers: dict[int, Worker] = {}
         self._any_ready = False
+        self._tried = asyncio.Event()
+        """Whether the first worker has loaded, or failed in a way that another may not."""
         self._code = 0
 
     async def run(self, stop: Stop) -> int:
@@ -183,10 +186,15 @@ class Supervisor:
 
     async def _keep(self, number: int, stop: Stop) -> None:
         pause = Pause()
+        if number:
+            await unless(stop.draining, self._tried.wait)
         while not stop.draining.is_set():
             started = time.monotonic()
             worker = self._workers[number] = await Worker.start(self._command(number))
-            if await worker.loaded() and await worker.go():
+            loaded = await worker.loaded()
+            if loaded:
+                self._tried.set()
+            if loaded and await worker.go():
                 self._any_ready = True
                 log.info("worker %d of %d is ready (pid %d)", number + 1, self._count, worker.pid)
             code = await worker.ended()
@@ -196,6 +204,7 @@ class Supervisor:
                 self._code = code
                 stop.request()
                 return
+            self._tried.set()
             wait = pause.next(time.monotonic() - started)
             log.error(
                 "worker %d of %d (pid %d) ended: %s; it starts again in %g s",

@@ -166,6 +166,24 @@ def test_a_function_without_a_stream_waits_for_the_stream(make_project: Callable
     dev.line("dev ready in")
 
 
+def test_a_function_that_has_no_stream_leaves_the_last_good_version_at_work(shop: Project) -> None:
+    dev = started(shop)
+    edit(shop, '@consume("orders.{kind}"', '@consume("refunds.{kind}"')
+    dev.line("error: .*charge: no stream captures refunds")
+    dev.line("dev the last good version goes on")
+    assert version(shop) == 1
+    edit(shop, '@consume("refunds.{kind}"', '@consume("orders.{kind}"')
+    said(dev, "dev ready in", 2)
+
+
+def test_a_wrong_stream_file_leaves_the_last_good_version_at_work(shop: Project) -> None:
+    dev = started(shop)
+    shop.stream("more", "name = \n")
+    dev.line("error: streams/more.toml")
+    dev.line("dev the last good version goes on")
+    assert version(shop) == 1
+
+
 def test_a_worker_that_dies_is_started_again(shop: Project) -> None:
     dev = started(shop)
     (worker,) = (pid for pid in dev.children() if "--parent" in arguments(pid))

@@ -113,6 +113,23 @@ def pending(pid: int) -> int:
     return next(int(line.split()[1], 16) for line in lines if line.startswith("ShdPnd"))
 
 
+async def test_streams_that_are_declared_and_not_applied_need_nothing_but_that(
+    make_project: Callable[..., Project], nats_server: NatsServer
+) -> None:
+    project = make_project(
+        functions={"shop": SHOP},
+        streams={"orders": 'name = "ORDERS"\nsubjects = ["orders.*"]\n'},
+        nats=nats_server.url,
+    )
+    for workers in ("1", "2"):
+        done = project.runner("run", "--workers", workers)
+        assert done.code == 2
+        for function in ("quick", "slow", "blocking"):
+            assert done.stderr.count(f"{function}: no stream captures orders.{function} yet") == 1
+        assert done.stderr.count("error:") == 1
+        assert "hint: run `runner apply`\n" in done.stderr
+
+
 async def test_a_stream_that_is_missing_is_wrong_usage_and_names_the_function(
     make_project: Callable[..., Project], nats_server: NatsServer
 ) -> None:

@@ -1,0 +1,77 @@
+"""Which stream each function reads: all that is wrong is told at once, with what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from runner.bindings import Binding
+from runner.core.capture import Catchment, capture
+from runner.core.streamconfig import DeclaredStream
+from runner.errors import JetrunnerError, UsageError
+from runner.jetstream.durable import uncaptured
+from runner.jetstream.stream import catchments, load_streams
+
+APPLY = "run `runner apply`"
+
+
+def places(
+    bindings: Sequence[Binding], real: Mapping[str, Mapping[str, Any]], root: Path
+) -> list[tuple[Binding, str]]:
+    """Each function with the name of its stream; `real` holds the configurations on the server.
+
+    Raises UsageError for all functions that have no stream, or whose output has none.
+    """
+    known = catchments((), real)
+    declared: Sequence[DeclaredStream] | None = None
+    errors: list[JetrunnerError] = []
+    for binding in bindings:
+        if wrong := uncaptured([binding], known):
+            declared = _declared(root) if declared is None else declared
+            errors += _explained(binding, wrong, catchments(declared, real))
+        elif problem := _not_atomic(binding, known, real):
+            errors.append(problem)
+    if errors:
+        raise several(errors)
+    return [(each, capture(each.subject.wildcard, known, chosen=each.stream)) for each in bindings]
+
+
+def several(errors: Sequence[JetrunnerError]) -> JetrunnerError:
+    """Errors as one: a line each, and every hint once."""
+    if len(errors) == 1:
+        return errors[0]
+    hints = "\n      ".join(dict.fromkeys(error.hint for error in errors if error.hint))
+    return UsageError("\n       ".join(str(error) for error in errors), hint=hints)
+
+
+def _explained(
+    binding: Binding, wrong: Sequence[JetrunnerError], applied: Sequence[Catchment]
+) -> list[JetrunnerError]:
+    """The errors as they are told where stream files are known: what is only not applied yet needs nothing else."""
+    lasting = uncaptured([binding], applied)
+    if lasting:
+        return [UsageError(str(error), hint=error.hint) for error in lasting]
+    return [UsageError(f"{error} yet", hint=APPLY) for error in wrong]
+
+
+def _not_atomic(
+    binding: Binding, known: Sequence[Catchment], real: Mapping[str, Mapping[str, Any]]
+) -> JetrunnerError | None:
+    if binding.output is None or not binding.kind.endswith("generator"):
+        return None
+    target = capture(binding.output.wildcard, known, publishing=True)
+    if real.get(target, {}).get("allow_atomic"):
+        return None
+    return UsageError(
+        f"{binding.file}:{binding.line}: {binding.function}: "
+        f"stream {target} allows no atomic batches, which a generator's output needs",
+        hint=f"set allow_atomic = true in its file and {APPLY}",
+    )
+
+
+def _declared(root: Path) -> Sequence[DeclaredStream]:
+    try:
+        return load_streams(root)
+    except UsageError:
+        return ()  # a wrong stream file is the business of `plan` and `apply`
