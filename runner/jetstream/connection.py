@@ -12,15 +12,16 @@ import asyncio
 import logging
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import msgspec
 from nats.aio.client import Client
+from nats.errors import Error
 
 from runner.config import Settings, redact
 from runner.core import header as headers
-from runner.errors import JetrunnerError, NoStream, ServerError, Unreachable
+from runner.errors import JetrunnerError, NoStream, ServerError, SettingsError, Unreachable
 from runner.jetstream.inbox import Inbox, ask
 from runner.jetstream.login import options
 from runner.jetstream.plainwire import PlainWire
@@ -173,12 +174,18 @@ async def connect(
             raise unreachable(where, last[0] if last else None)
         try:
             connecting.result()
-        except (OSError, ValueError, ssl.SSLError) as error:
+        except (OSError, ValueError, ssl.SSLError, Error) as error:
             raise unreachable(where, error) from None
+        except Exception as error:  # nkeys has its own, and their texts may quote the seed
+            raise SettingsError(
+                f"the credentials cannot be used: {type(error).__name__}",
+                hint="check the credentials file, or the file of the nkey's seed",
+            ) from None
     except BaseException:
         connecting.cancel()
         await asyncio.wait({connecting})
-        await client.close()
+        with suppress(AssertionError):  # nats-py cannot close what it has not begun
+            await client.close()
         raise
     finally:
         refusal.cancel()

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import ssl
 from typing import Any
+from urllib.parse import urlsplit
 
-from runner.config import Settings
+from runner.config import Settings, redact
 from runner.errors import SettingsError
 
 
 def options(settings: Settings) -> dict[str, Any]:
     """nats-py's own connect options for the settings."""
-    chosen: dict[str, Any] = {"servers": [url.strip() for url in settings.nats_url.split(",") if url.strip()]}
+    servers = [url.strip() for url in settings.nats_url.split(",") if url.strip()]
+    for url in servers:
+        require_readable(url)
+    chosen: dict[str, Any] = {"servers": servers}
     for option, value in (
         ("user", settings.nats_user),
         ("password", settings.nats_password),
@@ -38,6 +42,21 @@ def options(settings: Settings) -> dict[str, Any]:
         chosen["tls"] = tls(settings)
         chosen["tls_handshake_first"] = settings.nats_tls_first
     return chosen
+
+
+def require_readable(url: str) -> None:
+    """Raise `SettingsError` for a URL that nats-py would quote, password and all, in an error of its own."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # raises where it is no number
+        readable = "@" not in parts.path + parts.query + parts.fragment
+    except ValueError:
+        readable = False
+    if not readable:
+        raise SettingsError(
+            f"the NATS URL {redact(url)} cannot be read",
+            hint="a user or password with #, /, ? or [ in it does not fit into a URL: set NATS_USER and NATS_PASSWORD",
+        )
 
 
 def tls(settings: Settings) -> ssl.SSLContext:

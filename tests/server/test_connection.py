@@ -68,6 +68,28 @@ async def test_wrong_credentials_are_told_at_once_and_never_shown(
     assert "token" not in str(error)
 
 
+@pytest.mark.parametrize(
+    "url", ["nats://app:se#cret@", "nats://app:se/cret@", "nats://app:12#cret@", "nats://app:se?cret@"]
+)
+async def test_a_url_that_cannot_be_read_is_told_without_its_password(
+    nats_server: NatsServer, url: str
+) -> None:
+    error = await refusal(Settings(nats_url=f"{url}127.0.0.1:{nats_server.port}"))
+    assert isinstance(error, SettingsError)
+    assert "cret" not in str(error)
+    assert "'se'" not in str(error)
+    assert "NATS_PASSWORD" in error.hint
+
+
+async def test_a_seed_that_is_none_is_told_and_never_shown(nats_server: NatsServer, tmp_path: Path) -> None:
+    seed = tmp_path / "seed.nk"
+    seed.write_text("SUABADSEED")
+    error = await refusal(Settings(nats_url=nats_server.url, nats_nkey=str(seed)))
+    assert isinstance(error, JetrunnerError)
+    assert "BADSEED" not in str(error)
+    assert "seed" in error.hint
+
+
 async def test_right_credentials_come_from_the_url_or_the_settings(
     make_server: Callable[..., NatsServer],
 ) -> None:
