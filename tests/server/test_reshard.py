@@ -54,9 +54,9 @@ async def command(ledger: Ledger, *arguments: str) -> Finished:
 
 async def resized(ledger: Ledger, count: int) -> dict[str, Any]:
     """Resize, wait for it, and give what the command says."""
-    done = await command(ledger, "shard", "resize", "LEDGER", str(count), "--output", "json")
-    assert done.code == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
+    resize = ledger.project.start("shard", "resize", "LEDGER", str(count), "--output", "json")
+    await finished(ledger, resize, within=30)
+    found: dict[str, Any] = json.loads("\n".join(resize.stdout))
     return found
 
 
