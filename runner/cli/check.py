@@ -32,7 +32,7 @@ def check_command(output: str) -> int:
     Without a server, a subject must be captured by a declared stream. With --nats-url or --nats-context, the streams
     that are there count too, and what cannot be applied is told. Exit 2 when something is wrong.
     """
-    place = options.place()
+    place = options.project()
     check = Check(place)
     if place.given.get("nats_url") or place.given.get("nats_context"):
         loop.run(check.on_server)

@@ -33,14 +33,14 @@ def dev_command(output: str) -> None:
     Streams are applied. Every invocation is a line: ✓ acknowledged, ↻ retried, ✗ a dead letter, with a link to its
     trace. A mistake in a file is shown, and the last good version goes on.
     """
-    place = options.place(dev_server=False)
+    place = options.project(dev_server=False)
     loop.run(lambda: dev(place, output), fast=False)
 
 
 async def dev(place: Place, output: str) -> None:
     """Run until Ctrl-C or SIGTERM."""
     async with _nats(place) as here:
-        _tell(f"NATS at {redact(here.settings.nats_url)}", *_advice(here))
+        _tell(f"NATS at {redact(here.settings.nats_url)}", _advice(here))
         drain = min(here.settings.drain_timeout, DRAIN_SECONDS)
         arguments = [
             "run",
@@ -75,6 +75,7 @@ async def dev(place: Place, output: str) -> None:
         reloader = Reloader(here.root, arguments, prepare=prepare, told=_tell, drain_timeout=drain)
         with signals.stopping(stop, before_exit=reloader.kill):
             await reloader.run(stop)
+        _tell(f"ended; {'what was stored stays in .jetrunner/' if not place.nats_is_set else 'goodbye'}")
 
 
 @asynccontextmanager
@@ -84,12 +85,7 @@ async def _nats(place: Place) -> AsyncIterator[Place]:
         yield place
         return
     async with embedded.server(place.root) as server, anyio.create_task_group() as tasks:
-
-        async def watch() -> None:
-            await server.ended()
-            raise JetrunnerError("nats-server ended", hint=f"see {server.folder / embedded.LOG}")
-
-        tasks.start_soon(watch)
+        tasks.start_soon(server.keep, _tell)
         with embedded.announced(place.root / options.DEV_URL, server.url):
             yield structs.replace(
                 place,
@@ -99,8 +95,10 @@ async def _nats(place: Place) -> AsyncIterator[Place]:
         tasks.cancel_scope.cancel()
 
 
-def _advice(place: Place) -> list[str]:
-    return [f"publish: runner publish --nats-url {redact(place.settings.nats_url)} SUBJECT BODY"]
+def _advice(place: Place) -> str:
+    """How to send a first message; other commands find the server by themselves unless it was given to this one."""
+    given = place.nats_is_set and place.given.get("nats_url")
+    return f"publish: runner publish {f'--nats-url {redact(given)} ' if given else ''}SUBJECT BODY"
 
 
 def _tell(*lines: str) -> None:

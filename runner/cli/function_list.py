@@ -20,7 +20,7 @@ from runner.core import identity
 @options.project_options
 def list_command(output: str) -> None:
     """Show every function of the project: what feeds it, where its results go, and where it is written."""
-    place = options.place()
+    place = options.project()
     project = discovery.load(place.root, place.settings.name or None)
     found = [described(binding, project.name, project.root) for binding in project.functions]
     if output == "json":

@@ -17,6 +17,7 @@ from msgspec import Struct, structs
 
 from runner.cli import logs
 from runner.config import Settings, load_settings
+from runner.errors import Unreachable, UsageError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -90,6 +91,21 @@ def place(*, dev_server: bool = True, **more: Any) -> Place:
     return Place(root, settings, given, is_set)
 
 
+def project(*, dev_server: bool = True, **more: Any) -> Place:
+    """`place` for a command that makes no sense outside a project. Raises UsageError there."""
+    found = place(dev_server=dev_server, **more)
+    for what, there in (
+        ("pyproject.toml", (found.root / "pyproject.toml").is_file()),
+        (f"{FUNCTIONS}/", (found.root / FUNCTIONS).is_dir()),
+    ):
+        if not there:
+            raise UsageError(
+                f"there is no project in {found.root}: it has no {what}",
+                hint="go into its folder or give --project DIR; `runner new NAME` makes one that runs",
+            )
+    return found
+
+
 def arguments(place: Place) -> list[str]:
     """The same place as command-line arguments, for a process that this one starts."""
     found = ["--project", str(place.root)]
@@ -110,14 +126,24 @@ def find_root(start: Path) -> Path:
 
 
 def _dev_server(root: Path) -> str:
-    """The address of the project's running `runner dev`; empty when there is none, or it does not answer."""
+    """The address of the project's running `runner dev`; empty when there is none. Unreachable when it does not answer."""
     try:
         url = (root / DEV_URL).read_text(encoding="utf-8").strip()
         parts = urlsplit(url)
+    except (OSError, ValueError):
+        return ""
+    try:
         with socket.create_connection((parts.hostname or "", parts.port or 0), timeout=0.5):
             return url
     except (OSError, ValueError):
-        return ""
+        from runner.engine.embedded import announcer_lives  # noqa: PLC0415  rarely needed
+
+        if not announcer_lives(root / DEV_URL):
+            return ""
+    raise Unreachable(
+        f"the nats-server of `runner dev` at {url} does not answer",
+        hint="dev starts it again in a moment: try again, or see .jetrunner/nats-server.log",
+    )
 
 
 def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from runner import discovery
 from runner.bindings import Binding
-from runner.cli.options import connected, output_option, place
+from runner.cli.options import connected, output_option, project
 from runner.cli.plantext import document, lines, summary
 from runner.config import Settings
 from runner.core.plan import Plan
@@ -46,10 +46,10 @@ def plan_command(output: str) -> None:
 
 def read_project() -> Declared:
     """The current project's own side of the plan. Raises UsageError for whatever is wrong in it."""
-    here = place()
+    here = project()
     streams = load_streams(here.root)
-    project = discovery.load(here.root, here.settings.name or None)
-    return Declared(here.settings, streams, project.functions)
+    functions = discovery.load(here.root, here.settings.name or None).functions
+    return Declared(here.settings, streams, functions)
 
 
 def show(plan: Plan, output: str, *, done: bool = False) -> None:

@@ -56,7 +56,7 @@ def run_command(
         signal.signal(
             signal.SIGINT, signal.SIG_IGN
         )  # Ctrl-C reaches the whole group; the parent passes it on
-    place = options.place(workers=workers, health=health, drain_timeout=drain_timeout)
+    place = options.project(workers=workers, health=health, drain_timeout=drain_timeout)
     if parent is not None and each is None:
         logs.configure(place.settings.log_level, processes=True)
     if place.settings.workers is not None and parent is None:

