@@ -1,0 +1,158 @@
+"""Promise 2: for each key one message at a time, in stream order, across retries, crashes, hangs and partitions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from textwrap import dedent
+from typing import Any
+
+import pytest
+
+from runner.core.identity import shard_durable
+from tests.support.eventually import eventually
+from tests.support.jetstream import RawJetStream
+from tests.support.order_faults import streams
+from tests.support.project import Project
+from tests.support.proxy import Proxy
+from tests.support.server import NatsServer
+
+pytestmark = [pytest.mark.server, pytest.mark.anyio, pytest.mark.timeout(120)]
+SHARDS = 2
+BY_HAND = """
+import asyncio
+from msgspec import Struct
+from journal import note
+from runner import Context, RetryPolicy, consume
+
+class Entry(Struct):
+    number: int
+    fails: int = 0
+    waits: float = 0.0
+
+@consume("ledger.{account}.posted", output="balances.{account}.changed", ordered_by="account",
+         retry=RetryPolicy.fixed(0.2, attempts=3))
+async def post(entry: Entry, account: str, ctx: Context) -> dict:
+    note("start", account=account, number=entry.number, attempt=ctx.attempt)
+    await asyncio.sleep(entry.waits)
+    if ctx.attempt <= entry.fails:
+        raise ValueError("not yet")
+    note("done", account=account, number=entry.number, attempt=ctx.attempt)
+    return {"number": entry.number}
+"""
+
+
+async def opened(
+    make_project: Callable[..., Project], url: str, function: str, shards: int = SHARDS
+) -> Project:
+    """A project with its streams on the server."""
+    project = make_project(functions={"ledger": dedent(function)}, streams=streams(shards), nats=url)
+    applied = await asyncio.to_thread(project.runner, "apply")
+    assert applied.code == 0, applied.stderr
+    return project
+
+
+async def post(js: RawJetStream, account: str, number: int, **fields: Any) -> int:
+    return await js.publish(f"ledger.{account}.posted", {"number": number, **fields})
+
+
+def noted(project: Project, what: str, account: str) -> list[tuple[int, int]]:
+    """Number and attempt of an account's notes, in the order they were written."""
+    return [(note["number"], note["attempt"]) for note in project.journal(what) if note["account"] == account]
+
+
+async def test_a_retry_holds_its_own_key_and_no_other(
+    make_project: Callable[..., Project], nats_server: NatsServer, js: RawJetStream
+) -> None:
+    project = await opened(make_project, nats_server.url, BY_HAND)
+    await post(js, "ada", 1, fails=2)
+    await post(js, "ada", 2)
+    for number in range(20):
+        await post(js, f"other{number}", number)
+    project.start("run")
+    await eventually(lambda: len(project.journal("done")) == 22, within=30)
+    assert noted(project, "start", "ada") == [(1, 1), (1, 2), (1, 3), (2, 1)]
+    done = [note["account"] for note in project.journal("done")]
+    assert done.index("ada") == 20, "all others were done while it waited"
+
+
+async def test_a_dead_letter_lets_its_key_go_on(
+    make_project: Callable[..., Project], nats_server: NatsServer, js: RawJetStream
+) -> None:
+    project = await opened(make_project, nats_server.url, BY_HAND)
+    await post(js, "ada", 1, fails=9)
+    await post(js, "ada", 2)
+    project.start("run")
+    await eventually(lambda: noted(project, "done", "ada") == [(2, 1)], within=30)
+    assert noted(project, "start", "ada") == [(1, 1), (1, 2), (1, 3), (2, 1)]
+    (letter,) = await js.messages("DEADLETTERS")
+    assert letter.headers["Jetrunner-Dead-Reason"] == "exhausted"
+
+
+async def test_failures_are_counted_exactly_across_a_kill(
+    make_project: Callable[..., Project], nats_server: NatsServer, js: RawJetStream
+) -> None:
+    project = await opened(make_project, nats_server.url, BY_HAND)
+    await post(js, "ada", 1, fails=2, waits=0.3)
+    await post(js, "ada", 2)
+    first = project.start("run")
+    await eventually(lambda: (1, 2) in noted(project, "start", "ada"), within=30)
+    first.kill()
+    project.start("run")
+    await eventually(lambda: (2, 1) in noted(project, "done", "ada"), within=30)
+    assert noted(project, "start", "ada") == [(1, 1), (1, 2), (1, 2), (1, 3), (2, 1)]
+
+
+async def test_an_instance_cut_off_finishes_late_and_its_outputs_are_refused(
+    make_project: Callable[..., Project], nats_server: NatsServer, js: RawJetStream
+) -> None:
+    project = await opened(make_project, nats_server.url, BY_HAND, shards=1)
+    async with Proxy.to(nats_server.port) as proxy:
+        project.start("run", NATS_URL=proxy.url)
+        durable = shard_durable("shop", "post", 1, 0)
+        await eventually(lambda: js.consumer("LEDGER", durable), within=20)
+        await post(js, "ada", 1, waits=5.0)
+        await post(js, "ada", 2)
+        await eventually(lambda: noted(project, "start", "ada"), within=20)
+        project.start("run")
+        await asyncio.sleep(1.0)
+        proxy.freeze()
+        await eventually(lambda: (2, 1) in noted(project, "done", "ada"), within=40)
+        proxy.thaw()
+        await post(js, "ada", 3)
+        await eventually(lambda: (3, 1) in noted(project, "done", "ada"), within=20)
+        outputs = [message.json()["number"] for message in await js.messages("BALANCES", "balances.>")]
+    assert outputs == [1, 2, 3]
+
+
+async def test_a_deleted_durable_goes_on_where_it_was(
+    make_project: Callable[..., Project], nats_server: NatsServer, js: RawJetStream
+) -> None:
+    project = await opened(make_project, nats_server.url, BY_HAND, shards=1)
+    project.start("run")
+    for number in range(1, 31):
+        await post(js, f"k{number % 3}", number)
+    await eventually(lambda: len(project.journal("done")) == 30, within=30)
+    await js.api(f"CONSUMER.DELETE.LEDGER.{shard_durable('shop', 'post', 1, 0)}")
+    for number in range(31, 41):
+        await post(js, f"k{number % 3}", number)
+    await eventually(lambda: len(project.journal("done")) == 40, within=30)
+    assert len(project.journal("start")) == 40, "nothing ran twice"
+
+
+async def test_messages_that_the_streams_limits_took_away_keep_nobody_waiting(
+    make_project: Callable[..., Project], nats_server: NatsServer, js: RawJetStream
+) -> None:
+    project = await opened(make_project, nats_server.url, BY_HAND, shards=1)
+    first = project.start("run")
+    durable = shard_durable("shop", "post", 1, 0)
+    await eventually(lambda: js.consumer("LEDGER", durable), within=20)
+    for number in range(1, 11):
+        await post(js, f"k{number}", number, waits=30)
+    await eventually(lambda: len(project.journal("start")) == 10, within=20)
+    first.kill()
+    await js.api("STREAM.PURGE.LEDGER", {"seq": 6})
+    await js.api("STREAM.MSG.DELETE.LEDGER", {"seq": 8})
+    await post(js, "late", 11)
+    project.start("run")
+    await eventually(lambda: (11, 1) in noted(project, "done", "late"), within=20)
