@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import get_args
 
-from runner.core.histogram import lower
+from runner.core.histogram import Histogram, lower
+from runner.core.settlement import Reason
 from runner.engine.function import Function
+from runner.engine.stats import Stats
 from runner.errors import SettingsError
+
+log = logging.getLogger("jetrunner.health")
 
 PLAIN = "text/plain; charset=utf-8"
 METRICS = "text/plain; version=0.0.4; charset=utf-8"
+BOUNDS = (
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+)  # fmt: skip
+"""Upper bounds of the buckets of every histogram, in seconds: fixed, so that instances and times can be added up."""
 
 
 class Health:
@@ -33,6 +43,8 @@ class Health:
             raise SettingsError(
                 f"health cannot listen on {address}: {error}", hint="choose a free HOST:PORT"
             ) from None
+        shown = server.sockets[0].getsockname()
+        log.info("health at http://%s:%d: /livez, /readyz, /metrics", host or "0.0.0.0", shown[1])  # noqa: S104  shown
         try:
             yield
         finally:
@@ -75,46 +87,71 @@ class Health:
         return "404 Not Found", PLAIN, "there is /livez, /readyz and /metrics\n"
 
     def metrics(self) -> str:
-        """Prometheus' text format."""
-        lines: list[str] = []
-
-        def family(name: str, kind: str, text: str, samples: list[tuple[str, float]]) -> None:
-            lines.extend((f"# HELP {name} {text}", f"# TYPE {name} {kind}"))
-            lines.extend(f"{name}{labels} {value!r}" for labels, value in samples)
-
-        each = [(f.binding.function, f.pipeline.stats, f) for f in self._functions]
+        """Prometheus' text format; every series is there from the start."""
+        each = [(f'function="{f.binding.function}"', f.pipeline.stats, f) for f in self._functions]
         now = time.monotonic()
-        family(
-            "jetrunner_messages_total", "counter", "Messages settled, by outcome.",
-            [
-                (f'{{function="{name}",outcome="{outcome}"}}', count)
-                for name, stats, _ in each
-                for outcome, count in [("ack", stats.acked), ("retry", stats.retried), *sorted(stats.dead.items())]
-            ],
-        )  # fmt: skip
-        family(
-            "jetrunner_in_flight", "gauge", "Messages in work.",
-            [(f'{{function="{name}"}}', function.unsettled) for name, _, function in each],
-        )  # fmt: skip
-        family(
-            "jetrunner_pending", "gauge", "Messages not yet delivered, as the server last said.",
-            [(f'{{function="{name}"}}', function.info.get("num_pending", 0)) for name, _, function in each],
-        )  # fmt: skip
-        family(
-            "jetrunner_rate", "gauge", "Messages settled a second, over ten seconds.",
-            [(f'{{function="{name}"}}', stats.rate(now)) for name, stats, _ in each],
-        )  # fmt: skip
+        lines = [
+            *family(
+                "jetrunner_messages_total",
+                "counter",
+                "Attempts settled, by outcome: ack, retry, or the reason of the dead letter.",
+                [
+                    (f'{label},outcome="{outcome}"', count)
+                    for label, stats, _ in each
+                    for outcome, count in outcomes(stats).items()
+                ],
+            ),
+            *family("jetrunner_in_flight", "gauge", "Messages in work.",
+                    [(label, function.unsettled) for label, _, function in each]),
+            *family("jetrunner_pending", "gauge", "Messages not yet delivered, as the server last said.",
+                    [(label, function.info.get("num_pending", 0)) for label, _, function in each]),
+            *family("jetrunner_rate", "gauge", "Messages ended a second, over ten seconds.",
+                    [(label, stats.rate(now)) for label, stats, _ in each]),
+        ]  # fmt: skip
         name = "jetrunner_duration_seconds"
-        lines.extend((f"# HELP {name} Time in the handler.", f"# TYPE {name} histogram"))
-        for function, stats, _ in each:
-            total = 0
-            for bucket, count in enumerate(stats.duration.buckets):
-                total += count
-                if count:
-                    lines.append(
-                        f'{name}_bucket{{function="{function}",le="{lower(bucket + 1) / 1e6:g}"}} {total}'
-                    )
-            lines.append(f'{name}_bucket{{function="{function}",le="+Inf"}} {total}')
-            lines.append(f'{name}_sum{{function="{function}"}} {stats.duration.total_us / 1e6!r}')
-            lines.append(f'{name}_count{{function="{function}"}} {total}')
+        lines += [f"# HELP {name} Time in the handler, of each attempt.", f"# TYPE {name} histogram"]
+        for label, stats, _ in each:
+            duration = stats.duration
+            number = duration.number
+            lines += [
+                f'{name}_bucket{{{label},le="{bound:g}"}} {count}'
+                for bound, count in zip(BOUNDS, cumulated(duration), strict=True)
+            ]
+            lines += [
+                f'{name}_bucket{{{label},le="+Inf"}} {number}',
+                f"{name}_sum{{{label}}} {duration.total_us / 1e6!r}",
+                f"{name}_count{{{label}}} {number}",
+            ]
         return "\n".join(lines) + "\n"
+
+
+def family(name: str, kind: str, text: str, samples: Sequence[tuple[str, float]]) -> list[str]:
+    """The lines of one metric; each sample has its labels and its value."""
+    return [
+        f"# HELP {name} {text}",
+        f"# TYPE {name} {kind}",
+        *(f"{name}{{{labels}}} {value!r}" for labels, value in samples),
+    ]
+
+
+def outcomes(stats: Stats) -> dict[str, int]:
+    """How often each outcome was, those that never were included."""
+    never = dict.fromkeys(get_args(Reason), 0)
+    return {"ack": stats.acked, "retry": stats.retried, **never, **stats.dead}
+
+
+def cumulated(histogram: Histogram) -> list[int]:
+    """How many durations are at most each of BOUNDS; one within the bucket of a bound counts by that bucket's middle."""
+    counts = [0] * len(BOUNDS)
+    at = 0
+    total = 0
+    for bucket, count in enumerate(histogram.buckets):
+        middle = (lower(bucket) + lower(bucket + 1)) / 2e6
+        while at < len(BOUNDS) and middle > BOUNDS[at]:
+            counts[at] = total
+            at += 1
+        if at == len(BOUNDS):
+            break
+        total += count
+    counts[at:] = [total] * (len(BOUNDS) - at)
+    return counts
