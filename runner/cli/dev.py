@@ -11,6 +11,7 @@ from msgspec import structs
 
 from runner.cli import failure, loop, options, signals
 from runner.cli.options import Place
+from runner.cli.tracing import tell_collector
 from runner.config import redact
 from runner.engine import embedded
 from runner.engine.reload import Reloader
@@ -41,6 +42,7 @@ async def dev(place: Place, output: str) -> None:
     """Run until Ctrl-C or SIGTERM."""
     async with _nats(place) as here:
         _tell(f"NATS at {redact(here.settings.nats_url)}", _advice(here))
+        await tell_collector()
         drain = min(here.settings.drain_timeout, DRAIN_SECONDS)
         arguments = [
             "run",

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import traceback
+from datetime import UTC, datetime
+from pathlib import Path
 
 import click
 
-from runner.core.settlement import Ack, Dead, Nak, Outcome, Settlement, TimedOut
+from runner.core.outcome import Reject, Retry
+from runner.core.settlement import Ack, Dead, Failed, Nak, Outcome, Settlement, TimedOut
 
 MARKS = {"ack": ("✓", "green"), "retry": ("↻", "yellow"), "dead": ("✗", "red")}
 
@@ -14,9 +18,10 @@ MARKS = {"ack": ("✓", "green"), "retry": ("↻", "yellow"), "dead": ("✗", "r
 class Printer:
     """Prints every attempt's end as it happens, as text or as JSON lines."""
 
-    def __init__(self, output: str, trace_url: str) -> None:
+    def __init__(self, output: str, trace_url: str, root: Path) -> None:
         self._json = output == "json"
         self._trace_url = trace_url
+        self._root = root
 
     def __call__(
         self,
@@ -30,13 +35,16 @@ class Printer:
     ) -> None:
         """One attempt."""
         kind, reason = described(settlement, outcome)
+        place = where(outcome, self._root)
         trace = self._trace_url.replace("{trace_id}", trace_id) if trace_id else ""
         if self._json:
             facts = {
+                "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
                 "function": function,
                 "message_id": message_id,
                 "settlement": kind,
                 "reason": reason,
+                "where": place,
                 "attempt": attempt,
                 "ms": round(seconds * 1000, 3),
                 "trace_id": trace_id,
@@ -46,6 +54,7 @@ class Printer:
             return
         mark, color = MARKS[kind]
         parts = [
+            click.style(datetime.now().astimezone().strftime("%H:%M:%S"), fg="bright_black"),
             click.style(mark, fg=color, bold=True),
             click.style(function, bold=True),
             message_id,
@@ -57,6 +66,8 @@ class Printer:
         if trace:
             parts.append(click.style(trace, fg="bright_black"))
         click.echo("  ".join(parts))
+        if place:
+            click.echo(f"{'':8}  at {place}")
 
 
 def described(settlement: Settlement, outcome: Outcome) -> tuple[str, str]:
@@ -66,8 +77,30 @@ def described(settlement: Settlement, outcome: Outcome) -> tuple[str, str]:
             return "ack", ""
         case Nak(delay):
             return "retry", f"again in {delay:.3g} s: {_why(outcome)}"
+        case Dead(reason, _, message, None):
+            return "dead", _line(f"{reason}: {message}")
         case Dead(reason, error, message):
             return "dead", _line(f"{reason}: {error}: {message}" if message else f"{reason}: {error}")
+
+
+def where(outcome: Outcome, root: Path) -> str:
+    """The line of the project's code that an exception was raised in; empty without any.
+
+    `Retry` and `Reject` say what they mean by themselves.
+    """
+    error = outcome.error if isinstance(outcome, Failed) else None
+    if error is None or isinstance(error, (Retry, Reject)):
+        return ""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [
+        frame
+        for frame in frames
+        if (path := Path(frame.filename)).is_relative_to(root) and "site-packages" not in path.parts
+    ]
+    if not own:
+        return ""
+    last = own[-1]
+    return f"{Path(last.filename).relative_to(root)}:{last.lineno} in {last.name}"
 
 
 def _why(outcome: Outcome) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 from collections.abc import Sequence
 
@@ -75,6 +76,9 @@ def _serve(
     from runner.engine.parent import Parent  # noqa: PLC0415
     from runner.engine.stop import Stop, unless  # noqa: PLC0415
 
+    if each:
+        # What became of an attempt is a line of the printer's.
+        logging.getLogger("jetrunner.attempts").setLevel(logging.ERROR)
     project = discovery.load(place.root, place.settings.name or None)
     functions = chosen(project.functions, only, excluded)
     line = Parent(parent) if parent is not None else None
@@ -96,7 +100,8 @@ def _serve(
                 place.settings,
                 functions=functions,
                 stop=stop,
-                observer=Printer(each, place.settings.trace_url) if each else None,
+                observer=Printer(each, place.settings.trace_url, place.root) if each else None,
+                supervised=line is not None,
                 may_start=may_start,
                 ready=line.ready if line is not None else None,
             )
@@ -108,6 +113,7 @@ def _serve(
 def _supervise(place: Place, workers: int, only: Sequence[str], excluded: Sequence[str]) -> int:
     """Run `workers` processes and watch over them."""
     from runner.cli import signals  # noqa: PLC0415  what a worker does not need
+    from runner.cli.tracing import tell_collector  # noqa: PLC0415
     from runner.engine.stop import Stop  # noqa: PLC0415
     from runner.engine.supervisor import Supervisor  # noqa: PLC0415
 
@@ -123,6 +129,7 @@ def _supervise(place: Place, workers: int, only: Sequence[str], excluded: Sequen
         return ["run", *common, *own, "--workers", "1"]
 
     async def main() -> int:
+        await tell_collector()
         stop = Stop()
         supervisor = Supervisor(command, workers, settings.drain_timeout)
         with signals.stopping(stop, before_exit=supervisor.kill):

@@ -13,6 +13,7 @@ import anyio.to_thread
 
 from runner.cli import logs
 from runner.telemetry import settings
+from runner.telemetry.collector import listens
 from runner.telemetry.tracing import Tracing
 
 FLUSH_SECONDS = 3.0
@@ -30,3 +31,13 @@ async def tracing(project: str) -> AsyncIterator[Tracing]:
     finally:
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(partial(chosen.shutdown, FLUSH_SECONDS))
+
+
+async def tell_collector() -> None:
+    """Tell once, for all the processes this one is going to start, that nobody takes traces."""
+    destination = settings.load(os.environ)
+    if not await anyio.to_thread.run_sync(listens, destination):
+        logging.getLogger("jetrunner.telemetry").warning(
+            "no collector listens at %s: traces are lost until one does (OTEL_TRACES_EXPORTER=none turns them off)",
+            destination.destination,
+        )

@@ -34,6 +34,7 @@ from runner.jetstream import ownstreams
 from runner.jetstream.connection import Connection, check_server, connect
 from runner.jetstream.topology import Topology
 from runner.telemetry import settings as telemetry
+from runner.telemetry.collector import listens
 from runner.telemetry.tracing import Tracing
 
 log = logging.getLogger("jetrunner")
@@ -56,14 +57,19 @@ async def serve(
     observer: Observer | None = None,
     may_start: Callable[[], Awaitable[bool]] | None = None,
     ready: Callable[[], None] | None = None,
+    supervised: bool = False,
 ) -> None:
     """Run these functions until `stop` is asked; returns once everything is settled, given back and closed.
 
     `may_start` is awaited once every function has its stream, before anything is made or taken; False ends it there.
+    A process that is `supervised` leaves it to the other to tell that nobody takes traces.
 
     Raises the JetrunnerError family: `Unreachable` also when the server closes the connection for good.
     """
-    tracing = Tracing(telemetry.load(os.environ), project.name)
+    destination = telemetry.load(os.environ)
+    tracing = Tracing(destination, project.name)
+    if supervised and not await anyio.to_thread.run_sync(listens, destination):
+        tracing.presume_missing()
     tracing.install()
     try:
         async with connect(

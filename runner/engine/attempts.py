@@ -56,10 +56,9 @@ class Attempts:
                     "%s: attempt %d of %d at %s failed and comes again in %.3g s: %s",
                     self._function, incoming.delivery.attempt, self._attempts, incoming.id, delay, told(outcome),
                 )  # fmt: skip
-            case Dead(reason):
-                log.warning(
-                    "%s: %s is a dead letter, %s: %s", self._function, incoming.id, reason, told(outcome)
-                )
+            case Dead(reason, _, message, error):
+                why = told(outcome) if error is not None else message
+                log.warning("%s: %s is a dead letter, %s: %s", self._function, incoming.id, reason, why)
         if span is not None:
             match settlement:
                 case Ack():
@@ -79,7 +78,7 @@ class Attempts:
                 outcome,
                 delivery.attempt,
                 time.monotonic() - delivery.started if delivery.started else 0.0,
-                span.trace_id if span is not None and span.sampled else "",
+                span.trace_id if span is not None and span.sampled and self._tracing.arriving else "",
             )
 
     def _facts(self, incoming: Incoming) -> AttemptFacts:
@@ -104,7 +103,7 @@ def error_of(outcome: Outcome) -> BaseException | str:
         case Failed(error) | Undecodable(error):
             return error
         case TimedOut(seconds):
-            return TimeoutError(f"timed out after {seconds:g} s")
+            return TimeoutError(f"no result within {seconds:g} s")
         case _:
             return type(outcome).__name__.lower()
 

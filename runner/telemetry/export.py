@@ -22,6 +22,8 @@ from runner.errors import SettingsError
 from runner.telemetry.settings import TelemetrySettings
 
 LOG = logging.getLogger("jetrunner.telemetry")
+LAST_TRY_SECONDS = 0.3
+"""Time at the end for a collector that took nothing the last time."""
 # The exporter waits 0.8 s or more before it tries again: with less than that it tries once.
 ONE_TRY = 0.75
 _EXPORTER = "opentelemetry.exporter.otlp.proto.http.trace_exporter"
@@ -85,6 +87,7 @@ class QuietExporter(SpanExporter):
             logging.getLogger(name).addFilter(self._hush)
         self._closing = False
         self._given_up = False
+        self._took = False
         self.failing = False
         self.lost = 0
         """Spans given up since the last batch that arrived."""
@@ -104,7 +107,7 @@ class QuietExporter(SpanExporter):
         if sent:
             if self.failing:
                 LOG.info("traces arrive at %s again; %d spans were lost", self._destination, self.lost)
-            self.failing, self.lost = False, 0
+            self.failing, self.lost, self._took = False, 0, True
             return SpanExportResult.SUCCESS
         self.lost += len(spans)
         self._given_up = closing  # what failed a moment ago must not hold up the end of the process
@@ -122,8 +125,8 @@ class QuietExporter(SpanExporter):
             return False
 
     def hurry(self) -> None:
-        """The process ends: where the last export failed, what is left gets one short try."""
-        if self.failing:
+        """The process ends: what is left gets one short try, unless the collector has proved to be there."""
+        if self.failing or not self._took:
             self._inner.shutdown()  # wakes an export that sleeps before its next try
             self._inner = self._connect(ONE_TRY)
         self._closing = True
@@ -162,12 +165,23 @@ class Export:
         except ValueError as error:
             raise SettingsError(f"the OTEL_BSP_* variables do not fit: {error}") from error
 
+    @property
+    def arriving(self) -> bool:
+        """Whether the last batch arrived, or none was sent yet."""
+        return not self._exporter.failing
+
+    def presume_missing(self) -> None:
+        """Take the collector for missing, which somebody has told already, until a batch arrives."""
+        self._exporter.failing = True
+
     def flush(self, timeout: float) -> bool:
         """Send what is queued; False when that takes longer than `timeout` seconds or fails."""
         return _within(timeout, self.processor.force_flush) and not self._exporter.failing
 
     def shutdown(self, timeout: float) -> bool:
         """Send what is queued and end, in `timeout` seconds at most; False when spans were lost."""
+        if self._exporter.failing:
+            timeout = min(timeout, LAST_TRY_SECONDS)
         self._exporter.hurry()
         # The SDK alone would take 30 s with a collector that hangs.
         ended = _within(timeout, self.processor.shutdown)

@@ -81,6 +81,16 @@ class Tracing:
 
             trace.set_tracer_provider(UserTracerProvider(services.provider))
 
+    @property
+    def arriving(self) -> bool:
+        """Whether spans arrive, as far as that is known."""
+        return self._source.services is not None and self._source.services.export.arriving
+
+    def presume_missing(self) -> None:
+        """Say nothing of a collector that is not there: somebody has told that already."""
+        if self._source.services is not None:
+            self._source.services.export.presume_missing()
+
     def start_attempt(self, function: str, **facts: Unpack[AttemptFacts]) -> AttemptSpan:
         """Start the span of one attempt the gate has admitted; `start_ns` is now unless given."""
         raw = facts["header"]

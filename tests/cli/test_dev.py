@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import sysconfig
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -94,8 +95,15 @@ def test_what_was_stored_is_there_the_next_time(shop: Project) -> None:
     assert shop.runner("publish", "orders.ok", "x").stdout == "ORDERS:2\n"
 
 
-def test_every_attempt_is_a_line_with_its_trace(shop: Project) -> None:
-    traced = {"OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}
+@pytest.fixture
+def collector() -> Iterator[str]:
+    """The address of something that listens, and takes its time to answer."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+
+def test_every_attempt_is_a_line_with_its_trace(shop: Project, collector: str) -> None:
+    traced = {"OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_ENDPOINT": collector}
     dev = started(shop, **traced, JETRUNNER_TRACE_URL="http://traces/{trace_id}")
     for kind in ("ok", "odd", "bad"):
         shop.runner("publish", f"orders.{kind}", "x")
@@ -104,14 +112,43 @@ def test_every_attempt_is_a_line_with_its_trace(shop: Project) -> None:
     dev.line(r"↻  charge  ORDERS:2  attempt 1  .* ms  again in 0 s: ValueError: unlucky" + link)
     dev.line(r"✗  charge  ORDERS:2  attempt 2  .* ms  exhausted: ValueError: unlucky" + link)
     dev.line(r"✗  charge  ORDERS:3  attempt 1  .* ms  rejected: Reject: no" + link)
+    assert re.match(r"\d\d:\d\d:\d\d  ✓  charge", dev.line("ORDERS:1"))
+
+
+def test_a_failure_is_told_once_and_with_its_place(shop: Project) -> None:
+    dev = started(shop)
+    shop.runner("publish", "orders.odd", "x")
+    dev.line("✗  charge  ORDERS:1  attempt 2")
+    dev.interrupt()
+    assert dev.wait() == 0
+    lines = [*dev.stdout, *dev.stderr]
+    assert sum("unlucky" in line for line in lines) == 2  # one an attempt
+    assert [line.strip() for line in dev.stdout if " at " in line] == [
+        "at functions/shop.py:10 in charge"
+    ] * 2
+    assert dev.stderr[-1].startswith("dev ended")
+
+
+def test_without_a_collector_there_are_no_links_one_warning_and_a_quick_end(shop: Project) -> None:
+    traced = {"OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}
+    dev = started(shop, **traced, JETRUNNER_TRACE_URL="http://traces/{trace_id}")
+    edit(shop, "version=1", "version=2")
+    said(dev, "dev ready in", 2)
+    shop.runner("publish", "orders.ok", "x")
+    assert dev.line("✓  charge  ORDERS:1").endswith(" ms")
+    began = time.monotonic()
+    dev.interrupt()
+    assert dev.wait() == 0
+    assert time.monotonic() - began < 2.5  # about half a second where nothing else runs
+    assert sum("collector" in line or "traces" in line for line in dev.stderr) == 1
 
 
 def test_as_json_every_attempt_is_a_document(shop: Project) -> None:
     dev = started(shop, "--output", "json")
     shop.runner("publish", "orders.bad", "x")
     document = json.loads(dev.line("^{"))
-    assert {**document, "ms": 0} == {
-        "function": "charge", "message_id": "ORDERS:1", "settlement": "dead", "reason": "rejected: Reject: no",
+    assert {**document, "ms": 0, "time": ""} == {
+        "time": "", "where": "", "function": "charge", "message_id": "ORDERS:1", "settlement": "dead", "reason": "rejected: Reject: no",
         "attempt": 1, "ms": 0, "trace_id": "", "trace_url": "",
     }  # fmt: skip
 
