@@ -37,9 +37,10 @@ async def documents(
     counts = await Parked(connection, project).counts(function or "*", key or ">") if found else {}
     letters: Counter[Name] = Counter()
     for name in {function for function, _ in found}:
-        positions = next(mark for (each, _), mark in found.items() if each == name)
+        behind = {mark.given_up: each for each, mark in found.items() if each[0] == name}
         async for stored in DeadLetters(connection).browse(Selection(project=project, function=name)):
-            letters[name, positions.key_of(stored.letter.subject) or ""] += 1
+            if stored.letter.origin in behind:
+                letters[behind[stored.letter.origin]] += 1
     return [
         {
             "function": name[0],
@@ -77,11 +78,11 @@ def show(found: list[dict[str, Any]], output: str) -> None:
 
 async def bring_back(connection: Connection, project: str, function: str, key: str) -> list[dict[str, Any]]:
     """Tell whoever owns the key to bring it back; what goes back. Raises JetrunnerError when it is not parked."""
-    parked, letters = Parked(connection, project), await DeadLetters(connection).last_sequence()
+    parked = Parked(connection, project)
     told = [
         each
         for each in await documents(connection, project, function, key)
-        if await parked.bring_back(each["function"], key, letters, time.time()) is not None
+        if await parked.bring_back(each["function"], key, time.time()) is not None
     ]
     if not told:
         where = f" in {function}" if function else ""

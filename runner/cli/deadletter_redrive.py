@@ -12,7 +12,8 @@ import anyio
 import click
 
 from runner.cli import deadletter_key, failure, loop, options
-from runner.cli.selection import selected, selection_options
+from runner.cli.selection import require_function, selected, selection_options
+from runner.cli.table import table
 from runner.cli.tracing import tracing
 from runner.core import identity
 from runner.core.deadletter import DeadLetter
@@ -41,7 +42,9 @@ RATE = re.compile(r"(\d+(?:\.\d+)?)(?:/(s|m|h))?")
 @click.argument("sequences", nargs=-1, type=click.IntRange(min=1))
 @click.option("--all", "everything", is_flag=True, help="All of the project's.")
 @click.option(
-    "--key", metavar="KEY", help="A parked key: its dead letters, and then what was parked, in order."
+    "--key",
+    metavar="KEY",
+    help="A parked key: the dead letter it waits behind, then what was parked, in order.",
 )
 @selection_options
 @click.option("--limit", type=click.IntRange(min=1), help="The oldest so many.")
@@ -65,9 +68,9 @@ def redrive_command(
     message died is not stored twice (within the stream's duplicate window). One that cannot be sent back stays, and
     is told; then it is exit 1.
 
-    With --key (tokens of several joined by dots) the function's own instance brings a parked key back: its dead
-    letters, then its parked messages, each once the one before is done, and before newer ones. When one of them fails
-    for good, the key is parked again. One by one, dead letters of a parked key are not sent back.
+    With --key (tokens of several joined by dots) a running instance brings a parked key back: the dead letter that it
+    waits behind, then its parked messages, each once the one before is done, and all before newer ones. When one of
+    them is given up, the key is parked again. One by one, dead letters of a parked key are not sent back.
     """
     place = options.place()
     if key is not None:
@@ -87,6 +90,7 @@ def redrive_command(
     async def main() -> None:
         async with tracing(selection.project) as traces, connect(place.settings) as connection:
             letters = DeadLetters(connection)
+            await require_function(letters, selection, place.root)
             redrive.parked = await deadletter_key.marks(connection, selection.project)
             await redrive.run(letters, traces, _chosen(letters, sequences, selection, redrive), limit)
 
@@ -195,6 +199,9 @@ class Redrive:
         if output == "json":
             click.echo(json.dumps({"redriven": self.sent, "kept": self.kept}, indent=2))
         else:
+            rows = [[str(each["sequence"]), each["function"], each["message_id"]] for each in self.sent]
+            for line in table([">SEQUENCE", "FUNCTION", "MESSAGE"], rows):
+                click.echo(line)
             click.echo(f"{len(self.sent):,} sent back, {len(self.kept):,} kept")
 
     def _progress(self) -> None:

@@ -2,8 +2,9 @@
 
 Rule 1: from the message that was given up until the key is brought back, what comes later is diverted, in order.
 Rule 2: whatever stands at or before the mark's place is settled: one that comes again is acknowledged, nothing more.
-Rule 3: on the way back dead letters go first, then what was parked, each run and settled before the next.
-        The mark is freed when none is left, and parked again when one of them is given up.
+Rule 3: on the way back the dead letter goes first, then what was parked, each run and settled before the next.
+        The mark is freed when none is left, and parked again when one of them is given up. A dead letter of before, or
+        of one that expired, does not come back this way: what was after it may be done.
 Rule 4: a mark is written by compare-and-set, and anew by each owner of the key's shard before it brings anything back:
         what an earlier owner still writes is refused.
 """
@@ -32,8 +33,8 @@ class Mark(Struct, frozen=True, omit_defaults=True):
     """Everything of the key up to this message of its stream is settled."""
     positions: tuple[int, ...]
     """Indexes, from 0, of the key's tokens in a subject."""
-    letters: int = 0
-    """Returning: dead letters up to this sequence of theirs come back."""
+    given_up: Origin | None = None
+    """Whose dead letter comes back first; None once it has."""
     letter: int = 0
     """The dead letter that came back and was settled last, by that sequence; it may still have to be removed."""
     epoch: int = 0
@@ -66,9 +67,9 @@ class Mark(Struct, frozen=True, omit_defaults=True):
             return "ack"
         return "divert" if self.diverts else "run"
 
-    def returning(self, letters: int, now: float) -> Mark:
-        """The key comes back, with its dead letters up to this sequence."""
-        return structs.replace(self, state="returning", since=now, letters=letters)
+    def returning(self, now: float) -> Mark:
+        """The key comes back."""
+        return structs.replace(self, state="returning", since=now)
 
     def taken(self, epoch: int) -> Mark:
         """An owner brings it back from here on."""
@@ -77,12 +78,12 @@ class Mark(Struct, frozen=True, omit_defaults=True):
     def passed(self, place: Origin, letter: int = 0) -> Mark:
         """One of those that come back is settled; `letter` is its sequence when it was a dead letter."""
         if letter:
-            return structs.replace(self, letter=letter)
+            return structs.replace(self, given_up=None, letter=letter)
         return structs.replace(self, through=place) if not self.settled(place) else self
 
-    def parked(self, now: float) -> Mark:
+    def parked(self, place: Origin, now: float) -> Mark:
         """What came back was given up again: the rest stays."""
-        return structs.replace(self, state="parked", since=now)
+        return structs.replace(self, state="parked", since=now, given_up=place)
 
     def freed(self, now: float) -> Mark:
         """None is left: the key's messages run again."""
@@ -92,5 +93,5 @@ class Mark(Struct, frozen=True, omit_defaults=True):
 def parked(before: Mark | None, place: Origin, positions: Sequence[int], now: float) -> Mark:
     """Park a key because of a message that was given up."""
     if before is None:
-        return Mark("parked", now, place, tuple(positions))
-    return structs.replace(before.passed(place), state="parked", since=now, positions=tuple(positions))
+        return Mark("parked", now, place, tuple(positions), place)
+    return structs.replace(before.passed(place).parked(place, now), positions=tuple(positions))

@@ -1,4 +1,4 @@
-"""A parked key's way back: its dead letters, then its parked messages, one after the other, in the key's own lane.
+"""A parked key's way back: its dead letter, then its parked messages, one after the other, in the key's own lane.
 
 Rule 1: the lane is held all the time, so that newer messages wait behind. When very many do, they are let out for a
         moment, and parked.
@@ -22,7 +22,7 @@ from runner.core.origin import Origin
 from runner.core.park import Mark
 from runner.engine.fence import Tenure
 from runner.engine.incoming import Incoming
-from runner.jetstream.deadletters import DeadLetters, Kept, Selection
+from runner.jetstream.deadletters import DeadLetters, Kept, Selection, Stored
 from runner.jetstream.delivery import Delivery
 from runner.jetstream.ownstreams import DEADLETTERS, PARKED
 from runner.jetstream.parked import Entry, is_bare
@@ -196,18 +196,13 @@ class Comeback:
 
     async def _items(self, mark: Mark) -> AsyncIterator[Item]:
         """All of it, in order; what was settled before is removed on the way."""
-        for sequence in await self._own_letters(mark):
-            if not self._ours:
-                return
-            stored = await self._letters.get(sequence)
-            if stored is None:
-                continue
+        stored = await self._letter(mark)
+        if stored is not None:
             try:
                 headers, body = await self._letters.whole(stored.letter, stored.pairs)
+                yield Item(stored.letter.origin, headers, body, stored.letter.sequence, letter=True)
             except Kept as error:
-                log.error("%s: dead letter %d stays: %s", self._function, sequence, error)
-                continue
-            yield Item(stored.letter.origin, headers, body, sequence, letter=True)
+                log.error("%s: dead letter %d stays: %s", self._function, stored.letter.sequence, error)
         after = 0
         while self._ours:
             message = await self._parked.following(self._function, self.text, after)
@@ -225,25 +220,27 @@ class Comeback:
             else:
                 yield Item(place, message.pairs, message.body, message.sequence, letter=False)
 
-    async def _own_letters(self, mark: Mark) -> list[int]:
-        """The key's dead letters that come back, in the order of the messages that they were."""
+    async def _letter(self, mark: Mark) -> Stored | None:
+        """The dead letter that the key was parked behind; one that is settled, and earlier copies, are removed."""
+        if mark.given_up is None:
+            if mark.letter:
+                await self._letters.remove(mark.letter)
+            return None
         selection = Selection(project=self._parking.process.project, function=self._function)
-        found: list[tuple[int, int]] = []
+        found: list[Stored] = []
         last = 0
-        async for stored in self._letters.browse(selection, up_to=mark.letters):
+        async for stored in self._letters.browse(selection):
             last = stored.letter.sequence
-            if mark.key_of(stored.letter.subject) == self.text:
-                found.append((stored.letter.origin_sequence, last))
+            if stored.letter.origin == mark.given_up:
+                found.append(stored)
         # A replica that lags may have left out the latest.
         while (late := await self._letters.following(selection, last + 1)) is not None:
             last = late.letter.sequence
-            if last > mark.letters:
-                break
-            if mark.key_of(late.letter.subject) == self.text:
-                found.append((late.letter.origin_sequence, last))
-        if any(sequence == mark.letter for _, sequence in found):
-            await self._letters.remove(mark.letter)
-        return [sequence for _, sequence in sorted(found) if sequence != mark.letter]
+            if late.letter.origin == mark.given_up:
+                found.append(late)
+        for stored in found[:-1]:
+            await self._letters.remove(stored.letter.sequence)
+        return found[-1] if found and found[-1].letter.sequence != mark.letter else None
 
     async def _one(self, item: Item, entry: Entry) -> Entry | None:
         """Run one to its end and settle it; the mark after it, None when it is not ours to settle."""
@@ -260,7 +257,7 @@ class Comeback:
                 return None
             mark = entry.mark.passed(item.place, item.sequence if item.letter else 0)
             if source.parks:
-                mark = mark.parked(time.time())
+                mark = mark.parked(item.place, time.time())
             after = await self._write(entry, mark)
             if after is not None:
                 if source.parks:

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from runner.core import park
+from runner.core.park import Mark
 from runner.engine.comeback import Comeback
 from runner.engine.incoming import Incoming, read
 from runner.engine.process import Process
@@ -34,6 +35,8 @@ log = logging.getLogger("jetrunner.parked")
 AT_ONCE = 64
 """Marks read at once."""
 RETRY_SECONDS = 0.2
+LOOKING_SECONDS = 3.0
+"""Longest pause before a mark is read again that was announced and is not there."""
 REPEAT_SECONDS = 5.0
 """Pause before a message is diverted anew that could not be stored for a reason that waiting does not mend."""
 
@@ -97,17 +100,24 @@ class Parking:
         else:
             self._due.discard(key)
 
-    def _written(self, text: str) -> None:
-        self.process.tasks.start_soon(self._look, text.encode())
+    def _written(self, text: str, mark: Mark) -> None:
+        key = text.encode()
+        known = self.marks.get(key)
+        if known is None or known.mark != mark:
+            self.process.tasks.start_soon(self._look, key, mark)
 
-    async def _look(self, key: bytes) -> None:
-        while not self.process.connection.closed.is_set():
+    async def _look(self, key: bytes, awaited: Mark | None) -> None:
+        """Read a mark, until it is what was awaited: it may be on its way into the bucket, or refused there."""
+        wait = 0.01
+        while wait < LOOKING_SECONDS and not self.process.connection.closed.is_set():
             try:
-                await self.read(key)
-                return
+                entry = await self.read(key)
+                if awaited is None or (entry is not None and entry.mark == awaited):
+                    return
             except JetrunnerError as error:
                 log.debug("the mark of key %r cannot be read yet: %s", key, error)
-            await asyncio.sleep(RETRY_SECONDS)
+            await asyncio.sleep(wait)
+            wait *= 2
 
     def _shard_of(self, key: bytes) -> str:
         """Its shard depends on the key alone: any subject that has it will do."""
@@ -183,7 +193,7 @@ class Parking:
         if self._epoch != epoch and self.process.connection.is_connected:
             self._epoch = epoch  # what was written meanwhile, nobody has told us
             for key in self.marks:
-                self.process.tasks.start_soon(self._look, key)
+                self.process.tasks.start_soon(self._look, key, None)
         if not self._due or not shard.owned or shard.ordering.barrier:
             return
         for key in self._due - self._returning:

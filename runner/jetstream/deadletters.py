@@ -30,6 +30,8 @@ ANSWER_SECONDS = 5.0
 PATIENCE_SECONDS = 30.0
 MISSING = frozenset({10037, 10043, 10059})
 """No message found, one deleted already, no stream."""
+NOTHING_THERE = {(10057, "no message found"), (10057, "stream store EOF")}
+"""What the server says for a sequence outside of what the stream holds (measured on 2.15)."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ADDED = frozenset(
@@ -187,13 +189,7 @@ class DeadLetters:
 
     async def remove(self, sequence: int) -> None:
         """Remove one; no error when it is gone already."""
-        try:
-            await self._connection.api(
-                f"STREAM.MSG.DELETE.{DEADLETTERS}", {"seq": sequence, "no_erase": True}
-            )
-        except ServerError as error:
-            if error.code not in MISSING:
-                raise
+        await remove(self._connection, DEADLETTERS, sequence)
 
     async def _is_received(self, letter: DeadLetter) -> bool:
         durable = identity.durable(letter.project, letter.function)
@@ -232,6 +228,15 @@ class DeadLetters:
         if status is not None and status[0] not in (204, 404, 503):
             raise ServerError(f"dead letters cannot be read: {status[1]}")
         return found
+
+
+async def remove(connection: Connection, stream: str, sequence: int) -> None:
+    """Remove a message of a stream; no error when it is gone already."""
+    try:
+        await connection.api(f"STREAM.MSG.DELETE.{stream}", {"seq": sequence, "no_erase": True})
+    except ServerError as error:
+        if error.code not in MISSING and (error.code, str(error)) not in NOTHING_THERE:
+            raise
 
 
 async def original(connection: Connection, place: Origin) -> tuple[list[tuple[str, str]], bytes] | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 
 import msgspec
 from msgspec import Struct
@@ -21,7 +22,7 @@ from runner.errors import NoStream, ServerError, TooLarge
 from runner.jetstream import ownstreams
 from runner.jetstream.bucket import PREFIX
 from runner.jetstream.connection import Connection
-from runner.jetstream.deadletters import MISSING, original
+from runner.jetstream.deadletters import MISSING, original, remove
 from runner.jetstream.lease import WRONG_LAST_SEQUENCE, Leases
 from runner.jetstream.ownstreams import BUCKET_STREAM, PARKED
 from runner.jetstream.publisher import insist
@@ -100,20 +101,28 @@ class Parked:
             return standing if standing is not None and standing.mark == mark else None
         return Entry(mark, ack.seq)
 
-    async def watch(self, function: str, changed: Callable[[str], None]) -> Unsubscribe:
-        """Call `changed(key)` for every mark written from now on."""
-        prefix = identity.parked_subject(self._project, function, "")
-        return await self._leases.watch(prefix + ">", lambda key, _value: changed(key.removeprefix(prefix)))
+    async def watch(self, function: str, changed: Callable[[str, Mark], None]) -> Unsubscribe:
+        """Call `changed(key, mark)` for every mark from now on that somebody writes.
 
-    async def bring_back(self, function: str, key: str, letters: int, now: float) -> Entry | None:
-        """Tell the key's owner to bring it back, with its dead letters up to a sequence; None when it is not parked."""
+        The server tells it when it comes in: it is not stored yet then, and may still be refused.
+        """
+        prefix = identity.parked_subject(self._project, function, "")
+
+        def written(key: str, value: bytes) -> None:
+            with suppress(msgspec.DecodeError):
+                changed(key.removeprefix(prefix), msgspec.json.decode(value, type=Mark))
+
+        return await self._leases.watch(prefix + ">", written)
+
+    async def bring_back(self, function: str, key: str, now: float) -> Entry | None:
+        """Tell the key's owner to bring it back; None when it is not parked."""
         while True:
             entry = await self.mark(function, key)
             if entry is None or entry.mark.state == "free":
                 return None
             if entry.mark.state == "returning":
                 return entry
-            written = await self.write(function, key, entry.mark.returning(letters, now), entry.revision)
+            written = await self.write(function, key, entry.mark.returning(now), entry.revision)
             if written is not None:
                 return written
 
@@ -180,12 +189,7 @@ class Parked:
 
     async def remove(self, sequence: int) -> None:
         """Remove a message; no error when it is gone already."""
-        ask = {"seq": sequence, "no_erase": True}
-        try:
-            await self._connection.api(f"STREAM.MSG.DELETE.{PARKED}", ask)
-        except ServerError as error:
-            if error.code not in MISSING:
-                raise
+        await remove(self._connection, PARKED, sequence)
 
     async def _subjects(self, stream: str, pattern: str) -> AsyncIterator[tuple[str, int]]:
         offset = 0

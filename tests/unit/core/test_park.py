@@ -21,8 +21,8 @@ PARKED = parked(None, place(5), (1,), 1.0)
         (PARKED, place(6), "divert"),
         (PARKED, place(5), "ack"),
         (PARKED, place(4), "ack"),
-        (PARKED.returning(3, 2.0), place(6), "divert"),
-        (PARKED.returning(3, 2.0), place(5), "ack"),
+        (PARKED.returning(2.0), place(6), "divert"),
+        (PARKED.returning(2.0), place(5), "ack"),
         (PARKED.freed(2.0), place(6), "run"),
         (PARKED.freed(2.0), place(5), "ack"),
         (PARKED, place(4, stream="OTHER"), "divert"),
@@ -38,16 +38,17 @@ def test_whose_turn_it_is_depends_on_the_mark(mark: Mark, message: Origin, turn:
 
 
 def test_what_comes_back_moves_the_place_and_never_backwards() -> None:
-    mark = PARKED.returning(7, 2.0).passed(place(5), letter=7)
-    assert (mark.through, mark.letter) == (place(5), 7)
+    assert PARKED.given_up == place(5)
+    mark = PARKED.returning(2.0).passed(place(5), letter=7)
+    assert (mark.through, mark.letter, mark.given_up) == (place(5), 7, None)
     mark = mark.passed(place(6))
-    assert (mark.through, mark.letter) == (place(6), 7)
+    assert (mark.through, mark.letter, mark.given_up) == (place(6), 7, None)
     assert mark.passed(place(4)).through == place(6)
 
 
 def test_one_that_is_given_up_on_its_way_back_parks_the_rest() -> None:
-    mark = PARKED.returning(7, 2.0).passed(place(6)).parked(3.0)
-    assert (mark.state, mark.through, mark.since) == ("parked", place(6), 3.0)
+    mark = PARKED.returning(2.0).passed(place(6)).parked(place(6), 3.0)
+    assert (mark.state, mark.through, mark.given_up, mark.since) == ("parked", place(6), place(6), 3.0)
 
 
 def test_a_key_is_parked_again_without_forgetting_what_is_settled() -> None:
@@ -57,8 +58,8 @@ def test_a_key_is_parked_again_without_forgetting_what_is_settled() -> None:
 
 
 def test_a_dead_letter_that_was_settled_is_known_in_the_next_return_too() -> None:
-    mark = PARKED.returning(7, 2.0).passed(place(5), letter=7).parked(3.0).returning(9, 4.0)
-    assert (mark.letters, mark.letter, mark.since) == (9, 7, 4.0)
+    mark = PARKED.returning(2.0).passed(place(5), letter=7).parked(place(5), 3.0).returning(4.0)
+    assert (mark.given_up, mark.letter, mark.since) == (place(5), 7, 4.0)
 
 
 def test_the_key_of_another_subject_is_read_as_the_function_reads_it() -> None:
