@@ -38,14 +38,20 @@ class Claims:
         self.known: dict[str, Claim] = {}
         """As last seen; a write must name the revision it read."""
 
-    async def watch(self, changed: Callable[[str, Claim], None]) -> Unsubscribe:
-        """Learn of every change from now on."""
+    async def watch(self, changed: Callable[[str, bool], None]) -> Unsubscribe:
+        """Learn of every change from now on: the shard's name, and whether `known` is in doubt and must be `read`.
+
+        Everybody hears of a write, also of one that the server refused since another was faster.
+        """
 
         def written(key: str, value: bytes) -> None:
             shard = key.removeprefix(self._prefix)
-            claim = read(value)
-            self.known[shard] = claim
-            changed(shard, claim)
+            claim, before = read(value), self.known.get(shard, NOBODY)
+            if claim.epoch > before.epoch or (claim.epoch == before.epoch and not claim.owner):
+                self.known[shard] = claim
+                changed(shard, False)
+            elif claim.epoch == before.epoch and claim.owner != before.owner:
+                changed(shard, True)
 
         return await self._leases.watch(self._prefix + ">", written)
 
@@ -82,10 +88,15 @@ class Claims:
         self.known[shard] = claim
         return claim
 
+    async def standing(self, shard: str) -> Claim:
+        """The claim that stands, by the bucket's leader."""
+        entry = await self._leases.latest(self._prefix + shard)
+        claim = self.known[shard] = read(entry.value) if entry is not None else NOBODY
+        return claim
+
     async def stands(self, shard: str, claim: Claim) -> bool:
         """Whether a claim is the shard's still, by the bucket's leader."""
-        entry = await self._leases.latest(self._prefix + shard)
-        return entry is not None and read(entry.value) == claim
+        return await self.standing(shard) == claim
 
     async def release(self, shard: str, claim: Claim) -> None:
         """Give it back, unless somebody else has it by now."""

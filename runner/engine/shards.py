@@ -88,6 +88,9 @@ class Shards:
                     elif not mine and name in self.owned:
                         self._moving.add(name)
                         tasks.start_soon(self._hand_over, name)
+                    elif not mine and (claim := self.claims.known.get(name)) and self._is_mine(claim):
+                        self._moving.add(name)  # a release that did not come through
+                        tasks.start_soon(self._give_back, name, claim)
 
     async def _look(self) -> None:
         """Read the claims of shards that should be here and are not: a release may not have been heard."""
@@ -160,6 +163,20 @@ class Shards:
             self._moving.discard(name)
             self._changed.set()
 
+    def _is_mine(self, claim: Claim) -> bool:
+        return claim.owner == self._members.me.instance
+
+    async def _give_back(self, name: str, claim: Claim) -> None:
+        try:
+            await self.claims.release(name, claim)
+            await self.claims.standing(name)
+        except JetrunnerError as error:
+            log.debug("the claim of shard %s is given back later: %s", name, error)
+            await anyio.sleep(RETRY_SECONDS)
+        finally:
+            self._moving.discard(name)
+            self._changed.set()
+
     async def _drop(self, name: str) -> None:
         shard, claim = self.owned.pop(name, None), self._held.pop(name, None)
         if shard is not None and shard.owned:
@@ -186,10 +203,28 @@ class Shards:
 
     # -- doubt ------------------------------------------------------------------------------------------
 
-    def _written(self, name: str, claim: Claim) -> None:
+    def _written(self, name: str, doubtful: bool) -> None:
         held = self._held.get(name)
-        if held is not None and claim.owner != self._members.me.instance and claim.epoch >= held.epoch:
+        if doubtful or (held is not None and not self._is_mine(self.claims.known[name])):
+            if held is not None:
+                self.owned[name].ordering.hold()  # nothing starts before it is known whose it is
+            self._process.tasks.start_soon(self._verify, name)
+        self._changed.set()
+
+    async def _verify(self, name: str) -> None:
+        """Somebody wrote a claim: ask whose the shard is now."""
+        try:
+            standing = await self.claims.standing(name)
+        except JetrunnerError as error:
+            log.debug("the claim of shard %s cannot be read: %s", name, error)
+            await anyio.sleep(RETRY_SECONDS / 5)
+            self._process.tasks.start_soon(self._verify, name)
+            return
+        held = self._held.get(name)
+        if held is not None and standing.epoch >= held.epoch and standing != held:
             self._lose(name)
+        elif held is not None and self.owned[name].owned:
+            self.owned[name].doubt()
         self._changed.set()
 
     def _lose(self, name: str) -> None:
