@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from runner.cli import deadletter_key, loop, options
-from runner.cli.selection import document, selected, selection_options
+from runner.cli.selection import document, require_function, selected, selection_options
 from runner.cli.table import table
 from runner.core.deadletter import DeadLetter
 from runner.jetstream.connection import connect
@@ -49,7 +49,9 @@ def list_command(
         nonlocal total, keys
         async with connect(place.settings) as connection:
             keys = len(await deadletter_key.marks(connection, selection.project, selection.function))
-            async for stored in DeadLetters(connection).browse(selection):
+            letters = DeadLetters(connection)
+            await require_function(letters, selection, place.root)
+            async for stored in letters.browse(selection):
                 total += 1
                 found.append(stored.letter)
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import click
 
+from runner import discovery
 from runner.core import quantity
 from runner.core.deadletter import DeadLetter
 from runner.core.settlement import Reason
 from runner.errors import SettingsError, UsageError
-from runner.jetstream.deadletters import Selection
+from runner.jetstream.deadletters import DeadLetters, Selection
+from runner.values import did_you_mean
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -36,6 +39,25 @@ def selected(project: str, function: str | None, reason: str | None, since: str 
     return Selection(
         project=project, function=function or "", reason=reason or "", since=_time(since) if since else None
     )
+
+
+async def require_function(letters: DeadLetters, selection: Selection, root: Path) -> None:
+    """Raise UsageError when neither the project nor its dead letters know the function that was asked for."""
+    if not selection.function:
+        return
+    known = set(await letters.counts(selection.project))
+    if selection.function in known:
+        return
+    try:
+        known |= {each.function for each in discovery.load(root, selection.project).functions}
+    except UsageError:
+        return  # code that cannot be imported keeps nobody from looking at what it left behind
+    if selection.function not in known:
+        raise UsageError(
+            f"there is no function {selection.function!r}, and no dead letter of one",
+            hint=did_you_mean(selection.function, known)
+            or f"there are: {', '.join(sorted(known)) or 'none'}",
+        )
 
 
 def require_project(name: str) -> str:

@@ -176,6 +176,25 @@ async def test_a_filter_sends_back_what_it_selects(till: Till) -> None:
     assert [letter["reason"] for letter in till.project.json("deadletter", "list")] == ["rejected"]
 
 
+async def test_what_goes_back_is_listed(till: Till) -> None:
+    await till.kill_off("bad1", "bad2")
+    till.mend()
+    lines = till.project.runner("deadletter", "redrive", "--all").stdout.splitlines()
+    assert sorted(lines[1:-1]) == ["       1  charge    ORDERS:1", "       2  charge    ORDERS:2"]
+    assert lines[-1] == "2 sent back, 0 kept"
+
+
+async def test_a_misspelt_function_is_wrong_usage(till: Till) -> None:
+    await till.kill_off("bad1")
+    for command in ("list", "redrive"):
+        done = till.project.runner("deadletter", command, "--function", "chagre")
+        assert (done.code, done.stdout) == (2, "")
+        assert "error: there is no function 'chagre'" in done.stderr
+        assert "hint: did you mean 'charge'?" in done.stderr
+    done = till.project.runner("deadletter", "list", "--function", "audit")
+    assert (done.code, done.stdout) == (0, "")  # it is one of the project's
+
+
 async def test_a_rate_spreads_them(till: Till) -> None:
     await till.kill_off(*(f"bad{at}" for at in range(5)))
     till.mend()
