@@ -296,13 +296,13 @@ class Shard:
         """Start nothing more, and return when everything that runs here is settled."""
         self.owned = False
         forgotten = self._forget_waiting()
-        await self._close_pull()
-        while any(
-            delivery.started for delivery in (*self.unsettled.values(), *self.returned.values())
-        ):
-            await asyncio.sleep(0.005)
+        await asyncio.gather(self._close_pull(), self._handlers_end())
         await self._record()
         self._let_go([*forgotten, *self.unsettled])
+
+    async def _handlers_end(self) -> None:
+        while any(delivery.started for delivery in (*self.unsettled.values(), *self.returned.values())):
+            await asyncio.sleep(0.002)
 
     def lose(self) -> None:
         """Somebody else owns it: stop at once. What runs is cancelled, and what it would send is not sent."""

@@ -190,8 +190,8 @@ class Shards:
 
     async def leave(self) -> None:
         """The process ends: each shard goes as soon as its own handlers have ended, and then the lease."""
-        await self._members.retire()
         async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._members.retire)
             for name in list(self.owned):
                 if name not in self._moving:
                     self._moving.add(name)
