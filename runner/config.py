@@ -147,8 +147,10 @@ def _of_project(root: Path) -> Iterator[_Level]:
         document = tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return
-    except (OSError, ValueError) as error:
-        raise SettingsError(f"{file}: {error}") from None
+    except OSError as error:
+        raise SettingsError(f"{file}: {error.strerror}") from None
+    except ValueError as error:
+        raise SettingsError(f"{file} is not TOML: {error}") from None
     tool = _table(_table(document, "tool", file), "jetrunner", file)
     for key in tool:
         if key not in Settings.__struct_fields__:

@@ -41,9 +41,10 @@ HEADS = [
 def status_command(output: str) -> None:
     """Show each function as a whole, and below it each instance that runs it.
 
-    PENDING waits in the stream, IN FLIGHT is delivered and not settled. RATE is messages settled a second over ten
-    seconds; P50 and P99 are times in the handler. FAILURES are attempts that did not succeed, AVAILABLE the share that
-    did, DEAD the dead letters that are there: all but that since the instances started.
+    As they are now: PENDING waits in the stream, IN FLIGHT is delivered and not settled, DEAD are the dead letters that
+    are there. RATE is messages that ended a second, over ten seconds. Since the instances started: P50 and P99 are the
+    time in the handler alone (the milliseconds that `runner dev` and traces show include storing its outputs), FAILURES
+    are attempts that did not succeed, AVAILABLE is the share that did.
     """
     place = options.place()
     project = require_project(place.settings.name)

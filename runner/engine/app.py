@@ -141,7 +141,8 @@ async def _serve(
                 await relay.start()
                 await Responder(connection, project.name, running).open()
                 tasks.start_soon(remember, running)
-                log.info("ready: %d functions, connected to %s", len(running), connection.url)
+                names = ", ".join(each.binding.function for each in running)
+                log.info("ready: %s, connected to %s", names, connection.url)
                 if ready is not None:
                     ready()
                 await first(tasks, stop.draining, connection.closed)
@@ -233,7 +234,7 @@ async def drain(
     while any(source.unsettled for source in sources) or (shards.needed and not shards.left):
         if stop.cancelling.is_set() or time.monotonic() > give_up or process.connection.closed.is_set():
             left = sum(function.unsettled for function in functions)
-            log.warning("cancelling %d handlers that still run", left)
+            log.warning("cancelling what still runs: %d", left)
             process.cancelling = True
             with anyio.move_on_after(ABANDON_SECONDS):
                 for source in sources:

@@ -30,8 +30,10 @@ class Durables:
             floor = await self._floors.last(stream, durable, created)
             if floor is not None:
                 log.warning("durable %s on %s was deleted; it goes on after %d", durable, stream, floor)
-                wanted = msgspec.structs.replace(wanted, deliver_policy="by_start_sequence", opt_start_seq=floor + 1)
+                wanted = msgspec.structs.replace(
+                    wanted, deliver_policy="by_start_sequence", opt_start_seq=floor + 1
+                )
         info, new = await consumer.ensure(connection, stream, wanted, existing)
         if new and info.get("num_pending"):
-            log.info("new durable %s on %s: %d messages wait", durable, stream, info["num_pending"])
+            log.info("new durable %s on %s, pending: %d", durable, stream, info["num_pending"])
         return info

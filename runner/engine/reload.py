@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
@@ -28,6 +29,8 @@ FOLDERS = ("functions", "streams")
 FILE = "pyproject.toml"
 DEBOUNCE_MS = 100
 STEP_MS = 20
+TEMPORARY = re.compile(r"[.#].*|.*~|\d+|sed\w{6}|.*\.(tmp|swp|swx|bak)(\..*)?|.*___jb_\w+___", re.DOTALL)
+"""Names of files that editors and tools write beside the one that is meant."""
 LOOK_UP_MS = 200
 """How long the watcher may go on after its task was cancelled."""
 # Python tells source files apart by size and whole seconds: an edit right after another would run as the old code.
@@ -169,7 +172,9 @@ class Reloader:
         async for changes in awatch(
             *paths, debounce=DEBOUNCE_MS, step=STEP_MS, rust_timeout=LOOK_UP_MS, recursive=recursive
         ):
-            yield sorted({self._name(path) for _, path in changes})
+            names = {self._name(path) for _, path in changes if not TEMPORARY.fullmatch(Path(path).name)}
+            if names:
+                yield sorted(names)
 
     def _name(self, path: str) -> str:
         found = Path(path)

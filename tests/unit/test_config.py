@@ -145,6 +145,12 @@ def test_a_broken_project_file_is_an_error_naming_it(tmp_path: Path, text: str) 
         load_settings(tmp_path, {}, {})
 
 
+def test_a_project_file_that_is_not_toml_says_so(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text("[tool.jetrunner")
+    with pytest.raises(SettingsError, match=r"pyproject\.toml is not TOML: "):
+        load_settings(tmp_path, {}, {})
+
+
 @pytest.fixture
 def nats_context(tmp_path: Path) -> Callable[..., dict[str, str]]:
     """Write a context of the nats CLI; returns the environment in which it is found."""

@@ -1,0 +1,124 @@
+"""`runner dev` and its nats-server: its own, kept alive, found by other commands."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from runner.engine import embedded
+from runner.errors import UsageError
+from tests.support.dev import ORDERS, SHOP, arguments, descendants, started, version
+from tests.support.port import free_port
+from tests.support.project import Project
+from tests.support.server import NatsServer
+
+pytestmark = pytest.mark.server
+
+
+@pytest.fixture
+def shop(make_project: Callable[..., Project]) -> Project:
+    return make_project(functions={"shop": SHOP}, streams={"orders": ORDERS})
+
+
+def test_it_runs_on_a_server_of_its_own_and_says_where(shop: Project) -> None:
+    dev = started(shop)
+    url = dev.stderr[0].split()[-1]
+    assert re.fullmatch(r"dev NATS at nats://127\.0\.0\.1:\d+", dev.stderr[0])
+    assert dev.stderr[1] == "dev publish: runner publish SUBJECT BODY"
+    assert (shop.root / ".jetrunner" / "nats-url").read_text().strip() == url
+    done = shop.runner("publish", "orders.ok", "x", "--nats-url", url)
+    assert (done.code, done.stdout) == (0, "ORDERS:1\n")
+    dev.line(r"✓  charge  ORDERS:1  attempt 1  \d+\.\d ms")
+    dev.interrupt()
+    assert dev.wait() == 0
+    assert not (shop.root / ".jetrunner" / "nats-url").exists()
+
+
+def test_what_was_stored_is_there_the_next_time(shop: Project) -> None:
+    dev = started(shop)
+    assert shop.runner("publish", "orders.ok", "x").stdout == "ORDERS:1\n"
+    dev.terminate()
+    assert dev.wait() == 0
+    started(shop)
+    assert shop.runner("publish", "orders.ok", "x").stdout == "ORDERS:2\n"
+
+
+def test_there_is_one_at_a_time(shop: Project) -> None:
+    started(shop)
+    done = shop.runner("dev")
+    assert done.code == 2
+    assert "error: `runner dev` runs in this project already" in done.stderr
+
+
+def test_a_killed_one_leaves_no_server_behind(shop: Project) -> None:
+    dev = started(shop)
+    url = (shop.root / ".jetrunner" / "nats-url").read_text().strip()
+    dev.kill()
+    again = started(shop)
+    assert again.stderr[0].split()[-1] != url
+    assert shop.runner("status", "--nats-url", url).code == 3
+
+
+def test_a_server_that_is_given_is_used(shop: Project, nats_server: NatsServer) -> None:
+    dev = started(shop, "--nats-url", nats_server.url)
+    assert dev.stderr[0] == f"dev NATS at {nats_server.url}"
+    assert shop.runner("publish", "orders.ok", "x", "--nats-url", nats_server.url).stdout == "ORDERS:1\n"
+    dev.line("✓  charge  ORDERS:1")
+    assert not (shop.root / ".jetrunner").exists()
+
+
+def test_without_a_nats_server_to_start_there_is_a_hint(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sysconfig, "get_path", lambda _: str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UsageError, match="there is no nats-server to start") as missing:
+        embedded.binary()
+    assert "extra `dev`" in missing.value.hint
+
+
+def test_outside_of_a_project_nothing_is_started(tmp_path: Path) -> None:
+    for command in ("dev", "run", "check", "plan", "apply"):
+        done = subprocess.run(
+            [sys.executable, "-m", "runner", command],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 2, done.stderr
+        assert f"error: there is no project in {tmp_path}: it has no pyproject.toml" in done.stderr
+        assert "hint: go into its folder" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_server_that_dies_is_started_again_with_what_it_stored(shop: Project) -> None:
+    dev = started(shop)
+    url = dev.stderr[0].split()[-1]
+    assert version(shop) == 1
+    (server,) = (pid for pid in descendants(dev.pid) if "nats-server" in Path(arguments(pid)[0]).name)
+    os.kill(server, 9)
+    dev.line("dev nats-server ended; it starts again")
+    dev.line(f"dev nats-server is back at {re.escape(url)}")
+    assert version(shop) == 1
+    assert shop.runner("publish", "orders.ok", "x").stdout == "ORDERS:3\n"
+    dev.interrupt()
+    assert dev.wait() == 0
+
+
+def test_while_the_server_is_down_commands_say_whose_it_is(shop: Project) -> None:
+    url = f"nats://127.0.0.1:{free_port()}"
+    (shop.root / ".jetrunner").mkdir()
+    with embedded.announced(shop.root / ".jetrunner" / "nats-url", url):
+        done = shop.runner("publish", "orders.ok", "x")
+    assert done.code == 3
+    assert (
+        f"error: the nats-server of `runner dev` at {url} does not answer\nhint: dev starts it" in done.stderr
+    )
