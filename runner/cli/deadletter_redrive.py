@@ -13,7 +13,7 @@ import click
 
 from runner.cli import deadletter_key, failure, loop, options
 from runner.cli.selection import require_function, selected, selection_options
-from runner.cli.table import table
+from runner.cli.table import counted, table
 from runner.cli.tracing import tracing
 from runner.core import identity
 from runner.core.deadletter import DeadLetter
@@ -116,7 +116,8 @@ def _bring_back(selection: Selection, key: str, output: str) -> None:
         return
     for each in told:
         click.echo(
-            f"{each['function']}: key {key} comes back: {each['dead_letters']:,} dead letters, then {each['parked']:,} parked"
+            f"{each['function']}: key {key} comes back: {counted(each['dead_letters'], 'dead letter')}, "
+            f"then {each['parked']:,} parked"
         )
 
 

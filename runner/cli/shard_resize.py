@@ -97,7 +97,7 @@ def _refuse(stream: str, now: Sharding, progress: list[Progress]) -> None:
     under_way = [each for each in progress if each.left or (each.instances and each.state != "open")]
     if not under_way:
         return
-    what = ", ".join(f"{each.function} has {each.left:,} messages left" for each in under_way)
+    what = ", ".join(f"{each.function} has {counted(each.left, 'message')} left" for each in under_way)
     idle = [each.function for each in under_way if not each.instances]
     raise JetrunnerError(
         f"{stream} is still on its way to {counted(now.count, 'shard')}: {what} in older generations",
