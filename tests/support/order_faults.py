@@ -92,7 +92,8 @@ class Ledger:
         self.journal.touch()
         self._settled: set[str] = set()
         self._read = 0
-        self._publishing = 0
+        self._server_down = asyncio.Lock()
+        """Held while the server is killed and started: two faults at once would start two."""
 
     # -- instances --------------------------------------------------------------------------------------
 
@@ -301,27 +302,27 @@ class Ledger:
 
     async def kill_server(self) -> None:
         """SIGKILL nats-server and start it again on its port and store."""
-        if self.server is not None and self.server.running:
-            self.server.kill()
-            await asyncio.sleep(self.luck.choice((0.0, 0.3, 1.0)))
-            await asyncio.to_thread(self.server.start)
+        if self.server is not None:
+            async with self._server_down:
+                self.server.kill()
+                await asyncio.sleep(self.luck.choice((0.0, 0.3, 1.0)))
+                await asyncio.to_thread(self.server.start)
 
     async def kill_server_and_owner(self) -> None:
         """Both within moments."""
-        if self.server is None or not self.server.running:
-            return
         chosen = self.pick()
-        if chosen is None:
+        if self.server is None or chosen is None:
             return
         owner_first = self.luck.random() < 0.5
-        if owner_first:
-            self._kill(chosen)
-            await asyncio.sleep(self.luck.random() * 0.1)
-        self.server.kill()
-        if not owner_first:
-            await asyncio.sleep(self.luck.random() * 0.1)
-            self._kill(chosen)
-        await asyncio.to_thread(self.server.start)
+        async with self._server_down:
+            if owner_first:
+                self._kill(chosen)
+                await asyncio.sleep(self.luck.random() * 0.1)
+            self.server.kill()
+            if not owner_first:
+                await asyncio.sleep(self.luck.random() * 0.1)
+                self._kill(chosen)
+            await asyncio.to_thread(self.server.start)
         self.add(behind_proxy=self.luck.random() < 0.5)
 
     async def cut(self) -> None:
