@@ -17,7 +17,7 @@ from runner.core import identity, quantity
 from runner.core.generation import Opening
 from runner.engine.claims import NOBODY, Claim
 from runner.engine.claims import read as read_claim
-from runner.engine.members import Member
+from runner.engine.member import Member
 from runner.errors import NoStream, UsageError
 from runner.jetstream import reshard
 from runner.jetstream.connection import Connection, check_server, connect

@@ -29,8 +29,8 @@ from runner.jetstream.parked import Entry, is_bare
 from runner.jetstream.publisher import insist
 
 if TYPE_CHECKING:
+    from runner.engine.lanes import Lanes
     from runner.engine.park import Parking
-    from runner.engine.shard import Shard
 
 log = logging.getLogger("jetrunner.parked")
 
@@ -65,7 +65,7 @@ class Back:
     abandons = False
     """A handler that ignores its timeout holds its key's lane until it ends."""
 
-    def __init__(self, parking: Parking, shard: Shard) -> None:
+    def __init__(self, parking: Parking, shard: Lanes) -> None:
         self.unsettled = parking.pull.unsettled
         self.limit = 1
         self.fences = shard.fences
@@ -113,7 +113,7 @@ class Back:
 class Comeback:
     """Brings one key back in the shard that this instance owns."""
 
-    def __init__(self, parking: Parking, shard: Shard, tenure: Tenure, key: bytes) -> None:
+    def __init__(self, parking: Parking, shard: Lanes, tenure: Tenure, key: bytes) -> None:
         self.key = key
         self.text = key.decode()
         self._parking = parking

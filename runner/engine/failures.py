@@ -40,3 +40,8 @@ class Failures:
         """It is settled."""
         if self.counts.pop(sequence, None) is not None:
             await self._bucket.drop(f"{self._prefix}{sequence}")
+
+    async def clear(self) -> None:
+        """The stream is another one: these were other messages."""
+        for sequence in list(self.counts):
+            await self.drop(sequence)

@@ -21,8 +21,10 @@ from collections.abc import Callable, Sequence
 import anyio
 import msgspec
 
-from runner.core.assignment import successors
+from runner.engine.member import Member, News
+from runner.engine.probes import Probes
 from runner.engine.process import Process
+from runner.engine.pulse import Pulse
 from runner.errors import NoStream, ServerError
 from runner.jetstream import ownstreams
 from runner.jetstream.lease import Leases
@@ -32,47 +34,13 @@ log = logging.getLogger("jetrunner.members")
 
 TTL_SECONDS = 3.0
 RENEW_SECONDS = 1.0
-BUSY_PROBE_SECONDS = 0.05
-IDLE_PROBE_SECONDS = 0.5
 READ_SECONDS = 3.0
-PROBE_TIMEOUT_SECONDS = 1.0
-PROBED = 2
 WAIT_SECONDS = 0.1
-MISS_SECONDS = 0.045
 """Between the first answer "no responders" and the sending of a probe that has the same answer: this means death."""
-STALL_SECONDS = 0.03
-"""A loop that has not looked at its sockets for so long may not know yet that its connection is gone. Less than the
-time between two misses: whoever is taken for dead has stopped by itself."""
-TICK_SECONDS = 0.01
-LOOK_SECONDS = 0.002
-LOOK_TURNS = 3
-"""Turns of the loop in which the end of a connection is read and told."""
-BUSY_SECONDS = 1.0
-"""Probes are frequent for so long after the last work."""
 GRACE_SECONDS = 1.0
 """After our own reconnect: the others may still be on their way back."""
 DOUBT_SECONDS = 0.2
 """Leases are read this often while a member is silent or its lease is missing."""
-BUSY = b"+"
-"""The answer of an instance that has work."""
-
-
-class Member(msgspec.Struct, frozen=True):
-    """What an instance says of itself in its lease."""
-
-    instance: str
-    functions: tuple[str, ...]
-    """The ordered functions that it runs."""
-    leaving: bool = False
-    """It gives its shards away and takes none."""
-
-
-class News(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What is said to all: one of these."""
-
-    joined: Member | None = None
-    left: str = ""
-    dead: str = ""
 
 
 class Members:
@@ -91,29 +59,23 @@ class Members:
         self._connection = process.connection
         self._project = process.project
         self._leases = Leases(process.connection)
-        self._misses: dict[str, float] = {}
-        """When nobody answered for an instance at first."""
-        self._silent: set[str] = set()
-        """Instances whose last probe had no answer at all."""
+        self._probes = Probes(process.connection, self)
         self._absent: set[str] = set()
         """Instances without a lease in the last reading."""
         self._joined: dict[str, float] = {}
         """When instances were last heard to join."""
-        self._looked = self._ticked = 0.0
-        """When the loop last looked at its sockets, and when it last had a turn."""
-        self._worked = self._saw_work = 0.0
-        """When there was last work here, and there."""
-        self._grace = 0.0
-        """Nobody is taken for dead before: we have just connected."""
+        self._pulse = Pulse(process.loop, self._wake)
         self._news = f"jetrunner.{process.project}.members".encode()
-        self._left = False
+        self.left = False
+        """True once our lease was given back."""
         self._epoch = -1
         self._confirmed = -1
         self._held = asyncio.Event()
         self._buried: dict[str, float] = {}
         """Instances found dead, and until when their leases may still stand there."""
 
-    def _alive(self, instance: str) -> str:
+    def alive(self, instance: str) -> str:
+        """The subject an instance answers on."""
         return f"jetrunner.{self._project}.alive.{instance}"
 
     def _key(self, instance: str) -> str:
@@ -121,27 +83,8 @@ class Members:
 
     def holds(self) -> bool:
         """Whether this instance may start ordered work right now."""
-        now = self._worked = time.monotonic()
-        return (
-            now - self._looked < STALL_SECONDS
-            and now < self.until
-            and self._confirmed == self._connection.wire.epoch
-        )
-
-    def _tick(self, turns: int) -> None:
-        """The loop lives. After a stall it has `turns` to read what stands at its sockets, before anything starts."""
-        now = time.monotonic()
-        if now - self._ticked >= STALL_SECONDS:
-            turns = LOOK_TURNS
-        self._ticked = now
-        if turns:
-            self._process.loop.call_later(LOOK_SECONDS, self._tick, turns - 1)
-            return
-        stalled = now - self._looked >= STALL_SECONDS
-        self._looked = now
-        if stalled:
-            self._wake()
-        self._process.loop.call_later(TICK_SECONDS, self._tick, 0)
+        now = self._probes.worked = time.monotonic()
+        return self._pulse.beats(now) and now < self.until and self._confirmed == self._connection.wire.epoch
 
     @property
     def confirmed(self) -> bool:
@@ -171,19 +114,19 @@ class Members:
 
     async def join(self) -> None:
         """Take the lease, answer probes, and tell everybody."""
-        self._tick(0)
+        self._pulse.start()
         wire = self._connection.wire
-        await wire.subscribe(self._alive(self.me.instance), self._probed)
+        await wire.subscribe(self.alive(self.me.instance), self._probes.probed)
         await wire.subscribe(self._news.decode(), self._heard)
         await insist(self.renew, math.inf, "the lease")
         await insist(self.read, math.inf, "the leases")
-        self._tell(News(joined=self.me))
+        self.tell(News(joined=self.me))
 
     async def retire(self) -> None:
         """Tell everybody that our shards are to be had, each as soon as it is released."""
         self.me = msgspec.structs.replace(self.me, leaving=True)
         self._set({**self.living, self.me.instance: self.me})
-        self._tell(News(joined=self.me))
+        self.tell(News(joined=self.me))
         try:
             await self.renew()
         except ServerError as error:
@@ -191,7 +134,7 @@ class Members:
 
     async def leave(self) -> None:
         """Give the lease back and tell everybody; our shards have been released."""
-        self._left = True
+        self.left = True
         try:
             await self._connection.api(
                 f"STREAM.PURGE.{ownstreams.BUCKET_STREAM}",
@@ -199,13 +142,13 @@ class Members:
             )
         except ServerError as error:
             log.debug("the lease runs out by itself: %s", error)
-        self._tell(News(left=self.me.instance))
+        self.tell(News(left=self.me.instance))
 
     async def run(self) -> None:
         """Renew, probe and read until cancelled."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._renewing)
-            tasks.start_soon(self._probing)
+            tasks.start_soon(self._probes.run)
             tasks.start_soon(self._reading)
 
     async def renew(self) -> None:
@@ -221,14 +164,13 @@ class Members:
 
     async def _renewing(self) -> None:
         while True:
-            if self._connection.is_connected and not self._left:
+            if self._connection.is_connected and not self.left:
                 again = self._epoch != self._connection.wire.epoch
                 try:
                     await self.renew()
                     if again:
-                        self._grace = time.monotonic() + GRACE_SECONDS
-                        self._misses.clear()
-                        self._tell(News(joined=self.me))
+                        self._probes.forgive(time.monotonic() + GRACE_SECONDS)
+                        self.tell(News(joined=self.me))
                 except NoStream:
                     await self._mend()
                     continue
@@ -277,7 +219,7 @@ class Members:
         kept = {
             name
             for name in absent
-            if name not in self._absent or began < max(self._grace, self._joined.get(name, 0.0))
+            if name not in self._absent or began < max(self._probes.grace, self._joined.get(name, 0.0))
         }
         self._absent = absent
         self._set({**found, **{name: self.living[name] for name in kept if name in self.living}})
@@ -286,7 +228,9 @@ class Members:
         while True:
             due = time.monotonic() + READ_SECONDS
             await anyio.sleep(DOUBT_SECONDS)
-            while time.monotonic() < due and not self._absent and not self._silent & self.living.keys():
+            while (
+                time.monotonic() < due and not self._absent and not self._probes.silent & self.living.keys()
+            ):
                 await anyio.sleep(DOUBT_SECONDS)
             if self._connection.is_connected:
                 try:
@@ -294,52 +238,8 @@ class Members:
                 except ServerError as error:
                     log.debug("leases could not be read: %s", error)
 
-    async def _probing(self) -> None:
-        next_at = time.monotonic()
-        while True:
-            busy = time.monotonic() - max(self._worked, self._saw_work) < BUSY_SECONDS
-            period = BUSY_PROBE_SECONDS if busy else IDLE_PROBE_SECONDS
-            next_at = max(next_at + period, time.monotonic())
-            await anyio.sleep(max(0.0, next_at - time.monotonic()))
-            if self._connection.is_connected:
-                for instance in successors(sorted(self.living), self.me.instance, PROBED):
-                    self._probe(instance)
-
-    def _probe(self, instance: str) -> None:
-        """Sent on the clock, never after the last one's answer: one that reached a dying process has none."""
-        wire, inbox = self._connection.wire, self._connection.inbox
-        subject = self._alive(instance).encode()
-        probe = (instance, time.monotonic(), wire.epoch)
-        reply = inbox.expect(self._answered, probe, subject, PROBE_TIMEOUT_SECONDS)
-        wire.publish(subject, b"", reply)
-
-    def _answered(
-        self, probe: tuple[str, float, int], _: bytes | None, body: bytes, error: ServerError | None
-    ) -> None:
-        instance, sent, epoch = probe
-        now = time.monotonic()
-        if error is None:
-            self._misses.pop(instance, None)
-            self._silent.discard(instance)
-            if body == BUSY:
-                self._saw_work = now
-        elif epoch != self._connection.wire.epoch or now < self._grace or instance not in self.living:
-            pass  # it is our own connection that was lost, or theirs is on its way back as ours was
-        elif not isinstance(error, NoStream):
-            self._silent.add(instance)
-        elif instance not in self._misses:
-            self._misses[instance] = now
-        elif sent - self._misses[instance] >= MISS_SECONDS:
-            log.warning("instance %s is gone", instance)
-            self._tell(News(dead=instance))
-            self._remove(instance)
-
-    def _probed(self, _subject: bytes, reply: bytes, _header: bytes | None, _body: bytes) -> None:
-        if reply and not self._left:
-            busy = time.monotonic() - self._worked < BUSY_SECONDS
-            self._connection.wire.publish(reply, BUSY if busy else b"", b"")
-
-    def _tell(self, news: News) -> None:
+    def tell(self, news: News) -> None:
+        """Say it to all."""
         self._connection.wire.publish(self._news, msgspec.json.encode(news), b"")
 
     def _heard(self, _subject: bytes, _reply: bytes, _header: bytes | None, body: bytes) -> None:
@@ -353,17 +253,17 @@ class Members:
             self._set({**self.living, news.joined.instance: news.joined})
         gone = news.left or news.dead
         if gone and gone != self.me.instance:
-            self._remove(gone)
-        elif gone and not self._left:
+            self.remove(gone)
+        elif gone and not self.left:
             log.warning("others took this instance for dead; what it owns is read again")
             self._confirmed = -1
             self._lapse()
-            self._tell(News(joined=self.me))
+            self.tell(News(joined=self.me))
 
-    def _remove(self, instance: str) -> None:
+    def remove(self, instance: str) -> None:
+        """Count an instance out; its lease may still stand for a while."""
         self._buried[instance] = time.monotonic() + TTL_SECONDS
-        self._misses.pop(instance, None)
-        self._silent.discard(instance)
+        self._probes.forget(instance)
         self._joined.pop(instance, None)
         self._set({name: member for name, member in self.living.items() if name != instance})
 

@@ -27,8 +27,8 @@ from runner.jetstream.parked import Entry, Parked
 from runner.jetstream.pull import Pull, clock
 
 if TYPE_CHECKING:
+    from runner.engine.lanes import Lanes
     from runner.engine.pipeline import Pipeline
-    from runner.engine.shard import Shard
 
 log = logging.getLogger("jetrunner.parked")
 
@@ -73,7 +73,7 @@ class Parking:
         """Learn of every mark that is written from now on."""
         await self.parked.watch(self.function, self._written)
 
-    async def load(self, shard: Shard) -> None:
+    async def load(self, shard: Lanes) -> None:
         """Know the marks of all keys of a shard. Raises JetrunnerError."""
         names = {key.encode() for _, key in await self.parked.names(self.function)}
         keys = [key for key in {*names, *self.marks} if self._shard_of(key) == shard.name]
@@ -128,7 +128,7 @@ class Parking:
 
     # -- a key is parked --------------------------------------------------------------------------------
 
-    async def park(self, shard: Shard, key: bytes, incoming: Incoming) -> None:
+    async def park(self, shard: Lanes, key: bytes, incoming: Incoming) -> None:
         """Park the key of a message that was given up; returns once that is on record, or the shard is lost."""
         if not self._parks or not _is_text(key):
             return
@@ -153,7 +153,7 @@ class Parking:
                 log.warning("%s: key %s cannot be parked yet: %s", self.function, key.decode(), error)
                 await asyncio.sleep(RETRY_SECONDS)
 
-    def turns_away(self, shard: Shard, key: bytes, delivery: Delivery) -> bool:
+    def turns_away(self, shard: Lanes, key: bytes, delivery: Delivery) -> bool:
         """Whether a message whose turn it is in its lane does not run, because of its key's mark."""
         known = self.marks.get(key)
         if known is None:
@@ -167,7 +167,7 @@ class Parking:
             self.process.tasks.start_soon(self._divert, shard, key, incoming)
         return turn != "run"
 
-    async def _divert(self, shard: Shard, key: bytes, incoming: Incoming) -> None:
+    async def _divert(self, shard: Lanes, key: bytes, incoming: Incoming) -> None:
         delivery = incoming.delivery
         while not delivery.settled:
             try:
@@ -187,7 +187,7 @@ class Parking:
 
     # -- a key comes back -------------------------------------------------------------------------------
 
-    def resume(self, shard: Shard) -> None:
+    def resume(self, shard: Lanes) -> None:
         """Bring back what is due in a shard; called a few times a second while it is owned."""
         epoch = self.process.connection.wire.epoch
         if self._epoch != epoch and self.process.connection.is_connected:
@@ -202,7 +202,7 @@ class Parking:
                 self._returning.add(key)
                 self.process.tasks.start_soon(self._bring_back, shard, Comeback(self, shard, tenure, key))
 
-    async def _bring_back(self, shard: Shard, comeback: Comeback) -> None:
+    async def _bring_back(self, shard: Lanes, comeback: Comeback) -> None:
         try:
             await comeback.run()
         except JetrunnerError as error:
@@ -211,7 +211,7 @@ class Parking:
         finally:
             self._returning.discard(comeback.key)
 
-    def lose(self, shard: Shard) -> None:
+    def lose(self, shard: Lanes) -> None:
         """Another instance owns the shard: what runs here of its returning keys is cancelled, and is nobody's."""
         for delivery in list(self.pull.unsettled.values()):
             if shard.returned.get(delivery.sequence) is delivery:

@@ -65,7 +65,9 @@ class Reloader:
         try:
             import watchfiles  # noqa: F401, PLC0415  an extra
         except ImportError:
-            raise UsageError("reloading needs watchfiles", hint="install jetrunner with its extra `dev`") from None
+            raise UsageError(
+                "reloading needs watchfiles", hint="install jetrunner with its extra `dev`"
+            ) from None
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._watch)
             tasks.start_soon(self._keep)

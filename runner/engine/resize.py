@@ -11,7 +11,7 @@ from runner.core import identity, sharding
 from runner.core.generation import Opening
 from runner.core.sharding import Sharding
 from runner.engine.generations import news_subject
-from runner.engine.members import Member
+from runner.engine.member import Member
 from runner.engine.turnover import Reader, Turnover
 from runner.errors import NoStream, ServerError, UsageError
 from runner.jetstream import reshard

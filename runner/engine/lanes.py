@@ -1,0 +1,290 @@
+"""The lanes of one shard: what arrives, what may start, and what is settled; one message of a key at a time.
+
+Rule 1: a retry never goes back to the server: it waits here, in its lane, and its lease is extended.
+Rule 2: what was settled here and comes again (a crashed server forgets acks) is acknowledged again, not run again.
+Rule 3: a key's next message starts when the settlement of the one before cannot be forgotten (`records.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from runner.bindings import Binding
+from runner.core import identity
+from runner.core.ordering import Ordering
+from runner.core.sharding import shard_filter
+from runner.engine.durables import Durables
+from runner.engine.failures import Failures
+from runner.engine.fence import Fences
+from runner.engine.incoming import Incoming
+from runner.engine.park import Parking
+from runner.engine.pipeline import Pipeline
+from runner.engine.process import Process
+from runner.engine.records import Records
+from runner.engine.resting import Resting
+from runner.engine.returned import Returned
+from runner.engine.shardpull import ShardPull
+from runner.jetstream import consumer
+from runner.jetstream.delivery import Delivery
+
+log = logging.getLogger("jetrunner.shards")
+
+ACK_WAIT_SECONDS = 60.0
+SENT_BACK = 1 << 62
+"""Messages that were sent back are numbered below all others, in their own order: they go before what waits."""
+places = itertools.count(-(1 << 63))
+"""Numbers of lanes that are held by no message: below those, too."""
+
+
+ACK_WAIT_SECONDS = 60.0
+SENT_BACK = 1 << 62
+"""Messages that were sent back are numbered below all others, in their own order: they go before what waits."""
+places = itertools.count(-(1 << 63))
+"""Numbers of lanes that are held by no message: below those, too."""
+
+
+ACK_WAIT_SECONDS = 60.0
+SENT_BACK = 1 << 62
+"""Messages that were sent back are numbered below all others, in their own order: they go before what waits."""
+places = itertools.count(-(1 << 63))
+"""Numbers of lanes that are held by no message: below those, too."""
+
+
+SENT_BACK = 1 << 62
+"""Messages that were sent back are numbered below all others, in their own order: they go before what waits."""
+places = itertools.count(-(1 << 63))
+"""Numbers of lanes that are held by no message: below those, too."""
+
+
+SENT_BACK = 1 << 62
+"""Messages that were sent back are numbered below all others, in their own order: they go before what waits."""
+places = itertools.count(-(1 << 63))
+"""Numbers of lanes that are held by no message: below those, too."""
+
+
+places = itertools.count(-(1 << 63))
+"""Numbers of lanes that are held by no message: below those, too."""
+
+
+class Lanes:
+    """One shard's lanes; who owns the shard is `Shard`'s business."""
+
+    abandons = False
+    """A handler that ignores its timeout keeps its lane until it ends."""
+
+    def __init__(
+        self,
+        process: Process,
+        pipeline: Pipeline,
+        binding: Binding,
+        stream: str,
+        generation: int,
+        number: int,
+        durables: Durables,
+        records: Records,
+        parking: Parking,
+        key_of: Callable[[bytes], Any],
+        start: int = 0,
+    ) -> None:
+        self.name = f"{binding.function}.{generation}.{number}"
+        self.stream = stream
+        self.number = number
+        self.generation = generation
+        self.durable = identity.shard_durable(process.project, binding.function, generation, number)
+        self.ordering = Ordering()
+        self.owned = False
+        """Whether its messages may start here."""
+        self.limit = binding.concurrency
+        self._connection = process.connection
+        self._wire = process.connection.wire
+        self._loop = process.loop
+        self._pipeline = pipeline
+        self._queue = pipeline.queue
+        self._durables = durables
+        self._records = records
+        self._parking = parking
+        self._key_of = key_of
+        self.failures = Failures(process, binding.function, generation, number)
+        self.fences = Fences(process, binding, generation, number)
+        """What its outputs go under."""
+        self._tasks = process.tasks
+        self._opened = asyncio.Event()
+        """Set when the barrier opens."""
+        self._delivered = 0
+        """Consumer sequence of the last delivery that came; a gap means that one was lost on its way."""
+        self._epoch = -1
+        """The connection that `_delivered` counts on."""
+        self._recovering = False
+        self._made = ("", "")
+        """When the stream and its durable were made: sequences of another stream mean other messages."""
+        self._pulling = asyncio.Lock()
+        """Held while the pull is opened or closed."""
+        self._doubtful = False
+        """Something may have been lost since the server was last asked."""
+        subject = shard_filter(binding.subject.wildcard, generation, number)
+        self._config = consumer.config(
+            self.durable, subject, "all", binding.function, ack_wait=ACK_WAIT_SECONDS, start=start
+        )
+        self.pull = ShardPull(
+            process.connection, stream, self.durable, self.limit, self._arrived, self._durable_gone
+        )
+        self.pull.belong(self)
+        self.unsettled = self.pull.unsettled
+        self.returned: dict[int, Delivery] = {}
+        """Messages that were sent back, by their number in the lanes."""
+        self._resting = Resting(records, self.name, self.ordering, self._go_on)
+        self._turns: dict[int, asyncio.Event] = {}
+        """Lanes that are held by no message, by their numbers: set once it is their turn, or the shard is lost."""
+
+    def doubt(self, info: dict[str, Any] | None = None) -> None:
+        """Start nothing more before the server was asked what it holds."""
+        raise NotImplementedError
+
+    def _durable_gone(self) -> None:
+        if self.owned:
+            self._epoch = -1
+            self.doubt()
+
+    # -- deliveries -------------------------------------------------------------------------------------
+
+    def _arrived(self, delivery: Delivery) -> None:
+        sequence = delivery.sequence
+        if not self.owned:
+            del self.unsettled[sequence]  # it comes again, to the next owner
+            return
+        delivery.source = self
+        ordering = self.ordering
+        number = int(delivery.reply.split(b".", 7)[6])
+        if number != self._delivered + 1 or self._epoch != self._wire.epoch:
+            self._epoch = self._wire.epoch
+            self.doubt()
+        self._delivered = number
+        key = self._key_of(delivery.subject)
+        if sequence <= ordering.top and (
+            ordering.settled(sequence) or self._resting.keys.get(key) == sequence
+        ):
+            del self.unsettled[sequence]
+            self._wire.ack(delivery.reply)
+            return
+        if delivery.careful:
+            # Takeovers and give-backs raise the count, too: the second delivery is not yet suspect.
+            delivery.deliveries = delivery.attempt - 1
+            delivery.careful = delivery.deliveries > 1
+            delivery.attempt = 1
+        if self.failures.counts and (failures := self.failures.counts.get(sequence)):
+            delivery.attempt = 1 + failures
+            delivery.careful = True
+        barrier = ordering.barrier
+        ready = ordering.arrive(sequence, key)
+        if ready:
+            self._start(ready)
+        else:
+            self._resting.hurry(key)
+        if barrier and not ordering.barrier:
+            self._opened.set()
+
+    def _start(self, sequences: tuple[int, ...]) -> None:
+        if self.owned:
+            unsettled, arrive, marks = self.unsettled, self._queue.arrive, self._parking.marks
+            for sequence in sequences:
+                delivery = unsettled.get(sequence) or self.returned.get(sequence)
+                if delivery is None:
+                    if (turn := self._turns.get(sequence)) is not None:
+                        turn.set()
+                elif (
+                    not marks
+                    or delivery.source is not self
+                    or not self._parking.turns_away(self, self._key_of(delivery.subject), delivery)
+                ):
+                    arrive(delivery)
+
+    async def park(self, incoming: Incoming) -> None:
+        """Returns when the message may be terminated: nothing of its key can overtake it then."""
+        await self._parking.park(self, self._key_of(incoming.delivery.subject), incoming)
+
+    def enter(self, key: Any) -> tuple[int, asyncio.Event]:
+        """Take a place in a key's lane, before what waits there: its number, and what is set once it is its turn.
+
+        Not behind the barrier, which counts what comes.
+        """
+        number = next(places)
+        turn = self._turns[number] = asyncio.Event()
+        self._start(self.ordering.arrive(number, key))
+        self._resting.hurry(key)
+        return number, turn
+
+    def leave(self, number: int) -> None:
+        """Give such a place up, and let the lane go on."""
+        del self._turns[number]
+        self._start(self.ordering.settle(number))
+
+    def ack(self, delivery: Delivery) -> None:
+        """Acknowledge, and free the lane."""
+        if self.unsettled.pop(delivery.sequence, None) is not None:
+            self._wire.ack(delivery.reply)
+            self._free(delivery.sequence)
+
+    def settle(self, delivery: Delivery, verb: bytes) -> None:
+        """Answer once, and free the lane."""
+        if not delivery.settled:
+            del self.unsettled[delivery.sequence]
+            self._wire.answer(delivery.reply, verb)
+            self._free(delivery.sequence)
+
+    def free(self, number: int) -> None:
+        """A message that was sent back is settled, or comes again later: its lane goes on."""
+        self.returned.pop(number, None)
+        self._start(self.ordering.settle(number))
+
+    def _free(self, sequence: int) -> None:
+        if sequence in self.failures.counts:
+            self._tasks.start_soon(self.failures.drop, sequence)
+        ordering = self.ordering
+        key = ordering.key(sequence)
+        if key is None:
+            return  # not in a lane of ours
+        self._resting.add(key, sequence)
+        if ordering.followed(key) or ordering.barrier or not self.owned:
+            self._resting.want(sequence)
+        self.pull.wake()
+
+    def _go_on(self, sequence: int) -> None:
+        self._start(self.ordering.settle(sequence))
+
+    def rest(self, now: float) -> None:
+        """Called a few times a second."""
+        self._resting.pass_time(now)
+        self._parking.resume(self)
+
+    async def again(self, delivery: Delivery, delay: float) -> None:
+        """Count the failure, and run it again here after `delay` seconds; its lane waits."""
+        await self.failures.next_attempt(delivery)
+        self._loop.call_later(delay, self._start_again, delivery)
+
+    def _start_again(self, delivery: Delivery) -> None:
+        """Unless the shard was lost meanwhile; then another delivery of the message may be here."""
+        if self.owned and self.unsettled.get(delivery.sequence) is delivery:
+            self._queue.arrive(delivery)
+
+    def give_back(self, delivery: Delivery) -> None:
+        """It has not started, and will not here: the next owner has it delivered anew."""
+        self.unsettled.pop(delivery.sequence, None)
+
+    def take_back(self, delivery: Delivery, subject: bytes) -> bool:
+        """Put a message that was sent back into its key's lane, before what waits there; False when that cannot be now."""
+        if not self.owned or self.ordering.barrier:
+            return False
+        number = delivery.sequence - SENT_BACK
+        returned = Returned(self, delivery.source, number)
+        delivery.source = returned
+        self.returned[number] = delivery
+        self._start(self.ordering.arrive(number, self._key_of(subject)))
+        return True
+
+    def extend(self, delivery: Delivery, now: float) -> None:
+        """Keep the server from delivering it again."""
+        self.pull.extend(delivery, now)

@@ -1,0 +1,107 @@
+"""Probes: each instance asks the next two on the ring of names whether they live, on the clock.
+
+Two "no responders" in a row mean that the server has lost its connection. So probes grow with n, not with n².
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING
+
+import anyio
+
+from runner.core.assignment import successors
+from runner.engine.member import News
+from runner.errors import NoStream, ServerError
+from runner.jetstream.connection import Connection
+
+if TYPE_CHECKING:
+    from runner.engine.members import Members
+
+log = logging.getLogger("jetrunner.members")
+
+BUSY_PROBE_SECONDS = 0.05
+IDLE_PROBE_SECONDS = 0.5
+PROBE_TIMEOUT_SECONDS = 1.0
+PROBED = 2
+MISS_SECONDS = 0.045
+BUSY_SECONDS = 1.0
+"""Probes are frequent for so long after the last work."""
+BUSY = b"+"
+"""The answer of an instance that has work."""
+
+
+class Probes:
+    """Finds out who is gone, and tells the members."""
+
+    def __init__(self, connection: Connection, members: Members) -> None:
+        self.worked = 0.0
+        """When there was last work here."""
+        self.grace = 0.0
+        """Nobody is taken for dead before: we have just connected."""
+        self.silent: set[str] = set()
+        """Instances whose last probe had no answer at all."""
+        self._connection = connection
+        self._members = members
+        self._saw_work = 0.0
+        """When there was last work at one that answered."""
+        self._misses: dict[str, float] = {}
+        """When nobody answered for an instance at first."""
+
+    def forgive(self, until: float) -> None:
+        """Begin anew after our own reconnect: nobody is taken for dead before `until`."""
+        self.grace = until
+        self._misses.clear()
+
+    def forget(self, instance: str) -> None:
+        """It is gone."""
+        self._misses.pop(instance, None)
+        self.silent.discard(instance)
+
+    async def run(self) -> None:
+        """Probe on the clock until cancelled."""
+        next_at = time.monotonic()
+        while True:
+            busy = time.monotonic() - max(self.worked, self._saw_work) < BUSY_SECONDS
+            period = BUSY_PROBE_SECONDS if busy else IDLE_PROBE_SECONDS
+            next_at = max(next_at + period, time.monotonic())
+            await anyio.sleep(max(0.0, next_at - time.monotonic()))
+            if self._connection.is_connected:
+                for instance in successors(sorted(self._members.living), self._members.me.instance, PROBED):
+                    self._probe(instance)
+
+    def _probe(self, instance: str) -> None:
+        """Sent on the clock, never after the last one's answer: one that reached a dying process has none."""
+        wire, inbox = self._connection.wire, self._connection.inbox
+        subject = self._members.alive(instance).encode()
+        probe = (instance, time.monotonic(), wire.epoch)
+        reply = inbox.expect(self._answered, probe, subject, PROBE_TIMEOUT_SECONDS)
+        wire.publish(subject, b"", reply)
+
+    def _answered(
+        self, probe: tuple[str, float, int], _: bytes | None, body: bytes, error: ServerError | None
+    ) -> None:
+        instance, sent, epoch = probe
+        now = time.monotonic()
+        if error is None:
+            self._misses.pop(instance, None)
+            self.silent.discard(instance)
+            if body == BUSY:
+                self._saw_work = now
+        elif epoch != self._connection.wire.epoch or now < self.grace or instance not in self._members.living:
+            pass  # it is our own connection that was lost, or theirs is on its way back as ours was
+        elif not isinstance(error, NoStream):
+            self.silent.add(instance)
+        elif instance not in self._misses:
+            self._misses[instance] = now
+        elif sent - self._misses[instance] >= MISS_SECONDS:
+            log.warning("instance %s is gone", instance)
+            self._members.tell(News(dead=instance))
+            self._members.remove(instance)
+
+    def probed(self, _subject: bytes, reply: bytes, _header: bytes | None, _body: bytes) -> None:
+        """Somebody asks whether we live."""
+        if reply and not self._members.left:
+            busy = time.monotonic() - self.worked < BUSY_SECONDS
+            self._connection.wire.publish(reply, BUSY if busy else b"", b"")

@@ -1,0 +1,40 @@
+"""The pull of one shard: short-lived requests, and a window for what is held back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from runner.core.sharding import original
+from runner.jetstream.pull import Pull
+
+if TYPE_CHECKING:
+    from runner.engine.lanes import Lanes
+
+HELD_LIMIT = 10_000
+"""Messages of one shard that may be held back behind others of their key."""
+EXPIRES_SECONDS = 1.5
+"""Shorter than a lease: a frozen owner has no pull left when its shards are taken."""
+LEASE_SECONDS = 20.0
+
+
+class ShardPull(Pull):
+    """A pull whose window grows by what is held back, so that one blocked key does not stall its shard."""
+
+    shard: Lanes
+
+    def belong(self, shard: Lanes) -> None:
+        """Pull for this shard."""
+        self.shard = shard
+        self.expires = EXPIRES_SECONDS
+        self.heartbeat = EXPIRES_SECONDS / 3
+        self.lease = LEASE_SECONDS
+        self.original = original if shard.generation else None
+
+    def watch(self, now: float) -> None:
+        """Called a few times a second."""
+        super().watch(now)
+        self.shard.rest(now)
+
+    def room(self) -> int:
+        """How many messages may be here."""
+        return min(HELD_LIMIT, self.limit + self.shard.ordering.holding)
