@@ -71,8 +71,8 @@ class _Answers:
         self,
         subject: str,
         body: bytes,
-        headers: Mapping[str, str],  # noqa: ARG002  # an answer here depends on subject and body alone
-        timeout: float,  # noqa: ARG002  # and comes at once
+        headers: Mapping[str, str],
+        timeout: float,
     ) -> Reply:
         if callable(self._replies):
             answer = self._replies(subject, body)

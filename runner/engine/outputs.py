@@ -52,8 +52,8 @@ class Outputs:
         if self._template is None or result is None:
             return made
         target = self._template.render(self._source.extract(subject))
-        for item in result if self._generator else (result,):
-            made.append(Staged(target, codec.encode(item)))
+        items = result if self._generator else (result,)
+        made.extend(Staged(target, codec.encode(item)) for item in items)
         return made
 
     def send(self, delivery: Delivery, result: Any, stored: Waiter) -> bool:
@@ -115,7 +115,7 @@ class Outputs:
                 )
             messages, spans = [], []
             for index, staged in group.numbered():
-                id = identity.output_id(
+                output_id = identity.output_id(
                     origin.stream,
                     origin.sequence,
                     origin.timestamp_ns,
@@ -131,9 +131,11 @@ class Outputs:
                     carried = sent.headers
                 pairs = (*given(staged, carried), *carried)
                 if staged.at is not None:
-                    messages.append(delayed.schedule(process.project, staged, id, pairs))
+                    messages.append(delayed.schedule(process.project, staged, output_id, pairs))
                 else:
-                    messages.append(Outgoing(staged.subject, staged.body, (*pairs, ("Nats-Msg-Id", id))))
+                    messages.append(
+                        Outgoing(staged.subject, staged.body, (*pairs, ("Nats-Msg-Id", output_id)))
+                    )
             try:
                 fence = await fences.of(group.stream) if fences is not None else None
                 if fence is not None:
@@ -149,7 +151,7 @@ class Outputs:
 
 
 def given(staged: Staged, carried: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """The headers that a handler gave, who may have passed its input's on: never an id, a batch or a trace of another's."""
+    """The headers that a handler gave, who may have passed its input's on: never an output_id, a batch or a trace of another's."""
     ours = {name.lower() for name, _ in carried}
     return [pair for pair in header.unplaced(staged.headers.items()) if pair[0].lower() not in ours]
 

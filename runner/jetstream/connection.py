@@ -51,6 +51,7 @@ class Connection:
 
     @property
     def is_connected(self) -> bool:
+        """Whether there is a connection right now."""
         return bool(self.client.is_connected)
 
     @property
@@ -60,7 +61,8 @@ class Connection:
 
     @property
     def server_version(self) -> str:
-        return str(self.client._server_info.get("version", ""))
+        """The server's version as it tells it, empty when it does not."""
+        return str(self.client._server_info.get("version", ""))  # noqa: SLF001  # nats-py has no public word for it
 
     @property
     def url(self) -> str:
@@ -69,6 +71,7 @@ class Connection:
         return redact(url.geturl()) if url else ""
 
     def new_inbox(self) -> str:
+        """A subject that nobody else uses."""
         return str(self.client.new_inbox())
 
     async def api(
@@ -106,7 +109,7 @@ class Connection:
 
 
 @asynccontextmanager
-async def connect(
+async def connect(  # noqa: C901, PLR0915  # nats-py takes its callbacks as closures
     settings: Settings, *, patience: float = 2.0, name: str = "jetrunner"
 ) -> AsyncIterator[Connection]:
     """A connection for the time of the block. Raises `Unreachable` and `SettingsError`."""
@@ -171,12 +174,12 @@ async def connect(
     try:
         await asyncio.wait({connecting, refusal}, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
         if not connecting.done():
-            raise unreachable(where, last[0] if last else None)
+            raise unreachable(where, last[0] if last else None)  # noqa: TRY301  # closes like the others
         try:
             connecting.result()
         except (OSError, ValueError, ssl.SSLError, Error) as error:
             raise unreachable(where, error) from None
-        except Exception as error:  # nkeys has its own, and their texts may quote the seed
+        except Exception as error:  # noqa: BLE001  # nkeys has its own, and their texts may quote the seed
             raise SettingsError(
                 f"the credentials cannot be used: {type(error).__name__}",
                 hint="check the credentials file, or the file of the nkey's seed",
@@ -213,7 +216,7 @@ async def close(client: Client) -> None:
         async with asyncio.timeout(1):
             if client.is_connected:
                 await client.flush()
-    except Exception as error:  # the peer is gone or frozen: nothing left to do for it
+    except Exception as error:  # noqa: BLE001  # the peer is gone or frozen: nothing left to do for it
         log.debug("flush before closing failed: %r", error)
     try:
         async with asyncio.timeout(1):

@@ -151,7 +151,9 @@ def differences(real: dict[str, Any], wanted: dict[str, Any]) -> dict[str, tuple
     """Field → (real, wanted) where they differ. A consumer created anew at its ack floor counts as wanted."""
     found: dict[str, tuple[Any, Any]] = {}
     if "filter_subject" not in wanted and "filter_subjects" not in wanted:
-        found = {field: (real[field], None) for field in ("filter_subject", "filter_subjects") if real.get(field)}
+        found = {
+            field: (real[field], None) for field in ("filter_subject", "filter_subjects") if real.get(field)
+        }
     for field, value in wanted.items():
         current = real.get(field)
         if field == "metadata":

@@ -16,16 +16,15 @@ def options(settings: Settings) -> dict[str, Any]:
     for url in servers:
         require_readable(url)
     chosen: dict[str, Any] = {"servers": servers}
-    for option, value in (
+    credentials = (
         ("user", settings.nats_user),
         ("password", settings.nats_password),
         ("token", settings.nats_token),
         ("user_credentials", settings.nats_creds),
         ("nkeys_seed", settings.nats_nkey),
         ("inbox_prefix", settings.nats_inbox_prefix),
-    ):
-        if value:
-            chosen[option] = value
+    )
+    chosen.update((option, value) for option, value in credentials if value)
     if settings.nats_creds or settings.nats_nkey:
         try:
             import nkeys  # type: ignore[import-untyped]  # noqa: F401, PLC0415  # an extra: only credentials of this kind need it

@@ -65,6 +65,7 @@ class Outgoing(msgspec.Struct, frozen=True):
 
 decode_ack = msgspec.json.Decoder(PubAck).decode
 
+
 class Publisher:
     """Publishes over the wire and tells who waits for a PubAck."""
 
@@ -113,7 +114,11 @@ class Publisher:
         Repeats for `patience` seconds what may pass: a lost answer or connection, a full stream, a stream
         without a leader. Raises the last error then, and at once what will not pass.
         """
-        return await insist(lambda: self.publish(message.subject, message.body, message.headers), patience, f"a message to {message.subject}")
+        return await insist(
+            lambda: self.publish(message.subject, message.body, message.headers),
+            patience,
+            f"a message to {message.subject}",
+        )
 
     async def publish_together(self, messages: Sequence[Outgoing], patience: float) -> PubAck:
         """Store up to 1,000 messages, each with its Msg-Id, in one stream: all of them or none."""

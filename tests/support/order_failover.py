@@ -66,7 +66,9 @@ class Failover:
         try:
             await eventually(even, within=30)
         except AssertionError:
-            raise AssertionError(f"not balanced:\n{await self.ledger.shards()}\n{self.ledger.explain()}") from None
+            raise AssertionError(
+                f"not balanced:\n{await self.ledger.shards()}\n{self.ledger.explain()}"
+            ) from None
         before = self.ledger.journal.stat().st_size
         await eventually(lambda: len(self.starts(before, owners)) == self.shards, within=20)
         return owners
