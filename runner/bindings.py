@@ -103,8 +103,10 @@ def consume(
     `{token}` in the subject names a token: of a parameter, and of `output`, where the returned value (or each item
     of a generator) is published. Without `name` the function's own name is taken. `timeout` and `max_age` are in
     seconds. `ordered_by` names one token of the subject, or several: messages with the same ones are handled one at a
-    time, in stream order, whatever fails. `deliver="new"` skips what the stream held before the function first ran. `stream` says which, when
-    two capture the subject. BindingError when something is wrong, at import.
+    time, in stream order, whatever fails. With `on_exhausted="park"` those that come after one that was given up wait for
+    it in `PARKED`, until `runner deadletter redrive --key` brings all of them back. `deliver="new"` skips what the stream
+    held before the function first ran. `stream` says which, when two capture the subject. BindingError when something
+    is wrong, at import.
     """
     if callable(subject):
         file, line = _place(subject, inspect.currentframe())

@@ -192,8 +192,9 @@ class Parking:
         epoch = self.process.connection.wire.epoch
         if self._epoch != epoch and self.process.connection.is_connected:
             self._epoch = epoch  # what was written meanwhile, nobody has told us
-            for key in self.marks:
-                self.process.tasks.start_soon(self._look, key, None)
+            for key, entry in self.marks.items():
+                if entry.mark.diverts:
+                    self.process.tasks.start_soon(self._look, key, None)
         if not self._due or not shard.owned or shard.ordering.barrier:
             return
         for key in self._due - self._returning:

@@ -1,0 +1,190 @@
+"""What parks a key, and what else may be true of it: large messages, many of them, other shards, a killer on its way back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from tests.support.eventually import eventually
+from tests.support.jetstream import RawJetStream
+from tests.support.project import Project
+from tests.support.server import NatsServer
+from tests.support.shop import Shop, reason
+
+pytestmark = [pytest.mark.server, pytest.mark.anyio]
+
+LIMIT = 1_048_576
+"""The server's max_payload."""
+CHARGE = """
+    def there(name):
+        return os.path.exists(name)
+
+    @consume("orders.{customer}.{region}.created", ordered_by=("region", "customer"), on_exhausted="park",
+             retry=RetryPolicy(attempts=1), timeout=0.3)
+    async def charge(order: Order, ctx: Context) -> None:
+        note("start", id=order.id, key=ctx.key, size=len(order.note), headers=dict(ctx.headers))
+        if there("reject") and order.id == 1:
+            raise Reject("nothing to charge")
+        if there("hang") and order.id == 1:
+            await asyncio.sleep(30)
+        if there("die") and order.id == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        while there("hold") and order.id == 1:
+            await asyncio.sleep(0.01)
+        note("done", id=order.id, key=ctx.key)
+"""
+
+
+def done(shop: Shop, key: str = "eu.anna") -> list[int]:
+    return [each["id"] for each in shop.notes("done") if each["key"] == key]
+
+
+async def order(shop: Shop, *numbers: int, customer: str = "anna", **fields: object) -> None:
+    for number in numbers:
+        await shop.js.publish(f"orders.{customer}.eu.created", {"id": number, **fields})
+
+
+def redrive(shop: Shop) -> None:
+    told = shop.project.runner("deadletter", "redrive", "--key", "eu.anna", "--function", "charge")
+    assert told.code == 0, told.stderr
+
+
+async def crashed(shop: Shop) -> bool:
+    return [reason(letter) for letter in await shop.dead()] == ["crashed"]
+
+
+async def counted(shop: Shop, number: int) -> bool:
+    return await shop.js.count("PARKED") == number
+
+
+@pytest.mark.parametrize("why", ["rejected", "timeout", "undecodable"])
+async def test_whatever_is_given_up_parks_its_key(shop: Shop, why: str) -> None:
+    await shop.open(CHARGE)
+    shop.run()
+    if why == "undecodable":
+        await shop.js.publish("orders.anna.eu.created", b"no JSON")
+    else:
+        (shop.project.root / {"rejected": "reject", "timeout": "hang"}[why]).touch()
+        await order(shop, 1)
+    await order(shop, 2)
+    await eventually(lambda: counted(shop, 1), within=20)
+    assert reason(await shop.dead_letter()) == why
+    assert [message.subject for message in await shop.js.messages("PARKED")] == ["parked.shop.charge.eu.anna"]
+    if why != "undecodable":
+        (shop.project.root / {"rejected": "reject", "timeout": "hang"}[why]).unlink()
+        redrive(shop)
+        await eventually(lambda: done(shop) == [1, 2])
+
+
+async def test_what_is_too_large_to_carry_its_origin_comes_back_whole(shop: Shop) -> None:
+    await shop.open(CHARGE.replace("timeout=0.3", "timeout=5.0"))
+    shop.run()
+    (shop.project.root / "reject").touch()
+    await order(shop, 1)
+    size = LIMIT - len('{"id": 2, "note": ""}') - len("NATS/1.0\r\nTenant: a\r\n\r\n")
+    await shop.js.publish("orders.anna.eu.created", {"id": 2, "note": "x" * size}, {"Tenant": "a"})
+    await eventually(lambda: counted(shop, 1), within=20)
+    (shop.project.root / "reject").unlink()
+    redrive(shop)
+    await eventually(lambda: done(shop) == [1, 2])
+    large = shop.notes("start")[-1]
+    assert (large["size"], large["headers"]["Tenant"]) == (size, "a")
+    await eventually(lambda: counted(shop, 0))
+
+
+async def test_very_many_newer_messages_wait_and_stop_no_other_key(shop: Shop) -> None:
+    await shop.open(CHARGE.replace("timeout=0.3", "timeout=60.0"))
+    shop.run()
+    (shop.project.root / "reject").touch()
+    await order(shop, 1, 2)
+    await eventually(lambda: counted(shop, 1), within=20)
+    (shop.project.root / "hold").touch()
+    (shop.project.root / "reject").unlink()
+    redrive(shop)
+    await eventually(lambda: [each["id"] for each in shop.notes("start")] == [1, 1])
+    for number in range(3, 1503):
+        await shop.js.client.publish("orders.anna.eu.created", b'{"id": %d}' % number)
+    await order(shop, 1503)
+    await order(shop, 5, customer="ben")
+    await eventually(lambda: done(shop, "eu.ben") == [5])
+    (shop.project.root / "hold").unlink()
+    await eventually(lambda: len(done(shop)) >= 1503, within=60)
+    assert done(shop) == list(range(1, 1504))
+    await eventually(lambda: counted(shop, 0))
+
+
+async def test_one_that_kills_its_process_on_its_way_back_is_given_up_and_the_rest_stays(shop: Shop) -> None:
+    await shop.open(CHARGE)
+    process = shop.run()
+    (shop.project.root / "reject").touch()
+    await order(shop, 1, 2)
+    await eventually(lambda: counted(shop, 1), within=20)
+    (shop.project.root / "reject").unlink()
+    (shop.project.root / "die").touch()
+    redrive(shop)
+    for _ in range(3):
+        await process.ended()
+        process = shop.run()
+    await order(shop, 3)
+    await eventually(lambda: crashed(shop), within=20)
+    await eventually(lambda: counted(shop, 2))
+    assert done(shop) == []
+    (shop.project.root / "die").unlink()
+    redrive(shop)
+    await eventually(lambda: done(shop) == [1, 2, 3], within=20)
+    assert process.running
+
+
+LEDGER = """
+    name = "LEDGER"
+    subjects = ["ledger.{account}.posted"]
+
+    [shards]
+    count = 2
+    by = ["account"]
+"""
+POST = """
+    import os
+    from journal import note
+    from msgspec import Struct
+    from runner import Context, Reject, consume
+
+    class Entry(Struct):
+        number: int
+
+    @consume("ledger.{account}.posted", ordered_by="account", on_exhausted="park")
+    async def post(entry: Entry, ctx: Context) -> None:
+        if entry.number == 1 and not os.path.exists("mended"):
+            raise Reject("not yet")
+        note("done", number=entry.number, key=ctx.key, shard=ctx.shard)
+"""
+
+
+async def test_a_key_stays_parked_when_the_number_of_shards_changes(
+    make_project: Callable[..., Project], nats_server: NatsServer, js: RawJetStream
+) -> None:
+    project = make_project(functions={"ledger": POST}, streams={"ledger": LEDGER}, nats=nats_server.url)
+    assert project.runner("apply").code == 0
+    process = project.start("run")
+    await process.seen("ready")
+    for number in (1, 2, 3):
+        for account in ("a", "b", "c", "d"):
+            await js.publish(f"ledger.{account}.posted", {"number": number})
+
+    async def parked(count: int) -> bool:
+        return await js.count("PARKED") == count
+
+    await eventually(lambda: parked(8), within=20)
+    resized = await asyncio.to_thread(project.runner, "shard", "resize", "LEDGER", "5")
+    assert resized.code == 0, resized.stderr
+    for account in ("a", "b", "c", "d"):
+        await js.publish(f"ledger.{account}.posted", {"number": 4})
+    await eventually(lambda: parked(12), within=30)
+    (project.root / "mended").touch()
+    for account in ("a", "b", "c", "d"):
+        assert project.runner("deadletter", "redrive", "--key", account).code == 0
+    await eventually(lambda: len(project.journal("done")) >= 16, within=20)
+    for account in ("a", "b", "c", "d"):
+        assert [each["number"] for each in project.journal("done") if each["key"] == account] == [1, 2, 3, 4]
