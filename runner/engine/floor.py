@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from runner.errors import ServerError
+from runner.errors import JetrunnerError
 from runner.jetstream.bucket import Bucket
 
 
@@ -41,7 +41,7 @@ class Floors:
             return
         try:
             await self._bucket.put(self._key(stream, durable), msgspec.json.encode(floor))
-        except ServerError:
+        except JetrunnerError:
             return
         self._saved[stream, durable] = floor
 

@@ -33,8 +33,9 @@ BATCHES_IN_FLIGHT = 16
 FULL = frozenset({10023, 10028, 10047, 10077})
 """Resources, memory or storage exceeded; the stream's own limits (10077, `maximum messages exceeded`)."""
 TOO_LARGE = frozenset({10054, 10097})
-BUSY = frozenset({10176, 10210, 10211})
-"""Batch abandoned on the way, or too many batches in flight: try again, never a handler's failure."""
+BUSY = frozenset({10158, 10176, 10210, 10211})
+"""The same Msg-Id is being stored (R3), a batch was abandoned on the way, or too many are in flight: try again, never a
+handler's failure."""
 DUPLICATE = 10201
 
 

@@ -156,3 +156,26 @@ async def test_messages_that_the_streams_limits_took_away_keep_nobody_waiting(
     await post(js, "late", 11)
     project.start("run")
     await eventually(lambda: (11, 1) in noted(project, "done", "late"), within=20)
+
+
+async def test_a_stream_made_anew_begins_anew(
+    make_project: Callable[..., Project], nats_server: NatsServer, js: RawJetStream
+) -> None:
+    """Its messages have the numbers of others that were settled: by the owner that lives, and by one before it."""
+    project = await opened(make_project, nats_server.url, BY_HAND)
+    runner = project.start("run")
+    for life in range(3):
+        for number in range(30):
+            await post(js, f"k{number % 5}", 100 * life + number)
+        await eventually(lambda life=life: len(project.journal("done")) == 30 * (life + 1), within=30)
+        await js.api("STREAM.DELETE.LEDGER")
+        if life == 1:
+            runner.terminate()
+            assert await runner.ended() == 0
+        applied = await asyncio.to_thread(project.runner, "apply")
+        assert applied.code == 0, applied.stderr
+        if life == 1:
+            runner = project.start("run")
+    assert sorted(note["number"] for note in project.journal("done")) == sorted(
+        100 * life + number for life in range(3) for number in range(30)
+    )
