@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from textwrap import dedent
 from typing import Any
 
@@ -158,6 +159,10 @@ async def test_messages_that_the_streams_limits_took_away_keep_nobody_waiting(
     await eventually(lambda: (11, 1) in noted(project, "done", "late"), within=20)
 
 
+def has_done(project: Project, number: int) -> bool:
+    return len(project.journal("done")) == number
+
+
 async def test_a_stream_made_anew_begins_anew(
     make_project: Callable[..., Project], nats_server: NatsServer, js: RawJetStream
 ) -> None:
@@ -167,7 +172,7 @@ async def test_a_stream_made_anew_begins_anew(
     for life in range(3):
         for number in range(30):
             await post(js, f"k{number % 5}", 100 * life + number)
-        await eventually(lambda life=life: len(project.journal("done")) == 30 * (life + 1), within=30)
+        await eventually(partial(has_done, project, 30 * (life + 1)), within=30)
         await js.api("STREAM.DELETE.LEDGER")
         if life == 1:
             runner.terminate()
