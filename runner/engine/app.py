@@ -32,6 +32,7 @@ from runner.engine.watchdog import Watchdog
 from runner.errors import JetrunnerError, Unreachable, UsageError
 from runner.jetstream import ownstreams
 from runner.jetstream.connection import Connection, check_server, connect
+from runner.jetstream.publisher import insist
 from runner.jetstream.topology import Topology
 from runner.telemetry import settings as telemetry
 from runner.telemetry.collector import listens
@@ -44,6 +45,8 @@ REMEMBER_SECONDS = 5.0
 SHUTDOWN_SECONDS = 3.0
 """Time that telemetry gets to send its last spans."""
 PATIENCE_SECONDS = 5.0
+START_SECONDS = 20.0
+"""A cluster that elects a leader answers again within seconds."""
 ABANDON_SECONDS = 2.0
 """Time to give back what was cancelled; the server takes it back by itself, later."""
 
@@ -96,13 +99,13 @@ async def _serve(
     ready: Callable[[], None] | None,
 ) -> None:
     topology = Topology(connection)
-    await topology.load()
+    await insist(topology.load, START_SECONDS, "the list of streams")
     placed = places(bindings, topology.streams, project.root)
     if may_start is not None and not await may_start():
         return
     replicas = max((topology.config(stream).get("num_replicas", 1) for _, stream in placed), default=1)
-    await ownstreams.ensure_all(connection, replicas)
-    await topology.load()
+    await insist(lambda: ownstreams.ensure_all(connection, replicas), START_SECONDS, "our own streams")
+    await insist(topology.load, START_SECONDS, "the list of streams")
     async with anyio.create_task_group() as tasks:
         process = Process(
             project=project.name,

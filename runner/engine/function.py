@@ -19,10 +19,13 @@ from runner.engine.process import Process
 from runner.errors import JetrunnerError, ServerError
 from runner.jetstream import consumer, ownstreams
 from runner.jetstream.delivery import Delivery
+from runner.jetstream.publisher import insist
 from runner.jetstream.pull import Pull
 
 log = logging.getLogger("jetrunner.functions")
 
+START_SECONDS = 20.0
+"""A cluster that elects a leader answers again within seconds."""
 AGAIN_LIMIT = 16
 """Messages sent back that are asked for at once; they share the function's slots."""
 
@@ -71,7 +74,8 @@ class Function:
     async def _add(
         self, stream: str, wanted: consumer.ConsumerConfig, limit: int, arrive: Callable[[Delivery], None]
     ) -> dict[str, Any]:
-        info = await self._durables.ensure(stream, wanted)
+        ensure = partial(self._durables.ensure, stream, wanted)
+        info = await insist(ensure, START_SECONDS, f"durable {wanted.durable_name}")
         lost = partial(self._lost, len(self._sources))
         pull = Pull(self._process.connection, stream, wanted.durable_name, limit, arrive, lost)
         self._sources.append((pull, wanted))
