@@ -8,9 +8,8 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, nullcontext
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import nullcontext
 
 import anyio
 import anyio.to_thread
@@ -20,6 +19,7 @@ from runner.config import Settings
 from runner.discovery import Project
 from runner.engine.function import Function
 from runner.engine.health import Health
+from runner.engine.lifespan import alive
 from runner.engine.members import Members
 from runner.engine.ordered import OrderedFunction
 from runner.engine.placement import places
@@ -29,7 +29,7 @@ from runner.engine.shards import Shards
 from runner.engine.status import Responder
 from runner.engine.stop import Stop
 from runner.engine.watchdog import Watchdog
-from runner.errors import JetrunnerError, Unreachable, UsageError
+from runner.errors import JetrunnerError, Unreachable
 from runner.jetstream import ownstreams
 from runner.jetstream.connection import Connection, check_server, connect
 from runner.jetstream.publisher import insist
@@ -79,7 +79,24 @@ async def serve(
             settings, patience=PATIENCE_SECONDS, name=f"jetrunner {project.name}"
         ) as connection:
             await check_server(connection)
-            await _serve(project, settings, connection, tracing, functions, stop, observer, may_start, ready)
+            started = asyncio.Event()
+            with anyio.CancelScope() as starting:
+                early = asyncio.create_task(give_up(stop, started, starting))
+                try:
+                    await _serve(
+                        project,
+                        settings,
+                        connection,
+                        tracing,
+                        functions,
+                        stop,
+                        observer,
+                        may_start,
+                        ready,
+                        started,
+                    )
+                finally:
+                    early.cancel()
     except BaseExceptionGroup as group:
         raise single(group) from None
     finally:
@@ -97,6 +114,7 @@ async def _serve(
     observer: Observer | None,
     may_start: Callable[[], Awaitable[bool]] | None,
     ready: Callable[[], None] | None,
+    started: asyncio.Event,
 ) -> None:
     topology = Topology(connection)
     await insist(topology.load, START_SECONDS, "the list of streams")
@@ -146,6 +164,7 @@ async def _serve(
                 tasks.start_soon(remember, running)
                 names = ", ".join(each.binding.function for each in running)
                 log.info("ready: %s, connected to %s", names, connection.url)
+                started.set()
                 if ready is not None:
                     ready()
                 await first(tasks, stop.draining, connection.closed)
@@ -158,32 +177,6 @@ async def _serve(
                 await drain(process, running, relay, shards, stop)
                 stop.ending(0)
         tasks.cancel_scope.cancel()
-
-
-@asynccontextmanager
-async def alive(project: Project) -> AsyncIterator[Any]:
-    """The project's lifespan around the block; what it yields is `ctx.state`."""
-    if project.lifespan is None:
-        yield None
-        return
-    generator = project.lifespan()
-    try:
-        state = await anext(generator)
-    except StopAsyncIteration:
-        raise UsageError("the lifespan ended without a yield", hint="yield what ctx.state shall be") from None
-    except JetrunnerError:
-        raise
-    except Exception as error:
-        raise UsageError(f"the lifespan failed: {type(error).__name__}: {error}") from error
-    try:
-        yield state
-    finally:
-        with anyio.CancelScope(shield=True):
-            try:
-                await anext(generator, None)
-            except Exception:
-                log.exception("the lifespan failed in its end")
-            await generator.aclose()
 
 
 async def sweep(process: Process, functions: Sequence[Function], relay: Relay) -> None:
@@ -219,6 +212,13 @@ async def remember(functions: Sequence[Function]) -> None:
                 seen[function.durable] = handled
                 await function.remember()
         await anyio.sleep(REMEMBER_SECONDS)
+
+
+async def give_up(stop: Stop, started: asyncio.Event, starting: anyio.CancelScope) -> None:
+    """Asked to stop before it has started, a process has nothing to drain."""
+    await stop.draining.wait()
+    if not started.is_set():
+        starting.cancel()
 
 
 async def drain(

@@ -30,6 +30,7 @@ log = logging.getLogger("jetrunner.wire")
 ACK_PREFIX = b"PUB $JS.ACK."
 FRAMES_A_WRITE = 256
 FLUSH_SECONDS = 2
+SUBSCRIBE_TURNS = 40
 
 
 class Unsubscribe(Protocol):
@@ -162,8 +163,11 @@ class Wire(Parser):
         key = b"%d" % subscription._id
         self.sinks[key] = sink
         # nats-py keeps SUB in a buffer of its own; what we write next must not overtake it.
-        while self._client.pending_data_size and self._client.is_connected:
-            await asyncio.sleep(0)
+        # While it reconnects its buffer may stay, without anybody to flush it: the subscription is replayed then.
+        for turn in range(SUBSCRIBE_TURNS):
+            if not self._client.pending_data_size or not self._client.is_connected:
+                break
+            await asyncio.sleep(0 if turn < SUBSCRIBE_TURNS // 2 else 0.005)
 
         async def unsubscribe() -> None:
             # The sink stays until the server has said that nothing more comes: what was on its way arrives.
