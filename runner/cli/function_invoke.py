@@ -25,7 +25,7 @@ from runner.core.outcome import Reject, Retry
 from runner.core.settlement import Failed, Outcome, TimedOut, Undecodable, settle
 from runner.core.subject import matches, problem
 from runner.discovery import Project
-from runner.engine.app import alive
+from runner.engine.lifespan import alive
 from runner.engine.burial import trace_of
 from runner.errors import UsageError
 from runner.staged import Staged
