@@ -25,8 +25,8 @@ from runner.core.outcome import Reject, Retry
 from runner.core.settlement import Failed, Outcome, TimedOut, Undecodable, settle
 from runner.core.subject import matches, problem
 from runner.discovery import Project
-from runner.engine.lifespan import alive
 from runner.engine.burial import trace_of
+from runner.engine.lifespan import alive
 from runner.errors import UsageError
 from runner.staged import Staged
 from runner.values import did_you_mean
