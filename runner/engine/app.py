@@ -154,6 +154,7 @@ async def _serve(
                 tasks.start_soon(
                     sweep, process, running, relay
                 )  # first: the very first message may block the loop
+                started.set()  # from here on there may be something to drain
                 for function in running:
                     await function.start()
                 if ordered:
@@ -164,7 +165,6 @@ async def _serve(
                 tasks.start_soon(remember, running)
                 names = ", ".join(each.binding.function for each in running)
                 log.info("ready: %s, connected to %s", names, connection.url)
-                started.set()
                 if ready is not None:
                     ready()
                 await first(tasks, stop.draining, connection.closed)
