@@ -34,6 +34,12 @@ class Reply(Struct, frozen=True):
     msgpack: bool = False
     """Whether its headers say that the body is MessagePack."""
 
+    def decode(self, returns: Any) -> Any:
+        """The answer as `returns`; without, as plain JSON, and an empty one as None. Raises DecodeError."""
+        if returns is None and not self.body:
+            return None
+        return codec.decoder(Any if returns is None else returns)(self.body, self.msgpack)
+
 
 class Host(Protocol):
     """What runs a handler, and does for it what needs a connection."""
@@ -254,9 +260,7 @@ class Context:
         reply = await self._host.request(
             message.subject, message.body, message.headers, left if timeout is None else min(timeout, left)
         )
-        if returns is None and not reply.body:
-            return None
-        return codec.decoder(Any if returns is None else returns)(reply.body, reply.msgpack)
+        return reply.decode(returns)
 
 
 class _Log(logging.LoggerAdapter[logging.Logger]):

@@ -17,7 +17,7 @@ import anyio.to_thread
 from runner.bindings import Binding
 from runner.config import Settings
 from runner.discovery import Project
-from runner.engine.function import Function
+from runner.engine.function import START_SECONDS, Function
 from runner.engine.health import Health
 from runner.engine.lifespan import alive
 from runner.engine.members import Members
@@ -45,8 +45,6 @@ REMEMBER_SECONDS = 5.0
 SHUTDOWN_SECONDS = 3.0
 """Time that telemetry gets to send its last spans."""
 PATIENCE_SECONDS = 5.0
-START_SECONDS = 20.0
-"""A cluster that elects a leader answers again within seconds."""
 ABANDON_SECONDS = 2.0
 """Time to give back what was cancelled; the server takes it back by itself, later."""
 

@@ -12,7 +12,6 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
-from runner import codec
 from runner.config import Settings, load_settings
 from runner.engine import delayed
 from runner.engine.process import Asking
@@ -99,9 +98,7 @@ class App:
             reply = await self._asking.request(
                 subject, message.body, carried, REQUEST_SECONDS if timeout is None else timeout
             )
-        if returns is None and not reply.body:
-            return None
-        return codec.decoder(Any if returns is None else returns)(reply.body, reply.msgpack)
+        return reply.decode(returns)
 
 
 @asynccontextmanager

@@ -40,20 +40,6 @@ places = itertools.count(-(1 << 63))
 """Numbers of lanes that are held by no message: below those, too."""
 
 
-ACK_WAIT_SECONDS = 60.0
-SENT_BACK = 1 << 62
-"""Messages that were sent back are numbered below all others, in their own order: they go before what waits."""
-places = itertools.count(-(1 << 63))
-"""Numbers of lanes that are held by no message: below those, too."""
-
-
-ACK_WAIT_SECONDS = 60.0
-SENT_BACK = 1 << 62
-"""Messages that were sent back are numbered below all others, in their own order: they go before what waits."""
-places = itertools.count(-(1 << 63))
-"""Numbers of lanes that are held by no message: below those, too."""
-
-
 SENT_BACK = 1 << 62
 """Messages that were sent back are numbered below all others, in their own order: they go before what waits."""
 places = itertools.count(-(1 << 63))

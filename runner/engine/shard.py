@@ -7,7 +7,6 @@ Rule 2: once the shard is lost, whatever still runs is nobody's: its outputs and
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 from contextlib import suppress
 from typing import Any
@@ -26,52 +25,6 @@ RECOUNT_SECONDS = 0.003
 """Pause before the server's figures are read once more, when they counted what was settled before."""
 RETRY_SECONDS = 0.1
 """Pause after an answer that did not come."""
-EXPIRES_SECONDS = 1.5
-"""Shorter than a lease: a frozen owner has no pull left when its shards are taken."""
-ACK_WAIT_SECONDS = 60.0
-LEASE_SECONDS = 20.0
-
-
-SENT_BACK = 1 << 62
-"""Messages that were sent back are numbered below all others, in their own order: they go before what waits."""
-
-
-places = itertools.count(-(1 << 63))
-"""Numbers of lanes that are held by no message: below those, too."""
-
-
-RECOUNT_SECONDS = 0.003
-"""Pause before the server's figures are read once more, when they counted what was settled before."""
-RETRY_SECONDS = 0.1
-"""Pause after an answer that did not come."""
-EXPIRES_SECONDS = 1.5
-"""Shorter than a lease: a frozen owner has no pull left when its shards are taken."""
-ACK_WAIT_SECONDS = 60.0
-LEASE_SECONDS = 20.0
-
-
-SENT_BACK = 1 << 62
-"""Messages that were sent back are numbered below all others, in their own order: they go before what waits."""
-
-
-places = itertools.count(-(1 << 63))
-"""Numbers of lanes that are held by no message: below those, too."""
-
-
-RETRY_SECONDS = 0.1
-"""Pause after an answer that did not come."""
-EXPIRES_SECONDS = 1.5
-"""Shorter than a lease: a frozen owner has no pull left when its shards are taken."""
-ACK_WAIT_SECONDS = 60.0
-LEASE_SECONDS = 20.0
-
-
-SENT_BACK = 1 << 62
-"""Messages that were sent back are numbered below all others, in their own order: they go before what waits."""
-
-
-places = itertools.count(-(1 << 63))
-"""Numbers of lanes that are held by no message: below those, too."""
 
 
 class Shard(Lanes):
