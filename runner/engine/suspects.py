@@ -81,8 +81,8 @@ class Suspects:
         self._prefix = f"start.{project}.{function}."
 
     async def stage(self, stream: str, sequence: int) -> int:
-        """How far the message has come; 0 without a record."""
-        value = await self._bucket.get(self._key(stream, sequence))
+        """How far the message has come; 0 without a record. Read from the leader: an old one would be blamed on it."""
+        value = await self._bucket.latest(self._key(stream, sequence))
         return int(value) if value and value.isdigit() else 0
 
     async def record(self, stream: str, sequence: int, stage: int) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+
 from runner.core import header as headers
-from runner.errors import NoStream, ServerError
+from runner.errors import NoStream, PermissionDenied, ServerError
 from runner.jetstream import ownstreams
 from runner.jetstream.connection import Connection
 from runner.jetstream.publisher import insist
 
 PREFIX = f"$KV.{ownstreams.BUCKET}."
+NO_MESSAGE = 10037
+NO_SUCH_STREAM = 10059
 
 
 class Bucket:
@@ -35,6 +39,31 @@ class Bucket:
             return None
         return body
 
+    async def latest(self, key: str) -> bytes | None:
+        """Like `get`, from the bucket's leader: a replica may still show what was written or removed just now.
+
+        Where the credentials do not allow to ask the leader, any replica is asked.
+        """
+
+        async def once() -> bytes | None:
+            try:
+                answer = await self._connection.api(
+                    f"STREAM.MSG.GET.{ownstreams.BUCKET_STREAM}", {"last_by_subj": PREFIX + key}
+                )
+            except ServerError as error:
+                if error.code == NO_MESSAGE:
+                    return None
+                if error.code == NO_SUCH_STREAM:
+                    await ownstreams.ensure(self._connection, ownstreams.BUCKET_STREAM)
+                    return None
+                raise
+            return base64.b64decode(answer["message"].get("data") or b"")
+
+        try:
+            return await insist(once, self._patience)
+        except PermissionDenied:
+            return await self.get(key)
+
     async def put(self, key: str, value: bytes) -> None:
         """Store a value; it is confirmed when this returns."""
 
@@ -57,5 +86,5 @@ class Bucket:
         try:
             await insist(once, self._patience)
         except ServerError as error:
-            if error.code != 10059:  # the stream is gone, and the key with it
+            if error.code != NO_SUCH_STREAM:  # the stream is gone, and the key with it
                 raise
