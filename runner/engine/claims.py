@@ -98,12 +98,16 @@ class Claims:
         """Whether a claim is the shard's still, by the bucket's leader."""
         return await self.standing(shard) == claim
 
-    async def release(self, shard: str, claim: Claim) -> None:
-        """Give it back, unless somebody else has it by now."""
+    async def release(self, shard: str, claim: Claim) -> bool:
+        """Give it back; False when somebody else has it by now."""
         entry = await self._leases.get(self._prefix + shard)
-        if entry is not None and read(entry.value) == claim:
-            free = Claim("", claim.epoch, time.time(), predecessors(claim))
+        if entry is None or read(entry.value) != claim:
+            return False
+        free = Claim("", claim.epoch, time.time(), predecessors(claim))
+        return (
             await self._leases.swap(self._prefix + shard, msgspec.json.encode(free), entry.revision)
+            is not None
+        )
 
 
 def predecessors(claim: Claim) -> tuple[str, ...]:

@@ -21,6 +21,9 @@ class Guard(Protocol):
     def holds(self) -> bool:
         """Whether it may, this very moment."""
 
+    def lasts(self, now: float) -> bool:
+        """Whether the process may ask for messages: it is not known to have lost what it owns."""
+
     async def wait(self) -> None:
         """Wait until it may."""
 

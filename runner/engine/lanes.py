@@ -40,22 +40,6 @@ places = itertools.count(-(1 << 63))
 """Numbers of lanes that are held by no message: below those, too."""
 
 
-SENT_BACK = 1 << 62
-"""Messages that were sent back are numbered below all others, in their own order: they go before what waits."""
-places = itertools.count(-(1 << 63))
-"""Numbers of lanes that are held by no message: below those, too."""
-
-
-SENT_BACK = 1 << 62
-"""Messages that were sent back are numbered below all others, in their own order: they go before what waits."""
-places = itertools.count(-(1 << 63))
-"""Numbers of lanes that are held by no message: below those, too."""
-
-
-places = itertools.count(-(1 << 63))
-"""Numbers of lanes that are held by no message: below those, too."""
-
-
 class Lanes:
     """One shard's lanes; who owns the shard is `Shard`'s business."""
 
@@ -107,6 +91,8 @@ class Lanes:
         self._recovering = False
         self._made = ("", "")
         """When the stream and its durable were made: sequences of another stream mean other messages."""
+        self._strays: list[bytes] = []
+        """Replies of what came and will not start here, since the shard is not ours any more."""
         self._pulling = asyncio.Lock()
         """Held while the pull is opened or closed."""
         self._doubtful = False
@@ -118,7 +104,8 @@ class Lanes:
         self.pull = ShardPull(
             process.connection, stream, self.durable, self.limit, self._arrived, self._durable_gone
         )
-        self.pull.belong(self)
+        assert pipeline.guard is not None
+        self.pull.belong(self, pipeline.guard)
         self.unsettled = self.pull.unsettled
         self.returned: dict[int, Delivery] = {}
         """Messages that were sent back, by their number in the lanes."""
@@ -140,7 +127,8 @@ class Lanes:
     def _arrived(self, delivery: Delivery) -> None:
         sequence = delivery.sequence
         if not self.owned:
-            del self.unsettled[sequence]  # it comes again, to the next owner
+            del self.unsettled[sequence]
+            self._strays.append(delivery.reply)
             return
         delivery.source = self
         ordering = self.ordering
@@ -258,7 +246,8 @@ class Lanes:
 
     def give_back(self, delivery: Delivery) -> None:
         """It has not started, and will not here: the next owner has it delivered anew."""
-        self.unsettled.pop(delivery.sequence, None)
+        if self.unsettled.pop(delivery.sequence, None) is not None:
+            self._strays.append(delivery.reply)
 
     def take_back(self, delivery: Delivery, subject: bytes) -> bool:
         """Put a message that was sent back into its key's lane, before what waits there; False when that cannot be now."""

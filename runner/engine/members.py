@@ -84,7 +84,11 @@ class Members:
     def holds(self) -> bool:
         """Whether this instance may start ordered work right now."""
         now = self._probes.worked = time.monotonic()
-        return self._pulse.beats(now) and now < self.until and self._confirmed == self._connection.wire.epoch
+        return self._pulse.beats(now) and self.lasts(now)
+
+    def lasts(self, now: float) -> bool:
+        """Whether the lease lasts, and what we own was read since it was taken: without that, nothing is asked for."""
+        return now < self.until and self._confirmed == self._connection.wire.epoch
 
     @property
     def confirmed(self) -> bool:

@@ -43,6 +43,7 @@ class Shard(Lanes):
         if self.fences.tenure is not tenure:
             return
         self._made = (made, info["created"])
+        self._strays.clear()
         self.ordering.know(known)
         self.owned = True
         if self.pull not in self._pipeline.pulls:
@@ -187,7 +188,18 @@ class Shard(Lanes):
             if delivery.task is not None:
                 delivery.task.cancel()
         self._tasks.start_soon(self._outlast, running)
-        self._tasks.start_soon(self._close_pull)
+        self._tasks.start_soon(self._retreat)
+
+    async def _retreat(self) -> None:
+        await self._close_pull()
+        if not self.owned:
+            self.send_back()
+
+    def send_back(self) -> None:
+        """Return what was delivered here after another had taken the shard over: it cannot know of that, and waits."""
+        strays, self._strays = self._strays, []
+        for reply in strays:
+            self._wire.answer(reply, b"-NAK")
 
     def _forget_waiting(self) -> list[int]:
         """Forget what has not started; its sequences."""
@@ -202,7 +214,7 @@ class Shard(Lanes):
             if sequence in waiting or not delivery.started
         ]
         for sequence in forgotten:
-            del self.unsettled[sequence]
+            self._strays.append(self.unsettled.pop(sequence).reply)
         return forgotten
 
     def _let_go(self, forgotten: list[int]) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from runner.core.sharding import original
-from runner.jetstream.pull import Pull
+from runner.jetstream.pull import Pull, clock
 
 if TYPE_CHECKING:
+    from runner.engine.judging import Guard
     from runner.engine.lanes import Lanes
 
 HELD_LIMIT = 10_000
@@ -21,14 +22,23 @@ class ShardPull(Pull):
     """A pull whose window grows by what is held back, so that one blocked key does not stall its shard."""
 
     shard: Lanes
+    guard: Guard
 
-    def belong(self, shard: Lanes) -> None:
-        """Pull for this shard."""
+    def belong(self, shard: Lanes, guard: Guard) -> None:
+        """Pull for this shard, while the guard's lease lasts."""
         self.shard = shard
+        self.guard = guard
         self.expires = EXPIRES_SECONDS
         self.heartbeat = EXPIRES_SECONDS / 3
         self.lease = LEASE_SECONDS
         self.original = original if shard.generation else None
+
+    def _top_up(self) -> None:
+        """A process that was frozen past its lease must not take what is another's by now."""
+        if self.guard.lasts(clock()):
+            super()._top_up()
+        else:
+            self._due = False  # asked for again once the shard is confirmed
 
     def watch(self, now: float) -> None:
         """Called a few times a second."""

@@ -183,7 +183,8 @@ class Shards:
             shard.lose()
         if claim is not None:
             try:
-                await self.claims.release(name, claim)
+                if not await self.claims.release(name, claim) and shard is not None and not shard.owned:
+                    shard.send_back()
             except JetrunnerError as error:
                 # It stays ours in the bucket; `run` takes it anew, or whoever finds us gone.
                 log.warning("the claim of shard %s could not be given back: %s", name, error)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+import nats
 import pytest
+from nats.aio.msg import Msg
 
+from runner.core.identity import shard_durable
+from tests.support.eventually import eventually
 from tests.support.jetstream import RawJetStream
 from tests.support.order import source
 from tests.support.order_failover import Failover, figures
@@ -95,3 +100,64 @@ async def test_a_frozen_instances_shards_go_on_elsewhere_once_its_lease_has_run_
             instance.process.terminate()
     print("SIGSTOP:", figures(samples))
     assert max(samples) < 6.0
+
+
+@asynccontextmanager
+async def living(server: NatsServer, instance: str) -> AsyncIterator[nats.NATS]:
+    """A member of the project that answers probes and holds a lease, and does nothing else."""
+    client = await nats.connect(server.url)
+
+    async def alive(probe: Msg) -> None:
+        await probe.respond(b"")
+
+    await client.subscribe(f"jetrunner.shop.alive.{instance}", cb=alive)
+    member = {"instance": instance, "functions": ["post"], "leaving": False}
+    await client.publish(
+        f"$KV.jetrunner.member.shop.{instance}", json.dumps(member).encode(), headers={"Nats-TTL": "60s"}
+    )
+    await client.publish("jetrunner.shop.members", json.dumps({"joined": member}).encode())
+    await client.flush()
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+async def test_what_comes_to_an_owner_after_its_shard_was_taken_is_sent_back_at_once(
+    make_project: Callable[..., Project], nats_server: NatsServer, js: RawJetStream
+) -> None:
+    project = make_project(
+        functions={"ledger": source(failing=0.0)}, streams=streams(1), nats=nats_server.url
+    )
+    applied = await asyncio.to_thread(project.runner, "apply")
+    assert applied.code == 0, applied.stderr
+    ledger = Ledger(project, nats_server.url, js, random.Random(5))
+    owner = ledger.add()
+    await ledger.owning(1)
+    durable = shard_durable("shop", "post", 1, 0)
+    ask = f"$JS.API.CONSUMER.MSG.NEXT.LEDGER.{durable}"
+    async with living(nats_server, "other") as other:
+        asked = await other.subscribe(ask)
+        await asked.next_msg(timeout=10)
+        await asked.unsubscribe()
+        owner.process.freeze()
+        # While it is frozen, with its pull still open at the server, another takes the shard, and messages come.
+        claim = {"owner": "other", "epoch": 50, "since": 0.0}
+        await js.publish("$KV.jetrunner.claim.shop.post.1.0", claim)
+        for number in range(10):
+            await ledger.post(number, 4)
+
+        async def taken() -> bool:
+            return bool((await js.consumer("LEDGER", durable))["num_ack_pending"] == 10)
+
+        await eventually(taken, within=1)
+        owner.process.thaw()
+        inbox = other.new_inbox()
+        came = await other.subscribe(inbox)
+        await other.publish(ask, b'{"batch":10}', reply=inbox)
+        # The server by itself would deliver them again after a minute.
+        found = [await came.next_msg(timeout=10) for _ in range(10)]
+    assert len({message.reply.split(".")[5] for message in found}) == 10
+    assert ledger.journal.read_bytes() == b"", "nothing has started"
+    owner.process.terminate()
+    await eventually(lambda: not owner.process.running, within=10)
