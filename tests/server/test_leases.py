@@ -1,0 +1,100 @@
+"""Keys of the bucket, read many at once from a real server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from nats.aio.msg import Msg
+
+from runner.config import Settings
+from runner.jetstream import ownstreams
+from runner.jetstream.bucket import PREFIX
+from runner.jetstream.connection import Connection, connect
+from runner.jetstream.lease import Leases
+from tests.support.jetstream import RawJetStream
+from tests.support.server import NatsServer
+
+pytestmark = [pytest.mark.server, pytest.mark.anyio]
+
+
+@pytest.fixture
+async def connection(nats_server: NatsServer) -> AsyncIterator[Connection]:
+    async with connect(Settings(nats_url=nats_server.url)) as live:
+        await ownstreams.ensure(live, ownstreams.BUCKET_STREAM)
+        yield live
+
+
+async def write(js: RawJetStream, prefix: str, numbers: range) -> None:
+    for number in numbers:
+        await js.client.publish(f"{PREFIX}{prefix}.{number}", b"%d" % number)
+    await js.client.flush()
+    await js.publish(f"{PREFIX}last", b"")  # what was published before it is stored
+
+
+async def overheard(js: RawJetStream) -> list[bytes]:
+    """Every request for messages from now on."""
+    asked: list[bytes] = []
+
+    async def heard(message: Msg) -> None:
+        asked.append(message.data)
+
+    await js.client.subscribe("$JS.API.DIRECT.GET.>", cb=heard)
+    await js.client.flush()
+    return asked
+
+
+async def test_three_thousand_keys_are_all_read_and_few_in_one_round_trip(
+    connection: Connection, js: RawJetStream
+) -> None:
+    await write(js, "many", range(3_000))
+    await write(js, "few", range(1_024))
+    asked = await overheard(js)
+    leases = Leases(connection)
+    assert {key: entry.value for key, entry in (await leases.read(["few.*"])).items()} == {
+        f"few.{number}": b"%d" % number for number in range(1_024)
+    }
+    await js.client.flush()
+    assert len(asked) == 1
+    found = await leases.read(["many.*", "few.7", "nothing.*"])
+    assert {key: entry.value for key, entry in found.items()} == {
+        **{f"many.{number}": b"%d" % number for number in range(3_000)},
+        "few.7": b"7",
+    }
+    assert found["many.0"].revision == 1
+    assert await leases.read(["nothing.*"]) == {}
+
+
+async def test_keys_that_do_not_fit_into_one_answer_are_read_with_more(
+    connection: Connection, js: RawJetStream
+) -> None:
+    """The server ends an answer at its limit of bytes for a slow reader."""
+    body = b"x" * 100_000
+    await asyncio.gather(*(js.publish(f"{PREFIX}large.{number}", body) for number in range(800)))
+    asked = await overheard(js)
+    found = await Leases(connection).read(["large.*"])
+    await js.client.flush()
+    assert len(asked) == 3
+    assert sorted(found) == sorted(f"large.{number}" for number in range(800))
+    assert all(entry.value == body for entry in found.values())
+
+
+async def test_a_key_that_is_written_while_others_are_read_is_not_passed_over(
+    connection: Connection, js: RawJetStream
+) -> None:
+    await write(js, "many", range(3_000))
+    leases = Leases(connection)
+    ended = asyncio.Event()
+
+    async def rewrite() -> None:
+        while not ended.is_set():
+            await write(js, "many", range(0, 3_000, 7))
+
+    writer = asyncio.create_task(rewrite())
+    try:
+        for _ in range(5):
+            assert len(await leases.read(["many.*"])) == 3_000
+    finally:
+        ended.set()
+        await writer
