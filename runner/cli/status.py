@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import click
+from msgspec import Struct
 
 from runner.cli import loop, options
 from runner.cli.selection import require_project
@@ -35,14 +36,25 @@ HEADS = [
 ]
 
 
+class Waiting(Struct, frozen=True):
+    """What the server says of one durable of a function."""
+
+    stream: str
+    durable: str
+    """Of a shard: the name that all the function's shards have in common."""
+    is_shard: bool
+    pending: int
+    in_flight: int
+
+
 @click.command("status", epilog="Example: runner status --output json")
 @options.output_option
 @options.connected
 def status_command(output: str) -> None:
     """Show each function as a whole, and below it each instance that runs it.
 
-    As they are now: PENDING waits in the stream, IN FLIGHT is delivered and not settled, DEAD are the dead letters that
-    are there. RATE is messages that ended a second, over ten seconds. Since the instances started: P50 and P99 are the
+    As they are now: PENDING waits in the stream, IN FLIGHT is delivered and not settled (of an ordered function also what
+    waits there behind others of its key), DEAD are the dead letters that are there. RATE is messages that ended a second, over ten seconds. Since the instances started: P50 and P99 are the
     time in the handler alone (the milliseconds that `runner dev` and traces show include storing its outputs), FAILURES
     are attempts that did not succeed, AVAILABLE is the share that did.
     """
@@ -88,27 +100,50 @@ async def read(connection: Connection, project: str) -> dict[str, Any]:
 async def _durables(
     connection: Connection, project: str, snapshots: Sequence[dict[str, Any]]
 ) -> dict[str, dict[str, Any]]:
-    """What the server says of each function's durable, and of what was sent back to the function."""
-    named = {
-        (each["stream"], each["durable"]): function
-        for snapshot in snapshots
-        for function, each in snapshot["functions"].items()
-    }
-    found: dict[str, dict[str, Any]] = {}
+    """What the server says of each function's durables, and of what was sent back to the function."""
+    told = {function: each for snapshot in snapshots for function, each in snapshot["functions"].items()}
+    named = {(each["stream"], each["durable"]): function for function, each in told.items()}
+    again: dict[str, dict[str, int]] = {}
+    found: dict[str, list[Waiting]] = {}
     for stream in await real_streams(connection):
         for info in await consumers_on(connection, stream):
             durable = info["name"]
             function = named.get((stream, durable)) or function_of(durable, project)
             if function is None:
                 continue
+            whole = identity.durable(project, function)
             waiting = {"pending": int(info["num_pending"]), "in_flight": int(info["num_ack_pending"])}
-            facts = found.setdefault(function, {})
             if stream == AGAIN:
-                if durable == identity.durable(project, function):
-                    facts["again"] = waiting
-            else:
-                facts |= {"stream": stream, "durable": durable, **waiting}
-    return found
+                if durable == whole:
+                    again[function] = waiting
+                continue
+            is_shard = (stream, durable) not in named and durable != whole
+            found.setdefault(function, []).append(
+                Waiting(stream, whole if is_shard else durable, is_shard, **waiting)
+            )
+    facts = {function: _summed(_current(parts, told.get(function))) for function, parts in found.items()}
+    for function, waiting in again.items():
+        facts.setdefault(function, {})["again"] = waiting
+    return facts
+
+
+def _current(parts: Sequence[Waiting], told: dict[str, Any] | None) -> Sequence[Waiting]:
+    """Without what is left of another stream, or of a time when the function kept order, or did not."""
+    if told is not None and "ordered" in told:
+        return [each for each in parts if (each.stream, each.is_shard) == (told["stream"], told["ordered"])]
+    return [each for each in parts if each.is_shard] or parts
+
+
+def _summed(parts: Sequence[Waiting]) -> dict[str, Any]:
+    """A function's durables as one: an ordered function has one for each shard."""
+    if not parts:
+        return {}
+    return {
+        "stream": parts[-1].stream,
+        "durable": parts[-1].durable,
+        "pending": sum(each.pending for each in parts),
+        "in_flight": sum(each.in_flight for each in parts),
+    }
 
 
 def _function(

@@ -49,6 +49,7 @@ class Responder:
                 each.binding.function: {
                     "stream": each.stream,
                     "durable": each.durable,
+                    "ordered": bool(each.binding.ordered_by),
                     "in_flight": each.unsettled,
                     **each.pipeline.stats.snapshot(now),
                 }

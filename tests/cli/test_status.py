@@ -72,6 +72,71 @@ async def test_each_function_is_measured_over_its_instances(
     assert len(lines) == 1 + 3 * 3
 
 
+LEDGER = """
+    name = "LEDGER"
+    subjects = ["ledger.{account}.posted"]
+    [shards]
+    count = 4
+    by = ["account"]
+"""
+POST = """
+    import anyio
+
+    from runner import consume
+
+    @consume("ledger.{account}.posted", ordered_by="account", concurrency=2)
+    async def post(body: bytes) -> None:
+        await anyio.sleep(0.02)
+        if body == b"stays":
+            await anyio.sleep_forever()
+"""
+ROOM = 16
+"""Messages of one shard that are here at once, where none waits behind another of its key."""
+
+
+async def test_the_shards_of_an_ordered_function_are_summed_over_its_instances(
+    make_project: Callable[..., Project], nats_server: NatsServer, js: RawJetStream
+) -> None:
+    project = make_project(functions={"ledger": POST}, streams={"ledger": LEDGER}, nats=nats_server.url)
+    assert project.runner("apply").code == 0
+    left = {"durable_name": "shop-post", "ack_policy": "explicit"}  # of a time before it was ordered
+    await js.api("CONSUMER.CREATE.LEDGER.shop-post", {"stream_name": "LEDGER", "config": left})
+    runners = [project.start("run") for _ in range(2)]
+
+    def shared() -> bool:
+        owners = [shard["owner"] for shard in project.json("shard", "list")["shards"]]
+        return len(owners) == 4 and None not in owners and sorted(map(owners.count, set(owners))) == [2, 2]
+
+    await eventually(shared, within=20)
+    for number in range(40):
+        await js.publish(f"ledger.k{number}.posted", b"goes")
+
+    def post() -> dict[str, Any]:
+        return function(project.json("status"), "post")
+
+    await eventually(lambda: post()["acked"] == 40)
+    done = post()
+    for number in range(200):
+        await js.publish(f"ledger.s{number}.posted", b"stays")
+
+    def full() -> dict[str, Any]:
+        found = post()
+        assert sorted(each["in_flight"] for each in found["instances"]) == [2 * ROOM, 2 * ROOM]
+        return found
+
+    found = await eventually(full)
+    assert (found["stream"], found["durable"], found["availability"]) == ("LEDGER", "shop-post", 1.0)
+    assert (found["pending"], found["in_flight"]) == (200 - 4 * ROOM, 4 * ROOM)
+    assert sum(each["acked"] for each in found["instances"]) == found["acked"] == found["handled"] == 40
+    assert min(each["acked"] for each in found["instances"]) > 0
+    assert done["rate"] == pytest.approx(sum(each["rate"] for each in done["instances"]), abs=0.01)
+    assert done["rate"] > 0
+    assert 0.017 < found["p50"] <= found["p99"] < 1  # the histogram is 12% wide
+    for runner in runners:
+        runner.kill()
+    assert (post()["pending"], post()["in_flight"], post()["instances"]) == (200 - 4 * ROOM, 4 * ROOM, [])
+
+
 async def test_without_instances_the_server_still_tells_what_waits(
     make_project: Callable[..., Project], nats_server: NatsServer, js: RawJetStream
 ) -> None:
