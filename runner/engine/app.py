@@ -132,7 +132,7 @@ async def _serve(
             tasks=tasks,
             observer=observer,
         )
-        async with alive(project) as process.state:
+        async with alive(project) as process.state, process.slots:
             ordered = [binding.function for binding in bindings if binding.ordered_by]
             members = Members(
                 process,
@@ -202,13 +202,9 @@ async def sweep(process: Process, functions: Sequence[Function], relay: Relay) -
 
 async def remember(functions: Sequence[Function]) -> None:
     """Keep the ack floors of durables that move."""
-    seen: dict[str, int] = {}
     while True:
         for function in functions:
-            handled = function.pipeline.stats.handled
-            if seen.get(function.durable) != handled:
-                seen[function.durable] = handled
-                await function.remember()
+            await function.keep()
         await anyio.sleep(REMEMBER_SECONDS)
 
 
@@ -236,7 +232,7 @@ async def drain(
         if stop.cancelling.is_set() or time.monotonic() > give_up or process.connection.closed.is_set():
             left = sum(function.unsettled for function in functions)
             log.warning("cancelling what still runs: %d", left)
-            process.cancelling = True
+            await process.slots.end()  # first: what goes back may start elsewhere at once
             with anyio.move_on_after(ABANDON_SECONDS):
                 for source in sources:
                     await source.abandon()

@@ -70,13 +70,21 @@ class Pipeline:
     async def _slot(self) -> None:
         task = asyncio.current_task()
         assert task is not None
-        while True:
-            try:
-                await self._work(task)
-            except asyncio.CancelledError:
-                if self._judging.ending:
-                    raise
-                await calm(task)  # somebody kept the task of a handler that has ended, and cancels it now
+        slots = self._process.slots
+        slots.tasks.add(task)
+        try:
+            while not slots.ending:
+                try:
+                    await self._work(task)
+                except asyncio.CancelledError:
+                    if self._process.tasks.cancel_scope.cancel_called:
+                        raise
+                    if not slots.ending:
+                        await calm(
+                            task
+                        )  # somebody kept the task of a handler that has ended, and cancels it now
+        finally:
+            slots.tasks.discard(task)
 
     async def _work(self, task: asyncio.Task[Any]) -> None:  # noqa: C901, PLR0915  # hot: one straight function
         queue, stats, isolation = self.queue.deliveries, self.stats, self._process.isolation
@@ -89,9 +97,9 @@ class Pipeline:
         tracing, wait, set_current = self._process.tracing, self.queue.wait, current.set
         flush = self._process.connection.wire.flush
         traced, admit = tracing.enabled, tracing.gate.admit
-        guard, pause = self.guard, self.queue.pause
+        guard, pause, slots = self.guard, self.queue.pause, self._process.slots
         began = now = clock()
-        while True:
+        while not slots.ending:
             count = 0
             while queue:
                 if isolation.closed:
@@ -101,7 +109,7 @@ class Pipeline:
                     await asyncio.sleep(0)
                     began = now = clock()
                     continue
-                if guard is not None and not guard.holds():
+                if guard is not None and not guard.holds(now):
                     pause(guard.wait)
                     break
                 delivery = queue.popleft()
@@ -206,7 +214,7 @@ class Pipeline:
     @staticmethod
     async def _still_ours(delivery: Delivery, guard: Guard) -> bool:
         """Whether the shard is still ours after what was asked about the message, once anything may start at all."""
-        while not guard.holds():
+        while not guard.holds(clock()):
             await guard.wait()
         return not delivery.settled
 

@@ -12,6 +12,7 @@ from runner.config import Settings
 from runner.context import Reply
 from runner.core import header
 from runner.core.settlement import Outcome, Settlement
+from runner.engine.slots import Slots
 from runner.engine.suspects import Isolation
 from runner.jetstream.bucket import Bucket
 from runner.jetstream.connection import Connection
@@ -56,14 +57,18 @@ class Process:
         self.bucket = Bucket(connection)
         self.tracing = tracing
         self.isolation = Isolation()
+        self.slots = Slots()
         self.tasks = tasks
         self.observer = observer
         self.asking = Asking(connection)
         self.loop = asyncio.get_running_loop()
         self.state: Any = None
         """What the project's lifespan yielded."""
-        self.cancelling = False
-        """True once running handlers are being cancelled: their messages go back."""
+
+    @property
+    def cancelling(self) -> bool:
+        """Whether running handlers are being cancelled: their messages go back."""
+        return self.slots.ending
 
 
 class Asking:

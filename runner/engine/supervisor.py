@@ -29,7 +29,7 @@ FIRST_WAIT = 0.1
 LONGEST_WAIT = 10.0
 STEADY_SECONDS = 10.0
 """A worker that ran for so long is not one that cannot start."""
-GRACE_SECONDS = 10.0
+GRACE_SECONDS = 13.0
 """Time on top of the drain's before a worker that does not end is killed."""
 HOPELESS = frozenset({2, 3})
 

@@ -235,3 +235,45 @@ async def test_code_that_will_not_end_does_not_keep_the_process(shop: Shop) -> N
     for function in ("in_loop", "in_thread", "charge"):
         await shop.settled(function)
     assert await shop.dead() == []
+
+
+@pytest.mark.parametrize("hurry", [False, True], ids=["drain-timeout", "second-sigterm"])
+async def test_what_handlers_use_stays_open_until_those_that_were_cancelled_have_ended(
+    shop: Shop, hurry: bool
+) -> None:
+    await shop.open("""
+        class Client:
+            open = True
+
+        @lifespan
+        async def life():
+            client = Client()
+            yield client
+            client.open = False
+
+        @consume("orders.{id}", concurrency=4, timeout=60)
+        async def charge(order: Order, ctx: Context) -> None:
+            note("start", id=order.id)
+            try:
+                await asyncio.sleep(50 if ctx.attempt == 1 else 0)
+            finally:
+                await asyncio.sleep(0.3)  # a rollback over the network
+                note("end", id=order.id, open=ctx.state.open)
+    """)
+    process = await shop.running("charge", "--drain-timeout", "60" if hurry else "0.2")
+    await shop.order(*range(4))
+    await shop.noted("start", 4)
+    process.terminate()
+    if hurry:
+        await process.seen("drain")
+        process.terminate()
+    assert await process.ended(within=5) == 0
+    assert sorted((each["id"], each["open"]) for each in shop.notes("end")) == [
+        (number, True) for number in range(4)
+    ]
+    assert "ignore" not in process.output
+    begun = time.time()
+    shop.run()
+    await shop.settled("charge")
+    assert max(each["at"] for each in shop.notes("start")) - begun < 3
+    assert await shop.dead() == []
