@@ -1,8 +1,8 @@
 r"""Dead letters: what is stored of a message that was given up, and how it is read back.
 
 Rule 1: a dead letter is the original body and headers plus `Jetrunner-Dead-*`.
-Rule 2: it always fits the server's max_payload: its traceback goes first, then copied headers (the largest first),
-        then its body (`Jetrunner-Dead-Body: omitted`, which brings the others back if there is room now);
+Rule 2: it always fits, headers alone and all together: its traceback goes first, then copied headers (the largest
+        first), then its body (`Jetrunner-Dead-Body: omitted`, which brings the others back if there is room now);
         the original is found by stream and sequence.
 Rule 3: a header value is one line: control characters become spaces, but a traceback keeps its lines, written as
         `\n` (two characters), and a backslash of its own as two.
@@ -38,7 +38,9 @@ LONGEST_MESSAGE = 4_096
 LONGEST_TRACEBACK = 32_768
 """Bytes; a longer traceback loses its beginning, for the last lines say most."""
 LEAST_PAYLOAD = 1_024
-"""The smallest max_payload that `fit` promises to meet."""
+"""The smallest room that `fit` promises to meet."""
+LONGEST_HEADERS = 65_535
+"""Bytes of headers that a stream takes (error 10097 for more, measured on 2.15)."""
 
 Pairs = list[tuple[str, str]]
 
@@ -116,18 +118,20 @@ def build(facts: Facts, original: Iterable[tuple[str, str]]) -> Pairs:
     return [(name, _one_line(value)) for name, value in [*own, *carried(original)]]
 
 
-def fit(headers: Pairs, body: bytes, max_payload: int) -> tuple[Pairs, bytes]:
-    """Drop and shorten until headers and body together are at most `max_payload` bytes.
+def fit(headers: Pairs, body: bytes, room: int, taken: int = 0) -> tuple[Pairs, bytes]:
+    """Drop and shorten until headers and body together are at most `room` bytes, `taken` for further headers among them.
 
-    Promised for a max_payload of LEAST_PAYLOAD or more, where project, function and stream have ordinary names.
+    Promised for a room of LEAST_PAYLOAD or more, where project, function and stream have ordinary names.
     """
+    room -= taken
+    header_room = min(room, LONGEST_HEADERS - taken)
     # Without its Content-Type a body may not decode any more: they stay and go together.
-    shrunk = _shrunk(headers, max_payload - len(body), keep="content-type")
+    shrunk = _shrunk(headers, min(room - len(body), header_room), keep="content-type")
     if shrunk is not None:
         return shrunk, body
     # A body that cannot stay need not cost the rest.
     headers = [*headers, (BODY, OMITTED)] if body else headers
-    shrunk = _shrunk(headers, max_payload, keep="")
+    shrunk = _shrunk(headers, header_room, keep="")
     if shrunk is not None:
         return shrunk, b""
     own = [pair for pair in headers if _is_own(pair[0])]
@@ -135,7 +139,7 @@ def fit(headers: Pairs, body: bytes, max_payload: int) -> tuple[Pairs, bytes]:
         own.append((HEADERS, OMITTED))
     headers = [pair for pair in own if pair[0] != TRACEBACK]
     for name in (MESSAGE, SUBJECT, ERROR):
-        over = _size(headers) - max_payload
+        over = _size(headers) - header_room
         if over > 0:
             headers = [
                 (each, _cut(text, _length(text) - over) if each == name else text) for each, text in headers

@@ -14,9 +14,9 @@ from runner.core import deadletter, header, identity
 from runner.core.settlement import Dead
 from runner.engine.incoming import Incoming
 from runner.engine.process import Process
-from runner.errors import NoStream, ServerError
+from runner.errors import NoStream, PermissionDenied, ServerError, TooLarge
 from runner.jetstream import ownstreams
-from runner.jetstream.publisher import insist
+from runner.jetstream.publisher import PubAck, insist
 
 log = logging.getLogger("jetrunner.deadletters")
 
@@ -57,27 +57,50 @@ class Burial:
             fields = {name.lower() for name, _ in sent.headers}
             original = [*(pair for pair in original if pair[0].lower() not in fields), *sent.headers]
         message_id = f"{incoming.stream}:{incoming.sequence}.{incoming.stored_ns}:{self._process.project}-{self._function}:dead"
-        own = ("Nats-Msg-Id", message_id)
-        room = self._process.connection.max_payload - len(message_id) - len("Nats-Msg-Id") - 4
-        pairs, body = deadletter.fit(deadletter.build(facts, original), delivery.body, room)
-        publisher = self._process.connection.publisher
-
-        async def once() -> Any:
-            try:
-                return await publisher.publish(self._subject, body, [*pairs, own])
-            except NoStream:
-                await ownstreams.ensure(self._process.connection, ownstreams.DEADLETTERS)
-                log.warning("stream %s was gone; it is there again", ownstreams.DEADLETTERS)
-                return await publisher.publish(self._subject, body, [*pairs, own])
-
+        pairs = deadletter.build(facts, original)
         try:
-            ack = await insist(once, math.inf, f"a dead letter of {self._function}")
+            ack = await insist(
+                lambda: self._store(pairs, delivery.body, message_id),
+                math.inf,
+                f"a dead letter of {self._function}",
+            )
         except ServerError as error:
             if sent is not None:
                 sent.end(error=error)
             raise
         if sent is not None:
             sent.end(stream=ack.stream, sequence=ack.seq)
+
+    async def _store(self, pairs: deadletter.Pairs, body: bytes, message_id: str) -> PubAck:
+        """One try, as large as the server takes it, or else the stream."""
+        connection = self._process.connection
+        try:
+            return await self._publish(pairs, body, message_id, connection.max_payload)
+        except NoStream:
+            await ownstreams.ensure(connection, ownstreams.DEADLETTERS)
+            log.warning("stream %s was gone; it is there again", ownstreams.DEADLETTERS)
+            return await self._publish(pairs, body, message_id, connection.max_payload)
+        except TooLarge:
+            limit = await self._limit()
+            log.warning(
+                "a dead letter of %s is cut to %d bytes: the stream takes no more", self._function, limit
+            )
+            return await self._publish(pairs, body, message_id, limit)
+
+    async def _publish(self, pairs: deadletter.Pairs, body: bytes, message_id: str, room: int) -> PubAck:
+        own = ("Nats-Msg-Id", message_id)
+        pairs, body = deadletter.fit(pairs, body, room, len(own[0]) + len(own[1]) + len(": \r\n"))
+        return await self._process.connection.publisher.publish(self._subject, body, [*pairs, own])
+
+    async def _limit(self) -> int:
+        """What the stream takes in one message, where it takes less than the server."""
+        connection = self._process.connection
+        try:
+            config = (await connection.api(f"STREAM.INFO.{ownstreams.DEADLETTERS}"))["config"]
+        except PermissionDenied:
+            return deadletter.LEAST_PAYLOAD
+        limit = int(config.get("max_msg_size") or -1)
+        return min(limit, connection.max_payload) if limit > 0 else connection.max_payload
 
 
 def trace_of(error: BaseException | None) -> str:

@@ -150,6 +150,54 @@ async def test_a_message_stays_until_its_dead_letter_is_stored(shop: Shop) -> No
     assert process.running
 
 
+async def test_a_dead_letter_larger_than_its_stream_takes_is_stored_without_its_body_and_comes_back_whole(
+    shop: Shop,
+) -> None:
+    await shop.open("""
+        @consume("orders.{id}", timeout=60)
+        async def charge(order: Order, ctx: Context) -> None:
+            note("run", id=order.id, size=len(order.note))
+            if not os.path.exists("mended"):
+                raise Reject("no")
+    """)
+    await shop.running("charge")
+    small = (await shop.js.stream("DEADLETTERS"))["config"] | {"max_msg_size": 1500}
+    await shop.js.api("STREAM.UPDATE.DEADLETTERS", small)
+    await shop.order(1, note="n" * 2000, headers={"Tenant": "a"})
+    letter = await shop.dead_letter()
+    await shop.settled("charge")
+    told = facts(letter)
+    assert (told["Reason"], told["Message"], told["Body"], letter.body) == ("rejected", "no", "omitted", b"")
+    assert len(letter.raw_headers) <= 1500
+    await shop.order(2, note="n" * 200)
+    assert (await shop.dead_letter(2)).json()["id"] == 2
+    (shop.project.root / "mended").touch()
+    assert len(shop.project.json("deadletter", "redrive", "--all")["redriven"]) == 2
+    await shop.settled("charge", stream="JETRUNNER")
+    assert sorted((each["id"], each["size"]) for each in shop.notes("run")) == [
+        (1, 2000), (1, 2000), (2, 200), (2, 200),
+    ]  # fmt: skip
+    assert await shop.dead() == []
+
+
+async def test_a_message_with_as_many_headers_as_a_stream_takes_is_stored_as_a_dead_letter_too(
+    shop: Shop,
+) -> None:
+    await shop.open("""
+        @consume("orders.{id}")
+        async def charge(order: Order) -> None:
+            note("run")
+            raise Reject("no")
+    """)
+    await shop.running("charge")
+    await shop.order(1, headers={"Tenant": "a", "Large": "l" * 65_450})
+    letter = await shop.dead_letter()
+    await shop.settled("charge")
+    assert (letter.json()["id"], letter.headers["Tenant"], "Large" in letter.headers) == (1, "a", False)
+    assert facts(letter)["Headers"] == "omitted"
+    assert len(shop.notes("run")) == 1
+
+
 async def test_dead_letters_deleted_under_the_runner_are_made_anew(shop: Shop) -> None:
     await shop.open("""
         @consume("orders.{id}")

@@ -108,6 +108,15 @@ def test_the_traceback_goes_first_then_the_largest_copied_header_then_the_body()
     assert kept(whole - 3_300) == ({deadletter.TRACEBACK, "Content-Type", "Small", "Large"}, b"")
 
 
+def test_headers_stay_within_what_a_stream_takes_of_them_however_much_room_there_is() -> None:
+    original = [("Content-Type", "application/msgpack"), ("Large", "l" * 60_000), ("Small", "s" * 1_000)]
+    built = deadletter.build(facts(traceback="t" * 32_000, message="m" * 4_000), original)
+    headers, body = deadletter.fit(built, b"body", 1 << 20, 100)
+    assert size(headers, b"") <= deadletter.LONGEST_HEADERS - 100
+    assert {"Content-Type", "Small", deadletter.HEADERS} <= {name for name, _ in headers}
+    assert body == b"body"
+
+
 def test_what_was_omitted_is_told() -> None:
     original = [("Large", "l" * 1_000)]
     headers, body = deadletter.fit(deadletter.build(facts(), original), b"b" * 5_000, 1_400)
