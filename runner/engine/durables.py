@@ -19,7 +19,7 @@ class Durables:
 
     def __init__(self, connection: Connection, floors: Floors) -> None:
         self._connection = connection
-        self._floors = floors
+        self.floors = floors
 
     async def ensure(self, stream: str, wanted: consumer.ConsumerConfig) -> dict[str, Any]:
         """The durable is there afterwards: new, or anew at its floor when somebody deleted it."""
@@ -27,8 +27,8 @@ class Durables:
         existing = await consumer.info(connection, stream, durable)
         if existing is None:
             created = (await connection.api(f"STREAM.INFO.{stream}"))["created"]
-            floor = await self._floors.last(stream, durable, created)
-            if floor is not None:
+            floor = await self.floors.last(stream, durable, created)
+            if floor is not None and floor >= wanted.opt_start_seq:
                 log.warning("durable %s on %s was deleted; it goes on after %d", durable, stream, floor)
                 wanted = msgspec.structs.replace(
                     wanted, deliver_policy="by_start_sequence", opt_start_seq=floor + 1

@@ -45,6 +45,8 @@ class Function:
         self._floors = Floors(process.bucket, process.project)
         self._durables = Durables(process.connection, self._floors)
         self._missing: set[str] = set()
+        self._kept = -1
+        """How many messages had ended here when the floors were saved."""
         self._sources: list[tuple[Pull, consumer.ConsumerConfig]] = []
 
     async def start(self) -> None:
@@ -104,8 +106,15 @@ class Function:
         self._missing.discard(pull.stream)
         pull.ask_again()
 
+    async def keep(self) -> None:
+        """Called every few seconds: `remember`, if messages have ended here since the last time."""
+        handled = self.pipeline.stats.handled
+        if self._kept != handled:
+            self._kept = handled
+            await self.remember()
+
     async def remember(self) -> None:
-        """Read both durables' state and save their floors; called every few seconds."""
+        """Read both durables' state and save their floors."""
         for pull, _ in self._sources:
             try:
                 info = await consumer.info(self._process.connection, pull.stream, pull.durable)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,8 @@ from runner.jetstream.delivery import Delivery
 
 ELSEWHERE_SECONDS = 0.05
 """Delay of a message sent back that came to an instance without its shard."""
+AT_ONCE = 64
+"""Floors saved at once."""
 
 
 class OrderedFunction(Function):
@@ -81,6 +84,13 @@ class OrderedFunction(Function):
                 16, min(self.binding.concurrency, 4 * self.binding.concurrency // len(self.shard_names()))
             )
         return found
+
+    async def keep(self) -> None:
+        """Save the floors of the shards owned here that have moved, too."""
+        await super().keep()
+        owned = [shard for shard in self.shards.values() if shard.owned]
+        for begin in range(0, len(owned), AT_ONCE):
+            await asyncio.gather(*(shard.remember() for shard in owned[begin : begin + AT_ONCE]))
 
     def forget(self, name: str) -> None:
         """A shard that was given back is dropped with its generation, once no handler of it runs here."""

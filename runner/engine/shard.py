@@ -23,12 +23,19 @@ MISSING_SECONDS = 0.2
 """How long the predecessor's messages get to arrive, at most, before the server is asked again."""
 RECOUNT_SECONDS = 0.003
 """Pause before the server's figures are read once more, when they counted what was settled before."""
+ACKS_SECONDS = 0.01
+"""Pause before a floor is read once more, that acks on their way will raise."""
+REMEMBER_SECONDS = 0.1
+"""A hand-over waits so long for its floor, at most."""
 RETRY_SECONDS = 0.1
 """Pause after an answer that did not come."""
 
 
 class Shard(Lanes):
     """A shard and its lanes. It outlives its ownership: what still runs when it is lost keeps its lane."""
+
+    _remembered = (0, 0)
+    """The oldest message that was not settled and the newest that had come, when the floor was saved."""
 
     async def open(self, tenure: Tenure) -> None:
         """Take the shard over from whoever had it; returns once its messages may start, or it is lost again."""
@@ -169,8 +176,34 @@ class Shard(Lanes):
         self.owned = False
         forgotten = self._forget_waiting()
         await asyncio.gather(self._close_pull(), self._handlers_end())
-        await self._resting.record()
+        await asyncio.gather(self._resting.record(), self._remember_last())
         self._let_go([*forgotten, *self.unsettled])
+
+    async def _remember_last(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(REMEMBER_SECONDS):
+                while not await self.remember():
+                    await asyncio.sleep(ACKS_SECONDS)
+
+    async def remember(self) -> bool:
+        """Save the durable's floor, if it may have moved since the last time; False when it will rise yet."""
+        place = (min(self.unsettled, default=0), self.ordering.top)
+        if place == self._remembered:
+            return True
+        here = len(self.unsettled) + len(self._strays)
+        try:
+            info = await consumer.info(self._connection, self.stream, self.durable)
+        except JetrunnerError as error:
+            log.debug("the floor of shard %s is not known: %s", self.durable, error)
+            return False
+        if info is None:
+            return True
+        floors = self._durables.floors
+        await floors.save(self.stream, self.durable, info["ack_floor"]["stream_seq"], self._made[0])
+        if info["num_ack_pending"] > here:  # acks are on their way, or deliveries
+            return False
+        self._remembered = place
+        return True
 
     async def _handlers_end(self) -> None:
         while any(delivery.started for delivery in (*self.unsettled.values(), *self.returned.values())):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -184,12 +185,19 @@ class Turnover:
         return opening.corrected(now, reader.subject)
 
     async def _sweep(self, function: str, opening: Opening) -> None:
-        """Remove what is left of generations that are drained: durables, claims, counts of failures."""
+        """Remove what is left of generations that are drained: durables and their floors, claims, counts of failures."""
         if not opening.generation:
             return
         durable = identity.durable(self._project, function)
         await reshard.remove_older(self._connection, durable, opening)
-        for generation in range(opening.generation):
-            for kind in ("claim", "failures"):
-                key = f"{PREFIX}{kind}.{self._project}.{function}.{generation}.>"
-                await self._connection.api(f"STREAM.PURGE.{ownstreams.BUCKET_STREAM}", {"filter": key})
+        keys = [
+            f"{kind}.{self._project}.{function}.{generation}.>"
+            for generation in range(opening.generation)
+            for kind in ("claim", "failures")
+        ]
+        for key in await self._leases.read([f"floor.{self._project}.{opening.stream}.*"]):
+            match = re.fullmatch(rf"{re.escape(durable)}-(\d+)-\d+", key.rpartition(".")[2])
+            if match is not None and int(match[1]) < opening.generation:
+                keys.append(key)
+        for key in keys:
+            await self._connection.api(f"STREAM.PURGE.{ownstreams.BUCKET_STREAM}", {"filter": PREFIX + key})

@@ -141,6 +141,57 @@ async def test_a_deleted_durable_goes_on_where_it_was(
     assert len(project.journal("start")) == 40, "nothing ran twice"
 
 
+async def test_a_shards_durable_deleted_while_nobody_runs_goes_on_at_its_floor(
+    make_project: Callable[..., Project], nats_server: NatsServer, js: RawJetStream
+) -> None:
+    """Three owners in turn: a floor is remembered anew for a durable that began at one."""
+    project = await opened(make_project, nats_server.url, BY_HAND)
+    for life in range(3):
+        for number in range(40):
+            await post(js, f"k{number % 7}", 100 * life + number)
+        runner = project.start("run")
+        await eventually(partial(has_done, project, 40 * (life + 1)), within=30)
+        runner.terminate()
+        assert await runner.ended() == 0
+        for shard in range(SHARDS):
+            await js.api(f"CONSUMER.DELETE.LEDGER.{shard_durable('shop', 'post', 1, shard)}")
+    assert sorted(note["number"] for note in project.journal("start")) == sorted(
+        100 * life + number for life in range(3) for number in range(40)
+    )
+    assert "goes on after" in runner.output
+
+
+async def test_the_floor_of_a_killed_owner_is_behind_what_it_had_settled_and_loses_nothing(
+    make_project: Callable[..., Project], nats_server: NatsServer, js: RawJetStream
+) -> None:
+    """Whatever had not been settled at the floor comes again; one that fails for the first time is in work meanwhile."""
+    project = await opened(make_project, nats_server.url, BY_HAND, shards=1)
+    durable = shard_durable("shop", "post", 1, 0)
+    for number in range(20):
+        await post(js, f"k{number}", number)
+    await post(js, "ada", 20, waits=60)
+    for number in range(21, 40):
+        await post(js, f"k{number}", number)
+    runner = project.start("run")
+    floors = f"$KV.jetrunner.floor.shop.LEDGER.{durable}"
+
+    async def remembered() -> bool:
+        floor = await js.messages("KV_jetrunner", floors)
+        return bool(floor) and floor[0].json()["sequence"] == 20
+
+    await eventually(lambda: len(project.journal("done")) == 39, within=30)
+    await eventually(remembered, within=20)
+    runner.kill()
+    await js.api(f"CONSUMER.DELETE.LEDGER.{durable}")
+    await post(js, "bob", 40)
+    project.start("run")
+    await eventually(lambda: noted(project, "done", "bob"), within=20)
+    starts = [note["number"] for note in project.journal("start")]
+    assert sorted(starts[:40]) == list(range(40))
+    assert set(starts[40:]) <= set(range(20, 41))
+    assert {20, 40} <= set(starts[40:])
+
+
 async def test_messages_that_the_streams_limits_took_away_keep_nobody_waiting(
     make_project: Callable[..., Project], nats_server: NatsServer, js: RawJetStream
 ) -> None:
