@@ -16,7 +16,7 @@ from runner.engine.durables import Durables
 from runner.engine.floor import Floors
 from runner.engine.pipeline import Pipeline
 from runner.engine.process import Process
-from runner.errors import JetrunnerError, ServerError
+from runner.errors import JetrunnerError, PermissionDenied, ServerError
 from runner.jetstream import consumer, ownstreams
 from runner.jetstream.delivery import Delivery
 from runner.jetstream.publisher import insist
@@ -45,6 +45,8 @@ class Function:
         self._floors = Floors(process.bucket, process.project)
         self._durables = Durables(process.connection, self._floors)
         self._missing: set[str] = set()
+        self._cleared: int | None = 0
+        """What was sent back is removed up to here; None where the credentials do not allow it."""
         self._kept = -1
         """How many messages had ended here when the floors were saved."""
         self._sources: list[tuple[Pull, consumer.ConsumerConfig]] = []
@@ -125,7 +127,25 @@ class Function:
                 created = (await self._process.connection.api(f"STREAM.INFO.{pull.stream}"))["created"]
             except ServerError:
                 continue
-            await self._floors.save(pull.stream, pull.durable, info["ack_floor"]["stream_seq"], created)
+            floor = info["ack_floor"]["stream_seq"]
+            await self._floors.save(pull.stream, pull.durable, floor, created)
+            if pull.stream == ownstreams.AGAIN:
+                await self._clear(floor)
+
+    async def _clear(self, floor: int) -> None:
+        """Remove what was sent back and is settled: this durable alone reads it, and never again."""
+        if not floor or self._cleared in {None, floor}:
+            return
+        subject = identity.again_subject(self._process.project, self.binding.function)
+        ask = {"filter": subject, "seq": floor + 1}
+        try:
+            await self._process.connection.api(f"STREAM.PURGE.{ownstreams.AGAIN}", ask)
+        except PermissionDenied:
+            self._cleared = None
+        except ServerError as error:  # the next time
+            log.debug("%s stays in %s: %s", subject, ownstreams.AGAIN, error)
+        else:
+            self._cleared = floor
 
     # -- the end ----------------------------------------------------------------------------------------
 

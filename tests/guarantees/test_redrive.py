@@ -133,3 +133,35 @@ async def test_whoever_writes_nonsense_there_gets_a_dead_letter_and_hurts_nobody
 async def _delivered(shop: Shop, count: int) -> bool:
     info = await shop.js.consumer("JETRUNNER", "shop-charge")
     return bool(info["delivered"]["consumer_seq"] >= count)
+
+
+async def test_what_was_sent_back_is_removed_once_it_is_settled_and_not_before(shop: Shop) -> None:
+    """Also what an earlier version left there; what waits, and another function's, stays."""
+    await shop.open("""
+        @consume("orders.{id}")
+        async def charge(order: Order) -> None:
+            note("run", id=order.id)
+            if order.note == "wait":
+                while not os.path.exists("bank"):
+                    await asyncio.sleep(0.01)
+    """)
+    process = await shop.running("charge")
+    other = await shop.js.publish("again.shop.other", {"id": 9})
+    for number in (1, 2):
+        await shop.js.publish("again.shop.charge", {"id": number})
+    last = await shop.js.publish("again.shop.charge", {"id": 3, "note": "wait"})
+    await shop.js.publish("again.shop.charge", {"id": 4})
+    await shop.noted("run", 4)
+    await eventually(lambda: left(shop, other, last, last + 1))
+    (shop.project.root / "bank").touch()
+    await shop.settled("charge", stream="JETRUNNER")
+    process.terminate()
+    assert await process.ended() == 0
+    assert await left(shop, other)
+    assert sorted(each["id"] for each in shop.notes("run")) == [1, 2, 3, 4]
+
+
+async def left(shop: Shop, *sequences: int) -> bool:
+    """Whether exactly these are left of what was sent back."""
+    stored = await shop.js.messages("JETRUNNER", "again.>")
+    return [each.sequence for each in stored] == list(sequences)
