@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 
+import anyio
+
 from runner.core import header, identity
 from runner.engine import delayed
 from runner.engine.process import Process
@@ -33,6 +35,7 @@ class Relay:
         self._config = consumer.config(durable, delayed.due_subject(process.project), "all", "-relay")
         self._pull = Pull(process.connection, ownstreams.AGAIN, durable, LIMIT, self._arrived, self._lost)
         self._stopping = False
+        self._missing = False
 
     async def start(self) -> None:
         """Make sure of the durable and start to pull."""
@@ -93,14 +96,20 @@ class Relay:
             log.debug("message %d of %s stays: %s", delivery.sequence, ownstreams.AGAIN, error)
 
     def _lost(self) -> None:
-        if not self._stopping:
+        if not self._stopping and not self._missing:
+            self._missing = True
             self._process.tasks.start_soon(self._recover)
 
     async def _recover(self) -> None:
-        try:
-            await ownstreams.ensure(self._process.connection, ownstreams.AGAIN)
-            await consumer.ensure(self._process.connection, ownstreams.AGAIN, self._config)
-        except JetrunnerError as error:
-            log.warning("relay: %s", error)
-        else:
-            self._pull.ask_again()
+        wait = 0.1
+        while not self._stopping:
+            try:
+                await ownstreams.ensure(self._process.connection, ownstreams.AGAIN)
+                await consumer.ensure(self._process.connection, ownstreams.AGAIN, self._config)
+                break
+            except JetrunnerError as error:
+                log.warning("relay: %s", error)
+            await anyio.sleep(wait)
+            wait = min(5.0, wait * 2)
+        self._missing = False
+        self._pull.ask_again()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -148,6 +149,31 @@ async def test_our_own_stream_deleted_is_made_again_and_redrives_and_delays_go_o
     await eventually(partial(again_reads, orders))
     await orders.publish("again.shop.charge", {"id": 3})
     await handled(project, {3})
+    assert process.running
+
+
+async def test_our_own_stream_that_cannot_be_made_again_is_tried_less_and_less_often_until_it_can(
+    project: Project, orders: RawJetStream
+) -> None:
+    process = await started(project, orders)
+    config = (await orders.stream("JETRUNNER"))["config"]
+    await orders.api("STREAM.UPDATE.JETRUNNER", config | {"subjects": ["again.>", "delayed.>"]})
+    await orders.create("BLOCKS", ["due.>"])
+    await orders.api("STREAM.DELETE.JETRUNNER")
+    tries: dict[int, float] = {}
+
+    def tried(times: int) -> bool:
+        count = sum("relay: stream JETRUNNER cannot be created" in line for line in process.stderr)
+        tries.setdefault(count, time.monotonic())
+        return count >= times
+
+    await eventually(lambda: tried(5))
+    first = min(tries.keys() - {0})
+    assert tries[max(tries)] - tries[first] > 0.1 * (2**4 - 2**first)
+    await orders.api("STREAM.DELETE.BLOCKS")
+    await eventually(partial(again_reads, orders))
+    await orders.publish("orders.1", {"id": 1, "later": 2})
+    await handled(project, {1, 2})
     assert process.running
 
 
