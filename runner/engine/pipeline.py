@@ -28,7 +28,7 @@ from runner.engine.process import Process
 from runner.engine.queue import Queue
 from runner.engine.settling import REPEAT_SECONDS, Settling
 from runner.engine.stats import Stats
-from runner.engine.suspects import Suspects
+from runner.engine.suspects import CROWDED_SECONDS, Suspects
 from runner.errors import ServerError, ShardLost
 from runner.jetstream.delivery import Delivery
 from runner.jetstream.publisher import is_stored
@@ -62,7 +62,7 @@ class Pipeline:
         self.pulls: list[Pull] = []
         self.guard: Guard | None = None
         """Of an ordered function: says whether anything may start."""
-        process.isolation.busy.append(self._running)
+        process.isolation.pulls.append(self.pulls)
 
     def _open_slot(self) -> None:
         self._process.tasks.start_soon(self._slot, name=f"{self.binding.function} slot")
@@ -192,11 +192,15 @@ class Pipeline:
                 return
             if isinstance(step, suspect.Run):
                 stage = step.stage
-        async with self._process.isolation.enter(stage):
+        async with self._process.isolation.enter(stage) as may_start:
             if delivery.settled:
                 return  # its shard was lost meanwhile
             if self.queue.giving_back:
                 await self._settling.give_back(incoming)
+                return
+            if not may_start:
+                log.warning("%s: %s cannot run alone here now", self.binding.function, incoming.id)
+                await delivery.source.again(delivery, CROWDED_SECONDS)
                 return
             if stage:
                 await self._suspects.record(incoming.stream, incoming.sequence, stage)
@@ -292,9 +296,3 @@ class Pipeline:
                 await self._settling.give_back(read(delivery))
             except ServerError:  # what is recorded of its start stays; the end must not wait for it
                 delivery.source.give_back(delivery)
-
-    def _running(self) -> int:
-        """Handlers that run now; looked up only when a suspect must run alone."""
-        return sum(
-            1 for pull in self.pulls for delivery in pull.unsettled.values() if delivery.task is not None
-        )

@@ -108,6 +108,39 @@ async def test_a_process_that_is_killed_from_outside_blames_nobody(shop: Shop) -
     assert {each["id"] for each in shop.notes("done")} == set(range(8))
 
 
+async def test_a_suspect_does_not_run_alone_beside_a_handler_that_ignored_its_timeout(shop: Shop) -> None:
+    """Nor does anything else wait for that one to end."""
+    await shop.open("""
+        @consume("orders.{id}", retry=RetryPolicy.fixed(1.0))
+        async def charge(order: Order, ctx: Context) -> None:
+            note("run", id=order.id, attempt=ctx.attempt)
+            if order.note == "suspect" and ctx.attempt == 1:
+                raise ValueError("once more")
+
+        @consume("audit.stuck", timeout=0.2, retry=RetryPolicy(attempts=1))
+        def stuck(order: Order) -> None:
+            while not os.path.exists("open"):
+                time.sleep(0.01)
+            note("ended")
+    """)
+    process = await shop.running("charge")
+    await shop.js.publish("audit.stuck", {"id": 0})
+    await shop.dead_letter()
+    await shop.order(1, note="suspect")
+    await shop.noted("run")
+    await shop.js.publish("$KV.jetrunner.start.shop.charge.ORDERS.1", b"2")  # as two deaths leave it
+    await process.seen(r"charge: ORDERS:1 cannot run alone here now")
+    await shop.order(*range(2, 10))
+    await shop.noted("run", 9)
+    (shop.project.root / "open").touch()
+    (ended,) = await shop.noted("ended")
+    await shop.settled("charge")
+    (*_, last) = shop.notes("run")
+    assert (last["id"], last["attempt"]) == (1, 3)
+    assert last["at"] > ended["at"]
+    assert await shop.js.messages("KV_jetrunner", "$KV.jetrunner.start.>") == []
+
+
 @pytest.mark.slow
 async def test_supervised_workers_come_back_until_the_killer_is_a_dead_letter(shop: Shop) -> None:
     await shop.open(KILLER)
