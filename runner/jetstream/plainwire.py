@@ -1,14 +1,17 @@
 """The wire over nats-py's public calls alone: for a nats-py of another shape, and for WebSockets.
 
-Slower than `runner.jetstream.wire` and with the same meaning; the server tests run both ways.
+Slower than `runner.jetstream.wire` and with the same meaning, but for what nats-py does to headers: a name that is no
+token of HTTP's is not written, and of those that arrive, one that is repeated comes once, and bytes that are no UTF-8
+come as U+FFFD. The server tests run both ways.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from nats.aio.client import Client
@@ -19,7 +22,10 @@ from runner.jetstream.wire import FLUSH_SECONDS, Sink, Unsubscribe, abort
 
 log = logging.getLogger("jetrunner.wire")
 
+ACK = b"$JS.ACK."
 WATCH_SECONDS = 0.5
+TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+"""Header names that nats-py writes; it refuses the whole message for any other."""
 
 
 class PlainWire:
@@ -56,7 +62,7 @@ class PlainWire:
         self._drop()
 
     def _drop(self) -> None:
-        acks = deque(item for item in self._outgoing if item[0].startswith(b"$JS.ACK."))
+        acks = deque(item for item in self._outgoing if item[0].startswith(ACK))
         dropped, self._outgoing = len(acks) < len(self._outgoing), acks
         self._unwritten = sum(len(item[1]) for item in self._outgoing)
         if dropped:
@@ -126,22 +132,61 @@ class PlainWire:
 
     async def _write_all(self) -> None:
         while self._outgoing and self._client.is_connected:
-            subject, body, reply, header = self._outgoing.popleft()
+            item = subject, body, reply, header = self._outgoing.popleft()
             self._unwritten -= len(body)
             try:
                 await self._client.publish(
                     subject.decode(),
                     body,
                     reply=reply.decode(),
-                    headers=dict(headers.pairs(header)) if header else None,
+                    headers=Headers(headers.pairs(header)) if header else None,
                 )
-            except (Error, OSError):
-                continue  # whoever sent it waits for an answer, and sends it again
+            except (Error, OSError):  # whoever sent it waits for an answer, and sends it again
+                if subject.startswith(ACK) and self._client.is_reconnecting:
+                    self._outgoing.appendleft(item)
+                    self._unwritten += len(body)
+            except Exception:  # one that cannot be written must not hold up all others
+                log.exception("a message to %r could not be written", subject)
 
     @property
     def backlog(self) -> int:
         """Bytes that wait to be written."""
         return self._client.pending_data_size + self._unwritten
+
+
+class Exact(str):
+    """A header's value that nats-py writes byte for byte."""
+
+    __slots__ = ()
+
+    def strip(self, _: str | None = None, /) -> Exact:
+        """Nothing: it is as it shall be."""
+        return self
+
+    def translate(self, _: Any, /) -> Exact:
+        """Nothing, as well."""
+        return self
+
+    def encode(self, encoding: str = "utf-8", errors: str = "surrogateescape") -> bytes:
+        """With bytes that are no UTF-8 as they were read."""
+        return super().encode(encoding, errors)
+
+
+class Headers(dict[str, str]):
+    """Headers for nats-py, which takes a dict and writes its items: here with repeated names."""
+
+    def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
+        self._pairs = []
+        for name, value in pairs:
+            if TOKEN.fullmatch(name):
+                self._pairs.append((name, Exact(value)))
+            else:
+                log.warning("header %r is left out: nats-py does not write such a name", name)
+        super().__init__(self._pairs)
+
+    def items(self) -> Any:
+        """Every pair, in order."""
+        return self._pairs
 
 
 def status_block(parsed: dict[str, str] | None) -> bytes | None:

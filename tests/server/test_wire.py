@@ -189,3 +189,23 @@ async def test_a_nats_py_of_another_shape_gets_the_plain_wire(
 async def test_the_setting_chooses_the_wire(connected: Connects, wire: str, nats_server: NatsServer) -> None:
     async with connected(nats_server.url) as connection:
         assert type(connection.wire) is (PlainWire if wire == "plain" else Wire)
+
+
+async def test_headers_that_are_no_utf8_or_repeated_leave_as_they_are_and_nothing_is_held_up(
+    connected: Connects, nats_server: NatsServer, js: RawJetStream, wire: str
+) -> None:
+    await js.create("PAID", ["paid"])
+    header = b"NATS/1.0\r\nA: \xff\xfe x\r\nB: one\r\nB: two\r\n"
+    async with connected(nats_server.url) as connection:
+        connection.wire.publish(b"paid", b"1", b"", header + b"\r\n")
+        connection.wire.publish(b"paid", b"2", b"", header + b"X(1): y\r\n\r\n")
+        connection.wire.publish(b"paid", b"3", b"")
+        await eventually(lambda: stored(js, 3))
+    first, second, _ = await js.messages("PAID")
+    assert first.raw_headers == header + b"\r\n"
+    odd = b"" if wire == "plain" else b"X(1): y\r\n"  # nats-py would refuse the whole message
+    assert second.raw_headers == header + odd + b"\r\n"
+
+
+async def stored(js: RawJetStream, count: int) -> bool:
+    return await js.count("PAID") == count
