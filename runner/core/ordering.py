@@ -16,7 +16,8 @@ from __future__ import annotations
 
 from bisect import insort
 from collections import deque
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
+from itertools import islice
 
 from msgspec import Struct
 
@@ -99,6 +100,14 @@ class Ordering:
     def waiting(self, key: Hashable) -> int:
         """How many messages wait in this key's lane behind the one that runs; none while the barrier stands."""
         return len(self._lanes.get(key) or ())
+
+    def waiting_lanes(self) -> list[Sequence[int]]:
+        """What waits in each lane, by its turn, and as one more lane what waits behind the barrier."""
+        return [*(waiting for waiting in self._lanes.values() if waiting), sorted(self._room)]
+
+    def behind(self, sequence: int, most: int) -> list[int]:
+        """What waits in the lane of this message, by its turn; none while the barrier stands."""
+        return list(islice(self._lanes.get(self._held.get(sequence)) or (), most))
 
     def know(self, sequences: Iterable[int]) -> None:
         """These were settled elsewhere: they need only be acked. Call it before `takeover`."""

@@ -20,6 +20,7 @@ from runner.core.sharding import shard_filter
 from runner.engine.durables import Durables
 from runner.engine.failures import Failures
 from runner.engine.fence import Fences
+from runner.engine.held import DROPPED, Held
 from runner.engine.incoming import Incoming
 from runner.engine.park import Parking
 from runner.engine.pipeline import Pipeline
@@ -110,6 +111,7 @@ class Lanes:
         self.returned: dict[int, Delivery] = {}
         """Messages that were sent back, by their number in the lanes."""
         self._resting = Resting(records, self.name, self.ordering, self._go_on)
+        self._held = Held(process, self, self._start, lambda: self._made[0])
         self._turns: dict[int, asyncio.Event] = {}
         """Lanes that are held by no message, by their numbers: set once it is their turn, or the shard is lost."""
 
@@ -157,6 +159,7 @@ class Lanes:
         if ready:
             self._start(ready)
         else:
+            self._held.add(delivery)
             self._resting.hurry(key)
         if barrier and not ordering.barrier:
             self._opened.set()
@@ -169,6 +172,8 @@ class Lanes:
                 if delivery is None:
                     if (turn := self._turns.get(sequence)) is not None:
                         turn.set()
+                elif delivery.body is DROPPED:
+                    self._held.bring(delivery)
                 elif (
                     not marks
                     or delivery.source is not self

@@ -10,7 +10,7 @@ import asyncio
 import base64
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -24,6 +24,8 @@ from runner.jetstream import consumer
 from runner.jetstream.connection import Connection
 from runner.jetstream.ownstreams import AGAIN, DEADLETTERS
 from runner.jetstream.publisher import Outgoing, PubAck
+from runner.jetstream.stored import nanoseconds
+from runner.jetstream.stored import read as read_stored
 
 PAGE = 256
 ANSWER_SECONDS = 5.0
@@ -33,7 +35,6 @@ MISSING = frozenset({10037, 10043, 10059})
 NOTHING_THERE = {(10057, "no message found"), (10057, "stream store EOF")}
 """What the server says for a sequence outside of what the stream holds (measured on 2.15)."""
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ADDED = frozenset(
     f"nats-{name}"
     for name in (
@@ -242,16 +243,14 @@ async def remove(connection: Connection, stream: str, sequence: int) -> None:
 async def original(connection: Connection, place: Origin) -> tuple[list[tuple[str, str]], bytes] | None:
     """Headers and body as they were published; None when the stream has let go of them."""
     try:
-        answer = await connection.api(f"STREAM.MSG.GET.{place.stream}", {"seq": place.sequence})
+        found = await read_stored(connection, place.stream, place.sequence)
     except ServerError as error:
         if error.code in MISSING:
             return None
         raise
-    message = answer["message"]
-    if place.timestamp_ns and _nanoseconds(message["time"]) != place.timestamp_ns:
-        return None  # a namesake of the stream, made anew
-    block = base64.b64decode(message.get("hdrs") or "")
-    return header.pairs(block), base64.b64decode(message.get("data") or "")
+    if found is None or (place.timestamp_ns and found.stored_ns != place.timestamp_ns):
+        return None  # or a namesake of the stream, made anew
+    return header.pairs(found.header or b""), found.body
 
 
 def _read(block: bytes, body: bytes) -> Stored:
@@ -262,17 +261,7 @@ def _read(block: bytes, body: bytes) -> Stored:
     for name, value in pairs:
         named.setdefault(name, value)
     letter = deadletter.read(named, body, int(told.get("nats-sequence", "0")), time)
-    return Stored(letter, pairs, _nanoseconds(time))
-
-
-def _nanoseconds(time: str) -> int:
-    """A time of the server's as nanoseconds of Unix time; Python's own reader stops at microseconds."""
-    whole, _, fraction = time.removesuffix("Z").partition(".")
-    try:
-        seconds = datetime.fromisoformat(whole).replace(tzinfo=UTC)
-    except ValueError:
-        return 0
-    return (seconds - _EPOCH) // timedelta(seconds=1) * 10**9 + int((fraction or "0").ljust(9, "0")[:9])
+    return Stored(letter, pairs, nanoseconds(time))
 
 
 def _iso(time: datetime) -> str:

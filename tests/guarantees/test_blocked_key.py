@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from runner.core.identity import shard_durable
 from tests.support.eventually import eventually
 from tests.support.jetstream import RawJetStream
 from tests.support.order_faults import streams
+from tests.support.process import RunnerProcess
 from tests.support.project import Project
 from tests.support.server import NatsServer
 
@@ -21,6 +24,7 @@ WAITING = 9_000
 LEDGER = """
 import asyncio
 import os
+from functools import partial
 from pathlib import Path
 
 from runner import Context, consume
@@ -84,3 +88,92 @@ async def test_nine_thousand_messages_behind_one_that_blocks_keep_no_other_key_w
     assert [number for number, _, _ in done(project.root, "ada")] == list(range(WAITING))
     assert [number for number, _, _ in done(project.root, "bob")] == list(range(1, 200, 2))
     await eventually(lambda: js.settled("LEDGER", DURABLE))
+
+
+BUDGET = 1_000_000
+LARGE = 100_000
+
+
+async def large(js: RawJetStream, account: str, number: int) -> int:
+    headers = {"Tenant": f"t{number}"} if number % 3 else None
+    return await js.publish(f"ledger.{account}.posted", b"%-10d" % number + b"x" * LARGE, headers)
+
+
+def has_done(project: Project, number: int) -> bool:
+    return count(project.root, "ada") >= number
+
+
+def expected(number: int) -> tuple[int, str, int]:
+    return number, f"t{number}" if number % 3 else "-", LARGE + 10
+
+
+def resident(process: RunnerProcess) -> int:
+    """Bytes of memory that the process has."""
+    return int(Path(f"/proc/{process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+async def held(js: RawJetStream, number: int) -> bool:
+    return int((await js.consumer("LEDGER", DURABLE))["num_ack_pending"]) == number
+
+
+async def test_large_bodies_that_wait_are_fetched_again_whole_and_in_order(
+    make_project: Callable[..., Project], nats_server: NatsServer, js: RawJetStream
+) -> None:
+    """Also those that wait behind the barrier of the next owner, of many keys at once."""
+    project = await opened(make_project, nats_server.url)
+    project.function("budget", f"from runner.engine import held\nheld.BUDGET_BYTES = {BUDGET}\n")
+    first = project.start("run")
+    await eventually(lambda: js.consumer("LEDGER", DURABLE), within=20)
+    before = resident(first)
+    for number in range(400):
+        await large(js, "ada", number)
+    await eventually(lambda: held(js, 400), within=20)
+    assert resident(first) < before + 25_000_000, "the messages have 40 MB"
+    first.kill()
+    second = project.start("run")
+    for number in range(400, 800):
+        await large(js, f"k{number}" if number % 2 else "ada", number)
+    await eventually(lambda: count(project.root, "k799"), within=20)
+    assert not count(project.root, "ada")
+    await eventually(lambda: held(js, 600), within=20)
+    assert resident(second) < before + 25_000_000
+    (project.root / "go").touch()
+    await eventually(lambda: count(project.root, "ada") >= 600, within=20)
+    assert done(project.root, "ada") == [expected(n) for n in range(800) if n < 400 or not n % 2]
+    for number in range(401, 800, 2):
+        assert done(project.root, f"k{number}") == [expected(number)]
+    assert not first.output.count("Traceback") + second.output.count("Traceback")
+
+
+async def test_a_message_removed_while_it_waited_without_its_body_keeps_nobody_waiting(
+    make_project: Callable[..., Project], nats_server: NatsServer, js: RawJetStream
+) -> None:
+    project = await opened(make_project, nats_server.url)
+    project.function("budget", f"from runner.engine import held\nheld.BUDGET_BYTES = {BUDGET}\n")
+    runner = project.start("run")
+    sequences = [await large(js, "ada", number) for number in range(60)]
+    await eventually(lambda: held(js, 60), within=20)
+    for sequence in sequences[40:50]:
+        await js.api("STREAM.MSG.DELETE.LEDGER", {"seq": sequence})
+    (project.root / "go").touch()
+    await eventually(lambda: count(project.root, "ada") >= 50, within=20)
+    assert done(project.root, "ada") == [expected(number) for number in (*range(40), *range(50, 60))]
+    assert runner.output.count("was removed before its turn came") == 10
+    await eventually(lambda: js.settled("LEDGER", DURABLE))
+
+
+async def test_bodies_that_wait_are_fetched_from_a_server_that_is_killed_meanwhile(
+    make_project: Callable[..., Project], nats_server: NatsServer, js: RawJetStream
+) -> None:
+    project = await opened(make_project, nats_server.url)
+    project.function("budget", f"from runner.engine import held\nheld.BUDGET_BYTES = {BUDGET}\n")
+    project.start("run")
+    for number in range(300):
+        await large(js, "ada", number)
+    await eventually(lambda: held(js, 300), within=20)
+    (project.root / "go").touch()
+    for reached in (50, 150):
+        await eventually(partial(has_done, project, reached), within=20)
+        nats_server.restart(kill=True)
+    await eventually(lambda: count(project.root, "ada") >= 300, within=30)
+    assert done(project.root, "ada") == [expected(number) for number in range(300)]

@@ -1,0 +1,164 @@
+"""What waits in a shard beyond a budget of bytes: kept as its sequence alone, fetched again when its turn comes.
+
+Rule 1: only what waits is dropped, behind another message of its key or behind the barrier; what is farthest from its
+        turn goes first.
+Rule 2: what is fetched is the very message, as the stream's leader has it. One that the stream has let go of meanwhile
+        is acknowledged.
+Rule 3: little is fetched ahead of the slots; the lanes wait meanwhile. What follows in a lane is fetched while it runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from runner.engine.process import Process
+from runner.errors import JetrunnerError
+from runner.jetstream import stored
+from runner.jetstream.delivery import Delivery
+from runner.jetstream.pull import stored_at
+
+if TYPE_CHECKING:
+    from runner.engine.lanes import Lanes
+
+log = logging.getLogger("jetrunner.shards")
+
+BUDGET_BYTES = 16 << 20
+"""Bodies and headers that wait in one shard; half of it stays when it is exceeded."""
+AT_ONCE = 8
+"""Messages fetched at once."""
+AHEAD = 16
+"""Messages that are here again, and may start but have not."""
+NEXT = 32
+NEXT_BYTES = 1 << 20
+"""So many messages that follow in the lane are fetched together with the one whose turn it is, while it runs."""
+PAUSE_SECONDS = 0.005
+RETRY_SECONDS = 0.1
+LONGEST_RETRY_SECONDS = 5.0
+DROPPED = bytes(bytearray(b"dropped"))
+"""Stands for a body that is not here; known by its identity."""
+
+
+class Held:
+    """What waits in one shard; `start` is called with a sequence whose message is whole again."""
+
+    def __init__(
+        self, process: Process, shard: Lanes, start: Callable[[tuple[int]], None], made: Callable[[], str]
+    ) -> None:
+        self._connection = process.connection
+        self._tasks = process.tasks
+        self._shard = shard
+        self._start = start
+        self._made = made
+        """Tells when the shard's stream was made."""
+        self._bytes = 0
+        """What waits is no more than this."""
+        self._wanted: deque[Delivery] = deque()
+        self._fetched: list[Delivery] = []
+        self._fetching = 0
+
+    def add(self, delivery: Delivery) -> None:
+        """It has to wait: all that most messages pay for it is an addition."""
+        self._bytes += len(delivery.body) + (len(delivery.header) if delivery.header else 0)
+        if self._bytes > BUDGET_BYTES:
+            self._drop()
+
+    def _drop(self) -> None:
+        unsettled, kept = self._shard.unsettled, 0
+        here: list[tuple[int, int, int]] = []
+        for waiting in self._shard.ordering.waiting_lanes():
+            for place, sequence in enumerate(waiting):
+                delivery = unsettled.get(sequence)
+                if delivery is not None and delivery.body is not DROPPED:
+                    size = len(delivery.body) + len(delivery.header or b"")
+                    here.append((place, sequence, size))
+                    kept += size
+        here.sort()
+        while kept > BUDGET_BYTES // 2:
+            _, sequence, size = here.pop()
+            kept -= size
+            delivery = unsettled[sequence]
+            delivery.header, delivery.body = None, DROPPED
+        self._bytes = kept
+
+    def bring(self, delivery: Delivery) -> None:
+        """The turn of a dropped message has come: fetch and start it."""
+        self._wanted.append(delivery)
+        if self._fetching < AT_ONCE:
+            self._fetching += 1
+            self._tasks.start_soon(self._fetch)
+
+    async def _fetch(self) -> None:
+        try:
+            while self._wanted:
+                if self._ahead() < AHEAD:
+                    delivery = self._wanted.popleft()
+                    if await self._restore(delivery):
+                        await self._restore_next(delivery)
+                else:
+                    await asyncio.sleep(PAUSE_SECONDS)
+        finally:
+            self._fetching -= 1
+
+    def _ahead(self) -> int:
+        self._fetched = [each for each in self._fetched if not each.started and self._waits(each)]
+        return len(self._fetched)
+
+    async def _restore(self, delivery: Delivery) -> bool:
+        """Fetch a message and start it, however long that takes; False when it will not start."""
+        shard, sequence, wait = self._shard, delivery.sequence, RETRY_SECONDS
+        while self._waits(delivery):  # a shard that is lost forgets it
+            try:
+                found = await stored.read(self._connection, shard.stream, sequence)
+                is_gone = found is None and await self._stream_made() == self._made()
+            except JetrunnerError as error:
+                log.warning("message %d of %s cannot be fetched yet: %s", sequence, shard.stream, error)
+            else:
+                if not self._waits(delivery):
+                    return False
+                if is_gone:
+                    log.warning("message %d of %s was removed before its turn came", sequence, shard.stream)
+                    shard.ack(delivery)
+                    return False
+                if found is not None and found.stored_ns == stored_at(delivery.reply):
+                    delivery.header, delivery.body = found.header, found.body
+                    self._fetched.append(delivery)
+                    self._start((sequence,))
+                    return True
+            await asyncio.sleep(wait)  # a stream made anew makes the shard forget it, too
+            wait = min(LONGEST_RETRY_SECONDS, wait * 2)
+        return False
+
+    async def _restore_next(self, delivery: Delivery) -> None:
+        """What cannot be fetched now is fetched when its turn comes."""
+        shard, restored = self._shard, 0
+        for sequence in shard.ordering.behind(delivery.sequence, NEXT):
+            following = shard.unsettled.get(sequence)
+            if following is None or following.body is not DROPPED:
+                continue
+            if restored > NEXT_BYTES:
+                return
+            try:
+                found = await stored.read(self._connection, shard.stream, sequence)
+            except JetrunnerError:
+                return
+            if (
+                found is not None
+                and following.body is DROPPED
+                and self._waits(following)
+                and found.stored_ns == stored_at(following.reply)
+            ):
+                following.header, following.body = found.header, found.body
+                size = len(found.body) + len(found.header or b"")
+                restored += size
+                self._bytes += size
+
+    def _waits(self, delivery: Delivery) -> bool:
+        return self._shard.unsettled.get(delivery.sequence) is delivery
+
+    async def _stream_made(self) -> str:
+        made: str = (await self._connection.api(f"STREAM.INFO.{self._shard.stream}"))["created"]
+        return made
