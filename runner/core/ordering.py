@@ -93,9 +93,9 @@ class Ordering:
         """The key of a message that is here, None when it is not."""
         return self._held.get(sequence)
 
-    def followed(self, key: Hashable) -> bool:
-        """Whether a message waits in this key's lane behind the one that runs."""
-        return self._lanes.get(key) is not None
+    def followed(self, sequence: int) -> bool:
+        """Whether a message waits in the lane behind this one."""
+        return self._lanes.get(self._held.get(sequence)) is not None
 
     def waiting(self, key: Hashable) -> int:
         """How many messages wait in this key's lane behind the one that runs; none while the barrier stands."""
@@ -146,15 +146,33 @@ class Ordering:
             key = self._held.pop(sequence)
         except KeyError:
             return _NOTHING
-        recent = self._recent
-        recent.add(sequence)
-        if len(recent) >= self._remember:
-            self._earlier = recent
-            self._recent = set()
+        self._recent.add(sequence)
+        self._forget_old()
         if self._lanes[key] is None:
             del self._lanes[key]
             return _NOTHING
         return self._next(key)
+
+    def settle_all(self, sequences: Iterable[int]) -> list[int]:
+        """`settle` each; give all that may start then, in order for each key."""
+        ready: list[int] = []
+        if self._leftover:
+            for sequence in sequences:
+                ready += self.settle(sequence)
+            return ready
+        held, lanes, add = self._held, self._lanes, self._recent.add
+        for sequence in sequences:
+            try:
+                key = held.pop(sequence)
+            except KeyError:
+                continue
+            add(sequence)
+            if lanes[key] is None:
+                del lanes[key]
+            else:
+                ready += self._next(key)
+        self._forget_old()
+        return ready
 
     def settled(self, sequence: int) -> bool:
         """Tell whether a message was settled here lately, so that it need only be acked."""
@@ -228,6 +246,10 @@ class Ordering:
         if not waiting:
             self._lanes[key] = None
         return (following,)
+
+    def _forget_old(self) -> None:
+        if len(self._recent) >= self._remember:
+            self._earlier, self._recent = self._recent, set()
 
     def _close(self) -> None:
         if self.barrier:

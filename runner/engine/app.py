@@ -174,6 +174,7 @@ async def _serve(
                     )
                 await drain(process, running, relay, shards, stop)
                 stop.ending(0)
+        connection.wire.deafen()
         tasks.cancel_scope.cancel()
 
 

@@ -18,8 +18,8 @@ log = logging.getLogger("jetrunner.pipeline")
 class Guard(Protocol):
     """Whether ordered work may start in this process right now."""
 
-    def holds(self) -> bool:
-        """Whether it may, this very moment."""
+    def holds(self, now: float) -> bool:
+        """Whether it may, by the monotonic clock read a moment ago."""
 
     def lasts(self, now: float) -> bool:
         """Whether the process may ask for messages: it is not known to have lost what it owns."""

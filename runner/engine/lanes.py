@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from runner.bindings import Binding
@@ -26,7 +26,7 @@ from runner.engine.park import Parking
 from runner.engine.pipeline import Pipeline
 from runner.engine.process import Process
 from runner.engine.records import Records
-from runner.engine.resting import Resting
+from runner.engine.resting import EAGER, Resting
 from runner.engine.returned import Returned
 from runner.engine.shardpull import ShardPull
 from runner.jetstream import consumer
@@ -110,7 +110,7 @@ class Lanes:
         self.unsettled = self.pull.unsettled
         self.returned: dict[int, Delivery] = {}
         """Messages that were sent back, by their number in the lanes."""
-        self._resting = Resting(records, self.name, self.ordering, self._go_on)
+        self._resting = Resting(records, self.name, self.ordering, self._start)
         self._held = Held(process, self, self._start, lambda: self._made[0])
         self._turns: dict[int, asyncio.Event] = {}
         """Lanes that are held by no message, by their numbers: set once it is their turn, or the shard is lost."""
@@ -140,9 +140,7 @@ class Lanes:
             self.doubt()
         self._delivered = number
         key = self._key_of(delivery.subject)
-        if sequence <= ordering.top and (
-            ordering.settled(sequence) or self._resting.keys.get(key) == sequence
-        ):
+        if sequence <= ordering.top and (ordering.settled(sequence) or sequence in self._resting):
             del self.unsettled[sequence]
             self._wire.ack(delivery.reply)
             return
@@ -160,11 +158,33 @@ class Lanes:
             self._start(ready)
         else:
             self._held.add(delivery)
-            self._resting.hurry(key)
+            self._resting.hurry()
         if barrier and not ordering.barrier:
             self._opened.set()
 
-    def _start(self, sequences: tuple[int, ...]) -> None:
+    def arrive_next(self, delivery: Delivery) -> None:
+        """The straight way of `_arrived`: the consumer's next delivery, of a message that was never delivered before."""
+        self._delivered += 1
+        ready = self.ordering.arrive(delivery.sequence, self._key_of(delivery.subject))
+        if not ready:
+            self._held.add(delivery)
+            self._resting.hurry()
+        elif self._parking.marks:
+            self._start(ready)
+        else:
+            self._queue.arrive(delivery)
+
+    def expects(self, sequence: int, number: int) -> bool:
+        """Whether a delivery of that stream and consumer sequence may go the straight way."""
+        return (
+            number == self._delivered + 1
+            and sequence > self.ordering.top
+            and self.owned
+            and self._epoch == self._wire.epoch
+            and not self.failures.counts
+        )
+
+    def _start(self, sequences: Sequence[int]) -> None:
         if self.owned:
             unsettled, arrive, marks = self.unsettled, self._queue.arrive, self._parking.marks
             for sequence in sequences:
@@ -193,7 +213,7 @@ class Lanes:
         number = next(places)
         turn = self._turns[number] = asyncio.Event()
         self._start(self.ordering.arrive(number, key))
-        self._resting.hurry(key)
+        self._resting.hurry()
         return number, turn
 
     def leave(self, number: int) -> None:
@@ -220,19 +240,20 @@ class Lanes:
         self._start(self.ordering.settle(number))
 
     def _free(self, sequence: int) -> None:
-        if sequence in self.failures.counts:
+        if self.failures.counts and sequence in self.failures.counts:
             self._tasks.start_soon(self.failures.drop, sequence)
-        ordering = self.ordering
-        key = ordering.key(sequence)
-        if key is None:
-            return  # not in a lane of ours
-        self._resting.add(key, sequence)
-        if ordering.followed(key) or ordering.barrier or not self.owned:
-            self._resting.want(sequence)
-        self.pull.wake()
-
-    def _go_on(self, sequence: int) -> None:
-        self._start(self.ordering.settle(sequence))
+        resting, pull = self._resting, self.pull
+        settled = resting.settled
+        settled.append(sequence)
+        if not resting.hurried and (
+            len(settled) >= EAGER
+            or self.ordering.followed(sequence)
+            or self.ordering.barrier
+            or not self.owned
+        ):
+            resting.hurry()
+        if not pull.due:
+            pull.wake()
 
     def rest(self, now: float) -> None:
         """Called a few times a second."""

@@ -24,7 +24,7 @@ import msgspec
 from runner.engine.member import Member, News
 from runner.engine.probes import Probes
 from runner.engine.process import Process
-from runner.engine.pulse import Pulse
+from runner.engine.pulse import STALL_SECONDS, Pulse
 from runner.errors import NoStream, ServerError
 from runner.jetstream import ownstreams
 from runner.jetstream.lease import Leases
@@ -35,8 +35,6 @@ log = logging.getLogger("jetrunner.members")
 TTL_SECONDS = 3.0
 RENEW_SECONDS = 1.0
 READ_SECONDS = 3.0
-WAIT_SECONDS = 0.1
-"""Between the first answer "no responders" and the sending of a probe that has the same answer: this means death."""
 GRACE_SECONDS = 1.0
 """After our own reconnect: the others may still be on their way back."""
 DOUBT_SECONDS = 0.2
@@ -81,10 +79,14 @@ class Members:
     def _key(self, instance: str) -> str:
         return f"member.{self._project}.{instance}"
 
-    def holds(self) -> bool:
-        """Whether this instance may start ordered work right now."""
-        now = self._probes.worked = time.monotonic()
-        return self._pulse.beats(now) and self.lasts(now)
+    def holds(self, now: float) -> bool:
+        """Whether this instance may start ordered work now, by the monotonic clock read a moment ago."""
+        self._probes.worked = now
+        return (
+            now - self._pulse.looked < STALL_SECONDS
+            and now < self.until
+            and self._confirmed == self._connection.wire.epoch
+        )
 
     def lasts(self, now: float) -> bool:
         """Whether the lease lasts, and what we own was read since it was taken: without that, nothing is asked for."""
@@ -111,7 +113,7 @@ class Members:
 
     async def wait(self) -> None:
         """Wait until ordered work may start."""
-        while not self.holds():
+        while not self.holds(time.monotonic()):
             await self._held.wait()
 
     # -- life -------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ Two "no responders" in a row mean that the server has lost its connection. So pr
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from typing import TYPE_CHECKING
@@ -21,11 +22,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("jetrunner.members")
 
-BUSY_PROBE_SECONDS = 0.05
+BUSY_PROBE_SECONDS = 0.03
 IDLE_PROBE_SECONDS = 0.5
 PROBE_TIMEOUT_SECONDS = 1.0
 PROBED = 2
 MISS_SECONDS = 0.045
+"""Between the first answer "no responders" and the sending of a probe that has the same answer: this means death."""
 BUSY_SECONDS = 1.0
 """Probes are frequent for so long after the last work."""
 BUSY = b"+"
@@ -44,6 +46,8 @@ class Probes:
         """Instances whose last probe had no answer at all."""
         self._connection = connection
         self._members = members
+        self._probed = 0.0
+        """When the last probes were sent."""
         self._saw_work = 0.0
         """When there was last work at one that answered."""
         self._misses: dict[str, float] = {}
@@ -63,11 +67,12 @@ class Probes:
         """Probe on the clock until cancelled."""
         next_at = time.monotonic()
         while True:
-            busy = time.monotonic() - max(self.worked, self._saw_work) < BUSY_SECONDS
-            period = BUSY_PROBE_SECONDS if busy else IDLE_PROBE_SECONDS
-            next_at = max(next_at + period, time.monotonic())
+            next_at = max(next_at + BUSY_PROBE_SECONDS, time.monotonic())
             await anyio.sleep(max(0.0, next_at - time.monotonic()))
-            if self._connection.is_connected:
+            now = time.monotonic()
+            busy = now - max(self.worked, self._saw_work) < BUSY_SECONDS
+            if self._connection.is_connected and (busy or now - self._probed >= IDLE_PROBE_SECONDS):
+                self._probed = now
                 for instance in successors(sorted(self._members.living), self._members.me.instance, PROBED):
                     self._probe(instance)
 
@@ -95,6 +100,7 @@ class Probes:
             self.silent.add(instance)
         elif instance not in self._misses:
             self._misses[instance] = now
+            asyncio.get_running_loop().call_later(MISS_SECONDS, self._probe, instance)
         elif sent - self._misses[instance] >= MISS_SECONDS:
             log.warning("instance %s is gone", instance)
             self._members.tell(News(dead=instance))

@@ -21,16 +21,14 @@ class Pulse:
     def __init__(self, loop: asyncio.AbstractEventLoop, revived: Callable[[], None]) -> None:
         self._loop = loop
         self._revived = revived
-        self._looked = self._ticked = 0.0
-        """When the loop last looked at its sockets, and when it last had a turn."""
+        self.looked = 0.0
+        """When the loop last looked at its sockets: a lost connection may hide since then."""
+        self._ticked = 0.0
+        """When it last had a turn."""
 
     def start(self) -> None:
         """Start to beat; it ends with the loop."""
         self._tick(0)
-
-    def beats(self, now: float) -> bool:
-        """Whether there was no stall before `now` that a lost connection could hide in."""
-        return now - self._looked < STALL_SECONDS
 
     def _tick(self, turns: int) -> None:
         """After a stall the loop has `turns` to read what stands at its sockets, before anything starts."""
@@ -41,8 +39,8 @@ class Pulse:
         if turns:
             self._loop.call_later(LOOK_SECONDS, self._tick, turns - 1)
             return
-        stalled = now - self._looked >= STALL_SECONDS
-        self._looked = now
+        stalled = now - self.looked >= STALL_SECONDS
+        self.looked = now
         if stalled:
             self._revived()
         self._loop.call_later(TICK_SECONDS, self._tick, 0)

@@ -5,17 +5,20 @@ tenth of a second (measured): then the message would run again though a later on
 
 Rule 1: a key's next message starts once the settlement of the one before is on record in the bucket, or is so old that
         the server has stored its ack.
-Rule 2: one write is on its way at a time, and what is wanted meanwhile goes with the next; a settlement that nobody
-        waits for is never written.
+Rule 2: one write is on its way at a time, and what is wanted meanwhile goes with the next; where few messages come, a
+        settlement that nobody waits for is never written.
 Rule 3: an instance writes to a ring of keys; each is written again when what it says is old enough. They stay for
         whoever takes over, and run out by themselves.
 """
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import time
 from collections.abc import Sequence
-from typing import Protocol
+from contextlib import suppress
+from typing import Protocol, TypeAlias
 
 import msgspec
 
@@ -28,19 +31,28 @@ from runner.jetstream.publisher import is_stored
 
 KEEP_SECONDS = 0.5
 """The server stores acks about every 0.1 s."""
+LOOK_SECONDS = 1.0
+"""What was written so long before an instance's last record is of acks that are stored. An ack that is sent again is
+recorded again, so this holds through any number of dead servers."""
 SLOTS = 500
-"""Keys of one ring; a reader gets up to 1,024 in one answer."""
+"""Keys of one ring."""
 RETRY_SECONDS = 0.05
 _HEADER = header.encode([("Nats-TTL", "24h")])
 
 
-class Lanes(Protocol):
-    """Whose messages wait: a shard, by its name."""
+class Settled(Protocol):
+    """What one shard has settled, under its name."""
 
     name: str
 
+    def take(self) -> Sequence[int]:
+        """The settlements to be recorded now."""
+
     def recorded(self, sequences: Sequence[int]) -> None:
         """These settlements are on record."""
+
+
+Taken: TypeAlias = list[tuple[Settled, str, Sequence[int]]]
 
 
 class Records:
@@ -53,16 +65,12 @@ class Records:
         self._ring = f"{PREFIX}{self._prefix}{instance}."
         self._slot = 0
         self._written = [0.0] * SLOTS
-        self._wanted: dict[Lanes, list[int]] = {}
+        self._wanted: list[Settled] = []
         self._busy = False
 
-    def want(self, shard: Lanes, sequence: int) -> None:
-        """Put a settlement on record; `shard.recorded` is called once it is."""
-        found = self._wanted.get(shard)
-        if found is None:
-            self._wanted[shard] = [sequence]
-        else:
-            found.append(sequence)
+    def want(self, shard: Settled) -> None:
+        """Put what a shard has settled on record; `shard.recorded` is called once it is."""
+        self._wanted.append(shard)
         if not self._busy:
             self._busy = True
             self._process.loop.call_soon(self._write)
@@ -72,36 +80,37 @@ class Records:
         if wait > 0:
             self._process.loop.call_later(wait, self._write)
             return
-        wanted, self._wanted = self._wanted, {}
-        body = msgspec.msgpack.encode({shard.name: sequences for shard, sequences in wanted.items()})
+        wanted, self._wanted = self._wanted, []
+        taken = [(shard, shard.name, shard.take()) for shard in wanted]
+        self._send(msgspec.msgpack.encode({name: sequences for _, name, sequences in taken}), taken)
+
+    def _send(self, body: bytes, taken: Taken) -> None:
         subject = f"{self._ring}{self._slot}".encode()
-        self._process.connection.publisher.send(subject, body, _HEADER, self._answered, wanted)
+        self._process.connection.publisher.send(subject, body, _HEADER, self._answered, (body, taken))
 
     def _answered(
-        self, wanted: dict[Lanes, list[int]], _: bytes | None, answer: bytes, error: ServerError | None
+        self, sent: tuple[bytes, Taken], _: bytes | None, answer: bytes, error: ServerError | None
     ) -> None:
+        body, taken = sent
         if error is not None or not is_stored(answer):
-            for shard, sequences in wanted.items():
-                self._wanted[shard] = sequences + self._wanted.get(shard, [])
-            self._process.loop.call_later(RETRY_SECONDS, self._write)
+            self._process.loop.call_later(RETRY_SECONDS, self._send, body, taken)
             return
         self._written[self._slot] = time.monotonic()
         self._slot = (self._slot + 1) % SLOTS
         self._busy = False
-        for shard, sequences in wanted.items():
+        for shard, _name, sequences in taken:
             shard.recorded(sequences)
         if self._wanted and not self._busy:
             self._busy = True
             self._write()
 
-    async def load(self, instances: Sequence[str], name: str) -> set[int]:
-        """What these instances have put on record of a shard's messages, the latest of it at least."""
-        found: set[int] = set()
-        for instance in instances:
-            for entry in (await self._leases.read([f"{self._prefix}{instance}.*"])).values():
-                try:
-                    record = msgspec.msgpack.decode(entry.value, type=dict[str, list[int]])
-                except msgspec.DecodeError:
-                    continue
-                found.update(record.get(name, ()))
+    async def load(self, instances: Sequence[str]) -> list[dict[str, list[int]]]:
+        """What these instances have put on record by shard, as far as a server may have forgotten it."""
+        written = await asyncio.gather(
+            *(self._leases.latest_written(f"{self._prefix}{each}.*", LOOK_SECONDS) for each in instances)
+        )
+        found = []
+        for entry in itertools.chain.from_iterable(written):
+            with suppress(msgspec.DecodeError):
+                found.append(msgspec.msgpack.decode(entry.value, type=dict[str, list[int]]))
         return found

@@ -1,86 +1,88 @@
-"""Keys that rest: their last message is settled and acked, but the settlement may be forgotten yet.
+"""Lanes that rest: their message is settled and acked, but the settlement may be forgotten yet.
 
-A key's lane goes on once the settlement is on record, or so old that the server has stored its ack (`records.py`).
+A lane goes on once the settlement is on record, or so old that the server has stored its ack (`records.py`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from runner.core.ordering import Ordering
 from runner.engine.records import KEEP_SECONDS, Records
 
+EAGER = 64
+"""So many settlements go on record though nobody waits: that costs little, and the lanes are free sooner."""
+
 
 class Resting:
-    """The resting keys of one shard; `go_on` is called with each sequence whose lane may go on."""
+    """What rests in one shard; `start` is called with the sequences that may start then."""
 
-    def __init__(self, records: Records, name: str, ordering: Ordering, go_on: Callable[[int], None]) -> None:
+    def __init__(
+        self, records: Records, name: str, ordering: Ordering, start: Callable[[Sequence[int]], None]
+    ) -> None:
         self.name = name
         """What the settlements are recorded under."""
-        self.keys: dict[Any, int] = {}
-        """Key → the sequence of its message."""
+        self.settled: list[int] = []
+        """The youngest ones; whoever adds to it asks for the record when something waits, or there are many."""
+        self.hurried = False
+        """Whether a record was asked for of what has been settled."""
+        self._older: list[int] = []
+        self._sent: Sequence[int] = ()
+        """Those on their way into the bucket."""
         self._records = records
         self._ordering = ordering
-        self._go_on = go_on
-        self._since: deque[tuple[float, Any, int]] = deque()
-        self._wanted: set[int] = set()
-        """Settlements that something waits for to be on record."""
+        self._start = start
+        self._turned = 0.0
         self._recorded = asyncio.Event()
 
-    def add(self, key: Any, sequence: int) -> None:
-        """From now on this key rests."""
-        self.keys[key] = sequence
-        self._since.append((time.monotonic(), key, sequence))
+    def __bool__(self) -> bool:
+        return bool(self.settled or self._older or self._sent)
 
-    def hurry(self, key: Any) -> None:
-        """Something waits behind this key, if it rests."""
-        if (sequence := self.keys.get(key)) is not None:
-            self.want(sequence)
+    def __contains__(self, sequence: int) -> bool:
+        return sequence in self.settled or sequence in self._older or sequence in self._sent
 
-    def want(self, sequence: int) -> None:
-        """Something waits for this settlement to be on record."""
-        if sequence not in self._wanted:
-            self._wanted.add(sequence)
-            self._records.want(self, sequence)
+    def hurry(self) -> None:
+        """Something waits behind what rests here: have it recorded."""
+        if not self.hurried and (self.settled or self._older):
+            self.hurried = True
+            self._records.want(self)
 
     async def record(self) -> None:
         """Return once everything that was settled here is on record."""
-        for sequence in self.keys.values():
-            self.want(sequence)
-        while self.keys:
+        while self:
+            self.hurry()
             self._recorded.clear()
             await self._recorded.wait()
 
+    def take(self) -> Sequence[int]:
+        """Everything that is to be recorded, on its way from now on."""
+        self.hurried = False
+        taken = self._sent = self._older + self.settled
+        self._older, self.settled = [], []
+        return taken
+
     def recorded(self, sequences: Sequence[int]) -> None:
-        """These settlements are on record: their lanes go on."""
-        for sequence in sequences:
-            if sequence in self._wanted:
-                self._wanted.discard(sequence)
-                self._end(self._ordering.key(sequence), sequence)
+        """These are on record: their lanes go on, unless the shard was let go meanwhile."""
+        if sequences is self._sent:
+            self._sent = ()
+            self._release(sequences)
         self._recorded.set()
 
     def pass_time(self, now: float) -> None:
-        """What has rested long enough is not forgotten any more."""
-        since = self._since
-        while since and now - since[0][0] >= KEEP_SECONDS:
-            _, key, sequence = since.popleft()
-            if sequence not in self._wanted:
-                self._end(key, sequence)
+        """What has rested long enough, without anybody waiting for its record, is not forgotten any more."""
+        if not self.hurried and now - self._turned >= KEEP_SECONDS:
+            self._turned = now
+            old, self._older, self.settled = self._older, self.settled, []
+            self._release(old)
 
     def clear(self) -> list[int]:
         """The shard is let go: nothing rests here any more; the sequences that did."""
-        sequences = list(self.keys.values())
-        self.keys.clear()
-        self._since.clear()
-        self._wanted.clear()
+        sequences = [*self._sent, *self._older, *self.settled]
+        self._sent, self._older, self.settled = (), [], []
         self._recorded.set()
         return sequences
 
-    def _end(self, key: Any, sequence: int) -> None:
-        if self.keys.get(key) == sequence:
-            del self.keys[key]
-            self._go_on(sequence)
+    def _release(self, sequences: Sequence[int]) -> None:
+        if sequences and (ready := self._ordering.settle_all(sequences)):
+            self._start(ready)

@@ -39,19 +39,21 @@ class Shard(Lanes):
 
     async def open(self, tenure: Tenure) -> None:
         """Take the shard over from whoever had it; returns once its messages may start, or it is lost again."""
-        made, _, _, _ = await asyncio.gather(
-            self._stream_made(), self.fences.begin(tenure), self.failures.load(), self._parking.load(self)
-        )
-        self._resting.name = f"{self.name}@{made}"
-        known, info = await asyncio.gather(
-            self._records.load(tenure.claim.before, self._resting.name),
+        made, records, info, _, _, _ = await asyncio.gather(
+            self._stream_made(),
+            self._records.load(tenure.claim.before),
             self._durables.ensure(self.stream, self._config),
+            self.fences.begin(tenure),
+            self.failures.load(),
+            self._parking.load(self),
         )
         if self.fences.tenure is not tenure:
             return
         self._made = (made, info["created"])
         self._strays.clear()
-        self.ordering.know(known)
+        self._resting.name = f"{self.name}@{made}"
+        for record in records:
+            self.ordering.know(record.get(self._resting.name, ()))
         self.owned = True
         if self.pull not in self._pipeline.pulls:
             self._pipeline.pulls.append(self.pull)
@@ -76,7 +78,7 @@ class Shard(Lanes):
                 self._doubtful = False
                 epoch = self._wire.epoch
                 try:
-                    if self._resting.keys:
+                    if self._resting:
                         await self._resting.record()
                         figures = None
                     if figures is None:
@@ -88,7 +90,7 @@ class Shard(Lanes):
                     await asyncio.sleep(RETRY_SECONDS)
                     continue
                 reacked = False
-                if epoch == self._wire.epoch and not self._resting.keys and not self._doubtful:
+                if epoch == self._wire.epoch and not self._resting and not self._doubtful:
                     self._opened.clear()
                     reacked = self._take_over(figures, epoch)
                 else:
@@ -148,6 +150,8 @@ class Shard(Lanes):
         number = delivered["consumer_seq"]
         self._delivered = max(self._delivered, number) if epoch == self._epoch else number
         self._epoch = epoch
+        # On record once more: what the server forgot before, it may forget again.
+        self._resting.settled.extend(recovery.reack)
         # In the predecessor's name: of an ack's subject the server takes the sequence alone (measured).
         for verb, sequences in ((b"+ACK", recovery.reack), (b"-NAK", recovery.nak)):
             for sequence in sequences:

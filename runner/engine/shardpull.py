@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from runner.core.sharding import original
+from runner.jetstream.delivery import Delivery
 from runner.jetstream.pull import Pull, clock
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ class ShardPull(Pull):
 
     shard: Lanes
     guard: Guard
+    _prefix = 0
+    """Length of what stands before the original subject."""
 
     def belong(self, shard: Lanes, guard: Guard) -> None:
         """Pull for this shard, while the guard's lease lasts."""
@@ -31,14 +34,32 @@ class ShardPull(Pull):
         self.expires = EXPIRES_SECONDS
         self.heartbeat = EXPIRES_SECONDS / 3
         self.lease = LEASE_SECONDS
-        self.original = original if shard.generation else None
+        if shard.generation:
+            self.original = original
+            self._prefix = len(f"shard.{shard.generation}.{shard.number}.")
 
     def _top_up(self) -> None:
         """A process that was frozen past its lease must not take what is another's by now."""
         if self.guard.lasts(clock()):
             super()._top_up()
         else:
-            self._due = False  # asked for again once the shard is confirmed
+            self.due = False  # asked for again once the shard is confirmed
+
+    def _arrived(self, subject: bytes, reply: bytes, header: bytes | None, body: bytes) -> None:
+        """The straight way of a new message; every other goes the long one."""
+        parts = reply.split(b".")
+        shard = self.shard
+        if len(parts) == 9 and parts[4] == b"1" and shard.expects(sequence := int(parts[5]), int(parts[6])):
+            self._fresh = True
+            self._out -= 1
+            delivery = Delivery(subject[self._prefix :], reply, header, body, sequence, 1, shard)
+            self.unsettled[sequence] = delivery
+            shard.arrive_next(delivery)
+            if self._out <= 0 and not self.due:
+                self._out = 0
+                self.wake()
+        else:
+            super()._arrived(subject, reply, header, body)
 
     def watch(self, now: float) -> None:
         """Called a few times a second."""

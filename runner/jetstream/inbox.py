@@ -2,6 +2,7 @@
 
 An answer reaches its waiter from within the read that brought it. A waiter is told once: the answer, or the
 error (`Unconfirmed` after its time or when the connection is lost, `PermissionDenied` as soon as the server says so).
+One that gets its answer in many messages says True to each until the last.
 """
 
 from __future__ import annotations
@@ -21,8 +22,11 @@ NO_RESPONDERS = b"NATS/1.0 503"
 clock = time.monotonic
 DENIED = re.compile(r'permissions violation for publish to "([^"]+)"')
 
-Waiter = Callable[[Any, "bytes | None", bytes, "ServerError | None"], None]
-"""Called with the argument given to `expect`, the raw header block, the body, and the error or None."""
+MORE_SECONDS = 2.0
+"""Longest silence between the messages of one answer."""
+
+Waiter = Callable[[Any, "bytes | None", bytes, "ServerError | None"], "bool | None"]
+"""Called with the argument given to `expect`, the raw header block, the body, and the error or None; True asks for more."""
 
 
 class Inbox:
@@ -63,14 +67,15 @@ class Inbox:
         return len(self._waiting)
 
     def _arrived(self, subject: bytes, reply: bytes, header: bytes | None, body: bytes) -> None:
-        waiting = self._waiting.pop(subject[self._cut :], None)
+        token = subject[self._cut :]
+        waiting = self._waiting.pop(token, None)
         if waiting is None:
             return
         waiter, argument, asked, _ = waiting
         if header is not None and header.startswith(NO_RESPONDERS):
             waiter(argument, header, body, NoStream(f"nobody answers on {asked.decode(errors='replace')}"))
-        else:
-            waiter(argument, header, body, None)
+        elif waiter(argument, header, body, None):
+            self._waiting[token] = (waiter, argument, asked, clock() + MORE_SECONDS)
 
     def lost(self) -> None:
         """The connection is lost: no answer will come."""

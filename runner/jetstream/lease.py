@@ -9,23 +9,24 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
 
 from runner.core import header as headers
-from runner.errors import NoStream, ServerError, Unconfirmed
+from runner.errors import NoStream, ServerError
 from runner.jetstream import ownstreams
 from runner.jetstream.bucket import PREFIX
 from runner.jetstream.connection import Connection
+from runner.jetstream.inbox import MORE_SECONDS
 from runner.jetstream.wire import Unsubscribe
 
 WRONG_LAST_SEQUENCE = 10071
 NO_MESSAGE = 10037
 TOO_MANY = 413
 """Over 1,024 keys match: the server names none of them (measured on 2.15)."""
-READ_SECONDS = 2.0
-"""Longest silence."""
+BEHIND_SECONDS = 0.01
 EVERYTHING = 1 << 30
 """A batch without an end, but for the server's limit of bytes in one answer."""
 
@@ -97,38 +98,59 @@ class Leases:
                 found |= more
         return found
 
+    async def latest_written(self, pattern: str, seconds: float) -> list[Entry]:
+        """What was written to these keys within so many seconds before the last write, by the bucket's leader."""
+        subject = PREFIX + pattern
+        try:
+            answer = await self._connection.api(
+                f"STREAM.MSG.GET.{ownstreams.BUCKET_STREAM}", {"last_by_subj": subject}
+            )
+        except ServerError as error:
+            if error.code == NO_MESSAGE:
+                return []
+            raise
+        last = answer["message"]
+        since = datetime.fromisoformat(last["time"]) - timedelta(seconds=seconds)
+        while True:
+            request = {"next_by_subj": subject, "start_time": since.isoformat(), "batch": EVERYTHING}
+            found, after = await self._ask(request)
+            while after is not None:
+                more, after = await self._ask(
+                    {"next_by_subj": subject, "seq": after + 1, "batch": EVERYTHING}
+                )
+                found |= more
+            if any(entry.revision >= last["seq"] for entry in found.values()):
+                return list(found.values())
+            await asyncio.sleep(BEHIND_SECONDS)  # it was a replica that answered, and it does not know yet
+
     async def _ask(self, request: dict[str, Any]) -> tuple[dict[str, Entry], int | None]:
         """An answer of many messages, and the sequence after which there are more; None when it is whole."""
-        connection, loop = self._connection, asyncio.get_running_loop()
+        connection = self._connection
         found: dict[str, Entry] = {}
-        done: asyncio.Future[bytes] = loop.create_future()
+        done: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
-        def arrived(subject: bytes, reply: bytes, header: bytes | None, body: bytes) -> None:
+        def arrived(_: None, header: bytes | None, body: bytes, error: ServerError | None) -> bool:
             if done.done():
-                return
+                return False
+            if error is not None:
+                done.set_exception(error)
+                return False
             block = header or b""
             if headers.status(block) is not None:
                 done.set_result(block)
-                return
+                return False
             name, sequence = headers.get(block, b"Nats-Subject"), headers.get(block, b"Nats-Sequence")
             if name and sequence:
                 found[name.decode().removeprefix(PREFIX)] = Entry(body, int(sequence))
-                silence.reschedule(loop.time() + READ_SECONDS)
+            return True
 
-        inbox = connection.new_inbox()
-        unsubscribe = await connection.wire.subscribe(inbox, arrived)
+        subject = f"$JS.API.DIRECT.GET.{ownstreams.BUCKET_STREAM}".encode()
+        reply = connection.inbox.expect(arrived, None, subject, MORE_SECONDS)
+        connection.wire.publish(subject, msgspec.json.encode(request), reply)
         try:
-            async with asyncio.timeout(READ_SECONDS) as silence:
-                connection.wire.publish(
-                    f"$JS.API.DIRECT.GET.{ownstreams.BUCKET_STREAM}".encode(),
-                    msgspec.json.encode(request),
-                    inbox.encode(),
-                )
-                block = await done
-        except TimeoutError:
-            raise Unconfirmed("the bucket did not answer in time") from None
+            block = await done
         finally:
-            await unsubscribe()
+            connection.inbox.forget(reply)
         code, text = headers.status(block) or (0, "")
         if code == TOO_MANY:
             return found, 0

@@ -42,6 +42,7 @@ class PlainWire:
         self._loop = asyncio.get_running_loop()
         self._writer: asyncio.Task[None] | None = None
         self._unwritten = 0
+        self._deaf = False
         self._connected_by: Any = None
         self._watch()
 
@@ -68,10 +69,16 @@ class PlainWire:
         if dropped:
             self.on_drop()
 
+    def deafen(self) -> None:
+        """Hand nothing more to any sink: whoever would take it is about to end."""
+        self._deaf = True
+
     async def subscribe(self, subject: str, sink: Sink, queue: str = "") -> Unsubscribe:
         """Send every message of a subscription to `sink`."""
 
         async def deliver(message: Any) -> None:
+            if self._deaf:
+                return
             raw = status_block(message.headers)
             sink(message.subject.encode(), message.reply.encode(), raw, message.data)
 

@@ -70,7 +70,8 @@ class Pull:
         self._fresh = False
         """Whether anything has come since the last look."""
         self._not_before = 0.0
-        self._due = False
+        self.due = False
+        """Whether the next write will ask for more."""
         self._open = False
         self._next = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{durable}".encode()
         self._inbox = b""
@@ -101,8 +102,8 @@ class Pull:
 
     def wake(self) -> None:
         """A slot is free: ask for more with the next write."""
-        if not self._due:
-            self._due = True
+        if not self.due:
+            self.due = True
             self._wire.due(self._top_up)
 
     def settle(self, delivery: Delivery, verb: bytes) -> None:
@@ -110,16 +111,16 @@ class Pull:
         if not delivery.settled:
             del self.unsettled[delivery.sequence]
             self._wire.answer(delivery.reply, verb)
-            if not self._due:
-                self._due = True
+            if not self.due:
+                self.due = True
                 self._wire.due(self._top_up)
 
     def ack(self, delivery: Delivery) -> None:
         """`settle` with `+ACK`, for the straight way: it is known to be unsettled."""
         if self.unsettled.pop(delivery.sequence, None) is not None:
             self._wire.ack(delivery.reply)
-            if not self._due:
-                self._due = True
+            if not self.due:
+                self.due = True
                 self._wire.due(self._top_up)
 
     async def again(self, delivery: Delivery, delay: float) -> None:
@@ -161,7 +162,7 @@ class Pull:
         self._round = b"%d" % (int(self._round) + 1)
 
     def _top_up(self) -> None:
-        self._due = False
+        self.due = False
         now = clock()
         if not self._open or not self._connection.is_connected or now < self._not_before:
             return
@@ -208,7 +209,7 @@ class Pull:
             subject = found
         delivery = self.unsettled[sequence] = Delivery(subject, reply, header, body, sequence, attempt, self)
         self._deliver(delivery)
-        if self._out <= 0 and not self._due:
+        if self._out <= 0 and not self.due:
             self._out = 0
             self.wake()
 

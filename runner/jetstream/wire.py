@@ -183,6 +183,10 @@ class Wire(Parser):
 
         return unsubscribe
 
+    def deafen(self) -> None:
+        """Hand nothing more to any sink: whoever would take it is about to end."""
+        self.sinks.clear()
+
     # -- writing ----------------------------------------------------------------------------------------
 
     def ack(self, reply: bytes) -> None:

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 
 import nats
 import pytest
+from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from runner.core.identity import shard_durable
@@ -103,7 +104,7 @@ async def test_a_frozen_instances_shards_go_on_elsewhere_once_its_lease_has_run_
 
 
 @asynccontextmanager
-async def living(server: NatsServer, instance: str) -> AsyncIterator[nats.NATS]:
+async def living(server: NatsServer, instance: str) -> AsyncIterator[Client]:
     """A member of the project that answers probes and holds a lease, and does nothing else."""
     client = await nats.connect(server.url)
 
