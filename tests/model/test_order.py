@@ -158,14 +158,26 @@ class OrderedShard(RuleBasedStateMachine):
     def a_handler_ends(self, data: st.DataObject) -> None:
         self.end(data.draw(st.sampled_from(sorted(self.running | self.leftover))))
 
+    @precondition(lambda self: len(self.running) + len(self.leftover) > 1)
+    @rule(data=st.data())
+    def settlements_come_together(self, data: st.DataObject) -> None:
+        candidates = sorted(self.running | self.leftover)
+        ended = data.draw(st.lists(st.sampled_from(candidates), min_size=2, unique=True))
+        for sequence in ended:
+            self.note_end(sequence)
+        self.start(tuple(self.ordering.settle_all(ended)))
+
     def end(self, sequence: int) -> None:
+        self.note_end(sequence)
+        self.start(self.ordering.settle(sequence))
+
+    def note_end(self, sequence: int) -> None:
         if sequence in self.leftover:
             self.leftover.remove(sequence)
         else:
             self.running.remove(sequence)
             self.settled.add(sequence)
             self.acks.append(sequence)
-        self.start(self.ordering.settle(sequence))
 
     @precondition(lambda self: self.owned)
     @rule()
