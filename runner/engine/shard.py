@@ -24,8 +24,9 @@ MISSING_SECONDS = 0.2
 RECOUNT_SECONDS = 0.003
 """Pause before the server's figures are read once more, when they counted what was settled before."""
 ACKS_SECONDS = 0.01
-"""Pause before a floor is read once more, that acks on their way will raise."""
-REMEMBER_SECONDS = 0.1
+ACKS_LOOKS = 5
+"""How often a floor is read at a hand-over, at most: acks on their way will raise it."""
+REMEMBER_SECONDS = 1.0
 """A hand-over waits so long for its floor, at most."""
 RETRY_SECONDS = 0.1
 """Pause after an answer that did not come."""
@@ -186,7 +187,9 @@ class Shard(Lanes):
     async def _remember_last(self) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(REMEMBER_SECONDS):
-                while not await self.remember():
+                for _ in range(ACKS_LOOKS):
+                    if await self.remember():
+                        break
                     await asyncio.sleep(ACKS_SECONDS)
 
     async def remember(self) -> bool:

@@ -9,8 +9,10 @@ from textwrap import dedent
 from typing import Any
 
 import pytest
+from nats.aio.msg import Msg
 
 from runner.core.identity import shard_durable
+from runner.core.sharding import Sharding
 from tests.support.eventually import eventually
 from tests.support.jetstream import RawJetStream
 from tests.support.order_faults import streams
@@ -40,6 +42,11 @@ async def post(entry: Entry, account: str, ctx: Context) -> dict:
         raise ValueError("not yet")
     note("done", account=account, number=entry.number, attempt=ctx.attempt)
     return {"number": entry.number}
+"""
+
+OFTEN = """
+from runner.engine import app
+app.REMEMBER_SECONDS = 0.02
 """
 
 
@@ -161,11 +168,49 @@ async def test_a_shards_durable_deleted_while_nobody_runs_goes_on_at_its_floor(
     assert "goes on after" in runner.output
 
 
+async def test_a_shard_that_rests_is_not_asked_for_its_floor(
+    make_project: Callable[..., Project], nats_server: NatsServer, js: RawJetStream
+) -> None:
+    project = await opened(make_project, nats_server.url, BY_HAND)
+    project.function("often", OFTEN)
+    project.start("run")
+    durables = [shard_durable("shop", "post", 1, shard) for shard in range(SHARDS)]
+    shard_of = Sharding(1, SHARDS, (1,)).shard_of
+
+    async def remembered(durable: str, sequence: int) -> bool:
+        floor = await js.messages("KV_jetrunner", f"$KV.jetrunner.floor.shop.LEDGER.{durable}")
+        return bool(floor) and bool(floor[0].json()["sequence"] == sequence)
+
+    async def worked_off(account: str) -> None:
+        sequence = await post(js, account, 1)
+        durable = durables[shard_of(f"ledger.{account}.posted")]
+        await eventually(partial(remembered, durable, sequence), within=20)
+
+    accounts: dict[int, str] = {}
+    for number in range(20):
+        accounts.setdefault(shard_of(f"ledger.k{number}.posted"), f"k{number}")
+    for account in accounts.values():
+        await worked_off(account)
+    asked: list[str] = []
+
+    async def heard(message: Msg) -> None:
+        asked.append(message.subject.rpartition(".")[2])
+
+    await js.client.subscribe("$JS.API.CONSUMER.INFO.LEDGER.>", cb=heard)
+    await js.client.flush()
+    for _ in range(5):
+        await worked_off(accounts[0])
+    await js.client.flush()
+    assert set(asked) == {durables[0]}
+    assert len(asked) <= 15, "before, while and after each message was in work"
+
+
 async def test_the_floor_of_a_killed_owner_is_behind_what_it_had_settled_and_loses_nothing(
     make_project: Callable[..., Project], nats_server: NatsServer, js: RawJetStream
 ) -> None:
     """Whatever had not been settled at the floor comes again; one that fails for the first time is in work meanwhile."""
     project = await opened(make_project, nats_server.url, BY_HAND, shards=1)
+    project.function("often", OFTEN)
     durable = shard_durable("shop", "post", 1, 0)
     for number in range(20):
         await post(js, f"k{number}", number)
