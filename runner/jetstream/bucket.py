@@ -21,6 +21,7 @@ class Bucket:
     def __init__(self, connection: Connection, patience: float = 30.0) -> None:
         self._connection = connection
         self._patience = patience
+        self._may_ask_leader = True
 
     async def get(self, key: str) -> bytes | None:
         """The value, None when there is none."""
@@ -59,10 +60,12 @@ class Bucket:
                 raise
             return base64.b64decode(answer["message"].get("data") or b"")
 
-        try:
-            return await insist(once, self._patience)
-        except PermissionDenied:
-            return await self.get(key)
+        if self._may_ask_leader:
+            try:
+                return await insist(once, self._patience)
+            except PermissionDenied:
+                self._may_ask_leader = False
+        return await self.get(key)
 
     async def put(self, key: str, value: bytes) -> None:
         """Store a value; it is confirmed when this returns."""

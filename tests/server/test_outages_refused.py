@@ -181,11 +181,14 @@ async def test_without_the_permission_to_pull_it_tells_and_goes_on_once_it_has_i
         assert process.running
 
 
-@pytest.mark.parametrize("denied", ["$JS.API.DIRECT.GET.*.*.jetrunner.start.>", "$KV.jetrunner.start.>"])
+READS = '"$JS.API.DIRECT.GET.*.*.jetrunner.start.>", "$JS.API.STREAM.MSG.GET.KV_jetrunner"'
+
+
+@pytest.mark.parametrize("denied", [READS, '"$KV.jetrunner.start.>"'], ids=["reads", "writes"])
 async def test_without_its_bucket_a_retry_waits_and_everything_else_goes_on(
     refused: Callable[[str], Refused], denied: str
 ) -> None:
-    world = refused(f'"{denied}"')
+    world = refused(denied)
     async with RawJetStream.connect(world.server.url_as("admin", "a")) as js:
         await js.create("ORDERS", ["orders.*"])
         await js.create("PAID", ["paid.*"])
