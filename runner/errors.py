@@ -8,6 +8,7 @@ JetrunnerError
 ├── Unreachable           exit 3: NATS cannot be reached, or refuses us
 └── ServerError           exit 1: NATS answered with an error
     ├── NoStream          no stream captures the subject
+    ├── Elsewhere         another stream captures the subject than the one that was meant
     ├── StreamFull        the stream takes no more (its own limits, or the account's)
     ├── PermissionDenied  the credentials do not allow it
     ├── ShardLost         another instance owns the shard: what this run made is nobody's
@@ -67,6 +68,10 @@ class ServerError(JetrunnerError):
 
 class NoStream(ServerError):
     """No stream captures the subject."""
+
+
+class Elsewhere(ServerError):
+    """Another stream captures the subject than the one that was meant."""
 
 
 class StreamFull(ServerError):

@@ -40,12 +40,14 @@ def message_id(stream: str, sequence: int) -> str:
     return f"{stream}:{sequence}"
 
 
-def output_id(stream: str, sequence: int, timestamp_ns: int, project: str, function: str, index: int) -> str:
+def output_id(
+    stream: str, sequence: int, timestamp_ns: int, project: str, function: str, number: int | str
+) -> str:
     """Make the `Nats-Msg-Id` of an output: the same whenever the same input makes it, and of no other input.
 
     The timestamp tells apart a stream's messages from those of its namesake before it was deleted and made anew.
     """
-    return f"{stream}:{sequence}.{timestamp_ns}:{project}-{function}:{index}"
+    return f"{stream}:{sequence}.{timestamp_ns}:{project}-{function}:{number}"
 
 
 def shard_durable(project: str, function: str, generation: int, shard: int) -> str:

@@ -27,7 +27,7 @@ from runner.engine.claims import Claim, read
 from runner.engine.process import Process
 from runner.errors import JetrunnerError, NoStream, ServerError, ShardLost
 from runner.jetstream.fenced import MOVED, NOT_YET, FencedWriter, Message
-from runner.jetstream.publisher import Outgoing, PubAck, insist, read_ack
+from runner.jetstream.publisher import Outgoing, PubAck, distrusted, insist, read_ack
 
 log = logging.getLogger("jetrunner.fences")
 
@@ -55,6 +55,7 @@ class Fence:
         config = process.topology.config(stream)
         self._writer = FencedWriter(
             process.connection,
+            stream,
             serial=config.get("num_replicas", 1) > 1,
             atomic=bool(config.get("allow_atomic")),
             refused=self._look,
@@ -77,15 +78,16 @@ class Fence:
     async def store(self, messages: Sequence[Outgoing]) -> PubAck:
         """Store messages together, each with its Msg-Id; repeats for ever what may pass.
 
-        Raises `ShardLost`, and the ServerError family for what waiting cannot mend.
+        Raises `ShardLost`, `Elsewhere`, and the ServerError family for what waiting cannot mend.
         """
         raw = [raw_message(message) for message in messages]
-        return await insist(lambda: self._store(raw), math.inf, f"output to {messages[0].subject}")
+        attempt = distrusted(lambda: self._store(raw), tries=1)
+        return await insist(attempt, math.inf, f"output to {messages[0].subject}")
 
     async def _store(self, messages: Sequence[Message]) -> PubAck:
         future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._writer.put(messages, _answer, future)
-        return read_ack(await future)
+        return read_ack(await future, self.stream)
 
     def _look(self) -> None:
         """Start to find out where it stands; nothing is written meanwhile."""

@@ -1,30 +1,22 @@
 """Outputs: what a handler returned and published, stored before its input is acknowledged.
 
-Rule 1: an output's Msg-Id derives from its input and its number within its stream: stored again, it is a duplicate.
-Rule 2: what goes into one stream goes together, as one atomic batch; over 1,000 in chunks.
-Rule 3: a stream that is full or away is waited for; what waiting cannot mend is the handler's failure.
-Rule 4: an ordered function's outputs go under its shard's fence, where the stream holds one: those of an instance that
-        has lost the shard are refused.
+A single output of the straight way is sent without waiting; everything else goes as `runner.engine.proceeds` tells.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from typing import Any
 
 from runner import codec
 from runner.bindings import Binding
-from runner.core import batch, header, identity
-from runner.engine import delayed
-from runner.engine.fence import Fences
+from runner.core import identity
 from runner.engine.incoming import Incoming
+from runner.engine.proceeds import Proceeds, fences_of
 from runner.engine.process import Process
-from runner.errors import ServerError, TooLarge
+from runner.errors import TooLarge
 from runner.jetstream.delivery import Delivery
 from runner.jetstream.inbox import Waiter
-from runner.jetstream.publisher import Outgoing
 from runner.staged import Staged
 
 
@@ -95,68 +87,4 @@ class Outputs:
 
         Raises `ServerError` for what waiting cannot mend, and its kind `ShardLost`: then they are nobody's.
         """
-        process, origin, span = self._process, incoming.origin, incoming.delivery.span
-        placed: list[tuple[str, Staged]] = []
-        for staged in made:
-            # Of a delayed one, too: when its time has come nobody could be told.
-            stream = await process.topology.find(staged.subject)
-            placed.append((delayed.STREAM if staged.at is not None else stream, staged))
-        fences = fences_of(incoming.delivery) if self._ordered else None
-        passed_on: list[tuple[str, str]] = []
-        if span is None and process.tracing.enabled:
-            passed_on = process.tracing.unsampled_headers(
-                incoming.delivery.header, origin.stream, origin.sequence, origin.timestamp_ns
-            )
-        for group in batch.plan(placed):
-            if group.atomic and not process.topology.config(group.stream).get("allow_atomic"):
-                raise ServerError(
-                    f"{len(group.outputs)} outputs go into stream {group.stream}, which allows no atomic batches",
-                    hint="set allow_atomic = true on the stream",
-                )
-            messages, spans = [], []
-            for index, staged in group.numbered():
-                output_id = identity.output_id(
-                    origin.stream,
-                    origin.sequence,
-                    origin.timestamp_ns,
-                    process.project,
-                    self._function,
-                    index,
-                )
-                carried = passed_on
-                if span is not None:
-                    delay = (staged.at - datetime.now(UTC)).total_seconds() if staged.at is not None else 0.0
-                    sent = span.output(staged.subject, group.stream, delay=max(0.0, delay))
-                    spans.append(sent)
-                    carried = sent.headers
-                pairs = (*given(staged, carried), *carried)
-                if staged.at is not None:
-                    messages.append(delayed.schedule(process.project, staged, output_id, pairs))
-                else:
-                    messages.append(
-                        Outgoing(staged.subject, staged.body, (*pairs, ("Nats-Msg-Id", output_id)))
-                    )
-            try:
-                fence = await fences.of(group.stream) if fences is not None else None
-                if fence is not None:
-                    ack = await fence.store(messages)
-                else:
-                    ack = await process.connection.publisher.publish_together(messages, math.inf)
-            except BaseException as error:
-                for sent in spans:
-                    sent.end(error=error)
-                raise
-            for sent in spans:
-                sent.end(stream=group.stream, sequence=ack.seq if len(spans) == 1 else 0)
-
-
-def given(staged: Staged, carried: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """The headers that a handler gave, who may have passed its input's on: never an output_id, a batch or a trace of another's."""
-    ours = {name.lower() for name, _ in carried}
-    return [pair for pair in header.unplaced(staged.headers.items()) if pair[0].lower() not in ours]
-
-
-def fences_of(delivery: Delivery) -> Fences | None:
-    """The fences of the shard that a delivery came from; None for one that came from no shard."""
-    found: Fences | None = getattr(delivery.source, "fences", None)
-    return found
+        await Proceeds(self._process, self._function, made, incoming, ordered=self._ordered).store()

@@ -5,6 +5,7 @@ Rule 1: the server checks a fence when a message arrives. In a replicated stream
         meanwhile goes as one atomic batch. Elsewhere writes are pipelined, which costs no round trip.
 Rule 2: what one handler made goes together. A batch of several handlers' that is refused goes again one by one: a
         single Msg-Id that stands already, or a single message too large, would keep out all others (10201, 10054).
+        So does one that another stream refuses: its subject was moved there, and this fence says nothing of it.
 Rule 3: each entry is told once: the PubAck, or the error. 10071 is told to nobody: `refused` is called, and all wait
         until somebody says where the fence is now (`hold`), or that it is lost (`fail`).
 """
@@ -27,6 +28,7 @@ from runner.jetstream.publisher import (
     BUSY,
     CONFIRM_SECONDS,
     DUPLICATE,
+    INCOMPLETE,
     decode_ack,
     is_stored,
 )
@@ -38,6 +40,8 @@ NOT_YET = 10164
 IN_PROCESS = 10158
 """The same Msg-Id is being stored right now."""
 PAUSE_SECONDS = 0.005
+INCOMPLETE_TRIES = 3
+"""A batch that stays incomplete may be one whose subjects are several streams' by now."""
 BATCH_BYTES = 1 << 20
 ROOM = 160
 """Bytes that an atomic batch adds to a message's headers, at most."""
@@ -49,7 +53,7 @@ Message = tuple[bytes, bytes, bytes]
 class Entry:
     """What goes together, and who is told."""
 
-    __slots__ = ("alone", "argument", "messages", "size", "waiter")
+    __slots__ = ("alone", "argument", "incomplete", "messages", "size", "waiter")
 
     def __init__(self, messages: Sequence[Message], size: int, waiter: Waiter, argument: Any) -> None:
         self.messages = messages
@@ -58,14 +62,17 @@ class Entry:
         self.argument = argument
         self.alone = False
         """Not with others': it was refused together with them."""
+        self.incomplete = 0
+        """How often its batch was."""
 
 
 class FencedWriter:
     """Everything that one shard writes into one stream."""
 
     def __init__(
-        self, connection: Connection, *, serial: bool, atomic: bool, refused: Callable[[], None]
+        self, connection: Connection, stream: str, *, serial: bool, atomic: bool, refused: Callable[[], None]
     ) -> None:
+        self._stream = stream
         self._publisher = connection.publisher
         self._inbox = connection.inbox
         self._wire = connection.wire
@@ -178,8 +185,15 @@ class FencedWriter:
         self._pump()
 
     def _refuse(self, group: tuple[Entry, ...], header: bytes | None, answer: bytes) -> None:
-        code = refusal(answer)
-        if code == MOVED:
+        code, stream = refusal(answer)
+        group[0].incomplete += code == INCOMPLETE
+        if stream not in {"", self._stream} or group[0].incomplete >= INCOMPLETE_TRIES:
+            group[0].incomplete = 0
+            if len(group) > 1:
+                self._again(group, alone=True)
+            else:
+                self._tell(group, header, answer, None)
+        elif code == MOVED:
             self._again(group)
             if self._held:
                 self._held = False
@@ -225,10 +239,10 @@ class FencedWriter:
             entry.waiter(entry.argument, header, answer, error)
 
 
-def refusal(answer: bytes) -> int:
-    """The server's error code in an answer; 0 when it is no error of a stream."""
+def refusal(answer: bytes) -> tuple[int, str]:
+    """The server's error code in an answer, and which stream's it is; 0 when it is no error of a stream."""
     try:
-        error = decode_ack(answer).error
+        ack = decode_ack(answer)
     except msgspec.DecodeError:
-        return 0
-    return error.err_code if error is not None else 0
+        return 0, ""
+    return ack.error.err_code if ack.error is not None else 0, ack.stream

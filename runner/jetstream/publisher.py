@@ -5,6 +5,8 @@ Rule 1: the size is checked here, headers included: nats-py does not count heade
 Rule 2: a Msg-Id makes a publish safe to repeat; without one, a publish whose answer is lost is not repeated.
 Rule 3: an atomic batch has a fresh batch id each time (one derived from the input would collide with a dead
         run's for 10 s); error 10201, a duplicate inside, then proves that an earlier run's set stands.
+Rule 4: whoever says which stream is meant is told when it is another stream that refuses (`Elsewhere`), and when an
+        atomic batch is not allowed (NO_BATCHES): the subjects of streams may be changed at any time.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import msgspec
 
 from runner.core import header as headers
 from runner.core import subject as subjects
-from runner.errors import NoStream, ServerError, StreamFull, TooLarge, Unconfirmed
+from runner.errors import Elsewhere, NoStream, ServerError, StreamFull, TooLarge, Unconfirmed
 from runner.jetstream.inbox import Inbox, Waiter, ask
 
 log = logging.getLogger("jetrunner.publisher")
@@ -33,10 +35,12 @@ BATCHES_IN_FLIGHT = 16
 FULL = frozenset({10023, 10028, 10047, 10077})
 """Resources, memory or storage exceeded; the stream's own limits (10077, `maximum messages exceeded`)."""
 TOO_LARGE = frozenset({10054, 10097})
-BUSY = frozenset({10158, 10176, 10210, 10211})
+INCOMPLETE = 10176
+BUSY = frozenset({10158, INCOMPLETE, 10210, 10211})
 """The same Msg-Id is being stored (R3), a batch was abandoned on the way, or too many are in flight: try again, never a
 handler's failure."""
 DUPLICATE = 10201
+NO_BATCHES = 10174
 
 
 class ApiError(msgspec.Struct):
@@ -99,35 +103,41 @@ class Publisher:
         pairs: Sequence[tuple[str, str]] = (),
         *,
         timeout: float = CONFIRM_SECONDS,
+        stream: str = "",
     ) -> PubAck:
-        """Publish once and wait for the PubAck. Raises the `ServerError` family and ValueError for a bad subject."""
+        """Publish once and wait for the PubAck, of any stream. Raises the `ServerError` family and ValueError for a bad subject."""
         reason = subjects.problem(subject)
         if reason:
             raise ValueError(f"cannot publish to {subject!r}: {reason}")
         header = headers.encode(list(pairs)) if pairs else b""
         self.check_size(subject, len(body) + len(header))
         _, answer = await ask(self._inbox, self._wire, subject.encode(), body, timeout, list(pairs))
-        return read_ack(answer)
+        return read_ack(answer, stream)
 
-    async def publish_surely(self, message: Outgoing, patience: float) -> PubAck:
+    async def publish_surely(self, message: Outgoing, patience: float, stream: str = "") -> PubAck:
         """Publish a message that carries a Msg-Id, again and again until it is confirmed.
 
         Repeats for `patience` seconds what may pass: a lost answer or connection, a full stream, a stream
         without a leader. Raises the last error then, and at once what will not pass.
         """
         return await insist(
-            lambda: self.publish(message.subject, message.body, message.headers),
+            lambda: self.publish(message.subject, message.body, message.headers, stream=stream),
             patience,
             f"a message to {message.subject}",
         )
 
-    async def publish_together(self, messages: Sequence[Outgoing], patience: float) -> PubAck:
+    async def publish_together(
+        self, messages: Sequence[Outgoing], patience: float, stream: str = ""
+    ) -> PubAck:
         """Store up to 1,000 messages, each with its Msg-Id, in one stream: all of them or none."""
         if len(messages) == 1:
-            return await self.publish_surely(messages[0], patience)
-        return await insist(lambda: self._batch(messages), patience, f"a batch to {messages[0].subject}")
+            return await self.publish_surely(messages[0], patience, stream)
+        attempt = (
+            distrusted(lambda: self._batch(messages, stream)) if stream else lambda: self._batch(messages, "")
+        )
+        return await insist(attempt, patience, f"a batch to {messages[0].subject}")
 
-    async def _batch(self, messages: Sequence[Outgoing]) -> PubAck:
+    async def _batch(self, messages: Sequence[Outgoing], stream: str) -> PubAck:
         if len(messages) > BATCH_LIMIT:
             raise ValueError(f"{len(messages)} messages are over the {BATCH_LIMIT} of one batch")
         batch = secrets.token_hex(16)
@@ -141,19 +151,19 @@ class Publisher:
             blocks.append((message, block))
         async with self._batches:
             first, block = blocks[0]
-            await self._ask(first, block)  # an empty answer: the batch is open
+            await self._ask(first, block, stream)  # an empty answer: the batch is open
             for message, block in blocks[1:-1]:
                 self._wire.publish(message.subject.encode(), message.body, b"", block)
             last, block = blocks[-1]
-            answer = await self._ask(last, block)
+            answer = await self._ask(last, block, stream)
         try:
-            return read_ack(answer)
+            return read_ack(answer, stream)
         except ServerError as error:
             if error.code == DUPLICATE:
                 return PubAck(duplicate=True)
             raise
 
-    async def _ask(self, message: Outgoing, block: bytes) -> bytes:
+    async def _ask(self, message: Outgoing, block: bytes, stream: str) -> bytes:
         _, answer = await ask(
             self._inbox,
             self._wire,
@@ -164,7 +174,7 @@ class Publisher:
         )
         if answer and b'"error"' in answer:
             try:
-                read_ack(answer)
+                read_ack(answer, stream)
             except ServerError as error:
                 if error.code != DUPLICATE:
                     raise
@@ -176,8 +186,8 @@ def is_stored(answer: bytes) -> bool:
     return b'"error"' not in answer and b'"stream"' in answer
 
 
-def read_ack(body: bytes) -> PubAck:
-    """The PubAck, or the error in it raised."""
+def read_ack(body: bytes, stream: str = "") -> PubAck:
+    """The PubAck, or the error in it raised: as `Elsewhere` when it is of another stream than the one that is meant."""
     try:
         ack = decode_ack(body)
     except msgspec.DecodeError:
@@ -187,6 +197,8 @@ def read_ack(body: bytes) -> PubAck:
         return ack
     error = ack.error
     text = error.description or f"error {error.err_code}"
+    if stream and ack.stream not in {"", stream}:
+        raise Elsewhere(f"{ack.stream}, not {stream}: {text}", code=error.err_code)
     if error.err_code in FULL:
         raise StreamFull(
             text, code=error.err_code, hint="raise the stream's limits or let it discard old messages"
@@ -196,10 +208,29 @@ def read_ack(body: bytes) -> PubAck:
     raise ServerError(text, code=error.err_code)
 
 
+def distrusted(attempt: Callable[[], Awaitable[PubAck]], tries: int = 3) -> Callable[[], Awaitable[PubAck]]:
+    """Try a batch that stays incomplete so often: then some of its subjects may be another stream's by now (`Elsewhere`)."""
+    left = tries
+
+    async def once() -> PubAck:
+        nonlocal left
+        try:
+            return await attempt()
+        except ServerError as error:
+            left -= error.code == INCOMPLETE
+            if left <= 0 and not isinstance(error, Elsewhere):
+                raise Elsewhere(str(error), code=INCOMPLETE) from None
+            raise
+
+    return once
+
+
 def may_pass(error: ServerError) -> bool:
     """Whether the same publish may succeed later without anybody changing it."""
     if isinstance(error, (Unconfirmed, StreamFull, NoStream)):
         return True
+    if isinstance(error, Elsewhere):
+        return False
     return error.code in BUSY or 10000 <= error.code < 10010
 
 

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
+
+import anyio
 
 from runner.core import subject as subjects
 from runner.errors import NoStream
 from runner.jetstream.connection import Connection
+from runner.jetstream.publisher import insist
 
 REFRESH_SECONDS = 1.0
-"""A subject that no stream captures asks the server at most this often."""
+"""The server is asked again at most this often."""
 
 
 class Topology:
-    """The streams of the account, loaded once and again when a subject is not found."""
+    """The streams of the account, loaded once, and again when a subject is not found or an answer shows a change."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._streams: dict[str, dict[str, Any]] = {}
         self._found: dict[str, str] = {}
         self._loaded = 0.0
+        self._loading = anyio.Lock()
+        self.version = 0
+        """Counts how often it was loaded."""
+        self.outdated = False
+        """An answer has shown a change: it is loaded again with the next question."""
 
     async def load(self) -> None:
         """Read every stream's configuration."""
@@ -34,6 +43,15 @@ class Topology:
         self._streams = streams
         self._found = {}
         self._loaded = time.monotonic()
+        self.version += 1
+        self.outdated = False
+
+    async def renew(self, version: int) -> None:
+        """Load again what this version has shown wrong, unless somebody has done so since."""
+        async with self._loading:
+            if self.version == version:
+                await anyio.sleep(self._loaded + REFRESH_SECONDS - time.monotonic())
+                await insist(self.load, math.inf, "the list of streams")
 
     @property
     def streams(self) -> dict[str, dict[str, Any]]:
@@ -61,10 +79,10 @@ class Topology:
 
     async def find(self, subject: str) -> str:
         """The stream that captures a literal subject; asks the server again before it raises `NoStream`."""
-        found = self.known(subject)
+        found = None if self.outdated else self.known(subject)
         if found is None and time.monotonic() - self._loaded > REFRESH_SECONDS:
             await self.load()
-            found = self.known(subject)
+        found = found or self.known(subject)
         if found is None:
             raise NoStream(
                 f"no stream captures {subject}", hint="declare one in streams/ and run `runner apply`"

@@ -34,6 +34,29 @@ async def test_an_inputs_headers_passed_on_take_neither_its_id_nor_its_batch_alo
     assert {each.raw_headers.count(b"traceparent") for each in copies} <= {0, 1}
 
 
+async def test_an_inputs_headers_passed_on_expect_nothing_of_another_stream(shop: Shop) -> None:
+    await shop.open("""
+        @consume("orders.{id}", retry=RetryPolicy(attempts=1))
+        async def charge(order: Order, ctx: Context) -> None:
+            for subject in ("paid", "audit"):
+                ctx.publish(f"{subject}.{order.id}", order, headers=ctx.headers)
+
+        @consume("paid.{id}", retry=RetryPolicy(attempts=1))
+        async def copy(order: Order, ctx: Context) -> None:
+            ctx.publish(f"audit.copy.{order.id}", order, headers={**ctx.headers, "Kind": "copy"})
+    """)
+    shop.run()
+    await shop.order(1, headers={"Nats-Expected-Stream": "ORDERS", "Tenant": "a"})
+    await shop.settled("charge")
+    await shop.settled("copy", stream="PAID")
+    assert await shop.dead() == []
+    copies = await shop.js.messages("AUDIT")
+    assert [(each.subject, each.headers["Tenant"]) for each in copies] == [
+        ("audit.1", "a"),
+        ("audit.copy.1", "a"),
+    ]
+
+
 async def test_a_relay_whose_durable_is_deleted_publishes_nothing_a_second_time(shop: Shop) -> None:
     await shop.open("""
         @consume("orders.{id}")

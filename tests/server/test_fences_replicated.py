@@ -77,3 +77,23 @@ async def output_id(js: RawJetStream, sequence: int) -> str:
     seconds = datetime.fromisoformat(message.time[:19] + "+00:00").timestamp()
     fraction = message.time[20:].rstrip("Z").ljust(9, "0")
     return f"ORDERS:{sequence}.{int(seconds)}{fraction}:shop-charge:0"
+
+
+async def test_outputs_whose_subject_was_moved_to_another_stream_follow_it(
+    shop3: Project, js3: RawJetStream
+) -> None:
+    write(shop3, CHARGE)
+    await order(js3, *range(1, 11), customers=5)
+    await running(shop3, js3)
+    await settled(js3)
+    config = (await js3.stream("PAID"))["config"]
+    await js3.api("STREAM.UPDATE.PAID", config | {"subjects": ["_jetrunner.PAID.>"]})
+    await create(js3, "OTHER", ["paid.>", "_jetrunner.OTHER.>"], num_replicas=3)
+    await order(js3, *range(11, 61), customers=5)
+    await settled(js3)
+    moved = await js3.messages("OTHER", "paid.>")
+    assert sorted(each.json()["id"] for each in moved) == list(range(11, 61))
+    assert len(await js3.messages("OTHER", "_jetrunner.>")) == 1
+    for customer in range(5):
+        mine = [each.json()["id"] for each in moved if each.subject == f"paid.c{customer}"]
+        assert mine == sorted(mine)
