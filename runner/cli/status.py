@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
@@ -13,14 +13,19 @@ from msgspec import Struct
 from runner.cli import loop, options
 from runner.cli.selection import require_project
 from runner.cli.table import counted, table
-from runner.core import identity
+from runner.core import identity, sharding
+from runner.core.generation import stored_subject
 from runner.core.histogram import Histogram
 from runner.core.plan import function_of
+from runner.core.sharding import Sharding
 from runner.engine.status import collect
+from runner.errors import ServerError
 from runner.jetstream.connection import Connection, check_server, connect
+from runner.jetstream.consumer import NOT_FOUND
 from runner.jetstream.deadletters import DeadLetters
-from runner.jetstream.inventory import consumers_on, real_streams
+from runner.jetstream.inventory import consumers_on, count, real_streams
 from runner.jetstream.ownstreams import AGAIN
+from runner.jetstream.reshard import Openings
 
 HEADS = [
     "FUNCTION",
@@ -42,9 +47,15 @@ class Waiting(Struct, frozen=True):
     stream: str
     durable: str
     """Of a shard: the name that all the function's shards have in common."""
-    is_shard: bool
+    generation: int
+    """Of a shard; -1 for a durable that is no shard's."""
     pending: int
     in_flight: int
+
+    @property
+    def is_shard(self) -> bool:
+        """Whether it is the durable of one shard."""
+        return self.generation >= 0
 
 
 @click.command("status", epilog="Example: runner status --output json")
@@ -105,7 +116,8 @@ async def _durables(
     named = {(each["stream"], each["durable"]): function for function, each in told.items()}
     again: dict[str, dict[str, int]] = {}
     found: dict[str, list[Waiting]] = {}
-    for stream in await real_streams(connection):
+    streams = await real_streams(connection)
+    for stream in streams:
         for info in await consumers_on(connection, stream):
             durable = info["name"]
             function = named.get((stream, durable)) or function_of(durable, project)
@@ -118,13 +130,48 @@ async def _durables(
                     again[function] = waiting
                 continue
             is_shard = (stream, durable) not in named and durable != whole
+            generation = int(durable.rsplit("-", 2)[1]) if is_shard else -1
             found.setdefault(function, []).append(
-                Waiting(stream, whole if is_shard else durable, is_shard, **waiting)
+                Waiting(stream, whole if is_shard else durable, generation, **waiting)
             )
+    for function, parts in found.items():
+        if any(each.is_shard for each in parts):
+            parts.extend(await _unopened(connection, project, function, streams, parts))
     facts = {function: _summed(_current(parts, told.get(function))) for function, parts in found.items()}
     for function, waiting in again.items():
         facts.setdefault(function, {})["again"] = waiting
     return facts
+
+
+async def _unopened(
+    connection: Connection,
+    project: str,
+    function: str,
+    streams: Mapping[str, dict[str, Any]],
+    parts: Sequence[Waiting],
+) -> list[Waiting]:
+    """What waits in generations of shards that have no durables yet: an older one is not drained."""
+    try:
+        opening, _ = await Openings(connection, project).read(function)
+    except ServerError as error:
+        if error.code not in NOT_FOUND:
+            raise
+        return []  # the bucket is gone
+    if opening is None or (config := streams.get(opening.stream)) is None:
+        return []
+    newest = (sharding.read(config) or Sharding()).generation
+    standing = {each.generation for each in parts}
+    return [
+        Waiting(
+            opening.stream,
+            identity.durable(project, function),
+            generation,
+            await count(connection, opening.stream, stored_subject(opening.subject, generation)),
+            0,
+        )
+        for generation in range(opening.generation + 1, newest + 1)
+        if generation not in standing
+    ]
 
 
 def _current(parts: Sequence[Waiting], told: dict[str, Any] | None) -> Sequence[Waiting]:

@@ -91,6 +91,11 @@ async def holdings(
     )
 
 
+async def count(connection: Connection, stream: str, pattern: str) -> int:
+    """How many messages a stream holds under the subjects that the pattern matches; dear where these are many."""
+    return sum([number async for _, number in _subjects(connection, stream, pattern)])
+
+
 def _published(filters: tuple[str, ...]) -> tuple[str, ...]:
     """Filters on a sharded stream as filters on subjects as they are published."""
     return tuple(dict.fromkeys(re.sub(r"^shard\.(\d+|\*)\.(\d+|\*)\.", "", text) for text in filters))

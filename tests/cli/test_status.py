@@ -74,7 +74,7 @@ async def test_each_function_is_measured_over_its_instances(
 
 LEDGER = """
     name = "LEDGER"
-    subjects = ["ledger.{account}.posted"]
+    subjects = ["ledger.{account}.*"]
     [shards]
     count = 4
     by = ["account"]
@@ -132,9 +132,19 @@ async def test_the_shards_of_an_ordered_function_are_summed_over_its_instances(
     assert done["rate"] == pytest.approx(sum(each["rate"] for each in done["instances"]), abs=0.01)
     assert done["rate"] > 0
     assert 0.017 < found["p50"] <= found["p99"] < 1  # the histogram is 12% wide
+    resized = project.runner("shard", "resize", "LEDGER", "6", "--no-wait")
+    assert resized.code == 0, resized.stderr
+    for number in range(7):
+        await js.publish(f"ledger.k{number}.posted", b"goes")
+    await js.publish("ledger.k1.refused", b"of no interest")
+    assert (post()["pending"], post()["in_flight"]) == (200 - 4 * ROOM + 7, 4 * ROOM)
     for runner in runners:
         runner.kill()
-    assert (post()["pending"], post()["in_flight"], post()["instances"]) == (200 - 4 * ROOM, 4 * ROOM, [])
+    left_alone = post()
+    assert (left_alone["pending"], left_alone["in_flight"]) == (200 - 4 * ROOM + 7, 4 * ROOM)
+    assert left_alone["instances"] == []
+    await js.api("STREAM.DELETE.KV_jetrunner")
+    assert post()["pending"] == 200 - 4 * ROOM, "what is kept of the generations is gone"
 
 
 async def test_without_instances_the_server_still_tells_what_waits(
