@@ -65,6 +65,11 @@ class Connection:
         return str(self.client._server_info.get("version", ""))  # noqa: SLF001  # nats-py has no public word for it
 
     @property
+    def server_id(self) -> str:
+        """The id of the server that we are connected to, another one after a reconnect."""
+        return str(self.client._server_info.get("server_id", ""))  # noqa: SLF001
+
+    @property
     def url(self) -> str:
         """Where we are connected, without credentials."""
         url = self.client.connected_url
@@ -104,8 +109,9 @@ class Connection:
         pairs: list[tuple[str, str]] | None = None,
     ) -> tuple[bytes | None, bytes]:
         """Like `request`, with the raw header block of the answer. Raises `TooLarge` instead of losing the connection."""
-        self.publisher.check_size(subject, len(body) + (len(headers.encode(pairs)) if pairs else 0))
-        return await ask(self.inbox, self.wire, subject.encode(), body, timeout, pairs)
+        header = headers.encode(pairs) if pairs else b""
+        self.publisher.check_size(subject, len(body) + len(header))
+        return await ask(self.inbox, self.wire, subject.encode(), body, timeout, header)
 
 
 @asynccontextmanager

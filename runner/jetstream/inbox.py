@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from runner.core import header as headers
 from runner.errors import NoStream, PermissionDenied, ServerError, Unconfirmed
 from runner.jetstream.wire import Unsubscribe
 
@@ -121,13 +120,13 @@ async def ask(
     subject: bytes,
     body: bytes,
     timeout: float,
-    pairs: list[tuple[str, str]] | None = None,
+    header: bytes = b"",
 ) -> tuple[bytes | None, bytes]:
-    """Publish and wait for the answer: its raw header block and body."""
+    """Publish, under a raw header block, and wait for the answer: its raw header block and body."""
     future: asyncio.Future[tuple[bytes | None, bytes]] = asyncio.get_running_loop().create_future()
     reply = inbox.expect(_answer, future, subject, timeout)
     try:
-        wire.publish(subject, body, reply, headers.encode(pairs) if pairs else b"")
+        wire.publish(subject, body, reply, header)
         return await future
     finally:
         inbox.forget(reply)

@@ -111,7 +111,7 @@ class Publisher:
             raise ValueError(f"cannot publish to {subject!r}: {reason}")
         header = headers.encode(list(pairs)) if pairs else b""
         self.check_size(subject, len(body) + len(header))
-        _, answer = await ask(self._inbox, self._wire, subject.encode(), body, timeout, list(pairs))
+        _, answer = await ask(self._inbox, self._wire, subject.encode(), body, timeout, header)
         return read_ack(answer, stream)
 
     async def publish_surely(self, message: Outgoing, patience: float, stream: str = "") -> PubAck:
@@ -164,14 +164,8 @@ class Publisher:
             raise
 
     async def _ask(self, message: Outgoing, block: bytes, stream: str) -> bytes:
-        _, answer = await ask(
-            self._inbox,
-            self._wire,
-            message.subject.encode(),
-            message.body,
-            CONFIRM_SECONDS,
-            headers.pairs(block),
-        )
+        subject = message.subject.encode()
+        _, answer = await ask(self._inbox, self._wire, subject, message.body, CONFIRM_SECONDS, block)
         if answer and b'"error"' in answer:
             try:
                 read_ack(answer, stream)
