@@ -178,6 +178,10 @@ class Ordering:
         """Tell whether a message was settled here lately, so that it need only be acked."""
         return sequence in self._recent or sequence in self._earlier
 
+    def done(self, floor: int, delivered: int) -> tuple[int, ...]:
+        """What was settled here lately above the one sequence and up to the other, ascending."""
+        return tuple(sorted(each for each in self._recent | self._earlier if floor < each <= delivered))
+
     def hold(self) -> None:
         """Start nothing until the next `takeover`; what arrives is kept, and what runs may end."""
         self._close()
@@ -194,12 +198,13 @@ class Ordering:
         self._owned = True
         self._delivered = delivered
         self._awaited = max(0, pending - sum(floor < sequence <= delivered for sequence in self._held))
-        done = self._recent | self._earlier
-        reack = tuple(sorted(sequence for sequence in done if floor < sequence <= delivered))
+        reack = self.done(floor, delivered)
         if not self._awaited:
             return Recovery(_NOTHING, reack, self._open())
         held = self._held
-        nak = [each for each in range(floor + 1, delivered + 1) if each not in held and each not in done]
+        nak = [
+            each for each in range(floor + 1, delivered + 1) if each not in held and not self.settled(each)
+        ]
         return Recovery(tuple(nak), reack, _NOTHING)
 
     def release(self) -> None:

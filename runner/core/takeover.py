@@ -32,17 +32,21 @@ class HandOver(Struct, frozen=True):
     """It should be another's: let what runs end, then release the claim."""
 
 
+class Release(Struct, frozen=True):
+    """It stands as ours, is not held here and should be another's: a release that did not come through."""
+
+
 class Lose(Struct, frozen=True):
     """Another has taken it: stop at once, and send nothing more for it."""
 
 
-Decision: TypeAlias = Wait | Take | Keep | HandOver | Lose
+Decision: TypeAlias = Wait | Take | Keep | HandOver | Release | Lose
 
 
 def decide(owner: str, epoch: int, *, me: str, held: int | None, share: str, gone: bool) -> Decision:
     """Decide about one shard, from its claim as just read: `owner` is empty when it was released or never taken.
 
-    `held` is the epoch under which it is held here, `share` who should own it; `gone` tells, as of this moment,
+    `held` is the epoch under which it is held here, `share` who should own it, empty when nobody should; `gone` tells, as of this moment,
     that the owner's lease or connection is.
     """
     if held is not None:
@@ -51,7 +55,7 @@ def decide(owner: str, epoch: int, *, me: str, held: int | None, share: str, gon
             return Lose()
         return Keep() if share == me else HandOver()
     if share != me:
-        return Wait()
+        return Release() if owner == me else Wait()
     # A claim of ours that is not held here was written, and the answer lost.
     return Take(epoch + 1) if not owner or owner == me or gone else Wait()
 
@@ -73,6 +77,10 @@ class Lease(Struct, frozen=True):
     def disconnected(self) -> Lease:
         """Hold it no more: the others may find us gone before it ends."""
         return Lease(self.until, float("inf"), self.read)
+
+    def doubted(self) -> Lease:
+        """Others may have taken what we own: start nothing before the claims were read."""
+        return Lease(self.until, self.since)
 
     def claims_read(self, sent: float) -> Lease:
         """Take the answer to a reading of the claims that was sent at `sent`."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from runner.core.takeover import Decision, Take
 from runner.jetstream.connection import Connection
 from runner.jetstream.lease import Leases
 from runner.jetstream.wire import Unsubscribe
@@ -71,15 +72,16 @@ class Claims:
         if self.known.get(shard) is before:
             self.known[shard] = found
 
-    async def take(self, shard: str, me: str, may_take: Callable[[Claim], bool]) -> Claim | None:
-        """Make it mine if `may_take` still agrees with what stands there now; None when somebody was faster."""
+    async def take(self, shard: str, me: str, decide: Callable[[Claim], Decision]) -> Claim | None:
+        """Make it mine if that is still the decision about what stands there now; None when somebody was faster."""
         before = self.known.get(shard)
         entry = await self._leases.get(self._prefix + shard)
         standing = read(entry.value) if entry else NOBODY
-        if not may_take(standing):
+        decision = decide(standing)
+        if not isinstance(decision, Take):
             self._learn(shard, before, standing)
             return None
-        claim = Claim(me, standing.epoch + 1, time.time(), predecessors(standing))
+        claim = Claim(me, decision.epoch, time.time(), predecessors(standing))
         revision = await self._leases.swap(
             self._prefix + shard, msgspec.json.encode(claim), entry.revision if entry else 0
         )

@@ -13,6 +13,8 @@ class Member(msgspec.Struct, frozen=True):
     """The ordered functions that it runs."""
     leaving: bool = False
     """It gives its shards away and takes none."""
+    server: str = ""
+    """The id of the server that it is connected to."""
 
 
 class News(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -2,8 +2,7 @@
 
 Rule 1: an instance holds one lease of 3 s and renews it each second. It may start ordered work until the lease runs
         out by its own clock, counted from sending the renewal, and only while it is connected.
-Rule 2: it answers on a subject of its own. Each instance probes the next two on the ring of names, on the clock: two
-        "no responders" in a row mean that the server has lost its connection. So probes grow with n, not with n².
+Rule 2: it answers on a subject of its own, and the others probe it (`probes.py`): who is found gone is so at once.
 Rule 3: so it starts nothing unless its loop has looked at its sockets a moment ago, less than the time between those two
         probes: the server, which found the connection gone, has ended it, and that has been read.
 Rule 4: who finds a member dead says so to all; who joins or leaves says so itself. All leases are read every few seconds,
@@ -21,6 +20,7 @@ from collections.abc import Callable, Sequence
 import anyio
 import msgspec
 
+from runner.core.takeover import Lease
 from runner.engine.member import Member, News
 from runner.engine.probes import Probes
 from runner.engine.process import Process
@@ -47,8 +47,8 @@ class Members:
     def __init__(self, process: Process, functions: Sequence[str], instance: str) -> None:
         self.me = Member(instance, tuple(functions))
         self.living: dict[str, Member] = {instance: self.me}
-        self.until = 0.0
-        """Reading of the monotonic clock at which our lease runs out."""
+        self.lease = Lease()
+        """Our own."""
         self.changed: list[Callable[[], None]] = []
         """Called when somebody came or went."""
         self.lapsed: list[Callable[[], None]] = []
@@ -67,7 +67,7 @@ class Members:
         self.left = False
         """True once our lease was given back."""
         self._epoch = -1
-        self._confirmed = -1
+        """The connection that the lease was last renewed on."""
         self._held = asyncio.Event()
         self._buried: dict[str, float] = {}
         """Instances found dead, and until when their leases may still stand there."""
@@ -82,29 +82,25 @@ class Members:
     def holds(self, now: float) -> bool:
         """Whether this instance may start ordered work now, by the monotonic clock read a moment ago."""
         self._probes.worked = now
-        return (
-            now - self._pulse.looked < STALL_SECONDS
-            and now < self.until
-            and self._confirmed == self._connection.wire.epoch
-        )
+        return now - self._pulse.looked < STALL_SECONDS and self.lasts(now)
 
     def lasts(self, now: float) -> bool:
         """Whether the lease lasts, and what we own was read since it was taken: without that, nothing is asked for."""
-        return now < self.until and self._confirmed == self._connection.wire.epoch
+        return self._epoch == self._connection.wire.epoch and self.lease.may_start(now)
 
     @property
     def confirmed(self) -> bool:
         """Whether our claims were read since the connection or the lease was last lost."""
-        return bool(self._confirmed == self._connection.wire.epoch)
+        return self.renewed and self.lease.since <= self.lease.read
 
     @property
     def renewed(self) -> bool:
         """Whether the lease is ours, on this connection."""
-        return bool(self._epoch == self._connection.wire.epoch) and time.monotonic() < self.until
+        return self._epoch == self._connection.wire.epoch and time.monotonic() < self.lease.until
 
-    def confirm(self) -> None:
-        """Our claims were read again."""
-        self._confirmed = self._connection.wire.epoch
+    def confirm(self, sent: float) -> None:
+        """Our claims were read again, by requests sent from that moment on."""
+        self.lease = self.lease.claims_read(sent)
         self._wake()
 
     def _wake(self) -> None:
@@ -161,12 +157,15 @@ class Members:
         """Renew the lease once; raises `ServerError` when it could not be."""
         sent = time.monotonic()
         epoch = self._connection.wire.epoch
+        if self.me.server != self._connection.server_id:
+            self.me = msgspec.structs.replace(self.me, server=self._connection.server_id)
+            self._set({**self.living, self.me.instance: self.me})
         await self._leases.put(self._key(self.me.instance), msgspec.json.encode(self.me), TTL_SECONDS)
-        if time.monotonic() >= self.until or epoch != self._epoch:
-            self._confirmed = -1  # it had lapsed: somebody may have taken our shards meanwhile
-            self._lapse()
-        self.until = sent + TTL_SECONDS
+        before = self.lease if epoch == self._epoch else self.lease.disconnected()
+        self.lease = before.renewed(sent, time.monotonic(), TTL_SECONDS)
         self._epoch = epoch
+        if self.lease.since != before.since:
+            self._lapse()  # somebody may have taken our shards meanwhile
 
     async def _renewing(self) -> None:
         while True:
@@ -262,7 +261,7 @@ class Members:
             self.remove(gone)
         elif gone and not self.left:
             log.warning("others took this instance for dead; what it owns is read again")
-            self._confirmed = -1
+            self.lease = self.lease.doubted()
             self._lapse()
             self.tell(News(joined=self.me))
 

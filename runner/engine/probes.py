@@ -1,6 +1,9 @@
 """Probes: each instance asks the next two on the ring of names whether they live, on the clock.
 
-Two "no responders" in a row mean that the server has lost its connection. So probes grow with n, not with n².
+Rule 1: two "no responders" in a row mean that the server has lost the instance's connection. So probes grow with n, not
+        with n².
+Rule 2: of an instance at another server they mean it only while somebody else at that server answers: otherwise it may
+        be the way between the two servers that is gone, and its lease tells.
 """
 
 from __future__ import annotations
@@ -52,6 +55,8 @@ class Probes:
         """When there was last work at one that answered."""
         self._misses: dict[str, float] = {}
         """When nobody answered for an instance at first."""
+        self._heard: dict[str, float] = {}
+        """When the last answered probe was sent to a server, by its id."""
 
     def forgive(self, until: float) -> None:
         """Begin anew after our own reconnect: nobody is taken for dead before `until`."""
@@ -92,6 +97,8 @@ class Probes:
         if error is None:
             self._misses.pop(instance, None)
             self.silent.discard(instance)
+            if (member := self._members.living.get(instance)) is not None:
+                self._heard[member.server] = max(sent, self._heard.get(member.server, 0.0))
             if body == BUSY:
                 self._saw_work = now
         elif epoch != self._connection.wire.epoch or now < self.grace or instance not in self._members.living:
@@ -100,11 +107,34 @@ class Probes:
             self.silent.add(instance)
         elif instance not in self._misses:
             self._misses[instance] = now
-            asyncio.get_running_loop().call_later(MISS_SECONDS, self._probe, instance)
-        elif sent - self._misses[instance] >= MISS_SECONDS:
+            asyncio.get_running_loop().call_later(MISS_SECONDS, self._probe_again, instance)
+        elif sent - self._misses[instance] < MISS_SECONDS:
+            pass
+        elif not self._reached(instance):
+            self.silent.add(instance)
+        else:
             log.warning("instance %s is gone", instance)
             self._members.tell(News(dead=instance))
             self._members.remove(instance)
+
+    def _probe_again(self, instance: str) -> None:
+        """With somebody else at its server, if that is another than ours: the way there may be gone."""
+        server = self._server_of(instance)
+        others = (name for name in self._members.living if name != instance)
+        witness = next((name for name in others if self._server_of(name) == server), None)
+        if witness is not None and server != self._connection.server_id:
+            self._probe(witness)
+        if instance in self._members.living:
+            self._probe(instance)
+
+    def _reached(self, instance: str) -> bool:
+        """Whether the server of a silent instance has been reached since its silence began."""
+        server = self._server_of(instance)
+        return server == self._connection.server_id or self._heard.get(server, 0.0) > self._misses[instance]
+
+    def _server_of(self, instance: str) -> str:
+        member = self._members.living.get(instance)
+        return member.server if member is not None else ""
 
     def probed(self, _subject: bytes, reply: bytes, _header: bytes | None, _body: bytes) -> None:
         """Somebody asks whether we live."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
+from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Protocol, TypeAlias
@@ -31,9 +32,9 @@ from runner.jetstream.publisher import is_stored
 
 KEEP_SECONDS = 0.5
 """The server stores acks about every 0.1 s."""
-LOOK_SECONDS = 1.0
-"""What was written so long before an instance's last record is of acks that are stored. An ack that is sent again is
-recorded again, so this holds through any number of dead servers."""
+LOOK_SECONDS = 3.0
+"""What was written so long before an instance's last record is of acks that are stored: it notices within half of that
+when acks may have gone nowhere, and then starts nothing before they are sent again, and recorded again with the next."""
 SLOTS = 500
 """Keys of one ring."""
 RETRY_SECONDS = 0.05
@@ -65,6 +66,9 @@ class Records:
         self._ring = f"{PREFIX}{self._prefix}{instance}."
         self._slot = 0
         self._written = [0.0] * SLOTS
+        self._latest: deque[tuple[float, Taken]] = deque()
+        """What was written last."""
+        self._epoch = process.connection.wire.epoch
         self._wanted: list[Settled] = []
         self._busy = False
 
@@ -81,21 +85,33 @@ class Records:
             self._process.loop.call_later(wait, self._write)
             return
         wanted, self._wanted = self._wanted, []
-        taken = [(shard, shard.name, shard.take()) for shard in wanted]
-        self._send(msgspec.msgpack.encode({name: sequences for _, name, sequences in taken}), taken)
+        self._send([(shard, shard.name, shard.take()) for shard in wanted])
 
-    def _send(self, body: bytes, taken: Taken) -> None:
+    def _send(self, taken: Taken) -> None:
+        record = {name: sequences for _, name, sequences in taken}
+        if self._epoch != self._process.connection.wire.epoch:
+            # The server may be another one, which has forgotten acks: whoever reads this record reads those, too.
+            for _, earlier in self._latest:
+                for _, name, sequences in earlier:
+                    record[name] = [*record.get(name, ()), *sequences]
         subject = f"{self._ring}{self._slot}".encode()
-        self._process.connection.publisher.send(subject, body, _HEADER, self._answered, (body, taken))
+        body = msgspec.msgpack.encode(record)
+        sent = self._process.connection.wire.epoch, taken
+        self._process.connection.publisher.send(subject, body, _HEADER, self._answered, sent)
 
     def _answered(
-        self, sent: tuple[bytes, Taken], _: bytes | None, answer: bytes, error: ServerError | None
+        self, sent: tuple[int, Taken], _: bytes | None, answer: bytes, error: ServerError | None
     ) -> None:
-        body, taken = sent
+        epoch, taken = sent
         if error is not None or not is_stored(answer):
-            self._process.loop.call_later(RETRY_SECONDS, self._send, body, taken)
+            self._process.loop.call_later(RETRY_SECONDS, self._send, taken)
             return
-        self._written[self._slot] = time.monotonic()
+        now = time.monotonic()
+        self._epoch = epoch
+        self._latest.append((now, taken))
+        while now - self._latest[0][0] > 2 * KEEP_SECONDS:
+            self._latest.popleft()
+        self._written[self._slot] = now
         self._slot = (self._slot + 1) % SLOTS
         self._busy = False
         for shard, _name, sequences in taken:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -151,16 +152,19 @@ class Shard(Lanes):
         number = delivered["consumer_seq"]
         self._delivered = max(self._delivered, number) if epoch == self._epoch else number
         self._epoch = epoch
-        # On record once more: what the server forgot before, it may forget again.
-        self._resting.settled.extend(recovery.reack)
-        # In the predecessor's name: of an ack's subject the server takes the sequence alone (measured).
-        for verb, sequences in ((b"+ACK", recovery.reack), (b"-NAK", recovery.nak)):
-            for sequence in sequences:
-                reply = f"$JS.ACK.{self.stream}.{self.durable}.1.{sequence}.{number}.0.0"
-                self._wire.answer(reply.encode(), verb)
+        self._answer(b"+ACK", recovery.reack, number)
+        self._answer(b"-NAK", recovery.nak, number)
         self._start(recovery.start)
         self.pull.ask_again()
         return bool(recovery.reack)
+
+    def _answer(self, verb: bytes, sequences: Sequence[int], number: int) -> None:
+        """In the predecessor's name: of an ack's subject the server takes the sequence alone (measured)."""
+        if verb == b"+ACK":  # on record once more: what the server forgot before, it may forget again
+            self._resting.settled.extend(sequences)
+        for sequence in sequences:
+            reply = f"$JS.ACK.{self.stream}.{self.durable}.1.{sequence}.{number}.0.0"
+            self._wire.answer(reply.encode(), verb)
 
     async def _open_pull(self) -> None:
         async with self._pulling:
@@ -177,14 +181,30 @@ class Shard(Lanes):
         return info if info is not None else await self._durables.ensure(self.stream, self._config)
 
     async def drain(self) -> None:
-        """Start nothing more, and return when everything that runs here is settled."""
+        """Start nothing more, and return when everything that runs here is settled, and what was is on record."""
         self.owned = False
         forgotten = self._forget_waiting()
-        await asyncio.gather(self._close_pull(), self._handlers_end())
-        await asyncio.gather(self._resting.record(), self._remember_last())
+        await asyncio.gather(self._close_pull(), self._handlers_end(), self._ack_again())
+        await self._resting.record()
         self._let_go([*forgotten, *self.unsettled])
 
-    async def _remember_last(self) -> None:
+    async def _ack_again(self) -> None:
+        """The next owner runs what the server takes for unsettled: acks may have been lost with a server or on their way."""
+        try:
+            info = await consumer.info(self._connection, self.stream, self.durable)
+        except JetrunnerError as error:
+            log.debug("acks of shard %s cannot be counted: %s", self.durable, error)
+            return
+        if info is not None and info["created"] == self._made[1]:
+            number = info["delivered"]["consumer_seq"]
+            self._answer(
+                b"+ACK",
+                self.ordering.done(info["ack_floor"]["stream_seq"], info["delivered"]["stream_seq"]),
+                number,
+            )
+
+    async def remember_last(self) -> None:
+        """Save the floor once the last acks are in it; the shard may be another's by now."""
         with suppress(TimeoutError):
             async with asyncio.timeout(REMEMBER_SECONDS):
                 for _ in range(ACKS_LOOKS):

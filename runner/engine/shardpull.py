@@ -61,6 +61,11 @@ class ShardPull(Pull):
         else:
             super()._arrived(subject, reply, header, body)
 
+    def _interrupted(self) -> None:
+        """What was settled may be unsettled at the server: whoever took over now would run it again."""
+        if self.shard.owned:
+            self.shard.doubt()
+
     def watch(self, now: float) -> None:
         """Called a few times a second."""
         super().watch(now)

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
+from anyio.abc import TaskGroup
 
 from runner.core.assignment import assign
-from runner.engine.claims import Claim, Claims
+from runner.core.takeover import Decision, HandOver, Lose, Release, Take, decide
+from runner.engine.claims import NOBODY, Claim, Claims
 from runner.engine.fence import Tenure
 from runner.engine.generations import Generations
 from runner.engine.members import Members
@@ -55,8 +58,9 @@ class Shards:
         await self._members.join()
         await self.claims.watch(self._written)
         await self._generations.start()
+        sent = time.monotonic()
         await self.claims.load(self._generations.names())
-        self._members.confirm()
+        self._members.confirm(sent)
         self._changed.set()
 
     async def run(self) -> None:
@@ -76,21 +80,33 @@ class Shards:
                 if not self._members.confirmed:
                     await self._confirm()
                     continue
-                shares = self._shares()
-                # A generation that closes has no shards any more: what is owned of it goes back.
-                shares |= {name: False for name in self.owned if name not in shares}
-                for name, mine in shares.items():
-                    if name in self._moving:
-                        continue
-                    if mine and name not in self.owned and self._is_free(self.claims.known.get(name)):
-                        self._moving.add(name)
-                        tasks.start_soon(self._take, name)
-                    elif not mine and name in self.owned:
-                        self._moving.add(name)
-                        tasks.start_soon(self._hand_over, name)
-                    elif not mine and (claim := self.claims.known.get(name)) and self._is_mine(claim):
-                        self._moving.add(name)  # a release that did not come through
-                        tasks.start_soon(self._give_back, name, claim)
+                for name, share in self._shares().items():
+                    if name not in self._moving:
+                        self._act(tasks, name, self._decide(name, share, self.claims.known.get(name, NOBODY)))
+
+    def _act(self, tasks: TaskGroup, name: str, decision: Decision) -> None:
+        match decision:
+            case Take():
+                way = self._take
+            case HandOver():
+                way = self._hand_over
+            case Release():
+                way = self._give_back
+            case _:  # what seems lost was only heard: `_verify` asks first
+                return
+        self._moving.add(name)
+        tasks.start_soon(way, name)
+
+    def _decide(self, name: str, share: str, claim: Claim) -> Decision:
+        held = self._held.get(name)
+        return decide(
+            claim.owner,
+            claim.epoch,
+            me=self._members.me.instance,
+            held=held.epoch if held is not None else None,
+            share=share,
+            gone=claim.owner not in self._members.living,
+        )
 
     async def _look(self) -> None:
         """Read the claims of shards that should be here and are not: a release may not have been heard."""
@@ -98,17 +114,17 @@ class Shards:
             return
         lacking = {
             name.rpartition(".")[0]
-            for name, mine in self._shares().items()
-            if mine and name not in self.owned and name not in self._moving
+            for name, share in self._shares().items()
+            if share == self._members.me.instance and name not in self.owned and name not in self._moving
         }
         try:
             await self.claims.load(sorted(lacking))
         except JetrunnerError as error:
             log.debug("claims could not be looked at: %s", error)
 
-    def _shares(self) -> dict[str, bool]:
-        """Every shard of our functions, and whether it belongs here."""
-        shares = {}
+    def _shares(self) -> dict[str, str]:
+        """Who should own every shard of our functions, and every other that is held here: nobody, when it has closed."""
+        shares = dict.fromkeys(self.owned, "")
         for function in self._functions.values():
             able = sorted(
                 name
@@ -118,20 +134,14 @@ class Shards:
             names = function.shard_names()
             owners = {name: claim.owner for name in names if (claim := self.claims.known.get(name))}
             share = assign(names, able, owners)
-            for name in names:
-                shares[name] = share.get(name) == self._members.me.instance
+            shares.update((name, share.get(name, "")) for name in names)
         return shares
-
-    def _is_free(self, claim: Claim | None) -> bool:
-        return (
-            claim is None or not claim.owner or claim.owner not in self._members.living
-            or claim.owner == self._members.me.instance
-        )  # fmt: skip
 
     async def _take(self, name: str) -> None:
         function = self._functions[name.partition(".")[0]]
         try:
-            claim = await self.claims.take(name, self._members.me.instance, self._is_free)
+            me = self._members.me.instance
+            claim = await self.claims.take(name, me, partial(self._decide, name, me))
             if claim is not None and not await self._generations.confirmed(function, generation_of(name)):
                 await self.claims.release(name, claim)
             elif claim is not None:
@@ -156,6 +166,7 @@ class Shards:
             shard = self.owned[name]
             await shard.drain()
             await self._drop(name)
+            await shard.remember_last()
             self._functions[name.partition(".")[0]].forget(name)
         except JetrunnerError as error:
             log.warning("shard %s could not be handed over: %s", name, error)
@@ -163,12 +174,9 @@ class Shards:
             self._moving.discard(name)
             self._changed.set()
 
-    def _is_mine(self, claim: Claim) -> bool:
-        return claim.owner == self._members.me.instance
-
-    async def _give_back(self, name: str, claim: Claim) -> None:
+    async def _give_back(self, name: str) -> None:
         try:
-            await self.claims.release(name, claim)
+            await self.claims.release(name, self.claims.known[name])
             await self.claims.standing(name)
         except JetrunnerError as error:
             log.debug("the claim of shard %s is given back later: %s", name, error)
@@ -206,7 +214,7 @@ class Shards:
 
     def _written(self, name: str, doubtful: bool) -> None:
         held = self._held.get(name)
-        if doubtful or (held is not None and not self._is_mine(self.claims.known[name])):
+        if doubtful or (held is not None and self.claims.known[name].owner != held.owner):
             if held is not None:
                 self.owned[name].ordering.hold()  # nothing starts before it is known whose it is
             self._process.tasks.start_soon(self._verify, name)
@@ -222,7 +230,7 @@ class Shards:
             self._process.tasks.start_soon(self._verify, name)
             return
         held = self._held.get(name)
-        if held is not None and standing.epoch >= held.epoch and standing != held:
+        if isinstance(self._decide(name, "", standing), Lose):
             self._lose(name)
         elif held is not None and self.owned[name].owned:
             self.owned[name].doubt()
@@ -245,11 +253,11 @@ class Shards:
 
     async def _confirm(self) -> None:
         """After a lost connection or a lapsed lease: keep what is still ours, and take it up again in order."""
+        sent = time.monotonic()
         if not self._members.renewed:
             await anyio.sleep(0.02)
             self._changed.set()
             return
-        epoch = self._process.connection.wire.epoch
         owned = {name.rpartition(".")[0] for name in self.owned}
         try:
             await self.claims.load(sorted({*owned, *self._generations.names()}))
@@ -266,8 +274,7 @@ class Shards:
             for shard in self.owned.values():
                 if shard.owned:
                     shard.doubt()
-            if epoch == self._process.connection.wire.epoch:
-                self._members.confirm()
+            self._members.confirm(sent)
         self._changed.set()
 
 

@@ -144,9 +144,13 @@ class Pull:
         if self._fresh:
             self._fresh = False
             self._heard = now
-        if self._epoch != self._wire.epoch or (self._out > 0 and now - self._heard > 2 * self.heartbeat):
+        if self._epoch != self._wire.epoch:
             self._write_off()
             self.wake()
+        elif self._out > 0 and now - self._heard > 2 * self.heartbeat:
+            self._write_off()
+            self.wake()
+            self._interrupted()
         elif self._out == 0:
             self.wake()
 
@@ -155,6 +159,9 @@ class Pull:
         self._write_off()
         self._not_before = 0.0
         self.wake()
+
+    def _interrupted(self) -> None:
+        """The server was silent, or another one leads the consumer: acks may have gone nowhere."""
 
     def _write_off(self) -> None:
         """Nothing is out any more, as far as we know."""
@@ -227,6 +234,8 @@ class Pull:
         if code in (404, 408) or text.startswith(("Batch Completed", "Leadership Change", "Server Shutdown")):
             if code == 409:
                 self._not_before = now + 0.1
+                if not text.startswith("Batch"):
+                    self._interrupted()
         elif code == 503 or "Deleted" in text:
             self._out = 0
             self._not_before = now + 0.25

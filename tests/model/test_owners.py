@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from msgspec import Struct
 
-from runner.core.takeover import HandOver, Keep, Lease, Lose, Take, Wait, decide
+from runner.core.takeover import HandOver, Keep, Lease, Lose, Release, Take, Wait, decide
 
 TTL = 3_000.0
 STALE = 2 * TTL
@@ -122,6 +122,16 @@ class Owners(RuleBasedStateMachine):
                 each.held = None
 
     @rule(member=MEMBER)
+    def its_release_does_not_come_through(self, member: str) -> None:
+        each = self.all[member]
+        if self.able(member) and self.decision(each) == HandOver():
+            each.held = None
+
+    @rule(member=MEMBER)
+    def it_is_said_to_be_gone(self, member: str) -> None:
+        self.all[member].lease = self.all[member].lease.doubted()
+
+    @rule(member=MEMBER)
     def it_acts(self, member: str) -> None:
         each = self.all[member]
         if not self.able(member):
@@ -129,7 +139,7 @@ class Owners(RuleBasedStateMachine):
         match self.decision(each):
             case Take(epoch):
                 self.owner, self.epoch, each.held = member, epoch, epoch
-            case HandOver():
+            case HandOver() | Release():
                 self.owner, each.held = "", None
             case Lose():
                 each.held = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runner.core.takeover import Decision, HandOver, Keep, Lease, Lose, Take, Wait, decide
+from runner.core.takeover import Decision, HandOver, Keep, Lease, Lose, Release, Take, Wait, decide
 
 TTL = 3.0
 
@@ -19,7 +19,9 @@ TTL = 3.0
         ("other", 7, None, "me", True, Take(8)),
         ("other", 7, None, "third", True, Wait()),
         ("me", 7, None, "me", False, Take(8)),
-        ("me", 7, None, "other", False, Wait()),
+        ("me", 7, None, "other", False, Release()),
+        ("me", 7, None, "", False, Release()),
+        ("me", 7, 7, "", False, HandOver()),
         ("me", 7, 7, "me", False, Keep()),
         ("me", 7, 7, "other", False, HandOver()),
         ("other", 8, 7, "me", False, Lose()),
@@ -62,3 +64,9 @@ def test_after_a_lapse_the_claims_are_read_again(lost: str) -> None:
         lease = lease.renewed(1.0, 1.1, TTL)
     assert not lease.may_start(3.2)
     assert lease.claims_read(3.2).may_start(3.3)
+
+
+def test_who_is_said_to_be_gone_reads_the_claims_before_it_goes_on() -> None:
+    lease = Lease().renewed(0.0, 0.1, TTL).claims_read(0.2)
+    assert not lease.doubted().may_start(0.3)
+    assert lease.doubted().claims_read(0.3).may_start(0.4)
