@@ -19,6 +19,7 @@ from benchmarks.timing import Latencies
 from benchmarks.workload import Order, Timed
 from runner import consume
 from runner.bindings import Binding, binding_of
+from runner.cli import loop
 from runner.config import Settings
 from runner.discovery import Project
 from runner.engine.app import serve
@@ -84,7 +85,7 @@ def main() -> None:
     kind, url, stream, subject, name, total, concurrency, *profile = sys.argv[1:]
     running = run(kind, url, stream, subject, name, int(total), int(concurrency))
     if not profile:
-        uvloop.run(running)
+        loop.run(lambda: running)
         return
     profiler = cProfile.Profile()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 HELD_LIMIT = 10_000
 """Messages of one shard that may be held back behind others of their key."""
-EXPIRES_SECONDS = 1.5
-"""Shorter than a lease: a frozen owner has no pull left when its shards are taken."""
+EXPIRES_SECONDS = 1.9
+"""Shorter than what is left of a lease before it is renewed: a frozen owner has no pull left when its shards are taken."""
 LEASE_SECONDS = 20.0
 
 
@@ -32,7 +32,7 @@ class ShardPull(Pull):
         self.shard = shard
         self.guard = guard
         self.expires = EXPIRES_SECONDS
-        self.heartbeat = EXPIRES_SECONDS / 3
+        self.heartbeat = EXPIRES_SECONDS / 2
         self.lease = LEASE_SECONDS
         if shard.generation:
             self.original = original

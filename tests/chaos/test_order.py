@@ -49,5 +49,9 @@ async def test_messages_of_a_key_keep_their_order_whatever_happens(
         await ledger.settled(within=240 if long else 30)
         await ledger.close()
         found = await ledger.judge()
-    tell(f"order: seed {seed}: {count} messages, {faults} faults, {time.monotonic() - began:.0f} s: {found}")
+    tell(
+        f"order: seed {seed}: {count} messages, {sum(ledger.happened.values())} faults {ledger.happened}, "
+        f"{time.monotonic() - began:.0f} s: {found}"
+    )
+    assert sum(ledger.happened.values()) == faults
     assert not ledger.problems, f"seed {seed}\n{ledger.explain()}"

@@ -86,6 +86,8 @@ class Ledger:
         self.stored: dict[str, list[int]] = {}
         self.told: list[str] = []
         """The faults so far, with their moments."""
+        self.happened: dict[str, int] = {}
+        """How many faults of each kind took effect."""
         self.problems: list[str] = []
         self.began = time.monotonic()
         self.journal = project.root / "order.log"
@@ -211,7 +213,8 @@ class Ledger:
     # -- faults -----------------------------------------------------------------------------------------
 
     async def trouble(self, number: int, seconds: float) -> None:
-        """Draw that many faults and let them happen over the time, overlapping as they fall."""
+        """Draw that many faults and let them happen over the time, overlapping as they fall; one that finds nobody to
+        strike is drawn anew."""
         kinds = [*self.faults]
         # Each kind comes as often as the others; the order is luck.
         drawn = [kinds[place % len(kinds)] for place in range(number)]
@@ -224,16 +227,21 @@ class Ledger:
                 tasks.create_task(self._happen(kind))
 
     async def _happen(self, kind: str) -> None:
-        self.note(kind)
-        await self.faults[kind]()
+        others = [each for each in self.faults if each != kind]
+        self.luck.shuffle(others)
+        for drawn in (kind, *others):
+            self.note(drawn)
+            if await self.faults[drawn]():
+                self.happened[drawn] = self.happened.get(drawn, 0) + 1
+                return
 
     def note(self, text: str) -> None:
         """Remember that something was done."""
         self.told.append(f"{time.time():.3f} {text}")
 
     @property
-    def faults(self) -> dict[str, Callable[[], Awaitable[None]]]:
-        """Everything that may happen."""
+    def faults(self) -> dict[str, Callable[[], Awaitable[bool]]]:
+        """Everything that may happen; True from one that took effect."""
         return {
             "kill": self.kill, "kill two": self.kill_two, "freeze past the lease": self.freeze, "hiccup": self.hiccup,
             "stop": self.stop, "join": self.join, "kill server": self.kill_server,
@@ -241,13 +249,14 @@ class Ledger:
             "silence": self.silence,
         }  # fmt: skip
 
-    async def kill(self) -> None:
+    async def kill(self) -> bool:
         """SIGKILL an instance; another starts soon."""
         chosen = self.pick()
         if chosen is not None:
             self._kill(chosen)
             await asyncio.sleep(self.luck.random() * 0.5)
             self.add(behind_proxy=self.luck.random() < 0.5)
+        return chosen is not None
 
     def _kill(self, chosen: Instance) -> None:
         self.note(f"  SIGKILL {chosen.process.pid}")
@@ -255,25 +264,26 @@ class Ledger:
         self._unexpected(chosen)
         chosen.process.kill()
 
-    async def kill_two(self) -> None:
+    async def kill_two(self) -> bool:
         """SIGKILL two at the same moment."""
-        await asyncio.gather(self.kill(), self.kill())
+        return all(await asyncio.gather(self.kill(), self.kill()))
 
-    async def freeze(self) -> None:
+    async def freeze(self) -> bool:
         """SIGSTOP an instance until well after its lease, then SIGCONT."""
-        await self._freeze(self.luck.uniform(LEASE_SECONDS + 0.2, LEASE_SECONDS + 3))
+        return await self._freeze(self.luck.uniform(LEASE_SECONDS + 0.2, LEASE_SECONDS + 3))
 
-    async def hiccup(self) -> None:
+    async def hiccup(self) -> bool:
         """SIGSTOP an instance for less than its lease."""
-        await self._freeze(self.luck.uniform(0.05, LEASE_SECONDS - 0.5))
+        return await self._freeze(self.luck.uniform(0.05, LEASE_SECONDS - 0.5))
 
-    async def _freeze(self, seconds: float) -> None:
+    async def _freeze(self, seconds: float) -> bool:
         chosen = self.pick()
         if chosen is not None:
             self.note(f"  SIGSTOP {chosen.process.pid} for {seconds:.2f} s")
             chosen.process.freeze()
             await asyncio.sleep(seconds)
             self.thaw(chosen)
+        return chosen is not None
 
     def thaw(self, frozen: Instance) -> None:
         """SIGCONT; the journal tells the moment."""
@@ -283,7 +293,7 @@ class Ledger:
         frozen.process.thaw()
         frozen.troubled = False
 
-    async def stop(self) -> None:
+    async def stop(self) -> bool:
         """SIGTERM an instance; its replacement starts at the same moment, unless there are many."""
         chosen = self.pick()
         if chosen is not None:
@@ -294,25 +304,29 @@ class Ledger:
             self.ended.append(chosen.process)
             if len(self.instances) < 4:
                 self.add(behind_proxy=self.luck.random() < 0.5)
+        return chosen is not None
 
-    async def join(self) -> None:
+    async def join(self) -> bool:
         """One more instance."""
-        if len(self.instances) < 6:
+        room = len(self.instances) < 6
+        if room:
             self.add(behind_proxy=self.luck.random() < 0.5)
+        return room
 
-    async def kill_server(self) -> None:
+    async def kill_server(self) -> bool:
         """SIGKILL nats-server and start it again on its port and store."""
         if self.server is not None:
             async with self._server_down:
                 self.server.kill()
                 await asyncio.sleep(self.luck.choice((0.0, 0.3, 1.0)))
                 await asyncio.to_thread(self.server.start)
+        return self.server is not None
 
-    async def kill_server_and_owner(self) -> None:
+    async def kill_server_and_owner(self) -> bool:
         """Both within moments."""
         chosen = self.pick()
         if self.server is None or chosen is None:
-            return
+            return False
         owner_first = self.luck.random() < 0.5
         async with self._server_down:
             if owner_first:
@@ -324,16 +338,18 @@ class Ledger:
                 self._kill(chosen)
             await asyncio.to_thread(self.server.start)
         self.add(behind_proxy=self.luck.random() < 0.5)
+        return True
 
-    async def cut(self) -> None:
+    async def cut(self) -> bool:
         """Break an instance's connection; it may connect again at once."""
         chosen = self.pick(proxied=True)
         if chosen is not None and chosen.proxy is not None:
             self.note(f"  cut {chosen.process.pid}")
             await chosen.proxy.cut()
             chosen.troubled = False
+        return chosen is not None
 
-    async def cut_off(self) -> None:
+    async def cut_off(self) -> bool:
         """Break an instance's connection and refuse new ones for a while."""
         chosen = self.pick(proxied=True)
         if chosen is not None and chosen.proxy is not None:
@@ -343,8 +359,9 @@ class Ledger:
             await asyncio.sleep(seconds)
             await chosen.proxy.mend()
             chosen.troubled = False
+        return chosen is not None
 
-    async def silence(self) -> None:
+    async def silence(self) -> bool:
         """Hold every byte between an instance and the server until after its lease."""
         chosen = self.pick(proxied=True)
         if chosen is not None and chosen.proxy is not None:
@@ -354,6 +371,7 @@ class Ledger:
             await asyncio.sleep(seconds)
             chosen.proxy.thaw()
             chosen.troubled = False
+        return chosen is not None
 
     # -- the end ----------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from tests.support.eventually import eventually, until
+from tests.support.server import freeze
 
 
 class Finished(NamedTuple):
@@ -100,7 +101,7 @@ class RunnerProcess:
 
     def freeze(self) -> None:
         """SIGSTOP the process."""
-        self.signal(signal.SIGSTOP)
+        freeze(self.pid)
 
     def thaw(self) -> None:
         """SIGCONT the process."""

@@ -24,6 +24,12 @@ def binary() -> str:
     return found
 
 
+def freeze(pid: int) -> None:
+    """SIGSTOP a child of ours, and return once all of its threads stand still: they may run on for a moment."""
+    os.kill(pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+
+
 class NatsServer:
     """One nats-server on 127.0.0.1 with JetStream, its store and log under `directory`.
 
@@ -110,7 +116,7 @@ class NatsServer:
 
     def freeze(self) -> None:
         """Stop its process in its tracks (SIGSTOP): connections stay open and silent."""
-        os.kill(self.pid, signal.SIGSTOP)
+        freeze(self.pid)
 
     def thaw(self) -> None:
         """Let a frozen server go on (SIGCONT)."""
