@@ -9,14 +9,14 @@ from pathlib import Path
 
 import msgspec
 
-from benchmarks import contender, latency, outputs, throughput, tracing
+from benchmarks import contender, latency, ordered, outputs, throughput, tracing
 from benchmarks.machine import CAVEATS, look
 from benchmarks.report import Report, compare, text
 from benchmarks.round import interleave
 from benchmarks.server import Server, running
 from benchmarks.workload import SIZE
 
-SECTIONS = ("throughput", "outputs", "tracing", "latency")
+SECTIONS = ("throughput", "outputs", "tracing", "ordered", "latency")
 FULL_MESSAGES, FULL_ROUNDS, FULL_SECONDS = 200_000, 5, 10.0
 RESULTS = Path(__file__).parent / "results"
 
@@ -25,7 +25,7 @@ def main() -> None:
     options = arguments()
     with running() as server:
         server.stream("BENCH", "orders.*")
-        if options.section != "latency":
+        if options.section not in {"latency", "ordered"} or options.profile:
             print(f"storing {options.messages:,} messages", file=sys.stderr)
             server.fill("BENCH", "orders", options.messages)
         if options.profile:
@@ -59,6 +59,8 @@ def measure(server: Server, options: argparse.Namespace) -> None:
     if "tracing" in chosen:
         with tracing.contenders(messages) as traced:
             report.tracing = interleave("tracing", traced, server, rounds)
+    if "ordered" in chosen:
+        report.ordered = interleave("ordered", ordered.contenders(server, messages), server, rounds)
     if "latency" in chosen:
         report.latency = latency.measure(server, options.seconds, rounds)
     report.comparisons = compare(report)

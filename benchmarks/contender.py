@@ -80,14 +80,16 @@ def python(module: str, *arguments: object, env: Mapping[str, str] | None = None
         return msgspec.json.decode(finish(process), type=Measured)
 
 
-def check(server: Server, stream: str, consumer: str, total: int) -> None:
-    """Everything is acknowledged, and nothing came twice; the consumer is gone afterwards."""
-    info = server.api(f"CONSUMER.INFO.{stream}.{consumer}")
-    left = info["num_pending"] + info["num_ack_pending"]
-    delivered = info["delivered"]["consumer_seq"]
+def check(server: Server, stream: str, consumers: str | list[str], total: int) -> None:
+    """Everything is acknowledged, and nothing came twice; the consumers are gone afterwards."""
+    names = [consumers] if isinstance(consumers, str) else consumers
+    infos = [server.api(f"CONSUMER.INFO.{stream}.{name}") for name in names]
+    left = sum(info["num_pending"] + info["num_ack_pending"] for info in infos)
+    delivered = sum(info["delivered"]["consumer_seq"] for info in infos)
     if left or delivered != total:
-        raise RuntimeError(f"{consumer}: {left} of {total} messages are left, {delivered} deliveries")
-    server.api(f"CONSUMER.DELETE.{stream}.{consumer}")
+        raise RuntimeError(f"{names[0]}: {left} of {total} messages are left, {delivered} deliveries")
+    for name in names:
+        server.api(f"CONSUMER.DELETE.{stream}.{name}")
 
 
 # -- Go ---------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """Jetrunner as a contender: the real `serve` with one `@consume` function, in a process of its own.
 
-python -m benchmarks.ours noop|output|latency URL STREAM SUBJECT NAME MESSAGES CONCURRENCY [PROFILE]
+python -m benchmarks.ours noop|ordered|output|latency URL STREAM SUBJECT NAME MESSAGES CONCURRENCY [PROFILE]
 """
 
 from __future__ import annotations
@@ -36,6 +36,18 @@ def noop(meter: Meter, stream: str, subject: str, name: str, concurrency: int) -
     return binding_of(handler)
 
 
+def ordered(meter: Meter, stream: str, subject: str, name: str, concurrency: int) -> Binding | None:
+    tick = meter.tick
+
+    @consume(
+        subject.replace("*", "{key}"), stream=stream, name=name, concurrency=concurrency, ordered_by="key"
+    )
+    async def handler(order: Order) -> None:
+        tick()
+
+    return binding_of(handler)
+
+
 def output(meter: Meter, stream: str, subject: str, name: str, concurrency: int) -> Binding | None:
     tick = meter.tick
 
@@ -45,6 +57,9 @@ def output(meter: Meter, stream: str, subject: str, name: str, concurrency: int)
         return order
 
     return binding_of(handler)
+
+
+KINDS = {"noop": noop, "ordered": ordered, "output": output}
 
 
 def latency(latencies: Latencies, stream: str, subject: str, name: str, concurrency: int) -> Binding | None:
@@ -67,7 +82,7 @@ async def run(
         binding = latency(latencies, stream, subject, name, concurrency)
     else:
         report = meter = Meter(total, stop.request)
-        binding = (output if kind == "output" else noop)(meter, stream, subject, name, concurrency)
+        binding = KINDS[kind](meter, stream, subject, name, concurrency)
     assert binding is not None
     project = Project(Path(), "bench", (binding,))
     settings = Settings(name="bench", nats_url=url)

@@ -25,6 +25,7 @@ class Report(msgspec.Struct):
     throughput: list[Result] = []
     outputs: list[Result] = []
     tracing: list[Result] = []
+    ordered: list[Result] = []
     latency: list[Latency] = []
     comparisons: list[str] = []
 
@@ -46,6 +47,7 @@ def text(report: Report) -> str:
         ("throughput: a typed no-op function", report.throughput),
         ("outputs: one for each input, confirmed before its ack", report.outputs),
         ("tracing: default (OTLP to the loopback) and off", report.tracing),
+        ("strict order: 10,000 keys, concurrency 1024", report.ordered),
     ):
         if results:
             lines += ["", name, *rows(results)]

@@ -58,29 +58,28 @@ class Server:
             raise RuntimeError(f"{subject}: {found['error']['description']}")
         return found
 
-    def stream(self, name: str, subjects: str) -> None:
-        self.api(f"STREAM.CREATE.{name}", {"name": name, "subjects": [subjects], "storage": "file"})
+    def stream(self, name: str, subjects: str, **fields: Any) -> None:
+        config = {"name": name, "subjects": [subjects], "storage": "file", **fields}
+        self.api(f"STREAM.CREATE.{name}", config)
 
     def consumer(self, stream: str, name: str) -> None:
         """A durable for a contender that brings none; the same settings as everyone's."""
         config = {"durable_name": name, "ack_policy": "explicit", "max_ack_pending": -1}
         self.api(f"CONSUMER.DURABLE.CREATE.{stream}.{name}", {"stream_name": stream, "config": config})
 
-    def fill(self, stream: str, subject: str, total: int) -> None:
-        """Store `total` orders in a stream, each confirmed."""
-        asyncio.run(self._fill(subject, total))
+    def fill(self, stream: str, subject: str, total: int, keys: int = 100) -> None:
+        """Store `total` orders in a stream, each confirmed, over so many subjects in turn."""
+        asyncio.run(self._fill(subject, total, keys))
         stored = self.api(f"STREAM.INFO.{stream}")["state"]["messages"]
         assert stored == total, f"{stream} has {stored} messages instead of {total}"
 
-    async def _fill(self, subject: str, total: int) -> None:
+    async def _fill(self, subject: str, total: int, keys: int) -> None:
         client = await nats.connect(self.url)
         js = client.jetstream()
         body = order()
         for start in range(0, total, CHUNK):
-            count = min(CHUNK, total - start)
-            await asyncio.gather(
-                *[await js.publish_async(f"{subject}.c{n % 100}", body) for n in range(count)]
-            )
+            numbers = range(start, min(start + CHUNK, total))
+            await asyncio.gather(*[await js.publish_async(f"{subject}.c{n % keys}", body) for n in numbers])
         await client.close()
 
 
