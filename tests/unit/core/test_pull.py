@@ -16,10 +16,12 @@ counts = st.integers(0, 300)
     [
         (64, 0, 0, 64),
         (64, 0, 64, 0),
-        (64, 0, 33, 0),
-        (64, 0, 32, 32),
+        (64, 0, 57, 0),
+        (64, 0, 56, 8),
         (64, 32, 16, 16),
-        (64, 32, 32, 0),
+        (64, 32, 25, 0),
+        (64, 56, 5, 0),
+        (64, 56, 4, 4),
         (64, 64, 0, 0),
         (64, 70, 0, 0),
         (1, 0, 0, 1),
@@ -28,7 +30,7 @@ counts = st.integers(0, 300)
         (0, 0, 0, 0),
     ],
 )
-def test_a_pull_is_renewed_when_half_of_it_has_come(
+def test_a_pull_is_renewed_when_half_of_it_or_an_eighth_of_the_limit_has_come(
     limit: int, unsettled: int, outstanding: int, expected: int
 ) -> None:
     assert request_size(limit, unsettled, outstanding) == expected
