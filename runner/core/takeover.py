@@ -78,9 +78,9 @@ class Lease(Struct, frozen=True):
         """Hold it no more: the others may find us gone before it ends."""
         return Lease(self.until, float("inf"), self.read)
 
-    def doubted(self) -> Lease:
-        """Others may have taken what we own: start nothing before the claims were read."""
-        return Lease(self.until, self.since)
+    def doubted(self, now: float) -> Lease:
+        """Others may have taken what we own: start nothing before the claims were read, asked for from `now` on."""
+        return Lease(self.until, max(now, self.since), self.read)
 
     def claims_read(self, sent: float) -> Lease:
         """Take the answer to a reading of the claims that was sent at `sent`."""

@@ -85,8 +85,8 @@ class Claims:
         revision = await self._leases.swap(
             self._prefix + shard, msgspec.json.encode(claim), entry.revision if entry else 0
         )
-        if revision is None:
-            return None
+        if revision is None or self.known.get(shard, NOBODY).epoch > claim.epoch:
+            return None  # it was taken from us before we knew that it was ours
         self.known[shard] = claim
         return claim
 

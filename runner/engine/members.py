@@ -211,13 +211,15 @@ class Members:
         """Look at every lease."""
         began = time.monotonic()
         entries = await self._leases.read([self._key("*")])
+        self._buried = {name: until for name, until in self._buried.items() if time.monotonic() <= until}
         found = {self.me.instance: self.me}
         for entry in entries.values():
             try:
                 member = msgspec.json.decode(entry.value, type=Member)
             except msgspec.DecodeError:
                 continue
-            if time.monotonic() > self._buried.get(member.instance, 0.0):
+            # What the lease says of ourselves may be older than what we know.
+            if member.instance not in self._buried and member.instance != self.me.instance:
                 found[member.instance] = member
         # A lease may be younger than the answer, and a replica's answer older than the lease: once is no proof.
         absent = self.living.keys() - found.keys()
@@ -261,7 +263,7 @@ class Members:
             self.remove(gone)
         elif gone and not self.left:
             log.warning("others took this instance for dead; what it owns is read again")
-            self.lease = self.lease.doubted()
+            self.lease = self.lease.doubted(time.monotonic())
             self._lapse()
             self.tell(News(joined=self.me))
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,8 @@ PROBE_TIMEOUT_SECONDS = 1.0
 PROBED = 2
 MISS_SECONDS = 0.045
 """Between the first answer "no responders" and the sending of a probe that has the same answer: this means death."""
+STALE_SECONDS = 1.0
+"""After so long a first miss counts no more: whoever it was about was not probed meanwhile."""
 BUSY_SECONDS = 1.0
 """Probes are frequent for so long after the last work."""
 BUSY = b"+"
@@ -67,6 +70,8 @@ class Probes:
         """It is gone."""
         self._misses.pop(instance, None)
         self.silent.discard(instance)
+        servers = {member.server for member in self._members.living.values()}
+        self._heard = {server: sent for server, sent in self._heard.items() if server in servers}
 
     async def run(self) -> None:
         """Probe on the clock until cancelled."""
@@ -105,7 +110,7 @@ class Probes:
             pass  # it is our own connection that was lost, or theirs is on its way back as ours was
         elif not isinstance(error, NoStream):
             self.silent.add(instance)
-        elif instance not in self._misses:
+        elif sent - self._misses.get(instance, -math.inf) > STALE_SECONDS:
             self._misses[instance] = now
             asyncio.get_running_loop().call_later(MISS_SECONDS, self._probe_again, instance)
         elif sent - self._misses[instance] < MISS_SECONDS:

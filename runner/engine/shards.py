@@ -51,7 +51,7 @@ class Shards:
         self._changed = asyncio.Event()
         self._generations = Generations(process, members, functions, self._changed.set)
         members.changed.append(self._changed.set)
-        members.lapsed.append(self._suspend)
+        members.lapsed.append(self._changed.set)
 
     async def start(self) -> None:
         """Join, read the claims and watch them."""
@@ -92,7 +92,9 @@ class Shards:
                 way = self._hand_over
             case Release():
                 way = self._give_back
-            case _:  # what seems lost was only heard: `_verify` asks first
+            case Lose():  # that was only heard, or read from a replica
+                way = self._check
+            case _:
                 return
         self._moving.add(name)
         tasks.start_soon(way, name)
@@ -163,7 +165,9 @@ class Shards:
     async def _hand_over(self, name: str) -> None:
         """What runs ends here; what waits starts at its new owner's. Other shards go on meanwhile."""
         try:
-            shard = self.owned[name]
+            shard = self.owned.get(name)
+            if shard is None:
+                return  # it was lost in this very moment
             await shard.drain()
             await self._drop(name)
             await shard.remember_last()
@@ -236,6 +240,12 @@ class Shards:
             self.owned[name].doubt()
         self._changed.set()
 
+    async def _check(self, name: str) -> None:
+        try:
+            await self._verify(name)
+        finally:
+            self._moving.discard(name)
+
     def _lose(self, name: str) -> None:
         self._held.pop(name, None)
         shard = self.owned.pop(name, None)
@@ -246,9 +256,6 @@ class Shards:
         """An output of that tenure was refused, and its claim does not stand."""
         if self._held.get(name) == claim:
             self._lose(name)
-        self._changed.set()
-
-    def _suspend(self) -> None:
         self._changed.set()
 
     async def _confirm(self) -> None:

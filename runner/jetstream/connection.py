@@ -46,8 +46,6 @@ class Connection:
         self.replicas = 1
         """Of our own streams, when they have to be made."""
         self.closed = asyncio.Event()
-        self.reconnected = asyncio.Event()
-        """Set, and replaced, at every reconnect."""
 
     @property
     def is_connected(self) -> bool:
@@ -152,8 +150,6 @@ async def connect(  # noqa: C901, PLR0915  # nats-py takes its callbacks as clos
         if connection is not None:
             log.info("connected again to %s", connection.url)
             connection.wire.flush()
-            waiting, connection.reconnected = connection.reconnected, asyncio.Event()
-            waiting.set()
 
     async def on_close() -> None:
         if connection is not None:

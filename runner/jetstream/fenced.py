@@ -93,10 +93,6 @@ class FencedWriter:
         self._held = True
         self._pump()
 
-    def let_go(self) -> None:
-        """Write nothing until `hold` or `fail`."""
-        self._held = False
-
     def fail(self, error: ServerError) -> None:
         """The fence is lost for good: tell everybody, now and later."""
         self._error = error

@@ -7,7 +7,7 @@ Rule 2: what is written during one turn of the event loop leaves as one write.
 Rule 3: while disconnected nothing is written. Acks are kept, since they stay valid; every other frame is
         dropped, since whoever sent it waits for an answer and sends it again.
 
-All private names of nats-py that the product leans on are in this file; `fits` checks them at connect, and
+The private names of nats-py that the wire leans on are in this file; `fits` checks them at connect, and
 where they have another shape `runner.jetstream.plainwire` serves instead: slower, and right.
 """
 

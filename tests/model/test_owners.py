@@ -129,7 +129,7 @@ class Owners(RuleBasedStateMachine):
 
     @rule(member=MEMBER)
     def it_is_said_to_be_gone(self, member: str) -> None:
-        self.all[member].lease = self.all[member].lease.doubted()
+        self.all[member].lease = self.all[member].lease.doubted(self.now)
 
     @rule(member=MEMBER)
     def it_acts(self, member: str) -> None:

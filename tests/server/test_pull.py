@@ -174,9 +174,9 @@ async def test_the_window_holds_however_often_the_connection_was_cut(
     async with connected(nats_server.url) as connection, reading(connection) as reader:
         for _ in range(3):  # the server keeps each lost connection's request, since its inbox is there again
             await eventually(asked_once, within=10)
-            again = connection.reconnected
+            epoch = connection.wire.epoch
             abort(connection.client)
-            await again.wait()
+            await eventually(lambda: connection.wire.epoch > epoch and connection.is_connected)
         await eventually(asked_once, within=10)
         await fill(js, 50)
         await eventually(lambda: len(reader.arrived) >= 10)

@@ -68,5 +68,7 @@ def test_after_a_lapse_the_claims_are_read_again(lost: str) -> None:
 
 def test_who_is_said_to_be_gone_reads_the_claims_before_it_goes_on() -> None:
     lease = Lease().renewed(0.0, 0.1, TTL).claims_read(0.2)
-    assert not lease.doubted().may_start(0.3)
-    assert lease.doubted().claims_read(0.3).may_start(0.4)
+    doubted = lease.doubted(0.3)
+    assert not doubted.may_start(0.4)
+    assert not doubted.claims_read(0.25).may_start(0.4), "they were asked for before"
+    assert doubted.claims_read(0.35).may_start(0.4)
