@@ -172,11 +172,15 @@ async def test_the_window_holds_however_often_the_connection_was_cut(
         return int((await js.consumer("ORDERS", "shop-charge"))["num_waiting"]) == 1
 
     async with connected(nats_server.url) as connection, reading(connection) as reader:
+
+        def again(lost: int) -> bool:
+            return connection.wire.epoch == lost and connection.is_connected
+
         for _ in range(3):  # the server keeps each lost connection's request, since its inbox is there again
             await eventually(asked_once, within=10)
-            epoch = connection.wire.epoch
+            lost = connection.wire.epoch + 1
             abort(connection.client)
-            await eventually(lambda: connection.wire.epoch > epoch and connection.is_connected)
+            await eventually(partial(again, lost))
         await eventually(asked_once, within=10)
         await fill(js, 50)
         await eventually(lambda: len(reader.arrived) >= 10)
