@@ -90,6 +90,11 @@ class PlainWire:
             try:
                 if not self._client.is_closed:
                     async with asyncio.timeout(FLUSH_SECONDS):
+                        # The PING of `drain` overtakes its UNSUB in nats-py's buffer: what came in between was lost.
+                        if unsubscribing := getattr(self._client, "_send_unsubscribe", None):
+                            await unsubscribing(subscription._id)  # noqa: SLF001
+                            await self._client.flush()
+                            await self._client.flush()
                         await subscription.drain()  # type: ignore[no-untyped-call]  # what was on its way arrives
             except (TimeoutError, Error, OSError):
                 log.debug("unsubscribed from %s without the server's word", subject)
