@@ -101,17 +101,17 @@ class Leases:
     async def latest_written(self, pattern: str, seconds: float) -> list[Entry]:
         """What was written to these keys within so many seconds before the last write, by the bucket's leader."""
         subject = PREFIX + pattern
-        try:
-            answer = await self._connection.api(
-                f"STREAM.MSG.GET.{ownstreams.BUCKET_STREAM}", {"last_by_subj": subject}
-            )
-        except ServerError as error:
-            if error.code == NO_MESSAGE:
-                return []
-            raise
-        last = answer["message"]
-        since = datetime.fromisoformat(last["time"]) - timedelta(seconds=seconds)
-        while True:
+        while True:  # read anew each turn: the last one may run out, or another be written, in between
+            try:
+                answer = await self._connection.api(
+                    f"STREAM.MSG.GET.{ownstreams.BUCKET_STREAM}", {"last_by_subj": subject}
+                )
+            except ServerError as error:
+                if error.code == NO_MESSAGE:
+                    return []
+                raise
+            last = answer["message"]
+            since = datetime.fromisoformat(last["time"]) - timedelta(seconds=seconds)
             request = {"next_by_subj": subject, "start_time": since.isoformat(), "batch": EVERYTHING}
             found, after = await self._ask(request)
             while after is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from nats.aio.msg import Msg
@@ -12,7 +13,7 @@ from runner.config import Settings
 from runner.jetstream import ownstreams
 from runner.jetstream.bucket import PREFIX
 from runner.jetstream.connection import Connection, connect
-from runner.jetstream.lease import Leases
+from runner.jetstream.lease import Entry, Leases
 from tests.support.jetstream import RawJetStream
 from tests.support.server import NatsServer
 
@@ -98,3 +99,19 @@ async def test_a_key_that_is_written_while_others_are_read_is_not_passed_over(
     finally:
         ended.set()
         await writer
+
+
+class Late(Leases):
+    """Reads after every key has run out."""
+
+    async def _ask(self, request: dict[str, Any]) -> tuple[dict[str, Entry], int | None]:
+        await self._connection.api(f"STREAM.PURGE.{ownstreams.BUCKET_STREAM}")
+        return await super()._ask(request)
+
+
+async def test_a_last_write_that_runs_out_while_it_is_read_does_not_hold_the_reader(
+    connection: Connection, js: RawJetStream
+) -> None:
+    await write(js, "settled", range(3))
+    async with asyncio.timeout(5):
+        assert await Late(connection).latest_written("settled.*", 3.0) == []
