@@ -1,10 +1,28 @@
-"""Failed attempts of a shard's messages, kept in the bucket: the attempt is exact whoever owns the shard."""
+"""Failed attempts of a shard's messages, kept in the bucket: the attempt is exact whoever owns the shard.
+
+Rule 1: a failure is on record before its message runs again, however long NATS is away. One of a message that is settled
+        by then, here or by the shard's next owner, is not counted.
+Rule 2: a count that cannot be removed now XXs message. Nothing waits for that.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import math
+from collections.abc import Iterable
+
 from runner.engine.process import Process
+from runner.errors import JetrunnerError, PermissionDenied
+from runner.jetstream.bucket import Bucket
 from runner.jetstream.delivery import Delivery
 from runner.jetstream.lease import Leases
+from runner.jetstream.publisher import insist
+
+log = logging.getLogger("jetrunner.shards")
+
+RETRY_SECONDS = 2.0
+"""Pause after an answer that waiting does not mend: somebody may."""
 
 
 class Failures:
@@ -12,6 +30,7 @@ class Failures:
 
     def __init__(self, process: Process, function: str, generation: int, shard: int) -> None:
         self._bucket = process.bucket
+        self._hasty = Bucket(process.connection, patience=0.0)
         self._leases = Leases(process.connection)
         self._prefix = f"failures.{process.project}.{function}.{generation}.{shard}."
         self.counts: dict[int, int] = {}
@@ -20,28 +39,63 @@ class Failures:
     async def load(self) -> None:
         """Read what earlier owners recorded."""
         entries = await self._leases.read([self._prefix + "*"])
-        self.counts = {int(key.rpartition(".")[2]): int(entry.value) for key, entry in entries.items()}
+        self.counts = {
+            int(key.rpartition(".")[2]): int(entry.value)
+            for key, entry in entries.items()
+            if entry.value.isdigit() and int(entry.value)  # 0: settled, where nobody may purge
+        }
 
-    async def add(self, sequence: int) -> None:
-        """One more; it is stored when this returns."""
-        count = self.counts[sequence] = self.counts.get(sequence, 0) + 1
-        await self._bucket.put(f"{self._prefix}{sequence}", b"%d" % count)
+    async def next_attempt(self, delivery: Delivery) -> bool:
+        """Count the failure of a delivery's handler, and make it ready to run again. Raises nothing of NATS.
 
-    async def next_attempt(self, delivery: Delivery) -> None:
-        """Count the failure of a delivery's handler, and make it ready to run again."""
-        await self.add(delivery.sequence)
-        delivery.attempt = 1 + self.counts[delivery.sequence]
-        delivery.careful = True
-        delivery.started = 0.0
-        for name in ("overdue", "recorded", "finishing", "span", "result"):
-            delivery.__dict__.pop(name, None)
+        False when the message is settled meanwhile: then it does not run again here.
+        """
+        count = self.counts.get(delivery.sequence, 0) + 1
+        if not await self._store(delivery, count):
+            return False
+        self.counts[delivery.sequence] = count
+        delivery.attempt = 1 + count
+        renew(delivery)
+        return True
+
+    async def _store(self, delivery: Delivery, count: int) -> bool:
+        async def once() -> bool:
+            if not delivery.settled:  # its shard may be another's since the last try
+                await self._hasty.put(f"{self._prefix}{delivery.sequence}", b"%d" % count)
+            return not delivery.settled
+
+        while True:
+            try:
+                return await insist(once, math.inf, f"failure {count} of message {delivery.sequence}")
+            except JetrunnerError as error:
+                log.error("failure %d of message %d is not stored: %s", count, delivery.sequence, error)
+                await asyncio.sleep(RETRY_SECONDS)
 
     async def drop(self, sequence: int) -> None:
-        """It is settled."""
+        """It is settled. Raises nothing of NATS."""
         if self.counts.pop(sequence, None) is not None:
-            await self._bucket.drop(f"{self._prefix}{sequence}")
+            await self._remove([sequence])
 
     async def clear(self) -> None:
         """The stream is another one: these were other messages."""
-        for sequence in list(self.counts):
-            await self.drop(sequence)
+        forgotten, self.counts = list(self.counts), {}
+        await self._remove(forgotten)
+
+    async def _remove(self, sequences: Iterable[int]) -> None:
+        for sequence in sequences:
+            key = f"{self._prefix}{sequence}"
+            try:
+                try:
+                    await self._bucket.drop(key)
+                except PermissionDenied:  # to purge; a count of nothing says the same
+                    await self._bucket.put(key, b"0")
+            except JetrunnerError as error:
+                log.warning("the count of message %d's failures stays for now: %s", sequence, error)
+
+
+def renew(delivery: Delivery) -> None:
+    """Make a delivery ready to start once more."""
+    delivery.careful = True
+    delivery.started = 0.0
+    for name in ("overdue", "recorded", "finishing", "span", "result"):
+        delivery.__dict__.pop(name, None)

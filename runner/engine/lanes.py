@@ -262,8 +262,8 @@ class Lanes:
 
     async def again(self, delivery: Delivery, delay: float) -> None:
         """Count the failure, and run it again here after `delay` seconds; its lane waits."""
-        await self.failures.next_attempt(delivery)
-        self._loop.call_later(delay, self._start_again, delivery)
+        if await self.failures.next_attempt(delivery):
+            self._loop.call_later(delay, self._start_again, delivery)
 
     def _start_again(self, delivery: Delivery) -> None:
         """Unless the shard was lost meanwhile; then another delivery of the message may be here."""

@@ -80,9 +80,8 @@ class Pipeline:
                     if self._process.tasks.cancel_scope.cancel_called:
                         raise
                     if not slots.ending:
-                        await calm(
-                            task
-                        )  # somebody kept the task of a handler that has ended, and cancels it now
+                        # Somebody kept the task of a handler that has ended, and cancels it now.
+                        await calm(task)
         finally:
             slots.tasks.discard(task)
 
@@ -166,13 +165,15 @@ class Pipeline:
 
     async def _safely(self, delivery: Delivery, way: Coroutine[Any, Any, None]) -> None:
         """Whatever goes wrong on the way is this message's alone, and it comes again."""
+        attempt = delivery.attempt
         try:
             await way
         except (Exception, asyncio.CancelledError) as error:  # the slot must live on
             if isinstance(error, asyncio.CancelledError) and self._judging.ending:
                 raise
             log.error("%s: %s could not be settled: %r", self.binding.function, read(delivery).id, error)
-            await delivery.source.again(delivery, REPEAT_SECONDS)
+            if delivery.attempt == attempt:  # else its next one is due already
+                await delivery.source.again(delivery, REPEAT_SECONDS)
 
     async def _handle(self, delivery: Delivery, task: Any, admitted: bool) -> None:
         """The whole way, for whatever the straight one is not for."""

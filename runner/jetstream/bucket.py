@@ -13,14 +13,15 @@ from runner.jetstream.publisher import insist
 PREFIX = f"$KV.{ownstreams.BUCKET}."
 NO_MESSAGE = 10037
 NO_SUCH_STREAM = 10059
+PATIENCE_SECONDS = 30.0
 
 
 class Bucket:
-    """Reads and confirmed writes; every call repeats for `patience` seconds what may pass."""
+    """Reads and confirmed writes; every call repeats for `patience` seconds (30 if None) what may pass."""
 
-    def __init__(self, connection: Connection, patience: float = 30.0) -> None:
+    def __init__(self, connection: Connection, patience: float | None = None) -> None:
         self._connection = connection
-        self._patience = patience
+        self._patience = PATIENCE_SECONDS if patience is None else patience
         self._may_ask_leader = True
 
     async def get(self, key: str) -> bytes | None:

@@ -1,0 +1,123 @@
+"""An ordered function's failures: counted once each, in any outage; and nothing of them ends the process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+
+from runner.core.identity import shard_durable
+from tests.support.eventually import eventually
+from tests.support.jetstream import RawJetStream
+from tests.support.project import Project
+from tests.support.server import NatsServer
+
+pytestmark = [pytest.mark.server, pytest.mark.anyio, pytest.mark.timeout(120)]
+STREAMS = {
+    "ledger": 'name = "LEDGER"\nsubjects = ["ledger.*.posted"]',
+}
+DURABLE = shard_durable("shop", "post", 0, 0)
+COUNTS = "$KV.jetrunner.failures.shop.post.0.0"
+TOP = """
+    import asyncio
+    from pathlib import Path
+    from journal import note
+    from runner import Context, RetryPolicy, consume
+    from runner.jetstream import bucket
+
+    bucket.PATIENCE_SECONDS = 0.5
+    OPEN = Path("open")
+"""
+POST = f"""{TOP}
+    @consume("ledger.{{account}}.posted", ordered_by="account", retry=RetryPolicy.fixed(0.05, attempts=3))
+    async def post(entry: dict, ctx: Context) -> None:
+        note("start", number=entry["number"], attempt=ctx.attempt)
+        while ctx.attempt == entry.get("waits") and not OPEN.exists():
+            await asyncio.sleep(0.01)
+        if ctx.attempt <= entry.get("fails", 0):
+            raise ValueError("not yet")
+        note("done", number=entry["number"], attempt=ctx.attempt)
+"""
+
+
+async def opened(make_project: Callable[..., Project], url: str, function: str = POST) -> Project:
+    """A project with its streams on the server."""
+    project = make_project(functions={"ledger": function}, streams=STREAMS, nats=url)
+    applied = await asyncio.to_thread(project.runner, "apply")
+    assert applied.code == 0, applied.stderr
+    return project
+
+
+async def post(js: RawJetStream, number: int, **fields: Any) -> int:
+    return await js.publish("ledger.ada.posted", {"number": number, **fields})
+
+
+def noted(project: Project, what: str) -> list[tuple[int, int]]:
+    """Number and attempt of the notes, in the order they were written."""
+    return [(note["number"], note["attempt"]) for note in project.journal(what)]
+
+
+async def counts(js: RawJetStream) -> list[bytes]:
+    """What the bucket holds of failures."""
+    return [message.body for message in await js.messages("KV_jetrunner", f"{COUNTS}.>")]
+
+
+async def test_without_the_permission_to_purge_a_failure_is_nothing_once_its_message_is_settled(
+    make_project: Callable[..., Project], make_server: Callable[..., NatsServer]
+) -> None:
+    server = make_server(
+        "authorization { users: [ {user: admin, password: a}, {user: app, password: b, "
+        'permissions: { publish: { deny: ["$JS.API.STREAM.PURGE.>"] } } } ] }'
+    )
+    project = await opened(make_project, server.url_as("app", "b"))
+    async with RawJetStream.connect(server.url_as("admin", "a")) as js:
+        process = project.start("run")
+        await post(js, 1, fails=1)
+        await eventually(lambda: noted(project, "done") == [(1, 2)], within=20)
+
+        async def is_nothing() -> bool:
+            return await counts(js) == [b"0"]
+
+        await eventually(is_nothing)
+        await post(js, 2, fails=1)
+        await eventually(lambda: noted(project, "done") == [(1, 2), (2, 2)])
+        process.terminate()
+        assert await process.ended() == 0
+
+
+async def test_a_failure_waits_for_the_server_to_be_counted(
+    make_project: Callable[..., Project], nats_server: NatsServer, js: RawJetStream
+) -> None:
+    project = await opened(make_project, nats_server.url)
+    process = project.start("run")
+    await post(js, 1, fails=1, waits=1)
+    await eventually(lambda: noted(project, "start") == [(1, 1)], within=20)
+    nats_server.kill()
+    (project.root / "open").touch()
+    await process.seen(r"failure 1 of message 1 waits since \d+ s")
+    await asyncio.to_thread(nats_server.start)
+    await eventually(lambda: noted(project, "done") == [(1, 2)], within=20)
+    assert noted(project, "start") == [(1, 1), (1, 2)]
+    assert process.running
+
+
+async def test_a_message_settled_in_an_outage_has_failed_no_more_often(
+    make_project: Callable[..., Project], nats_server: NatsServer, js: RawJetStream
+) -> None:
+    project = await opened(make_project, nats_server.url)
+    process = project.start("run")
+    await post(js, 1, fails=1, waits=2)
+    await eventually(lambda: noted(project, "start") == [(1, 1), (1, 2)], within=20)
+    nats_server.kill()
+    (project.root / "open").touch()
+    await process.seen(r"the count of message 1's failures stays for now")
+    await process.seen(r"LEDGER:1 could not be settled")  # what is known of its start stays, too
+    await asyncio.to_thread(nats_server.start)
+    await post(js, 2)
+    await eventually(lambda: noted(project, "done") == [(1, 2), (2, 1)], within=20)
+    await eventually(partial(js.settled, "LEDGER", DURABLE))
+    assert await counts(js) == [b"1"]
+    assert process.running
