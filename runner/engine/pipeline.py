@@ -103,6 +103,7 @@ class Pipeline:
             while queue:
                 if isolation.closed:
                     await isolation.wait_open()
+                    began = now = clock()
                     continue
                 if now - began > TURN_SECONDS:
                     await asyncio.sleep(0)

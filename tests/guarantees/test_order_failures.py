@@ -13,23 +13,26 @@ from runner.core.identity import shard_durable
 from tests.support.eventually import eventually
 from tests.support.jetstream import RawJetStream
 from tests.support.project import Project
+from tests.support.proxy import Proxy
 from tests.support.server import NatsServer
 
 pytestmark = [pytest.mark.server, pytest.mark.anyio, pytest.mark.timeout(120)]
 STREAMS = {
     "ledger": 'name = "LEDGER"\nsubjects = ["ledger.*.posted"]',
+    "audit": 'name = "AUDIT"\nsubjects = ["audit.*"]',
 }
 DURABLE = shard_durable("shop", "post", 0, 0)
 COUNTS = "$KV.jetrunner.failures.shop.post.0.0"
 TOP = """
     import asyncio
+    import os
     from pathlib import Path
     from journal import note
     from runner import Context, RetryPolicy, consume
     from runner.jetstream import bucket
 
     bucket.PATIENCE_SECONDS = 0.5
-    OPEN = Path("open")
+    OPEN = Path(os.environ.get("OPEN", "open"))
 """
 POST = f"""{TOP}
     @consume("ledger.{{account}}.posted", ordered_by="account", retry=RetryPolicy.fixed(0.05, attempts=3))
@@ -40,6 +43,20 @@ POST = f"""{TOP}
         if ctx.attempt <= entry.get("fails", 0):
             raise ValueError("not yet")
         note("done", number=entry["number"], attempt=ctx.attempt)
+"""
+ALONE = f"""{TOP}
+    @consume("ledger.{{account}}.posted", ordered_by="account")
+    async def post(entry: dict) -> None:
+        note("start", number=entry["number"])
+
+    @consume("audit.alone", retry=RetryPolicy.fixed(0.05))
+    async def alone(entry: dict, ctx: Context) -> None:
+        if ctx.attempt == 1:
+            raise ValueError("not yet")
+        note("alone")
+        while not OPEN.exists():
+            await asyncio.sleep(0.01)
+        note("ended")
 """
 
 
@@ -121,3 +138,31 @@ async def test_a_message_settled_in_an_outage_has_failed_no_more_often(
     await eventually(partial(js.settled, "LEDGER", DURABLE))
     assert await counts(js) == [b"1"]
     assert process.running
+
+
+async def test_what_waited_while_another_ran_alone_does_not_start_once_the_lease_is_over(
+    make_project: Callable[..., Project], nats_server: NatsServer, js: RawJetStream
+) -> None:
+    project = await opened(make_project, nats_server.url, ALONE)
+    async with Proxy.to(nats_server.port) as proxy:
+        first = project.start("run", NATS_URL=proxy.url)
+        await eventually(partial(js.consumer, "LEDGER", DURABLE), within=20)
+        await js.publish("$KV.jetrunner.start.shop.alone.AUDIT.1", b"2")  # as two deaths leave it
+        await js.publish("audit.alone", {})
+        await eventually(lambda: project.journal("alone"))
+        await post(js, 1)
+
+        async def is_there() -> bool:
+            return bool((await js.consumer("LEDGER", DURABLE))["num_ack_pending"] == 1)
+
+        await eventually(is_there)
+        second = project.start("run", OPEN="journal.py")
+        await second.seen("ready")
+        assert not project.journal("start")
+        proxy.freeze()
+        await eventually(lambda: project.journal("start"), within=20)
+        (project.root / "open").touch()
+        await eventually(lambda: any(note["pid"] == first.pid for note in project.journal("ended")))
+        proxy.thaw()
+        await first.seen("is another instance's now")
+        assert [note["pid"] for note in project.journal("start")] == [second.pid]
