@@ -6,7 +6,7 @@ tenth of a second (measured): then the message would run again though a later on
 Rule 1: a key's next message starts once the settlement of the one before is on record in the bucket, or is so old that
         the server has stored its ack.
 Rule 2: one write is on its way at a time, and what is wanted meanwhile goes with the next; where few messages come, a
-        settlement that nobody waits for is never written.
+        settlement that nobody waits for is never written. What one message cannot hold goes with those that follow.
 Rule 3: an instance writes to a ring of keys; each is written again when what it says is old enough. They stay for
         whoever takes over, and run out by themselves.
 """
@@ -15,10 +15,12 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
+from operator import sub
 from typing import Protocol, TypeAlias
 
 import msgspec
@@ -30,6 +32,8 @@ from runner.jetstream.bucket import PREFIX
 from runner.jetstream.lease import Leases
 from runner.jetstream.publisher import is_stored
 
+log = logging.getLogger("jetrunner.shards")
+
 KEEP_SECONDS = 0.5
 """The server stores acks about every 0.1 s."""
 LOOK_SECONDS = 3.0
@@ -38,6 +42,12 @@ when acks may have gone nowhere, and then starts nothing before they are sent ag
 SLOTS = 500
 """Keys of one ring."""
 RETRY_SECONDS = 0.05
+MOST_BYTES = 256 << 10
+"""Of one record; where the server takes less than twice as much in a message, half of that."""
+SEQUENCE_BYTES = 5
+"""What one settlement takes, at most: it is written as its distance from the one before."""
+SHARD_BYTES = 10
+"""What a shard takes beside its name and its settlements."""
 _HEADER = header.encode([("Nats-TTL", "24h")])
 
 
@@ -45,15 +55,29 @@ class Settled(Protocol):
     """What one shard has settled, under its name."""
 
     name: str
+    hurried: bool
+    """Whether there is more to be recorded."""
 
-    def take(self) -> Sequence[int]:
-        """The settlements to be recorded now."""
+    def take(self, most: int) -> Sequence[int]:
+        """The settlements to be recorded now, the oldest first."""
 
     def recorded(self, sequences: Sequence[int]) -> None:
-        """These settlements are on record."""
+        """What was taken is on record."""
+
+    def missed(self, sequences: Sequence[int]) -> None:
+        """What was taken may not be on record: it is wanted again."""
 
 
-Taken: TypeAlias = list[tuple[Settled, str, Sequence[int]]]
+Part: TypeAlias = tuple[Settled, str, Sequence[int]]
+"""What one record says of one shard, and under which name."""
+
+
+class Taken(msgspec.Struct):
+    """What goes into one record."""
+
+    fresh: list[Part] = []
+    again: list[Part] = []
+    """Was on record before."""
 
 
 class Records:
@@ -66,10 +90,12 @@ class Records:
         self._ring = f"{PREFIX}{self._prefix}{instance}."
         self._slot = 0
         self._written = [0.0] * SLOTS
-        self._latest: deque[tuple[float, Taken]] = deque()
+        self._latest: deque[tuple[float, list[Part]]] = deque()
         """What was written last."""
+        self._again: dict[tuple[Settled, str], set[int]] = {}
+        """What is on record, and has to be written again."""
         self._epoch = process.connection.wire.epoch
-        self._wanted: list[Settled] = []
+        self._wanted: deque[Settled] = deque()
         self._busy = False
 
     def want(self, shard: Settled) -> None:
@@ -84,41 +110,86 @@ class Records:
         if wait > 0:
             self._process.loop.call_later(wait, self._write)
             return
-        wanted, self._wanted = self._wanted, []
-        self._send([(shard, shard.name, shard.take()) for shard in wanted])
+        self._look_back()
+        taken = Taken()
+        try:
+            self._fill(taken)
+            if taken.fresh or taken.again:
+                self._send(taken)
+            else:
+                self._busy = False  # the shards were let go meanwhile
+        except Exception:  # whatever it is, nothing may wait for ever for this write
+            log.exception("settlements could not be recorded yet")
+            self._fail(taken)
+
+    def _look_back(self) -> None:
+        epoch = self._process.connection.wire.epoch
+        if self._epoch != epoch:
+            # The server may be another one, which has forgotten acks: what was written before is written again.
+            self._epoch = epoch
+            for _, parts in self._latest:
+                for shard, name, sequences in parts:
+                    self._again.setdefault((shard, name), set()).update(sequences)
+            self._latest.clear()
+
+    def _fill(self, taken: Taken) -> None:
+        """Take what fits into one message, of what is written again no more than half of it."""
+        left = min(MOST_BYTES, self._process.connection.max_payload // 2)
+        room = left // 2
+        while self._again and (most := _most(room, next(iter(self._again))[1], taken.again)) > 0:
+            (shard, name), known = next(iter(self._again.items()))
+            oldest = sorted(known)[:most]
+            known.difference_update(oldest)
+            if not known:
+                del self._again[shard, name]
+            taken.again.append((shard, name, oldest))
+            room -= _size(name, oldest)
+            left -= _size(name, oldest)
+        wanted = self._wanted
+        while wanted and (most := _most(left, wanted[0].name, taken.fresh)) > 0:
+            shard = wanted[0]
+            sequences = shard.take(most)
+            if sequences:
+                taken.fresh.append((shard, shard.name, sequences))
+                left -= _size(shard.name, sequences)
+            if shard.hurried:
+                break
+            wanted.popleft()
 
     def _send(self, taken: Taken) -> None:
-        record = {name: sequences for _, name, sequences in taken}
-        if self._epoch != self._process.connection.wire.epoch:
-            # The server may be another one, which has forgotten acks: whoever reads this record reads those, too.
-            for _, earlier in self._latest:
-                for _, name, sequences in earlier:
-                    record[name] = [*record.get(name, ()), *sequences]
+        record: dict[str, list[int]] = {}
+        for _, name, sequences in (*taken.again, *taken.fresh):
+            record.setdefault(name, []).extend(sequences)
+        body = msgspec.msgpack.encode({name: _distances(sequences) for name, sequences in record.items()})
         subject = f"{self._ring}{self._slot}".encode()
-        body = msgspec.msgpack.encode(record)
-        sent = self._process.connection.wire.epoch, taken
-        self._process.connection.publisher.send(subject, body, _HEADER, self._answered, sent)
+        self._process.connection.publisher.send(subject, body, _HEADER, self._answered, taken)
 
-    def _answered(
-        self, sent: tuple[int, Taken], _: bytes | None, answer: bytes, error: ServerError | None
-    ) -> None:
-        epoch, taken = sent
+    def _answered(self, taken: Taken, _: bytes | None, answer: bytes, error: ServerError | None) -> None:
         if error is not None or not is_stored(answer):
-            self._process.loop.call_later(RETRY_SECONDS, self._send, taken)
+            self._fail(taken)
             return
         now = time.monotonic()
-        self._epoch = epoch
-        self._latest.append((now, taken))
+        self._latest.append((now, [*taken.again, *taken.fresh]))
         while now - self._latest[0][0] > 2 * KEEP_SECONDS:
             self._latest.popleft()
         self._written[self._slot] = now
         self._slot = (self._slot + 1) % SLOTS
         self._busy = False
-        for shard, _name, sequences in taken:
-            shard.recorded(sequences)
-        if self._wanted and not self._busy:
-            self._busy = True
-            self._write()
+        try:
+            for shard, _name, sequences in taken.fresh:
+                shard.recorded(sequences)
+        finally:
+            if (self._wanted or self._again) and not self._busy:
+                self._busy = True
+                self._write()
+
+    def _fail(self, taken: Taken) -> None:
+        """Write it again, later: as much of it as fits then."""
+        self._process.loop.call_later(RETRY_SECONDS, self._write)
+        for shard, name, sequences in taken.again:
+            self._again.setdefault((shard, name), set()).update(sequences)
+        for shard, _, sequences in taken.fresh:
+            shard.missed(sequences)
 
     async def load(self, instances: Sequence[str]) -> list[dict[str, list[int]]]:
         """What these instances have put on record by shard, as far as a server may have forgotten it."""
@@ -128,5 +199,21 @@ class Records:
         found = []
         for entry in itertools.chain.from_iterable(written):
             with suppress(msgspec.DecodeError):
-                found.append(msgspec.msgpack.decode(entry.value, type=dict[str, list[int]]))
+                record = msgspec.msgpack.decode(entry.value, type=dict[str, list[int]])
+                found.append({name: list(itertools.accumulate(each)) for name, each in record.items()})
         return found
+
+
+def _distances(sequences: list[int]) -> list[int]:
+    """The lowest, and how far each is above the one before."""
+    sequences.sort()
+    return [sequences[0], *map(sub, sequences[1:], sequences)]
+
+
+def _size(name: str, sequences: Sequence[int]) -> int:
+    return SHARD_BYTES + len(name) + SEQUENCE_BYTES * len(sequences)
+
+
+def _most(room: int, name: str, taken: list[Part]) -> int:
+    """How many settlements of a shard fit; one does anyway if there is none."""
+    return max(0 if taken else 1, (room - SHARD_BYTES - len(name)) // SEQUENCE_BYTES)

@@ -55,12 +55,19 @@ class Resting:
             self._recorded.clear()
             await self._recorded.wait()
 
-    def take(self) -> Sequence[int]:
-        """Everything that is to be recorded, on its way from now on."""
-        self.hurried = False
-        taken = self._sent = self._older + self.settled
-        self._older, self.settled = [], []
+    def take(self, most: int) -> Sequence[int]:
+        """So much of what is to be recorded, the oldest first; it is on its way from now on."""
+        wanted = self._older + self.settled
+        taken = self._sent = wanted[:most]
+        self._older, self.settled = wanted[most:], []
+        self.hurried = bool(self._older)
         return taken
+
+    def missed(self, sequences: Sequence[int]) -> None:
+        """What was taken did not get there: it is wanted again, unless the shard was let go meanwhile."""
+        if sequences is self._sent:
+            self._older, self._sent = [*sequences, *self._older], ()
+            self.hurry()
 
     def recorded(self, sequences: Sequence[int]) -> None:
         """These are on record: their lanes go on, unless the shard was let go meanwhile."""

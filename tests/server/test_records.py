@@ -1,0 +1,126 @@
+"""Settlements put on record on a real server, and read by whoever takes over."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from runner.config import Settings
+from runner.core.ordering import Ordering
+from runner.engine.records import Records
+from runner.engine.resting import Resting
+from runner.jetstream import ownstreams
+from runner.jetstream.connection import Connection, connect
+from tests.support.eventually import eventually
+from tests.support.jetstream import RawJetStream
+from tests.support.server import NatsServer
+
+pytestmark = [pytest.mark.server, pytest.mark.anyio, pytest.mark.timeout(60)]
+
+ME = "me"
+
+
+@pytest.fixture
+async def connection(nats_server: NatsServer) -> AsyncIterator[Connection]:
+    async with connect(Settings(nats_url=nats_server.url)) as live:
+        await ownstreams.ensure(live, ownstreams.BUCKET_STREAM)
+        yield live
+
+
+def made(connection: Connection) -> Records:
+    process: Any = SimpleNamespace(connection=connection, project="shop", loop=asyncio.get_running_loop())
+    return Records(process, "post", ME)
+
+
+def shard(records: Records, number: int = 0, settled: Iterable[int] = ()) -> Resting:
+    """A shard's settlements, on their way into the bucket if there are any."""
+    resting = Resting(records, f"post.1.{number}@now", Ordering(), lambda _: None)
+    resting.settled.extend(settled)
+    resting.hurry()
+    return resting
+
+
+async def found(connection: Connection) -> dict[str, set[int]]:
+    """What another instance reads."""
+    known: dict[str, set[int]] = {}
+    for record in await made(connection).load([ME]):
+        for name, sequences in record.items():
+            known.setdefault(name, set()).update(sequences)
+    return known
+
+
+async def recorded(shards: list[Resting]) -> None:
+    async with asyncio.timeout(10):
+        await asyncio.gather(*(each.record() for each in shards))
+
+
+async def test_what_one_message_cannot_hold_goes_on_record_with_several(connection: Connection) -> None:
+    """After a reconnect every shard records all that it has settled above its ack floor."""
+    records = made(connection)
+    wanted = {number: range(number << 20, (number << 20) + 32_000) for number in range(8)}
+    await recorded([shard(records, number, settled) for number, settled in wanted.items()])
+    await recorded([shard(records, 9, [7])])
+    assert await found(connection) == {
+        "post.1.9@now": {7},
+        **{f"post.1.{number}@now": set(settled) for number, settled in wanted.items()},
+    }
+
+
+async def test_a_server_that_takes_only_small_messages_gets_small_records(
+    make_server: Callable[..., NatsServer],
+) -> None:
+    server = make_server("max_payload: 8192")
+    async with connect(Settings(nats_url=server.url)) as connection, RawJetStream.connect(server.url) as js:
+        await ownstreams.ensure(connection, ownstreams.BUCKET_STREAM)
+        far = [place * 10**9 for place in range(5_000)]
+        await recorded([shard(made(connection), 0, far)])
+        assert await found(connection) == {"post.1.0@now": set(far)}
+        sizes = [len(each.body) for each in await js.messages(ownstreams.BUCKET_STREAM)]
+    assert max(sizes) <= 4096
+
+
+async def test_what_was_written_before_a_lost_connection_is_written_again_in_parts(
+    make_server: Callable[..., NatsServer],
+) -> None:
+    server = make_server("max_payload: 8192")
+    async with connect(Settings(nats_url=server.url)) as connection, RawJetStream.connect(server.url) as js:
+        await ownstreams.ensure(connection, ownstreams.BUCKET_STREAM)
+        records = made(connection)
+        await recorded([shard(records, 0, range(5_000))])
+        last = (await js.messages(ownstreams.BUCKET_STREAM))[-1].sequence
+        epoch = connection.wire.epoch
+        await asyncio.to_thread(server.restart, kill=True)
+        await eventually(lambda: connection.is_connected and connection.wire.epoch > epoch)
+        await recorded([shard(records, 1, [7])])
+
+        async def is_written() -> bool:
+            again = [each.sequence for each in await js.messages(ownstreams.BUCKET_STREAM)]
+            return sum(sequence > last for sequence in again) > 5
+
+        await eventually(is_written)
+        assert await found(connection) == {"post.1.0@now": set(range(5_000)), "post.1.1@now": {7}}
+
+
+class Breaking(Resting):
+    """Fails once when it is asked what is to be recorded."""
+
+    whole = False
+
+    def take(self, *most: int) -> Sequence[int]:
+        if not self.whole:
+            self.whole = True
+            raise ValueError("not now")
+        return super().take(*most)
+
+
+async def test_a_write_that_fails_in_any_way_is_made_again(connection: Connection) -> None:
+    records = made(connection)
+    breaking = Breaking(records, "post.1.0@now", Ordering(), lambda _: None)
+    breaking.settled.append(7)
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)  # without the repair the loop is told
+    await recorded([shard(records, 1, [8]), breaking, shard(records, 2, [9])])
+    assert await found(connection) == {"post.1.0@now": {7}, "post.1.1@now": {8}, "post.1.2@now": {9}}
