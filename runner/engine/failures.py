@@ -2,7 +2,7 @@
 
 Rule 1: a failure is on record before its message runs again, however long NATS is away. One of a message that is settled
         by then, here or by the shard's next owner, is not counted.
-Rule 2: a count that cannot be removed now XXs message. Nothing waits for that.
+Rule 2: a count that cannot be removed now is removed once the floor has passed its message. Nothing waits for that.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ class Failures:
         self._bucket = process.bucket
         self._hasty = Bucket(process.connection, patience=0.0)
         self._leases = Leases(process.connection)
+        self._tasks = process.tasks
         self._prefix = f"failures.{process.project}.{function}.{generation}.{shard}."
         self.counts: dict[int, int] = {}
         """Only messages that have failed are in it."""
@@ -75,6 +76,14 @@ class Failures:
         """It is settled. Raises nothing of NATS."""
         if self.counts.pop(sequence, None) is not None:
             await self._remove([sequence])
+
+    def forget_below(self, floor: int) -> None:
+        """All messages up to the floor of the shard's durable are settled, by whomever: drop their counts, without waiting."""
+        settled = [each for each in self.counts if 0 < each <= floor]  # below 0: parked, on its way back
+        for sequence in settled:
+            del self.counts[sequence]
+        if settled:
+            self._tasks.start_soon(self._remove, settled)
 
     async def clear(self) -> None:
         """The stream is another one: these were other messages."""
