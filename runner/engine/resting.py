@@ -30,6 +30,9 @@ class Resting:
         self._older: list[int] = []
         self._sent: Sequence[int] = ()
         """Those on their way into the bucket."""
+        self._known: set[int] | None = None
+        """All of them, as far as `settled` was counted; None while nobody asks."""
+        self._counted = 0
         self._records = records
         self._ordering = ordering
         self._start = start
@@ -40,7 +43,13 @@ class Resting:
         return bool(self.settled or self._older or self._sent)
 
     def __contains__(self, sequence: int) -> bool:
-        return sequence in self.settled or sequence in self._older or sequence in self._sent
+        settled = self.settled
+        if self._known is None:
+            self._known, self._counted = {*self._sent, *self._older, *settled}, len(settled)
+        elif len(settled) > self._counted:
+            self._known.update(settled[self._counted :])
+            self._counted = len(settled)
+        return sequence in self._known
 
     def hurry(self) -> None:
         """Something waits behind what rests here: have it recorded."""
@@ -60,6 +69,7 @@ class Resting:
         wanted = self._older + self.settled
         taken = self._sent = wanted[:most]
         self._older, self.settled = wanted[most:], []
+        self._known = None
         self.hurried = bool(self._older)
         return taken
 
@@ -72,7 +82,7 @@ class Resting:
     def recorded(self, sequences: Sequence[int]) -> None:
         """These are on record: their lanes go on, unless the shard was let go meanwhile."""
         if sequences is self._sent:
-            self._sent = ()
+            self._sent, self._known = (), None
             self._release(sequences)
         self._recorded.set()
 
@@ -80,13 +90,13 @@ class Resting:
         """What has rested long enough, without anybody waiting for its record, is not forgotten any more."""
         if not self.hurried and now - self._turned >= KEEP_SECONDS:
             self._turned = now
-            old, self._older, self.settled = self._older, self.settled, []
+            old, self._older, self.settled, self._known = self._older, self.settled, [], None
             self._release(old)
 
     def clear(self) -> list[int]:
         """The shard is let go: nothing rests here any more; the sequences that did."""
         sequences = [*self._sent, *self._older, *self.settled]
-        self._sent, self._older, self.settled = (), [], []
+        self._sent, self._older, self.settled, self._known = (), [], [], None
         self._recorded.set()
         return sequences
 

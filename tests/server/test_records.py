@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -124,3 +125,19 @@ async def test_a_write_that_fails_in_any_way_is_made_again(connection: Connectio
     asyncio.get_running_loop().set_exception_handler(lambda *_: None)  # without the repair the loop is told
     await recorded([shard(records, 1, [8]), breaking, shard(records, 2, [9])])
     assert await found(connection) == {"post.1.0@now": {7}, "post.1.1@now": {8}, "post.1.2@now": {9}}
+
+
+async def test_it_is_cheap_to_ask_what_rests_in_a_shard_however_much_it_is(connection: Connection) -> None:
+    """Each message that comes while a shard is in doubt is looked for among what was settled."""
+    records = made(connection)
+    resting = Resting(records, "post.1.0@now", Ordering(), lambda _: None)
+    began = time.process_time()
+    for number in range(30_000):
+        resting.settled.append(number)
+        assert number in resting
+        assert number + 1 not in resting
+    assert time.process_time() - began < 1.0
+    await recorded([resting])
+    assert 7 not in resting
+    resting.settled.append(8)
+    assert 8 in resting
