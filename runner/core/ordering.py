@@ -53,7 +53,8 @@ class Ordering:
         self._held: dict[int, Hashable] = {}
         # A deque only once a second message of the key waits.
         self._lanes: dict[Hashable, deque[int] | None] = {}
-        self._leftover: dict[int, Hashable] = {}  # running since before a release
+        # Running since before a release. By key: the same message may be here anew, waiting for its own first run.
+        self._leftover: dict[Hashable, int] = {}
         self._room: list[int] = []  # behind the barrier, unsorted
         self._recent: set[int] = set()
         self._earlier: set[int] = set()
@@ -88,10 +89,6 @@ class Ordering:
     def top(self) -> int:
         """What is above it came for the first time; while the barrier stands, nothing is."""
         return self._top
-
-    def key(self, sequence: int) -> Hashable:
-        """The key of a message that is here, None when it is not."""
-        return self._held.get(sequence)
 
     def followed(self, sequence: int) -> bool:
         """Whether a message waits in the lane behind this one."""
@@ -138,10 +135,8 @@ class Ordering:
     def settle(self, sequence: int) -> tuple[int, ...]:
         """Free the lane of a message that ran; give the next of its key, if that may start now.
 
-        One left running by a `release` frees its lane too, but does not count as settled.
+        One left running by a `release` keeps its lane, whatever became of the message elsewhere, until `outlasted`.
         """
-        if self._leftover and sequence in self._leftover:
-            return self._next(self._leftover.pop(sequence))
         try:
             key = self._held.pop(sequence)
         except KeyError:
@@ -156,10 +151,6 @@ class Ordering:
     def settle_all(self, sequences: Iterable[int]) -> list[int]:
         """`settle` each; give all that may start then, in order for each key."""
         ready: list[int] = []
-        if self._leftover:
-            for sequence in sequences:
-                ready += self.settle(sequence)
-            return ready
         held, lanes, add = self._held, self._lanes, self._recent.add
         for sequence in sequences:
             try:
@@ -173,6 +164,13 @@ class Ordering:
                 ready += self._next(key)
         self._forget_old()
         return ready
+
+    def outlasted(self, sequence: int, key: Hashable) -> tuple[int, ...]:
+        """Free the lane of what a `release` left running, since it has ended; it does not count as settled."""
+        if self._leftover.get(key) != sequence:
+            return _NOTHING
+        del self._leftover[key]
+        return self._next(key)
 
     def settled(self, sequence: int) -> bool:
         """Tell whether a message was settled here lately, so that it need only be acked."""
@@ -207,12 +205,17 @@ class Ordering:
         ]
         return Recovery(tuple(nak), reack, _NOTHING)
 
-    def release(self) -> None:
-        """Forget everything but what runs: the shard is not ours any more."""
+    def release(self, free: Iterable[int] = ()) -> None:
+        """Forget everything but what runs: the shard is not ours any more.
+
+        `free` have a lane that they do not use: they have not begun, or they ended and their settlement rests.
+        """
         self.hold()
-        held_back = set(self._room)
-        running = {each: key for each, key in self._held.items() if each not in held_back}
-        self._leftover.update(running)
+        unused = {*self._room, *free}
+        for sequence, key in self._held.items():
+            if sequence not in unused:
+                self._leftover[key] = sequence
+        self._lanes = dict.fromkeys(self._leftover)
         self._held = {}
         self._room = []
         self._recent, self._earlier = set(), set()

@@ -18,7 +18,7 @@ from runner.core import identity
 from runner.core.ordering import Ordering
 from runner.core.sharding import shard_filter
 from runner.engine.durables import Durables
-from runner.engine.failures import Failures
+from runner.engine.failures import Failures, renew
 from runner.engine.fence import Fences
 from runner.engine.held import DROPPED, Held
 from runner.engine.incoming import Incoming
@@ -46,6 +46,9 @@ class Lanes:
 
     abandons = False
     """A handler that ignores its timeout keeps its lane until it ends."""
+    _recovering = False
+    _doubtful = False
+    """Something may have been lost since the server was last asked."""
 
     def __init__(
         self,
@@ -89,15 +92,12 @@ class Lanes:
         """Consumer sequence of the last delivery that came; a gap means that one was lost on its way."""
         self._epoch = -1
         """The connection that `_delivered` counts on."""
-        self._recovering = False
         self._made = ("", "")
         """When the stream and its durable were made: sequences of another stream mean other messages."""
         self._strays: list[bytes] = []
         """Replies of what came and will not start here, since the shard is not ours any more."""
         self._pulling = asyncio.Lock()
         """Held while the pull is opened or closed."""
-        self._doubtful = False
-        """Something may have been lost since the server was last asked."""
         subject = shard_filter(binding.subject.wildcard, generation, number)
         self._config = consumer.config(
             self.durable, subject, "all", binding.function, ack_wait=ACK_WAIT_SECONDS, start=start
@@ -114,6 +114,8 @@ class Lanes:
         self._held = Held(process, self, self._start, lambda: self._made[0])
         self._turns: dict[int, asyncio.Event] = {}
         """Lanes that are held by no message, by their numbers: set once it is their turn, or the shard is lost."""
+        self._numbered: dict[int, Any] = {}
+        """The keys of all that is in the lanes by a number of ours."""
 
     def doubt(self, info: dict[str, Any] | None = None) -> None:
         """Start nothing more before the server was asked what it holds."""
@@ -211,6 +213,7 @@ class Lanes:
         Not behind the barrier, which counts what comes.
         """
         number = next(places)
+        self._numbered[number] = key
         turn = self._turns[number] = asyncio.Event()
         self._start(self.ordering.arrive(number, key))
         self._resting.hurry()
@@ -219,7 +222,7 @@ class Lanes:
     def leave(self, number: int) -> None:
         """Give such a place up, and let the lane go on."""
         del self._turns[number]
-        self._start(self.ordering.settle(number))
+        self.free(number)
 
     def ack(self, delivery: Delivery) -> None:
         """Acknowledge, and free the lane."""
@@ -237,7 +240,8 @@ class Lanes:
     def free(self, number: int) -> None:
         """A message that was sent back is settled, or comes again later: its lane goes on."""
         self.returned.pop(number, None)
-        self._start(self.ordering.settle(number))
+        key = self._numbered.pop(number, None)
+        self._start(self.ordering.settle(number) or self.ordering.outlasted(number, key))
 
     def _free(self, sequence: int) -> None:
         if self.failures.counts and sequence in self.failures.counts:
@@ -265,6 +269,11 @@ class Lanes:
         if await self.failures.next_attempt(delivery):
             self._loop.call_later(delay, self._start_again, delivery)
 
+    def later(self, delivery: Delivery, delay: float) -> None:
+        """Run it here after `delay` seconds, though nothing failed; its lane waits."""
+        renew(delivery)
+        self._loop.call_later(delay, self._start_again, delivery)
+
     def _start_again(self, delivery: Delivery) -> None:
         """Unless the shard was lost meanwhile; then another delivery of the message may be here."""
         if self.owned and self.unsettled.get(delivery.sequence) is delivery:
@@ -283,7 +292,8 @@ class Lanes:
         returned = Returned(self, delivery.source, number)
         delivery.source = returned
         self.returned[number] = delivery
-        self._start(self.ordering.arrive(number, self._key_of(subject)))
+        key = self._numbered[number] = self._key_of(subject)
+        self._start(self.ordering.arrive(number, key))
         return True
 
     def extend(self, delivery: Delivery, now: float) -> None:

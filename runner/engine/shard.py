@@ -117,9 +117,7 @@ class Shard(Lanes):
             log.warning("stream %s was made anew: %s begins with it", self.stream, self.durable)
             forgotten = self._forget_waiting()
             running = list(self.unsettled.values())
-            self.ordering.release()
-            for sequence in (*forgotten, *self._resting.clear()):
-                self.ordering.settle(sequence)
+            self.ordering.release((*forgotten, *self._resting.clear()))
             self.unsettled.clear()
             for delivery in running:
                 if delivery.task is not None:
@@ -278,9 +276,7 @@ class Shard(Lanes):
         return forgotten
 
     def _let_go(self, forgotten: list[int]) -> None:
-        self.ordering.release()
-        for sequence in (*forgotten, *self._resting.clear()):  # of a lane that was theirs but not used
-            self.ordering.settle(sequence)
+        self.ordering.release((*forgotten, *self._resting.clear()))
         self.unsettled.clear()
         self.fences.end()
         for delivery in list(self.returned.values()):
@@ -293,8 +289,10 @@ class Shard(Lanes):
             self._pipeline.pulls.remove(self.pull)
 
     async def _outlast(self, running: list[Delivery]) -> None:
-        """Free the lanes of handlers that ran when the shard was lost, once they have ended."""
-        for delivery in running:
-            while delivery.task is not None:
-                await asyncio.sleep(0.02)
-            self._start(self.ordering.settle(delivery.sequence))
+        """Free the lanes of handlers that ran when the shard was lost, each once it has ended."""
+        while running:
+            for delivery in running:
+                if delivery.task is None:
+                    self._start(self.ordering.outlasted(delivery.sequence, self._key_of(delivery.subject)))
+            running = [delivery for delivery in running if delivery.task is not None]
+            await asyncio.sleep(0.02)

@@ -77,6 +77,8 @@ class OrderedShard(RuleBasedStateMachine):
         self.running: set[int] = set()
         self.leftover: set[int] = set()  # running since before the shard was another's
         self.settled: set[int] = set()  # by this owner, since it owns the shard
+        self.elsewhere: set[int] = set()  # settled by other owners, on record, their acks lost
+        self.resting: list[int] = []  # acked again, not on record yet
         self.violations: list[str] = []
         self.take_over()
 
@@ -153,31 +155,43 @@ class OrderedShard(RuleBasedStateMachine):
         if self.ordering.settled(sequence):
             self.acks.append(sequence)
 
-    @precondition(lambda self: self.running or self.leftover)
+    @precondition(lambda self: self.running)
     @rule(data=st.data())
     def a_handler_ends(self, data: st.DataObject) -> None:
-        self.end(data.draw(st.sampled_from(sorted(self.running | self.leftover))))
+        self.end(data.draw(st.sampled_from(sorted(self.running))))
 
-    @precondition(lambda self: len(self.running) + len(self.leftover) > 1)
+    @precondition(lambda self: len(self.running) > 1)
     @rule(data=st.data())
     def settlements_come_together(self, data: st.DataObject) -> None:
-        candidates = sorted(self.running | self.leftover)
+        candidates = sorted(self.running)
         ended = data.draw(st.lists(st.sampled_from(candidates), min_size=2, unique=True))
         for sequence in ended:
             self.note_end(sequence)
         self.start(tuple(self.ordering.settle_all(ended)))
+
+    @precondition(lambda self: self.leftover)
+    @rule(data=st.data())
+    def a_handler_of_an_earlier_tenure_ends(self, data: st.DataObject) -> None:
+        self.outlast(data.draw(st.sampled_from(sorted(self.leftover))))
+
+    @precondition(lambda self: self.resting)
+    @rule()
+    def what_was_acked_again_is_on_record(self) -> None:
+        resting, self.resting = self.resting, []
+        self.start(tuple(self.ordering.settle_all(resting)))
 
     def end(self, sequence: int) -> None:
         self.note_end(sequence)
         self.start(self.ordering.settle(sequence))
 
     def note_end(self, sequence: int) -> None:
-        if sequence in self.leftover:
-            self.leftover.remove(sequence)
-        else:
-            self.running.remove(sequence)
-            self.settled.add(sequence)
-            self.acks.append(sequence)
+        self.running.remove(sequence)
+        self.settled.add(sequence)
+        self.acks.append(sequence)
+
+    def outlast(self, sequence: int) -> None:
+        self.leftover.remove(sequence)
+        self.start(self.ordering.outlasted(sequence, self.server.stored[sequence]))
 
     @precondition(lambda self: self.owned)
     @rule()
@@ -197,6 +211,7 @@ class OrderedShard(RuleBasedStateMachine):
             self.server.nak(sequence)
         for sequence in recovery.reack:
             self.server.ack(sequence)
+        self.resting += recovery.reack
         self.start(recovery.start)
 
     @precondition(lambda self: self.owned)
@@ -210,20 +225,38 @@ class OrderedShard(RuleBasedStateMachine):
     def the_owner_dies_and_another_takes_over(self, *, late: bool) -> None:
         landing = self.acks if late else []
         self.ordering = Ordering()
-        self.running, self.leftover, self.settled = set(), set(), set()
+        self.running, self.leftover, self.settled, self.resting = set(), set(), set(), []
         self.lose_what_is_on_its_way()
         self.take_over(landing)
 
     @precondition(lambda self: self.owned)
-    @rule(cut=st.booleans())
-    def the_claim_is_lost(self, *, cut: bool) -> None:
-        self.ordering.release()
-        self.owned = False
-        self.leftover |= self.running
-        self.running, self.settled = set(), set()
-        self.acks, self.asked = [], None
+    @rule(cut=st.booleans(), data=st.data())
+    def the_claim_is_lost(self, *, cut: bool, data: st.DataObject) -> None:
+        """Some that have a lane have not begun, nor has anything that waits for one."""
+        self.lose(data.draw(st.sets(st.sampled_from(sorted(self.running)))) if self.running else set())
         if cut:
             self.lose_what_is_on_its_way()
+
+    @precondition(lambda self: self.owned and self.running)
+    @rule(settled=st.integers(0, 2), twice=st.booleans())
+    def it_is_away_for_a_moment_and_its_handlers_do_not_end(self, settled: int, *, twice: bool) -> None:
+        self.lose(set(self.running))
+        if settled:
+            self.somebody_else_settles_on_record_and_its_acks_are_lost(settled)
+        self.the_claim_comes_back()
+        self.what_was_acked_again_is_on_record()
+        if twice:
+            self.the_server_delivers(5)
+            self.messages_arrive(5)
+            self.lose(set())
+            self.the_claim_comes_back()
+
+    def lose(self, begun: set[int]) -> None:
+        self.ordering.release([*(set(self.server.stored) - begun), *self.resting])
+        self.owned = False
+        self.leftover |= begun
+        self.running, self.settled, self.resting = set(), set(), []
+        self.acks, self.asked = [], None
 
     @precondition(lambda self: not self.owned)
     @rule(count=st.integers(0, 5))
@@ -232,6 +265,13 @@ class OrderedShard(RuleBasedStateMachine):
             self.server.deliver()
         for sequence in sorted(self.server.pending)[:count]:
             self.server.ack(sequence)
+
+    @precondition(lambda self: not self.owned)
+    @rule(count=st.integers(1, 3))
+    def somebody_else_settles_on_record_and_its_acks_are_lost(self, count: int) -> None:
+        for _ in range(count):
+            self.server.deliver()
+        self.elsewhere |= set(sorted(self.server.pending - self.elsewhere)[:count])
 
     @precondition(lambda self: not self.owned)
     @rule()
@@ -246,6 +286,8 @@ class OrderedShard(RuleBasedStateMachine):
     def take_over(self, landing: list[int] | None = None) -> None:
         """`landing` are a dead owner's acks: they come after the info was read."""
         self.owned = True
+        self.ordering.know(self.elsewhere)
+        self.settled |= self.elsewhere
         self.asked = self.figures()
         for sequence in landing or ():
             self.server.ack(sequence)
@@ -297,8 +339,10 @@ class OrderedShard(RuleBasedStateMachine):
                 self.wire.append(sent)
             while self.wire:
                 self.arrives()
-            for sequence in sorted(self.running | self.leftover):
+            for sequence in sorted(self.running):
                 self.end(sequence)
+            for sequence in sorted(self.leftover):
+                self.outlast(sequence)
             self.acks_arrive()
             if self.ordering.barrier:
                 self.take_over()

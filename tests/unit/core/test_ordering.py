@@ -112,13 +112,61 @@ def test_a_released_shard_forgets_what_waits_but_a_running_message_keeps_its_lan
     assert (shard.running, shard.holding) == (2, 0)
     assert shard.arrive(4, "c") == ()
     assert shard.holding == 0
-    assert shard.settle(3) == ()
+    assert shard.outlasted(3, "b") == ()
     assert shard.takeover(0, 3, 3) == Recovery((1, 2, 3), (), ())
     shard.arrive(1, "a")
     shard.arrive(2, "a")
     assert shard.arrive(3, "b") == (3,), "what ended after the release was not settled"
-    assert shard.settle(1) == (1,), "the old run ends, the new one starts"
+    assert shard.outlasted(1, "a") == (1,), "the old run ends, the new one starts"
+    assert shard.outlasted(1, "a") == (), "it ends once"
     assert shard.settle(1) == (2,)
+
+
+def test_a_lane_that_was_not_used_is_free_once_the_shard_is_released(shard: Ordering) -> None:
+    for sequence, key in ((1, "a"), (2, "a"), (3, "b")):
+        shard.arrive(sequence, key)
+    shard.release([2, 3])
+    assert shard.running == 1
+    shard.takeover(0, 3, 1)
+    assert shard.arrive(3, "b") == (3,)
+
+
+def test_what_was_settled_elsewhere_does_not_free_the_lane_of_its_old_run(shard: Ordering) -> None:
+    shard.arrive(5, "a")
+    shard.release()
+    shard.know([5])
+    recovery = shard.takeover(0, 9, 0)
+    assert recovery.reack == (5,)
+    assert shard.settle_all(recovery.reack) == []
+    assert shard.settle(5) == ()
+    assert shard.arrive(12, "a") == (), "its old run has not ended"
+    assert shard.outlasted(5, "a") == (12,)
+
+
+def test_a_shard_that_is_lost_twice_keeps_the_lane_of_the_first_run(shard: Ordering) -> None:
+    shard.arrive(5, "a")
+    shard.release()
+    shard.takeover(0, 5, 1)
+    assert shard.arrive(5, "a") == ()
+    shard.release([5])
+    shard.takeover(0, 5, 1)
+    assert shard.arrive(5, "a") == shard.arrive(6, "a") == ()
+    assert shard.outlasted(5, "a") == (5,)
+    assert shard.outlasted(5, "a") == ()
+    assert shard.settle(5) == (6,)
+
+
+def test_the_same_number_in_a_stream_made_anew_is_another_lane(shard: Ordering) -> None:
+    shard.arrive(5, "a")
+    shard.release()
+    shard.takeover(0, 0, 0)
+    assert shard.arrive(5, "b") == (5,)
+    shard.release()
+    shard.takeover(0, 0, 0)
+    shard.arrive(6, "a")
+    shard.arrive(7, "b")
+    assert shard.outlasted(5, "b") == (7,)
+    assert shard.outlasted(5, "a") == (6,)
 
 
 def test_settling_what_was_never_here_changes_nothing(shard: Ordering) -> None:
