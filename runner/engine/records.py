@@ -98,6 +98,12 @@ class Records:
         self._wanted: deque[Settled] = deque()
         self._busy = False
 
+    @property
+    def link(self) -> int:
+        """The connection that acks leave on, -1 while there is none."""
+        connection = self._process.connection
+        return int(connection.wire.epoch) if connection.is_connected else -1
+
     def want(self, shard: Settled) -> None:
         """Put what a shard has settled on record; `shard.recorded` is called once it is."""
         self._wanted.append(shard)

@@ -37,6 +37,8 @@ class Resting:
         self._ordering = ordering
         self._start = start
         self._turned = 0.0
+        self._link = -1
+        """The connection that acks left on when the time last passed."""
         self._recorded = asyncio.Event()
 
     def __bool__(self) -> bool:
@@ -87,8 +89,14 @@ class Resting:
         self._recorded.set()
 
     def pass_time(self, now: float) -> None:
-        """What has rested long enough, without anybody waiting for its record, is not forgotten any more."""
-        if not self.hurried and now - self._turned >= KEEP_SECONDS:
+        """What has rested long enough, without anybody waiting for its record, is not forgotten any more.
+
+        While there is no connection no ack leaves, and those that left right before it was lost may be lost with it.
+        """
+        link, self._link = self._link, self._records.link
+        if self._link < 0 or self._link != link:
+            self._turned = now
+        elif not self.hurried and now - self._turned >= KEEP_SECONDS:
             self._turned = now
             old, self._older, self.settled, self._known = self._older, self.settled, [], None
             self._release(old)

@@ -141,3 +141,24 @@ async def test_it_is_cheap_to_ask_what_rests_in_a_shard_however_much_it_is(conne
     assert 7 not in resting
     resting.settled.append(8)
     assert 8 in resting
+
+
+async def test_nothing_is_taken_for_stored_while_acks_cannot_leave(
+    connection: Connection, nats_server: NatsServer
+) -> None:
+    resting = Resting(made(connection), "post.1.0@now", Ordering(), lambda _: None)
+    resting.pass_time(0.0)
+    resting.settled.append(7)
+    resting.pass_time(1.0)
+    await asyncio.to_thread(nats_server.kill)
+    await eventually(lambda: not connection.is_connected)
+    for moment in range(2, 9):
+        resting.pass_time(float(moment))
+    assert 7 in resting
+    await asyncio.to_thread(nats_server.start)
+    await eventually(lambda: connection.is_connected)
+    resting.pass_time(9.0)
+    resting.pass_time(9.4)
+    assert 7 in resting, "its ack may just have left"
+    resting.pass_time(9.6)
+    assert 7 not in resting
