@@ -20,6 +20,7 @@ from msgspec import Struct
 from runner.core import header, identity, origin
 from runner.core.origin import Origin
 from runner.core.park import Mark
+from runner.engine.failures import renew
 from runner.engine.fence import Tenure
 from runner.engine.incoming import Incoming
 from runner.jetstream.deadletters import DeadLetters, Kept, Selection, Stored
@@ -97,7 +98,12 @@ class Back:
 
     async def again(self, delivery: Delivery, delay: float) -> None:
         """Count the failure, and run it again after `delay` seconds."""
-        await self._shard.failures.next_attempt(delivery)
+        if await self._shard.failures.next_attempt(delivery):
+            self._loop.call_later(delay, self._start_again, delivery)
+
+    def later(self, delivery: Delivery, delay: float) -> None:
+        """Run it after `delay` seconds; nothing failed."""
+        renew(delivery)
         self._loop.call_later(delay, self._start_again, delivery)
 
     def _start_again(self, delivery: Delivery) -> None:

@@ -87,12 +87,8 @@ class Pipeline:
 
     async def _work(self, task: asyncio.Task[Any]) -> None:  # noqa: C901, PLR0915  # hot: one straight function
         queue, stats, isolation = self.queue.deliveries, self.stats, self._process.isolation
-        handler, decode, output, outputs = (
-            self.binding.handler,
-            self._straight,
-            self.binding.output,
-            self._outputs,
-        )
+        handler, decode = self.binding.handler, self._straight
+        output, outputs = self.binding.output, self._outputs
         tracing, wait, set_current = self._process.tracing, self.queue.wait, current.set
         flush = self._process.connection.wire.flush
         traced, admit = tracing.enabled, tracing.gate.admit
@@ -173,8 +169,12 @@ class Pipeline:
             if isinstance(error, asyncio.CancelledError) and self._judging.ending:
                 raise
             log.error("%s: %s could not be settled: %r", self.binding.function, read(delivery).id, error)
-            if delivery.attempt == attempt:  # else its next one is due already
+            if delivery.attempt != attempt:
+                return  # its next one is due already
+            if delivery.started:
                 await delivery.source.again(delivery, REPEAT_SECONDS)
+            else:
+                delivery.source.later(delivery, REPEAT_SECONDS)
 
     async def _handle(self, delivery: Delivery, task: Any, admitted: bool) -> None:
         """The whole way, for whatever the straight one is not for."""
@@ -202,7 +202,7 @@ class Pipeline:
                 return
             if not may_start:
                 log.warning("%s: %s cannot run alone here now", self.binding.function, incoming.id)
-                await delivery.source.again(delivery, CROWDED_SECONDS)
+                delivery.source.later(delivery, CROWDED_SECONDS)
                 return
             if stage:
                 await self._suspects.record(incoming.stream, incoming.sequence, stage)

@@ -39,6 +39,11 @@ class Returned:
         await self._source.again(delivery, delay)
         self._shard.free(self._lane)
 
+    def later(self, delivery: Delivery, delay: float) -> None:
+        """As `again`."""
+        self._source.later(delivery, delay)
+        self._shard.free(self._lane)
+
     def give_back(self, delivery: Delivery) -> None:
         """Any instance may have it; the one with its shard will."""
         self._source.give_back(delivery)

@@ -21,7 +21,10 @@ class Source(Protocol):
         """Answer it once with an ack verb that ends it."""
 
     async def again(self, delivery: Delivery, delay: float) -> None:
-        """Have it run again after `delay` seconds."""
+        """Have it run again after `delay` seconds: it has failed."""
+
+    def later(self, delivery: Delivery, delay: float) -> None:
+        """Have it run after `delay` seconds: its handler has not started, and nothing failed."""
 
     def give_back(self, delivery: Delivery) -> None:
         """Return what has not started."""

@@ -125,6 +125,10 @@ class Pull:
 
     async def again(self, delivery: Delivery, delay: float) -> None:
         """Have the server deliver the message again, after `delay` seconds."""
+        self.later(delivery, delay)
+
+    def later(self, delivery: Delivery, delay: float) -> None:
+        """The same: the server counts deliveries, whatever they are for."""
         self.settle(delivery, b'-NAK {"delay":%d}' % int(delay * 1e9) if delay > 0 else b"-NAK")
 
     def give_back(self, delivery: Delivery) -> None:

@@ -26,12 +26,15 @@ COUNTS = "$KV.jetrunner.failures.shop.post.0.0"
 TOP = """
     import asyncio
     import os
+    import time
     from pathlib import Path
     from journal import note
     from runner import Context, RetryPolicy, consume
+    from runner.engine import pipeline
     from runner.jetstream import bucket
 
     bucket.PATIENCE_SECONDS = 0.5
+    pipeline.CROWDED_SECONDS = pipeline.REPEAT_SECONDS = 0.2
     OPEN = Path(os.environ.get("OPEN", "open"))
 """
 POST = f"""{TOP}
@@ -43,6 +46,12 @@ POST = f"""{TOP}
         if ctx.attempt <= entry.get("fails", 0):
             raise ValueError("not yet")
         note("done", number=entry["number"], attempt=ctx.attempt)
+"""
+STUCK = f"""{POST}
+    @consume("audit.stuck", timeout=0.2, retry=RetryPolicy(attempts=1))
+    def stuck(entry: dict) -> None:
+        while not OPEN.exists():
+            time.sleep(0.01)
 """
 ALONE = f"""{TOP}
     @consume("ledger.{{account}}.posted", ordered_by="account")
@@ -82,13 +91,18 @@ async def counts(js: RawJetStream) -> list[bytes]:
     return [message.body for message in await js.messages("KV_jetrunner", f"{COUNTS}.>")]
 
 
+def users(denied: str) -> str:
+    """An administrator, and an app that may not publish to a subject."""
+    return (
+        "authorization { users: [ {user: admin, password: a}, {user: app, password: b, "
+        f'permissions: {{ publish: {{ deny: ["{denied}"] }} }} }} ] }}'
+    )
+
+
 async def test_without_the_permission_to_purge_a_failure_is_nothing_once_its_message_is_settled(
     make_project: Callable[..., Project], make_server: Callable[..., NatsServer]
 ) -> None:
-    server = make_server(
-        "authorization { users: [ {user: admin, password: a}, {user: app, password: b, "
-        'permissions: { publish: { deny: ["$JS.API.STREAM.PURGE.>"] } } } ] }'
-    )
+    server = make_server(users("$JS.API.STREAM.PURGE.>"))
     project = await opened(make_project, server.url_as("app", "b"))
     async with RawJetStream.connect(server.url_as("admin", "a")) as js:
         process = project.start("run")
@@ -138,6 +152,41 @@ async def test_a_message_settled_in_an_outage_has_failed_no_more_often(
     await eventually(partial(js.settled, "LEDGER", DURABLE))
     assert await counts(js) == [b"1"]
     assert process.running
+
+
+async def test_one_that_cannot_run_alone_has_not_failed(
+    make_project: Callable[..., Project], nats_server: NatsServer, js: RawJetStream
+) -> None:
+    project = await opened(make_project, nats_server.url, STUCK)
+    process = project.start("run")
+    await eventually(partial(js.consumer, "AUDIT", "shop-stuck"), within=20)
+    await js.publish("audit.stuck", {})
+
+    async def is_abandoned() -> bool:
+        return await js.count("DEADLETTERS") == 1
+
+    await eventually(is_abandoned)
+    await js.publish("$KV.jetrunner.start.shop.post.LEDGER.1", b"2")  # as two deaths leave it
+    await post(js, 1, fails=1)
+    await eventually(lambda: process.output.count("LEDGER:1 cannot run alone here") >= 3)
+    (project.root / "open").touch()
+    await eventually(lambda: noted(project, "done") == [(1, 2)])
+    assert noted(project, "start") == [(1, 1), (1, 2)]
+
+
+async def test_one_whose_start_cannot_be_recorded_has_not_failed(
+    make_project: Callable[..., Project], make_server: Callable[..., NatsServer]
+) -> None:
+    server = make_server(users("$KV.jetrunner.start.>"))
+    project = await opened(make_project, server.url_as("app", "b"))
+    async with RawJetStream.connect(server.url_as("admin", "a")) as js:
+        process = project.start("run")
+        await post(js, 1, fails=1)
+        await eventually(lambda: process.output.count("LEDGER:1 could not be settled") >= 3, within=20)
+        assert await counts(js) == [b"1"]
+        server.stop()
+        await asyncio.to_thread(server.start, users("nothing"))
+        await eventually(lambda: noted(project, "done") == [(1, 2)], within=20)
 
 
 async def test_what_waited_while_another_ran_alone_does_not_start_once_the_lease_is_over(
