@@ -8,7 +8,6 @@ Rule 3: a key's next message starts when the settlement of the one before cannot
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,6 +19,7 @@ from runner.core.sharding import shard_filter
 from runner.engine.durables import Durables
 from runner.engine.failures import Failures, renew
 from runner.engine.fence import Fences
+from runner.engine.guests import Guests
 from runner.engine.held import DROPPED, Held
 from runner.engine.incoming import Incoming
 from runner.engine.park import Parking
@@ -27,7 +27,6 @@ from runner.engine.pipeline import Pipeline
 from runner.engine.process import Process
 from runner.engine.records import Records
 from runner.engine.resting import EAGER, Resting
-from runner.engine.returned import Returned
 from runner.engine.shardpull import ShardPull
 from runner.jetstream import consumer
 from runner.jetstream.delivery import Delivery
@@ -35,13 +34,9 @@ from runner.jetstream.delivery import Delivery
 log = logging.getLogger("jetrunner.shards")
 
 ACK_WAIT_SECONDS = 60.0
-SENT_BACK = 1 << 62
-"""Messages that were sent back are numbered below all others, in their own order: they go before what waits."""
-places = itertools.count(-(1 << 63))
-"""Numbers of lanes that are held by no message: below those, too."""
 
 
-class Lanes:
+class Lanes(Guests):
     """One shard's lanes; who owns the shard is `Shard`'s business."""
 
     abandons = False
@@ -64,6 +59,7 @@ class Lanes:
         key_of: Callable[[bytes], Any],
         start: int = 0,
     ) -> None:
+        super().__init__()
         self.name = f"{binding.function}.{generation}.{number}"
         self.stream = stream
         self.number = number
@@ -108,14 +104,8 @@ class Lanes:
         assert pipeline.guard is not None
         self.pull.belong(self, pipeline.guard)
         self.unsettled = self.pull.unsettled
-        self.returned: dict[int, Delivery] = {}
-        """Messages that were sent back, by their number in the lanes."""
         self._resting = Resting(records, self.name, self.ordering, self._start)
         self._held = Held(process, self, self._start, lambda: self._made[0])
-        self._turns: dict[int, asyncio.Event] = {}
-        """Lanes that are held by no message, by their numbers: set once it is their turn, or the shard is lost."""
-        self._numbered: dict[int, Any] = {}
-        """The keys of all that is in the lanes by a number of ours."""
 
     def doubt(self, info: dict[str, Any] | None = None) -> None:
         """Start nothing more before the server was asked what it holds."""
@@ -207,23 +197,6 @@ class Lanes:
         """Returns when the message may be terminated: nothing of its key can overtake it then."""
         await self._parking.park(self, self._key_of(incoming.delivery.subject), incoming)
 
-    def enter(self, key: Any) -> tuple[int, asyncio.Event]:
-        """Take a place in a key's lane, before what waits there: its number, and what is set once it is its turn.
-
-        Not behind the barrier, which counts what comes.
-        """
-        number = next(places)
-        self._numbered[number] = key
-        turn = self._turns[number] = asyncio.Event()
-        self._start(self.ordering.arrive(number, key))
-        self._resting.hurry()
-        return number, turn
-
-    def leave(self, number: int) -> None:
-        """Give such a place up, and let the lane go on."""
-        del self._turns[number]
-        self.free(number)
-
     def ack(self, delivery: Delivery) -> None:
         """Acknowledge, and free the lane."""
         if self.unsettled.pop(delivery.sequence, None) is not None:
@@ -236,12 +209,6 @@ class Lanes:
             del self.unsettled[delivery.sequence]
             self._wire.answer(delivery.reply, verb)
             self._free(delivery.sequence)
-
-    def free(self, number: int) -> None:
-        """A message that was sent back is settled, or comes again later: its lane goes on."""
-        self.returned.pop(number, None)
-        key = self._numbered.pop(number, None)
-        self._start(self.ordering.settle(number) or self.ordering.outlasted(number, key))
 
     def _free(self, sequence: int) -> None:
         if self.failures.counts and sequence in self.failures.counts:
@@ -283,18 +250,6 @@ class Lanes:
         """It has not started, and will not here: the next owner has it delivered anew."""
         if self.unsettled.pop(delivery.sequence, None) is not None:
             self._strays.append(delivery.reply)
-
-    def take_back(self, delivery: Delivery, subject: bytes) -> bool:
-        """Put a message that was sent back into its key's lane, before what waits there; False when that cannot be now."""
-        if not self.owned or self.ordering.barrier:
-            return False
-        number = delivery.sequence - SENT_BACK
-        returned = Returned(self, delivery.source, number)
-        delivery.source = returned
-        self.returned[number] = delivery
-        key = self._numbered[number] = self._key_of(subject)
-        self._start(self.ordering.arrive(number, key))
-        return True
 
     def extend(self, delivery: Delivery, now: float) -> None:
         """Keep the server from delivering it again."""

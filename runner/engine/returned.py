@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from runner.jetstream.delivery import Delivery, Source
 
 if TYPE_CHECKING:
-    from runner.engine.lanes import Lanes
+    from runner.engine.guests import Guests
 
 
 class Returned:
@@ -15,7 +15,7 @@ class Returned:
 
     abandons = False
 
-    def __init__(self, shard: Lanes, source: Source, lane: int) -> None:
+    def __init__(self, shard: Guests, source: Source, lane: int) -> None:
         self.unsettled = source.unsettled
         self.limit = source.limit
         self.fences = shard.fences

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 from runner.engine.fence import Tenure
-from runner.engine.lanes import Lanes
+from runner.engine.floored import Floored
 from runner.errors import JetrunnerError
 from runner.jetstream import consumer
 from runner.jetstream.delivery import Delivery
@@ -24,20 +24,12 @@ MISSING_SECONDS = 0.2
 """How long the predecessor's messages get to arrive, at most, before the server is asked again."""
 RECOUNT_SECONDS = 0.003
 """Pause before the server's figures are read once more, when they counted what was settled before."""
-ACKS_SECONDS = 0.01
-ACKS_LOOKS = 5
-"""How often a floor is read at a hand-over, at most: acks on their way will raise it."""
-REMEMBER_SECONDS = 1.0
-"""A hand-over waits so long for its floor, at most."""
 RETRY_SECONDS = 0.1
 """Pause after an answer that did not come."""
 
 
-class Shard(Lanes):
+class Shard(Floored):
     """A shard and its lanes. It outlives its ownership: what still runs when it is lost keeps its lane."""
-
-    _remembered = (0, 0)
-    """The oldest message that was not settled and the newest that had come, when the floor was saved."""
 
     async def open(self, tenure: Tenure) -> None:
         """Take the shard over from whoever had it; returns once its messages may start, or it is lost again."""
@@ -200,35 +192,6 @@ class Shard(Lanes):
                 self.ordering.done(info["ack_floor"]["stream_seq"], info["delivered"]["stream_seq"]),
                 number,
             )
-
-    async def remember_last(self) -> None:
-        """Save the floor once the last acks are in it; the shard may be another's by now."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(REMEMBER_SECONDS):
-                for _ in range(ACKS_LOOKS):
-                    if await self.remember():
-                        break
-                    await asyncio.sleep(ACKS_SECONDS)
-
-    async def remember(self) -> bool:
-        """Save the durable's floor, if it may have moved since the last time; False when it will rise yet."""
-        place = (min(self.unsettled, default=0), self.ordering.top)
-        if place == self._remembered:
-            return True
-        here = len(self.unsettled) + len(self._strays)
-        try:
-            info = await consumer.info(self._connection, self.stream, self.durable)
-        except JetrunnerError as error:
-            log.debug("the floor of shard %s is not known: %s", self.durable, error)
-            return False
-        if info is None:
-            return True
-        floors = self._durables.floors
-        await floors.save(self.stream, self.durable, info["ack_floor"]["stream_seq"], self._made[0])
-        if info["num_ack_pending"] > here:  # acks are on their way, or deliveries
-            return False
-        self._remembered = place
-        return True
 
     async def _handlers_end(self) -> None:
         while any(delivery.started for delivery in (*self.unsettled.values(), *self.returned.values())):

@@ -1,0 +1,55 @@
+"""A shard's floor, saved outside of its durable: where to go on when somebody deletes that."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+
+from runner.engine.lanes import Lanes
+from runner.errors import JetrunnerError
+from runner.jetstream import consumer
+
+log = logging.getLogger("jetrunner.shards")
+
+ACKS_SECONDS = 0.01
+ACKS_LOOKS = 5
+"""How often a floor is read at a hand-over, at most: acks on their way will raise it."""
+REMEMBER_SECONDS = 1.0
+"""A hand-over waits so long for its floor, at most."""
+
+
+class Floored(Lanes):
+    """Lanes whose durable's floor is saved."""
+
+    _remembered = (0, 0)
+    """The oldest message that was not settled and the newest that had come, when the floor was saved."""
+
+    async def remember_last(self) -> None:
+        """Save the floor once the last acks are in it; the shard may be another's by now."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(REMEMBER_SECONDS):
+                for _ in range(ACKS_LOOKS):
+                    if await self.remember():
+                        break
+                    await asyncio.sleep(ACKS_SECONDS)
+
+    async def remember(self) -> bool:
+        """Save the durable's floor, if it may have moved since the last time; False when it will rise yet."""
+        place = (min(self.unsettled, default=0), self.ordering.top)
+        if place == self._remembered:
+            return True
+        here = len(self.unsettled) + len(self._strays)
+        try:
+            info = await consumer.info(self._connection, self.stream, self.durable)
+        except JetrunnerError as error:
+            log.debug("the floor of shard %s is not known: %s", self.durable, error)
+            return False
+        if info is None:
+            return True
+        floors = self._durables.floors
+        await floors.save(self.stream, self.durable, info["ack_floor"]["stream_seq"], self._made[0])
+        if info["num_ack_pending"] > here:  # acks are on their way, or deliveries
+            return False
+        self._remembered = place
+        return True
