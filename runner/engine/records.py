@@ -7,8 +7,10 @@ Rule 1: a key's next message starts once the settlement of the one before is on 
         the server has stored its ack.
 Rule 2: one write is on its way at a time, and what is wanted meanwhile goes with the next; where few messages come, a
         settlement that nobody waits for is never written. What one message cannot hold goes with those that follow.
-Rule 3: an instance writes to a ring of keys; each is written again when what it says is old enough. They stay for
-        whoever takes over, and run out by themselves.
+Rule 3: acks may go nowhere for a while until that is noticed: then the shard is in doubt, starts nothing, and sends and
+        records them again. What is on record stays for longer than that, and of a shard in doubt until it is not.
+Rule 4: a record says from which sequence of the bucket on its instance's records count. Keys of what counts no more are
+        written again, so there are few where little is written; they stay for whoever takes over, and run out by themselves.
 """
 
 from __future__ import annotations
@@ -29,18 +31,19 @@ from runner.core import header
 from runner.engine.process import Process
 from runner.errors import ServerError
 from runner.jetstream.bucket import PREFIX
-from runner.jetstream.lease import Leases
-from runner.jetstream.publisher import is_stored
+from runner.jetstream.lease import Entry, Leases
+from runner.jetstream.publisher import is_stored, read_ack
 
 log = logging.getLogger("jetrunner.shards")
 
 KEEP_SECONDS = 0.5
 """The server stores acks about every 0.1 s."""
-LOOK_SECONDS = 3.0
-"""What was written so long before an instance's last record is of acks that are stored: it notices within half of that
-when acks may have gone nowhere, and then starts nothing before they are sent again, and recorded again with the next."""
-SLOTS = 500
-"""Keys of one ring."""
+COUNT_SECONDS = 3.0
+"""A record counts so long, at least. A silent server is noticed within twice the heartbeat of a shard's pull (1.9 s) and the
+time between two looks (`ShardPull.watch`)."""
+MANY = 3_000
+"""Once so many records count, they are written no faster than that many in `COUNT_SECONDS`."""
+PACE_SECONDS = COUNT_SECONDS / MANY
 RETRY_SECONDS = 0.05
 MOST_BYTES = 256 << 10
 """Of one record; where the server takes less than twice as much in a message, half of that."""
@@ -58,6 +61,9 @@ class Settled(Protocol):
     hurried: bool
     """Whether there is more to be recorded."""
 
+    def doubtful(self, now: float) -> bool:
+        """Whether acks of what it has put on record may have gone nowhere."""
+
     def take(self, most: int) -> Sequence[int]:
         """The settlements to be recorded now, the oldest first."""
 
@@ -72,12 +78,34 @@ Part: TypeAlias = tuple[Settled, str, Sequence[int]]
 """What one record says of one shard, and under which name."""
 
 
+class Record(msgspec.Struct, frozen=True, array_like=True):
+    """What one message of the bucket says."""
+
+    first: int
+    """Sequence in the bucket of the instance's first record that counts, if it is not this one."""
+    settled: dict[str, list[int]]
+    """By shard: the lowest, and how far each is above the one before."""
+
+
+class Written(msgspec.Struct, frozen=True):
+    """A record that was confirmed."""
+
+    sent: float
+    sequence: int
+    """Its own, in the bucket."""
+    slot: int
+    parts: list[Part]
+
+
 class Taken(msgspec.Struct):
     """What goes into one record."""
 
     fresh: list[Part] = []
     again: list[Part] = []
     """Was on record before."""
+    done: int = 0
+    """So many records of those in doubt are not needed any more once this one is confirmed."""
+    sent: float = 0.0
 
 
 class Records:
@@ -89,11 +117,17 @@ class Records:
         self._prefix = f"settled.{process.project}.{function}."
         self._ring = f"{PREFIX}{self._prefix}{instance}."
         self._slot = 0
-        self._written = [0.0] * SLOTS
-        self._latest: deque[tuple[float, list[Part]]] = deque()
-        """What was written last."""
+        """The key that is written next."""
+        self._slots = 1
+        self._free: list[int] = []
+        self._counting: deque[Written] = deque()
+        self._leaving: list[Written] = []
+        """Those that count until what is in `_again` is written."""
         self._again: dict[tuple[Settled, str], set[int]] = {}
         """What is on record, and has to be written again."""
+        self._sent = 0.0
+        self._last = 0
+        """Sequence of the last record."""
         self._epoch = process.connection.wire.epoch
         self._wanted: deque[Settled] = deque()
         self._busy = False
@@ -112,13 +146,14 @@ class Records:
             self._process.loop.call_soon(self._write)
 
     def _write(self) -> None:
-        wait = self._written[self._slot] + KEEP_SECONDS - time.monotonic()
-        if wait > 0:
+        now = time.monotonic()
+        wait = self._sent + PACE_SECONDS - now
+        if wait > 0 and len(self._counting) >= MANY:
             self._process.loop.call_later(wait, self._write)
             return
-        self._look_back()
-        taken = Taken()
+        taken = Taken(sent=now)
         try:
+            self._look_back(now)
             self._fill(taken)
             if taken.fresh or taken.again:
                 self._send(taken)
@@ -128,15 +163,18 @@ class Records:
             log.exception("settlements could not be recorded yet")
             self._fail(taken)
 
-    def _look_back(self) -> None:
+    def _look_back(self, now: float) -> None:
+        """Find out which records count no more, and what of them has to be written again."""
         epoch = self._process.connection.wire.epoch
-        if self._epoch != epoch:
-            # The server may be another one, which has forgotten acks: what was written before is written again.
-            self._epoch = epoch
-            for _, parts in self._latest:
-                for shard, name, sequences in parts:
+        # After a reconnect the server may be another one, which has forgotten acks: all of it is written again.
+        lost, self._epoch = self._epoch != epoch, epoch
+        counting = self._counting
+        while counting and (lost or now - counting[0].sent >= COUNT_SECONDS):
+            written = counting.popleft()
+            self._leaving.append(written)
+            for shard, name, sequences in written.parts:
+                if lost or shard.doubtful(now):
                     self._again.setdefault((shard, name), set()).update(sequences)
-            self._latest.clear()
 
     def _fill(self, taken: Taken) -> None:
         """Take what fits into one message, of what is written again no more than half of it."""
@@ -163,23 +201,30 @@ class Records:
             wanted.popleft()
 
     def _send(self, taken: Taken) -> None:
-        record: dict[str, list[int]] = {}
+        settled: dict[str, list[int]] = {}
         for _, name, sequences in (*taken.again, *taken.fresh):
-            record.setdefault(name, []).extend(sequences)
-        body = msgspec.msgpack.encode({name: _distances(sequences) for name, sequences in record.items()})
+            settled.setdefault(name, []).extend(sequences)
+        taken.done = 0 if self._again else len(self._leaving)
+        counting = self._counting if taken.done else self._leaving or self._counting
+        first = counting[0].sequence if counting else self._last + 1
+        record = Record(first, {name: _distances(sequences) for name, sequences in settled.items()})
         subject = f"{self._ring}{self._slot}".encode()
+        body = msgspec.msgpack.encode(record)
+        self._sent = taken.sent
         self._process.connection.publisher.send(subject, body, _HEADER, self._answered, taken)
 
     def _answered(self, taken: Taken, _: bytes | None, answer: bytes, error: ServerError | None) -> None:
         if error is not None or not is_stored(answer):
             self._fail(taken)
             return
-        now = time.monotonic()
-        self._latest.append((now, [*taken.again, *taken.fresh]))
-        while now - self._latest[0][0] > 2 * KEEP_SECONDS:
-            self._latest.popleft()
-        self._written[self._slot] = now
-        self._slot = (self._slot + 1) % SLOTS
+        self._last = read_ack(answer).seq
+        self._counting.append(Written(taken.sent, self._last, self._slot, [*taken.again, *taken.fresh]))
+        self._free += [each.slot for each in self._leaving[: taken.done]]
+        del self._leaving[: taken.done]
+        if self._free:
+            self._slot = self._free.pop()
+        else:
+            self._slot, self._slots = self._slots, self._slots + 1
         self._busy = False
         try:
             for shard, _name, sequences in taken.fresh:
@@ -200,14 +245,24 @@ class Records:
     async def load(self, instances: Sequence[str]) -> list[dict[str, list[int]]]:
         """What these instances have put on record by shard, as far as a server may have forgotten it."""
         written = await asyncio.gather(
-            *(self._leases.latest_written(f"{self._prefix}{each}.*", LOOK_SECONDS) for each in instances)
+            *(self._leases.written_since(f"{self._prefix}{each}.*", _first) for each in instances)
         )
-        found = []
-        for entry in itertools.chain.from_iterable(written):
-            with suppress(msgspec.DecodeError):
-                record = msgspec.msgpack.decode(entry.value, type=dict[str, list[int]])
-                found.append({name: list(itertools.accumulate(each)) for name, each in record.items()})
-        return found
+        return [
+            {name: list(itertools.accumulate(each)) for name, each in record.settled.items()}
+            for entry in itertools.chain.from_iterable(written)
+            if (record := _read(entry)) is not None
+        ]
+
+
+def _read(entry: Entry) -> Record | None:
+    with suppress(msgspec.DecodeError):
+        return msgspec.msgpack.decode(entry.value, type=Record)
+    return None
+
+
+def _first(last: Entry) -> int:
+    record = _read(last)
+    return record.first if record is not None else last.revision
 
 
 def _distances(sequences: list[int]) -> list[int]:

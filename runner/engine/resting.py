@@ -37,6 +37,10 @@ class Resting:
         self._ordering = ordering
         self._start = start
         self._turned = 0.0
+        self._doubted = 0.0
+        """When the shard was last seen in doubt, with something on record."""
+        self._kept = False
+        """Whether anything was put on record since the shard was taken over."""
         self._link = -1
         """The connection that acks left on when the time last passed."""
         self._recorded = asyncio.Event()
@@ -66,6 +70,12 @@ class Resting:
             self._recorded.clear()
             await self._recorded.wait()
 
+    def doubtful(self, now: float) -> bool:
+        """Whether the shard is in doubt, or was a moment ago: acks that were sent again may be forgotten again."""
+        if self._kept and self._ordering.barrier:
+            self._doubted = now
+        return now - self._doubted < KEEP_SECONDS
+
     def take(self, most: int) -> Sequence[int]:
         """So much of what is to be recorded, the oldest first; it is on its way from now on."""
         wanted = self._older + self.settled
@@ -84,7 +94,7 @@ class Resting:
     def recorded(self, sequences: Sequence[int]) -> None:
         """These are on record: their lanes go on, unless the shard was let go meanwhile."""
         if sequences is self._sent:
-            self._sent, self._known = (), None
+            self._sent, self._known, self._kept = (), None, True
             self._release(sequences)
         self._recorded.set()
 
@@ -93,6 +103,7 @@ class Resting:
 
         While there is no connection no ack leaves, and those that left right before it was lost may be lost with it.
         """
+        self.doubtful(now)
         link, self._link = self._link, self._records.link
         if self._link < 0 or self._link != link:
             self._turned = now
@@ -104,7 +115,7 @@ class Resting:
     def clear(self) -> list[int]:
         """The shard is let go: nothing rests here any more; the sequences that did."""
         sequences = [*self._sent, *self._older, *self.settled]
-        self._sent, self._older, self.settled, self._known = (), [], [], None
+        self._sent, self._older, self.settled, self._known, self._kept = (), [], [], None, False
         self._recorded.set()
         return sequences
 

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 HELD_LIMIT = 10_000
 """Messages of one shard that may be held back behind others of their key."""
 EXPIRES_SECONDS = 1.9
-"""Shorter than what is left of a lease before it is renewed: a frozen owner has no pull left when its shards are taken."""
+"""Shorter than what is left of a lease before it is renewed: a frozen owner has no pull left when its shards are taken.
+A silent server is noticed after as long, while records of what it may not have heard still count (`records.py`)."""
 LEASE_SECONDS = 20.0
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import Callable
-from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -98,30 +97,22 @@ class Leases:
                 found |= more
         return found
 
-    async def latest_written(self, pattern: str, seconds: float) -> list[Entry]:
-        """What was written to these keys within so many seconds before the last write, by the bucket's leader."""
+    async def written_since(self, pattern: str, first: Callable[[Entry], int]) -> list[Entry]:
+        """What was written to these keys from the sequence on that the last write tells, by the bucket's leader."""
         subject = PREFIX + pattern
-        while True:  # read anew each turn: the last one may run out, or another be written, in between
-            try:
-                answer = await self._connection.api(
-                    f"STREAM.MSG.GET.{ownstreams.BUCKET_STREAM}", {"last_by_subj": subject}
-                )
-            except ServerError as error:
-                if error.code == NO_MESSAGE:
-                    return []
-                raise
-            last = answer["message"]
-            since = datetime.fromisoformat(last["time"]) - timedelta(seconds=seconds)
-            request = {"next_by_subj": subject, "start_time": since.isoformat(), "batch": EVERYTHING}
-            found, after = await self._ask(request)
+        # The last one is read anew each turn: it may run out, or be written again, in between.
+        while (last := await self.latest(pattern)) is not None:
+            after: int | None = min(first(last), last.revision) - 1
+            found: dict[str, Entry] = {}
             while after is not None:
                 more, after = await self._ask(
                     {"next_by_subj": subject, "seq": after + 1, "batch": EVERYTHING}
                 )
                 found |= more
-            if any(entry.revision >= last["seq"] for entry in found.values()):
+            if any(entry.revision >= last.revision for entry in found.values()):
                 return list(found.values())
             await asyncio.sleep(BEHIND_SECONDS)  # it was a replica that answered, and it does not know yet
+        return []
 
     async def _ask(self, request: dict[str, Any]) -> tuple[dict[str, Entry], int | None]:
         """An answer of many messages, and the sequence after which there are more; None when it is whole."""

@@ -38,8 +38,10 @@ def made(connection: Connection) -> Records:
 
 
 def shard(records: Records, number: int = 0, settled: Iterable[int] = ()) -> Resting:
-    """A shard's settlements, on their way into the bucket if there are any."""
-    resting = Resting(records, f"post.1.{number}@now", Ordering(), lambda _: None)
+    """The settlements of a shard that is not in doubt, on their way into the bucket if there are any."""
+    ordering = Ordering()
+    ordering.takeover(0, 0, 0)
+    resting = Resting(records, f"post.1.{number}@now", ordering, lambda _: None)
     resting.settled.extend(settled)
     resting.hurry()
     return resting
@@ -162,3 +164,54 @@ async def test_nothing_is_taken_for_stored_while_acks_cannot_leave(
     assert 7 in resting, "its ack may just have left"
     resting.pass_time(9.6)
     assert 7 not in resting
+
+
+async def record(resting: Resting, sequence: int) -> None:
+    resting.settled.append(sequence)
+    await recorded([resting])
+
+
+async def test_what_is_recorded_is_found_for_longer_than_acks_may_go_nowhere(connection: Connection) -> None:
+    """However often is written, no record makes room for another before that."""
+    resting = shard(made(connection))
+    moments = []
+    for sequence in range(1_500):
+        moments.append(time.monotonic())
+        await record(resting, sequence)
+    young = {sequence for sequence, moment in enumerate(moments) if moments[-1] - moment < 2.8}
+    assert young <= (await found(connection))["post.1.0@now"]
+
+
+async def test_what_a_shard_in_doubt_has_recorded_is_found_until_it_is_not(
+    connection: Connection, js: RawJetStream
+) -> None:
+    """Its acks may have gone nowhere, and nobody can send them again before its server answers."""
+    records, ordering = made(connection), Ordering()
+    ordering.takeover(0, 0, 0)
+    doubtful, other = Resting(records, "post.1.1@now", ordering, lambda _: None), shard(records, 2)
+    await record(doubtful, 7)
+    ordering.hold()
+    known: dict[str, set[int]] = {"post.1.2@now": {0}}
+    sequence = 0
+    while 0 in known["post.1.2@now"]:  # the first of the other shard counts no more
+        for _ in range(100):
+            await record(other, sequence)
+            sequence += 1
+        known = await found(connection)
+    assert known["post.1.1@now"] == {7}
+    ordering.takeover(0, 0, 0)
+    while "post.1.1@now" in known:
+        await record(other, sequence)
+        sequence += 1
+        known = await found(connection)
+
+
+async def test_where_little_is_written_there_are_few_keys(
+    connection: Connection, js: RawJetStream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runner.engine.records.COUNT_SECONDS", 0.0)
+    resting = shard(made(connection))
+    for sequence in range(50):
+        await record(resting, sequence)
+    assert await js.count(ownstreams.BUCKET_STREAM) <= 2
+    assert (await found(connection))["post.1.0@now"] <= {48, 49}
