@@ -198,10 +198,12 @@ class Lanes(Guests):
         await self._parking.park(self, self._key_of(incoming.delivery.subject), incoming)
 
     def ack(self, delivery: Delivery) -> None:
-        """Acknowledge, and free the lane."""
-        if self.unsettled.pop(delivery.sequence, None) is not None:
+        """Acknowledge, and free the lane; unless it is nobody's by now: then another message may have its number."""
+        sequence = delivery.sequence
+        if self.unsettled.get(sequence) is delivery:
+            del self.unsettled[sequence]
             self._wire.ack(delivery.reply)
-            self._free(delivery.sequence)
+            self._free(sequence)
 
     def settle(self, delivery: Delivery, verb: bytes) -> None:
         """Answer once, and free the lane."""

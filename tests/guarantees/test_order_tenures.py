@@ -1,0 +1,120 @@
+"""Strict order where a handler outlives its shard, or its stream, in the same process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+
+from runner.core.identity import shard_durable
+from tests.support.eventually import eventually
+from tests.support.jetstream import RawJetStream
+from tests.support.project import Project
+from tests.support.server import NatsServer
+
+pytestmark = [pytest.mark.server, pytest.mark.anyio, pytest.mark.timeout(120)]
+STREAMS = {"ledger": 'name = "LEDGER"\nsubjects = ["ledger.*.posted"]'}
+DURABLE = shard_durable("shop", "post", 0, 0)
+LOST = "is another instance's now"
+TOP = """
+    import asyncio
+    from pathlib import Path
+    from journal import note
+    from runner import consume
+
+    def closed(entry: dict) -> bool:
+        return "gate" in entry and not Path(entry["gate"]).exists()
+"""
+STUBBORN = f"""{TOP}
+    @consume("ledger.{{account}}.posted", ordered_by="account", concurrency=4)
+    async def post(entry: dict) -> None:
+        note("start", number=entry["number"])
+        while closed(entry):
+            try:
+                await asyncio.sleep(0.01)
+            except asyncio.CancelledError:
+                note("ignored", number=entry["number"])
+        note("end", number=entry["number"])
+"""
+
+
+async def opened(make_project: Callable[..., Project], url: str, function: str) -> Project:
+    """A project with its streams on the server."""
+    project = make_project(functions={"ledger": function}, streams=STREAMS, nats=url)
+    applied = await asyncio.to_thread(project.runner, "apply")
+    assert applied.code == 0, applied.stderr
+    return project
+
+
+async def post(js: RawJetStream, account: str, number: int, **fields: Any) -> int:
+    return await js.publish(f"ledger.{account}.posted", {"number": number, **fields})
+
+
+def has(project: Project, what: str, number: int) -> bool:
+    return any(note["number"] == number for note in project.journal(what))
+
+
+def story(project: Project, *numbers: int) -> list[tuple[str, int]]:
+    """Starts and ends of these messages, as they came about."""
+    return [
+        (note["what"], note["number"])
+        for note in project.journal()
+        if note["what"] != "ignored" and note["number"] in numbers
+    ]
+
+
+@pytest.mark.parametrize("losses", [1, 2])
+@pytest.mark.parametrize("function", [STUBBORN], ids=["coroutine"])
+async def test_a_handler_that_outlives_its_shard_keeps_its_keys_lane_when_the_shard_comes_back(
+    make_project: Callable[..., Project],
+    nats_server: NatsServer,
+    js: RawJetStream,
+    function: str,
+    losses: int,
+) -> None:
+    project = await opened(make_project, nats_server.url, function)
+    runner = project.start("run")
+    await post(js, "ada", 1, gate="open")
+    await post(js, "ada", 2)
+    await eventually(partial(has, project, "start", 1), within=20)
+    for loss in range(1, losses + 1):
+        # Somebody takes it who is not alive: this process loses it, and takes it again.
+        claim = {"owner": "ghost", "epoch": 50 * loss, "since": 0.0}
+        await js.publish("$KV.jetrunner.claim.shop.post.0.0", claim)
+        await eventually(lambda loss=loss: runner.output.count(LOST) == loss, within=20)
+        # What comes later starts after everything that was left: 1 might have started again by then.
+        await post(js, "bob", 10 * loss)
+        await eventually(partial(has, project, "end", 10 * loss), within=20)
+    assert story(project, 1, 2) == [("start", 1)]
+    (project.root / "open").touch()
+    await eventually(partial(has, project, "end", 2), within=20)
+    one, two = [("start", 1), ("end", 1)], [("start", 2), ("end", 2)]
+    assert story(project, 1, 2) == [*one, *one, *two], "nobody saw to the first run's settlement"
+
+
+async def test_a_handler_of_a_stream_that_was_made_anew_does_not_ack_another_message_of_its_number(
+    make_project: Callable[..., Project], nats_server: NatsServer, js: RawJetStream
+) -> None:
+    project = await opened(make_project, nats_server.url, STUBBORN)
+    project.start("run")
+    assert await post(js, "ada", 1, gate="old") == 1
+    await eventually(partial(has, project, "start", 1), within=20)
+    await js.api("STREAM.DELETE.LEDGER")
+    await js.create("LEDGER", ["ledger.*.posted"])
+    assert await post(js, "bob", 2, gate="new") == 1
+    await eventually(partial(has, project, "start", 2), within=20)
+    (project.root / "old").touch()
+    await eventually(partial(has, project, "end", 1), within=20)
+    await post(js, "eve", 3)
+    await eventually(partial(has, project, "end", 3), within=20)
+
+    async def pending(number: int) -> bool:
+        return bool((await js.consumer("LEDGER", DURABLE))["num_ack_pending"] == number)
+
+    await eventually(partial(pending, 1))
+    (project.root / "new").touch()
+    await eventually(partial(pending, 0), within=20)
+    assert has(project, "end", 2)
