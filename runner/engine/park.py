@@ -213,11 +213,11 @@ class Parking:
             self._returning.discard(comeback.key)
 
     def lose(self, shard: Lanes) -> None:
-        """Another instance owns the shard: what runs here of its returning keys is cancelled, and is nobody's."""
+        """Another instance owns the shard: what runs here of its returning keys is nobody's, and is cancelled, but for threads."""
         for delivery in list(self.pull.unsettled.values()):
             if shard.returned.get(delivery.sequence) is delivery:
                 delivery.source.give_back(delivery)
-                if delivery.task is not None:
+                if delivery.task is not None and not self.pipeline.calling.threaded:
                     delivery.task.cancel()
 
 

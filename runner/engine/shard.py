@@ -111,9 +111,7 @@ class Shard(Floored):
             running = list(self.unsettled.values())
             self.ordering.release((*forgotten, *self._resting.clear()))
             self.unsettled.clear()
-            for delivery in running:
-                if delivery.task is not None:
-                    delivery.task.cancel()
+            self._cancel(running)
             self._tasks.start_soon(self._outlast, running)
             await self.failures.clear()
             self._resting.name = f"{self.name}@{made}"
@@ -198,18 +196,22 @@ class Shard(Floored):
             await asyncio.sleep(0.002)
 
     def lose(self) -> None:
-        """Somebody else owns it: stop at once. What runs is cancelled, and what it would send is not sent."""
+        """Somebody else owns it: stop at once. What runs is cancelled, but for threads; what it would send is not sent."""
         log.warning("shard %s is another instance's now", self.durable)
         self.owned = False
         forgotten = self._forget_waiting()
         running = list(self.unsettled.values())
         self._parking.lose(self)
         self._let_go(forgotten)
-        for delivery in running:
-            if delivery.task is not None:
-                delivery.task.cancel()
+        self._cancel(running)
         self._tasks.start_soon(self._outlast, running)
         self._tasks.start_soon(self._retreat)
+
+    def _cancel(self, running: list[Delivery]) -> None:
+        """A cancelled thread would run on, with its slot and its lane free: it is left to end."""
+        for delivery in running:
+            if delivery.task is not None and not self._pipeline.calling.threaded:
+                delivery.task.cancel()
 
     async def _retreat(self) -> None:
         await self._close_pull()

@@ -21,6 +21,7 @@ DURABLE = shard_durable("shop", "post", 0, 0)
 LOST = "is another instance's now"
 TOP = """
     import asyncio
+    import time
     from pathlib import Path
     from journal import note
     from runner import consume
@@ -37,6 +38,14 @@ STUBBORN = f"""{TOP}
                 await asyncio.sleep(0.01)
             except asyncio.CancelledError:
                 note("ignored", number=entry["number"])
+        note("end", number=entry["number"])
+"""
+THREAD = f"""{TOP}
+    @consume("ledger.{{account}}.posted", ordered_by="account", concurrency=4)
+    def post(entry: dict) -> None:
+        note("start", number=entry["number"])
+        while closed(entry):
+            time.sleep(0.01)
         note("end", number=entry["number"])
 """
 
@@ -67,7 +76,7 @@ def story(project: Project, *numbers: int) -> list[tuple[str, int]]:
 
 
 @pytest.mark.parametrize("losses", [1, 2])
-@pytest.mark.parametrize("function", [STUBBORN], ids=["coroutine"])
+@pytest.mark.parametrize("function", [STUBBORN, THREAD], ids=["coroutine", "thread"])
 async def test_a_handler_that_outlives_its_shard_keeps_its_keys_lane_when_the_shard_comes_back(
     make_project: Callable[..., Project],
     nats_server: NatsServer,
