@@ -4,7 +4,8 @@ Rule 1: only what waits is dropped, behind another message of its key or behind 
         turn goes first.
 Rule 2: what is fetched is the very message, as the stream's leader has it. One that the stream has let go of meanwhile
         is acknowledged.
-Rule 3: little is fetched ahead of the slots; the lanes wait meanwhile. What follows in a lane is fetched while it runs.
+Rule 3: little is fetched ahead of the slots; the lanes wait meanwhile, and one task looks, the more seldom the longer
+        nothing starts. What follows in a lane is fetched while it runs.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ NEXT = 32
 NEXT_BYTES = 1 << 20
 """So many messages that follow in the lane are fetched together with the one whose turn it is, while it runs."""
 PAUSE_SECONDS = 0.005
+LONGEST_PAUSE_SECONDS = 0.25
 RETRY_SECONDS = 0.1
 LONGEST_RETRY_SECONDS = 5.0
 DROPPED = bytes(bytearray(b"dropped"))
@@ -59,6 +61,7 @@ class Held:
         self._wanted: deque[Delivery] = deque()
         self._fetched: list[Delivery] = []
         self._fetching = 0
+        self._looking = asyncio.Lock()
 
     def add(self, delivery: Delivery) -> None:
         """It has to wait: all that most messages pay for it is an addition."""
@@ -94,14 +97,22 @@ class Held:
     async def _fetch(self) -> None:
         try:
             while self._wanted:
-                if self._ahead() < AHEAD:
+                async with self._looking:
+                    await self._may_fetch()
+                    if not self._wanted:
+                        return
                     delivery = self._wanted.popleft()
-                    if await self._restore(delivery):
-                        await self._restore_next(delivery)
-                else:
-                    await asyncio.sleep(PAUSE_SECONDS)
+                if await self._restore(delivery):
+                    await self._restore_next(delivery)
         finally:
             self._fetching -= 1
+
+    async def _may_fetch(self) -> None:
+        """Wait until little is here that has not started."""
+        wait = PAUSE_SECONDS
+        while self._ahead() >= AHEAD:
+            await asyncio.sleep(wait)
+            wait = min(LONGEST_PAUSE_SECONDS, wait * 2)
 
     def _ahead(self) -> int:
         self._fetched = [each for each in self._fetched if not each.started and self._waits(each)]
