@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from runner.bindings import Binding
-from runner.core import identity
+from runner.core import acksubject, identity
 from runner.core.ordering import Ordering
 from runner.core.sharding import shard_filter
 from runner.engine.durables import Durables
@@ -126,7 +126,7 @@ class Lanes(Guests):
             return
         delivery.source = self
         ordering = self.ordering
-        number = int(delivery.reply.split(b".", 7)[6])
+        number = consumer_sequence(delivery.reply)
         if number != self._delivered + 1 or self._epoch != self._wire.epoch:
             self._epoch = self._wire.epoch
             self.doubt()
@@ -256,3 +256,9 @@ class Lanes(Guests):
     def extend(self, delivery: Delivery, now: float) -> None:
         """Keep the server from delivering it again."""
         self.pull.extend(delivery, now)
+
+
+def consumer_sequence(reply: bytes) -> int:
+    """The place of a delivery among all of its consumer's."""
+    tokens = reply.split(b".")
+    return int(tokens[6]) if len(tokens) == 9 else acksubject.parse(reply).consumer_sequence

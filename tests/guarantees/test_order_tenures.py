@@ -8,10 +8,12 @@ from functools import partial
 from typing import Any
 
 import pytest
+from nats.aio.msg import Msg
 
 from runner.core.identity import shard_durable
 from tests.support.eventually import eventually
 from tests.support.jetstream import RawJetStream
+from tests.support.process import RunnerProcess
 from tests.support.project import Project
 from tests.support.server import NatsServer
 
@@ -66,6 +68,10 @@ def has(project: Project, what: str, number: int) -> bool:
     return any(note["number"] == number for note in project.journal(what))
 
 
+def lost(runner: RunnerProcess, times: int) -> bool:
+    return runner.output.count(LOST) == times
+
+
 def story(project: Project, *numbers: int) -> list[tuple[str, int]]:
     """Starts and ends of these messages, as they came about."""
     return [
@@ -93,7 +99,7 @@ async def test_a_handler_that_outlives_its_shard_keeps_its_keys_lane_when_the_sh
         # Somebody takes it who is not alive: this process loses it, and takes it again.
         claim = {"owner": "ghost", "epoch": 50 * loss, "since": 0.0}
         await js.publish("$KV.jetrunner.claim.shop.post.0.0", claim)
-        await eventually(lambda loss=loss: runner.output.count(LOST) == loss, within=20)
+        await eventually(partial(lost, runner, loss), within=20)
         # What comes later starts after everything that was left: 1 might have started again by then.
         await post(js, "bob", 10 * loss)
         await eventually(partial(has, project, "end", 10 * loss), within=20)
@@ -127,3 +133,26 @@ async def test_a_handler_of_a_stream_that_was_made_anew_does_not_ack_another_mes
     (project.root / "new").touch()
     await eventually(partial(pending, 0), within=20)
     assert has(project, "end", 2)
+
+
+async def test_acks_of_the_form_with_a_domain_cast_no_doubt_on_what_comes(
+    make_server: Callable[..., NatsServer], make_project: Callable[..., Project]
+) -> None:
+    server = make_server("feature_flags { js_ack_fc_v2: true }")
+    async with RawJetStream.connect(server.url) as js:
+        project = await opened(make_project, server.url, STUBBORN)
+        project.start("run")
+        asked: list[str] = []
+
+        async def heard(message: Msg) -> None:
+            asked.append(message.subject)
+
+        await post(js, "ada", 0)
+        await eventually(partial(has, project, "end", 0), within=20)
+        await js.client.subscribe(f"$JS.API.CONSUMER.INFO.LEDGER.{DURABLE}", cb=heard)
+        await js.client.flush()
+        for number in range(1, 31):
+            await post(js, "ada", number)
+            await eventually(partial(has, project, "end", number), within=20)
+        await js.client.flush()
+    assert len(asked) < 10, "it is asked what it holds when something may be missing, not at each message"
