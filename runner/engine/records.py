@@ -32,7 +32,7 @@ from runner.engine.process import Process
 from runner.errors import ServerError
 from runner.jetstream.bucket import PREFIX
 from runner.jetstream.lease import Entry, Leases
-from runner.jetstream.publisher import is_stored, read_ack
+from runner.jetstream.publisher import read_ack
 
 log = logging.getLogger("jetrunner.shards")
 
@@ -214,10 +214,14 @@ class Records:
         self._process.connection.publisher.send(subject, body, _HEADER, self._answered, taken)
 
     def _answered(self, taken: Taken, _: bytes | None, answer: bytes, error: ServerError | None) -> None:
-        if error is not None or not is_stored(answer):
+        try:
+            if error is not None:
+                raise error
+            self._last = read_ack(answer).seq
+        except ServerError as why:
+            log.debug("settlements are not on record yet: %s", why)
             self._fail(taken)
             return
-        self._last = read_ack(answer).seq
         self._counting.append(Written(taken.sent, self._last, self._slot, [*taken.again, *taken.fresh]))
         self._free += [each.slot for each in self._leaving[: taken.done]]
         del self._leaving[: taken.done]

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from nats.aio.msg import Msg
 
 from runner.config import Settings
 from runner.core.ordering import Ordering
@@ -164,6 +165,26 @@ async def test_nothing_is_taken_for_stored_while_acks_cannot_leave(
     assert 7 in resting, "its ack may just have left"
     resting.pass_time(9.6)
     assert 7 not in resting
+
+
+async def test_an_answer_that_cannot_be_read_is_none(connection: Connection, js: RawJetStream) -> None:
+    """Somebody's plain subscriber answers while the bucket is gone."""
+    answered = asyncio.Event()
+
+    async def answer(message: Msg) -> None:
+        await message.respond(b'"stream"')
+        answered.set()
+
+    await js.api(f"STREAM.DELETE.{ownstreams.BUCKET_STREAM}")
+    stranger = await js.client.subscribe("$KV.>", cb=answer)
+    await js.client.flush()
+    resting = shard(made(connection), 0, [7])
+    await answered.wait()
+    await stranger.unsubscribe()
+    await js.client.flush()
+    await ownstreams.ensure(connection, ownstreams.BUCKET_STREAM)
+    await recorded([resting])
+    assert await found(connection) == {"post.1.0@now": {7}}
 
 
 async def record(resting: Resting, sequence: int) -> None:
