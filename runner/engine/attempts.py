@@ -5,15 +5,31 @@ from __future__ import annotations
 import logging
 import time
 
+from msgspec import Struct
+
 from runner.bindings import Binding
 from runner.core import identity
 from runner.core.settlement import Ack, Dead, Failed, Nak, Outcome, Settlement, TimedOut, Undecodable
 from runner.engine.incoming import Incoming
 from runner.engine.process import Process
+from runner.jetstream.delivery import Delivery
 from runner.telemetry.attempt import AttemptSpan
 from runner.telemetry.tracing import AttemptFacts
 
 log = logging.getLogger("jetrunner.attempts")
+
+
+class Ran(Struct, frozen=True):
+    """What an attempt was; read before its delivery is made ready for the next one."""
+
+    attempt: int
+    seconds: float
+    """Since its handler started; 0.0 when it never did."""
+
+
+def ran(delivery: Delivery) -> Ran:
+    """The attempt that has just ended."""
+    return Ran(delivery.attempt, time.monotonic() - delivery.started if delivery.started else 0.0)
 
 
 class Attempts:
@@ -47,14 +63,19 @@ class Attempts:
         return self._tracing.late_attempt(self._function, **facts)
 
     def end(
-        self, span: AttemptSpan | None, incoming: Incoming, settlement: Settlement, outcome: Outcome
+        self,
+        span: AttemptSpan | None,
+        incoming: Incoming,
+        settlement: Settlement,
+        outcome: Outcome,
+        ended: Ran,
     ) -> None:
         """The attempt is settled."""
         match settlement:
             case Nak(delay):
                 log.info(
                     "%s: attempt %d of %d at %s failed and comes again in %.3g s: %s",
-                    self._function, incoming.delivery.attempt, self._attempts, incoming.id, delay, told(outcome),
+                    self._function, ended.attempt, self._attempts, incoming.id, delay, told(outcome),
                 )  # fmt: skip
             case Dead(reason, _, message, error):
                 why = told(outcome) if error is not None else message
@@ -64,20 +85,19 @@ class Attempts:
                 case Ack():
                     span.end_ack()
                 case Nak(delay):
-                    span.end_retry(error_of(outcome), delay, incoming.delivery.attempt + 1)
+                    span.end_retry(error_of(outcome), delay, ended.attempt + 1)
                 case Dead():
                     span.end_dead_letter(
                         settlement.reason, settlement.error_object or settlement.message or None
                     )
         if self._observer is not None:
-            delivery = incoming.delivery
             self._observer(
                 self._function,
                 incoming.id,
                 settlement,
                 outcome,
-                delivery.attempt,
-                time.monotonic() - delivery.started if delivery.started else 0.0,
+                ended.attempt,
+                ended.seconds,
                 span.trace_id if span is not None and span.sampled and self._tracing.arriving else "",
             )
 

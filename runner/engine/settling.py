@@ -13,7 +13,7 @@ from typing import assert_never
 
 from runner.bindings import Binding
 from runner.core.settlement import Ack, Dead, Nak, Outcome, settle
-from runner.engine.attempts import Attempts
+from runner.engine.attempts import Attempts, ran
 from runner.engine.burial import Burial, term
 from runner.engine.incoming import Incoming
 from runner.engine.parks import Parks
@@ -46,6 +46,7 @@ class Settling:
         if delivery.settled or delivery.finishing:
             return
         delivery.finishing = True
+        ended = ran(delivery)  # `again` makes the delivery ready for its next attempt
         settlement = settle(outcome, delivery.attempt, binding.retry, random())
         span = delivery.span
         if span is None and not isinstance(settlement, Ack):
@@ -55,7 +56,7 @@ class Settling:
             stats.acked += 1
             if delivery.recorded:
                 await self._suspects.drop(incoming.stream, incoming.sequence)
-            self._attempts.end(span, incoming, settlement, outcome)
+            self._attempts.end(span, incoming, settlement, outcome, ended)
             return
         if delivery.recorded:
             # Before the nak: redelivered at once, it would meet its own record.
@@ -83,7 +84,7 @@ class Settling:
                     stats.dead[settlement.reason] = stats.dead.get(settlement.reason, 0) + 1
             case _:
                 assert_never(settlement)
-        self._attempts.end(span, incoming, settlement, outcome)
+        self._attempts.end(span, incoming, settlement, outcome, ended)
 
     async def give_back(self, incoming: Incoming) -> None:
         """Give a message back that has not started."""

@@ -11,10 +11,22 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from runner.telemetry.receiver import Receiver
 from tests.support.dev import ORDERS, SHOP, arguments, said, started, version
+from tests.support.eventually import until
 from tests.support.project import Project
 
 pytestmark = pytest.mark.server
+LEDGER = """
+    import asyncio
+
+    from runner import RetryPolicy, consume
+
+    @consume("orders.{customer}", ordered_by="customer", retry=RetryPolicy.fixed(0.01, attempts=3))
+    async def post(body: bytes) -> None:
+        await asyncio.sleep(0.05)
+        raise ValueError("unlucky")
+"""
 
 
 @pytest.fixture
@@ -184,3 +196,31 @@ def test_temporary_files_of_editors_are_no_change(shop: Project) -> None:
     edit(shop, "version=1", "version=2")
     said(dev, "dev ready in", 2)
     assert [line for line in dev.stderr if "changed" in line] == ["dev functions/shop.py changed"]
+
+
+def test_attempts_of_an_ordered_function_are_told_and_traced_by_their_own_number_and_time(
+    make_project: Callable[..., Project],
+) -> None:
+    project = make_project(functions={"ledger": LEDGER}, streams={"orders": ORDERS})
+    with Receiver() as receiver:
+        traced = {"OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint}
+        dev = started(project, "--output", "json", **traced)
+        project.runner("publish", "orders.anna", "x")
+        dev.line('"settlement": "dead"')
+        documents = [json.loads(line) for line in dev.stdout if line.startswith("{")]
+        assert [(each["settlement"], each["attempt"]) for each in documents] == [
+            ("retry", 1), ("retry", 2), ("dead", 3),
+        ]  # fmt: skip
+        assert min(each["ms"] for each in documents) > 40  # the loop's clock ticks in milliseconds
+        until(lambda: len(attempts(receiver)) == 3, within=20)
+        assert attempts(receiver) == [(1, 2), (2, 3), (3, None)]
+
+
+def attempts(receiver: Receiver) -> list[tuple[object, object]]:
+    """The traced attempts, and which one each announced to be next."""
+    spans = sorted(receiver.spans(), key=lambda span: span.start_ns)
+    return [
+        (span.attributes["jetrunner.attempt"], span.events[-1].attributes.get("next_attempt"))
+        for span in spans
+        if "jetrunner.attempt" in span.attributes
+    ]
