@@ -45,6 +45,7 @@ class Shard(Floored):
             return
         self._made = (made, info["created"])
         self._strays.clear()
+        self._remembered = (0, 0)  # by the last tenure; its floor was another's to raise meanwhile
         self._resting.name = f"{self.name}@{made}"
         for record in records:
             self.ordering.know(record.get(self._resting.name, ()))

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-import nats
 import pytest
-from nats.aio.client import Client
-from nats.aio.msg import Msg
 
 from runner.core.identity import shard_durable
 from tests.support.eventually import eventually
 from tests.support.jetstream import RawJetStream
+from tests.support.member import living
 from tests.support.order import source
 from tests.support.order_failover import Failover, figures
 from tests.support.order_faults import Instance, Ledger, streams
@@ -101,27 +98,6 @@ async def test_a_frozen_instances_shards_go_on_elsewhere_once_its_lease_has_run_
             instance.process.terminate()
     print("SIGSTOP:", figures(samples))
     assert max(samples) < 6.0
-
-
-@asynccontextmanager
-async def living(server: NatsServer, instance: str) -> AsyncIterator[Client]:
-    """A member of the project that answers probes and holds a lease, and does nothing else."""
-    client = await nats.connect(server.url)
-
-    async def alive(probe: Msg) -> None:
-        await probe.respond(b"")
-
-    await client.subscribe(f"jetrunner.shop.alive.{instance}", cb=alive)
-    member = {"instance": instance, "functions": ["post"], "leaving": False}
-    await client.publish(
-        f"$KV.jetrunner.member.shop.{instance}", json.dumps(member).encode(), headers={"Nats-TTL": "60s"}
-    )
-    await client.publish("jetrunner.shop.members", json.dumps({"joined": member}).encode())
-    await client.flush()
-    try:
-        yield client
-    finally:
-        await client.close()
 
 
 async def test_what_comes_to_an_owner_after_its_shard_was_taken_is_sent_back_at_once(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -11,8 +12,11 @@ import pytest
 from nats.aio.msg import Msg
 
 from runner.core.identity import shard_durable
+from runner.core.sharding import Sharding
 from tests.support.eventually import eventually
 from tests.support.jetstream import RawJetStream
+from tests.support.member import living
+from tests.support.order_faults import streams
 from tests.support.process import RunnerProcess
 from tests.support.project import Project
 from tests.support.server import NatsServer
@@ -41,6 +45,10 @@ STUBBORN = f"""{TOP}
             except asyncio.CancelledError:
                 note("ignored", number=entry["number"])
         note("end", number=entry["number"])
+"""
+SELDOM = """
+    from runner.engine import app
+    app.REMEMBER_SECONDS = 600.0
 """
 THREAD = f"""{TOP}
     @consume("ledger.{{account}}.posted", ordered_by="account", concurrency=4)
@@ -156,3 +164,46 @@ async def test_acks_of_the_form_with_a_domain_cast_no_doubt_on_what_comes(
             await eventually(partial(has, project, "end", number), within=20)
         await js.client.flush()
     assert len(asked) < 10, "it is asked what it holds when something may be missing, not at each message"
+
+
+async def test_each_hand_over_saves_its_floor(
+    make_project: Callable[..., Project], nats_server: NatsServer, js: RawJetStream
+) -> None:
+    project = make_project(
+        functions={"ledger": STUBBORN, "seldom": SELDOM}, streams=streams(2), nats=nats_server.url
+    )
+    applied = await asyncio.to_thread(project.runner, "apply")
+    assert applied.code == 0, applied.stderr
+    project.start("run")
+
+    async def owners() -> list[str]:
+        claims = [await js.messages("KV_jetrunner", f"$KV.jetrunner.claim.shop.post.1.{n}") for n in (0, 1)]
+        return [claim[-1].json()["owner"] for claim in claims]
+
+    async def all_owned() -> bool:
+        return all(await owners())
+
+    async def one_free() -> bool:
+        return "" in await owners()
+
+    async def saved(shard: int, sequence: int) -> bool:
+        durable = shard_durable("shop", "post", 1, shard)
+        floor = await js.messages("KV_jetrunner", f"$KV.jetrunner.floor.shop.LEDGER.{durable}")
+        return bool(floor) and bool(floor[-1].json()["sequence"] == sequence)
+
+    account: dict[int, str] = {}
+    for number in range(20):
+        account.setdefault(Sharding(1, 2, (1,)).shard_of(f"ledger.k{number}.posted"), f"k{number}")
+    for tenure in range(3):
+        await eventually(all_owned, within=20)
+        # Another joins, takes its share, and leaves; whichever shard that is, its last message is above the floor.
+        last = {shard: await post(js, account[shard], 10 * tenure + shard) for shard in (0, 1)}
+        await eventually(partial(has, project, "end", 10 * tenure), within=20)
+        await eventually(partial(has, project, "end", 10 * tenure + 1), within=20)
+        async with living(nats_server, f"other{tenure}") as other:
+            await eventually(one_free, within=20)
+            shard = (await owners()).index("")
+            await eventually(partial(saved, shard, last[shard]), within=5)
+            await other.publish("jetrunner.shop.members", json.dumps({"left": f"other{tenure}"}).encode())
+            await other.flush()
+            await js.api("STREAM.PURGE.KV_jetrunner", {"filter": f"$KV.jetrunner.member.shop.other{tenure}"})
