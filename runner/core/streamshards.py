@@ -130,13 +130,18 @@ def judge(
     if strangers:
         return False, (
             f"consumer {strangers[0]} is not this project's: it filters on subjects as they are published, "
-            "and would miss all that comes"
+            "and would miss all that comes: let its owner delete it, or take [shards] back in the file"
         )
     if holdings.messages and real.get("subject_transform"):
-        return False, "the stream transforms its subjects already, and holds messages under those"
+        return False, (
+            "the stream transforms its subjects already, and holds messages under those: make a new stream"
+        )
     busy = [reader.name for reader in holdings.readers if reader.waiting]
     if busy:
-        return False, f"consumer {busy[0]} is being read from now: stop the runners first, for this one time"
+        return False, (
+            f"runners read with the consumer {busy[0]} right now: stop all that read {stream}, apply this, "
+            "and start them again; shards are added only once"
+        )
     if not holdings.messages:
         return True, ""
     return True, (

@@ -81,16 +81,7 @@ async def apply_streams(
     """
     plan = await plan_streams(connection, declared, project)
     if plan.refused:
-        reasons = [
-            f"{stream.name} ({stream.file}): {change.field}: {change.why}"
-            for stream in plan.refused
-            for change in stream.changes
-            if change.safety == "unsafe"
-        ]
-        raise JetrunnerError(
-            "nothing was applied, because of unsafe changes:\n  " + "\n  ".join(reasons),
-            hint="take them back in the file, or make a new stream; `runner plan` shows every difference",
-        )
+        raise _refusal(plan)
     done: list[str] = []
     for stream in sorted(plan.changed, key=order):
         verb = "CREATE" if stream.action == "create" else "UPDATE"
@@ -107,6 +98,22 @@ async def apply_streams(
             ) from None
         done.append(stream.name)
     return plan
+
+
+def _refusal(plan: Plan) -> JetrunnerError:
+    unsafe = [
+        (stream, change) for stream in plan.refused for change in stream.changes if change.safety == "unsafe"
+    ]
+    reasons = [f"{stream.name} ({stream.file}): {change.field}: {change.why}" for stream, change in unsafe]
+    others = dict.fromkeys(change.field for _, change in unsafe if change.field != "shards")
+    what = "them" if len(others) == len({change.field for _, change in unsafe}) else " and ".join(others)
+    return JetrunnerError(
+        "nothing was applied, because of unsafe changes:\n  " + "\n  ".join(reasons),
+        # What is said of shards says what to do.
+        hint=f"take {what} back in the file, or make a new stream; `runner plan` shows every difference"
+        if others
+        else "",
+    )
 
 
 async def _plan(

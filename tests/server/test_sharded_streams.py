@@ -111,8 +111,15 @@ async def test_the_generation_is_the_servers_and_the_count_is_changed_by_a_resiz
     await resized(js, generation=3, count=4)
     assert only(await plan_streams(connection, declare(SHARDED))).action == "same"
     await resized(js, generation=4, count=8)
-    with pytest.raises(JetrunnerError, match=r"`runner shard resize LEDGER 4`, or go back to count = 8"):
+    with pytest.raises(
+        JetrunnerError, match=r"`runner shard resize LEDGER 4`, or go back to count = 8"
+    ) as told:
         await apply_streams(connection, declare(SHARDED))
+    assert told.value.hint == "", "the sentence says what to do"
+    await js.publish("ledger.anna.paid", b"too large")
+    with pytest.raises(JetrunnerError, match="resize LEDGER 4") as told:
+        await apply_streams(connection, declare("max_msg_size = 4\n" + SHARDED))
+    assert told.value.hint.startswith("take max_msg_size back in the file, or make a new stream; ")
     assert await sharding(js) == Sharding(4, 8, (1,))
 
 
@@ -150,7 +157,9 @@ async def test_shards_are_not_added_while_a_runner_reads(
     project.start("run")
     await js.publish("ledger.anna.paid", b"1")
     await noted(project, 1)
-    with pytest.raises(JetrunnerError, match="shop-book is being read from now: stop the runners"):
+    with pytest.raises(
+        JetrunnerError, match="read with the consumer shop-book right now: stop all that read LEDGER"
+    ):
         await apply_streams(connection, declare(SHARDED), "shop")
     assert await sharding(js) is None
 

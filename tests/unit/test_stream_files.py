@@ -460,7 +460,7 @@ def test_a_sharded_stream_may_take_more_subjects_and_keeps_its_generation() -> N
         (
             Holdings(readers=(Reader("shop-charge", ours=True, waiting=1),)),
             "unsafe",
-            "stop the runners first",
+            "stop all that read LEDGER, apply this, and start them again",
         ),
     ],
 )
