@@ -23,9 +23,21 @@ LOOK_SECONDS = 0.25
 TELL_SECONDS = 2.0
 
 
+class Count(click.IntRange):
+    """A number of shards; who gives it before the stream is told the order."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number. Raises click.UsageError."""
+        stream = ctx.params.get("stream") if ctx is not None else None
+        if ctx is not None and isinstance(stream, str) and stream.isdecimal() and not str(value).isdecimal():
+            raise click.UsageError(f"the stream comes first: {ctx.command_path} {value} {stream}", ctx)
+        number: int = super().convert(value, param, ctx)
+        return number
+
+
 @click.command("resize", epilog="Example: runner shard resize LEDGER 32")
 @click.argument("stream")
-@click.argument("count", type=click.IntRange(min=1, max=1024))
+@click.argument("count", type=Count(min=1, max=1024))
 @click.option("--wait/--no-wait", default=True, help="Wait until every function works on the new shards.")
 @options.output_option
 @options.connected
@@ -110,18 +122,25 @@ def _refuse(stream: str, now: Sharding, progress: list[Progress]) -> None:
 
 
 class Telling:
-    """Tells on stderr what has changed, and every two seconds what is left."""
+    """Tells on stderr what has changed, and every two seconds what is left.
+
+    A function that has nothing left goes on at once: only when it takes longer than that, it is told.
+    """
 
     def __init__(self, project: str) -> None:
         self._project = project
         self._told: dict[tuple[str, str], Progress] = {}
+        self._began = time.monotonic()
         self._at = 0.0
         self._doubt = ""
 
     def tell(self, progress: list[Progress], now: Sharding) -> None:
         """Say what is new."""
         due = time.monotonic() - self._at >= TELL_SECONDS
+        early = time.monotonic() - self._began < TELL_SECONDS
         for each in progress:
+            if early and each.state != "open" and not each.left:
+                continue
             name = (each.project, each.function)
             told = self._told.get(name)
             same = told is not None and (told.state, told.generation) == (each.state, each.generation)

@@ -83,6 +83,7 @@ async def test_a_function_without_shards_is_told_apart_from_one_that_waits(proje
     [
         (("LEDGER", "0"), 2, "0 is not in the range 1<=x<=1024"),
         (("LEDGER", "many"), 2, "is not a valid integer"),
+        (("8", "LEDGER"), 2, "the stream comes first: runner shard resize LEDGER 8"),
         (("NOWHERE", "8"), 2, "there is no stream NOWHERE"),
         (("PLAIN", "8"), 2, "PLAIN is not sharded"),
     ],
@@ -133,3 +134,14 @@ async def test_a_resize_need_not_wait(project: Project, js: RawJetStream) -> Non
     (project.root / "go").touch()
     await eventually(lambda: {shard["generation"] for shard in shards(project)} == {2})
     assert runner.running
+
+
+async def test_a_resize_that_has_nothing_to_drain_tells_of_no_drain(project: Project) -> None:
+    project.start("run")
+    await eventually(lambda: len(shards(project)) == 4)
+    done = project.runner("shard", "resize", "LEDGER", "8")
+    assert done.code == 0, done.stderr
+    assert done.stderr.splitlines()[:2] == [
+        "LEDGER: 4 → 8 shards, generation 2",
+        "post: works on generation 2",
+    ]
