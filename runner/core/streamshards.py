@@ -16,7 +16,7 @@ from msgspec import Struct
 from runner.core import sharding
 from runner.core.sharding import Sharding
 from runner.core.streamdanger import Holdings
-from runner.core.streamfield import FieldError, read_table, stream_name
+from runner.core.streamfield import FieldError, read_table, stream_name, suggestion
 from runner.core.subject import Template
 
 MOST = 1024
@@ -94,10 +94,12 @@ def read(table: Mapping[str, Any], fields: Mapping[str, Any]) -> Sharded:
 
 def _shards(table: object, subjects: Sequence[str]) -> Shards:
     found = read_table(table, "shards", {"count": _count, "by": _names})
-    for field in ("count", "by"):
-        if field not in found:
-            raise FieldError(f"shards.{field}", "missing")
     templates = [Template.parse(subject) for subject in subjects]
+    if "count" not in found:
+        raise FieldError("shards.count", "missing: say how many, as count = 32")
+    if "by" not in found:
+        example = next((name for template in templates for name in template.names), "account")
+        raise FieldError("shards.by", f'missing: name the tokens of the key, as by = ["{example}"]')
     places = {name: _place(name, templates) for name in found["by"]}
     by = tuple(sorted(places, key=lambda name: places[name]))
     shards = Shards(
@@ -183,9 +185,8 @@ def _place(name: str, templates: Sequence[Template]) -> int:
     places: dict[int, Template] = {}
     for template in templates:
         if name not in template.names:
-            raise FieldError(
-                "shards.by", f'"{name}" is no token of the subject "{template.text}": write {{{name}}}'
-            )
+            advice = suggestion(name, template.names) or f": write {{{name}}}"
+            raise FieldError("shards.by", f'"{name}" is no token of the subject "{template.text}"{advice}')
         places.setdefault(template.positions[template.names.index(name)], template)
     if len(places) > 1:
         (one, first), (other, second), *_ = places.items()

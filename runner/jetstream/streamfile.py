@@ -94,6 +94,14 @@ def declare(table: dict[str, Any], file: str, text: str = "") -> DeclaredStream:
 
 def _line(text: str, key: str) -> str:
     """`:4` when the file's text shows where a field stands."""
-    first = re.escape(key.split(".", maxsplit=1)[0])
-    found = re.search(rf"""^[ \t]*(?:\[\[?[ \t]*)?["']?{first}["']?[ \t]*[=.\]]""", text, re.MULTILINE)
-    return f":{text.count(chr(10), 0, found.start()) + 1}" if found else ""
+    first, _, rest = key.partition(".")
+    pattern = rf"""^[ \t]*(?:\[\[?[ \t]*)?["']?{re.escape(first)}["']?[ \t]*[=.\]]"""
+    found = re.search(pattern, text, re.MULTILINE)
+    if found is None:
+        return ""
+    place = found.start()
+    if rest and re.fullmatch(r"\s*\[[^\[]+\]", found[0]):  # a field of this table stands before the next one
+        after = re.split(r"\n[ \t]*\[", text[found.end() :], maxsplit=1)[0]
+        inner = re.search(rf"""^[ \t]*["']?{re.escape(rest)}["']?[ \t]*=""", after, re.MULTILINE)
+        place = found.end() + inner.start() if inner else place
+    return f":{text.count(chr(10), 0, place) + 1}"
