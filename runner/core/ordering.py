@@ -181,7 +181,8 @@ class Ordering:
         return tuple(sorted(each for each in self._recent | self._earlier if floor < each <= delivered))
 
     def hold(self) -> None:
-        """Start nothing until the next `takeover`; what arrives is kept, and what runs may end."""
+        """The shard is ours: start nothing until the next `takeover`; what arrives is kept, and what runs may end."""
+        self._owned = True
         self._close()
         self._awaited = 0
         self._delivered = -1  # nothing counts as old before the server says what is

@@ -111,11 +111,12 @@ class Shard(Floored):
             forgotten = self._forget_waiting()
             running = list(self.unsettled.values())
             self.ordering.release((*forgotten, *self._resting.clear()))
+            self.doubt()  # from here on what comes is kept, and the server is asked anew what it has delivered
             self.unsettled.clear()
             self._cancel(running)
             self._tasks.start_soon(self._outlast, running)
-            await self.failures.clear()
             self._resting.name = f"{self.name}@{made}"
+            await self.failures.clear()
         self._made = (made, durable)
 
     async def _arrivals(self, wait: float) -> None:

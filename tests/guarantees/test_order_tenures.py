@@ -46,6 +46,17 @@ STUBBORN = f"""{TOP}
                 note("ignored", number=entry["number"])
         note("end", number=entry["number"])
 """
+FAILING = f"""{TOP}
+    from runner import RetryPolicy
+
+    @consume("ledger.{{account}}.posted", ordered_by="account", concurrency=2000,
+             retry=RetryPolicy.fixed(30.0, attempts=9))
+    async def post(entry: dict) -> None:
+        if not entry["number"]:
+            note("failed")
+            raise ValueError("not yet")
+        note("end", number=entry["number"])
+"""
 SELDOM = """
     from runner.engine import app
     app.REMEMBER_SECONDS = 600.0
@@ -207,3 +218,20 @@ async def test_each_hand_over_saves_its_floor(
             await other.publish("jetrunner.shop.members", json.dumps({"left": f"other{tenure}"}).encode())
             await other.flush()
             await js.api("STREAM.PURGE.KV_jetrunner", {"filter": f"$KV.jetrunner.member.shop.other{tenure}"})
+
+
+async def test_what_comes_while_the_shards_of_a_stream_made_anew_begin_anew_is_worked_off(
+    make_project: Callable[..., Project], nats_server: NatsServer, js: RawJetStream
+) -> None:
+    """The failures of the old stream's messages are cleared meanwhile, and that takes its time."""
+    project = await opened(make_project, nats_server.url, FAILING)
+    project.start("run")
+    for number in range(1500):
+        await js.client.publish(f"ledger.bad{number}.posted", b'{"number": 0}')
+    await eventually(lambda: len(project.journal("failed")) == 1500, within=30)
+    await js.api("STREAM.DELETE.LEDGER")
+    await js.create("LEDGER", ["ledger.*.posted"])
+    await eventually(lambda: js.consumer("LEDGER", DURABLE), within=20)
+    for number in range(1, 101):
+        await post(js, f"k{number % 5}", number)
+    await eventually(lambda: len(project.journal("end")) == 100, within=20)

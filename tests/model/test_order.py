@@ -144,13 +144,13 @@ class OrderedShard(RuleBasedStateMachine):
 
     def arrives(self) -> None:
         number, sequence = self.wire.popleft()
+        if not self.owned:
+            assert self.ordering.arrive(sequence, self.server.stored[sequence]) == ()
+            return
         if number != self.seen + 1:
             self.ordering.hold()  # before it arrives: one that came before it may be missing
             self.asked = self.figures()
         self.seen = number
-        if not self.owned:
-            assert self.ordering.arrive(sequence, self.server.stored[sequence]) == ()
-            return
         self.start(self.ordering.arrive(sequence, self.server.stored[sequence]))
         if self.ordering.settled(sequence):
             self.acks.append(sequence)

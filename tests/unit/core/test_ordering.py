@@ -156,6 +156,14 @@ def test_a_shard_that_is_lost_twice_keeps_the_lane_of_the_first_run(shard: Order
     assert shard.settle(5) == (6,)
 
 
+def test_what_comes_between_a_release_and_the_next_takeover_of_a_shard_that_stays_ours_is_kept() -> None:
+    ordering = Ordering()
+    ordering.release()
+    ordering.hold()
+    assert ordering.arrive(1, "a") == ()
+    assert ordering.takeover(0, 1, 1).start == (1,)
+
+
 def test_the_same_number_in_a_stream_made_anew_is_another_lane(shard: Ordering) -> None:
     shard.arrive(5, "a")
     shard.release()
