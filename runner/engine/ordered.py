@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Any
 
 from runner.bindings import Binding
+from runner.core import sharding
 from runner.core.generation import Opening
 from runner.core.sharding import Sharding, key
 from runner.engine.function import Function
@@ -17,6 +19,8 @@ from runner.engine.process import Process
 from runner.engine.records import Records
 from runner.engine.shard import Shard
 from runner.jetstream.delivery import Delivery
+
+log = logging.getLogger("jetrunner.functions")
 
 ELSEWHERE_SECONDS = 0.05
 """Delay of a message sent back that came to an instance without its shard."""
@@ -39,6 +43,12 @@ class OrderedFunction(Function):
 
     async def start(self) -> None:
         """Pull what was sent back; shards come with their claims."""
+        if sharding.read(self._process.topology.config(self.stream)) is None:
+            log.info(
+                "%s: %s has no [shards]: one instance at a time works for it",
+                self.binding.function,
+                self.stream,
+            )
         await self._parking.start()
         await self._add_again(self._returned)
         for pull, _ in self._sources:

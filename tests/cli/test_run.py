@@ -198,3 +198,31 @@ async def test_a_file_named_runner_in_the_project_is_not_taken_for_us(shop: Proj
     done = await anyio.run_process(command, cwd=shop.root, env=shop.environment, check=False)
     assert done.returncode == 2
     assert b"there is no function 'none'" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["run", "dev"])
+async def test_an_ordered_function_on_a_stream_without_shards_is_told_to_have_one_instance_at_a_time(
+    make_project: Callable[..., Project], nats_server: NatsServer, command: str
+) -> None:
+    ordered = """
+    from runner import consume
+
+    @consume("ledger.{account}", ordered_by="account")
+    async def post(body: bytes) -> None: ...
+
+    @consume("books.{account}", ordered_by="account")
+    async def enter(body: bytes) -> None: ...
+
+    @consume("ledger.{account}")
+    async def see(body: bytes) -> None: ...
+    """
+    streams = {
+        "ledger": 'name = "LEDGER"\nsubjects = ["ledger.{account}"]',
+        "books": 'name = "BOOKS"\nsubjects = ["books.{account}"]\n[shards]\ncount = 2\nby = ["account"]',
+    }
+    project = make_project(functions={"ledger": ordered}, streams=streams, nats=nats_server.url)
+    assert project.runner("apply").code == 0
+    runner = project.start(command)
+    await runner.seen("dev ready in" if command == "dev" else "ready: ")
+    told = [line.split(": ", 1)[1] for line in runner.stderr if "[shards]" in line]
+    assert told == ["post: LEDGER has no [shards]: one instance at a time works for it"]
