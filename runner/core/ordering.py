@@ -29,8 +29,8 @@ _CLOSED = 1 << 64
 class Recovery(Struct, frozen=True):
     """What a `takeover` asks for; sequences ascend."""
 
-    nak: tuple[int, ...]
-    """Deliver these again: their deliveries went to a predecessor or were lost. Those not pending are ignored."""
+    nak: range
+    """Deliver again what is `missing` of these; few of them may be pending, and the others are ignored."""
     reack: tuple[int, ...]
     """Ack these again: settled here, but the ack may not have arrived. Call `takeover` with fresh figures after it."""
     start: tuple[int, ...]
@@ -199,12 +199,13 @@ class Ordering:
         self._awaited = max(0, pending - sum(floor < sequence <= delivered for sequence in self._held))
         reack = self.done(floor, delivered)
         if not self._awaited:
-            return Recovery(_NOTHING, reack, self._open())
-        held = self._held
-        nak = [
-            each for each in range(floor + 1, delivered + 1) if each not in held and not self.settled(each)
-        ]
-        return Recovery(tuple(nak), reack, _NOTHING)
+            return Recovery(range(0), reack, self._open())
+        return Recovery(range(floor + 1, delivered + 1), reack, _NOTHING)
+
+    def missing(self, sequences: Iterable[int]) -> list[int]:
+        """Those that are not here and were not settled here: their deliveries went to a predecessor or were lost."""
+        held, recent, earlier = self._held, self._recent, self._earlier
+        return [each for each in sequences if each not in held and each not in recent and each not in earlier]
 
     def release(self, free: Iterable[int] = ()) -> None:
         """Forget everything but what runs: the shard is not ours any more.

@@ -41,6 +41,8 @@ class Lanes(Guests):
 
     abandons = False
     """A handler that ignores its timeout keeps its lane until it ends."""
+    answering = False
+    """What was left here is being asked for: nothing new meanwhile, it would take the room."""
     _recovering = False
     _doubtful = False
     """Something may have been lost since the server was last asked."""

@@ -17,6 +17,7 @@ from runner.engine.floored import Floored
 from runner.errors import JetrunnerError
 from runner.jetstream import consumer
 from runner.jetstream.delivery import Delivery
+from runner.jetstream.pull import BACKLOG_BYTES
 
 log = logging.getLogger("jetrunner.shards")
 
@@ -24,6 +25,9 @@ MISSING_SECONDS = 0.2
 """How long the predecessor's messages get to arrive, at most, before the server is asked again."""
 RECOUNT_SECONDS = 0.003
 """Pause before the server's figures are read once more, when they counted what was settled before."""
+AT_ONCE = 2_000
+"""Messages that the server is asked to deliver again in one turn of the loop: about a millisecond."""
+PAUSE_SECONDS = 0.002
 RETRY_SECONDS = 0.1
 """Pause after an answer that did not come."""
 
@@ -87,7 +91,7 @@ class Shard(Floored):
                 reacked = False
                 if epoch == self._wire.epoch and not self._resting and not self._doubtful:
                     self._opened.clear()
-                    reacked = self._take_over(figures, epoch)
+                    reacked = await self._take_over(figures, epoch)
                 else:
                     self._doubtful = True
                 figures = None
@@ -130,23 +134,37 @@ class Shard(Floored):
                 async with asyncio.timeout(wait):
                     await self._opened.wait()
 
-    def _take_over(self, info: dict[str, Any], epoch: int) -> bool:
+    async def _take_over(self, info: dict[str, Any], epoch: int) -> bool:
         """Whether acks were sent again: the server's figures count what they settle."""
         if not self.owned:
             return False  # it was lost meanwhile
-        delivered = info["delivered"]
-        recovery = self.ordering.takeover(
-            info["ack_floor"]["stream_seq"], delivered["stream_seq"], info["num_ack_pending"]
-        )
+        floor, delivered = info["ack_floor"]["stream_seq"], info["delivered"]
+        recovery = self.ordering.takeover(floor, delivered["stream_seq"], info["num_ack_pending"])
         # What was delivered since the server looked may be here already.
         number = delivered["consumer_seq"]
         self._delivered = max(self._delivered, number) if epoch == self._epoch else number
         self._epoch = epoch
         self._answer(b"+ACK", recovery.reack, number)
-        self._answer(b"-NAK", recovery.nak, number)
         self._start(recovery.start)
-        self.pull.ask_again()
+        await self._ask_for(recovery.nak, number)
         return bool(recovery.reack)
+
+    async def _ask_for(self, sequences: range, number: int) -> None:
+        """Have delivered again what is missing of these: millions, where other shards' messages stand in between."""
+        self.answering = True
+        epoch = self._wire.epoch
+        try:
+            for begin in range(sequences.start, sequences.stop, AT_ONCE):
+                part = sequences[begin - sequences.start :][:AT_ONCE]
+                self._answer(b"-NAK", self.ordering.missing(part), number)
+                await asyncio.sleep(0)
+                while self._wire.backlog > BACKLOG_BYTES and epoch == self._wire.epoch:
+                    await asyncio.sleep(PAUSE_SECONDS)
+                if not self.owned or self._doubtful or not self.ordering.barrier or epoch != self._wire.epoch:
+                    return
+        finally:
+            self.answering = False
+            self.pull.ask_again()
 
     def _answer(self, verb: bytes, sequences: Sequence[int], number: int) -> None:
         """In the predecessor's name: of an ack's subject the server takes the sequence alone (measured)."""

@@ -41,7 +41,7 @@ class ShardPull(Pull):
 
     def _top_up(self) -> None:
         """A process that was frozen past its lease must not take what is another's by now."""
-        if self.guard.lasts(clock()):
+        if self.guard.lasts(clock()) and not self.shard.answering:
             super()._top_up()
         else:
             self.due = False  # asked for again once the shard is confirmed

@@ -57,6 +57,26 @@ FAILING = f"""{TOP}
             raise ValueError("not yet")
         note("end", number=entry["number"])
 """
+COUNTING = """
+    import asyncio
+    from journal import note
+    from runner.jetstream.wire import Wire
+
+    answer, naks = Wire.answer, []
+
+    def counted(wire, reply, verb):
+        if verb == b"-NAK":
+            if not naks:
+                asyncio.get_running_loop().call_soon(ended)
+            naks.append(reply)
+        answer(wire, reply, verb)
+
+    def ended():
+        note("turn", number=len(naks))
+        naks.clear()
+
+    Wire.answer = counted
+"""
 SELDOM = """
     from runner.engine import app
     app.REMEMBER_SECONDS = 600.0
@@ -235,3 +255,36 @@ async def test_what_comes_while_the_shards_of_a_stream_made_anew_begin_anew_is_w
     for number in range(1, 101):
         await post(js, f"k{number % 5}", number)
     await eventually(lambda: len(project.journal("end")) == 100, within=20)
+
+
+async def test_a_takeover_asks_for_what_was_left_in_many_turns_of_the_loop(
+    make_project: Callable[..., Project], nats_server: NatsServer, js: RawJetStream
+) -> None:
+    """Between the message in work and the last one of its shard stand those of the other shard."""
+    project = make_project(
+        functions={"ledger": STUBBORN, "counting": COUNTING}, streams=streams(2), nats=nats_server.url
+    )
+    applied = await asyncio.to_thread(project.runner, "apply")
+    assert applied.code == 0, applied.stderr
+    account: dict[int, str] = {}
+    for number in range(20):
+        account.setdefault(Sharding(1, 2, (1,)).shard_of(f"ledger.k{number}.posted"), f"k{number}")
+    first = project.start("run")
+    await post(js, account[0], 1, gate="open")
+    await eventually(partial(has, project, "start", 1), within=20)
+    for _ in range(20_000):
+        await js.client.publish(f"ledger.{account[1]}.posted", b'{"number": 3}')
+    await post(js, account[0], 2)
+    durable = shard_durable("shop", "post", 1, 0)
+
+    async def delivered() -> bool:
+        return bool((await js.consumer("LEDGER", durable))["delivered"]["stream_seq"] > 20_000)
+
+    await eventually(delivered, within=20)
+    first.kill()
+    (project.root / "open").touch()
+    project.start("run")
+    await eventually(partial(has, project, "end", 2), within=20)
+    turns = [note["number"] for note in project.journal("turn")]
+    assert sum(turns) > 20_000
+    assert max(turns) < 5_000

@@ -79,6 +79,9 @@ class OrderedShard(RuleBasedStateMachine):
         self.settled: set[int] = set()  # by this owner, since it owns the shard
         self.elsewhere: set[int] = set()  # settled by other owners, on record, their acks lost
         self.resting: list[int] = []  # acked again, not on record yet
+        self.missing = range(0)  # to be asked for
+        self.prompt = True
+        """Whether it is asked for at once; else other things happen in between."""
         self.violations: list[str] = []
         self.take_over()
 
@@ -207,12 +210,24 @@ class OrderedShard(RuleBasedStateMachine):
             # None of those that the answer tells of is still on its way, so whatever came after them is next.
             self.seen = max(self.seen, self.asked.deliveries)
         self.asked = None
-        for sequence in recovery.nak:
-            self.server.nak(sequence)
+        self.missing = recovery.nak
+        if self.prompt:
+            self.it_asks_for_some_of_what_is_missing(len(recovery.nak))
         for sequence in recovery.reack:
             self.server.ack(sequence)
         self.resting += recovery.reack
         self.start(recovery.start)
+
+    @precondition(lambda self: self.owned and self.missing)
+    @rule(count=st.integers(1, 5))
+    def it_asks_for_some_of_what_is_missing(self, count: int) -> None:
+        for sequence in self.ordering.missing(self.missing[:count]):
+            self.server.nak(sequence)
+        self.missing = self.missing[count:]
+
+    @rule(prompt=st.booleans())
+    def it_has_much_to_ask_for(self, *, prompt: bool) -> None:
+        self.prompt = prompt
 
     @precondition(lambda self: self.owned)
     @rule()
@@ -256,7 +271,7 @@ class OrderedShard(RuleBasedStateMachine):
         self.owned = False
         self.leftover |= begun
         self.running, self.settled, self.resting = set(), set(), []
-        self.acks, self.asked = [], None
+        self.acks, self.asked, self.missing = [], None, range(0)
 
     @precondition(lambda self: not self.owned)
     @rule(count=st.integers(0, 5))
@@ -281,7 +296,7 @@ class OrderedShard(RuleBasedStateMachine):
 
     def lose_what_is_on_its_way(self) -> None:
         self.wire.clear()
-        self.acks, self.asked = [], None
+        self.acks, self.asked, self.missing = [], None, range(0)
 
     def take_over(self, landing: list[int] | None = None) -> None:
         """`landing` are a dead owner's acks: they come after the info was read."""
@@ -332,6 +347,7 @@ class OrderedShard(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """No message is forgotten: in bounded time, all that was stored is settled and acked."""
+        self.prompt = True
         if not self.owned:
             self.the_claim_comes_back()
         for _ in range(4 * len(self.server.stored) + 8):

@@ -11,7 +11,7 @@ from runner.core.ordering import Ordering, Recovery
 def shard() -> Ordering:
     """A shard that was taken over with nothing pending."""
     ordering = Ordering()
-    assert ordering.takeover(0, 0, 0) == Recovery((), (), ())
+    assert ordering.takeover(0, 0, 0) == Recovery(range(0), (), ())
     return ordering
 
 
@@ -60,7 +60,7 @@ def test_nothing_starts_before_the_first_takeover() -> None:
 
 def test_a_takeover_asks_for_what_its_predecessor_left_and_starts_it_sorted_before_anything_new() -> None:
     ordering = Ordering()
-    assert ordering.takeover(10, 14, 3) == Recovery((11, 12, 13, 14), (), ())
+    assert ordering.takeover(10, 14, 3) == Recovery(range(11, 15), (), ())
     assert ordering.awaited == 3
     assert ordering.arrive(15, "a") == ()
     assert ordering.arrive(14, "a") == ordering.arrive(14, "a") == ()
@@ -76,10 +76,11 @@ def test_what_is_here_is_not_asked_for_and_what_was_settled_is_acked_again(shard
     for sequence, key in ((1, "a"), (2, "b"), (3, "a"), (5, "c")):
         shard.arrive(sequence, key)
     shard.settle(2)
-    assert shard.takeover(0, 6, 5) == Recovery((4, 6), (2,), ())
+    assert shard.takeover(0, 6, 5) == Recovery(range(1, 7), (2,), ())
+    assert shard.missing(range(1, 7)) == [4, 6]
     assert shard.settle(1) == (), "3 of its key may not start: 2 or 4 might be of that key too"
     # The ack of 2 arrived now, and 1 is settled as well.
-    assert shard.takeover(2, 6, 4) == Recovery((4, 6), (), ())
+    assert shard.takeover(2, 6, 4) == Recovery(range(3, 7), (), ())
     assert shard.arrive(4, "a") == ()
     assert shard.arrive(6, "b") == (3, 6)
     assert shard.settle(3) == (4,)
@@ -90,7 +91,7 @@ def test_a_takeover_that_misses_nothing_opens_at_once(shard: Ordering) -> None:
     shard.hold()
     assert shard.arrive(2, "b") == ()
     assert shard.settle(1) == ()
-    assert shard.takeover(1, 2, 1) == Recovery((), (), (2,))
+    assert shard.takeover(1, 2, 1) == Recovery(range(0), (), (2,))
     assert shard.arrive(3, "c") == (3,)
 
 
@@ -98,7 +99,7 @@ def test_what_comes_after_the_server_was_asked_is_new(shard: Ordering) -> None:
     shard.hold()
     shard.arrive(4, "a")
     shard.arrive(3, "a")
-    assert shard.takeover(0, 3, 2) == Recovery((1, 2), (), ())
+    assert shard.takeover(0, 3, 2) == Recovery(range(1, 4), (), ())
     assert shard.arrive(2, "a") == (2,)
     assert shard.settle(2) == (3,)
     assert shard.arrive(4, "a") == ()
@@ -113,7 +114,7 @@ def test_a_released_shard_forgets_what_waits_but_a_running_message_keeps_its_lan
     assert shard.arrive(4, "c") == ()
     assert shard.holding == 0
     assert shard.outlasted(3, "b") == ()
-    assert shard.takeover(0, 3, 3) == Recovery((1, 2, 3), (), ())
+    assert shard.takeover(0, 3, 3) == Recovery(range(1, 4), (), ())
     shard.arrive(1, "a")
     shard.arrive(2, "a")
     assert shard.arrive(3, "b") == (3,), "what ended after the release was not settled"
