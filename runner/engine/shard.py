@@ -140,6 +140,7 @@ class Shard(Floored):
             return False  # it was lost meanwhile
         floor, delivered = info["ack_floor"]["stream_seq"], info["delivered"]
         recovery = self.ordering.takeover(floor, delivered["stream_seq"], info["num_ack_pending"])
+        self.failures.forget_below(floor)
         # What was delivered since the server looked may be here already.
         number = delivered["consumer_seq"]
         self._delivered = max(self._delivered, number) if epoch == self._epoch else number

@@ -288,3 +288,27 @@ async def test_a_takeover_asks_for_what_was_left_in_many_turns_of_the_loop(
     turns = [note["number"] for note in project.journal("turn")]
     assert sum(turns) > 20_000
     assert max(turns) < 5_000
+
+
+async def test_failures_of_messages_below_the_floor_are_forgotten_at_a_takeover(
+    make_project: Callable[..., Project], nats_server: NatsServer, js: RawJetStream
+) -> None:
+    """Their owner could not remove them, when it had settled their messages."""
+    project = await opened(make_project, nats_server.url, STUBBORN)
+    first = project.start("run")
+    sequence = await post(js, "ada", 1)
+    await eventually(partial(has, project, "end", 1), within=20)
+    first.terminate()
+    assert await first.ended() == 0
+    counts = "$KV.jetrunner.failures.shop.post.0.0"
+    await js.publish(f"{counts}.{sequence}", b"2")
+    await js.publish(f"{counts}.{sequence + 1}", b"2")
+    project.start("run")
+
+    async def left() -> list[str]:
+        return [message.subject for message in await js.messages("KV_jetrunner", f"{counts}.>")]
+
+    async def is_forgotten() -> bool:
+        return await left() == [f"{counts}.{sequence + 1}"]
+
+    await eventually(is_forgotten, within=20)
