@@ -12,7 +12,6 @@ import click
 
 from runner.cli.table import table
 from runner.core.park import Mark
-from runner.errors import JetrunnerError
 from runner.jetstream.connection import Connection
 from runner.jetstream.deadletters import DeadLetters, Selection
 from runner.jetstream.parked import Name, Parked
@@ -77,17 +76,10 @@ def show(found: list[dict[str, Any]], output: str) -> None:
 
 
 async def bring_back(connection: Connection, project: str, function: str, key: str) -> list[dict[str, Any]]:
-    """Tell whoever owns the key to bring it back; what goes back. Raises JetrunnerError when it is not parked."""
+    """Tell whoever owns the key to bring it back; what goes back, nothing when it is not parked."""
     parked = Parked(connection, project)
-    told = [
+    return [
         each
         for each in await documents(connection, project, function, key)
         if await parked.bring_back(each["function"], key, time.time()) is not None
     ]
-    if not told:
-        where = f" in {function}" if function else ""
-        raise JetrunnerError(
-            f"no messages of key {key!r} are parked{where}",
-            hint="runner deadletter list --parked shows those that are",
-        )
-    return told

@@ -11,7 +11,7 @@ import click
 
 from runner.cli import deadletter_key, loop, options
 from runner.cli.selection import document, require_function, selected, selection_options
-from runner.cli.table import table
+from runner.cli.table import counted, table
 from runner.core.deadletter import DeadLetter
 from runner.jetstream.connection import connect
 from runner.jetstream.deadletters import DeadLetters, Selection
@@ -68,7 +68,7 @@ def list_command(
     elif not found:
         click.echo("no dead letters", err=True)
     if keys:
-        click.echo(f"{keys:,} keys are parked; --parked shows them", err=True)
+        click.echo(f"{counted(keys, 'key')} parked; --parked shows {'it' if keys == 1 else 'them'}", err=True)
 
 
 def _show_parked(selection: Selection, output: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import anyio
@@ -43,8 +43,10 @@ RATE = re.compile(r"(\d+(?:\.\d+)?)(?:/(s|m|h))?")
 @click.option("--all", "everything", is_flag=True, help="All of the project's.")
 @click.option(
     "--key",
+    "keys",
+    multiple=True,
     metavar="KEY",
-    help="A parked key: the dead letter it waits behind, then what was parked, in order.",
+    help="A parked key: the dead letter it waits behind, then what was parked, in order; may be repeated.",
 )
 @selection_options
 @click.option("--limit", type=click.IntRange(min=1), help="The oldest so many.")
@@ -54,7 +56,7 @@ RATE = re.compile(r"(\d+(?:\.\d+)?)(?:/(s|m|h))?")
 def redrive_command(
     sequences: tuple[int, ...],
     everything: bool,
-    key: str | None,
+    keys: tuple[str, ...],
     function: str | None,
     reason: str | None,
     since: str | None,
@@ -73,16 +75,16 @@ def redrive_command(
     them is given up, the key is parked again. One by one, dead letters of a parked key are not sent back.
     """
     place = options.place()
-    if key is not None:
+    if keys:
         if sequences or everything or reason or since or limit or rate:
             raise UsageError("--key goes with --function alone", hint="a key comes back as a whole, in order")
-        _bring_back(selected(place.settings.name, function, None, None), key, output)
+        _bring_back(selected(place.settings.name, function, None, None), [*dict.fromkeys(keys)], output)
         return 0
     filtered = bool(function or reason or since or everything)
     if bool(sequences) == filtered:
         raise UsageError(
             "give sequences or filters, not both" if filtered else "say which",
-            hint="sequences, as `runner deadletter list` shows them, --function, --reason, --since, or --all",
+            hint="sequences, as `runner deadletter list` shows them, --function, --reason, --since, or --all; or --key",
         )
     selection = selected(place.settings.name, function, reason, since)
     redrive = Redrive(_interval(rate))
@@ -99,25 +101,32 @@ def redrive_command(
     return 1 if redrive.kept else 0
 
 
-def _bring_back(selection: Selection, key: str, output: str) -> None:
-    if reason := problem(key):
-        raise UsageError(f"--key {key!r} is none: {reason}")
+def _bring_back(selection: Selection, keys: Sequence[str], output: str) -> None:
+    for key in keys:
+        if reason := problem(key):
+            raise UsageError(f"--key {key!r} is none: {reason}")
     told: list[dict[str, Any]] = []
 
     async def main() -> None:
         async with connect(options.place().settings) as connection:
-            told.extend(
-                await deadletter_key.bring_back(connection, selection.project, selection.function, key)
-            )
+            for key in keys:
+                told.extend(
+                    await deadletter_key.bring_back(connection, selection.project, selection.function, key)
+                )
 
     loop.run(main)
-    if output == "json":
+    if output == "json" and told:
         click.echo(json.dumps({"keys": told}, indent=2))
-        return
-    for each in told:
+    for each in told if output == "text" else ():
         click.echo(
-            f"{each['function']}: key {key} comes back: {counted(each['dead_letters'], 'dead letter')}, "
-            f"then {each['parked']:,} parked"
+            f"{each['function']}: key {each['key']} comes back: "
+            f"{counted(each['dead_letters'], 'dead letter')}, then {each['parked']:,} parked"
+        )
+    if missing := [key for key in keys if key not in {each["key"] for each in told}]:
+        where = f" in {selection.function}" if selection.function else ""
+        raise JetrunnerError(
+            f"no messages of key {', '.join(map(repr, missing))} are parked{where}",
+            hint="runner deadletter list --parked shows those that are",
         )
 
 

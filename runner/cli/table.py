@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from runner.core.quantity import counted
+
+__all__ = ["counted", "table"]
+
 RIGHT = ">"
 
 
@@ -21,8 +25,3 @@ def _cells(heads: Sequence[str], row: Sequence[str], widths: Sequence[int]) -> l
         cell.rjust(width) if head.startswith(RIGHT) else cell.ljust(width)
         for head, cell, width in zip(heads, row, widths, strict=True)
     ]
-
-
-def counted(number: int, noun: str) -> str:
-    """`1 stream`, `2 streams`."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -78,6 +78,11 @@ def size(value: str | int) -> int:
     return int(exact)
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 stream`, `2 streams`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def format_duration(value: float) -> str:
     """Write seconds as `1h30m`, to the nanosecond; reading it back gives the same duration."""
     return format_nanoseconds(round(value * 10**9))

@@ -89,12 +89,15 @@ def _max_msgs_per_subject(real: Any, declared: int, after: Mapping[str, Any], ho
 def _max_msg_size(real: Any, declared: int, after: Mapping[str, Any], holdings: Holdings) -> str:
     if not _lowered(real, declared) or not holdings.messages:
         return ""
-    return f"{holdings.messages:,} messages were stored under the larger limit: their publishers would begin to fail"
+    return (
+        f"{quantity.counted(holdings.messages, 'message')} came in under the larger limit: "
+        "publishers of such would begin to fail"
+    )
 
 
 def _max_consumers(real: Any, declared: int, after: Mapping[str, Any], holdings: Holdings) -> str:
     standing = len(holdings.readers)
-    return f"{standing} consumers stand on it already" if 0 < declared < standing else ""
+    return f"it has {standing:,} consumers already" if 0 < declared < standing else ""
 
 
 def _num_replicas(real: Any, declared: int, after: Mapping[str, Any], holdings: Holdings) -> str:
@@ -105,8 +108,10 @@ def _subjects(real: Any, declared: list[str], after: Mapping[str, Any], holdings
     if holdings.uncaptured:
         subject, count = next(iter(holdings.uncaptured.items()))
         more = len(holdings.uncaptured) - 1
-        others = f" (and {more:,} more {'subject' if more == 1 else 'subjects'})" if more else ""
-        return f"{count:,} messages on {subject}{others} would belong to no declared subject"
+        others = f" (and {quantity.counted(more, 'more subject')})" if more else ""
+        return (
+            f"{quantity.counted(count, 'message')} on {subject}{others} would belong to no declared subject"
+        )
     gone = [was for was in real or () if not any(covers(subject, was) for subject in declared)]
     for reader in holdings.readers:
         for text in reader.filters or (">",):

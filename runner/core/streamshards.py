@@ -14,6 +14,7 @@ from typing import Any
 from msgspec import Struct
 
 from runner.core import sharding
+from runner.core.quantity import counted
 from runner.core.sharding import Sharding
 from runner.core.streamdanger import Holdings
 from runner.core.streamfield import FieldError, read_table, stream_name, suggestion
@@ -147,7 +148,7 @@ def judge(
     if not holdings.messages:
         return True, ""
     return True, (
-        f"{holdings.messages:,} messages from before are generation 0, which is one shard: "
+        f"what is stored already ({counted(holdings.messages, 'message')}) is generation 0, which is one shard: "
         "functions that keep order drain it first"
     )
 

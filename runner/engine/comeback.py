@@ -20,6 +20,7 @@ from msgspec import Struct
 from runner.core import header, identity, origin
 from runner.core.origin import Origin
 from runner.core.park import Mark
+from runner.core.quantity import counted
 from runner.engine.failures import renew
 from runner.engine.fence import Tenure
 from runner.engine.incoming import Incoming
@@ -153,7 +154,7 @@ class Comeback:
                     await self._let_out()
                     number = await self._enter()
             if self._ours and await self._write(entry, entry.mark.freed(time.time())) is not None:
-                log.warning("%s: key %s is back: %d messages", self._function, self.text, count)
+                log.info("%s: key %s is back: %s", self._function, self.text, counted(count, "message"))
         finally:
             if number:
                 self._shard.leave(number)

@@ -257,7 +257,8 @@ def test_without_any_there_is_an_empty_list(
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("redrive",), "say which"),
+        (("redrive",), "--since, or --all; or --key"),
+        (("redrive", "--key", "a", "--key", "b c"), "--key 'b c' is none"),
         (("redrive", "1", "--all"), "not both"),
         (("redrive", "--all", "--rate", "fast"), "is not a rate"),
         (("list", "--since", "yesterday"), "neither a duration nor a time"),

@@ -232,7 +232,30 @@ async def test_dead_letters_of_a_parked_key_do_not_go_back_one_by_one(shop: Shop
     both = shop.project.runner("deadletter", "redrive", "--key", "anna", "--all")
     assert (both.code, "--key goes with --function alone" in both.stderr) == (2, True)
     listed = shop.project.runner("deadletter", "list")
-    assert "1 keys are parked" in listed.stderr
+    assert "1 key parked; --parked shows it" in listed.stderr
+
+
+async def test_several_keys_come_back_with_one_command_and_one_that_is_not_parked_is_told(shop: Shop) -> None:
+    await shop.open(CHARGE)
+    process = await running(shop)
+    touch(shop, "reject-1", "reject-11")
+    await order(shop, "anna", 1)
+    await order(shop, "ben", 11, 12)
+    await parked(shop, [12], "ben")
+    await shop.dead_letter(2)
+    assert "2 keys parked; --parked shows them" in shop.project.runner("deadletter", "list").stderr
+    mend(shop, "reject-1", "reject-11")
+    keys = [argument for key in ("ben", "nobody", "anna") for argument in ("--key", key)]
+    told = shop.project.runner("deadletter", "redrive", *keys)
+    assert told.stdout.splitlines() == [
+        "charge: key ben comes back: 1 dead letter, then 1 parked",
+        "charge: key anna comes back: 1 dead letter, then 0 parked",
+    ]
+    assert (told.code, "error: no messages of key 'nobody' are parked\n" in told.stderr) == (1, True)
+    await finished(shop, [1])
+    await finished(shop, [11, 12], "ben")
+    await process.seen(r" info +parked: charge: key anna is back: 1 message$")
+    await process.seen(r" info +parked: charge: key ben is back: 2 messages$")
 
 
 async def test_a_message_that_has_expired_parks_nothing(shop: Shop, make_project: Callable[..., Any]) -> None:

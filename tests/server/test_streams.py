@@ -161,7 +161,7 @@ async def test_a_safe_change_is_applied_and_what_the_file_does_not_name_stays(
         ("max_msgs = 2", "1 of 3 messages are over it"),
         ('max_bytes = "60B"', "are over it"),
         ("max_msgs_per_subject = 1", "one subject holds 2 messages"),
-        ("max_msg_size = 4", "3 messages were stored under the larger limit"),
+        ("max_msg_size = 4", "3 messages came in under the larger limit"),
     ],
 )
 async def test_an_unsafe_change_is_refused_and_nothing_else_is_applied(
@@ -188,7 +188,7 @@ async def test_a_subject_that_holds_messages_is_not_taken_away(
     narrower = declare(orders='name = "ORDERS"\nsubjects = ["orders.a.>"]')
     assert actions(await plan_streams(connection, narrower)) == {"ORDERS": "update"}
     await js.publish("orders.b.created", b"{}")
-    assert "1 messages on orders.b.created" in reasons(await plan_streams(connection, narrower))
+    assert "1 message on orders.b.created" in reasons(await plan_streams(connection, narrower))
 
 
 async def test_a_subject_that_a_consumer_reads_is_not_taken_away(

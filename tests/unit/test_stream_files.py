@@ -358,8 +358,13 @@ def test_a_change_that_hurts_nothing_is_safe(
         ({"max_bytes": 1024}, {}, Holdings(messages=12, bytes=3072), "2KiB of 3KiB are over it"),
         ({"max_age": HOUR}, {}, Holdings(messages=1, oldest=3700.5), "1h1m40.5s old"),
         ({"max_msgs_per_subject": 2}, {}, Holdings(messages=3, most_per_subject=3), "one subject holds 3"),
-        ({"max_msg_size": 9}, {}, Holdings(messages=3), "stored under the larger limit"),
-        ({"max_consumers": 1}, {}, Holdings(readers=(Reader("a"), Reader("b"))), "2 consumers stand on it"),
+        ({"max_msg_size": 9}, {}, Holdings(messages=3), "came in under the larger limit"),
+        (
+            {"max_consumers": 1},
+            {},
+            Holdings(readers=(Reader("a"), Reader("b"))),
+            "it has 2 consumers already",
+        ),
         ({"num_replicas": 1}, {"num_replicas": 3}, Holdings(), "fewer than 3 replicas"),
         (
             {"subjects": ["orders.a"]},
@@ -458,7 +463,7 @@ def test_a_sharded_stream_may_take_more_subjects_and_keeps_its_generation() -> N
     ("holdings", "safety", "why"),
     [
         (Holdings(), "safe", ""),
-        (Holdings(messages=7), "safe", "7 messages from before are generation 0"),
+        (Holdings(messages=7), "safe", "what is stored already (7 messages) is generation 0"),
         (Holdings(messages=7, readers=(Reader("shop-charge", ours=True),)), "safe", "generation 0"),
         (
             Holdings(messages=7, readers=(Reader("theirs"),)),
