@@ -20,7 +20,9 @@ from runner.engine.claims import read as read_claim
 from runner.engine.member import Member
 from runner.errors import NoStream, UsageError
 from runner.jetstream import reshard
+from runner.jetstream.backlog import Backlog
 from runner.jetstream.connection import Connection, check_server, connect
+from runner.jetstream.inventory import stream_info
 from runner.jetstream.lease import Leases
 from runner.jetstream.reshard import Lag
 
@@ -35,7 +37,8 @@ def list_command(function: str | None, output: str) -> None:
     """Show the shards of the project's ordered functions, or of one.
 
     LAG waits in the stream, PENDING is delivered and not settled. EPOCH counts the owners, SINCE is how long the
-    shard has had this one. Shards of an older generation are listed until they are drained.
+    shard has had this one. Shards of an older generation are listed until they are drained, those of a newer one once
+    something waits there.
     """
     place = options.place()
     project = require_project(place.settings.name)
@@ -72,12 +75,16 @@ async def read(connection: Connection, project: str, function: str | None = None
     except NoStream:
         return []  # nothing has run here yet
     openings = {key.rpartition(".")[2]: reshard.parse(entry.value) for key, entry in kept.items()}
+    backlog = Backlog(connection)
     found: list[dict[str, Any]] = []
     for name, opening in sorted(openings.items()):
         if opening is None:
             continue
+        info = await stream_info(connection, opening.stream)
+        if info is None:
+            continue  # the stream is gone, and all that was in it
         durable = identity.durable(project, name)
-        lags = (await reshard.lags(connection, opening.stream, durable)).get(durable, [])
+        known = (await reshard.lags(connection, opening.stream, durable)).get(durable, [])
         claims = {
             key: read_claim(entry.value)
             for key, entry in (await leases.read([f"claim.{project}.{name}.{opening.generation}.*"])).items()
@@ -90,19 +97,9 @@ async def read(connection: Connection, project: str, function: str | None = None
                 claims.get(f"claim.{project}.{name}.{lag.generation}.{lag.number}", NOBODY),
                 living,
             )
-            for lag in _all(opening, lags)
+            for lag in await backlog.lags(opening, info, known)
         ]
     return found
-
-
-def _all(opening: Opening, known: list[Lag]) -> list[Lag]:
-    """Every shard that is open, and every one that still stands of another generation."""
-    found = {
-        (opening.generation, number): Lag(opening.generation, number, 0, 0, 0)
-        for number in range(opening.count)
-    }
-    found |= {(lag.generation, lag.number): lag for lag in known}
-    return [found[place] for place in sorted(found)]
 
 
 def _shard(function: str, opening: Opening, lag: Lag, claim: Claim, living: set[str]) -> dict[str, Any]:
@@ -112,6 +109,7 @@ def _shard(function: str, opening: Opening, lag: Lag, claim: Claim, living: set[
         "stream": opening.stream,
         "generation": lag.generation,
         "shard": lag.number,
+        "state": _state(lag.generation, opening.generation),
         "owner": claim.owner or None,
         "alive": claim.owner in living,
         "epoch": claim.epoch,
@@ -121,8 +119,16 @@ def _shard(function: str, opening: Opening, lag: Lag, claim: Claim, living: set[
     }
 
 
+def _state(generation: int, opened: int) -> str:
+    if generation == opened:
+        return "open"
+    return "next" if generation > opened else "drained"
+
+
 def _row(shard: dict[str, Any]) -> list[str]:
-    owner = shard["owner"] or "-"
+    owner = "(not open yet)" if shard["state"] == "next" else "-"
+    if shard["owner"]:
+        owner = shard["owner"] if shard["alive"] else f"{shard['owner']} (gone)"
     since = "-"
     if shard["since"]:
         age = time.time() - datetime.fromisoformat(shard["since"]).timestamp()
@@ -132,7 +138,7 @@ def _row(shard: dict[str, Any]) -> list[str]:
         shard["stream"],
         str(shard["generation"]),
         str(shard["shard"]),
-        owner if shard["alive"] or owner == "-" else f"{owner} (gone)",
+        owner,
         str(shard["epoch"]),
         f"{shard['lag']:,}",
         f"{shard['pending']:,}",

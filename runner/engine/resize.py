@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 from msgspec import Struct
@@ -15,6 +15,7 @@ from runner.engine.member import Member
 from runner.engine.turnover import Reader, Turnover
 from runner.errors import NoStream, ServerError, UsageError
 from runner.jetstream import reshard
+from runner.jetstream.backlog import Backlog
 from runner.jetstream.connection import Connection
 from runner.jetstream.consumer import NOT_FOUND
 from runner.jetstream.lease import Entry, Leases
@@ -43,24 +44,27 @@ class Resize:
         self.stream = stream
         self._connection = connection
         self._leases = Leases(connection)
+        self._backlog = Backlog(connection)
         self._turnovers: dict[str, Turnover] = {}
 
     async def now(self) -> Sharding:
         """How the stream is sharded. Raises UsageError when it is not, or not there."""
+        found = sharding.read((await self._info())["config"])
+        if found is None:
+            raise UsageError(
+                f"{self.stream} is not sharded", hint="add [shards] to its file, then run `runner apply`"
+            )
+        return found
+
+    async def _info(self) -> dict[str, Any]:
         try:
-            config = (await self._connection.api(f"STREAM.INFO.{self.stream}"))["config"]
+            return await self._connection.api(f"STREAM.INFO.{self.stream}")
         except ServerError as error:
             if error.code not in NOT_FOUND:
                 raise
             raise UsageError(
                 f"there is no stream {self.stream}", hint="runner plan shows those of the project"
             ) from None
-        found = sharding.read(config)
-        if found is None:
-            raise UsageError(
-                f"{self.stream} is not sharded", hint="add [shards] to its file, then run `runner apply`"
-            )
-        return found
 
     async def change(self, count: int) -> Sharding:
         """Make the next generation. Raises UsageError when there cannot be one."""
@@ -74,12 +78,13 @@ class Resize:
 
     async def look(self, now: Sharding) -> list[Progress]:
         """How far every function is. A function that nobody runs goes on here, once nothing is left for it."""
+        info = await self._info()
         lags = await reshard.lags(self._connection, self.stream)
         living = await self._living()
         found = []
         for project, function, standing in await self._openings():
             opening = standing
-            known = lags.pop(identity.durable(project, function), [])
+            known = await self._backlog.lags(opening, info, lags.pop(identity.durable(project, function), []))
             left = sum(each.pending + each.unsettled for each in known if each.generation < now.generation)
             running = {
                 name for name, member in living.get(project, {}).items() if function in member.functions

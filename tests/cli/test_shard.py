@@ -145,3 +145,35 @@ async def test_a_resize_that_has_nothing_to_drain_tells_of_no_drain(project: Pro
         "LEDGER: 4 → 8 shards, generation 2",
         "post: works on generation 2",
     ]
+
+
+def waiting(project: Project) -> dict[tuple[int, str], int]:
+    """What waits in each generation, with its state."""
+    found: dict[tuple[int, str], int] = {}
+    for shard in shards(project):
+        place = (shard["generation"], shard["state"])
+        found[place] = found.get(place, 0) + shard["lag"] + shard["pending"]
+    return found
+
+
+async def test_what_waits_where_no_durable_has_been_made_yet_is_counted(
+    project: Project, js: RawJetStream
+) -> None:
+    """Resized while nobody runs: generation 2 has no durables at all, and generation 1 lacks one."""
+    runner = project.start("run")
+    await eventually(lambda: len(shards(project)) == 4)
+    runner.kill()
+    for number in range(12):
+        await js.publish(f"ledger.a{number}.posted", b"")
+    project.runner("shard", "resize", "LEDGER", "8", "--no-wait")
+    for number in range(5):
+        await js.publish(f"ledger.a{number}.posted", b"")
+    await js.api("CONSUMER.DELETE.LEDGER.shop-post-1-2")
+    assert waiting(project) == {(1, "open"): 12, (2, "next"): 5}
+    assert "(not open yet)" in project.runner("shard", "list").stdout
+    resize = project.start("shard", "resize", "LEDGER", "8")
+    await resize.seen("post: 12 messages left in generation 1, and no instance runs it")
+    project.start("run")
+    assert await resize.ended() == 0
+    await eventually(lambda: waiting(project) == {(2, "open"): 0})
+    assert len(shards(project)) == 8

@@ -1,0 +1,95 @@
+"""What waits in the shards of an ordered function, those included whose durables nobody has made yet.
+
+Rule 1: a shard's durable tells for itself; where there is none, all that is stored in the shard for the function waits.
+Rule 2: counting is dear to the server. What an older generation holds is counted anew only when its last message is
+        another one: nothing comes into it any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from runner.core import generation as generations
+from runner.core import sharding
+from runner.core.generation import Opening, stored_subject
+from runner.core.sharding import Sharding
+from runner.jetstream import reshard
+from runner.jetstream.connection import Connection
+from runner.jetstream.inventory import stream_info
+from runner.jetstream.reshard import Lag
+
+
+class Backlog:
+    """Counts what waits for functions that keep order."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._counted: dict[tuple[str, str, int], tuple[int, dict[int, int]]] = {}
+        """The last sequence and the messages of each shard, by stream, subject and generation."""
+
+    async def lags(
+        self, opening: Opening, info: Mapping[str, Any], known: Sequence[Lag], *, older: bool = False
+    ) -> list[Lag]:
+        """Every shard that is open, and every other one where something is; `info` is the server's on the stream.
+
+        `known` is what the function's durables say. With `older` nothing is counted in the newest generation.
+        """
+        newest = (sharding.read(info["config"]) or Sharding()).generation
+        counts = generations.counts(info["config"])
+        begin = 0  # in a stream made anew
+        if opening.created == info["created"]:
+            begin = opening.generation
+            counts[begin] = opening.count
+        found = {(lag.generation, lag.number): lag for lag in known}
+        for generation in range(begin, newest if older else newest + 1):
+            count = counts.get(generation)
+            if count is not None and all((generation, number) in found for number in range(count)):
+                continue
+            waiting = await self._stored(opening, generation, newest)
+            if generation == begin == opening.generation:
+                waiting = {
+                    number: await self._unread(opening, number, waiting.get(number, 0))
+                    for number in {*range(opening.count), *waiting}
+                    if (generation, number) not in found
+                }
+            for number, pending in waiting.items():
+                found.setdefault((generation, number), Lag(generation, number, pending, 0, 0))
+        return [found[place] for place in sorted(found)]
+
+    async def _unread(self, opening: Opening, number: int, stored: int) -> int:
+        """What waits in a shard of the open generation: all, or at most what came since the function's beginning."""
+        if not stored or not opening.start:
+            return stored
+        subject = sharding.shard_filter(opening.subject, opening.generation, number)
+        last = await reshard.last(self._connection, opening.stream, subject)
+        return max(0, min(stored, last - opening.start + 1))
+
+    async def _stored(self, opening: Opening, generation: int, newest: int) -> dict[int, int]:
+        """The messages in each shard of a generation that are the function's to read; none where there are none."""
+        place = (opening.stream, opening.subject, generation)
+        last = 0
+        if generation < newest:
+            subject = stored_subject(opening.subject, generation)
+            last = await reshard.last(self._connection, opening.stream, subject)
+            before, counted = self._counted.get(place, (0, {}))
+            if not last or last == before:
+                return counted if last else {}
+        counted = await self._count(opening, generation)
+        self._counted[place] = (last, counted)
+        return counted
+
+    async def _count(self, opening: Opening, generation: int) -> dict[int, int]:
+        found: dict[int, int] = {}
+        offset = 0
+        pattern = stored_subject(opening.subject, generation)
+        while True:
+            info = await stream_info(self._connection, opening.stream, subjects_filter=pattern, offset=offset)
+            subjects: dict[str, int] = (info or {}).get("state", {}).get("subjects") or {}
+            for subject, count in subjects.items():
+                in_generation, number = sharding.place(subject)
+                if in_generation == generation:
+                    found[number] = found.get(number, 0) + count
+            offset += len(subjects)
+            if not subjects or offset >= (info or {}).get("total", 0):
+                return found
