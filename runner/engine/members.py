@@ -64,6 +64,7 @@ class Members:
         """When instances were last heard to join."""
         self._pulse = Pulse(process.loop, self._wake)
         self._news = f"jetrunner.{process.project}.members".encode()
+        self._disputes = 0
         self.left = False
         """True once our lease was given back."""
         self._epoch = -1
@@ -82,7 +83,7 @@ class Members:
     def holds(self, now: float) -> bool:
         """Whether this instance may start ordered work now, by the monotonic clock read a moment ago."""
         self._probes.worked = now
-        return now - self._pulse.looked < STALL_SECONDS and self.lasts(now)
+        return now - self._pulse.looked < STALL_SECONDS and not self._disputes and self.lasts(now)
 
     def lasts(self, now: float) -> bool:
         """Whether the lease lasts, and what we own was read since it was taken: without that, nothing is asked for."""
@@ -101,6 +102,11 @@ class Members:
     def confirm(self, sent: float) -> None:
         """Our claims were read again, by requests sent from that moment on."""
         self.lease = self.lease.claims_read(sent)
+        self._wake()
+
+    def dispute(self, more: int) -> None:
+        """Claims of ours that somebody has written: nothing starts, of any shard, until it was asked whose they are."""
+        self._disputes += more
         self._wake()
 
     def _wake(self) -> None:

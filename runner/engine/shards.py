@@ -220,24 +220,27 @@ class Shards:
         held = self._held.get(name)
         if doubtful or (held is not None and self.claims.known[name].owner != held.owner):
             if held is not None:
-                self.owned[name].ordering.hold()  # nothing starts before it is known whose it is
-            self._process.tasks.start_soon(self._verify, name)
+                self.owned[name].ordering.hold()
+                self._members.dispute(+1)  # nothing starts before it is known whose it is
+            self._process.tasks.start_soon(self._verify, name, held is not None)
         self._changed.set()
 
-    async def _verify(self, name: str) -> None:
+    async def _verify(self, name: str, disputed: bool = False) -> None:
         """Somebody wrote a claim: ask whose the shard is now."""
         try:
             standing = await self.claims.standing(name)
         except JetrunnerError as error:
             log.debug("the claim of shard %s cannot be read: %s", name, error)
             await anyio.sleep(RETRY_SECONDS / 5)
-            self._process.tasks.start_soon(self._verify, name)
+            self._process.tasks.start_soon(self._verify, name, disputed)
             return
         held = self._held.get(name)
         if isinstance(self._decide(name, "", standing), Lose):
             self._lose(name)
         elif held is not None and self.owned[name].owned:
             self.owned[name].doubt()
+        if disputed:
+            self._members.dispute(-1)
         self._changed.set()
 
     async def _check(self, name: str) -> None:

@@ -22,7 +22,10 @@ from tests.support.project import Project
 from tests.support.server import NatsServer
 
 pytestmark = [pytest.mark.server, pytest.mark.anyio, pytest.mark.timeout(120)]
-STREAMS = {"ledger": 'name = "LEDGER"\nsubjects = ["ledger.*.posted"]'}
+STREAMS = {
+    "ledger": 'name = "LEDGER"\nsubjects = ["ledger.*.posted"]',
+    "audit": 'name = "AUDIT"\nsubjects = ["audit.*"]',
+}
 DURABLE = shard_durable("shop", "post", 0, 0)
 LOST = "is another instance's now"
 TOP = """
@@ -77,6 +80,23 @@ COUNTING = """
 
     Wire.answer = counted
 """
+WAITS_FOR_ANSWERS = f"""{STUBBORN.replace("concurrency=4", "concurrency=1")}
+    from runner.engine.claims import Claims
+
+    standing = Claims.standing
+
+    async def late(claims, shard):
+        while Path("late").exists():
+            note("asked")
+            await asyncio.sleep(0.01)
+        return await standing(claims, shard)
+
+    Claims.standing = late
+
+    @consume("audit.*")
+    async def audit() -> None:
+        note("audited")
+"""
 SELDOM = """
     from runner.engine import app
     app.REMEMBER_SECONDS = 600.0
@@ -116,7 +136,7 @@ def story(project: Project, *numbers: int) -> list[tuple[str, int]]:
     return [
         (note["what"], note["number"])
         for note in project.journal()
-        if note["what"] != "ignored" and note["number"] in numbers
+        if note["what"] != "ignored" and note.get("number") in numbers
     ]
 
 
@@ -312,3 +332,26 @@ async def test_failures_of_messages_below_the_floor_are_forgotten_at_a_takeover(
         return await left() == [f"{counts}.{sequence + 1}"]
 
     await eventually(is_forgotten, within=20)
+
+
+async def test_what_stands_in_the_queue_does_not_start_before_it_is_known_whose_its_shard_is(
+    make_project: Callable[..., Project], nats_server: NatsServer, js: RawJetStream
+) -> None:
+    project = await opened(make_project, nats_server.url, WAITS_FOR_ANSWERS)
+    runner = project.start("run")
+    await post(js, "ada", 1, gate="open")
+    await eventually(partial(has, project, "start", 1), within=20)
+    await post(js, "bob", 2)  # its lane is free, and no slot is
+    await post(js, "ada", 3)
+    (project.root / "late").touch()
+    await js.publish("$KV.jetrunner.claim.shop.post.0.0", {"owner": "ghost", "epoch": 50, "since": 0.0})
+    await eventually(lambda: project.journal("asked"), within=20)
+    (project.root / "open").touch()
+    await eventually(partial(has, project, "end", 1), within=20)
+    await js.client.publish("audit.one", b"")
+    await eventually(lambda: project.journal("audited"), within=20)
+    assert not has(project, "start", 2)
+    (project.root / "late").unlink()
+    await eventually(partial(has, project, "end", 3), within=20)
+    assert runner.output.count(LOST) == 1
+    assert story(project, 2) == [("start", 2), ("end", 2)]
