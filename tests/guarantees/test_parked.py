@@ -258,6 +258,24 @@ async def test_several_keys_come_back_with_one_command_and_one_that_is_not_parke
     await process.seen(r" info +parked: charge: key ben is back: 2 messages$")
 
 
+async def test_a_key_whose_dead_letter_is_gone_stays_parked_until_the_rest_is_brought_back(
+    shop: Shop,
+) -> None:
+    await shop.open(CHARGE)
+    await running(shop)
+    touch(shop, "reject-1")
+    await order(shop, "anna", 1, 2, 3)
+    await parked(shop, [2, 3])
+    letter = await shop.dead_letter()
+    await shop.js.api("STREAM.MSG.DELETE.DEADLETTERS", {"seq": letter.sequence})
+    (key,) = keys(shop)
+    assert (key["state"], key["dead_letters"], key["parked"]) == ("parked", 0, 2)
+    told = redrive(shop)
+    assert (told["dead_letters"], told["parked"]) == (0, 2)
+    await finished(shop, [2, 3])
+    await free(shop)
+
+
 async def test_a_message_that_has_expired_parks_nothing(shop: Shop, make_project: Callable[..., Any]) -> None:
     await shop.open(CHARGE.replace('ordered_by="customer",', 'ordered_by="customer", max_age=0.2,'))
     await order(shop, "anna", 1)
