@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,6 +26,7 @@ from runner.jetstream.consumer import NOT_FOUND
 from runner.jetstream.deadletters import DeadLetters
 from runner.jetstream.inventory import consumers_on, count, real_streams
 from runner.jetstream.ownstreams import AGAIN
+from runner.jetstream.parked import Parked
 from runner.jetstream.reshard import Openings
 
 HEADS = [
@@ -37,6 +39,7 @@ HEADS = [
     ">P99",
     ">FAILURES",
     ">DEAD",
+    ">PARKED",
     ">AVAILABLE",
 ]
 
@@ -65,7 +68,8 @@ def status_command(output: str) -> None:
     """Show each function as a whole, and below it each instance that runs it.
 
     As they are now: PENDING waits in the stream, IN FLIGHT is delivered and not settled (of an ordered function also what
-    waits there behind others of its key), DEAD are the dead letters that are there. RATE is messages that ended a second, over ten seconds. Since the instances started: P50 and P99 are the
+    waits there behind others of its key), DEAD are the dead letters that are there, PARKED waits behind a dead letter of
+    its key. RATE is messages that ended a second, over ten seconds. Since the instances started: P50 and P99 are the
     time in the handler alone (the milliseconds that `runner dev` and traces show include storing its outputs), FAILURES
     are attempts that did not succeed, AVAILABLE is the share that did.
     """
@@ -93,8 +97,11 @@ async def read(connection: Connection, project: str) -> dict[str, Any]:
     """Everything, as plain values: seconds, counts, messages a second, shares from 0 to 1."""
     snapshots = await collect(connection, project)
     dead = await DeadLetters(connection).counts(project)
+    parked: Counter[str] = Counter()
+    for (function, _), messages in (await Parked(connection, project).counts()).items():
+        parked[function] += messages
     durables = await _durables(connection, project, snapshots)
-    names = sorted({*durables, *dead, *(name for each in snapshots for name in each["functions"])})
+    names = sorted({*durables, *dead, *parked, *(name for each in snapshots for name in each["functions"])})
     now = time.time()
     return {
         "project": project,
@@ -103,7 +110,8 @@ async def read(connection: Connection, project: str) -> dict[str, Any]:
             for each in snapshots
         ],
         "functions": [
-            _function(name, durables.get(name, {}), dead.get(name, 0), snapshots) for name in names
+            _function(name, durables.get(name, {}), dead.get(name, 0), parked[name], snapshots)
+            for name in names
         ],
     }
 
@@ -194,7 +202,7 @@ def _summed(parts: Sequence[Waiting]) -> dict[str, Any]:
 
 
 def _function(
-    name: str, durable: dict[str, Any], dead: int, snapshots: Sequence[dict[str, Any]]
+    name: str, durable: dict[str, Any], dead: int, parked: int, snapshots: Sequence[dict[str, Any]]
 ) -> dict[str, Any]:
     instances = [
         {"instance": each["instance"], **_measured([each["functions"][name]])}
@@ -209,6 +217,7 @@ def _function(
         "durable": durable.get("durable"),
         "pending": durable.get("pending", 0) + again.get("pending", 0),
         "dead_letters": dead,
+        "parked": parked,
         **whole,
         # The server's count, which knows of instances that do not answer, too.
         "in_flight": durable.get("in_flight", 0) + again.get("in_flight", 0),
@@ -247,25 +256,25 @@ def _rows(function: dict[str, Any]) -> list[list[str]]:
             function["function"],
             counted(count, "instance"),
             *waiting,
-            *_numbers(function, f"{function['dead_letters']:,}"),
+            *_numbers(function, f"{function['dead_letters']:,}", f"{function['parked']:,}"),
         ]
     ]
     if count > 1:
         rows += [
-            ["", each["instance"], "", f"{each['in_flight']:,}", *_numbers(each, "")]
+            ["", each["instance"], "", f"{each['in_flight']:,}", *_numbers(each, "", "")]
             for each in function["instances"]
         ]
     return rows
 
 
-def _numbers(part: dict[str, Any], dead: str) -> list[str]:
+def _numbers(part: dict[str, Any], *stored: str) -> list[str]:
     share = part["availability"]
     return [
         f"{part['rate']:,.1f}/s",
         _time(part["p50"]),
         _time(part["p99"]),
         f"{part['failures']:,}",
-        dead,
+        *stored,
         "-" if share is None else f"{share:.2%}",
     ]
 

@@ -121,6 +121,11 @@ async def test_a_key_is_parked_and_comes_back_in_order_before_newer_ones(shop: S
     )  # fmt: skip
     mend(shop, "fail-2")
     touch(shop, "hold-3")
+    (status,) = shop.project.json("status")["functions"]
+    assert (status["function"], status["dead_letters"], status["parked"]) == ("charge", 1, 2)
+    heads, row, *_ = shop.project.runner("status").stdout.replace("1 instance", "1").splitlines()
+    heads = heads.replace("IN FLIGHT", "IN-FLIGHT")
+    assert dict(zip(heads.split(), row.split(), strict=False))["PARKED"] == "2"
     told = redrive(shop)
     assert (told["dead_letters"], told["parked"]) == (1, 2)
     await eventually(lambda: 3 in [note["id"] for note in shop.notes("start")])
