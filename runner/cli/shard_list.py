@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any
 
 import click
 import msgspec
 
-from runner.cli import loop, options
+from runner.cli import failure, loop, options
 from runner.cli.selection import require_project
+from runner.cli.shard_functions import names, ordered_functions, removal
 from runner.cli.table import table
 from runner.core import identity, quantity
 from runner.core.generation import Opening
@@ -42,11 +44,12 @@ def list_command(function: str | None, output: str) -> None:
     """
     place = options.place()
     project = require_project(place.settings.name)
+    known = names(ordered_functions(place.root, project))
 
     async def main() -> list[dict[str, Any]]:
         async with connect(place.settings) as connection:
             await check_server(connection)
-            return await read(connection, project, function)
+            return await read(connection, project, function, known)
 
     found = loop.run(main)
     if function is not None and not found:
@@ -59,22 +62,31 @@ def list_command(function: str | None, output: str) -> None:
         return
     for line in table(HEADS, [_row(shard) for shard in found]):
         click.echo(line)
+    for name, stream in sorted({(shard["function"], shard["stream"]) for shard in found if shard["gone"]}):
+        failure.advise(removal(project, name, stream))
     if not found:
         click.echo(f"no function of {project} that keeps order has run yet: runner run", err=True)
 
 
-async def read(connection: Connection, project: str, function: str | None = None) -> list[dict[str, Any]]:
-    """Every shard as plain values, by function, generation and number."""
+async def read(
+    connection: Connection, project: str, function: str | None, functions: Collection[str] | None
+) -> list[dict[str, Any]]:
+    """Every shard as plain values, by function, generation and number.
+
+    `functions` are those of the project's code; None when nobody knows.
+    """
     leases = Leases(connection)
     try:
         kept = await leases.read([f"generation.{project}.{function or '*'}"])
-        living = {
-            msgspec.json.decode(entry.value, type=Member).instance
+        members = [
+            msgspec.json.decode(entry.value, type=Member)
             for entry in (await leases.read([f"member.{project}.*"])).values()
-        }
+        ]
     except NoStream:
         return []  # nothing has run here yet
     openings = {key.rpartition(".")[2]: reshard.parse(entry.value) for key, entry in kept.items()}
+    living = {member.instance for member in members}
+    running = {each for member in members for each in member.functions}
     backlog = Backlog(connection)
     found: list[dict[str, Any]] = []
     for name, opening in sorted(openings.items()):
@@ -85,6 +97,9 @@ async def read(connection: Connection, project: str, function: str | None = None
             continue  # the stream is gone, and all that was in it
         durable = identity.durable(project, name)
         known = (await reshard.lags(connection, opening.stream, durable)).get(durable, [])
+        gone = functions is not None and name not in functions and name not in running
+        if gone and not known:
+            continue  # its durables were deleted
         claims = {
             key: read_claim(entry.value)
             for key, entry in (await leases.read([f"claim.{project}.{name}.{opening.generation}.*"])).items()
@@ -97,6 +112,7 @@ async def read(connection: Connection, project: str, function: str | None = None
                 claims.get(f"claim.{project}.{name}.{lag.generation}.{lag.number}", NOBODY),
                 living,
             )
+            | {"gone": gone}
             for lag in await backlog.lags(opening, info, known)
         ]
     return found
@@ -134,7 +150,7 @@ def _row(shard: dict[str, Any]) -> list[str]:
         age = time.time() - datetime.fromisoformat(shard["since"]).timestamp()
         since = quantity.format_duration(max(0, round(age)))
     return [
-        shard["function"],
+        f"{shard['function']} (no function of this project)" if shard["gone"] else shard["function"],
         shard["stream"],
         str(shard["generation"]),
         str(shard["shard"]),

@@ -12,6 +12,7 @@ import click
 import msgspec
 
 from runner.cli import failure, loop, options
+from runner.cli.shard_functions import names, ordered_functions, removal
 from runner.cli.table import counted
 from runner.core.sharding import Sharding
 from runner.engine.resize import Progress, Resize
@@ -49,11 +50,14 @@ def resize_command(stream: str, count: int, wait: bool, output: str) -> None:
     command is interrupted: run it again with the same number to go on watching.
     """
     place = options.place()
+    project = place.settings.name
+    functions = names(ordered_functions(place.root, project))
 
     async def main() -> dict[str, Any]:
         async with connect(place.settings) as connection:
             await check_server(connection)
-            return await _resize(Resize(connection, stream), count, Telling(place.settings.name), wait=wait)
+            resize = Resize(connection, stream, project, functions)
+            return await _resize(resize, count, Telling(project), wait=wait)
 
     try:
         found = loop.run(main)
@@ -63,6 +67,9 @@ def resize_command(stream: str, count: int, wait: bool, output: str) -> None:
     if output == "json":
         click.echo(json.dumps(found, indent=2))
     _remind(place.root, stream, count)
+    for function in found["functions"]:
+        if function["state"] == "gone":
+            failure.advise(removal(project, function["function"], stream))
 
 
 async def _resize(resize: Resize, count: int, telling: Telling, *, wait: bool) -> dict[str, Any]:
@@ -75,11 +82,11 @@ async def _resize(resize: Resize, count: int, telling: Telling, *, wait: bool) -
         shards = counted(now.count, "shard")
         click.echo(f"{resize.stream}: {before.count} → {shards}, generation {now.generation}", err=True)
         progress = await _look(resize, now, telling)
-    elif all(each.state == "open" for each in progress):
+    elif not _under_way(progress):
         shards = counted(count, "shard")
         click.echo(f"{resize.stream} has {shards} already, generation {now.generation}", err=True)
     telling.tell(progress, now)
-    while wait and any(each.state != "open" for each in progress):
+    while wait and _under_way(progress):
         await anyio.sleep(LOOK_SECONDS)
         progress = await _look(resize, now, telling)
         telling.tell(progress, now)
@@ -104,17 +111,26 @@ async def _look(resize: Resize, now: Sharding, telling: Telling) -> list[Progres
             await anyio.sleep(LOOK_SECONDS)
 
 
+def _under_way(progress: list[Progress]) -> bool:
+    return any(each.state not in ("open", "gone") for each in progress)
+
+
 def _refuse(stream: str, now: Sharding, progress: list[Progress]) -> None:
     """One change at a time. Raises JetrunnerError while another is under way."""
-    under_way = [each for each in progress if each.left or (each.instances and each.state != "open")]
+    under_way = [
+        each
+        for each in progress
+        if each.state != "gone" and (each.left or (each.instances and each.state != "open"))
+    ]
     if not under_way:
         return
     what = ", ".join(f"{each.function} has {counted(each.left, 'message')} left" for each in under_way)
-    idle = [each.function for each in under_way if not each.instances]
+    idle = [each for each in under_way if not each.instances]
     raise JetrunnerError(
         f"{stream} is still on its way to {counted(now.count, 'shard')}: {what} in older generations",
         hint=(
-            f"start {' and '.join(idle)} (runner run), or delete its durables if it is gone for good"
+            f"start {' and '.join(each.function for each in idle)} (runner run); "
+            + "; ".join(removal(each.project, each.function, stream) for each in idle)
             if idle
             else f"wait for it: runner shard resize {stream} {now.count} shows how far it is"
         ),
@@ -139,7 +155,7 @@ class Telling:
         due = time.monotonic() - self._at >= TELL_SECONDS
         early = time.monotonic() - self._began < TELL_SECONDS
         for each in progress:
-            if early and each.state != "open" and not each.left:
+            if early and each.state in ("draining", "waiting") and not each.left:
                 continue
             name = (each.project, each.function)
             told = self._told.get(name)
@@ -169,6 +185,8 @@ def _sentence(each: Progress, now: Sharding) -> str:
             return f"drains generation {each.generation}, {left} left"
         case "waiting":
             return f"{left} left in generation {each.generation}, and no instance runs it"
+        case "gone":
+            return f"is not waited for: no ordered function of {each.project}, and no instance runs it; {left} left"
 
 
 def _remind(root: Path, stream: str, count: int) -> None:

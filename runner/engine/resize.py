@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Literal, TypeAlias
 
 import msgspec
@@ -20,7 +21,7 @@ from runner.jetstream.connection import Connection
 from runner.jetstream.consumer import NOT_FOUND
 from runner.jetstream.lease import Entry, Leases
 
-State: TypeAlias = Literal["open", "draining", "waiting"]
+State: TypeAlias = Literal["open", "draining", "waiting", "gone"]
 
 
 class Progress(Struct, frozen=True):
@@ -31,17 +32,28 @@ class Progress(Struct, frozen=True):
     generation: int
     """The one it works on."""
     state: State
-    """`waiting`: messages of an older generation are left, and no instance runs it."""
+    """`waiting`: messages of an older generation are left, and no instance runs it. `gone`: nor is it in the code."""
     left: int
     """Messages of older generations that are not settled."""
     instances: int
 
 
 class Resize:
-    """The shards of one stream, and the functions that keep order there, of all projects of the account."""
+    """The shards of one stream, and the functions that keep order there, of all projects of the account.
 
-    def __init__(self, connection: Connection, stream: str) -> None:
+    `functions` are the names of those that `project` has; None when nobody knows.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        stream: str,
+        project: str = "",
+        functions: Collection[str] | None = None,
+    ) -> None:
         self.stream = stream
+        self._project = project
+        self._functions = functions
         self._connection = connection
         self._leases = Leases(connection)
         self._backlog = Backlog(connection)
@@ -84,19 +96,28 @@ class Resize:
         found = []
         for project, function, standing in await self._openings():
             opening = standing
-            known = await self._backlog.lags(opening, info, lags.pop(identity.durable(project, function), []))
-            left = sum(each.pending + each.unsettled for each in known if each.generation < now.generation)
             running = {
                 name for name, member in living.get(project, {}).items() if function in member.functions
             }
+            durables = lags.pop(identity.durable(project, function), [])
+            gone = not running and self._gone(project, function)
+            if gone and not durables:
+                continue
+            known = await self._backlog.lags(opening, info, durables, older=True)
+            left = sum(each.pending + each.unsettled for each in known if each.generation < now.generation)
             if opening.generation < now.generation and not running and not left:
                 turnover = self._turnovers.setdefault(project, Turnover(self._connection, project))
                 reader = Reader(function, self.stream, opening.subject)
                 opening = await turnover.step(reader, living.get(project, {})) or opening
             done = opening.generation >= now.generation and not opening.closing
             state: State = "open" if done else "draining" if running else "waiting"
+            state = "gone" if gone else state
             found.append(Progress(project, function, opening.generation, state, left, len(running)))
         return sorted(found, key=lambda each: (each.project, each.function))
+
+    def _gone(self, project: str, function: str) -> bool:
+        known = self._functions if project == self._project else None
+        return known is not None and function not in known
 
     async def _openings(self) -> list[tuple[str, str, Opening]]:
         found = []

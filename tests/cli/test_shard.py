@@ -177,3 +177,42 @@ async def test_what_waits_where_no_durable_has_been_made_yet_is_counted(
     assert await resize.ended() == 0
     await eventually(lambda: waiting(project) == {(2, "open"): 0})
     assert len(shards(project)) == 8
+
+
+async def test_a_function_that_the_project_has_no_more_is_marked_and_not_waited_for(
+    project: Project, js: RawJetStream
+) -> None:
+    file = project.function("refunds", LEDGER.replace("def post", "def refund"))
+    runner = project.start("run")
+    await eventually(lambda: len(shards(project)) == 8)
+    runner.kill()
+    await eventually(lambda: not any(shard["alive"] for shard in shards(project)))
+    await js.publish("ledger.a.posted", b"")
+    file.unlink()
+    assert {(shard["function"], shard["gone"]) for shard in shards(project)} == {
+        ("post", False),
+        ("refund", True),
+    }
+    listed = project.runner("shard", "list")
+    assert listed.stdout.count("refund (no function of this project)") == 4
+    project.start("run")
+    for count in ("8", "2"):
+        done = project.runner("shard", "resize", "LEDGER", count)
+        assert done.code == 0, done.stderr
+        assert (
+            "refund: is not waited for: no ordered function of shop, and no instance runs it; 1 message left"
+            in done.stderr
+        )
+        assert "hint: if refund does not come back, delete its durables (shop-refund-* on" in done.stderr
+    for name in await js.consumers("LEDGER"):
+        if name.startswith("shop-refund-"):
+            await js.api(f"CONSUMER.DELETE.LEDGER.{name}")
+    assert {shard["function"] for shard in shards(project)} == {"post"}
+    assert "refund" not in project.runner("shard", "resize", "LEDGER", "4").stderr
+
+
+async def test_where_the_code_is_not_no_function_counts_as_gone(project: Project) -> None:
+    project.start("run")
+    await eventually(lambda: len(shards(project)) == 4)
+    project.function("broken", "import nothing_of_this_name")
+    assert not any(shard["gone"] for shard in shards(project))
