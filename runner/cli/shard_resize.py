@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from pathlib import Path
 from typing import Any
 
 import anyio
@@ -12,11 +11,12 @@ import click
 import msgspec
 
 from runner.cli import failure, loop, options
-from runner.cli.shard_functions import names, ordered_functions, removal
+from runner.cli.shard_functions import ordered_functions, removal
 from runner.cli.table import counted
 from runner.core.sharding import Sharding
+from runner.core.streamshards import Shards
 from runner.engine.resize import Progress, Resize
-from runner.errors import JetrunnerError, ServerError, UsageError
+from runner.errors import JetrunnerError, ServerError
 from runner.jetstream.connection import check_server, connect
 from runner.jetstream.stream import load_streams
 
@@ -43,21 +43,24 @@ class Count(click.IntRange):
 @options.output_option
 @options.connected
 def resize_command(stream: str, count: int, wait: bool, output: str) -> None:
-    """Give a stream another number of shards, without losing order.
+    """Give a stream another number of shards, or other tokens to shard by, without losing order.
 
+    COUNT is how many; the tokens are `by` in the stream's file, or stay what they are where no file is.
     What comes from now on is stored in a new generation of shards. Each function that keeps order drains what was
     stored before, and then goes on with the new ones; other functions notice nothing. The drain goes on when this
     command is interrupted: run it again with the same number to go on watching.
     """
     place = options.place()
     project = place.settings.name
-    functions = names(ordered_functions(place.root, project))
+    functions = ordered_functions(place.root, project)
+    declared = next((each for each in load_streams(place.root) if each.name == stream), None)
+    tokens = declared.shards if declared is not None else None
 
     async def main() -> dict[str, Any]:
         async with connect(place.settings) as connection:
             await check_server(connection)
             resize = Resize(connection, stream, project, functions)
-            return await _resize(resize, count, Telling(project), wait=wait)
+            return await _resize(resize, count, tokens, Telling(project), wait=wait)
 
     try:
         found = loop.run(main)
@@ -66,21 +69,26 @@ def resize_command(stream: str, count: int, wait: bool, output: str) -> None:
         raise
     if output == "json":
         click.echo(json.dumps(found, indent=2))
-    _remind(place.root, stream, count)
+    if declared is not None and declared.shards is not None and declared.shards.count != count:
+        failure.advise(
+            f"set count = {count} under [shards] in {declared.file}: `runner plan` compares the two"
+        )
     for function in found["functions"]:
         if function["state"] == "gone":
             failure.advise(removal(project, function["function"], stream))
 
 
-async def _resize(resize: Resize, count: int, telling: Telling, *, wait: bool) -> dict[str, Any]:
+async def _resize(
+    resize: Resize, count: int, declared: Shards | None, telling: Telling, *, wait: bool
+) -> dict[str, Any]:
     began = time.monotonic()
     before = now = await resize.now()
     progress = await resize.look(now)
-    if count != before.count:
+    by = declared.positions if declared is not None else before.positions
+    if (count, by) != (before.count, before.positions):
         _refuse(resize.stream, before, progress)
-        now = await resize.change(count)
-        shards = counted(now.count, "shard")
-        click.echo(f"{resize.stream}: {before.count} → {shards}, generation {now.generation}", err=True)
+        now = await resize.change(count, by if by != before.positions else ())
+        click.echo(f"{resize.stream}: {_difference(before, now, declared)}", err=True)
         progress = await _look(resize, now, telling)
     elif not _under_way(progress):
         shards = counted(count, "shard")
@@ -95,10 +103,30 @@ async def _resize(resize: Resize, count: int, telling: Telling, *, wait: bool) -
         "generation": now.generation,
         "count": now.count,
         "changed": now != before,
-        "before": {"generation": before.generation, "count": before.count},
+        "by": _names(now, declared),
+        "before": {
+            "generation": before.generation,
+            "count": before.count,
+            "by": _names(before, declared),
+        },
         "functions": msgspec.to_builtins(progress),
         "seconds": round(time.monotonic() - began, 3),
     }
+
+
+def _difference(before: Sharding, now: Sharding, declared: Shards | None) -> str:
+    shards = counted(now.count, "shard")
+    parts = [shards if now.count == before.count else f"{before.count} → {shards}"]
+    if now.positions != before.positions:
+        old, new = (" and ".join(_names(each, declared)) for each in (before, now))
+        parts.append(f"by {old} → {new}")
+    return ", ".join([*parts, f"generation {now.generation}"])
+
+
+def _names(sharding: Sharding, declared: Shards | None) -> list[str]:
+    """The tokens of the key, as the file names them."""
+    names = dict(zip(declared.positions, declared.by, strict=True)) if declared is not None else {}
+    return [names.get(place, f"token {place + 1}") for place in sharding.positions]
 
 
 async def _look(resize: Resize, now: Sharding, telling: Telling) -> list[Progress]:
@@ -187,15 +215,3 @@ def _sentence(each: Progress, now: Sharding) -> str:
             return f"{left} left in generation {each.generation}, and no instance runs it"
         case "gone":
             return f"is not waited for: no ordered function of {each.project}, and no instance runs it; {left} left"
-
-
-def _remind(root: Path, stream: str, count: int) -> None:
-    """The file is the user's: say where it has another number than the stream now."""
-    try:
-        declared = next((each for each in load_streams(root) if each.name == stream), None)
-    except UsageError:
-        return
-    if declared is not None and declared.shards is not None and declared.shards.count != count:
-        failure.advise(
-            f"set count = {count} under [shards] in {declared.file}: `runner plan` compares the two"
-        )

@@ -4,11 +4,13 @@ Rule 1: a change of the number of shards makes a new generation: what is stored 
 Rule 2: a function works on one generation at a time, the oldest with messages for it; the next opens when every shard
         of that one is drained, and every lane in it is free.
 Rule 3: generation 0 is what was stored before the stream was sharded: one shard.
+Rule 4: a generation has a count and tokens of its own. Whichever it is: its tokens are among those of the key of each
+        function that works on it, so that all messages of a key stand in one of its shards.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from msgspec import Struct
@@ -19,6 +21,8 @@ from runner.core.sharding import Sharding
 MOST_SHARDS = 1024
 METADATA = "jetrunner.shards"
 """In the stream's metadata: the numbers of shards of all generations from 1, separated by commas."""
+METADATA_BY = "jetrunner.shards.by"
+"""Beside it: the indexes of the tokens by which each generation is sharded, `1` or `1+3`; none, before they changed."""
 
 
 class Opening(Struct, frozen=True):
@@ -41,6 +45,8 @@ class Opening(Struct, frozen=True):
     """Everything of other generations up to this sequence is settled."""
     to: int = -1
     """The generation that opens next; -1: none. While it is set nothing is worked on, and all claims are given back."""
+    keys: tuple[int, ...] = ()
+    """Indexes of the tokens that make the function's key, as the instance had them that wrote this; none: not known."""
 
     @property
     def closing(self) -> bool:
@@ -65,9 +71,9 @@ class Opening(Struct, frozen=True):
         start = self.through + 1 if self.to < self.generation else self.first
         return self._with(generation=self.to, count=count, positions=positions, start=start, to=-1)
 
-    def corrected(self, now: Sharding, subject: str) -> Opening:
+    def corrected(self, now: Sharding, subject: str, keys: tuple[int, ...]) -> Opening:
         """The same generation as the stream has it now, for what the function reads now."""
-        return self._with(count=now.count, positions=now.positions, subject=subject)
+        return self._with(count=now.count, positions=now.positions, subject=subject, keys=keys)
 
     def _with(self, **changes: Any) -> Opening:
         return Opening(**{field: getattr(self, field) for field in self.__struct_fields__} | changes)
@@ -125,8 +131,29 @@ def counts(config: Mapping[str, Any]) -> dict[int, int]:
     return {0: 1, **before, now.generation: now.count}
 
 
-def resized(config: Mapping[str, Any], count: int) -> dict[str, Any]:
-    """The configuration of a sharded stream with another number of shards: the next generation.
+def positions(config: Mapping[str, Any], generation: int) -> tuple[int, ...]:
+    """The indexes of the tokens by which a generation is sharded; those of now where nothing else is told."""
+    now = sharding.read(config) or Sharding()
+    told = ((config.get("metadata") or {}).get(METADATA_BY) or "").split(",")
+    try:
+        if 0 < generation < now.generation and generation <= len(told):
+            return tuple(int(text) for text in told[generation - 1].split("+"))
+    except ValueError:
+        pass
+    return now.positions
+
+
+def splitting(subject: str, keys: Collection[int], by: Iterable[int]) -> int | None:
+    """Name the first token of `by` that would put a key's messages into several shards; None: all stand in one."""
+    tokens = subject.split(".")
+    for place in by:
+        if place not in keys and (place >= len(tokens) or tokens[place] in ("*", ">")):
+            return place
+    return None
+
+
+def resized(config: Mapping[str, Any], count: int, by: tuple[int, ...] = ()) -> dict[str, Any]:
+    """The configuration of a sharded stream with another number of shards, or other tokens: the next generation.
 
     ValueError says why there cannot be one.
     """
@@ -140,6 +167,10 @@ def resized(config: Mapping[str, Any], count: int) -> dict[str, Any]:
         raise ValueError("its shards are made where it copies from: the server would copy everything again")
     known = counts(config)
     told = [known.get(generation, 0) for generation in range(1, now.generation + 1)]
-    after = sharding.transform([transform["src"]], now.positions, count, now.generation + 1)
+    by = by or now.positions
+    after = sharding.transform([transform["src"]], by, count, now.generation + 1)
     metadata = {**(config.get("metadata") or {}), METADATA: ",".join(map(str, [*told, count]))}
+    if METADATA_BY in metadata or by != now.positions:
+        before = [positions(config, generation) for generation in range(1, now.generation + 1)]
+        metadata[METADATA_BY] = ",".join("+".join(map(str, each)) for each in [*before, by])
     return {**config, "subject_transform": after, "metadata": metadata}

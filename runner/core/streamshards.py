@@ -2,6 +2,7 @@
 
 Rule 1: the file says how many shards and by which tokens; the generation is the server's, and 1 on creation.
 Rule 2: another count or other tokens are never applied: old and new messages of one key would stand in two shards.
+        A resize makes a new generation of them.
 Rule 3: shards may be added to a stream when nobody else reads it, and nobody at all right now: the readers' filters
         must change with it.
 """
@@ -124,11 +125,13 @@ def judge(
     if found is not None:
         if (found.count, found.positions) == (shards.count, shards.positions):
             return None
-        back = f"count = {found.count}" if found.positions == shards.positions else "the tokens it has"
-        return False, (
-            f"a key would stand in two shards at once: run `runner shard resize {stream} {shards.count}`, "
-            f"or go back to {back} in the file"
-        )
+        resize = f"run `runner shard resize {stream} {shards.count}`"
+        if found.positions == shards.positions:
+            back = f"count = {found.count}"
+        else:
+            resize += ", which takes `by` from the file"
+            back = "the tokens it has"
+        return False, f"a key would stand in two shards at once: {resize}, or go back to {back} in the file"
     strangers = [reader.name for reader in holdings.readers if not reader.ours]
     if strangers:
         return False, (

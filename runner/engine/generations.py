@@ -16,7 +16,7 @@ from runner.core.generation import Opening
 from runner.engine.members import Members
 from runner.engine.process import Process
 from runner.engine.turnover import Reader, Turnover
-from runner.errors import JetrunnerError
+from runner.errors import JetrunnerError, UsageError
 from runner.jetstream.lease import Leases
 
 if TYPE_CHECKING:
@@ -92,21 +92,29 @@ class Generations:
 
     async def confirmed(self, function: OrderedFunction, generation: int) -> bool:
         """Whether a generation is open indeed; asked after a claim of it was taken."""
-        await self._look(function, step=False)
+        try:
+            await self._look(function, step=False)
+        except UsageError as error:
+            log.warning("%s", error)
+            return False
         opening = function.opening
         return opening is not None and not opening.closing and opening.generation == generation
 
     async def _look(self, function: OrderedFunction, *, step: bool) -> None:
         name = function.binding.function
+        reader = Reader(
+            name,
+            function.stream,
+            function.binding.subject.wildcard,
+            function.binding.deliver,
+            function.binding.key_positions,
+        )
         if step:
-            reader = Reader(
-                name, function.stream, function.binding.subject.wildcard, function.binding.deliver
-            )
             found = await self._turnover.step(reader, self._members.living)
         else:
             found, _ = await self._turnover.openings.read(name)
         if found is not None and found != function.opening:
-            function.opening = found
+            function.opening = reader.require(found)
             self._changed()
 
     def _steps(self, function: str) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Iterable
 from typing import Any, Literal, TypeAlias
 
 import msgspec
 from msgspec import Struct
 
+from runner.bindings import Binding
+from runner.core import generation as generations
 from runner.core import identity, sharding
 from runner.core.generation import Opening
 from runner.core.sharding import Sharding
@@ -41,7 +43,7 @@ class Progress(Struct, frozen=True):
 class Resize:
     """The shards of one stream, and the functions that keep order there, of all projects of the account.
 
-    `functions` are the names of those that `project` has; None when nobody knows.
+    `functions` are those that `project` has in its code; None when nobody knows.
     """
 
     def __init__(
@@ -49,11 +51,11 @@ class Resize:
         connection: Connection,
         stream: str,
         project: str = "",
-        functions: Collection[str] | None = None,
+        functions: Iterable[Binding] | None = None,
     ) -> None:
         self.stream = stream
         self._project = project
-        self._functions = functions
+        self._functions = None if functions is None else {each.function: each for each in functions}
         self._connection = connection
         self._leases = Leases(connection)
         self._backlog = Backlog(connection)
@@ -78,10 +80,12 @@ class Resize:
                 f"there is no stream {self.stream}", hint="runner plan shows those of the project"
             ) from None
 
-    async def change(self, count: int) -> Sharding:
-        """Make the next generation. Raises UsageError when there cannot be one."""
+    async def change(self, count: int, by: tuple[int, ...] = ()) -> Sharding:
+        """Make the next generation; `by` are the indexes of its tokens. Raises UsageError when there cannot be one."""
+        if by:
+            await self._require_order(by)
         try:
-            await reshard.resize(self._connection, self.stream, count)
+            await reshard.resize(self._connection, self.stream, count, by)
         except ValueError as error:
             raise UsageError(f"{self.stream}: {error}") from None
         for project in {project for project, _, _ in await self._openings()}:
@@ -114,6 +118,26 @@ class Resize:
             state = "gone" if gone else state
             found.append(Progress(project, function, opening.generation, state, left, len(running)))
         return sorted(found, key=lambda each: (each.project, each.function))
+
+    async def _require_order(self, by: tuple[int, ...]) -> None:
+        """Every key of every function that keeps order here stands in one shard of those. Raises UsageError."""
+        living = await self._living()
+        for project, function, opening in await self._openings():
+            runs = any(function in member.functions for member in living.get(project, {}).values())
+            if not runs and self._gone(project, function):
+                continue
+            binding = (self._functions or {}).get(function) if project == self._project else None
+            known = [(binding.subject.wildcard, binding.key_positions)] if binding is not None else []
+            if runs or not known:
+                known.append((opening.subject, opening.keys))
+            for subject, keys in known:
+                if (place := generations.splitting(subject, keys, by)) is not None:
+                    raise UsageError(
+                        f"{self.stream} cannot be sharded by token {place + 1} of its subjects: {function} of "
+                        f"{project} does not hold it in ordered_by=, so that a key would stand in several shards",
+                        hint="let its instances run with that token in ordered_by= first; "
+                        "or declare a stream that copies this one, with source =, and shard that",
+                    )
 
     def _gone(self, project: str, function: str) -> bool:
         known = self._functions if project == self._project else None

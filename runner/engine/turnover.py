@@ -5,7 +5,8 @@ Rule 1: a generation opens when all older ones are drained for the function; wha
 Rule 2: before another generation opens, all shards are given back: no lane of the old one is alive when a key's next
         message starts in the new one. Who takes a shard reads the opening again after it has the claim, and gives it
         back when it is closing; so a claim that is not seen here is never worked on.
-Rule 3: each change is a compare-and-set on what the step has read; two that step at once cannot both succeed.
+Rule 3: no instance works on a generation whose shards would part the messages of one of its keys.
+Rule 4: each change is a compare-and-set on what the step has read; two that step at once cannot both succeed.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from runner.core import identity, sharding
 from runner.core.generation import Opening
 from runner.core.sharding import Sharding
 from runner.engine.claims import read as read_claim
+from runner.errors import UsageError
 from runner.jetstream import ownstreams, reshard
 from runner.jetstream.bucket import PREFIX
 from runner.jetstream.connection import Connection
@@ -45,6 +47,22 @@ class Reader(Struct, frozen=True):
     subject: str
     """As published, with `*` for tokens."""
     deliver: str = "all"
+    keys: tuple[int, ...] = ()
+    """Indexes of the tokens that make its key; none: as they were."""
+
+    def require(self, opening: Opening) -> Opening:
+        """The same, when the function keeps its order there. Raises UsageError."""
+        if opening.closing or not self.keys:
+            return opening  # nothing is worked on
+        place = generations.splitting(self.subject, self.keys, opening.sharding.positions)
+        if place is None:
+            return opening
+        raise UsageError(
+            f"{self.function}: generation {opening.generation} of {self.stream} is sharded by token {place + 1} of its "
+            "subjects: ordered_by= must hold it, or a key would stand in several shards",
+            hint="if the stream is sharded otherwise by now, drain this one with the ordered_by= of before; "
+            'or begin with deliver="new", or with a copy of the stream (source = in a stream file)',
+        )
 
 
 class Turnover:
@@ -74,13 +92,14 @@ class Turnover:
         if opening is None or (opening.stream, opening.created) != (reader.stream, created):
             after = await self._begin(reader, info, now)
         elif opening.closing:
-            after = await self._next(reader, opening, config, now, living)
+            after = await self._next(reader, opening, config, living)
         elif opening.generation != now.generation:
             after = await self._leave(reader, opening, now) if age >= SETTLING_SECONDS else opening
         elif SETTLING_SECONDS < age < LATE_SECONDS:
             after = await self._late(reader, opening)
         else:
             after = self._corrected(reader, opening, now)
+        reader.require(after)
         if after != opening and not await self.openings.swap(reader.function, after, revision):
             return None
         if not after.closing and self._swept.get(reader.function) != after:
@@ -103,7 +122,8 @@ class Turnover:
             subject=reader.subject,
             generation=generation,
             count=await self._count(reader, info["config"], generation),
-            positions=now.positions,
+            positions=generations.positions(info["config"], generation),
+            keys=reader.keys,
             first=first,
             start=first,
             through=newest if first else through,
@@ -135,7 +155,6 @@ class Turnover:
         reader: Reader,
         opening: Opening,
         config: Mapping[str, Any],
-        now: Sharding,
         living: Collection[str],
     ) -> Opening:
         """Open the generation that was decided on, once nobody holds a shard of the old one."""
@@ -147,7 +166,8 @@ class Turnover:
                 return opening.reopened()
             opening = opening.towards(opening.to, through)
         log.info("%s: generation %d of %s is open", reader.function, opening.to, reader.stream)
-        return opening.opened(await self._count(reader, config, opening.to), now.positions)
+        positions = generations.positions(config, opening.to)
+        return opening.opened(await self._count(reader, config, opening.to), positions)
 
     async def _held(self, function: str, opening: Opening, living: Collection[str]) -> bool:
         prefix = f"claim.{self._project}.{function}.{opening.generation}."
@@ -182,7 +202,7 @@ class Turnover:
                 " use `runner shard resize` the next time",
                 reader.stream,
             )
-        return opening.corrected(now, reader.subject)
+        return opening.corrected(now, reader.subject, reader.keys or opening.keys)
 
     async def _sweep(self, function: str, opening: Opening) -> None:
         """Remove what is left of generations that are drained: durables and their floors, claims, counts of failures."""

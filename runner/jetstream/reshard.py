@@ -169,10 +169,13 @@ async def remove_older(connection: Connection, durable: str, opening: Opening) -
                     raise
 
 
-async def resize(connection: Connection, stream: str, count: int) -> dict[str, Any]:
-    """Give a stream another number of shards from now on; returns its configuration. ValueError when it cannot be."""
+async def resize(connection: Connection, stream: str, count: int, by: tuple[int, ...] = ()) -> dict[str, Any]:
+    """Give a stream other shards from now on; returns its configuration. ValueError when it cannot be.
+
+    `by` are the indexes of the tokens to shard by; without them these stay.
+    """
     info = await connection.api(f"STREAM.INFO.{stream}")
-    after = generations.resized(info["config"], count)
+    after = generations.resized(info["config"], count, by)
     config: dict[str, Any] = (await connection.api(f"STREAM.UPDATE.{stream}", after))["config"]
     return config
 

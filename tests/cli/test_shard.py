@@ -216,3 +216,53 @@ async def test_where_the_code_is_not_no_function_counts_as_gone(project: Project
     await eventually(lambda: len(shards(project)) == 4)
     project.function("broken", "import nothing_of_this_name")
     assert not any(shard["gone"] for shard in shards(project))
+
+
+KINDS = SHARDED.replace(".posted", ".{kind}")
+
+
+async def test_other_tokens_come_from_the_file_and_must_be_those_of_every_key(
+    project: Project, js: RawJetStream
+) -> None:
+    project.stream("ledger", KINDS)
+    applied = project.runner("apply")
+    assert applied.code == 0, applied.stderr
+    wide = LEDGER.replace(".posted", ".{kind}") + "\n"  # of another size, or the compiled one would do
+    project.function("ledger", wide)
+    runner = project.start("run")
+    await eventually(lambda: len(shards(project)) == 4)
+    project.stream("ledger", KINDS.replace('"account"]', '"account", "kind"]'))
+    refused = project.runner("shard", "resize", "LEDGER", "4")
+    assert refused.code == 2
+    assert (
+        "LEDGER cannot be sharded by token 3 of its subjects: post of shop does not hold it" in refused.stderr
+    )
+    assert "let its instances run with that token in ordered_by= first" in refused.stderr
+    project.function("ledger", wide.replace('ordered_by="account"', 'ordered_by=("kind", "account")'))
+    told = project.json("plan")["streams"][0]["changes"][0]["why"]
+    assert "run `runner shard resize LEDGER 4`, which takes `by` from the file, or go back to" in told
+    older = project.runner("shard", "resize", "LEDGER", "4")
+    assert (older.code, "post of shop does not hold it" in older.stderr) == (2, True), "it runs as it was"
+    runner.interrupt()
+    await runner.ended()
+    runner = project.start("run")
+
+    def changed() -> bool:
+        return "4 shards, by account → account and kind, generation 2" in (
+            project.runner("shard", "resize", "LEDGER", "4").stderr
+        )
+
+    await eventually(changed)
+    assert project.json("plan")["streams"][0]["action"] == "same"
+    assert "LEDGER has 4 shards already" in project.runner("shard", "resize", "LEDGER", "4").stderr
+    await js.publish("ledger.a.posted", b"slow")
+    project.stream("ledger", KINDS.replace('"account"]', '"kind"]'))
+    project.runner("shard", "resize", "LEDGER", "4", "--no-wait")
+    runner.kill()
+    project.function("ledger", wide.replace('"account"', '"kind"'))
+    parted = project.start("run")
+    assert await parted.ended() == 2
+    assert (
+        "generation 2 of LEDGER is sharded by token 2 of its subjects: ordered_by= must hold it"
+        in parted.output
+    )

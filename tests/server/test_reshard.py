@@ -125,7 +125,10 @@ async def test_more_shards_and_fewer_under_load(make_ledger: MakeLedger, js: Raw
     between = ledger.progress()
     await eventually(lambda: ledger.progress() > between + 500)
     fewer = await resized(ledger, 8)
-    assert (fewer["generation"], fewer["before"]) == (3, {"generation": 2, "count": 32})
+    assert (fewer["generation"], fewer["before"]) == (
+        3,
+        {"generation": 2, "count": 32, "by": ["account"]},
+    )
     assert [(each["function"], each["state"]) for each in fewer["functions"]] == [("post", "open")]
     assert not load.done(), "the load ended too early to show anything"
     await load
@@ -135,6 +138,29 @@ async def test_more_shards_and_fewer_under_load(make_ledger: MakeLedger, js: Raw
     plan = ledger.project.json("plan")
     assert [stream["action"] for stream in plan["streams"]] == ["same", "same"]
     assert {each["action"] for each in plan["consumers"]} == {"same"}
+
+
+async def test_other_tokens_under_load(make_ledger: MakeLedger, js: RawJetStream) -> None:
+    """By account, by account and kind, by account again: each key's shard is another one each time."""
+    text = SHARDED.replace('.posted"]', '.{kind}"]')
+    ledger = make_ledger(text)
+    ledger.add()
+    ledger.add()
+    await owning(ledger, 1, 8)
+    load = asyncio.create_task(publish(ledger, 4_000, 6.0))
+    await eventually(lambda: ledger.progress() > 300)
+    ledger.project.stream("ledger", text.replace('"account"]', '"account", "kind"]'))
+    more = await resized(ledger, 8)
+    assert (more["generation"], more["by"], more["before"]["by"]) == (2, ["account", "kind"], ["account"])
+    assert ledger.project.json("plan")["streams"][-1]["action"] == "same"
+    between = ledger.progress()
+    await eventually(lambda: ledger.progress() > between + 300)
+    ledger.project.stream("ledger", text)
+    assert (await resized(ledger, 4))["generation"] == 3
+    assert not load.done(), "the load ended too early to show anything"
+    await load
+    await in_order(ledger)
+    assert (await js.stream("LEDGER"))["config"]["metadata"]["jetrunner.shards.by"] == "1,1+2,1"
 
 
 async def test_an_instance_killed_on_the_way_stops_nothing(make_ledger: MakeLedger, js: RawJetStream) -> None:

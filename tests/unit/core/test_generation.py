@@ -9,11 +9,14 @@ import pytest
 from runner.core import sharding
 from runner.core.generation import (
     METADATA,
+    METADATA_BY,
     Opening,
     counts,
     following,
     oldest,
+    positions,
     resized,
+    splitting,
     stored_subject,
     straggler,
 )
@@ -103,6 +106,37 @@ def test_counts_that_nobody_kept_are_not_made_up() -> None:
     assert counts(config(3, 8, metadata={METADATA: "x"})) == {0: 1, 3: 8}
     assert counts(resized(config(3, 8), 16)) == {0: 1, 3: 8, 4: 16}
     assert counts({"subjects": ["ledger.*"]}) == {0: 1}
+
+
+def test_each_generation_keeps_the_tokens_that_it_is_sharded_by() -> None:
+    first = resized(config(1, 8), 32)
+    assert METADATA_BY not in first["metadata"]
+    second = resized(first, 32, (1, 2))
+    assert sharding.read(second) == Sharding(3, 32, (1, 2))
+    assert second["metadata"] == {METADATA: "8,32,32", METADATA_BY: "1,1,1+2"}
+    third = resized(second, 4)
+    assert third["metadata"] == {METADATA: "8,32,32,4", METADATA_BY: "1,1,1+2,1+2"}
+    fourth = resized(third, 4, (2,))
+    assert [positions(fourth, generation) for generation in range(1, 6)] == [(1,), (1,), (1, 2), (1, 2), (2,)]
+    assert positions(config(3, 8, metadata={METADATA_BY: "x,1"}), 1) == (1,)
+    assert positions({"subjects": ["ledger.*"]}, 0) == ()
+
+
+@pytest.mark.parametrize(
+    ("subject", "keys", "by", "expected"),
+    [
+        ("ledger.*.posted", (1,), (1,), None),
+        ("ledger.*.*", (1,), (1, 2), 2),
+        ("ledger.*.*", (2, 1), (1, 2), None),
+        ("ledger.*.posted", (1,), (1, 2), None),  # always the same token
+        ("ledger.*.>", (1,), (2,), 2),
+        ("ledger.*.>", (1,), (3,), 3),
+    ],
+)
+def test_shards_by_a_token_that_is_not_the_keys_would_split_it(
+    subject: str, keys: tuple[int, ...], by: tuple[int, ...], expected: int | None
+) -> None:
+    assert splitting(subject, keys, by) == expected
 
 
 @pytest.mark.parametrize(
