@@ -120,8 +120,8 @@ class Parking:
             wait *= 2
 
     def _shard_of(self, key: bytes) -> str:
-        """Its shard depends on the key alone: any subject that has it will do."""
-        tokens = ["_"] * (max(self._positions) + 1)
+        """Its shard depends on the key alone, and on what stands literally in the function's subject."""
+        tokens = self.pipeline.binding.subject.wildcard.split(".")
         for position, token in zip(self._positions, key.decode().split("."), strict=False):
             tokens[position] = token
         return self._place(".".join(tokens))

@@ -188,3 +188,34 @@ async def test_a_key_stays_parked_when_the_number_of_shards_changes(
     await eventually(lambda: len(project.journal("done")) >= 16, within=20)
     for account in ("a", "b", "c", "d"):
         assert [each["number"] for each in project.journal("done") if each["key"] == account] == [1, 2, 3, 4]
+
+
+async def test_a_key_stays_parked_where_a_literal_of_its_subject_chooses_the_shard_too(
+    make_project: Callable[..., Project], nats_server: NatsServer, js: RawJetStream
+) -> None:
+    stream = LEDGER.replace("{account}.posted", "{account}.{kind}").replace("count = 2", "count = 7")
+    stream = stream.replace('by = ["account"]', 'by = ["account", "kind"]')
+    project = make_project(functions={"ledger": POST}, streams={"ledger": stream}, nats=nats_server.url)
+    assert project.runner("apply").code == 0
+    process = project.start("run")
+    await process.seen("ready")
+    for number in (1, 2):
+        for account in ("a", "b", "c", "d"):
+            await js.publish(f"ledger.{account}.posted", {"number": number})
+
+    async def parked(count: int) -> bool:
+        return await js.count("PARKED") == count
+
+    await eventually(lambda: parked(4), within=20)
+    process.kill()
+    process = project.start("run")  # it learns of the parked keys from the bucket
+    await process.seen("ready")
+    for account in ("a", "b", "c", "d"):
+        await js.publish(f"ledger.{account}.posted", {"number": 3})
+    await eventually(lambda: parked(8), within=20)
+    (project.root / "mended").touch()
+    for account in ("a", "b", "c", "d"):
+        assert project.runner("deadletter", "redrive", "--key", account).code == 0
+    await eventually(lambda: len(project.journal("done")) >= 12, within=20)
+    for account in ("a", "b", "c", "d"):
+        assert [each["number"] for each in project.journal("done") if each["key"] == account] == [1, 2, 3]
