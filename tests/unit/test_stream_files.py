@@ -500,7 +500,7 @@ def test_another_key_is_refused_in_the_same_words() -> None:
     subject = "ledger.{account}.{kind}"
     change = only(difference(sharded(4, subject, by="kind"), standing(sharded(4, subject)), Holdings()))
     assert change.real == {"count": 4, "by": ["token 2"]}
-    assert "`runner shard resize LEDGER 4`, or go back to the tokens it has" in change.why
+    assert "`runner shard resize LEDGER 4`, which takes `by` from the file, or go back" in change.why
 
 
 def test_a_transform_that_is_not_ours_is_not_replaced_under_messages() -> None:
