@@ -35,10 +35,12 @@ class Topology:
         """Read every stream's configuration."""
         streams: dict[str, dict[str, Any]] = {}
         while True:
-            page = await self._connection.api("STREAM.LIST", {"offset": len(streams)})
+            known = len(streams)
+            page = await self._connection.api("STREAM.LIST", {"offset": known})
             for entry in page.get("streams") or ():
                 streams[entry["config"]["name"]] = entry["config"]
-            if len(streams) >= page.get("total", 0) or not page.get("streams"):
+            # A cluster counts streams that nobody tells of yet, since they are just being made: nothing new is the end.
+            if len(streams) == known or len(streams) >= page.get("total", 0):
                 break
         self._streams = streams
         self._found = {}

@@ -36,6 +36,8 @@ async def test_messages_keep_their_order_when_the_leader_of_their_stream_is_kill
         ledger = Ledger(project, cluster.url, js, luck)
         for _ in range(3):
             ledger.add()
+        for instance in ledger.instances:  # all at once make what the project needs of streams
+            await instance.process.seen("ready", within=60)
         await ledger.owning(shards, within=60)
         publishing = asyncio.create_task(ledger.publish(count, keys, seconds))
         pauses = []
