@@ -106,8 +106,9 @@ async def test_a_takeover_by_forged_naks_is_at_once_and_in_order(js3: RawJetStre
     await forge(js3, "S", "c", b"-NAK", *range(4, 21), delivered=20)
     await heir.ask(30)
     await eventually(lambda: len(heir.messages) == 16)
-    assert heir.sequences == [4, 5, 7, *range(9, 22)]
-    assert heir.deliveries == [2] * 15 + [1]
+    # A new message may come before, as the server works off answers beside its deliveries: hence the barrier.
+    assert [each for each in heir.sequences if each <= 20] == [4, 5, 7, *range(9, 21)]
+    assert sorted(heir.deliveries) == [1] + [2] * 15
 
 
 async def test_a_lease_in_three_replicas_runs_out_and_is_free_at_revision_0(js3: RawJetStream) -> None:
