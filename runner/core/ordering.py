@@ -45,7 +45,7 @@ class Ordering:
 
     __slots__ = (
         "_awaited", "_delivered", "_earlier", "_held", "_highest", "_lanes",
-        "_leftover", "_owned", "_recent", "_remember", "_room", "_top",
+        "_leftover", "_owned", "_recent", "_remember", "_room", "top",
     )  # fmt: skip
 
     def __init__(self, remember: int = 16_384) -> None:
@@ -62,8 +62,8 @@ class Ordering:
         self._awaited = 0
         self._delivered = -1
         self._highest = 0
-        # Whatever is above came for the first time and finds the barrier open: one comparison for the common case.
-        self._top = _CLOSED
+        self.top = _CLOSED
+        """What is above it came for the first time, and finds the barrier open: while that stands, nothing is."""
 
     @property
     def running(self) -> int:
@@ -78,17 +78,12 @@ class Ordering:
     @property
     def barrier(self) -> bool:
         """True while nothing starts: before a takeover, or until what it awaits has come."""
-        return self._top == _CLOSED
+        return self.top == _CLOSED
 
     @property
     def awaited(self) -> int:
         """Old messages that are still to come before the barrier opens; 0 while no takeover has told."""
         return self._awaited
-
-    @property
-    def top(self) -> int:
-        """What is above it came for the first time; while the barrier stands, nothing is."""
-        return self._top
 
     def followed(self, sequence: int) -> bool:
         """Whether a message waits in the lane behind this one."""
@@ -117,9 +112,9 @@ class Ordering:
 
         When `settled(sequence)` the caller acks it again. What comes while the shard is released is not kept.
         """
-        if sequence <= self._top:
+        if sequence <= self.top:
             return self._arrive_again_or_old(sequence, key)
-        self._top = sequence
+        self.top = sequence
         self._held[sequence] = key
         lanes = self._lanes
         if key not in lanes:
@@ -264,14 +259,14 @@ class Ordering:
     def _close(self) -> None:
         if self.barrier:
             return
-        self._highest, self._top = self._top, _CLOSED
+        self._highest, self.top = self.top, _CLOSED
         for key, waiting in self._lanes.items():
             if waiting:
                 self._room += waiting
                 self._lanes[key] = None
 
     def _open(self) -> tuple[int, ...]:
-        self._top = max(self._highest, self._delivered)
+        self.top = max(self._highest, self._delivered)
         started: list[int] = []
         lanes = self._lanes
         for sequence in sorted(self._room):

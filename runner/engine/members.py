@@ -55,6 +55,7 @@ class Members:
         """Called when our own lease may have run out, or the connection was lost: nothing may start."""
         self._process = process
         self._connection = process.connection
+        self._wire = process.connection.wire
         self._project = process.project
         self._leases = Leases(process.connection)
         self._probes = Probes(process.connection, self)
@@ -83,11 +84,16 @@ class Members:
     def holds(self, now: float) -> bool:
         """Whether this instance may start ordered work now, by the monotonic clock read a moment ago."""
         self._probes.worked = now
-        return now - self._pulse.looked < STALL_SECONDS and not self._disputes and self.lasts(now)
+        return (
+            now - self._pulse.looked < STALL_SECONDS
+            and not self._disputes
+            and self._epoch == self._wire.epoch
+            and self.lease.may_start(now)
+        )
 
     def lasts(self, now: float) -> bool:
         """Whether the lease lasts, and what we own was read since it was taken: without that, nothing is asked for."""
-        return self._epoch == self._connection.wire.epoch and self.lease.may_start(now)
+        return self._epoch == self._wire.epoch and self.lease.may_start(now)
 
     @property
     def confirmed(self) -> bool:
@@ -97,7 +103,7 @@ class Members:
     @property
     def renewed(self) -> bool:
         """Whether the lease is ours, on this connection."""
-        return self._epoch == self._connection.wire.epoch and time.monotonic() < self.lease.until
+        return self._epoch == self._wire.epoch and time.monotonic() < self.lease.until
 
     def confirm(self, sent: float) -> None:
         """Our claims were read again, by requests sent from that moment on."""
@@ -123,9 +129,8 @@ class Members:
     async def join(self) -> None:
         """Take the lease, answer probes, and tell everybody."""
         self._pulse.start()
-        wire = self._connection.wire
-        await wire.subscribe(self.alive(self.me.instance), self._probes.probed)
-        await wire.subscribe(self._news.decode(), self._heard)
+        await self._wire.subscribe(self.alive(self.me.instance), self._probes.probed)
+        await self._wire.subscribe(self._news.decode(), self._heard)
         await insist(self.renew, math.inf, "the lease")
         await insist(self.read, math.inf, "the leases")
         self.tell(News(joined=self.me))
@@ -162,7 +167,7 @@ class Members:
     async def renew(self) -> None:
         """Renew the lease once; raises `ServerError` when it could not be."""
         sent = time.monotonic()
-        epoch = self._connection.wire.epoch
+        epoch = self._wire.epoch
         if self.me.server != self._connection.server_id:
             self.me = msgspec.structs.replace(self.me, server=self._connection.server_id)
             self._set({**self.living, self.me.instance: self.me})
@@ -176,7 +181,7 @@ class Members:
     async def _renewing(self) -> None:
         while True:
             if self._connection.is_connected and not self.left:
-                again = self._epoch != self._connection.wire.epoch
+                again = self._epoch != self._wire.epoch
                 try:
                     await self.renew()
                     if again:
@@ -194,8 +199,8 @@ class Members:
     async def _pause(self) -> None:
         """Until the next renewal is due: at once after a reconnect."""
         due = time.monotonic() + RENEW_SECONDS
-        epoch = self._connection.wire.epoch
-        while time.monotonic() < due and epoch == self._connection.wire.epoch:
+        epoch = self._wire.epoch
+        while time.monotonic() < due and epoch == self._wire.epoch:
             await anyio.sleep(0.05)
         while not self._connection.is_connected:
             await anyio.sleep(0.01)
@@ -253,7 +258,7 @@ class Members:
 
     def tell(self, news: News) -> None:
         """Say it to all."""
-        self._connection.wire.publish(self._news, msgspec.json.encode(news), b"")
+        self._wire.publish(self._news, msgspec.json.encode(news), b"")
 
     def _heard(self, _subject: bytes, _reply: bytes, _header: bytes | None, body: bytes) -> None:
         try:
