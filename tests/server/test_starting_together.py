@@ -1,0 +1,30 @@
+"""Instances that start at the same time on servers that know nothing of the project yet."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from tests.support.cluster import Cluster
+from tests.support.order import source
+from tests.support.order_faults import streams
+from tests.support.project import Project
+
+pytestmark = [pytest.mark.server, pytest.mark.anyio]
+
+
+async def test_instances_started_together_on_a_cluster_all_get_ready(
+    make_project: Callable[..., Project], cluster: Cluster
+) -> None:
+    """While one of them makes a stream, the server's list counts it and leaves it out."""
+    project = make_project(functions={"ledger": source()}, streams=streams(4, replicas=3), nats=cluster.url)
+    applied = await asyncio.to_thread(project.runner, "apply")
+    assert applied.code == 0, applied.stderr
+    instances = [project.start("run") for _ in range(3)]
+    for instance in instances:
+        await instance.seen("ready", within=30)
+    for instance in instances:
+        instance.terminate()
+    assert [await instance.ended() for instance in instances] == [0, 0, 0]
