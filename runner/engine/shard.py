@@ -193,17 +193,23 @@ class Shard(Floored):
         """Start nothing more, and return when everything that runs here is settled, and what was is on record."""
         self.owned = False
         forgotten = self._forget_waiting()
-        await asyncio.gather(self._close_pull(), self._handlers_end(), self._ack_again())
+        await asyncio.gather(self._close_pull(), self._handlers_end())
+        await asyncio.gather(self._ack_again(), self._resting.record())
         await self._resting.record()
         self._let_go([*forgotten, *self.unsettled])
 
     async def _ack_again(self) -> None:
-        """The next owner runs what the server takes for unsettled: acks may have been lost with a server or on their way."""
-        try:
-            info = await consumer.info(self._connection, self.stream, self.durable)
-        except JetrunnerError as error:
-            log.debug("acks of shard %s cannot be counted: %s", self.durable, error)
-            return
+        """The next owner runs what the server takes for unsettled: acks may have been lost with a server or on their way.
+
+        Whoever gives up before the server has answered keeps the claim: no order is kept without it.
+        """
+        while True:
+            try:
+                info = await consumer.info(self._connection, self.stream, self.durable)
+                break
+            except JetrunnerError as error:
+                log.debug("acks of shard %s cannot be counted yet: %s", self.durable, error)
+                await asyncio.sleep(RETRY_SECONDS)
         if info is not None and info["created"] == self._made[1]:
             number = info["delivered"]["consumer_seq"]
             self._answer(

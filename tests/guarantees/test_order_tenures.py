@@ -8,17 +8,20 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import msgspec
 import pytest
 from nats.aio.msg import Msg
 
 from runner.core.identity import shard_durable
 from runner.core.sharding import Sharding
+from runner.engine.records import Record
 from tests.support.eventually import eventually
 from tests.support.jetstream import RawJetStream
 from tests.support.member import living
 from tests.support.order_faults import streams
 from tests.support.process import RunnerProcess
 from tests.support.project import Project
+from tests.support.proxy import Proxy
 from tests.support.server import NatsServer
 
 pytestmark = [pytest.mark.server, pytest.mark.anyio, pytest.mark.timeout(120)]
@@ -97,6 +100,18 @@ WAITS_FOR_ANSWERS = f"""{STUBBORN.replace("concurrency=4", "concurrency=1")}
     async def audit() -> None:
         note("audited")
 """
+FORGETFUL = """
+    from pathlib import Path
+    from runner.jetstream.wire import Wire
+
+    ack = Wire.ack
+
+    def lost(wire, reply):
+        if not Path("forgetful").exists():
+            ack(wire, reply)
+
+    Wire.ack = lost
+"""
 SELDOM = """
     from runner.engine import app
     app.REMEMBER_SECONDS = 600.0
@@ -111,9 +126,9 @@ THREAD = f"""{TOP}
 """
 
 
-async def opened(make_project: Callable[..., Project], url: str, function: str) -> Project:
+async def opened(make_project: Callable[..., Project], url: str, function: str, **others: str) -> Project:
     """A project with its streams on the server."""
-    project = make_project(functions={"ledger": function}, streams=STREAMS, nats=url)
+    project = make_project(functions={"ledger": function, **others}, streams=STREAMS, nats=url)
     applied = await asyncio.to_thread(project.runner, "apply")
     assert applied.code == 0, applied.stderr
     return project
@@ -275,6 +290,47 @@ async def test_what_comes_while_the_shards_of_a_stream_made_anew_begin_anew_is_w
     for number in range(1, 101):
         await post(js, f"k{number % 5}", number)
     await eventually(lambda: len(project.journal("end")) == 100, within=20)
+
+
+async def test_a_shard_is_handed_over_once_the_server_has_said_which_acks_it_knows(
+    make_project: Callable[..., Project], nats_server: NatsServer, js: RawJetStream
+) -> None:
+    """An early ack was lost, and the server is silent while its shard is handed over: a late run would break the order."""
+    async with Proxy.to(nats_server.port) as proxy:
+        project = await opened(make_project, proxy.url, STUBBORN, forgetful=FORGETFUL)
+        (project.root / "forgetful").touch()
+        first = project.start("run", "--log-level", "debug")
+        await post(js, "a", 1)
+        await post(js, "a", 2, gate="open")
+        await eventually(partial(has, project, "start", 2), within=20)
+        (project.root / "forgetful").unlink()
+        (project.root / "open").touch()
+
+        async def record() -> tuple[int, Record]:
+            last = (await js.messages("KV_jetrunner", "$KV.jetrunner.settled.>"))[-1]
+            return last.sequence, msgspec.msgpack.decode(last.body, type=Record)
+
+        early, _ = await record()
+        number = 2
+        while (await record())[1].first <= early:  # until what was said of message 1 counts no more
+            number += 2
+            await post(js, "b", number - 1)
+            await post(js, "b", number)
+            await eventually(partial(has, project, "end", number), within=20)
+        assert (await js.consumer("LEDGER", DURABLE))["ack_floor"]["stream_seq"] == 0
+        proxy.freeze()
+        first.terminate()
+        await first.seen("cannot be counted", within=30)
+        proxy.thaw()
+        assert await first.ended(within=30) == 0
+        project.start("run")
+        await post(js, "a", 0)
+        await eventually(partial(has, project, "end", 0), within=20)
+    assert [each for each in story(project, 0, 1, 2) if each[0] == "start"] == [
+        ("start", 1),
+        ("start", 2),
+        ("start", 0),
+    ]
 
 
 async def test_a_takeover_asks_for_what_was_left_in_many_turns_of_the_loop(
