@@ -22,6 +22,8 @@ REMEMBER_SECONDS = 1.0
 class Floored(Lanes):
     """Lanes whose durable's floor is saved."""
 
+    pending = 0
+    """Messages not yet delivered, as the server last said."""
     _remembered = (0, 0)
     """The oldest message that was not settled and the newest that had come, when the floor was saved."""
 
@@ -35,9 +37,9 @@ class Floored(Lanes):
                     await asyncio.sleep(ACKS_SECONDS)
 
     async def remember(self) -> bool:
-        """Save the durable's floor, if it may have moved since the last time; False when it will rise yet."""
+        """Ask how far the durable is, unless nothing happens here, and save its floor; False when it will rise yet."""
         place = (min(self.unsettled, default=0), self.ordering.top)
-        if place == self._remembered:
+        if place == self._remembered and not self.unsettled:
             return True
         here = len(self.unsettled) + len(self._strays)
         try:
@@ -47,6 +49,7 @@ class Floored(Lanes):
             return False
         if info is None:
             return True
+        self.pending = info["num_pending"]
         floors = self._durables.floors
         await floors.save(self.stream, self.durable, info["ack_floor"]["stream_seq"], self._made[0])
         if info["num_ack_pending"] > here:  # acks are on their way, or deliveries

@@ -39,14 +39,13 @@ class Function:
         self.durable = binding.durable or identity.durable(process.project, binding.function)
         self.pipeline = Pipeline(process, binding)
         self.deadlines = Deadlines(process, self.pipeline)
-        self.info: dict[str, Any] = {}
-        """The durable's consumer info as last seen."""
         self._process = process
         self._floors = Floors(process.bucket, process.project)
         self._durables = Durables(process.connection, self._floors)
         self._missing: set[str] = set()
         self._cleared: int | None = 0
         """What was sent back is removed up to here; None where the credentials do not allow it."""
+        self._pending = 0
         self._kept = -1
         """How many messages had ended here when the floors were saved."""
         self._sources: list[tuple[Pull, consumer.ConsumerConfig]] = []
@@ -61,7 +60,8 @@ class Function:
         wanted = consumer.config(
             self.durable, pattern, binding.deliver, binding.function, sharded=sharded, whole=whole
         )
-        self.info = await self._add(self.stream, wanted, binding.concurrency, self.pipeline.queue.arrive)
+        info = await self._add(self.stream, wanted, binding.concurrency, self.pipeline.queue.arrive)
+        self._pending = info["num_pending"]
         if sharded:
             self._sources[0][0].original = sharding.reader(pattern)
         await self._add_again(self.pipeline.queue.arrive)
@@ -109,9 +109,9 @@ class Function:
         pull.ask_again()
 
     async def keep(self) -> None:
-        """Called every few seconds: `remember`, if messages have ended here since the last time."""
+        """Called every few seconds: `remember`, if messages are in work or have ended here since the last time."""
         handled = self.pipeline.stats.handled
-        if self._kept != handled:
+        if self._kept != handled or self.unsettled:
             self._kept = handled
             await self.remember()
 
@@ -123,7 +123,7 @@ class Function:
                 if info is None:
                     continue
                 if pull.stream == self.stream:
-                    self.info = info
+                    self._pending = info["num_pending"]
                 created = (await self._process.connection.api(f"STREAM.INFO.{pull.stream}"))["created"]
             except ServerError:
                 continue
@@ -155,6 +155,11 @@ class Function:
         for pull, _ in self._sources:
             await pull.close()
         self.pipeline.queue.give_back()
+
+    @property
+    def pending(self) -> int:
+        """Messages not yet delivered, as the server last said."""
+        return self._pending
 
     @property
     def unsettled(self) -> int:

@@ -12,6 +12,7 @@ from typing import get_args
 from runner.core.histogram import Histogram, lower
 from runner.core.settlement import Reason
 from runner.engine.function import Function
+from runner.engine.ordered import OrderedFunction
 from runner.engine.stats import Stats
 from runner.errors import SettingsError
 
@@ -104,7 +105,10 @@ class Health:
             *family("jetrunner_in_flight", "gauge", "Messages in work.",
                     [(label, function.unsettled) for label, _, function in each]),
             *family("jetrunner_pending", "gauge", "Messages not yet delivered, as the server last said.",
-                    [(label, function.info.get("num_pending", 0)) for label, _, function in each]),
+                    [(label, function.pending) for label, _, function in each]),
+            *family("jetrunner_shards", "gauge", "Shards of an ordered function that this instance owns.",
+                    [(label, len(function.owned)) for label, _, function in each
+                     if isinstance(function, OrderedFunction)]),
             *family("jetrunner_rate", "gauge", "Messages ended a second, over ten seconds.",
                     [(label, stats.rate(now)) for label, stats, _ in each]),
         ]  # fmt: skip
@@ -126,7 +130,9 @@ class Health:
 
 
 def family(name: str, kind: str, text: str, samples: Sequence[tuple[str, float]]) -> list[str]:
-    """The lines of one metric; each sample has its labels and its value."""
+    """The lines of one metric, none without samples; each sample has its labels and its value."""
+    if not samples:
+        return []
     return [
         f"# HELP {name} {text}",
         f"# TYPE {name} {kind}",

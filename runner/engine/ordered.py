@@ -10,6 +10,7 @@ from typing import Any
 from runner.bindings import Binding
 from runner.core import sharding
 from runner.core.generation import Opening
+from runner.core.quantity import counted
 from runner.core.sharding import Sharding, key
 from runner.engine.function import Function
 from runner.engine.incoming import read
@@ -40,6 +41,7 @@ class OrderedFunction(Function):
         self._parking = Parking(process, self.pipeline, binding.key_positions, self._shard_of)
         self.shards: dict[str, Shard] = {}
         """Every shard that was ever owned here, by name."""
+        self._told = 0, 0
 
     async def start(self) -> None:
         """Pull what was sent back; shards come with their claims."""
@@ -98,9 +100,22 @@ class OrderedFunction(Function):
     async def keep(self) -> None:
         """Save the floors of the shards owned here that have moved, too."""
         await super().keep()
-        owned = [shard for shard in self.shards.values() if shard.owned]
+        owned = self.owned
         for begin in range(0, len(owned), AT_ONCE):
             await asyncio.gather(*(shard.remember() for shard in owned[begin : begin + AT_ONCE]))
+
+    def tell(self) -> None:
+        """Log how many of the open shards are here, when that is not what was told last."""
+        names = self.shard_names()
+        here = sum(name in self.shards and self.shards[name].owned for name in names)
+        if names and (here, len(names)) != self._told:
+            self._told = here, len(names)
+            log.info("%s: %d of %s here", self.binding.function, here, counted(len(names), "shard"))
+
+    @property
+    def owned(self) -> list[Shard]:
+        """The shards that are here."""
+        return [shard for shard in self.shards.values() if shard.owned]
 
     def forget(self, name: str) -> None:
         """A shard that was given back is dropped with its generation, once no handler of it runs here."""
@@ -115,6 +130,11 @@ class OrderedFunction(Function):
         for shard in self.shards.values():
             for delivery in list(shard.unsettled.values()):
                 await self.pipeline.cancelled(delivery)
+
+    @property
+    def pending(self) -> int:
+        """Messages of the shards owned here that are not yet delivered, as the server last said."""
+        return sum(shard.pending for shard in self.owned)
 
     @property
     def unsettled(self) -> int:

@@ -48,6 +48,7 @@ class Shard(Floored):
         if self.fences.tenure is not tenure:
             return
         self._made = (made, info["created"])
+        self.pending = info["num_pending"]
         self._strays.clear()
         self._remembered = (0, 0)  # by the last tenure; its floor was another's to raise meanwhile
         self._resting.name = f"{self.name}@{made}"

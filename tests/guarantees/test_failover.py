@@ -61,6 +61,21 @@ def stop(instance: Instance) -> None:
     instance.process.terminate()
 
 
+async def test_each_instance_tells_how_many_shards_it_has_when_some_have_moved(
+    make_project: Callable[..., Project], nats_server: NatsServer
+) -> None:
+    project = make_project(functions={"ledger": source()}, streams=streams(SHARDS), nats=nats_server.url)
+    applied = await asyncio.to_thread(project.runner, "apply")
+    assert applied.code == 0, applied.stderr
+    first = project.start("run")
+    await first.seen("post: 6 of 6 shards here")
+    second = project.start("run")
+    await second.seen("post: 3 of 6 shards here")
+    await first.seen("post: 3 of 6 shards here")
+    second.kill()
+    await eventually(lambda: first.output.count("post: 6 of 6 shards here") == 2)
+
+
 async def test_a_killed_instances_shards_go_on_elsewhere_in_under_a_second(
     make_project: Callable[..., Project], nats_server: NatsServer, js: RawJetStream
 ) -> None:

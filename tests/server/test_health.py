@@ -51,6 +51,46 @@ async def test_a_process_tells_whether_it_lives_is_ready_and_what_it_has_done(
     assert await asked(port, "/livez") == (200, "ok\n")
 
 
+async def test_an_ordered_function_tells_of_the_shards_that_are_here_and_of_what_waits_in_them(
+    nats_server: NatsServer, js: RawJetStream, make_project: Callable[..., Project]
+) -> None:
+    """Both handlers are stuck: what comes later is seen though nothing ends here."""
+    stuck = """
+        import asyncio
+        from runner import consume
+
+        @consume("{subject}", concurrency=1{ordered})
+        async def {name}() -> None:
+            await asyncio.Event().wait()
+    """
+    project = make_project(
+        functions={
+            "post": stuck.format(subject="ledger.{account}", name="post", ordered=', ordered_by="account"'),
+            "audit": stuck.format(subject="audit.*", name="audit", ordered=""),
+        },
+        streams={
+            "ledger": 'name = "LEDGER"\nsubjects = ["ledger.{account}"]\n[shards]\ncount = 2\nby = ["account"]',
+            "audit": 'name = "AUDIT"\nsubjects = ["audit.*"]',
+        },
+        nats=nats_server.url,
+    )
+    assert (await to_thread.run_sync(project.runner, "apply")).code == 0
+    port = free_port()
+    project.start("run", "--health", f"127.0.0.1:{port}", "--drain-timeout", "1")
+
+    async def told(line: str) -> bool:
+        return f"\n{line}\n" in (await asked(port, "/metrics"))[1]
+
+    await eventually(lambda: told('jetrunner_shards{function="post"} 2'), within=20)
+    assert not await told('jetrunner_shards{function="audit"} 0')
+    for number in range(100):
+        await js.publish(f"ledger.a{number}", {"number": number})
+        await js.publish("audit.a", {"number": number})
+    await eventually(lambda: told('jetrunner_pending{function="audit"} 99'), within=20)
+    await eventually(lambda: told('jetrunner_in_flight{function="post"} 32'), within=20)
+    await eventually(lambda: told('jetrunner_pending{function="post"} 68'), within=20)
+
+
 async def test_counters_lose_no_digit() -> None:
     stats = Stats()
     stats.acked = 123_456_789
@@ -58,7 +98,7 @@ async def test_counters_lose_no_digit() -> None:
         binding=SimpleNamespace(function="charge"),
         pipeline=SimpleNamespace(stats=stats),
         unsettled=0,
-        info={"num_pending": 987_654_321},
+        pending=987_654_321,
     )
     metrics = Health([function], lambda: "").metrics()
     assert 'outcome="ack"} 123456789\n' in metrics

@@ -17,7 +17,7 @@ def metrics(stats: Stats) -> str:
         binding=SimpleNamespace(function="charge"),
         pipeline=SimpleNamespace(stats=stats),
         unsettled=0,
-        info={},
+        pending=0,
     )
     return Health([function], lambda: "").metrics()
 
