@@ -171,6 +171,11 @@ class Ordering:
         """Tell whether a message was settled here lately, so that it need only be acked."""
         return sequence in self._recent or sequence in self._earlier
 
+    @property
+    def settled_any(self) -> bool:
+        """Whether any message was settled here lately."""
+        return bool(self._recent or self._earlier)
+
     def done(self, floor: int, delivered: int) -> tuple[int, ...]:
         """What was settled here lately above the one sequence and up to the other, ascending."""
         return tuple(sorted(each for each in self._recent | self._earlier if floor < each <= delivered))

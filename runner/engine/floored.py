@@ -39,7 +39,7 @@ class Floored(Lanes):
     async def remember(self) -> bool:
         """Ask how far the durable is, unless nothing happens here, and save its floor; False when it will rise yet."""
         place = (min(self.unsettled, default=0), self.ordering.top)
-        if place == self._remembered and not self.unsettled:
+        if place == self._remembered and not self.unsettled and not self.pending:
             return True
         here = len(self.unsettled) + len(self._strays)
         try:
@@ -54,5 +54,6 @@ class Floored(Lanes):
         await floors.save(self.stream, self.durable, info["ack_floor"]["stream_seq"], self._made[0])
         if info["num_ack_pending"] > here:  # acks are on their way, or deliveries
             return False
-        self._remembered = place
+        if not self.ordering.barrier:  # behind it nothing tells what has moved
+            self._remembered = place
         return True

@@ -109,9 +109,9 @@ class Function:
         pull.ask_again()
 
     async def keep(self) -> None:
-        """Called every few seconds: `remember`, if messages are in work or have ended here since the last time."""
+        """Called every few seconds: `remember`, if messages wait, are in work, or have ended here."""
         handled = self.pipeline.stats.handled
-        if self._kept != handled or self.unsettled:
+        if self._kept != handled or self.unsettled or self._pending:
             self._kept = handled
             await self.remember()
 

@@ -106,8 +106,8 @@ class Health:
                     [(label, function.unsettled) for label, _, function in each]),
             *family("jetrunner_pending", "gauge", "Messages not yet delivered, as the server last said.",
                     [(label, function.pending) for label, _, function in each]),
-            *family("jetrunner_shards", "gauge", "Shards of an ordered function that this instance owns.",
-                    [(label, len(function.owned)) for label, _, function in each
+            *family("jetrunner_shards", "gauge", "Shards of an ordered function that this instance works on.",
+                    [(label, function.working) for label, _, function in each
                      if isinstance(function, OrderedFunction)]),
             *family("jetrunner_rate", "gauge", "Messages ended a second, over ten seconds.",
                     [(label, stats.rate(now)) for label, stats, _ in each]),

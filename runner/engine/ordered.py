@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -36,7 +37,7 @@ class OrderedFunction(Function):
         super().__init__(process, binding, stream)
         self.opening: Opening | None = None
         """The generation of shards that is open; None before it was read."""
-        self.pipeline.guard = members
+        self.pipeline.guard = self._members = members
         self._records = Records(process, binding.function, members.me.instance)
         self._parking = Parking(process, self.pipeline, binding.key_positions, self._shard_of)
         self.shards: dict[str, Shard] = {}
@@ -106,11 +107,18 @@ class OrderedFunction(Function):
 
     def tell(self) -> None:
         """Log how many of the open shards are here, when that is not what was told last."""
+        if self._members.me.leaving:
+            return
         names = self.shard_names()
         here = sum(name in self.shards and self.shards[name].owned for name in names)
         if names and (here, len(names)) != self._told:
             self._told = here, len(names)
-            log.info("%s: %d of %s here", self.binding.function, here, counted(len(names), "shard"))
+            log.info("%s: %s of %s here", self.binding.function, f"{here:,}", counted(len(names), "shard"))
+
+    @property
+    def working(self) -> int:
+        """How many shards may start messages here: none while others may have taken them."""
+        return len(self.owned) if self._members.lasts(time.monotonic()) else 0
 
     @property
     def owned(self) -> list[Shard]:

@@ -30,6 +30,8 @@ AT_ONCE = 2_000
 PAUSE_SECONDS = 0.002
 RETRY_SECONDS = 0.1
 """Pause after an answer that did not come."""
+LONGEST_RETRY_SECONDS = 1.6
+"""The same when a shard is handed over: each is twice as long as the one before, up to this."""
 
 
 class Shard(Floored):
@@ -202,22 +204,26 @@ class Shard(Floored):
     async def _ack_again(self) -> None:
         """The next owner runs what the server takes for unsettled: acks may have been lost with a server or on their way.
 
-        Whoever gives up before the server has answered keeps the claim: no order is kept without it.
+        The server is asked until it answers: only the end of the process, or of the tenure, comes before that.
         """
-        while True:
+        tenure, wait = self.fences.tenure, RETRY_SECONDS
+        while self.fences.tenure is tenure and self.ordering.settled_any:
             try:
                 info = await consumer.info(self._connection, self.stream, self.durable)
-                break
             except JetrunnerError as error:
-                log.debug("acks of shard %s cannot be counted yet: %s", self.durable, error)
-                await asyncio.sleep(RETRY_SECONDS)
-        if info is not None and info["created"] == self._made[1]:
-            number = info["delivered"]["consumer_seq"]
-            self._answer(
-                b"+ACK",
-                self.ordering.done(info["ack_floor"]["stream_seq"], info["delivered"]["stream_seq"]),
-                number,
-            )
+                warns = wait < LONGEST_RETRY_SECONDS <= wait * 2
+                log.log(
+                    logging.WARNING if warns else logging.DEBUG,
+                    "shard %s is not handed over before its acks are counted: %s", self.durable, error,
+                )  # fmt: skip
+                await asyncio.sleep(wait)
+                wait = min(LONGEST_RETRY_SECONDS, wait * 2)
+                continue
+            if info is not None and info["created"] == self._made[1]:
+                floor, delivered = info["ack_floor"], info["delivered"]
+                done = self.ordering.done(floor["stream_seq"], delivered["stream_seq"])
+                self._answer(b"+ACK", done, delivered["consumer_seq"])
+            return
 
     async def _handlers_end(self) -> None:
         while any(delivery.started for delivery in (*self.unsettled.values(), *self.returned.values())):

@@ -83,9 +83,9 @@ class Shards:
                 for name, share in self._shares().items():
                     if name not in self._moving:
                         self._act(tasks, name, self._decide(name, share, self.claims.known.get(name, NOBODY)))
-                if not self._moving:
-                    for function in self._functions.values():
-                        function.tell()
+                moving = {name.partition(".")[0] for name in self._moving}
+                for function in self._functions.keys() - moving:
+                    self._functions[function].tell()
 
     def _act(self, tasks: TaskGroup, name: str, decision: Decision) -> None:
         match decision:

@@ -73,7 +73,7 @@ async def test_each_instance_tells_how_many_shards_it_has_when_some_have_moved(
     await second.seen("post: 3 of 6 shards here")
     await first.seen("post: 3 of 6 shards here")
     second.kill()
-    await eventually(lambda: first.output.count("post: 6 of 6 shards here") == 2)
+    await eventually(lambda: first.output.count("post: 6 of 6 shards here") >= 2)
 
 
 async def test_a_killed_instances_shards_go_on_elsewhere_in_under_a_second(

@@ -320,7 +320,7 @@ async def test_a_shard_is_handed_over_once_the_server_has_said_which_acks_it_kno
         assert (await js.consumer("LEDGER", DURABLE))["ack_floor"]["stream_seq"] == 0
         proxy.freeze()
         first.terminate()
-        await first.seen("cannot be counted", within=30)
+        await first.seen("is not handed over before its acks are counted", within=30)
         proxy.thaw()
         assert await first.ended(within=30) == 0
         project.start("run")
@@ -331,6 +331,17 @@ async def test_a_shard_is_handed_over_once_the_server_has_said_which_acks_it_kno
         ("start", 2),
         ("start", 0),
     ]
+
+
+async def test_an_instance_that_has_settled_nothing_ends_at_once_though_the_server_is_gone(
+    make_project: Callable[..., Project], nats_server: NatsServer
+) -> None:
+    project = await opened(make_project, nats_server.url, STUBBORN)
+    runner = project.start("run")
+    await runner.seen("post: 1 of 1 shard here")
+    await asyncio.to_thread(nats_server.stop)
+    runner.terminate()
+    assert await runner.ended(within=15) == 0
 
 
 async def test_a_takeover_asks_for_what_was_left_in_many_turns_of_the_loop(

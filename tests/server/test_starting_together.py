@@ -24,7 +24,7 @@ async def test_instances_started_together_on_a_cluster_all_get_ready(
     assert applied.code == 0, applied.stderr
     instances = [project.start("run") for _ in range(3)]
     for instance in instances:
-        await instance.seen("ready", within=30)
+        await instance.seen("ready: ", within=30)
     for instance in instances:
         instance.terminate()
-    assert [await instance.ended() for instance in instances] == [0, 0, 0]
+    assert [await instance.ended(within=40) for instance in instances] == [0, 0, 0]
