@@ -194,13 +194,16 @@ class Fences:
         self._output = binding.output
         self._fences: dict[str, Fence] = {}
 
-    async def begin(self, tenure: Tenure) -> None:
-        """A new tenure: its outputs go under fences of its own. Ask `tenure` afterwards whether it still lasts."""
+    def begin(self, tenure: Tenure) -> None:
+        """A new tenure: its outputs go under fences of its own."""
         self.end()
         self.tenure = tenure
+
+    async def stand(self) -> None:
+        """Have the fence of `output=` stand. Ask `tenure` afterwards whether it still lasts."""
         stream = self._output_stream()
-        if stream is not None:
-            self.main = self._make(stream, tenure)
+        if stream is not None and self.tenure is not None:
+            self.main = self._make(stream, self.tenure)
             await self.main.stand()
 
     async def of(self, stream: str) -> Fence | None:

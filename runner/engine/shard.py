@@ -39,11 +39,12 @@ class Shard(Floored):
 
     async def open(self, tenure: Tenure) -> None:
         """Take the shard over from whoever had it; returns once its messages may start, or it is lost again."""
+        self.fences.begin(tenure)  # at once: whatever ends the tenure from now on is seen below
         made, records, info, _, _, _ = await asyncio.gather(
             self._stream_made(),
             self._records.load(tenure.claim.before),
             self._durables.ensure(self.stream, self._config),
-            self.fences.begin(tenure),
+            self.fences.stand(),
             self.failures.load(),
             self._parking.load(self),
         )

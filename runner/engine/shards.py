@@ -149,7 +149,7 @@ class Shards:
             claim = await self.claims.take(name, me, partial(self._decide, name, me))
             if claim is not None and not await self._generations.confirmed(function, generation_of(name)):
                 await self.claims.release(name, claim)
-            elif claim is not None:
+            elif claim is not None and self.claims.known[name] == claim:  # nobody has taken it meanwhile
                 shard = self.owned[name] = function.shard(name)
                 self._held[name] = claim
                 await shard.open(

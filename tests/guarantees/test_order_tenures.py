@@ -100,6 +100,48 @@ WAITS_FOR_ANSWERS = f"""{STUBBORN.replace("concurrency=4", "concurrency=1")}
     async def audit() -> None:
         note("audited")
 """
+LOST_AT_ONCE = """
+    import asyncio
+    from pathlib import Path
+    from journal import note
+    from runner.engine.shard import Shard
+    from runner.engine.shards import Shards
+
+    init, open_, process = Shards.__init__, Shard.open, []
+
+    def remembered(shards, *arguments):
+        process.append(shards)
+        init(shards, *arguments)
+
+    async def lost_at_once(shard, tenure):
+        if Path("contested").exists():
+            note("contested")
+            asyncio.get_running_loop().call_soon(process[0]._lose, shard.name)
+        await open_(shard, tenure)
+
+    Shards.__init__, Shard.open = remembered, lost_at_once
+"""
+CONFIRMED_LATE = """
+    import asyncio
+    from pathlib import Path
+    from journal import note
+    from runner.engine.claims import Claims
+    from runner.engine.generations import Generations
+
+    confirmed = Generations.confirmed
+
+    async def late(generations, function, generation):
+        found = await confirmed(generations, function, generation)
+        while Path("late").exists():
+            note("taken")
+            await asyncio.sleep(0.01)
+        return found
+
+    async def never(claims, shard):
+        await asyncio.Event().wait()
+
+    Generations.confirmed, Claims.standing = late, never
+"""
 FORGETFUL = """
     from pathlib import Path
     from runner.jetstream.wire import Wire
@@ -331,6 +373,39 @@ async def test_a_shard_is_handed_over_once_the_server_has_said_which_acks_it_kno
         ("start", 2),
         ("start", 0),
     ]
+
+
+async def test_a_shard_that_is_lost_at_the_beginning_of_its_tenure_starts_nothing(
+    make_project: Callable[..., Project], nats_server: NatsServer, js: RawJetStream
+) -> None:
+    project = await opened(make_project, nats_server.url, STUBBORN, contested=LOST_AT_ONCE)
+    (project.root / "contested").touch()
+    await post(js, "a", 1)
+    project.start("run")
+    await eventually(lambda: len(project.journal("contested")) > 3, within=20)
+    assert not project.journal("start")
+    (project.root / "contested").unlink()
+    await eventually(partial(has, project, "end", 1), within=20)
+
+
+async def test_a_shard_that_another_has_taken_before_its_tenure_began_starts_nothing(
+    make_project: Callable[..., Project], nats_server: NatsServer, js: RawJetStream
+) -> None:
+    project = await opened(make_project, nats_server.url, STUBBORN, late=CONFIRMED_LATE)
+    (project.root / "late").touch()
+    await post(js, "a", 1)
+    runner = project.start("run", "--log-level", "debug")
+    await eventually(lambda: project.journal("taken"), within=20)
+    key = "$KV.jetrunner.claim.shop.post.0.0"
+    claim = (await js.messages("KV_jetrunner", key))[-1].json()
+    async with living(nats_server, "other"):
+        await js.client.publish(
+            key, json.dumps({**claim, "owner": "other", "epoch": claim["epoch"] + 1}).encode()
+        )
+        await js.client.flush()
+        (project.root / "late").unlink()
+        await runner.seen("0 of 1 shard here")
+        assert not project.journal("start")
 
 
 async def test_an_instance_that_has_settled_nothing_ends_at_once_though_the_server_is_gone(
