@@ -123,16 +123,19 @@ LOST_AT_ONCE = """
 """
 CONFIRMED_LATE = """
     import asyncio
-    from pathlib import Path
     from journal import note
     from runner.engine.claims import Claims
     from runner.engine.generations import Generations
 
-    confirmed = Generations.confirmed
+    confirmed, take, known = Generations.confirmed, Claims.take, []
+
+    async def remembered(claims, *arguments):
+        known.append(claims.known)
+        return await take(claims, *arguments)
 
     async def late(generations, function, generation):
         found = await confirmed(generations, function, generation)
-        while Path("late").exists():
+        while known[0]["post.0.0"].epoch == 1:
             note("taken")
             await asyncio.sleep(0.01)
         return found
@@ -140,7 +143,7 @@ CONFIRMED_LATE = """
     async def never(claims, shard):
         await asyncio.Event().wait()
 
-    Generations.confirmed, Claims.standing = late, never
+    Claims.take, Claims.standing, Generations.confirmed = remembered, never, late
 """
 FORGETFUL = """
     from pathlib import Path
@@ -392,7 +395,6 @@ async def test_a_shard_that_another_has_taken_before_its_tenure_began_starts_not
     make_project: Callable[..., Project], nats_server: NatsServer, js: RawJetStream
 ) -> None:
     project = await opened(make_project, nats_server.url, STUBBORN, late=CONFIRMED_LATE)
-    (project.root / "late").touch()
     await post(js, "a", 1)
     runner = project.start("run", "--log-level", "debug")
     await eventually(lambda: project.journal("taken"), within=20)
@@ -403,7 +405,6 @@ async def test_a_shard_that_another_has_taken_before_its_tenure_began_starts_not
             key, json.dumps({**claim, "owner": "other", "epoch": claim["epoch"] + 1}).encode()
         )
         await js.client.flush()
-        (project.root / "late").unlink()
         await runner.seen("0 of 1 shard here")
         assert not project.journal("start")
 
