@@ -35,6 +35,7 @@ log = logging.getLogger("jetrunner.shards")
 
 SETTLING_SECONDS = 1.0
 """On a replicated stream: what its leader took in before the change of its transform is stored after this."""
+SWEEP_SECONDS = 30.0
 LATE_SECONDS = 30.0
 """How long after a change a replicated stream is watched for messages that a leader stored in the old form."""
 
@@ -75,7 +76,8 @@ class Turnover:
         self._leases = Leases(connection)
         self._seen: dict[tuple[str, str, int], float] = {}
         """When a stream's generation was first seen here, by the monotonic clock."""
-        self._swept: dict[str, Opening] = {}
+        self._swept: dict[str, tuple[Opening, float]] = {}
+        """What was open when it was last swept, and when that was."""
         self.newest: dict[str, int] = {}
         """The generation in which each stream stores what comes."""
 
@@ -102,9 +104,8 @@ class Turnover:
         reader.require(after)
         if after != opening and not await self.openings.swap(reader.function, after, revision):
             return None
-        if not after.closing and self._swept.get(reader.function) != after:
-            await self._sweep(reader.function, after)
-            self._swept[reader.function] = after
+        if not after.closing:
+            await self._clean(reader.function, after)
         return after
 
     async def _begin(self, reader: Reader, info: Mapping[str, Any], now: Sharding) -> Opening:
@@ -203,6 +204,17 @@ class Turnover:
                 reader.stream,
             )
         return opening.corrected(now, reader.subject, reader.keys or opening.keys)
+
+    async def _clean(self, function: str, opening: Opening) -> None:
+        swept, when = self._swept.get(function, (None, 0.0))
+        if swept != opening:
+            await self._sweep(function, opening)
+        elif time.monotonic() - when > SWEEP_SECONDS:
+            # An instance that stood still while it took a shard may have made its durable anew since.
+            await reshard.remove_older(self._connection, identity.durable(self._project, function), opening)
+        else:
+            return
+        self._swept[function] = opening, time.monotonic()
 
     async def _sweep(self, function: str, opening: Opening) -> None:
         """Remove what is left of generations that are drained: durables and their floors, claims, counts of failures."""

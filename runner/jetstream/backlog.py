@@ -41,7 +41,12 @@ class Backlog:
         if opening.created == info["created"]:
             begin = opening.generation
             counts[begin] = opening.count
-        found = {(lag.generation, lag.number): lag for lag in known}
+        settled = {
+            generation
+            for generation in {lag.generation for lag in known if lag.generation < begin}
+            if not await self._late(opening, generation)
+        }
+        found = {(lag.generation, lag.number): lag for lag in known if lag.generation not in settled}
         for generation in range(begin, newest if older else newest + 1):
             count = counts.get(generation)
             if count is not None and all((generation, number) in found for number in range(count)):
@@ -56,6 +61,14 @@ class Backlog:
             for number, pending in waiting.items():
                 found.setdefault((generation, number), Lag(generation, number, pending, 0, 0))
         return [found[place] for place in sorted(found)]
+
+    async def _late(self, opening: Opening, generation: int) -> bool:
+        """Whether a generation that was left has messages since.
+
+        A durable of it says nothing: one that an instance which stood still meanwhile has made anew counts all again.
+        """
+        subject = stored_subject(opening.subject, generation)
+        return await reshard.last(self._connection, opening.stream, subject) > opening.through
 
     async def _unread(self, opening: Opening, number: int, stored: int) -> int:
         """What waits in a shard of the open generation: all, or at most what came since the function's beginning."""

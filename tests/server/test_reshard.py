@@ -140,6 +140,33 @@ async def test_more_shards_and_fewer_under_load(make_ledger: MakeLedger, js: Raw
     assert {each["action"] for each in plan["consumers"]} == {"same"}
 
 
+async def test_a_durable_that_was_made_after_its_generation_had_been_left_holds_nothing_up_and_is_removed(
+    make_ledger: MakeLedger, js: RawJetStream
+) -> None:
+    """As by an instance that was frozen while it took a shard."""
+    ledger = make_ledger()
+    hasty = ledger.project.root / "functions" / "hasty.py"
+    hasty.write_text("from runner.engine import turnover\n\nturnover.SWEEP_SECONDS = 1.0\n")
+    ledger.add()
+    await owning(ledger, 1, 8)
+    await publish(ledger, 100, 0.1)
+    await ledger.settled(within=20)
+    left = (await js.consumer("LEDGER", "shop-post-1-3"))["config"]
+    await resized(ledger, 4)
+    await js.api(f"CONSUMER.DURABLE.CREATE.LEDGER.{left['name']}", {"stream_name": "LEDGER", "config": left})
+    assert (await js.consumer("LEDGER", left["name"]))["num_pending"]
+    listed = ledger.project.json("shard", "list")
+    assert {each["generation"] for each in listed["shards"]} == {2}
+    assert (await resized(ledger, 2))["generation"] == 3
+    await js.api(f"CONSUMER.DURABLE.CREATE.LEDGER.{left['name']}", {"stream_name": "LEDGER", "config": left})
+
+    async def removed() -> bool:
+        return await js.consumers("LEDGER") == ["shop-post-3-0", "shop-post-3-1"]
+
+    await eventually(removed, within=20)
+    await in_order(ledger)
+
+
 async def test_other_tokens_under_load(make_ledger: MakeLedger, js: RawJetStream) -> None:
     """By account, by account and kind, by account again: each key's shard is another one each time."""
     text = SHARDED.replace('.posted"]', '.{kind}"]')
