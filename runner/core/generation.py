@@ -58,6 +58,10 @@ class Opening(Struct, frozen=True):
         """The shards that are open."""
         return Sharding(self.generation, self.count, self.positions if self.generation else ())
 
+    def left_behind(self, generation: int, last: int) -> bool:
+        """Whether a generation that was left, with messages up to `last`, has some that came after that."""
+        return generation < self.generation and last > self.through
+
     def towards(self, generation: int, through: int) -> Opening:
         """The same, closing: `generation` opens when all claims have been given back."""
         return self._with(to=generation, through=max(self.through, through))
@@ -112,7 +116,7 @@ def following(opening: Opening, stored: Mapping[int, int], newest: int) -> int:
 
 def straggler(opening: Opening, stored: Mapping[int, int]) -> int:
     """Name the oldest generation that got messages after it was left; -1: none did."""
-    late = (each for each, last in stored.items() if each < opening.generation and last > opening.through)
+    late = (each for each, last in stored.items() if opening.left_behind(each, last))
     return min(late, default=-1)
 
 

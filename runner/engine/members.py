@@ -84,12 +84,7 @@ class Members:
     def holds(self, now: float) -> bool:
         """Whether this instance may start ordered work now, by the monotonic clock read a moment ago."""
         self._probes.worked = now
-        return (
-            now - self._pulse.looked < STALL_SECONDS
-            and not self._disputes
-            and self._epoch == self._wire.epoch
-            and self.lease.may_start(now)
-        )
+        return now - self._pulse.looked < STALL_SECONDS and not self._disputes and self.lasts(now)
 
     def lasts(self, now: float) -> bool:
         """Whether the lease lasts, and what we own was read since it was taken: without that, nothing is asked for."""

@@ -110,7 +110,7 @@ class OrderedFunction(Function):
         if self._members.me.leaving:
             return
         names = self.shard_names()
-        here = sum(name in self.shards and self.shards[name].owned for name in names)
+        here = len({shard.name for shard in self.owned}.intersection(names))
         if names and (here, len(names)) != self._told:
             self._told = here, len(names)
             log.info("%s: %s of %s here", self.binding.function, f"{here:,}", counted(len(names), "shard"))

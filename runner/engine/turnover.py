@@ -36,6 +36,7 @@ log = logging.getLogger("jetrunner.shards")
 SETTLING_SECONDS = 1.0
 """On a replicated stream: what its leader took in before the change of its transform is stored after this."""
 SWEEP_SECONDS = 30.0
+"""Durables of generations that were left are looked for this often."""
 LATE_SECONDS = 30.0
 """How long after a change a replicated stream is watched for messages that a leader stored in the old form."""
 
@@ -105,7 +106,7 @@ class Turnover:
         if after != opening and not await self.openings.swap(reader.function, after, revision):
             return None
         if not after.closing:
-            await self._clean(reader.function, after)
+            await self._sweep(reader.function, after)
         return after
 
     async def _begin(self, reader: Reader, info: Mapping[str, Any], now: Sharding) -> Opening:
@@ -205,23 +206,22 @@ class Turnover:
             )
         return opening.corrected(now, reader.subject, reader.keys or opening.keys)
 
-    async def _clean(self, function: str, opening: Opening) -> None:
-        swept, when = self._swept.get(function, (None, 0.0))
-        if swept != opening:
-            await self._sweep(function, opening)
-        elif time.monotonic() - when > SWEEP_SECONDS:
-            # An instance that stood still while it took a shard may have made its durable anew since.
-            await reshard.remove_older(self._connection, identity.durable(self._project, function), opening)
-        else:
-            return
-        self._swept[function] = opening, time.monotonic()
-
     async def _sweep(self, function: str, opening: Opening) -> None:
-        """Remove what is left of generations that are drained: durables and their floors, claims, counts of failures."""
-        if not opening.generation:
+        """Remove what is left of generations that are drained: durables and their floors, claims, counts of failures.
+
+        Durables once more from time to time: an instance that stood still while it took a shard may have made one anew.
+        """
+        swept, when = self._swept.get(function, (None, 0.0))
+        now = time.monotonic()
+        if not opening.generation or (swept == opening and now - when <= SWEEP_SECONDS):
             return
         durable = identity.durable(self._project, function)
         await reshard.remove_older(self._connection, durable, opening)
+        if swept != opening:
+            await self._sweep_bucket(function, durable, opening)
+        self._swept[function] = opening, now
+
+    async def _sweep_bucket(self, function: str, durable: str, opening: Opening) -> None:
         keys = [
             f"{kind}.{self._project}.{function}.{generation}.>"
             for generation in range(opening.generation)

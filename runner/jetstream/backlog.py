@@ -68,7 +68,7 @@ class Backlog:
         A durable of it says nothing: one that an instance which stood still meanwhile has made anew counts all again.
         """
         subject = stored_subject(opening.subject, generation)
-        return await reshard.last(self._connection, opening.stream, subject) > opening.through
+        return opening.left_behind(generation, await reshard.last(self._connection, opening.stream, subject))
 
     async def _unread(self, opening: Opening, number: int, stored: int) -> int:
         """What waits in a shard of the open generation: all, or at most what came since the function's beginning."""

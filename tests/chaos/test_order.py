@@ -6,15 +6,13 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
-from contextlib import AsyncExitStack
 
 import pytest
 
 from tests.support.jetstream import RawJetStream
 from tests.support.order import source
-from tests.support.order_faults import Ledger, streams
+from tests.support.order_faults import at_work, streams
 from tests.support.project import Project
-from tests.support.proxy import Proxy
 from tests.support.server import NatsServer
 
 pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.anyio, pytest.mark.timeout(1200)]
@@ -32,17 +30,10 @@ async def test_messages_of_a_key_keep_their_order_whatever_happens(
     count, keys, shards, faults, seconds = (
         (200_000, 1_000, 32, 55, 180.0) if long else (8_000, 100, 8, 11, 14.0)
     )
-    luck = random.Random(seed)
     project = make_project(functions={"ledger": source()}, streams=streams(shards), nats=nats_server.url)
-    applied = await asyncio.to_thread(project.runner, "apply")
-    assert applied.code == 0, applied.stderr
+    await project.applied()
     began = time.monotonic()
-    async with AsyncExitStack() as stack:
-        proxies = [await stack.enter_async_context(Proxy.to(nats_server.port)) for _ in range(8)]
-        ledger = Ledger(project, nats_server.url, js, luck, server=nats_server, proxies=proxies)
-        for number in range(4):
-            ledger.add(behind_proxy=number % 2 == 0)
-        await ledger.owning(shards)
+    async with at_work(project, nats_server, js, random.Random(seed), shards) as ledger:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(ledger.publish(count, keys, seconds))
             tasks.create_task(ledger.trouble(faults, seconds))

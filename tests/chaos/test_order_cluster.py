@@ -30,8 +30,7 @@ async def test_messages_keep_their_order_when_the_leader_of_their_stream_is_kill
     project = make_project(
         functions={"ledger": source()}, streams=streams(shards, replicas=3), nats=cluster.url
     )
-    applied = await asyncio.to_thread(project.runner, "apply")
-    assert applied.code == 0, applied.stderr
+    await project.applied()
     async with RawJetStream.connect(cluster.url) as js:
         ledger = Ledger(project, cluster.url, js, luck)
         for _ in range(3):

@@ -35,8 +35,7 @@ async def test_shards_move_in_milliseconds(
     project = make_project(
         functions={"ledger": source(failing=0.0)}, streams=streams(SHARDS), nats=nats_server.url
     )
-    applied = await asyncio.to_thread(project.runner, "apply")
-    assert applied.code == 0, applied.stderr
+    await project.applied()
     ledger = Ledger(project, nats_server.url, js, luck)
     failover = Failover(ledger, js, SHARDS, 4)
     loading = asyncio.create_task(failover.load(400, 200))

@@ -189,8 +189,7 @@ async def test_parked_keys_come_back_whole_and_in_order_whatever_happens(
     """Promises 1, 2 and 3 of a function that parks: instances and server die while keys are parked and come back."""
     count, keys, shards, seconds = (6_000, 60, 8, 120.0) if long else (600, 12, 4, 14.0)
     project = make_project(functions={"ledger": SOURCE}, streams=streams(shards), nats=nats_server.url)
-    applied = await asyncio.to_thread(project.runner, "apply")
-    assert applied.code == 0, applied.stderr
+    await project.applied()
     ledger = Ledger(project, nats_server, js, random.Random(seed), keys)
     ledger.instances = [await ledger.start() for _ in range(3)]
     async with asyncio.TaskGroup() as tasks:

@@ -6,15 +6,13 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
-from contextlib import AsyncExitStack
 
 import pytest
 
 from tests.support.jetstream import RawJetStream
 from tests.support.order import source
-from tests.support.order_faults import Ledger, streams
+from tests.support.order_faults import at_work, streams
 from tests.support.project import Project
-from tests.support.proxy import Proxy
 from tests.support.server import NatsServer
 
 pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.anyio, pytest.mark.timeout(600)]
@@ -29,17 +27,10 @@ async def test_messages_of_a_key_keep_their_order_while_their_shards_change_what
     tell: Callable[[str], None],
 ) -> None:
     count, keys, faults, seconds = (60_000, 1_000, 22, 90.0) if long else (5_000, 100, 4, 12.0)
-    luck = random.Random(seed)
     project = make_project(functions={"ledger": source()}, streams=streams(8), nats=nats_server.url)
-    applied = await asyncio.to_thread(project.runner, "apply")
-    assert applied.code == 0, applied.stderr
+    await project.applied()
     took: list[float] = []
-    async with AsyncExitStack() as stack:
-        proxies = [await stack.enter_async_context(Proxy.to(nats_server.port)) for _ in range(8)]
-        ledger = Ledger(project, nats_server.url, js, luck, server=nats_server, proxies=proxies)
-        for number in range(4):
-            ledger.add(behind_proxy=number % 2 == 0)
-        await ledger.owning(8)
+    async with at_work(project, nats_server, js, random.Random(seed), 8) as ledger:
 
         async def resize(load: asyncio.Task[None]) -> None:
             while not load.done():

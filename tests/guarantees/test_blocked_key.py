@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable
 from functools import partial
@@ -44,8 +43,7 @@ DURABLE = shard_durable("shop", "post", 1, 0)
 async def opened(make_project: Callable[..., Project], url: str) -> Project:
     """A ledger with one shard, whose key `ada` waits for the file `go`."""
     project = make_project(functions={"ledger": LEDGER}, streams=streams(1), nats=url)
-    applied = await asyncio.to_thread(project.runner, "apply")
-    assert applied.code == 0, applied.stderr
+    await project.applied()
     return project
 
 

@@ -32,8 +32,7 @@ async def running(
     project = make_project(
         functions={"ledger": source(failing=0.0)}, streams=streams(SHARDS), nats=server.url
     )
-    applied = await asyncio.to_thread(project.runner, "apply")
-    assert applied.code == 0, applied.stderr
+    await project.applied()
     ledger = Ledger(project, server.url, js, random.Random(1))
     failover = Failover(ledger, js, SHARDS, 3)
     for _ in range(3):
@@ -65,8 +64,7 @@ async def test_each_instance_tells_how_many_shards_it_has_when_some_have_moved(
     make_project: Callable[..., Project], nats_server: NatsServer
 ) -> None:
     project = make_project(functions={"ledger": source()}, streams=streams(SHARDS), nats=nats_server.url)
-    applied = await asyncio.to_thread(project.runner, "apply")
-    assert applied.code == 0, applied.stderr
+    await project.applied()
     first = project.start("run")
     await first.seen("post: 6 of 6 shards here")
     second = project.start("run")
@@ -121,8 +119,7 @@ async def test_what_comes_to_an_owner_after_its_shard_was_taken_is_sent_back_at_
     project = make_project(
         functions={"ledger": source(failing=0.0)}, streams=streams(1), nats=nats_server.url
     )
-    applied = await asyncio.to_thread(project.runner, "apply")
-    assert applied.code == 0, applied.stderr
+    await project.applied()
     ledger = Ledger(project, nats_server.url, js, random.Random(5))
     owner = ledger.add()
     await ledger.owning(1)

@@ -72,8 +72,7 @@ ALONE = f"""{TOP}
 async def opened(make_project: Callable[..., Project], url: str, function: str = POST) -> Project:
     """A project with its streams on the server."""
     project = make_project(functions={"ledger": function}, streams=STREAMS, nats=url)
-    applied = await asyncio.to_thread(project.runner, "apply")
-    assert applied.code == 0, applied.stderr
+    await project.applied()
     return project
 
 

@@ -174,8 +174,7 @@ THREAD = f"""{TOP}
 async def opened(make_project: Callable[..., Project], url: str, function: str, **others: str) -> Project:
     """A project with its streams on the server."""
     project = make_project(functions={"ledger": function, **others}, streams=STREAMS, nats=url)
-    applied = await asyncio.to_thread(project.runner, "apply")
-    assert applied.code == 0, applied.stderr
+    await project.applied()
     return project
 
 
@@ -283,8 +282,7 @@ async def test_each_hand_over_saves_its_floor(
     project = make_project(
         functions={"ledger": STUBBORN, "seldom": SELDOM}, streams=streams(2), nats=nats_server.url
     )
-    applied = await asyncio.to_thread(project.runner, "apply")
-    assert applied.code == 0, applied.stderr
+    await project.applied()
     project.start("run")
 
     async def owners() -> list[str]:
@@ -427,8 +425,7 @@ async def test_a_takeover_asks_for_what_was_left_in_many_turns_of_the_loop(
     project = make_project(
         functions={"ledger": STUBBORN, "counting": COUNTING}, streams=streams(2), nats=nats_server.url
     )
-    applied = await asyncio.to_thread(project.runner, "apply")
-    assert applied.code == 0, applied.stderr
+    await project.applied()
     account: dict[int, str] = {}
     for number in range(20):
         account.setdefault(Sharding(1, 2, (1,)).shard_of(f"ledger.k{number}.posted"), f"k{number}")

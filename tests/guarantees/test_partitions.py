@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import random
 from collections.abc import AsyncIterator, Callable
@@ -45,8 +44,7 @@ async def lease(client: Client, instance: str, functions: list[str]) -> None:
 async def started(make_project: Callable[..., Project], server: NatsServer, js: RawJetStream) -> Ledger:
     """One shard; it is "far"'s, of which nothing is to be heard, and a runner is there, too."""
     project = make_project(functions={"ledger": source(failing=0.0)}, streams=streams(1), nats=server.url)
-    applied = await asyncio.to_thread(project.runner, "apply")
-    assert applied.code == 0, applied.stderr
+    await project.applied()
     ledger = Ledger(project, server.url, js, random.Random(1))
     instance = ledger.add()
     await ledger.owning(1)

@@ -55,8 +55,7 @@ async def opened(
 ) -> Project:
     """A project with its streams on the server."""
     project = make_project(functions={"ledger": dedent(function)}, streams=streams(shards), nats=url)
-    applied = await asyncio.to_thread(project.runner, "apply")
-    assert applied.code == 0, applied.stderr
+    await project.applied()
     return project
 
 
@@ -273,8 +272,7 @@ async def test_a_stream_made_anew_begins_anew(
         if life == 1:
             runner.terminate()
             assert await runner.ended() == 0
-        applied = await asyncio.to_thread(project.runner, "apply")
-        assert applied.code == 0, applied.stderr
+        await project.applied()
         if life == 1:
             runner = project.start("run")
     assert sorted(note["number"] for note in project.journal("done")) == sorted(

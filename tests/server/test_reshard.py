@@ -211,8 +211,7 @@ async def test_three_servers_keep_the_order_though_the_leader_dies(
 ) -> None:
     """R3: what a leader took in before the change may be stored after it, so the shards open a moment later."""
     project = make_project(functions={"ledger": source()}, streams=streams(4, 3), nats=cluster.url)
-    applied = await asyncio.to_thread(project.runner, "apply")
-    assert applied.code == 0, applied.stderr
+    await project.applied()
     async with RawJetStream.connect(cluster.url) as js:
         ledger = Ledger(project, cluster.url, js, random.Random(8))
         ledger.add()

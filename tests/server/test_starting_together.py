@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
 import pytest
@@ -20,8 +19,7 @@ async def test_instances_started_together_on_a_cluster_all_get_ready(
 ) -> None:
     """While one of them makes a stream, the server's list counts it and leaves it out."""
     project = make_project(functions={"ledger": source()}, streams=streams(4, replicas=3), nats=cluster.url)
-    applied = await asyncio.to_thread(project.runner, "apply")
-    assert applied.code == 0, applied.stderr
+    await project.applied()
     instances = [project.start("run") for _ in range(3)]
     for instance in instances:
         await instance.seen("ready: ", within=30)

@@ -10,6 +10,7 @@ import random
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import nats.errors
 from nats.js.api import AckPolicy, ConsumerConfig
@@ -429,6 +430,20 @@ class Ledger:
         return f"{story(self.journal, self.problems)}\njournal: {self.journal}, logs: {logs}\n" + "\n".join(
             self.told
         )
+
+
+@asynccontextmanager
+async def at_work(
+    project: Project, server: NatsServer, js: RawJetStream, luck: random.Random, shards: int
+) -> AsyncIterator[Ledger]:
+    """A ledger to which everything may happen: four instances, every other one behind a proxy, own all its shards."""
+    async with AsyncExitStack() as stack:
+        proxies = [await stack.enter_async_context(Proxy.to(server.port)) for _ in range(8)]
+        ledger = Ledger(project, server.url, js, luck, server=server, proxies=proxies)
+        for number in range(4):
+            ledger.add(behind_proxy=number % 2 == 0)
+        await ledger.owning(shards)
+        yield ledger
 
 
 async def postings(js: RawJetStream) -> AsyncIterator[tuple[str, int]]:

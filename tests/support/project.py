@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -76,6 +77,11 @@ class Project:
         path = self.root / "streams" / f"{file}.toml"
         path.write_text(dedent(text))
         return path
+
+    async def applied(self) -> None:
+        """Run `runner apply`, and see that it succeeds."""
+        done = await asyncio.to_thread(self.runner, "apply")
+        assert done.code == 0, done.stderr
 
     def start(self, *arguments: str, **environment: str) -> RunnerProcess:
         """Start `runner <arguments>` in the background; it is destroyed at the end of the test, whatever happens."""
