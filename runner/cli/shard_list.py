@@ -4,29 +4,30 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import click
-import msgspec
 
 from runner.cli import failure, loop, options
 from runner.cli.selection import require_project
 from runner.cli.shard_functions import names, ordered_functions, removal
 from runner.cli.table import table
 from runner.core import identity, quantity
+from runner.core.checked import Unfit
 from runner.core.generation import Opening
 from runner.engine.claims import NOBODY, Claim
 from runner.engine.claims import read as read_claim
-from runner.engine.member import Member
+from runner.engine.member import Member, read_member
 from runner.errors import NoStream, UsageError
 from runner.jetstream import reshard
 from runner.jetstream.backlog import Backlog
 from runner.jetstream.connection import Connection, check_server, connect
 from runner.jetstream.inventory import stream_info
-from runner.jetstream.lease import Leases
+from runner.jetstream.lease import Entry, Leases
 from runner.jetstream.reshard import Lag
+from runner.jetstream.stray import pass_over
 
 HEADS = ["FUNCTION", "STREAM", ">GENERATION", ">SHARD", "OWNER", ">EPOCH", ">LAG", ">PENDING", "SINCE"]
 
@@ -78,13 +79,11 @@ async def read(
     leases = Leases(connection)
     try:
         kept = await leases.read([f"generation.{project}.{function or '*'}"])
-        members = [
-            msgspec.json.decode(entry.value, type=Member)
-            for entry in (await leases.read([f"member.{project}.*"])).values()
-        ]
+        standing = await leases.read([f"member.{project}.*"])
     except NoStream:
         return []  # nothing has run here yet
     openings = {key.rpartition(".")[2]: reshard.parse(entry.value) for key, entry in kept.items()}
+    members = list(_members(standing))
     living = {member.instance for member in members}
     running = {each for member in members for each in member.functions}
     backlog = Backlog(connection)
@@ -116,6 +115,14 @@ async def read(
             for lag in await backlog.lags(opening, info, known)
         ]
     return found
+
+
+def _members(standing: Mapping[str, Entry]) -> Iterator[Member]:
+    for key, entry in standing.items():
+        try:
+            yield read_member(entry.value)
+        except Unfit as error:
+            pass_over(key, error)
 
 
 def _shard(function: str, opening: Opening, lag: Lag, claim: Claim, living: set[str]) -> dict[str, Any]:

@@ -11,14 +11,21 @@ Rule 4: a generation has a count and tokens of its own. Whichever it is: its tok
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
-from runner.core import sharding
+from runner.core import checked, sharding
+from runner.core.checked import Count, Index, Line, Pattern, Stream
 from runner.core.sharding import Sharding
 
 MOST_SHARDS = 1024
+MOST_GENERATIONS = 100_000
+"""What a number of the bucket may tell: each is counted through."""
+
+Generation: TypeAlias = Annotated[int, Meta(ge=0, le=MOST_GENERATIONS)]
+Positions: TypeAlias = Annotated[tuple[Index, ...], Meta(max_length=256)]
+
 METADATA = "jetrunner.shards"
 """In the stream's metadata: the numbers of shards of all generations from 1, separated by commas."""
 METADATA_BY = "jetrunner.shards.by"
@@ -28,24 +35,24 @@ METADATA_BY = "jetrunner.shards.by"
 class Opening(Struct, frozen=True):
     """The generation that all instances of a function work on; kept in the bucket, changed by compare-and-set."""
 
-    stream: str
-    created: str
+    stream: Stream
+    created: Line
     """When the stream was made: one made anew begins anew."""
-    subject: str
+    subject: Pattern
     """What the function reads there, as published."""
-    generation: int
-    count: int
+    generation: Generation
+    count: Annotated[int, Meta(ge=1, le=MOST_SHARDS)]
     """Shards of this generation."""
-    positions: tuple[int, ...] = ()
-    first: int = 0
+    positions: Positions = ()
+    first: Count = 0
     """The first sequence that the function was ever meant to read; 0: all."""
-    start: int = 0
+    start: Count = 0
     """The first sequence that consumers of this generation read; 0: all."""
-    through: int = 0
+    through: Count = 0
     """Everything of other generations up to this sequence is settled."""
-    to: int = -1
+    to: Annotated[int, Meta(ge=-1, le=MOST_GENERATIONS)] = -1
     """The generation that opens next; -1: none. While it is set nothing is worked on, and all claims are given back."""
-    keys: tuple[int, ...] = ()
+    keys: Positions = ()
     """Indexes of the tokens that make the function's key, as the instance had them that wrote this; none: not known."""
 
     @property
@@ -81,6 +88,10 @@ class Opening(Struct, frozen=True):
 
     def _with(self, **changes: Any) -> Opening:
         return Opening(**{field: getattr(self, field) for field in self.__struct_fields__} | changes)
+
+
+read = checked.json(Opening)
+"""What stands in the bucket; raises `Unfit`."""
 
 
 def stored_subject(pattern: str, generation: int) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 
 _PROJECT = re.compile(r"[A-Za-z0-9_-]+")
+_UNFIT = re.compile(r"[^A-Za-z0-9_-]+")
+LONGEST_HOST = 63
 
 
 def project_name(raw: str) -> str:
@@ -48,6 +50,11 @@ def output_id(
     The timestamp tells apart a stream's messages from those of its namesake before it was deleted and made anew.
     """
     return f"{stream}:{sequence}.{timestamp_ns}:{project}-{function}:{number}"
+
+
+def instance(host: str, pid: int, token: str) -> str:
+    """Name a process: one token of a subject, whatever its host is called."""
+    return f"{_UNFIT.sub('-', host)[:LONGEST_HOST] or 'host'}-{pid}-{token}"
 
 
 def shard_durable(project: str, function: str, generation: int, shard: int) -> str:

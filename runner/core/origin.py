@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from msgspec import Struct
 
 from runner.core import header
+from runner.core.checked import Count, Line, Stream
 
 PREFIX = "Jetrunner-Origin-"
 STREAM = "Jetrunner-Origin-Stream"
@@ -24,11 +25,11 @@ _OWN = ("jetrunner-dead-", STREAM.lower(), SEQUENCE.lower(), TIMESTAMP.lower(), 
 class Origin(Struct, frozen=True):
     """A message's place before it was sent back."""
 
-    stream: str
-    sequence: int
-    timestamp_ns: int
+    stream: Stream
+    sequence: Count
+    timestamp_ns: Count
     """When its stream stored it, in nanoseconds of Unix time."""
-    subject: str
+    subject: Line
 
 
 def carried(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:

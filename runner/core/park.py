@@ -12,10 +12,12 @@ Rule 4: a mark is written by compare-and-set, and anew by each owner of the key'
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
-from msgspec import Struct, structs
+from msgspec import Meta, Struct, structs
 
+from runner.core import checked
+from runner.core.checked import Count, Index, UnixTime
 from runner.core.origin import Origin
 from runner.core.sharding import key
 
@@ -27,17 +29,17 @@ class Mark(Struct, frozen=True, omit_defaults=True):
     """What the bucket knows of a key that is parked, or was until lately."""
 
     state: State
-    since: float
+    since: UnixTime
     """Unix time of that state."""
     through: Origin
     """Everything of the key up to this message of its stream is settled."""
-    positions: tuple[int, ...]
+    positions: Annotated[tuple[Index, ...], Meta(max_length=256)]
     """Indexes, from 0, of the key's tokens in a subject."""
     given_up: Origin | None = None
     """Whose dead letter comes back first; None once it has."""
-    letter: int = 0
+    letter: Count = 0
     """The dead letter that came back and was settled last, by that sequence; it may still have to be removed."""
-    epoch: int = 0
+    epoch: Count = 0
     """Of the owner that brings it back."""
 
     @property
@@ -88,6 +90,10 @@ class Mark(Struct, frozen=True, omit_defaults=True):
     def freed(self, now: float) -> Mark:
         """None is left: the key's messages run again."""
         return structs.replace(self, state="free", since=now)
+
+
+read = checked.json(Mark)
+"""What stands in the bucket; raises `Unfit`."""
 
 
 def parked(before: Mark | None, place: Origin, positions: Sequence[int], now: float) -> Mark:

@@ -16,6 +16,7 @@ import anyio.to_thread
 
 from runner.bindings import Binding
 from runner.config import Settings
+from runner.core import identity
 from runner.discovery import Project
 from runner.engine.function import START_SECONDS, Function
 from runner.engine.health import Health
@@ -137,7 +138,7 @@ async def _serve(
             members = Members(
                 process,
                 ordered,
-                f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}".replace(".", "-"),
+                identity.instance(socket.gethostname(), os.getpid(), secrets.token_hex(4)),
             )
             running = [
                 OrderedFunction(process, binding, stream, members)

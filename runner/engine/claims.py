@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
+from runner.core import checked
+from runner.core.checked import Count, Instance, Owner, Unfit, UnixTime
 from runner.core.takeover import Decision, Take
 from runner.jetstream.connection import Connection
 from runner.jetstream.lease import Leases
@@ -19,15 +23,16 @@ REMEMBERED = 4
 class Claim(msgspec.Struct, frozen=True):
     """A shard's owner, empty once it was released; the epoch rises with every owner."""
 
-    owner: str
-    epoch: int
-    since: float
+    owner: Owner
+    epoch: Count
+    since: UnixTime
     """Unix time."""
-    before: tuple[str, ...] = ()
+    before: Annotated[tuple[Instance, ...], Meta(max_length=64)] = ()
     """Who owned it before, the last one first."""
 
 
 NOBODY = Claim("", 0, 0.0)
+_decode = checked.json(Claim)
 
 
 class Claims:
@@ -120,6 +125,6 @@ def predecessors(claim: Claim) -> tuple[str, ...]:
 def read(value: bytes) -> Claim:
     """A value that is no claim counts as nobody's."""
     try:
-        return msgspec.json.decode(value, type=Claim)
-    except msgspec.DecodeError:
+        return _decode(value)
+    except Unfit:
         return NOBODY

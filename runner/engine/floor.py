@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import msgspec
 
+from runner.core import checked
+from runner.core.checked import Count, Line, Unfit
 from runner.errors import JetrunnerError
 from runner.jetstream.bucket import Bucket
+from runner.jetstream.stray import pass_over
 
 
 class Floor(msgspec.Struct, frozen=True):
     """Everything up to this sequence is settled, in the stream that was made at that time."""
 
-    sequence: int
-    created: str
+    sequence: Count
+    created: Line
+
+
+read = checked.json(Floor)
+"""What stands in the bucket; raises `Unfit`."""
 
 
 class Floors:
@@ -29,8 +36,9 @@ class Floors:
         if not value:
             return None
         try:
-            floor = msgspec.json.decode(value, type=Floor)
-        except msgspec.DecodeError:
+            floor = read(value)
+        except Unfit as error:
+            pass_over(self._key(stream, durable), error)
             return None
         return floor.sequence if floor.created == created else None
 

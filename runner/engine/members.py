@@ -20,8 +20,9 @@ from collections.abc import Callable, Sequence
 import anyio
 import msgspec
 
+from runner.core.checked import Unfit
 from runner.core.takeover import Lease
-from runner.engine.member import Member, News
+from runner.engine.member import Member, News, read_member, read_news
 from runner.engine.probes import Probes
 from runner.engine.process import Process
 from runner.engine.pulse import STALL_SECONDS, Pulse
@@ -29,6 +30,7 @@ from runner.errors import NoStream, ServerError
 from runner.jetstream import ownstreams
 from runner.jetstream.lease import Leases
 from runner.jetstream.publisher import insist
+from runner.jetstream.stray import pass_over
 
 log = logging.getLogger("jetrunner.members")
 
@@ -219,10 +221,11 @@ class Members:
         entries = await self._leases.read([self._key("*")])
         self._buried = {name: until for name, until in self._buried.items() if time.monotonic() <= until}
         found = {self.me.instance: self.me}
-        for entry in entries.values():
+        for key, entry in entries.items():
             try:
-                member = msgspec.json.decode(entry.value, type=Member)
-            except msgspec.DecodeError:
+                member = read_member(entry.value)
+            except Unfit as error:
+                pass_over(key, error)
                 continue
             # What the lease says of ourselves may be older than what we know.
             if member.instance not in self._buried and member.instance != self.me.instance:
@@ -257,8 +260,9 @@ class Members:
 
     def _heard(self, _subject: bytes, _reply: bytes, _header: bytes | None, body: bytes) -> None:
         try:
-            news = msgspec.json.decode(body, type=News)
-        except msgspec.DecodeError:
+            news = read_news(body)
+        except Unfit as error:
+            pass_over("what is said to the members", error)
             return
         if news.joined is not None:
             self._buried.pop(news.joined.instance, None)

@@ -27,7 +27,8 @@ from typing import Protocol, TypeAlias
 
 import msgspec
 
-from runner.core import header
+from runner.core import checked, header
+from runner.core.checked import Count, Line, Unfit
 from runner.engine.process import Process
 from runner.errors import ServerError
 from runner.jetstream.bucket import PREFIX
@@ -81,10 +82,13 @@ Part: TypeAlias = tuple[Settled, str, Sequence[int]]
 class Record(msgspec.Struct, frozen=True, array_like=True):
     """What one message of the bucket says."""
 
-    first: int
+    first: Count
     """Sequence in the bucket of the instance's first record that counts, if it is not this one."""
-    settled: dict[str, list[int]]
+    settled: dict[Line, list[Count]]
     """By shard: the lowest, and how far each is above the one before."""
+
+
+_decode = checked.msgpack(Record)
 
 
 class Written(msgspec.Struct, frozen=True):
@@ -259,8 +263,8 @@ class Records:
 
 
 def _read(entry: Entry) -> Record | None:
-    with suppress(msgspec.DecodeError):
-        return msgspec.msgpack.decode(entry.value, type=Record)
+    with suppress(Unfit):
+        return _decode(entry.value)
     return None
 
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Literal, TypeAlias
 
-import msgspec
 from msgspec import Struct
 
 from runner.bindings import Binding
 from runner.core import generation as generations
 from runner.core import identity, sharding
+from runner.core.checked import Unfit
 from runner.core.generation import Opening
 from runner.core.sharding import Sharding
 from runner.engine.generations import news_subject
-from runner.engine.member import Member
+from runner.engine.member import Member, read_member
 from runner.engine.turnover import Reader, Turnover
 from runner.errors import NoStream, ServerError, UsageError
 from runner.jetstream import reshard
@@ -22,6 +22,7 @@ from runner.jetstream.backlog import Backlog
 from runner.jetstream.connection import Connection
 from runner.jetstream.consumer import NOT_FOUND
 from runner.jetstream.lease import Entry, Leases
+from runner.jetstream.stray import pass_over
 
 State: TypeAlias = Literal["open", "draining", "waiting", "gone"]
 
@@ -156,8 +157,9 @@ class Resize:
         found: dict[str, dict[str, Member]] = {}
         for key, entry in (await self._read("member.*.*")).items():
             try:
-                member = msgspec.json.decode(entry.value, type=Member)
-            except msgspec.DecodeError:
+                member = read_member(entry.value)
+            except Unfit as error:
+                pass_over(key, error)
                 continue
             found.setdefault(key.split(".")[1], {})[member.instance] = member
         return found

@@ -16,8 +16,10 @@ import msgspec
 from msgspec import Struct
 
 from runner.core import header, identity, origin
+from runner.core.checked import Unfit
 from runner.core.origin import Origin
 from runner.core.park import Mark
+from runner.core.park import read as read_mark
 from runner.errors import NoStream, ServerError, TooLarge
 from runner.jetstream import ownstreams
 from runner.jetstream.bucket import PREFIX
@@ -26,6 +28,7 @@ from runner.jetstream.deadletters import MISSING, original, remove
 from runner.jetstream.lease import WRONG_LAST_SEQUENCE, Leases
 from runner.jetstream.ownstreams import BUCKET_STREAM, PARKED
 from runner.jetstream.publisher import insist
+from runner.jetstream.stray import pass_over
 from runner.jetstream.wire import Unsubscribe
 
 FORGOTTEN = "24h"
@@ -77,12 +80,14 @@ class Parked:
 
     async def mark(self, function: str, key: str) -> Entry | None:
         """A key's mark; None when it has none, or one that cannot be read."""
-        entry = await self._leases.latest(identity.parked_subject(self._project, function, key))
+        subject = identity.parked_subject(self._project, function, key)
+        entry = await self._leases.latest(subject)
         if entry is None:
             return None
         try:
-            return Entry(msgspec.json.decode(entry.value, type=Mark), entry.revision)
-        except msgspec.DecodeError:
+            return Entry(read_mark(entry.value), entry.revision)
+        except Unfit as error:
+            pass_over(subject, error)
             return None
 
     async def write(self, function: str, key: str, mark: Mark, revision: int) -> Entry | None:
@@ -109,8 +114,8 @@ class Parked:
         prefix = identity.parked_subject(self._project, function, "")
 
         def written(key: str, value: bytes) -> None:
-            with suppress(msgspec.DecodeError):
-                changed(key.removeprefix(prefix), msgspec.json.decode(value, type=Mark))
+            with suppress(Unfit):
+                changed(key.removeprefix(prefix), read_mark(value))
 
         return await self._leases.watch(prefix + ">", written)
 

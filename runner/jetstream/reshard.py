@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from runner.core import generation as generations
 from runner.core import identity, sharding
+from runner.core.checked import Unfit
 from runner.core.generation import MOST_SHARDS, Opening, stored_subject
 from runner.core.subject import overlaps
 from runner.errors import JetrunnerError, ServerError
@@ -67,8 +68,8 @@ class Openings:
 def parse(value: bytes) -> Opening | None:
     """A value that is no opening counts as none."""
     try:
-        return msgspec.json.decode(value, type=Opening)
-    except msgspec.DecodeError:
+        return generations.read(value)
+    except Unfit:
         return None
 
 
