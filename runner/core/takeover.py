@@ -1,9 +1,14 @@
-"""Who may take a shard, and when an owner must stop by itself.
+"""Who may take a shard's claim.
 
-Rule 1: a claim is taken by compare-and-set, and only from nobody or from an owner that is gone: its lease has run out,
-    or the server has just lost its connection.
-Rule 2: an owner counts its lease from sending the renewal, so by its own clock it ends before the server's does.
-Rule 3: after a lapse or a lost connection the claims are read again before anything starts: somebody may have them.
+Rule 1: a claim is taken by compare-and-set on the revision that was read, and only when it is free, or its owner was buried
+        after that revision was written (`core/death.py`). Both stand in one bucket, so their revisions tell which was first:
+        an owner that came back to life has written its claims again, above its burial.
+Rule 2: the claims of a generation are written, free, before it opens. One that is not there may be held by an instance that
+        does not know yet that the bucket has lost it: only that instance may write it again at once. Others wait until it has
+        been missing for as long as a lease lasts: by then the lease of that instance was refused, or has run out.
+Rule 3: the epoch of a claim rises with every owner. One that was missing begins at the Unix time in seconds: epochs do not go
+        back with a bucket that lost its claims.
+Rule 4: a claim that names this instance, and that it does not hold, is given back, whatever generation it is of.
 """
 
 from __future__ import annotations
@@ -12,20 +17,28 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
+from runner.core.death import MARGIN_SECONDS
+from runner.core.lease import TTL_SECONDS
+
 
 class Wait(Struct, frozen=True):
     """It is not ours to take, or not yet."""
 
 
-class Take(Struct, frozen=True):
-    """Write the claim, unless somebody wrote it since it was read; then take the shard over."""
+class Bury(Struct, frozen=True):
+    """It is ours to take once its owner was found dead."""
 
-    epoch: int
-    """The claim's new one: above every owner's before."""
+
+class Take(Struct, frozen=True):
+    """Write the claim, unless it was written since it was read; then take the shard over."""
 
 
 class Keep(Struct, frozen=True):
     """It is ours and stays ours."""
+
+
+class Confirm(Struct, frozen=True):
+    """It is held here, and what was read is not what we wrote: ask by compare-and-set whose it is."""
 
 
 class HandOver(Struct, frozen=True):
@@ -33,59 +46,45 @@ class HandOver(Struct, frozen=True):
 
 
 class Release(Struct, frozen=True):
-    """It stands as ours, is not held here and should be another's: a release that did not come through."""
+    """It names us, is not held here and should be another's: a release, or a claim, whose answer was lost."""
 
 
-class Lose(Struct, frozen=True):
-    """Another has taken it: stop at once, and send nothing more for it."""
+Decision: TypeAlias = Wait | Bury | Take | Keep | Confirm | HandOver | Release
 
 
-Decision: TypeAlias = Wait | Take | Keep | HandOver | Release | Lose
+class Standing(Struct, frozen=True):
+    """A claim as last read."""
+
+    owner: str = ""
+    """Empty while it is free."""
+    revision: int = 0
+    """In the bucket; 0 for one that is not there."""
 
 
-def decide(owner: str, epoch: int, *, me: str, held: int | None, share: str, gone: bool) -> Decision:
-    """Decide about one shard, from its claim as just read: `owner` is empty when it was released or never taken.
+def decide(
+    standing: Standing, *, me: str, held: int | None, share: str, buried: int | None, living: bool, missing: float
+) -> Decision:
+    """Decide about one shard, from its claim as last read.
 
-    `held` is the epoch under which it is held here, `share` who should own it, empty when nobody should; `gone` tells, as of this moment,
-    that the owner's lease or connection is.
+    `held` is the revision under which it is held here; `share` is who should own it, empty for no instance. `buried` is the
+    revision of the owner's burial, None when none is known; `living` tells whether the owner's lease is known to stand;
+    `missing` for how many seconds the claim was not there.
     """
     if held is not None:
-        # A claim older than ours is an old reading.
-        if epoch > held or (epoch == held and owner != me):
-            return Lose()
+        if standing != Standing(me, held):
+            return Confirm()
         return Keep() if share == me else HandOver()
+    if standing.owner == me:
+        return Take() if share == me else Release()
     if share != me:
-        return Release() if owner == me else Wait()
-    # A claim of ours that is not held here was written, and the answer lost.
-    return Take(epoch + 1) if not owner or owner == me or gone else Wait()
+        return Wait()
+    if not standing.revision:
+        return Take() if missing >= TTL_SECONDS + MARGIN_SECONDS else Wait()
+    if not standing.owner or (buried is not None and buried > standing.revision):
+        return Take()
+    return Wait() if living else Bury()
 
 
-class Lease(Struct, frozen=True):
-    """An instance's own view of its lease; times are readings of one monotonic clock, in seconds."""
-
-    until: float = float("-inf")
-    """When it ends, unless it is renewed."""
-    since: float = float("inf")
-    """From when on it has been ours on this connection, without a gap."""
-    read: float = float("-inf")
-    """When the claims were last asked for, in a reading that succeeded."""
-
-    def renewed(self, sent: float, now: float, ttl: float) -> Lease:
-        """Take the answer, at `now`, to a renewal sent at `sent`; later than `until` it tells of a new lease."""
-        return Lease(sent + ttl, self.since if now < self.until and self.since <= now else now, self.read)
-
-    def disconnected(self) -> Lease:
-        """Hold it no more: the others may find us gone before it ends."""
-        return Lease(self.until, float("inf"), self.read)
-
-    def doubted(self, now: float) -> Lease:
-        """Others may have taken what we own: start nothing before the claims were read, asked for from `now` on."""
-        return Lease(self.until, max(now, self.since), self.read)
-
-    def claims_read(self, sent: float) -> Lease:
-        """Take the answer to a reading of the claims that was sent at `sent`."""
-        return Lease(self.until, self.since, sent)
-
-    def may_start(self, now: float) -> bool:
-        """Tell whether anything of a shard held here may start."""
-        return now < self.until and self.since <= self.read
+def next_epoch(known: int | None, now: float) -> int:
+    """Give the epoch of the next owner; `known` is the claim's, None when it was missing; `now` is Unix time."""
+    return int(now) if known is None else known + 1

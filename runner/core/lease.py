@@ -1,0 +1,90 @@
+"""What lets an instance start ordered work, by its own clock.
+
+The invariant: at no moment may two instances start messages of one shard. An instance may start while all of this holds:
+
+Rule 1: its lease is its own: the last confirmed renewal was sent less than `TTL_SECONDS` ago. A renewal is a
+        compare-and-set on the revision of the one before, so it is refused once another instance has buried the lease.
+Rule 2: its server serves it: the last ping that its server has answered was sent less than `bound` ago. A ping that is sent
+        after the server has closed the connection is never answered.
+Rule 3: each claim that it holds was confirmed by a compare-and-set since the lease last began anew.
+
+Others keep their side in `core/death.py` (when an instance may be buried) and `core/takeover.py` (when its claims may be taken).
+"""
+
+from __future__ import annotations
+
+from math import inf
+
+from msgspec import Struct
+
+TTL_SECONDS = 3.0
+"""A lease lasts so long after its renewal was sent."""
+BOUND_SECONDS = 0.045
+"""The smallest bound B: so long after a ping was sent work may start on its answer."""
+LONGEST_BOUND_SECONDS = 1.0
+ROUND_TRIPS = 4
+"""B is so many round trips to the server, where that is more than `BOUND_SECONDS`."""
+
+
+def bound(round_trip: float) -> float:
+    """Give B for a server whose answer takes `round_trip` seconds; in whole milliseconds, so that it seldom changes."""
+    wanted = round(ROUND_TRIPS * round_trip, 3)
+    return min(LONGEST_BOUND_SECONDS, max(BOUND_SECONDS, wanted))
+
+
+class Lease(Struct, frozen=True):
+    """An instance's own view of its lease; times are readings of one monotonic clock, in seconds."""
+
+    until: float = -inf
+    """When it ends, unless it is renewed."""
+    answered: float = -inf
+    """When the last answered ping was sent."""
+    bound: float = BOUND_SECONDS
+    """B: what the lease in the bucket says, or less."""
+    since: float = inf
+    """From when on the lease has been ours without a gap."""
+    confirmed: float = -inf
+    """When the last confirmation of all claims began that has succeeded."""
+
+    def began(self, sent: float, now: float, bound: float) -> Lease:
+        """Take the answer, at `now`, to a lease written at `sent` without regard to what stood there before."""
+        return Lease(sent + TTL_SECONDS, self.answered, bound, now, self.confirmed)
+
+    def renewed(self, sent: float, bound: float) -> Lease:
+        """Take the answer to a compare-and-set sent at `sent`: no other instance has written the lease since the last one."""
+        return Lease(sent + TTL_SECONDS, self.answered, bound, self.since, self.confirmed)
+
+    def renewing(self, bound: float) -> Lease:
+        """A renewal leaves that says `bound`: the smaller one counts until it is confirmed, for both may stand in the bucket."""
+        return Lease(self.until, self.answered, min(self.bound, bound), self.since, self.confirmed)
+
+    def pinged(self, sent: float) -> Lease:
+        """Take the answer to a ping."""
+        return Lease(self.until, max(sent, self.answered), self.bound, self.since, self.confirmed)
+
+    def disconnected(self) -> Lease:
+        """The connection is lost: a renewal on the next one tells whether the lease is still ours."""
+        return Lease(-inf, -inf, self.bound, self.since, self.confirmed)
+
+    def lost(self) -> Lease:
+        """A renewal was refused: others may have taken what we own."""
+        return Lease(-inf, self.answered, self.bound)
+
+    def claims_confirmed(self, began: float) -> Lease:
+        """Every claim that is held was confirmed by requests sent at `began` or later."""
+        return Lease(self.until, self.answered, self.bound, self.since, max(began, self.confirmed))
+
+    @property
+    def whole(self) -> bool:
+        """Whether the claims were confirmed since the lease began."""
+        return self.since <= self.confirmed
+
+    @property
+    def asks_until(self) -> float:
+        """Until when messages may be asked for."""
+        return self.until if self.whole else -inf
+
+    @property
+    def starts_until(self) -> float:
+        """Until when messages may start."""
+        return min(self.until, self.answered + self.bound) if self.whole else -inf
