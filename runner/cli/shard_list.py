@@ -100,7 +100,7 @@ async def read(
         if gone and not known:
             continue  # its durables were deleted
         claims = {
-            key: read_claim(entry.value)
+            key: read_claim(entry.value, key) or NOBODY
             for key, entry in (await leases.read([f"claim.{project}.{name}.{opening.generation}.*"])).items()
         }
         found += [
@@ -120,9 +120,12 @@ async def read(
 def _members(standing: Mapping[str, Entry]) -> Iterator[Member]:
     for key, entry in standing.items():
         try:
-            yield read_member(entry.value)
+            member = read_member(entry.value)
         except Unfit as error:
             pass_over(key, error)
+        else:
+            if member.state == "alive":
+                yield member
 
 
 def _shard(function: str, opening: Opening, lag: Lag, claim: Claim, living: set[str]) -> dict[str, Any]:

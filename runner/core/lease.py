@@ -50,9 +50,12 @@ class Lease(Struct, frozen=True):
         """Take the answer, at `now`, to a lease written at `sent` without regard to what stood there before."""
         return Lease(sent + TTL_SECONDS, self.answered, bound, now, self.confirmed)
 
-    def renewed(self, sent: float, bound: float) -> Lease:
-        """Take the answer to a compare-and-set sent at `sent`: no other instance has written the lease since the last one."""
-        return Lease(sent + TTL_SECONDS, self.answered, bound, self.since, self.confirmed)
+    def renewed(self, sent: float, now: float, bound: float) -> Lease:
+        """Take the answer to a compare-and-set sent at `sent`: no other instance has written the lease since the last one.
+
+        The first one on a new connection begins it anew: the server may have come back with an older bucket.
+        """
+        return Lease(sent + TTL_SECONDS, self.answered, bound, min(now, self.since), self.confirmed)
 
     def renewing(self, bound: float) -> Lease:
         """A renewal leaves that says `bound`: the smaller one counts until it is confirmed, for both may stand in the bucket."""
@@ -63,12 +66,12 @@ class Lease(Struct, frozen=True):
         return Lease(self.until, max(sent, self.answered), self.bound, self.since, self.confirmed)
 
     def disconnected(self) -> Lease:
-        """The connection is lost: a renewal on the next one tells whether the lease is still ours."""
-        return Lease(-inf, -inf, self.bound, self.since, self.confirmed)
+        """The connection is lost: nothing starts before a renewal on the next one."""
+        return Lease(bound=self.bound)
 
     def lost(self) -> Lease:
         """A renewal was refused: others may have taken what we own."""
-        return Lease(-inf, self.answered, self.bound)
+        return Lease(answered=self.answered, bound=self.bound)
 
     def claims_confirmed(self, began: float) -> Lease:
         """Every claim that is held was confirmed by requests sent at `began` or later."""

@@ -62,23 +62,32 @@ class Standing(Struct, frozen=True):
 
 
 def decide(
-    standing: Standing, *, me: str, held: int | None, share: str, buried: int | None, living: bool, missing: float
+    standing: Standing,
+    *,
+    me: str,
+    held: int | None,
+    share: str,
+    buried: int | None,
+    living: bool,
+    missing: float | None = None,
+    disputed: bool = False,
 ) -> Decision:
     """Decide about one shard, from its claim as last read.
 
     `held` is the revision under which it is held here; `share` is who should own it, empty for no instance. `buried` is the
     revision of the owner's burial, None when none is known; `living` tells whether the owner's lease is known to stand;
-    `missing` for how many seconds the claim was not there.
+    `missing` for how many seconds there has been no claim that can be read, None where there is one;
+    `disputed` whether another instance has tried to write it.
     """
     if held is not None:
-        if standing != Standing(me, held):
+        if disputed or standing != Standing(me, held):
             return Confirm()
         return Keep() if share == me else HandOver()
     if standing.owner == me:
         return Take() if share == me else Release()
     if share != me:
         return Wait()
-    if not standing.revision:
+    if missing is not None:
         return Take() if missing >= TTL_SECONDS + MARGIN_SECONDS else Wait()
     if not standing.owner or (buried is not None and buried > standing.revision):
         return Take()

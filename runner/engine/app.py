@@ -154,6 +154,7 @@ async def _serve(
                     sweep, process, running, relay
                 )  # first: the very first message may block the loop
                 started.set()  # from here on there may be something to drain
+                await members.listen()
                 for function in running:
                     await function.start()
                 if ordered:

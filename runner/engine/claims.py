@@ -1,9 +1,10 @@
-"""Claims: who owns which shard, one key of the bucket each, taken by compare-and-set and never renewed."""
+"""Claims: who owns which shard, one key of the bucket each, written by compare-and-set alone."""
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable
 from typing import Annotated
 
 import msgspec
@@ -11,17 +12,23 @@ from msgspec import Meta
 
 from runner.core import checked
 from runner.core.checked import Count, Instance, Owner, Unfit, UnixTime
-from runner.core.takeover import Decision, Take
+from runner.core.takeover import next_epoch
+from runner.errors import ServerError
+from runner.jetstream import stray
 from runner.jetstream.connection import Connection
-from runner.jetstream.lease import Leases
+from runner.jetstream.lease import Entry, Leases
 from runner.jetstream.wire import Unsubscribe
 
 REMEMBERED = 4
 """Earlier owners that a claim names: each may have put settlements on record that a killed server forgot."""
+AT_ONCE = 64
+"""Claims written at once."""
+READ_SECONDS = 2.0
+"""Claims are read this often, whatever is heard."""
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """A shard's owner, empty once it was released; the epoch rises with every owner."""
+    """A shard's owner, empty while it is free; the epoch rises with every owner."""
 
     owner: Owner
     epoch: Count
@@ -35,86 +42,129 @@ NOBODY = Claim("", 0, 0.0)
 _decode = checked.json(Claim)
 
 
+class Standing(msgspec.Struct, frozen=True):
+    """A claim as it was read or written."""
+
+    claim: Claim = NOBODY
+    revision: int = 0
+    """In the bucket; 0 for one that is not there."""
+
+
 class Claims:
     """The claims of one project. A shard's name here is `<function>.<generation>.<number>`."""
 
     def __init__(self, connection: Connection, project: str) -> None:
         self._leases = Leases(connection)
         self._prefix = f"claim.{project}."
-        self.known: dict[str, Claim] = {}
-        """As last seen; a write must name the revision it read."""
+        self.known: dict[str, Standing] = {}
+        """As last read or written. It may be old: a write names the revision, and is refused then."""
+        self._unread: set[str] = set()
+        self._read = -READ_SECONDS
+        """When all of them were read."""
+        self._missing: dict[str, float] = {}
+        """Since when a claim was not there, by the monotonic clock."""
 
-    async def watch(self, changed: Callable[[str, bool], None]) -> Unsubscribe:
-        """Learn of every change from now on: the shard's name, and whether `known` is in doubt and must be `read`.
+    async def watch(self, heard: Callable[[str, str], None]) -> Unsubscribe:
+        """Call `heard(shard, owner)` for every write from now on, also for one that the server refuses: a reason to read."""
+        return await self._leases.watch(
+            self._prefix + ">", lambda key, value: heard(key.removeprefix(self._prefix), owner_of(value))
+        )
 
-        Everybody hears of a write, also of one that the server refused since another was faster.
+    def forget(self) -> None:
+        """What was read before says nothing: the bucket may be an older one now."""
+        self.known.clear()
+        self._missing.clear()
+        self.reread()
+
+    def reread(self) -> None:
+        """Have `refresh` read all of them."""
+        self._read = -READ_SECONDS
+
+    def distrust(self, shard: str) -> None:
+        """Have `refresh` read this one: it was written, or may have been."""
+        self._unread.add(shard)
+
+    def missing(self, shard: str) -> float | None:
+        """For how many seconds there has been no claim that can be read; None where there is one."""
+        since = self._missing.get(shard)
+        return time.monotonic() - since if since is not None else None
+
+    async def refresh(self, generations: Iterable[str], expected: Callable[[], Collection[str]]) -> None:
+        """Read what was written, and now and then all claims of these generations, each `<function>.<generation>`.
+
+        `expected` gives the shards that have a claim. Raises the ServerError family.
         """
+        unread, self._unread = self._unread, set()
+        try:
+            if time.monotonic() - self._read >= READ_SECONDS:
+                self._read = time.monotonic()
+                found = await self._leases.read([f"{self._prefix}{each}.*" for each in generations])
+                unread = {*expected(), *(key.removeprefix(self._prefix) for key in found)}
+            elif unread:
+                found = await self._leases.read([self._prefix + shard for shard in unread])
+            else:
+                return
+        except ServerError:
+            self._unread |= unread
+            raise
+        for shard in unread:
+            self._learn(shard, found.get(self._prefix + shard))
 
-        def written(key: str, value: bytes) -> None:
-            shard = key.removeprefix(self._prefix)
-            claim, before = read(value), self.known.get(shard, NOBODY)
-            if claim.epoch > before.epoch or (claim.epoch == before.epoch and not claim.owner):
-                self.known[shard] = claim
-                changed(shard, False)
-            elif claim.epoch == before.epoch and claim.owner != before.owner:
-                changed(shard, True)
+    def _learn(self, shard: str, entry: Entry | None) -> None:
+        claim = read(entry.value, shard) if entry is not None else None
+        if claim is None:
+            self._missing.setdefault(shard, time.monotonic())
+        else:
+            self._missing.pop(shard, None)
+        revision = entry.revision if entry is not None else 0
+        if not revision or revision > self.known.get(shard, Standing()).revision:
+            self.known[shard] = Standing(claim or NOBODY, revision)
 
-        return await self._leases.watch(self._prefix + ">", written)
+    async def take(self, shard: str, me: str) -> Standing | None:
+        """Make it mine, if what is known of it still stands; None when it was written meanwhile."""
+        known = self.known.get(shard, Standing())
+        before = known.claim
+        epoch = next_epoch(before.epoch if self.missing(shard) is None else None, time.time())
+        return await self._write(shard, Claim(me, epoch, time.time(), predecessors(before)), known.revision)
 
-    async def load(self, generations: Sequence[str]) -> None:
-        """Read the claims of these generations, each `<function>.<generation>`; one that is not there is nobody's."""
-        for generation in generations:
-            before = {name: claim for name, claim in self.known.items() if name.startswith(f"{generation}.")}
-            found = {
-                key.removeprefix(self._prefix): read(entry.value)
-                for key, entry in (await self._leases.read([f"{self._prefix}{generation}.*"])).items()
-            }
-            for shard in {*before, *found}:
-                self._learn(shard, before.get(shard), found.get(shard, NOBODY))
+    async def confirm(self, shard: str, held: Standing) -> Standing | None:
+        """Write a claim once more that is held: the quorum then says that it is ours. None when it is not."""
+        written = await self._write(shard, held.claim, held.revision)
+        if written is None:
+            entry = await self._leases.latest(self._prefix + shard)
+            if entry is None:  # the bucket has lost it: it was ours, unless another is faster now
+                written = await self._write(shard, held.claim, 0)
+            elif read(entry.value, shard) == held.claim:  # the answer to an earlier confirmation was lost
+                written = await self._write(shard, held.claim, entry.revision)
+            else:
+                self._learn(shard, entry)
+        return written
 
-    def _learn(self, shard: str, before: Claim | None, found: Claim) -> None:
-        """Take what was read, unless something newer was heard meanwhile."""
-        if self.known.get(shard) is before:
-            self.known[shard] = found
-
-    async def take(self, shard: str, me: str, decide: Callable[[Claim], Decision]) -> Claim | None:
-        """Make it mine if that is still the decision about what stands there now; None when somebody was faster."""
-        before = self.known.get(shard)
-        entry = await self._leases.get(self._prefix + shard)
-        standing = read(entry.value) if entry else NOBODY
-        decision = decide(standing)
-        if not isinstance(decision, Take):
-            self._learn(shard, before, standing)
-            return None
-        claim = Claim(me, decision.epoch, time.time(), predecessors(standing))
-        revision = await self._leases.swap(
-            self._prefix + shard, msgspec.json.encode(claim), entry.revision if entry else 0
-        )
-        if revision is None or self.known.get(shard, NOBODY).epoch > claim.epoch:
-            return None  # it was taken from us before we knew that it was ours
-        self.known[shard] = claim
-        return claim
-
-    async def standing(self, shard: str) -> Claim:
-        """The claim that stands, by the bucket's leader."""
-        entry = await self._leases.latest(self._prefix + shard)
-        claim = self.known[shard] = read(entry.value) if entry is not None else NOBODY
-        return claim
-
-    async def stands(self, shard: str, claim: Claim) -> bool:
-        """Whether a claim is the shard's still, by the bucket's leader."""
-        return await self.standing(shard) == claim
-
-    async def release(self, shard: str, claim: Claim) -> bool:
-        """Give it back; False when somebody else has it by now."""
-        entry = await self._leases.get(self._prefix + shard)
-        if entry is None or read(entry.value) != claim:
-            return False
+    async def release(self, shard: str, standing: Standing) -> bool:
+        """Give it back; False when it was written meanwhile."""
+        claim = standing.claim
         free = Claim("", claim.epoch, time.time(), predecessors(claim))
-        return (
-            await self._leases.swap(self._prefix + shard, msgspec.json.encode(free), entry.revision)
-            is not None
-        )
+        return await self._write(shard, free, standing.revision) is not None
+
+    async def prepare(self, function: str, generation: int, count: int) -> None:
+        """Write the claims of a generation that is about to open, free; those that are there stay."""
+        for begin in range(0, count, AT_ONCE):
+            await asyncio.gather(
+                *(
+                    self._leases.swap(
+                        f"{self._prefix}{function}.{generation}.{number}", msgspec.json.encode(NOBODY), 0
+                    )
+                    for number in range(begin, min(begin + AT_ONCE, count))
+                )
+            )
+
+    async def _write(self, shard: str, claim: Claim, revision: int) -> Standing | None:
+        written = await self._leases.swap(self._prefix + shard, msgspec.json.encode(claim), revision)
+        if written is None:
+            return None
+        self._missing.pop(shard, None)
+        self.known[shard] = Standing(claim, written)
+        return self.known[shard]
 
 
 def predecessors(claim: Claim) -> tuple[str, ...]:
@@ -122,9 +172,16 @@ def predecessors(claim: Claim) -> tuple[str, ...]:
     return tuple(dict.fromkeys(each for each in (claim.owner, *claim.before) if each))[:REMEMBERED]
 
 
-def read(value: bytes) -> Claim:
-    """A value that is no claim counts as nobody's."""
+def read(value: bytes, key: str = "a claim") -> Claim | None:
+    """None for a value that is no claim."""
     try:
         return _decode(value)
-    except Unfit:
-        return NOBODY
+    except Unfit as error:
+        stray.pass_over(key, error)
+        return None
+
+
+def owner_of(value: bytes) -> str:
+    """Who owns the shard; empty for no instance."""
+    claim = read(value)
+    return claim.owner if claim is not None else ""

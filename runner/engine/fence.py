@@ -23,7 +23,7 @@ from runner.core import fence as rules
 from runner.core import header
 from runner.core.capture import capture, catchment
 from runner.core.fence import Standing
-from runner.engine.claims import Claim, read
+from runner.engine.claims import NOBODY, Claim, read
 from runner.engine.process import Process
 from runner.errors import JetrunnerError, NoStream, ServerError, ShardLost
 from runner.jetstream.fenced import MOVED, NOT_YET, FencedWriter, Message
@@ -158,7 +158,7 @@ class Fence:
                 return Standing()
             raise
         message = answer["message"]
-        claim = read(base64.b64decode(message.get("data") or b""))
+        claim = read(base64.b64decode(message.get("data") or b"")) or NOBODY
         return Standing(message["seq"], claim.owner, claim.epoch)
 
     async def _unfenced(self) -> bool:

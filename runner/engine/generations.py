@@ -119,11 +119,7 @@ class Generations:
 
     def _steps(self, function: str) -> bool:
         """Whether it is for this instance to step; nothing breaks when two think so."""
-        able = [
-            name
-            for name, member in self._members.living.items()
-            if function in member.functions and not member.leaving
-        ]
+        able = [name for name, member in self._members.living.items() if member.takes(function)]
         return assign([function], able).get(function) == self._members.me.instance
 
     def _pause(self, opening: Opening | None) -> float:

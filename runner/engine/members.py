@@ -1,12 +1,9 @@
-"""Who is alive: the instances of a project that run ordered functions, seen the same way by all of them.
+"""Who is alive: the instances of a project that run ordered functions, by their leases in the bucket.
 
-Rule 1: an instance holds one lease of 3 s and renews it each second. It may start ordered work until the lease runs
-        out by its own clock, counted from sending the renewal, and only while it is connected.
-Rule 2: it answers on a subject of its own, and the others probe it (`probes.py`): who is found gone is so at once.
-Rule 3: so it starts nothing unless its loop has looked at its sockets a moment ago, less than the time between those two
-        probes: the server, which found the connection gone, has ended it, and that has been read.
-Rule 4: who finds a member dead says so to all; who joins or leaves says so itself. All leases are read every few seconds,
-        in case nobody could say anything.
+Rule 1: what stands in the bucket is believed, and nothing else. What is said to all is no more than a hint to read it.
+Rule 2: an instance is dead once its lease says so. It is buried by whoever has proof (`inquest.py`), or has seen its lease
+        stand still for longer than it lasts: by compare-and-set on the revision that was judged.
+Rule 3: a claim whose owner has no lease is a reason to look for that owner, not to take the claim.
 """
 
 from __future__ import annotations
@@ -21,271 +18,241 @@ import anyio
 import msgspec
 
 from runner.core.checked import Unfit
-from runner.core.takeover import Lease
-from runner.engine.member import Member, News, read_member, read_news
-from runner.engine.probes import Probes
+from runner.core.death import Sighting
+from runner.core.lease import LONGEST_BOUND_SECONDS
+from runner.engine import inquest
+from runner.engine.member import Member, read_member
+from runner.engine.ownlease import GONE, OwnLease
+from runner.engine.probes import Probes, alive_subject
 from runner.engine.process import Process
-from runner.engine.pulse import STALL_SECONDS, Pulse
-from runner.errors import NoStream, ServerError
-from runner.jetstream import ownstreams
-from runner.jetstream.lease import Leases
+from runner.errors import ServerError
+from runner.jetstream import stray
+from runner.jetstream.lease import Entry, Leases
 from runner.jetstream.publisher import insist
-from runner.jetstream.stray import pass_over
 
 log = logging.getLogger("jetrunner.members")
 
-TTL_SECONDS = 3.0
-RENEW_SECONDS = 1.0
-READ_SECONDS = 3.0
-GRACE_SECONDS = 1.0
-"""After our own reconnect: the others may still be on their way back."""
-DOUBT_SECONDS = 0.2
-"""Leases are read this often while a member is silent or its lease is missing."""
+READ_SECONDS = 0.5
+"""Leases are read this often while there are others."""
+ALONE_SECONDS = 2.0
+HINT_SECONDS = 0.005
+"""However often it is said that leases have changed, they are read no more often than this."""
 
 
 class Members:
     """The living, as this instance sees them."""
 
     def __init__(self, process: Process, functions: Sequence[str], instance: str) -> None:
-        self.me = Member(instance, tuple(functions))
-        self.living: dict[str, Member] = {instance: self.me}
-        self.lease = Lease()
-        """Our own."""
-        self.changed: list[Callable[[], None]] = []
-        """Called when somebody came or went."""
-        self.lapsed: list[Callable[[], None]] = []
-        """Called when our own lease may have run out, or the connection was lost: nothing may start."""
         self._process = process
         self._connection = process.connection
         self._wire = process.connection.wire
         self._project = process.project
         self._leases = Leases(process.connection)
-        self._probes = Probes(process.connection, self)
-        self._absent: set[str] = set()
-        """Instances without a lease in the last reading."""
-        self._joined: dict[str, float] = {}
-        """When instances were last heard to join."""
-        self._pulse = Pulse(process.loop, self._wake)
+        self.own = OwnLease(process, Member(instance, tuple(functions)), self._key(instance))
+        self.living: dict[str, Member] = {instance: self.me}
+        self.changed: list[Callable[[], None]] = []
+        """Called when an instance came or went."""
+        self._sightings: dict[str, Sighting] = {}
+        self._records: dict[str, Member] = {}
+        """What the leases of the others say."""
+        self._epoch = self._wire.epoch
+        self._inquests: set[str] = set()
+        self._hint = asyncio.Event()
+        self._probes = Probes(
+            process.connection, process.project, instance, self.own.pings, lambda: self.living, self._missed
+        )
         self._news = f"jetrunner.{process.project}.members".encode()
-        self._disputes = 0
-        self.left = False
-        """True once our lease was given back."""
-        self._epoch = -1
-        """The connection that the lease was last renewed on."""
-        self._held = asyncio.Event()
-        self._buried: dict[str, float] = {}
-        """Instances found dead, and until when their leases may still stand there."""
 
-    def alive(self, instance: str) -> str:
-        """The subject an instance answers on."""
-        return f"jetrunner.{self._project}.alive.{instance}"
+    @property
+    def me(self) -> Member:
+        """What our own lease says."""
+        return self.own.me
 
     def _key(self, instance: str) -> str:
         return f"member.{self._project}.{instance}"
 
-    def holds(self, now: float) -> bool:
-        """Whether this instance may start ordered work now, by the monotonic clock read a moment ago."""
-        self._probes.worked = now
-        return now - self._pulse.looked < STALL_SECONDS and not self._disputes and self.lasts(now)
-
-    def lasts(self, now: float) -> bool:
-        """Whether the lease lasts, and what we own was read since it was taken: without that, nothing is asked for."""
-        return self._epoch == self._wire.epoch and self.lease.may_start(now)
-
-    @property
-    def confirmed(self) -> bool:
-        """Whether our claims were read since the connection or the lease was last lost."""
-        return self.renewed and self.lease.since <= self.lease.read
-
-    @property
-    def renewed(self) -> bool:
-        """Whether the lease is ours, on this connection."""
-        return self._epoch == self._wire.epoch and time.monotonic() < self.lease.until
-
-    def confirm(self, sent: float) -> None:
-        """Our claims were read again, by requests sent from that moment on."""
-        self.lease = self.lease.claims_read(sent)
-        self._wake()
-
-    def dispute(self, more: int) -> None:
-        """Claims of ours that somebody has written: nothing starts, of any shard, until it was asked whose they are."""
-        self._disputes += more
-        self._wake()
-
-    def _wake(self) -> None:
-        held, self._held = self._held, asyncio.Event()
-        held.set()
-
-    async def wait(self) -> None:
-        """Wait until ordered work may start."""
-        while not self.holds(time.monotonic()):
-            await self._held.wait()
-
     # -- life -------------------------------------------------------------------------------------------
 
+    async def listen(self) -> None:
+        """Answer whoever asks whether this process lives."""
+        await self._wire.subscribe(alive_subject(self._project, self.me.instance), self._probes.asked)
+
     async def join(self) -> None:
-        """Take the lease, answer probes, and tell everybody."""
-        self._pulse.start()
-        await self._wire.subscribe(self.alive(self.me.instance), self._probes.probed)
-        await self._wire.subscribe(self._news.decode(), self._heard)
-        await insist(self.renew, math.inf, "the lease")
+        """Take the lease, read those of the others, and say so."""
+        await self._wire.subscribe(self._news.decode(), lambda *_: self._hint.set())
+        await self.own.pings.measure()
+        await insist(self.own.renew, math.inf, "the lease")
         await insist(self.read, math.inf, "the leases")
-        self.tell(News(joined=self.me))
+        self._say()
 
     async def retire(self) -> None:
-        """Tell everybody that our shards are to be had, each as soon as it is released."""
-        self.me = msgspec.structs.replace(self.me, leaving=True)
-        self._set({**self.living, self.me.instance: self.me})
-        self.tell(News(joined=self.me))
-        try:
-            await self.renew()
-        except ServerError as error:
-            log.debug("the lease was not renewed for leaving: %s", error)
+        """Say that our shards are to be had, each as soon as it is released."""
+        await self.own.retire()
+        self._set()
+        self._say()
 
     async def leave(self) -> None:
-        """Give the lease back and tell everybody; our shards have been released."""
-        self.left = True
-        try:
-            await self._connection.api(
-                f"STREAM.PURGE.{ownstreams.BUCKET_STREAM}",
-                {"filter": f"$KV.{ownstreams.BUCKET}.{self._key(self.me.instance)}"},
-            )
-        except ServerError as error:
-            log.debug("the lease runs out by itself: %s", error)
-        self.tell(News(left=self.me.instance))
+        """Give the lease back; our shards have been released."""
+        await self.own.leave()
+        self._say()
 
     async def run(self) -> None:
         """Renew, probe and read until cancelled."""
+        self.own.began.append(self._say)
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._renewing)
+            tasks.start_soon(self.own.run)
             tasks.start_soon(self._probes.run)
             tasks.start_soon(self._reading)
 
-    async def renew(self) -> None:
-        """Renew the lease once; raises `ServerError` when it could not be."""
-        sent = time.monotonic()
-        epoch = self._wire.epoch
-        if self.me.server != self._connection.server_id:
-            self.me = msgspec.structs.replace(self.me, server=self._connection.server_id)
-            self._set({**self.living, self.me.instance: self.me})
-        await self._leases.put(self._key(self.me.instance), msgspec.json.encode(self.me), TTL_SECONDS)
-        before = self.lease if epoch == self._epoch else self.lease.disconnected()
-        self.lease = before.renewed(sent, time.monotonic(), TTL_SECONDS)
-        self._epoch = epoch
-        if self.lease.since != before.since:
-            self._lapse()  # somebody may have taken our shards meanwhile
+    def _say(self) -> None:
+        """Let all read the leases; what is said holds nothing that could be believed."""
+        self._wire.publish(self._news, b"", b"")
 
-    async def _renewing(self) -> None:
-        while True:
-            if self._connection.is_connected and not self.left:
-                again = self._epoch != self._wire.epoch
-                try:
-                    await self.renew()
-                    if again:
-                        self._probes.forgive(time.monotonic() + GRACE_SECONDS)
-                        self.tell(News(joined=self.me))
-                except NoStream:
-                    await self._mend()
-                    continue
-                except ServerError as error:
-                    log.warning("the lease could not be renewed: %s", error)
-                    await anyio.sleep(0.1)
-                    continue
-            await self._pause()
+    # -- what others see --------------------------------------------------------------------------------
 
-    async def _pause(self) -> None:
-        """Until the next renewal is due: at once after a reconnect."""
-        due = time.monotonic() + RENEW_SECONDS
-        epoch = self._wire.epoch
-        while time.monotonic() < due and epoch == self._wire.epoch:
-            await anyio.sleep(0.05)
-        while not self._connection.is_connected:
-            await anyio.sleep(0.01)
+    def buried(self, instance: str) -> int | None:
+        """The revision at which an instance was buried, or has left; None when it is not known to be dead."""
+        seen = self._sightings.get(instance)
+        return seen.revision if seen is not None and seen.dead else None
 
-    def _lapse(self) -> None:
-        for callback in self.lapsed:
-            callback()
+    def question(self, instance: str, claimed: int) -> None:
+        """Look for the owner of a claim that was written at that revision: it has no lease, or was buried before."""
+        seen, now = self._sightings.get(instance), time.monotonic()
+        if seen is None:
+            self._sightings[instance] = Sighting(0, now)
+        elif seen.dead and seen.revision < claimed:
+            self._sightings[instance] = Sighting(seen.revision, now)
+        elif instance in self.living:
+            return
+        if self._near(instance):
+            self._look_into(instance, math.inf)
 
-    async def _mend(self) -> None:
-        try:
-            await ownstreams.ensure(self._connection, ownstreams.BUCKET_STREAM)
-        except ServerError as error:
-            log.warning("the bucket is gone and cannot be made: %s", error)
-        await anyio.sleep(0.1)
-
-    # -- others -----------------------------------------------------------------------------------------
+    # -- reading ----------------------------------------------------------------------------------------
 
     async def read(self) -> None:
-        """Look at every lease."""
-        began = time.monotonic()
+        """Read every lease."""
+        if (
+            self._epoch != self._wire.epoch
+        ):  # the bucket may be an older one: its revisions tell nothing of the last
+            self._epoch = self._wire.epoch
+            self._sightings.clear()
         entries = await self._leases.read([self._key("*")])
-        self._buried = {name: until for name, until in self._buried.items() if time.monotonic() <= until}
-        found = {self.me.instance: self.me}
+        now = time.monotonic()
+        found: dict[str, tuple[Entry, Member]] = {}
         for key, entry in entries.items():
             try:
                 member = read_member(entry.value)
+                if self._key(member.instance) != key:
+                    raise Unfit("it stands under another name")  # noqa: TRY301  as one that cannot be read
             except Unfit as error:
-                pass_over(key, error)
-                continue
-            # What the lease says of ourselves may be older than what we know.
-            if member.instance not in self._buried and member.instance != self.me.instance:
-                found[member.instance] = member
-        # A lease may be younger than the answer, and a replica's answer older than the lease: once is no proof.
-        absent = self.living.keys() - found.keys()
-        kept = {
-            name
-            for name in absent
-            if name not in self._absent or began < max(self._probes.grace, self._joined.get(name, 0.0))
-        }
-        self._absent = absent
-        self._set({**found, **{name: self.living[name] for name in kept if name in self.living}})
+                stray.pass_over(key, error)
+            else:
+                found[member.instance] = entry, member
+        for instance in found.keys() | self._sightings.keys():
+            self._see(instance, found.get(instance), now)
+        self._set()
 
-    async def _reading(self) -> None:
-        while True:
-            due = time.monotonic() + READ_SECONDS
-            await anyio.sleep(DOUBT_SECONDS)
-            while (
-                time.monotonic() < due and not self._absent and not self._probes.silent & self.living.keys()
-            ):
-                await anyio.sleep(DOUBT_SECONDS)
-            if self._connection.is_connected:
-                try:
-                    await self.read()
-                except ServerError as error:
-                    log.debug("leases could not be read: %s", error)
-
-    def tell(self, news: News) -> None:
-        """Say it to all."""
-        self._wire.publish(self._news, msgspec.json.encode(news), b"")
-
-    def _heard(self, _subject: bytes, _reply: bytes, _header: bytes | None, body: bytes) -> None:
-        try:
-            news = read_news(body)
-        except Unfit as error:
-            pass_over("what is said to the members", error)
+    def _see(self, instance: str, found: tuple[Entry, Member] | None, now: float) -> None:
+        before = self._sightings.get(instance)
+        if found is None:
+            if before is not None and before.revision and not before.dead:
+                self._sightings[instance] = Sighting(0, now, before.bound)
             return
-        if news.joined is not None:
-            self._buried.pop(news.joined.instance, None)
-            self._joined[news.joined.instance] = time.monotonic()
-            self._set({**self.living, news.joined.instance: news.joined})
-        gone = news.left or news.dead
-        if gone and gone != self.me.instance:
-            self.remove(gone)
-        elif gone and not self.left:
-            log.warning("others took this instance for dead; what it owns is read again")
-            self.lease = self.lease.doubted(time.monotonic())
-            self._lapse()
-            self.tell(News(joined=self.me))
+        entry, member = found
+        if instance == self.me.instance:
+            if member.state != "alive":
+                self.own.hurry()  # another instance has buried it
+        elif before is None or entry.revision > before.revision:
+            self._sightings[instance] = Sighting(entry.revision, now, member.bound, member.state != "alive")
+            self._records[instance] = member
 
-    def remove(self, instance: str) -> None:
-        """Count an instance out; its lease may still stand for a while."""
-        self._buried[instance] = time.monotonic() + TTL_SECONDS
-        self._probes.forget(instance)
-        self._joined.pop(instance, None)
-        self._set({name: member for name, member in self.living.items() if name != instance})
-
-    def _set(self, living: dict[str, Member]) -> None:
+    def _set(self) -> None:
+        living = {self.me.instance: self.me}
+        for instance, seen in list(self._sightings.items()):
+            member = self._records.get(instance)
+            if not seen.dead and member is not None and member.state == "alive":
+                living[instance] = member
         if living != self.living:
             self.living = living
             for callback in self.changed:
                 callback()
+
+    async def _reading(self) -> None:
+        while True:
+            others = len(self._sightings) > sum(seen.dead for seen in self._sightings.values())
+            try:
+                async with asyncio.timeout(READ_SECONDS if others else ALONE_SECONDS):
+                    await self._hint.wait()
+            except TimeoutError:
+                pass
+            self._hint.clear()
+            if self._connection.is_connected and not self.own.left:
+                try:
+                    await self.read()
+                    await self._bury_those_that_stand_still()
+                except ServerError as error:
+                    log.debug("leases could not be read: %s", error)
+            await anyio.sleep(HINT_SECONDS)
+
+    # -- the dead ---------------------------------------------------------------------------------------
+
+    async def _bury_those_that_stand_still(self) -> None:
+        for instance, seen in list(self._sightings.items()):
+            if seen.ran_out(time.monotonic()):
+                await self._bury(instance, seen, "its lease has run out")
+
+    def _near(self, instance: str) -> bool:
+        """Whether an instance is, or was, at our own server: its "no responders" says all then."""
+        member = self._records.get(instance)
+        server = member.server if member is not None else ""
+        return server == self._connection.server_id or (not server and not self._connection.clustered)
+
+    def _missed(self, instance: str, when: float) -> None:
+        if instance in self.living:
+            self._look_into(instance, when)
+
+    def _look_into(self, instance: str, when: float) -> None:
+        if instance not in self._inquests and not self.own.left:
+            self._inquests.add(instance)
+            self._process.tasks.start_soon(self._inquest, instance, when)
+
+    async def _inquest(self, instance: str, when: float) -> None:
+        try:
+            if when == math.inf:  # it has no lease, and was never probed
+                if await inquest.probe(self._connection, self._project, instance) is not False:
+                    return
+                when = time.monotonic()
+            member = self._records.get(instance)
+            server = member.server if member is not None else ""
+            others = (name for name, each in self.living.items() if each.server == server)
+            witness = next((name for name in others if name not in (instance, self.me.instance)), "")
+            if await inquest.is_dead(
+                self._connection, self._project, instance,
+                absent=when, near=self._near(instance), witness=witness, bound=lambda: self._bound(instance),
+            ):  # fmt: skip
+                seen = self._sightings.get(instance)
+                if seen is not None and not seen.dead:
+                    await self._bury(instance, seen, "its connection is gone")
+        except ServerError as error:
+            log.debug("it is not known whether %s lives: %s", instance, error)
+        finally:
+            self._inquests.discard(instance)
+
+    async def _bound(self, instance: str) -> float:
+        """How long it may start work after its last ping, by its lease as it stands now."""
+        await self.read()
+        seen = self._sightings.get(instance)
+        return seen.bound if seen is not None else LONGEST_BOUND_SECONDS
+
+    async def _bury(self, instance: str, seen: Sighting, why: str) -> None:
+        key = self._key(instance)
+        value = msgspec.json.encode(Member(instance, (), state="dead"))
+        revision = await self._leases.swap(key, value, seen.revision, GONE)
+        if revision is None:
+            self._hint.set()  # it has renewed its lease, or another instance was faster
+            return
+        log.warning("instance %s is gone: %s", instance, why)
+        self._sightings[instance] = Sighting(revision, time.monotonic(), seen.bound, dead=True)
+        self._records.pop(instance, None)
+        self._say()
+        self._set()

@@ -37,7 +37,8 @@ class OrderedFunction(Function):
         super().__init__(process, binding, stream)
         self.opening: Opening | None = None
         """The generation of shards that is open; None before it was read."""
-        self.pipeline.guard = self._members = members
+        self._members = members
+        self.pipeline.guard = members.own
         self._records = Records(process, binding.function, members.me.instance)
         self._parking = Parking(process, self.pipeline, binding.key_positions, self._shard_of)
         self.shards: dict[str, Shard] = {}
@@ -118,7 +119,7 @@ class OrderedFunction(Function):
     @property
     def working(self) -> int:
         """How many shards may start messages here: none while others may have taken them."""
-        return len(self.owned) if self._members.lasts(time.monotonic()) else 0
+        return len(self.owned) if self._members.own.lasts(time.monotonic()) else 0
 
     @property
     def owned(self) -> list[Shard]:

@@ -161,7 +161,8 @@ class Resize:
             except Unfit as error:
                 pass_over(key, error)
                 continue
-            found.setdefault(key.split(".")[1], {})[member.instance] = member
+            if member.state == "alive":
+                found.setdefault(key.split(".")[1], {})[member.instance] = member
         return found
 
     async def _read(self, pattern: str) -> dict[str, Entry]:

@@ -1,7 +1,7 @@
 """Which shards this instance owns: it takes what is its share, and hands over what is not.
 
 No instance leads. Each computes the same share for everybody from the same list of members (`core/assignment.py`), takes
-the claims of its own share whose owner is gone, and lets go of what belongs to another: the other then takes it.
+the claims of its own share whose owner is dead, and lets go of what belongs to another: the other then takes it.
 """
 
 from __future__ import annotations
@@ -9,17 +9,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
 from anyio.abc import TaskGroup
 
+from runner.core import takeover
 from runner.core.assignment import assign
-from runner.core.takeover import Decision, HandOver, Lose, Release, Take, decide
-from runner.engine.claims import NOBODY, Claim, Claims
+from runner.core.takeover import Bury, Confirm, Decision, HandOver, Release, Take, decide
+from runner.engine.claims import Claim, Claims, Standing
 from runner.engine.fence import Tenure
 from runner.engine.generations import Generations
+from runner.engine.holdings import Holdings
 from runner.engine.members import Members
 from runner.engine.process import Process
 from runner.errors import JetrunnerError
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("jetrunner.shards")
 
 RETRY_SECONDS = 0.25
+TURN_SECONDS = 0.5
 
 
 class Shards:
@@ -41,26 +45,29 @@ class Shards:
         self.owned: dict[str, Shard] = {}
         self._process = process
         self._members = members
+        self._own = members.own
         self._functions = {function.binding.function: function for function in functions}
-        self._held: dict[str, Claim] = {}
+        self._held = Holdings(self.claims, self._lose)
         self._moving: set[str] = set()
-        """Shards that are being taken or handed over right now."""
+        """Shards that are being taken, confirmed or handed over right now."""
         self.needed = bool(functions)
         self.left = False
         """True once every shard was handed over and the lease given back."""
         self._changed = asyncio.Event()
-        self._generations = Generations(process, members, functions, self._changed.set)
+        self._generations = Generations(process, members, functions, self._reread)
         members.changed.append(self._changed.set)
-        members.lapsed.append(self._changed.set)
+        members.own.began.append(self._changed.set)
+
+    def _reread(self) -> None:
+        """The open generation is another one."""
+        self.claims.reread()
+        self._changed.set()
 
     async def start(self) -> None:
         """Join, read the claims and watch them."""
         await self._members.join()
-        await self.claims.watch(self._written)
+        await self.claims.watch(self._heard)
         await self._generations.start()
-        sent = time.monotonic()
-        await self.claims.load(self._generations.names())
-        self._members.confirm(sent)
         self._changed.set()
 
     async def run(self) -> None:
@@ -70,100 +77,109 @@ class Shards:
             tasks.start_soon(self._generations.run)
             while True:
                 try:
-                    async with asyncio.timeout(1.0):
+                    async with asyncio.timeout(TURN_SECONDS):
                         await self._changed.wait()
                 except TimeoutError:
-                    await self._look()
+                    pass
                 self._changed.clear()
-                if not self._process.connection.is_connected:
+                if not self._process.connection.is_connected or not self._own.current:
                     continue
-                if not self._members.confirmed:
-                    await self._confirm()
+                try:
+                    if not self._own.state.whole:
+                        await self._confirm()
+                    await self.claims.refresh(self._generations.names(), self._names)
+                except JetrunnerError as error:
+                    log.warning("claims could not be read: %s", error)
+                    await anyio.sleep(RETRY_SECONDS / 2)
+                    self._changed.set()
                     continue
-                for name, share in self._shares().items():
-                    if name not in self._moving:
-                        self._act(tasks, name, self._decide(name, share, self.claims.known.get(name, NOBODY)))
-                moving = {name.partition(".")[0] for name in self._moving}
-                for function in self._functions.keys() - moving:
-                    self._functions[function].tell()
+                self._act(tasks)
 
-    def _act(self, tasks: TaskGroup, name: str, decision: Decision) -> None:
+    def _act(self, tasks: TaskGroup) -> None:
+        """Decide about every shard that is not moving."""
+        for name, share in self._shares().items():
+            way = self._way(name, self._decide(name, share)) if name not in self._moving else None
+            if way is not None:
+                self._moving.add(name)
+                tasks.start_soon(way, name)
+        moving = {name.partition(".")[0] for name in self._moving}
+        for each in self._functions.keys() - moving:
+            self._functions[each].tell()
+
+    def _way(self, name: str, decision: Decision) -> Callable[[str], Coroutine[object, object, None]] | None:
         match decision:
             case Take():
-                way = self._take
+                return self._take
             case HandOver():
-                way = self._hand_over
+                return self._hand_over
             case Release():
-                way = self._give_back
-            case Lose():  # that was only heard, or read from a replica
-                way = self._check
-            case _:
-                return
-        self._moving.add(name)
-        tasks.start_soon(way, name)
+                return self._give_back
+            case Confirm():
+                return self._check
+            case Bury():
+                known = self.claims.known[name]
+                self._members.question(known.claim.owner, known.revision)
+        return None
 
-    def _decide(self, name: str, share: str, claim: Claim) -> Decision:
-        held = self._held.get(name)
+    def _decide(self, name: str, share: str) -> Decision:
+        known, held = self.claims.known.get(name, Standing()), self._held.get(name)
+        owner = known.claim.owner
         return decide(
-            claim.owner,
-            claim.epoch,
+            takeover.Standing(owner, known.revision),
             me=self._members.me.instance,
-            held=held.epoch if held is not None else None,
+            held=held.revision if held is not None else None,
             share=share,
-            gone=claim.owner not in self._members.living,
+            disputed=name in self._own.disputed,
+            buried=self._members.buried(owner),
+            living=owner in self._members.living,
+            missing=self.claims.missing(name),
         )
 
-    async def _look(self) -> None:
-        """Read the claims of shards that should be here and are not: a release may not have been heard."""
-        if not self._process.connection.is_connected or not self._members.confirmed:
-            return
-        lacking = {
-            name.rpartition(".")[0]
-            for name, share in self._shares().items()
-            if share == self._members.me.instance and name not in self.owned and name not in self._moving
-        }
-        try:
-            await self.claims.load(sorted(lacking))
-        except JetrunnerError as error:
-            log.debug("claims could not be looked at: %s", error)
+    def _names(self) -> list[str]:
+        """Every shard that is open."""
+        return [name for function in self._functions.values() for name in function.shard_names()]
 
     def _shares(self) -> dict[str, str]:
-        """Who should own every shard of our functions, and every other that is held here: nobody, when it has closed."""
-        shares = dict.fromkeys(self.owned, "")
-        for function in self._functions.values():
-            able = sorted(
-                name
-                for name, member in self._members.living.items()
-                if function.binding.function in member.functions and not member.leaving
-            )
+        """Who should own every shard of our functions; no instance, for any other that is held or claimed here."""
+        me, living = self._members.me.instance, self._members.living
+        shares = {name: "" for name, known in self.claims.known.items() if known.claim.owner == me}
+        shares.update(dict.fromkeys(self.owned, ""))
+        for each, function in self._functions.items():
+            able = sorted(name for name, member in living.items() if member.takes(each))
             names = function.shard_names()
-            owners = {name: claim.owner for name in names if (claim := self.claims.known.get(name))}
+            owners = {name: known.claim.owner for name in names if (known := self.claims.known.get(name))}
             share = assign(names, able, owners)
             shares.update((name, share.get(name, "")) for name in names)
         return shares
 
+    # -- moves ------------------------------------------------------------------------------------------
+
     async def _take(self, name: str) -> None:
-        function = self._functions[name.partition(".")[0]]
+        function, since = self._functions[name.partition(".")[0]], self._own.state.since
         try:
-            me = self._members.me.instance
-            claim = await self.claims.take(name, me, partial(self._decide, name, me))
-            if claim is not None and not await self._generations.confirmed(function, generation_of(name)):
-                await self.claims.release(name, claim)
-            elif claim is not None and self.claims.known[name] == claim:  # nobody has taken it meanwhile
+            held = await self.claims.take(name, self._members.me.instance)
+            if held is None:
+                self.claims.distrust(name)
+            elif not await self._generations.confirmed(function, int(name.split(".")[1])):
+                await self.claims.release(name, held)
+            elif self._own.state.since == since and self.claims.known.get(name) is held:
+                # It is ours, and our lease has lasted all the time: this claim counts as those that were confirmed.
+                self._held.hold(name, held)
                 shard = self.owned[name] = function.shard(name)
-                self._held[name] = claim
-                await shard.open(
-                    Tenure(
-                        claim, partial(self.claims.stands, name, claim), partial(self._refused, name, claim)
-                    )
-                )
+                claim = held.claim
+                stands, end = partial(self._held.stands, name, claim), partial(self._refused, name, claim)
+                await shard.open(Tenure(claim, stands, end))
         except JetrunnerError as error:
             log.warning("shard %s could not be taken: %s", name, error)
             await self._drop(name)
+            self.claims.distrust(name)
             await anyio.sleep(RETRY_SECONDS)
         finally:
-            self._moving.discard(name)
-            self._changed.set()
+            self._moved(name)
+
+    def _moved(self, name: str) -> None:
+        self._moving.discard(name)
+        self._changed.set()
 
     async def _hand_over(self, name: str) -> None:
         """What runs ends here; what waits starts at its new owner's. Other shards go on meanwhile."""
@@ -178,31 +194,37 @@ class Shards:
         except JetrunnerError as error:
             log.warning("shard %s could not be handed over: %s", name, error)
         finally:
-            self._moving.discard(name)
-            self._changed.set()
+            self._moved(name)
 
     async def _give_back(self, name: str) -> None:
         try:
-            await self.claims.release(name, self.claims.known[name])
-            await self.claims.standing(name)
+            if not await self.claims.release(name, self.claims.known[name]):
+                self.claims.distrust(name)
         except JetrunnerError as error:
             log.debug("the claim of shard %s is given back later: %s", name, error)
             await anyio.sleep(RETRY_SECONDS)
         finally:
-            self._moving.discard(name)
-            self._changed.set()
+            self._moved(name)
 
     async def _drop(self, name: str) -> None:
-        shard, claim = self.owned.pop(name, None), self._held.pop(name, None)
+        """Let a shard go that is held here; its claim is free afterwards, or another's."""
+        shard = self.owned.pop(name, None)
+        self._own.resolve(name)
         if shard is not None and shard.owned:
             shard.lose()
-        if claim is not None:
-            try:
-                if not await self.claims.release(name, claim) and shard is not None and not shard.owned:
+        if name not in self._held:
+            return
+        try:
+            released = await self._held.release(name)
+        except JetrunnerError as error:
+            # It stays ours in the bucket: `run` gives it back, or takes it.
+            self.claims.distrust(name)
+            log.warning("the claim of shard %s could not be given back: %s", name, error)
+        else:
+            if not released:
+                self.claims.distrust(name)
+                if shard is not None and not shard.owned:
                     shard.send_back()
-            except JetrunnerError as error:
-                # It stays ours in the bucket; `run` takes it anew, or whoever finds us gone.
-                log.warning("the claim of shard %s could not be given back: %s", name, error)
 
     async def leave(self) -> None:
         """The process ends: each shard goes as soon as its own handlers have ended, and then the lease."""
@@ -219,78 +241,59 @@ class Shards:
 
     # -- doubt ------------------------------------------------------------------------------------------
 
-    def _written(self, name: str, doubtful: bool) -> None:
-        held = self._held.get(name)
-        if doubtful or (held is not None and self.claims.known[name].owner != held.owner):
-            if held is not None:
-                self.owned[name].ordering.hold()
-                self._members.dispute(+1)  # nothing starts before it is known whose it is
-            self._process.tasks.start_soon(self._verify, name, held is not None)
-        self._changed.set()
-
-    async def _verify(self, name: str, disputed: bool = False) -> None:
-        """Somebody wrote a claim: ask whose the shard is now."""
-        try:
-            standing = await self.claims.standing(name)
-        except JetrunnerError as error:
-            log.debug("the claim of shard %s cannot be read: %s", name, error)
-            await anyio.sleep(RETRY_SECONDS / 5)
-            self._process.tasks.start_soon(self._verify, name, disputed)
+    def _heard(self, name: str, owner: str) -> None:
+        """A claim was written, or it was tried: read it, unless that was us."""
+        shard = self.owned.get(name)
+        if owner != self._members.me.instance and shard is not None:
+            shard.ordering.hold()
+            self._own.dispute(name)
+        elif owner == self._members.me.instance and (name in self._held or name in self._moving):
             return
-        held = self._held.get(name)
-        if isinstance(self._decide(name, "", standing), Lose):
-            self._lose(name)
-        elif held is not None and self.owned[name].owned:
-            self.owned[name].doubt()
-        if disputed:
-            self._members.dispute(-1)
+        self.claims.distrust(name)
         self._changed.set()
 
     async def _check(self, name: str) -> None:
+        """What was read of a claim is not what we wrote: nothing of its shard starts before it is known whose it is."""
         try:
-            await self._verify(name)
+            shard, held = self.owned.get(name), self._held.get(name)
+            if shard is not None and held is not None:
+                shard.ordering.hold()
+                stands = await self._held.stands(name, held.claim)
+                self._own.resolve(name)
+                if stands and shard.owned:
+                    shard.doubt()
+        except JetrunnerError as error:
+            log.debug("the claim of shard %s cannot be confirmed: %s", name, error)
+            await anyio.sleep(RETRY_SECONDS / 5)
         finally:
-            self._moving.discard(name)
+            self._moved(name)
 
     def _lose(self, name: str) -> None:
-        self._held.pop(name, None)
+        """Another instance has it, or may have it."""
+        self._held.forget(name)
         shard = self.owned.pop(name, None)
+        self._own.resolve(name)
         if shard is not None:
             shard.lose()
+        self.claims.distrust(name)
+        self._changed.set()
 
     def _refused(self, name: str, claim: Claim) -> None:
         """An output of that tenure was refused, and its claim does not stand."""
-        if self._held.get(name) == claim:
+        held = self._held.get(name)
+        if held is not None and held.claim == claim:
             self._lose(name)
         self._changed.set()
 
     async def _confirm(self) -> None:
-        """After a lost connection or a lapsed lease: keep what is still ours, and take it up again in order."""
-        sent = time.monotonic()
-        if not self._members.renewed:
-            await anyio.sleep(0.02)
-            self._changed.set()
-            return
-        owned = {name.rpartition(".")[0] for name in self.owned}
-        try:
-            await self.claims.load(sorted({*owned, *self._generations.names()}))
-            held = list(self._held.items())
-            # The bucket's leader is asked: a replica may not know yet who took a shard meanwhile.
-            stand = await asyncio.gather(*(self.claims.stands(name, claim) for name, claim in held))
-            for (name, claim), stands in zip(held, stand, strict=True):
-                if not stands and self._held.get(name) == claim:
-                    self._lose(name)
-        except JetrunnerError as error:
-            log.warning("claims could not be read again: %s", error)
-            await anyio.sleep(0.1)
-        else:
-            for shard in self.owned.values():
-                if shard.owned:
-                    shard.doubt()
-            self._members.confirm(sent)
-        self._changed.set()
-
-
-def generation_of(name: str) -> int:
-    """The generation in a shard's name."""
-    return int(name.split(".")[1])
+        """The lease has begun anew: keep what is still ours, and take it up again in order. Raises JetrunnerError."""
+        began = time.monotonic()
+        self.claims.forget()
+        for shard in self.owned.values():
+            shard.ordering.hold()
+        await self._held.confirm()
+        await self.claims.refresh(self._generations.names(), self._names)
+        for shard in self.owned.values():
+            if shard.owned:
+                shard.doubt()
+        self._own.confirm(began)

@@ -24,7 +24,7 @@ from runner.core import generation as generations
 from runner.core import identity, sharding
 from runner.core.generation import Opening
 from runner.core.sharding import Sharding
-from runner.engine.claims import read as read_claim
+from runner.engine.claims import Claims, owner_of
 from runner.errors import PermissionDenied, UsageError
 from runner.jetstream import ownstreams, reshard
 from runner.jetstream.bucket import PREFIX
@@ -75,6 +75,7 @@ class Turnover:
         self._connection = connection
         self._project = project
         self._leases = Leases(connection)
+        self._claims = Claims(connection, project)
         self._seen: dict[tuple[str, str, int], float] = {}
         """When a stream's generation was first seen here, by the monotonic clock."""
         self._swept: dict[str, tuple[Opening, float]] = {}
@@ -117,13 +118,16 @@ class Turnover:
         stored = await reshard.stored(self._connection, reader.stream, reader.subject, now.generation)
         generation, through = generations.oldest(stored, standing, now.generation, deliver=reader.deliver)
         newest = info["state"]["last_seq"]
+        count = await self._count(reader, info["config"], generation)
+        if not standing:  # where durables stand, the bucket may have lost claims that are held
+            await self._claims.prepare(reader.function, generation, count)
         first = newest + 1 if reader.deliver == "new" and not standing else 0
         return Opening(
             stream=reader.stream,
             created=info["created"],
             subject=reader.subject,
             generation=generation,
-            count=await self._count(reader, info["config"], generation),
+            count=count,
             positions=generations.positions(info["config"], generation),
             keys=reader.keys,
             first=first,
@@ -169,19 +173,21 @@ class Turnover:
             opening = opening.towards(opening.to, through)
         log.info("%s: generation %d of %s is open", reader.function, opening.to, reader.stream)
         positions = generations.positions(config, opening.to)
-        return opening.opened(await self._count(reader, config, opening.to), positions)
+        count = await self._count(reader, config, opening.to)
+        await self._claims.prepare(reader.function, opening.to, count)
+        return opening.opened(count, positions)
 
     async def _held(self, function: str, opening: Opening, living: Collection[str]) -> bool:
         prefix = f"claim.{self._project}.{function}.{opening.generation}."
         entries = await self._leases.read([prefix + "*"])
-        if any(read_claim(entry.value).owner in living for entry in entries.values()):
+        if any(owner_of(entry.value) in living for entry in entries.values()):
             return True
         for begin in range(0, opening.count, reshard.AT_ONCE):
             numbers = range(begin, min(begin + reshard.AT_ONCE, opening.count))
             standing = await asyncio.gather(
                 *(reshard.leading(self._connection, f"{prefix}{number}") for number in numbers)
             )
-            if any(entry is not None and read_claim(entry.value).owner in living for entry in standing):
+            if any(entry is not None and owner_of(entry.value) in living for entry in standing):
                 return True
         return False
 

@@ -68,6 +68,11 @@ class Connection:
         return str(self.client._server_info.get("server_id", ""))  # noqa: SLF001
 
     @property
+    def clustered(self) -> bool:
+        """Whether our server is one of several."""
+        return bool(self.client._server_info.get("cluster"))  # noqa: SLF001
+
+    @property
     def url(self) -> str:
         """Where we are connected, without credentials."""
         url = self.client.connected_url

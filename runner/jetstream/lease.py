@@ -43,15 +43,19 @@ class Leases:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    async def put(self, key: str, value: bytes, ttl: float) -> int:
-        """Write a lease that runs out after `ttl` seconds; returns its revision."""
-        pairs = [("Nats-TTL", f"{ttl:g}s")]
-        ack = await self._connection.publisher.publish(PREFIX + key, value, pairs, timeout=ttl)
+    async def put(self, key: str, value: bytes, ttl: str) -> int:
+        """Write a key that is gone after `ttl`, for example `10s`; returns its revision."""
+        ack = await self._connection.publisher.publish(PREFIX + key, value, [("Nats-TTL", ttl)])
         return ack.seq
 
-    async def swap(self, key: str, value: bytes, revision: int) -> int | None:
-        """Write if the key's revision is still this one (0: there is none); the new revision, None when it moved."""
+    async def swap(self, key: str, value: bytes, revision: int, ttl: str = "") -> int | None:
+        """Write if the key's revision is still this one (0: there is none); the new revision, None when it moved.
+
+        With a `ttl`, for example `10s`, the key is gone after it.
+        """
         pairs = [("Nats-Expected-Last-Subject-Sequence", str(revision))]
+        if ttl:
+            pairs.append(("Nats-TTL", ttl))
         try:
             ack = await self._connection.publisher.publish(PREFIX + key, value, pairs)
         except ServerError as error:

@@ -86,15 +86,15 @@ COUNTING = """
 WAITS_FOR_ANSWERS = f"""{STUBBORN.replace("concurrency=4", "concurrency=1")}
     from runner.engine.claims import Claims
 
-    standing = Claims.standing
+    confirm = Claims.confirm
 
-    async def late(claims, shard):
+    async def late(claims, shard, held):
         while Path("late").exists():
             note("asked")
             await asyncio.sleep(0.01)
-        return await standing(claims, shard)
+        return await confirm(claims, shard, held)
 
-    Claims.standing = late
+    Claims.confirm = late
 
     @consume("audit.*")
     async def audit() -> None:
@@ -135,15 +135,12 @@ CONFIRMED_LATE = """
 
     async def late(generations, function, generation):
         found = await confirmed(generations, function, generation)
-        while known[0]["post.0.0"].epoch == 1:
+        while known[0]["post.0.0"].claim.owner != "other":
             note("taken")
             await asyncio.sleep(0.01)
         return found
 
-    async def never(claims, shard):
-        await asyncio.Event().wait()
-
-    Claims.take, Claims.standing, Generations.confirmed = remembered, never, late
+    Claims.take, Generations.confirmed = remembered, late
 """
 FORGETFUL = """
     from pathlib import Path

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -14,6 +13,7 @@ from nats.aio.msg import Msg
 
 from tests.support.eventually import eventually
 from tests.support.jetstream import RawJetStream
+from tests.support.member import leased
 from tests.support.order import source
 from tests.support.order_faults import Instance, Ledger, streams
 from tests.support.project import Project
@@ -30,15 +30,6 @@ async def elsewhere(server: NatsServer) -> AsyncIterator[Client]:
         yield client
     finally:
         await client.close()
-
-
-async def lease(client: Client, instance: str, functions: list[str]) -> None:
-    member = {"instance": instance, "functions": functions, "leaving": False, "server": "ELSEWHERE"}
-    await client.publish(
-        f"$KV.jetrunner.member.shop.{instance}", json.dumps(member).encode(), headers={"Nats-TTL": "60s"}
-    )
-    await client.publish("jetrunner.shop.members", json.dumps({"joined": member}).encode())
-    await client.flush()
 
 
 async def started(make_project: Callable[..., Project], server: NatsServer, js: RawJetStream) -> Ledger:
@@ -63,16 +54,16 @@ async def test_who_cannot_be_reached_keeps_its_shards_as_long_as_its_lease(
 ) -> None:
     ledger = await started(make_project, nats_server, js)
     async with elsewhere(nats_server) as client:
-        await lease(client, "far", ["post"])
-        instance = ledger.add()
-        for number in range(5):
-            await ledger.post(number, 3)
-        # It reads the leases five times a second as long as somebody does not answer.
-        reads = await client.subscribe("$JS.API.DIRECT.GET.KV_jetrunner")
-        for _ in range(8):
-            await reads.next_msg(timeout=10)
-        assert ledger.journal.read_bytes() == b"", "nothing has started"
-        await js.api("STREAM.PURGE.KV_jetrunner", {"filter": "$KV.jetrunner.member.shop.far"})
+        async with leased(client, "far", ["post"], server="ELSEWHERE"):
+            instance = ledger.add()
+            for number in range(5):
+                await ledger.post(number, 3)
+            reads = await client.subscribe("$JS.API.DIRECT.GET.KV_jetrunner")
+            for _ in range(
+                12
+            ):  # it reads the leases twice a second, and more often while somebody says something
+                await reads.next_msg(timeout=10)
+            assert ledger.journal.read_bytes() == b"", "nothing has started"
         await ledger.settled(within=10)
     assert not ledger.problems, ledger.explain()
     await end(instance)
@@ -88,11 +79,13 @@ async def test_who_is_silent_at_a_server_that_answers_is_gone_at_once(
             await probe.respond(b"")
 
         await client.subscribe("jetrunner.shop.alive.witness", cb=alive)
-        await lease(client, "witness", [])
-        await lease(client, "far", ["post"])
-        for number in range(5):
-            await ledger.post(number, 3)
-        instance = ledger.add()
-        await ledger.settled(within=10)  # its lease lasts for a minute
+        async with leased(client, "witness", [], server="ELSEWHERE"):
+            far = {"instance": "far", "functions": ["post"], "server": "ELSEWHERE"}
+            await js.publish("$KV.jetrunner.member.shop.far", far)  # it would have three seconds more
+            instance = ledger.add()
+            for number in range(5):
+                await ledger.post(number, 3)
+            await instance.process.seen("instance far is gone: its connection is gone")
+            await ledger.settled(within=10)
     assert not ledger.problems, ledger.explain()
     await end(instance)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,6 +12,32 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from tests.support.server import NatsServer
+
+RENEW_SECONDS = 0.5
+
+
+@asynccontextmanager
+async def leased(
+    client: Client, instance: str, functions: list[str], *, server: str = ""
+) -> AsyncIterator[None]:
+    """A lease that is renewed as long as the block lasts; nobody answers for the instance."""
+
+    async def renew() -> None:
+        while True:
+            member = {"instance": instance, "functions": functions, "leaving": False, "server": server}
+            await client.publish(f"$KV.jetrunner.member.shop.{instance}", json.dumps(member).encode())
+            await client.publish("jetrunner.shop.members", b"")
+            await client.flush()
+            stands.set()
+            await asyncio.sleep(RENEW_SECONDS)
+
+    stands = asyncio.Event()
+    renewing = asyncio.create_task(renew())
+    await stands.wait()
+    try:
+        yield
+    finally:
+        renewing.cancel()
 
 
 @asynccontextmanager
@@ -22,13 +49,8 @@ async def living(server: NatsServer, instance: str) -> AsyncIterator[Client]:
         await probe.respond(b"")
 
     await client.subscribe(f"jetrunner.shop.alive.{instance}", cb=alive)
-    member = {"instance": instance, "functions": ["post"], "leaving": False}
-    await client.publish(
-        f"$KV.jetrunner.member.shop.{instance}", json.dumps(member).encode(), headers={"Nats-TTL": "60s"}
-    )
-    await client.publish("jetrunner.shop.members", json.dumps({"joined": member}).encode())
-    await client.flush()
     try:
-        yield client
+        async with leased(client, instance, ["post"]):
+            yield client
     finally:
         await client.close()

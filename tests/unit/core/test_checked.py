@@ -15,11 +15,10 @@ from runner.core.checked import Count, Function, Instance, Line, Owner, Stream, 
 from runner.core.identity import instance
 from runner.engine.claims import Claim
 from runner.engine.floor import Floor
-from runner.engine.member import News, read_member, read_news
+from runner.engine.member import Member, read_member
 from runner.engine.records import Record
 
 READERS = {
-    "news": read_news,
     "member": read_member,
     "claim": checked.json(Claim),
     "opening": generation.read,
@@ -153,7 +152,7 @@ def test_the_kinds_of_numbers() -> None:
 @given(st.text(max_size=80))
 def test_an_instance_has_a_name_that_fits_whatever_its_host_is_called(host: str) -> None:
     name = instance(host, 4_194_304, "0af31b2c")
-    assert read_news(msgspec.json.encode(News(left=name))).left == name
+    assert read_member(msgspec.json.encode(Member(name, ()))).instance == name
 
 
 def test_a_usual_host_keeps_its_name() -> None:

@@ -4,71 +4,68 @@ from __future__ import annotations
 
 import pytest
 
-from runner.core.takeover import Decision, HandOver, Keep, Lease, Lose, Release, Take, Wait, decide
+from runner.core.takeover import (
+    Bury,
+    Confirm,
+    Decision,
+    HandOver,
+    Keep,
+    Release,
+    Standing,
+    Take,
+    Wait,
+    decide,
+    next_epoch,
+)
 
-TTL = 3.0
+FREE, MINE, THEIRS, NONE = Standing("", 7), Standing("me", 7), Standing("other", 7), Standing()
 
 
 @pytest.mark.parametrize(
-    ("owner", "epoch", "held", "share", "gone", "decision"),
+    ("standing", "held", "share", "buried", "living", "missing", "decision"),
     [
-        ("", 0, None, "me", False, Take(1)),
-        ("", 7, None, "me", False, Take(8)),
-        ("", 7, None, "other", False, Wait()),
-        ("other", 7, None, "me", False, Wait()),
-        ("other", 7, None, "me", True, Take(8)),
-        ("other", 7, None, "third", True, Wait()),
-        ("me", 7, None, "me", False, Take(8)),
-        ("me", 7, None, "other", False, Release()),
-        ("me", 7, None, "", False, Release()),
-        ("me", 7, 7, "", False, HandOver()),
-        ("me", 7, 7, "me", False, Keep()),
-        ("me", 7, 7, "other", False, HandOver()),
-        ("other", 8, 7, "me", False, Lose()),
-        ("other", 8, 7, "other", True, Lose()),
-        ("", 7, 7, "me", False, Lose()),
-        ("other", 6, 7, "me", False, Keep()),
-        ("me", 8, 7, "me", False, Lose()),
+        (FREE, None, "me", None, False, None, Take()),
+        (FREE, None, "other", None, False, None, Wait()),
+        (THEIRS, None, "me", None, True, None, Wait()),
+        (THEIRS, None, "me", None, False, None, Bury()),
+        (THEIRS, None, "me", 8, False, None, Take()),
+        (THEIRS, None, "me", 6, False, None, Bury()),
+        (THEIRS, None, "me", 6, True, None, Wait()),
+        (THEIRS, None, "third", 8, False, None, Wait()),
+        (MINE, None, "me", None, True, None, Take()),
+        (MINE, None, "other", None, True, None, Release()),
+        (MINE, None, "", None, True, None, Release()),
+        (MINE, 7, "", None, True, None, HandOver()),
+        (MINE, 7, "me", None, True, None, Keep()),
+        (MINE, 7, "other", None, True, None, HandOver()),
+        (Standing("me", 8), 7, "me", None, True, None, Confirm()),
+        (Standing("other", 8), 7, "other", None, True, None, Confirm()),
+        (Standing("", 8), 7, "me", None, True, None, Confirm()),
+        (NONE, 7, "me", None, True, 0.0, Confirm()),
+        (NONE, None, "me", None, False, 0.0, Wait()),
+        (NONE, None, "me", None, False, 3.0, Wait()),
+        (NONE, None, "me", None, False, 3.2, Take()),
+        (NONE, None, "other", None, False, 3.2, Wait()),
     ],
 )
-def test_a_shard_is_taken_from_nobody_or_from_who_is_gone(
-    owner: str, epoch: int, held: int | None, share: str, gone: bool, decision: Decision
+def test_a_claim_is_taken_where_it_is_free_or_its_owner_was_buried_after_it_was_written(
+    standing: Standing,
+    held: int | None,
+    share: str,
+    buried: int | None,
+    living: bool,
+    missing: float | None,
+    decision: Decision,
 ) -> None:
-    assert decide(owner, epoch, me="me", held=held, share=share, gone=gone) == decision
+    found = decide(standing, me="me", held=held, share=share, buried=buried, living=living, missing=missing)
+    assert found == decision
 
 
-def test_nothing_starts_before_there_is_a_lease_and_the_claims_were_read_after_it() -> None:
-    lease = Lease()
-    assert not lease.may_start(0.0)
-    lease = lease.renewed(0.0, 0.1, TTL)
-    assert not lease.may_start(0.2)
-    assert lease.claims_read(0.2).may_start(0.3)
-    assert not lease.claims_read(0.05).may_start(0.3)
+def test_a_claim_that_another_has_tried_to_write_is_confirmed() -> None:
+    assert decide(MINE, me="me", held=7, share="me", buried=None, living=True, disputed=True) == Confirm()
 
 
-def test_a_lease_is_counted_from_sending_its_renewal() -> None:
-    lease = Lease().renewed(0.0, 0.5, TTL).claims_read(0.6)
-    assert lease.may_start(2.9)
-    assert not lease.may_start(3.0)
-    assert lease.renewed(2.0, 2.5, TTL).may_start(4.9)
-
-
-@pytest.mark.parametrize("lost", ["the lease", "the connection"])
-def test_after_a_lapse_the_claims_are_read_again(lost: str) -> None:
-    lease = Lease().renewed(0.0, 0.1, TTL).claims_read(0.2)
-    if lost == "the lease":
-        lease = lease.renewed(2.9, 3.1, TTL)
-    else:
-        lease = lease.disconnected()
-        assert not lease.may_start(1.0)
-        lease = lease.renewed(1.0, 1.1, TTL)
-    assert not lease.may_start(3.2)
-    assert lease.claims_read(3.2).may_start(3.3)
-
-
-def test_who_is_said_to_be_gone_reads_the_claims_before_it_goes_on() -> None:
-    lease = Lease().renewed(0.0, 0.1, TTL).claims_read(0.2)
-    doubted = lease.doubted(0.3)
-    assert not doubted.may_start(0.4)
-    assert not doubted.claims_read(0.25).may_start(0.4), "they were asked for before"
-    assert doubted.claims_read(0.35).may_start(0.4)
+def test_epochs_rise_and_do_not_go_back_with_a_bucket_that_lost_its_claims() -> None:
+    assert next_epoch(0, 1_800_000_000.5) == 1
+    assert next_epoch(7, 1_800_000_000.5) == 8
+    assert next_epoch(None, 1_800_000_000.5) == 1_800_000_000

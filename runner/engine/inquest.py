@@ -1,0 +1,63 @@
+"""The inquest into an instance for which its server has no responder: `core/death.py` says what proves its death."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from math import inf
+
+from runner.core.death import Inquest
+from runner.engine.probes import alive_subject
+from runner.errors import NoStream, ServerError
+from runner.jetstream.connection import Connection
+
+PROBE_SECONDS = 0.5
+
+
+async def probe(connection: Connection, project: str, instance: str) -> bool | None:
+    """Whether an instance answers: False when its server has no responder, None when no answer came."""
+    try:
+        await connection.request_whole(alive_subject(project, instance), b"", PROBE_SECONDS)
+    except NoStream:
+        return False
+    except ServerError:
+        return None
+    return True
+
+
+async def is_dead(
+    connection: Connection,
+    project: str,
+    instance: str,
+    *,
+    absent: float,
+    near: bool,
+    witness: str,
+    bound: Callable[[], Awaitable[float]],
+) -> bool:
+    """Probe it once more after its bound, and its `witness` before and after where it is not `near`, at our own server.
+
+    `absent` is when "no responders" came at first; `bound` reads the instance's lease.
+    """
+    epoch = connection.wire.epoch
+    seen = inf
+    if not near:
+        seen = time.monotonic()
+        if not witness or not await probe(connection, project, witness):
+            return False  # the way to its server may be gone: its lease tells
+        if await probe(connection, project, instance) is not False:
+            return False
+        absent = time.monotonic()
+    limit = await bound()
+    await asyncio.sleep(max(0.0, absent + limit - time.monotonic()))
+    again = time.monotonic()
+    if await probe(connection, project, instance) is not False:
+        return False
+    seen_again = inf
+    if not near:
+        if not await probe(connection, project, witness):
+            return False
+        seen_again = time.monotonic()
+    found = Inquest(absent, again, near, seen, seen_again)
+    return epoch == connection.wire.epoch and found.proves(limit)
