@@ -97,3 +97,16 @@ def decide(
 def next_epoch(known: int | None, now: float) -> int:
     """Give the epoch of the next owner; `known` is the claim's, None when it was missing; `now` is Unix time."""
     return int(now) if known is None else known + 1
+
+
+def why_unowned(standing: Standing, *, share: str, living: bool, missing: float | None) -> str:
+    """Say in words why no living instance owns an open shard; empty when one does."""
+    if missing is not None:
+        return "its claim is missing"
+    if not standing.owner:
+        return (
+            f"it is free, and {share} has not taken it"
+            if share
+            else "it is free, and no instance runs its function"
+        )
+    return "" if living else f"{standing.owner} owns it, and is not alive"

@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING
 import anyio
 from anyio.abc import TaskGroup
 
-from runner.core import takeover
-from runner.core.assignment import assign
-from runner.core.takeover import Bury, Confirm, Decision, HandOver, Release, Take, decide
-from runner.engine.claims import Claim, Claims, Standing
+from runner.core.takeover import Bury, Confirm, Decision, HandOver, Release, Take
+from runner.engine.claims import Claim, Claims
 from runner.engine.fence import Tenure
 from runner.engine.generations import Generations
 from runner.engine.holdings import Holdings
 from runner.engine.members import Members
 from runner.engine.process import Process
+from runner.engine.shares import View
+from runner.engine.standstill import Standstill
 from runner.errors import JetrunnerError
 
 if TYPE_CHECKING:
@@ -48,8 +48,11 @@ class Shards:
         self._own = members.own
         self._functions = {function.binding.function: function for function in functions}
         self._held = Holdings(self.claims, self._lose)
+        self._view = View(members, self.claims, functions)
         self._moving: set[str] = set()
         """Shards that are being taken, confirmed or handed over right now."""
+        self.standstill = Standstill()
+        """Open shards that no living instance owns."""
         self.needed = bool(functions)
         self.left = False
         """True once every shard was handed over and the lease given back."""
@@ -82,12 +85,12 @@ class Shards:
                 except TimeoutError:
                     pass
                 self._changed.clear()
-                if not self._process.connection.is_connected or not self._own.current:
+                if not self._own.current:
                     continue
                 try:
                     if not self._own.state.whole:
                         await self._confirm()
-                    await self.claims.refresh(self._generations.names(), self._names)
+                    await self.claims.refresh(self._generations.names(), self._view.names)
                 except JetrunnerError as error:
                     log.warning("claims could not be read: %s", error)
                     await anyio.sleep(RETRY_SECONDS / 2)
@@ -97,14 +100,18 @@ class Shards:
 
     def _act(self, tasks: TaskGroup) -> None:
         """Decide about every shard that is not moving."""
-        for name, share in self._shares().items():
-            way = self._way(name, self._decide(name, share)) if name not in self._moving else None
+        for name, share in self._view.shares(self.owned).items():
+            if name in self._moving:
+                continue
+            disputed = name in self._own.disputed
+            way = self._way(name, self._view.decide(name, share, self._held.get(name), disputed=disputed))
             if way is not None:
                 self._moving.add(name)
                 tasks.start_soon(way, name)
         moving = {name.partition(".")[0] for name in self._moving}
         for each in self._functions.keys() - moving:
             self._functions[each].tell()
+        self.standstill.look(self._view.unowned(), time.monotonic())
 
     def _way(self, name: str, decision: Decision) -> Callable[[str], Coroutine[object, object, None]] | None:
         match decision:
@@ -120,37 +127,6 @@ class Shards:
                 known = self.claims.known[name]
                 self._members.question(known.claim.owner, known.revision)
         return None
-
-    def _decide(self, name: str, share: str) -> Decision:
-        known, held = self.claims.known.get(name, Standing()), self._held.get(name)
-        owner = known.claim.owner
-        return decide(
-            takeover.Standing(owner, known.revision),
-            me=self._members.me.instance,
-            held=held.revision if held is not None else None,
-            share=share,
-            disputed=name in self._own.disputed,
-            buried=self._members.buried(owner),
-            living=owner in self._members.living,
-            missing=self.claims.missing(name),
-        )
-
-    def _names(self) -> list[str]:
-        """Every shard that is open."""
-        return [name for function in self._functions.values() for name in function.shard_names()]
-
-    def _shares(self) -> dict[str, str]:
-        """Who should own every shard of our functions; no instance, for any other that is held or claimed here."""
-        me, living = self._members.me.instance, self._members.living
-        shares = {name: "" for name, known in self.claims.known.items() if known.claim.owner == me}
-        shares.update(dict.fromkeys(self.owned, ""))
-        for each, function in self._functions.items():
-            able = sorted(name for name, member in living.items() if member.takes(each))
-            names = function.shard_names()
-            owners = {name: known.claim.owner for name in names if (known := self.claims.known.get(name))}
-            share = assign(names, able, owners)
-            shares.update((name, share.get(name, "")) for name in names)
-        return shares
 
     # -- moves ------------------------------------------------------------------------------------------
 
@@ -292,7 +268,7 @@ class Shards:
         for shard in self.owned.values():
             shard.ordering.hold()
         await self._held.confirm()
-        await self.claims.refresh(self._generations.names(), self._names)
+        await self.claims.refresh(self._generations.names(), self._view.names)
         for shard in self.owned.values():
             if shard.owned:
                 shard.doubt()
