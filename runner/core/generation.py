@@ -54,6 +54,8 @@ class Opening(Struct, frozen=True):
     """The generation that opens next; -1: none. While it is set nothing is worked on, and all claims are given back."""
     keys: Positions = ()
     """Indexes of the tokens that make the function's key, as the instance had them that wrote this; none: not known."""
+    turn: Count = 0
+    """How often a generation began to close. Claims are sealed with it: who still takes it for open takes none of them."""
 
     @property
     def closing(self) -> bool:
@@ -71,7 +73,8 @@ class Opening(Struct, frozen=True):
 
     def towards(self, generation: int, through: int) -> Opening:
         """The same, closing: `generation` opens when all claims have been given back."""
-        return self._with(to=generation, through=max(self.through, through))
+        turn = self.turn if self.closing else self.turn + 1
+        return self._with(to=generation, through=max(self.through, through), turn=turn)
 
     def reopened(self) -> Opening:
         """The same, open again: something came in at the last moment."""

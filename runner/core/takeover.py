@@ -59,6 +59,8 @@ class Standing(Struct, frozen=True):
     """Empty while it is free."""
     revision: int = 0
     """In the bucket; 0 for one that is not there."""
+    sealed: bool = False
+    """Whether its generation has closed, as far as this instance knows it."""
 
 
 def decide(
@@ -80,12 +82,12 @@ def decide(
     `disputed` whether another instance has tried to write it.
     """
     if held is not None:
-        if disputed or standing != Standing(me, held):
+        if disputed or (standing.owner, standing.revision) != (me, held):
             return Confirm()
         return Keep() if share == me else HandOver()
     if standing.owner == me:
         return Take() if share == me else Release()
-    if share != me:
+    if share != me or standing.sealed:
         return Wait()
     if missing is not None:
         return Take() if missing >= TTL_SECONDS + MARGIN_SECONDS else Wait()

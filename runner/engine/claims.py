@@ -36,6 +36,9 @@ class Claim(msgspec.Struct, frozen=True):
     """Unix time."""
     before: Annotated[tuple[Instance, ...], Meta(max_length=64)] = ()
     """Who owned it before, the last one first."""
+    sealed: Count = 0
+    """The turn of the opening (`core/generation.py`) at which its generation last began to close: whoever knows of an
+    earlier turn alone does not take it."""
 
 
 NOBODY = Claim("", 0, 0.0)
@@ -125,7 +128,8 @@ class Claims:
         known = self.known.get(shard, Standing())
         before = known.claim
         epoch = next_epoch(before.epoch if self.missing(shard) is None else None, time.time())
-        return await self._write(shard, Claim(me, epoch, time.time(), predecessors(before)), known.revision)
+        claim = Claim(me, epoch, time.time(), predecessors(before), before.sealed)
+        return await self._write(shard, claim, known.revision)
 
     async def confirm(self, shard: str, held: Standing) -> Standing | None:
         """Write a claim once more that is held: the quorum then says that it is ours. None when it is not."""
@@ -143,7 +147,7 @@ class Claims:
     async def release(self, shard: str, standing: Standing) -> bool:
         """Give it back; False when it was written meanwhile."""
         claim = standing.claim
-        free = Claim("", claim.epoch, time.time(), predecessors(claim))
+        free = Claim("", claim.epoch, time.time(), predecessors(claim), claim.sealed)
         return await self._write(shard, free, standing.revision) is not None
 
     async def prepare(self, function: str, generation: int, count: int) -> None:
@@ -157,6 +161,37 @@ class Claims:
                     for number in range(begin, min(begin + AT_ONCE, count))
                 )
             )
+
+    async def seal(
+        self, function: str, generation: int, count: int, turn: int, gone: Callable[[str, int], bool]
+    ) -> bool:
+        """Seal the claims of a generation that closes; False while one is held, or was written meanwhile.
+
+        `gone(owner, revision)` tells whether the owner of a claim of that revision can hold it no more.
+        """
+        prefix = f"{self._prefix}{function}.{generation}."
+        entries = await self._leases.read([prefix + "*"])
+        wanted: list[tuple[str, Claim, int]] = []
+        for number in range(count):
+            entry = entries.get(f"{prefix}{number}")
+            claim = (read(entry.value) if entry is not None else None) or NOBODY
+            revision = entry.revision if entry is not None else 0
+            if claim.owner and not gone(claim.owner, revision):
+                return False
+            if claim.sealed < turn or claim.owner:
+                sealed = Claim("", claim.epoch, time.time(), predecessors(claim), turn)
+                wanted.append((f"{function}.{generation}.{number}", sealed, revision))
+        for begin in range(0, len(wanted), AT_ONCE):
+            written = await asyncio.gather(*(self._write(*each) for each in wanted[begin : begin + AT_ONCE]))
+            if None in written:
+                return False
+        return True
+
+    async def turn(self, function: str, generation: int) -> int:
+        """The highest turn that claims of a generation are sealed with."""
+        entries = await self._leases.read([f"{self._prefix}{function}.{generation}.*"])
+        claims = (read(entry.value) for entry in entries.values())
+        return max((claim.sealed for claim in claims if claim is not None), default=0)
 
     async def _write(self, shard: str, claim: Claim, revision: int) -> Standing | None:
         written = await self._leases.swap(self._prefix + shard, msgspec.json.encode(claim), revision)

@@ -110,7 +110,7 @@ class Generations:
             function.binding.key_positions,
         )
         if step:
-            found = await self._turnover.step(reader, self._members.living)
+            found = await self._turnover.step(reader, self._members.gone)
         else:
             found, _ = await self._turnover.openings.read(name)
         if found is not None and found != function.opening:

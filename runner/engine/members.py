@@ -115,6 +115,15 @@ class Members:
         seen = self._sightings.get(instance)
         return seen.revision if seen is not None and seen.dead else None
 
+    def gone(self, instance: str, claimed: int) -> bool:
+        """Whether the owner of a claim that was written at that revision was buried since; if not, it is looked for."""
+        buried = self.buried(instance)
+        if buried is not None and buried > claimed:
+            return True
+        if instance not in self.living:
+            self.question(instance, claimed)
+        return False
+
     def question(self, instance: str, claimed: int) -> None:
         """Look for the owner of a claim that was written at that revision: it has no lease, or was buried before."""
         seen, now = self._sightings.get(instance), time.monotonic()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct
@@ -15,7 +15,7 @@ from runner.core.generation import Opening
 from runner.core.sharding import Sharding
 from runner.engine.generations import news_subject
 from runner.engine.member import Member, read_member
-from runner.engine.turnover import Reader, Turnover
+from runner.engine.turnover import Gone, Reader, Turnover
 from runner.errors import NoStream, ServerError, UsageError
 from runner.jetstream import reshard
 from runner.jetstream.backlog import Backlog
@@ -113,7 +113,7 @@ class Resize:
             if opening.generation < now.generation and not running and not left:
                 turnover = self._turnovers.setdefault(project, Turnover(self._connection, project))
                 reader = Reader(function, self.stream, opening.subject)
-                opening = await turnover.step(reader, living.get(project, {})) or opening
+                opening = await turnover.step(reader, _gone(living.get(project, {}))) or opening
             done = opening.generation >= now.generation and not opening.closing
             state: State = "open" if done else "draining" if running else "waiting"
             state = "gone" if gone else state
@@ -170,3 +170,8 @@ class Resize:
             return await self._leases.read([pattern])
         except NoStream:
             return {}  # nothing has ever run in this account
+
+
+def _gone(living: Collection[str]) -> Gone:
+    """Whether the owner of a claim is not among these."""
+    return lambda owner, _revision: owner not in living

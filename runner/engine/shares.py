@@ -47,7 +47,7 @@ class View:
         known = self._claims.known.get(name, Standing())
         owner = known.claim.owner
         return decide(
-            takeover.Standing(owner, known.revision),
+            takeover.Standing(owner, known.revision, known.claim.sealed > self._turn(name)),
             me=self._members.me.instance,
             held=held.revision if held is not None else None,
             share=share,
@@ -56,6 +56,12 @@ class View:
             living=owner in self._members.living,
             missing=self._claims.missing(name),
         )
+
+    def _turn(self, name: str) -> int:
+        """How often a generation of its function has begun to close, as far as is known here."""
+        named = name.partition(".")[0]
+        openings = (each.opening for each in self._functions if each.binding.function == named)
+        return next((opening.turn for opening in openings if opening is not None), 0)
 
     def unowned(self) -> dict[str, str]:
         """The open shards that no living instance owns, and why."""

@@ -2,21 +2,20 @@
 
 Rule 1: a generation opens when all older ones are drained for the function; what came in under an older form of the
         subjects is found by its stream sequence, however late it was stored.
-Rule 2: before another generation opens, all shards are given back: no lane of the old one is alive when a key's next
-        message starts in the new one. Who takes a shard reads the opening again after it has the claim, and gives it
-        back when it is closing; so a claim that is not seen here is never worked on.
+Rule 2: before another generation opens, all shards are given back, and their claims are sealed by compare-and-set: no lane of
+        the old one is alive when a key's next message starts in the new one, and an instance that still takes the old
+        one for open takes no claim of it.
 Rule 3: no instance works on a generation whose shards would part the messages of one of its keys.
 Rule 4: each change is a compare-and-set on what the step has read; two that step at once cannot both succeed.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import re
 import time
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 from msgspec import Struct
 
@@ -24,7 +23,7 @@ from runner.core import generation as generations
 from runner.core import identity, sharding
 from runner.core.generation import Opening
 from runner.core.sharding import Sharding
-from runner.engine.claims import Claims, owner_of
+from runner.engine.claims import Claims
 from runner.errors import PermissionDenied, UsageError
 from runner.jetstream import ownstreams, reshard
 from runner.jetstream.bucket import PREFIX
@@ -39,6 +38,9 @@ SWEEP_SECONDS = 30.0
 """Durables of generations that were left are looked for this often."""
 LATE_SECONDS = 30.0
 """How long after a change a replicated stream is watched for messages that a leader stored in the old form."""
+
+Gone: TypeAlias = Callable[[str, int], bool]
+"""Whether the owner of a claim of that revision can hold it no more."""
 
 
 class Reader(Struct, frozen=True):
@@ -83,7 +85,7 @@ class Turnover:
         self.newest: dict[str, int] = {}
         """The generation in which each stream stores what comes."""
 
-    async def step(self, reader: Reader, living: Collection[str]) -> Opening | None:
+    async def step(self, reader: Reader, gone: Gone) -> Opening | None:
         """Do what can be done now; returns what stands then, None when somebody else was faster."""
         info = await self._connection.api(f"STREAM.INFO.{reader.stream}")
         config, created = info["config"], info["created"]
@@ -96,7 +98,7 @@ class Turnover:
         if opening is None or (opening.stream, opening.created) != (reader.stream, created):
             after = await self._begin(reader, info, now)
         elif opening.closing:
-            after = await self._next(reader, opening, config, living)
+            after = await self._next(reader, opening, config, gone)
         elif opening.generation != now.generation:
             after = await self._leave(reader, opening, now) if age >= SETTLING_SECONDS else opening
         elif SETTLING_SECONDS < age < LATE_SECONDS:
@@ -133,6 +135,7 @@ class Turnover:
             first=first,
             start=first,
             through=newest if first else through,
+            turn=await self._claims.turn(reader.function, generation),
         )
 
     async def _leave(self, reader: Reader, opening: Opening, now: Sharding) -> Opening:
@@ -161,10 +164,11 @@ class Turnover:
         reader: Reader,
         opening: Opening,
         config: Mapping[str, Any],
-        living: Collection[str],
+        gone: Gone,
     ) -> Opening:
-        """Open the generation that was decided on, once nobody holds a shard of the old one."""
-        if await self._held(reader.function, opening, living):
+        """Open the generation that was decided on, once all claims of the old one are sealed: none is held then."""
+        function, generation = reader.function, opening.generation
+        if not await self._claims.seal(function, generation, opening.count, opening.turn, gone):
             return opening
         if opening.to > opening.generation:
             through = await self._drained(reader, opening)
@@ -176,20 +180,6 @@ class Turnover:
         count = await self._count(reader, config, opening.to)
         await self._claims.prepare(reader.function, opening.to, count)
         return opening.opened(count, positions)
-
-    async def _held(self, function: str, opening: Opening, living: Collection[str]) -> bool:
-        prefix = f"claim.{self._project}.{function}.{opening.generation}."
-        entries = await self._leases.read([prefix + "*"])
-        if any(owner_of(entry.value) in living for entry in entries.values()):
-            return True
-        for begin in range(0, opening.count, reshard.AT_ONCE):
-            numbers = range(begin, min(begin + reshard.AT_ONCE, opening.count))
-            standing = await asyncio.gather(
-                *(reshard.leading(self._connection, f"{prefix}{number}") for number in numbers)
-            )
-            if any(entry is not None and owner_of(entry.value) in living for entry in standing):
-                return True
-        return False
 
     async def _drained(self, reader: Reader, opening: Opening) -> int | None:
         durable = identity.durable(self._project, reader.function)

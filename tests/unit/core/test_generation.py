@@ -70,7 +70,9 @@ def test_generations_without_messages_are_passed_over() -> None:
 def test_another_generation_opens_only_after_a_time_in_which_none_is() -> None:
     closing = opening(1).towards(2, through=70)
     assert (closing.closing, closing.generation, closing.through) == (True, 1, 70)
-    assert closing.reopened() == opening(1, through=70)
+    assert closing.reopened() == opening(1, through=70, turn=1)
+    assert closing.towards(2, through=80).turn == 1, "it is closing already"
+    assert closing.reopened().towards(2, through=80).turn == 2
     opened = closing.opened(32, (1,))
     assert (opened.closing, opened.generation, opened.count, opened.start) == (False, 2, 32, 0)
     assert opened.sharding == Sharding(2, 32, (1,))
