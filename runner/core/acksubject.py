@@ -24,6 +24,25 @@ class AckSubject(Struct, frozen=True, gc=False):
     """Messages the consumer has yet to deliver."""
 
 
+def consumer(reply: bytes) -> bytes:
+    """Read `<stream>.<consumer>` of an ack subject; empty when it is none."""
+    tokens = reply.split(b".")
+    count = len(tokens)
+    if count not in {9, 11, 12}:
+        return b""
+    first = 2 if count == 9 else 4
+    return b"%b.%b" % (tokens[first], tokens[first + 1])
+
+
+def outlives(reply: bytes, verb: bytes) -> bool:
+    """Tell whether an answer is as true on another connection: that a message is done, or given up.
+
+    Any other (come again, still at work) speaks of this delivery, and the message may have been delivered to another
+    since. Of a shard none outlives its connection: the shard may be another's.
+    """
+    return verb.startswith((b"+ACK", b"+TERM")) and reply.startswith(b"$JS.ACK.")
+
+
 def parse(reply: bytes | str) -> AckSubject:
     """Read an ack subject; ValueError when it is none."""
     # Bytes are decoded whole: cheaper than decoding tokens, and UnicodeDecodeError is a ValueError.

@@ -17,6 +17,7 @@ LONGEST = 3_000
 
 _ONE = "*"
 _MANY = ">"
+_UNFIT = re.compile(rb"[\x00-\x20\x7f]")
 
 # Unicode whitespace is legal for the server, but nobody means it; surrogates cannot be sent as UTF-8.
 _BAD = re.compile(r"[\s\x00-\x20\x7f-\x9f\ud800-\udfff]")
@@ -136,6 +137,22 @@ def problem(subject: str) -> str | None:
     for token in subject.split("."):
         if token in (_ONE, _MANY):
             return f"the wildcard {token!r} stands for many subjects; publish to one"
+    return None
+
+
+def wire_problem(subject: bytes, reply: bytes, longest: int = LONGEST) -> str | None:
+    """Say why these bytes cannot stand in a control line as a subject and its reply (empty: none); None when they can.
+
+    `longest` is of the subject; with its reply it may be a quarter longer.
+    """
+    if not subject:
+        return "the subject is empty"
+    if _UNFIT.search(subject):
+        return "the subject contains whitespace or a control character"
+    if reply and _UNFIT.search(reply):
+        return "the reply contains whitespace or a control character"
+    if len(subject) > longest or len(subject) + len(reply) > longest + longest // 4:
+        return f"it is longer than {longest:,} bytes"
     return None
 
 

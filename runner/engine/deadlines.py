@@ -32,12 +32,13 @@ class Deadlines:
         """Extend leases, cancel handlers that are late, and settle without those that ignore it."""
         for pull in self._pipeline.pulls:
             pull.watch(now)
-            if len(pull.unsettled) > MANY and now - self._swept.get(pull, 0.0) < MANY_SECONDS:
+            looked = self._swept.get(pull)
+            if looked is not None and len(pull.unsettled) > MANY and now - looked < MANY_SECONDS:
                 continue
             self._swept[pull] = now
             for delivery in list(pull.unsettled.values()):
                 if not delivery.leased:
-                    delivery.leased = now
+                    delivery.leased = looked or now  # it came after that; we may have stood still since
                 elif now - delivery.leased >= pull.lease:
                     pull.extend(delivery, now)
                 if (

@@ -78,7 +78,7 @@ class Outputs:
                 fences.main.send(subject, body, head, stored, delivery)
             else:
                 self._process.connection.publisher.send(subject, body, head + b"\r\n", stored, delivery)
-        except TooLarge:
+        except (TooLarge, ValueError):  # a subject that is too long
             return False
         return True
 

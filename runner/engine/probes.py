@@ -95,4 +95,4 @@ class Probes:
         """Another instance asks whether this one lives."""
         if reply:
             busy = time.monotonic() - self._pings.worked < BUSY_SECONDS
-            self._connection.wire.publish(reply, BUSY if busy else b"", b"")
+            self._connection.answer(reply, BUSY if busy else b"")

@@ -35,6 +35,7 @@ class ShardPull(Pull):
         self.expires = EXPIRES_SECONDS
         self.heartbeat = EXPIRES_SECONDS / 2
         self.lease = LEASE_SECONDS
+        self._wire.answers.order(self.stream, self.durable, guard)
         if shard.generation:
             self.original = original
             self._prefix = len(f"shard.{shard.generation}.{shard.number}.")

@@ -36,7 +36,7 @@ class Responder:
 
     def _asked(self, subject: bytes, reply: bytes, header: bytes | None, body: bytes) -> None:
         if reply:
-            self._connection.wire.publish(reply, msgspec.json.encode(self.snapshot()), b"")
+            self._connection.answer(reply, msgspec.json.encode(self.snapshot()))
 
     def snapshot(self) -> dict[str, Any]:
         """What this instance has done since its start."""

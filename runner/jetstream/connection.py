@@ -82,6 +82,14 @@ class Connection:
         """A subject that nobody else uses."""
         return str(self.client.new_inbox())
 
+    def answer(self, reply: bytes, body: bytes) -> None:
+        """Answer somebody who asks the runner itself, at an inbox and nowhere else.
+
+        The reply is the asker's to choose: elsewhere we would publish with our rights, for somebody who may not.
+        """
+        if self.inbox.is_one(reply):
+            self.wire.publish_known(reply, body, b"")
+
     async def api(
         self, suffix: str, body: dict[str, Any] | None = None, timeout: float = API_SECONDS
     ) -> dict[str, Any]:

@@ -54,6 +54,8 @@ class Delivery:
     """It was delivered before, and takes the long way."""
     deliveries = 0
     """How often it was delivered, where `attempt` counts something else."""
+    lapsed = False
+    """The server has not heard of it for so long that another may have it."""
     overdue = False
     """Its handler took too long and was cancelled."""
     abandoned = False

@@ -101,7 +101,7 @@ class FencedWriter:
             entry.waiter(entry.argument, None, b"", error)
 
     def send(self, subject: bytes, body: bytes, head: bytes, waiter: Waiter, argument: Any) -> None:
-        """Write one message without waiting. Raises `TooLarge`.
+        """Write one message without waiting. Raises `TooLarge`, and ValueError for a subject that is too long.
 
         Where writes are pipelined the waiter gets whatever the server says, a refusal by the fence, too.
         """
@@ -111,9 +111,11 @@ class FencedWriter:
             self.put(((subject, body, head),), waiter, argument)
 
     def put(self, messages: Sequence[Message], waiter: Waiter, argument: Any) -> None:
-        """Write messages that belong together. Raises `TooLarge`; the waiter is told everything else."""
+        """Write messages that belong together. Raises as `send`; the waiter is told everything else."""
         size, extra = 0, len(self._head) + (ROOM if len(messages) > 1 else 2)
         for subject, body, head in messages:
+            if len(subject) > self._wire.limit.longest:
+                self._wire.limit.require(subject)
             own = len(body) + len(head) + extra
             if own > self._connection.max_payload:
                 self._publisher.check_size(subject.decode(errors="replace"), own)
@@ -137,6 +139,8 @@ class FencedWriter:
                     self._publisher.send(subject, body, head + self._head + b"\r\n", self._answered, group)
                 except TooLarge as error:  # by what the fence's number has grown since it was queued
                     self._answered(group, None, b"", error)
+                except ValueError as error:  # the server takes less than it was thought to
+                    self._answered(group, None, b"", ServerError(str(error)))
             else:
                 self._send_batch(messages, group)
 
@@ -156,7 +160,7 @@ class FencedWriter:
 
     def _send_batch(self, messages: Sequence[Message], group: tuple[Entry, ...]) -> None:
         """All of it at once: the commit's answer alone tells, for the server takes one connection's in order."""
-        publish, last = self._wire.publish, len(messages)
+        publish, last = self._wire.publish_known, len(messages)
         batch = b"Nats-Batch-Id: %b\r\nNats-Batch-Sequence: " % secrets.token_hex(16).encode()
         fence = self._head
         for number, (subject, body, head) in enumerate(messages, 1):

@@ -17,6 +17,8 @@ from runner.errors import NoStream, PermissionDenied, ServerError, Unconfirmed
 from runner.jetstream.wire import Unsubscribe
 
 SWEEP_SECONDS = 0.25
+INBOX = b"_INBOX"
+"""What inboxes begin with, unless another prefix is set."""
 NO_RESPONDERS = b"NATS/1.0 503"
 clock = time.monotonic
 DENIED = re.compile(r'permissions violation for publish to "([^"]+)"')
@@ -35,6 +37,8 @@ class Inbox:
         self._wire = wire
         self._prefix = subject.encode() + b"."
         self._cut = len(self._prefix)
+        self._kind = self._prefix.rpartition(b".")[0].rpartition(b".")[0] + b"."
+        """What inboxes of this connection's prefix begin with."""
         self._count = 0
         self._waiting: dict[bytes, tuple[Waiter, Any, bytes, float]] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -61,6 +65,10 @@ class Inbox:
     def forget(self, reply: bytes) -> None:
         """Nobody waits for this answer any more."""
         self._waiting.pop(reply[self._cut :], None)
+
+    def is_one(self, reply: bytes) -> bool:
+        """Whether a reply is an inbox, of the kind that clients make or of ours."""
+        return reply.startswith((INBOX, self._kind))
 
     def __len__(self) -> int:
         return len(self._waiting)

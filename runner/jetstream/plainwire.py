@@ -10,14 +10,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
+from weakref import WeakSet
 
 from nats.aio.client import Client
 from nats.errors import Error
 
 from runner.core import header as headers
+from runner.jetstream.answers import Answers, Losing
+from runner.jetstream.limit import Limit
 from runner.jetstream.wire import FLUSH_SECONDS, Sink, Unsubscribe, abort
 
 log = logging.getLogger("jetrunner.wire")
@@ -35,6 +39,12 @@ class PlainWire:
         self.epoch = 0
         self.on_drop: Callable[[], None] = lambda: None
         """Called when messages were dropped: whoever waits for an answer waits in vain."""
+        self.pulls: WeakSet[Losing] = WeakSet()
+        """Told when the connection was lost."""
+        self.answers = Answers()
+        self.limit = Limit()
+        self.heard = 0.0
+        """When a message last came, by the monotonic clock."""
         self._client = client
         self._outgoing: deque[tuple[bytes, bytes, bytes, bytes]] = deque()
         self._due: list[Callable[[], None]] = []
@@ -58,15 +68,17 @@ class PlainWire:
         self._loop.call_later(WATCH_SECONDS, self._watch)
 
     def lost(self) -> None:
-        """The connection is lost; only acks are kept."""
+        """The connection is lost; only what stays true is kept."""
         self.epoch += 1
         self._drop()
+        for pull in list(self.pulls):
+            pull.lost()
 
     def _drop(self) -> None:
-        acks = deque(item for item in self._outgoing if item[0].startswith(ACK))
-        dropped, self._outgoing = len(acks) < len(self._outgoing), acks
+        missed = not all(item[0].startswith(ACK) for item in self._outgoing)
+        self._outgoing = deque(item for item in self._outgoing if self.answers.outlives(item[0], item[1]))
         self._unwritten = sum(len(item[1]) for item in self._outgoing)
-        if dropped:
+        if missed:
             self.on_drop()
 
     def deafen(self) -> None:
@@ -77,11 +89,13 @@ class PlainWire:
         """Send every message of a subscription to `sink`."""
 
         async def deliver(message: Any) -> None:
+            self.heard = time.monotonic()
             if self._deaf:
                 return
             raw = status_block(message.headers)
             sink(message.subject.encode(), message.reply.encode(), raw, message.data)
 
+        self.limit.require(subject.encode(), queue.encode())
         subscription = await self._client.subscribe(
             subject, queue=queue, cb=deliver, pending_msgs_limit=-1, pending_bytes_limit=-1
         )
@@ -110,7 +124,12 @@ class PlainWire:
         self._write((reply, verb, b"", b""))
 
     def publish(self, subject: bytes, body: bytes, reply: bytes, header: bytes = b"") -> None:
-        """Publish; the caller has checked the subject and the size."""
+        """Publish; the caller has checked the size. Raises ValueError for what is no subject."""
+        self.limit.require(subject, reply)
+        self._write((subject, body, reply, header))
+
+    def publish_known(self, subject: bytes, body: bytes, reply: bytes, header: bytes = b"") -> None:
+        """Publish to a subject whose tokens came in a frame, or were checked, and are not too long."""
         self._write((subject, body, reply, header))
 
     def _write(self, item: tuple[bytes, bytes, bytes, bytes]) -> None:
@@ -146,6 +165,12 @@ class PlainWire:
         while self._outgoing and self._client.is_connected:
             item = subject, body, reply, header = self._outgoing.popleft()
             self._unwritten -= len(body)
+            if (
+                self.answers.owning is not None
+                and self.answers.is_shards(subject)
+                and self.answers.silenced()
+            ):
+                continue
             try:
                 await self._client.publish(
                     subject.decode(),
@@ -154,7 +179,7 @@ class PlainWire:
                     headers=Headers(headers.pairs(header)) if header else None,
                 )
             except (Error, OSError):  # whoever sent it waits for an answer, and sends it again
-                if subject.startswith(ACK) and self._client.is_reconnecting:
+                if self.answers.outlives(subject, body) and self._client.is_reconnecting:
                     self._outgoing.appendleft(item)
                     self._unwritten += len(body)
             except Exception:  # one that cannot be written must not hold up all others

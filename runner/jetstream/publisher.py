@@ -1,7 +1,7 @@
 """The publisher: messages into streams, each confirmed by its PubAck; several as one atomic batch.
 
-Rule 1: the size is checked here, headers included: nats-py does not count headers, the server drops a connection
-        that sends too much, and nats-py then closes for good.
+Rule 1: the size is checked here, headers included, and the length of the subject: nats-py counts neither, the server drops
+        a connection that sends too much, and nats-py then closes for good.
 Rule 2: a Msg-Id makes a publish safe to repeat; without one, a publish whose answer is lost is not repeated.
 Rule 3: an atomic batch has a fresh batch id each time (one derived from the input would collide with a dead
         run's for 10 s); error 10201, a duplicate inside, then proves that an earlier run's set stands.
@@ -76,6 +76,7 @@ class Publisher:
 
     def __init__(self, wire: Any, inbox: Inbox, max_payload: Callable[[], int]) -> None:
         self._wire = wire
+        self._limit = wire.limit
         self._inbox = inbox
         self._max_payload = max_payload
         self._batches = anyio.Semaphore(BATCHES_IN_FLIGHT)
@@ -90,11 +91,17 @@ class Publisher:
             )
 
     def send(self, subject: bytes, body: bytes, header: bytes, waiter: Waiter, argument: Any) -> None:
-        """Publish without waiting; the waiter is called once, `is_stored` tells what it got. Raises `TooLarge`."""
+        """Publish without waiting; the waiter is called once, `is_stored` tells what it got.
+
+        The subject's tokens came in a frame, or were checked. Raises `TooLarge`, and ValueError for a subject that is too long.
+        """
+        if len(subject) > self._limit.longest:
+            self._limit.require(subject)
         if len(body) + len(header) > self._max_payload():
             self.check_size(subject.decode(errors="replace"), len(body) + len(header))
-        reply = self._inbox.expect(waiter, argument, subject, CONFIRM_SECONDS)
-        self._wire.publish(subject, body, reply, header)
+        self._wire.publish_known(
+            subject, body, self._inbox.expect(waiter, argument, subject, CONFIRM_SECONDS), header
+        )
 
     async def publish(
         self,
@@ -108,7 +115,7 @@ class Publisher:
         """Publish once and wait for the PubAck, of any stream. Raises the `ServerError` family and ValueError for a bad subject."""
         reason = subjects.problem(subject)
         if reason:
-            raise ValueError(f"cannot publish to {subject!r}: {reason}")
+            raise ValueError(f"cannot publish to {subject[:80]!r}: {reason}")
         header = headers.encode(list(pairs)) if pairs else b""
         self.check_size(subject, len(body) + len(header))
         _, answer = await ask(self._inbox, self._wire, subject.encode(), body, timeout, header)
@@ -148,6 +155,7 @@ class Publisher:
                 pairs.append(("Nats-Batch-Commit", "1"))
             block = headers.encode(pairs)
             self.check_size(message.subject, len(message.body) + len(block))
+            self._limit.require(message.subject.encode())
             blocks.append((message, block))
         async with self._batches:
             first, block = blocks[0]

@@ -3,7 +3,9 @@
 Rule 1: what is out (asked for, not yet here) plus what is unsettled never exceeds `limit`.
 Rule 2: a message that comes again while it is still unsettled here is the same message: it only renews its reply
         (unless it was stored at another time: then the stream was deleted and made anew).
-Rule 3: silence for twice the heartbeat, a lost connection or a status means that nothing is out any more: ask again.
+Rule 3: a message that the server may have delivered to another by now (ours was not heard of for its `ack_wait`) is not
+        asked for again: it has come again, or will, by itself.
+Rule 4: silence for twice the heartbeat, a lost connection or a status means that nothing is out any more: ask again.
         The server may still hold what was written off so: what it says of those requests later counts no more.
 """
 
@@ -25,6 +27,7 @@ log = logging.getLogger("jetrunner.pull")
 HEARTBEAT_SECONDS = 2.0
 EXPIRES_SECONDS = 30.0
 LEASE_SECONDS = 3.0
+LAPSED_SECONDS = 9.5
 """The server takes a message back after 10 s of silence."""
 BACKLOG_BYTES = 4 << 20
 """Unwritten bytes at which nothing more is asked for."""
@@ -60,6 +63,7 @@ class Pull:
         """Makes the original subject of a stored one, where the stream is sharded; None for one that is not ours."""
         self._connection = connection
         self._wire = connection.wire
+        self._wire.pulls.add(self)
         self._deliver = deliver
         self._missing = missing
         self._out = 0
@@ -81,6 +85,7 @@ class Pull:
         """Subscribe and ask for the first messages."""
         inbox = self._connection.new_inbox()
         self._inbox = inbox.encode() + b"."
+        self._wire.limit.require(self._next, self._inbox)
         self._unsubscribe = await self._wire.subscribe(f"{inbox}.*", self._arrived)
         self._open = True
         self.wake()
@@ -129,17 +134,34 @@ class Pull:
 
     def later(self, delivery: Delivery, delay: float) -> None:
         """The same: the server counts deliveries, whatever they are for."""
-        self.settle(delivery, b'-NAK {"delay":%d}' % int(delay * 1e9) if delay > 0 else b"-NAK")
+        self._return(delivery, b'-NAK {"delay":%d}' % int(delay * 1e9) if delay > 0 else b"-NAK")
 
     def give_back(self, delivery: Delivery) -> None:
         """Return a message that has not started: any instance may have it at once."""
-        self.settle(delivery, b"-NAK")
+        self._return(delivery, b"-NAK")
+
+    def _return(self, delivery: Delivery, verb: bytes) -> None:
+        if delivery.lapsed or clock() - (delivery.leased or delivery.started or clock()) > LAPSED_SECONDS:
+            if self.unsettled.get(delivery.sequence) is delivery:
+                del self.unsettled[delivery.sequence]
+                self.wake()
+        else:
+            self.settle(delivery, verb)
 
     def extend(self, delivery: Delivery, now: float) -> None:
         """Tell the server that we still work on it (`+WPI` starts its ack_wait anew)."""
         if self._connection.is_connected:  # kept until then, they would pile up through an outage
+            if now - delivery.leased > LAPSED_SECONDS:
+                delivery.lapsed = True
             delivery.leased = now
             self._wire.answer(delivery.reply, b"+WPI")
+
+    def lost(self) -> None:
+        """The connection is lost: the server may not have heard what was written after it was last heard of."""
+        heard = self._wire.heard
+        for delivery in self.unsettled.values():
+            if delivery.leased > heard:
+                delivery.leased = heard - LEASE_SECONDS
 
     def watch(self, now: float) -> None:
         """Called a few times a second: notices a lost connection and a silent server."""
@@ -187,7 +209,7 @@ class Pull:
             self._heard = now
         self._out += size
         request = REQUEST % (size, int(self.expires * 1e9), int(self.heartbeat * 1e9))
-        self._wire.publish(self._next, request, self._inbox + self._round)
+        self._wire.publish_known(self._next, request, self._inbox + self._round)
 
     def _arrived(self, subject: bytes, reply: bytes, header: bytes | None, body: bytes) -> None:
         if not reply:
@@ -208,6 +230,7 @@ class Pull:
             if stored_at(known.reply) == stored_at(reply):
                 known.reply = reply
                 known.leased = clock()
+                known.lapsed = False
                 return
             # The stream was made anew, and this is another message of the same number: an ack for the old would be its.
             known.source = Pull(self._connection, self.stream, self.durable, 0, self._deliver, self._missing)

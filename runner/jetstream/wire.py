@@ -4,8 +4,10 @@ Rule 1: `Wire` stands in the place of nats-py's parser. A MSG or HMSG of a subsc
         subscription's sink as bytes: no Msg object, queue, task hop or header dict. Every other frame goes
         through nats-py's parser, unchanged.
 Rule 2: what is written during one turn of the event loop leaves as one write.
-Rule 3: while disconnected nothing is written. Acks are kept, since they stay valid; every other frame is
-        dropped, since whoever sent it waits for an answer and sends it again.
+Rule 3: while disconnected nothing is written. What stays true is kept (`answers.py`); every other frame is dropped,
+        since whoever sent it waits for an answer and sends it again.
+Rule 4: what is no subject is not written, nor one that is too long (`limit.py`). Subjects that came in a frame are exempt:
+        they were split at spaces and line ends.
 
 The private names of nats-py that the wire leans on are in this file; `fits` checks them at connect, and
 where they have another shape `runner.jetstream.plainwire` serves instead: slower, and right.
@@ -15,19 +17,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from typing import Any, Protocol
+from weakref import WeakSet
 
 from nats.aio.client import Client
 from nats.errors import Error, ProtocolError
 from nats.protocol.parser import Parser
 
+from runner.jetstream.answers import Answers, Losing
+from runner.jetstream.limit import Limit
+
 Sink = Callable[[bytes, bytes, "bytes | None", bytes], None]
 """Called with subject, reply (empty without one), raw header block (None without one) and body."""
 
 log = logging.getLogger("jetrunner.wire")
+clock = time.monotonic
 
-ACK_PREFIX = b"PUB $JS.ACK."
 FRAMES_A_WRITE = 256
 FLUSH_SECONDS = 2
 SUBSCRIBE_TURNS = 40
@@ -67,6 +74,12 @@ class Wire(Parser):
         """Counts the connections lost so far."""
         self.on_drop: Callable[[], None] = lambda: None
         """Called when frames were dropped: whoever waits for an answer waits in vain."""
+        self.pulls: WeakSet[Losing] = WeakSet()
+        """Told when the connection was lost."""
+        self.answers = Answers()
+        self.limit = Limit()
+        self.heard = 0.0
+        """When the server was last heard of, by the monotonic clock."""
         self.before_flush: list[Callable[[], None]] = []
         """Called once each, right before the next write: the place to add what can wait until then."""
         self._client = client
@@ -88,12 +101,16 @@ class Wire(Parser):
         self._unfinished = []
         self._have = self._need = 0
         self.epoch += 1
+        self._drop()
+        for pull in list(self.pulls):
+            pull.lost()
         if self._client.is_reconnecting:
             # nats-py would wait for the old connection's unsent bytes; a frozen peer never takes them.
             abort(self._client)
 
     async def parse(self, data: bytes = b"") -> None:
         """Work off what one read brought; an unfinished frame waits for its rest."""
+        self.heard = clock()
         if self._unfinished:  # joined once, when all of it is here: a large body costs linear time
             self._unfinished.append(data)
             self._have += len(data)
@@ -110,26 +127,29 @@ class Wire(Parser):
                 break
             first = data[position]
             if first == 77 or first == 72:  # noqa: PLR1714  # M(SG), H(MSG); the hot path
-                parts = data[position:line].split(b" ")
+                words = data[position:line].split(b" ")
                 body = line + 2
                 try:
-                    stop = body + int(parts[-1])
-                except ValueError:  # as from nats-py's parser: anything else would end its reading for good
+                    stop = body + int(words[-1])
+                    sink = sink_of(words[2])
+                except (
+                    ValueError,
+                    IndexError,
+                ):  # as from nats-py's parser: all else would end its reading for good
                     raise ProtocolError("nats: malformed MSG") from None
-                if stop + 2 > end:
+                if not body <= stop <= end - 2:
                     need = stop + 2 - position
                     break
-                sink = sink_of(parts[2])
                 if sink is None:
                     await self._other(data[position : stop + 2])
                 else:
                     try:
                         if first == 77:
-                            sink(parts[1], parts[3] if len(parts) == 5 else b"", None, data[body:stop])
+                            sink(words[1], words[3] if len(words) == 5 else b"", None, data[body:stop])
                         else:
-                            split = body + int(parts[-2])
-                            reply = parts[3] if len(parts) == 6 else b""
-                            sink(parts[1], reply, data[body:split], data[split:stop])
+                            split = body + int(words[-2])
+                            reply = words[3] if len(words) == 6 else b""
+                            sink(words[1], reply, data[body:split], data[split:stop])
                     except Exception:  # an exception that gets out of here ends nats-py's reading for good
                         log.exception("a frame could not be delivered")
                 position = stop + 2
@@ -139,13 +159,21 @@ class Wire(Parser):
             if epoch != self.epoch:
                 return  # the connection was lost under us: what is left belongs to the old one
         if position < end:
-            self._unfinished = [data[position:]]
-            self._have, self._need = end - position, need
+            self._keep(data[position:], need)
         if self._frames:
             self.flush()
 
+    def _keep(self, rest: bytes, need: int) -> None:
+        """Wait until there are `need` bytes of a frame."""
+        if need <= len(rest):  # its size is below nothing
+            raise ProtocolError("nats: malformed MSG")
+        self._unfinished = [rest]
+        self._have, self._need = len(rest), need
+
     async def _other(self, frame: bytes) -> None:
         """A whole frame for nats-py's own parser."""
+        if self.limit.exceeded(frame):
+            return  # nats-py would close for good
         try:
             await super().parse(frame)
         except asyncio.InvalidStateError:
@@ -155,6 +183,7 @@ class Wire(Parser):
 
     async def subscribe(self, subject: str, sink: Sink, queue: str = "") -> Unsubscribe:
         """Send every message of a subscription to `sink`, from within the read that brought it."""
+        self.limit.require(subject.encode(), queue.encode())
 
         async def misrouted(_: Any) -> None:
             """Only a message that came before the sink was known; JetStream delivers it again."""
@@ -204,7 +233,12 @@ class Wire(Parser):
         self._write(b"PUB %b %d\r\n%b\r\n" % (reply, len(verb), verb))
 
     def publish(self, subject: bytes, body: bytes, reply: bytes, header: bytes = b"") -> None:
-        """Publish; the caller has checked the subject and the size."""
+        """Publish; the caller has checked the size. Raises ValueError for what is no subject."""
+        self.limit.require(subject, reply)
+        self.publish_known(subject, body, reply, header)
+
+    def publish_known(self, subject: bytes, body: bytes, reply: bytes, header: bytes = b"") -> None:
+        """Publish to a subject whose tokens came in a frame, or were checked, and are not too long."""
         if header:
             size = len(header)
             self._write(
@@ -234,24 +268,30 @@ class Wire(Parser):
         self.flush()
 
     def flush(self) -> None:
-        """Write now what waits, acks alone while disconnected not even those."""
+        """Write now what waits; while disconnected, nothing."""
         if self.before_flush:
             callbacks, self.before_flush = self.before_flush, []
             for callback in callbacks:
                 callback()
         if not self._frames:
             return
-        if self._client.is_connected:
-            frames, self._frames = self._frames, []
-            try:
-                self._client._transport.write(b"".join(frames))  # type: ignore[union-attr]
-            except (OSError, RuntimeError, AttributeError):  # closed under us: nats-py is about to notice
-                self._frames = [frame for frame in frames if frame.startswith(ACK_PREFIX)]
-        else:
-            acks = [frame for frame in self._frames if frame.startswith(ACK_PREFIX)]
-            dropped, self._frames = len(acks) < len(self._frames), acks
-            if dropped:
-                self.on_drop()
+        if not self._client.is_connected:
+            self._drop()
+            return
+        frames, self._frames = self._frames, []
+        if self.answers.owning is not None and self.answers.silenced():
+            frames = self.answers.spoken(frames)
+        try:
+            self._client._transport.write(b"".join(frames))  # type: ignore[union-attr]
+        except (OSError, RuntimeError, AttributeError):  # closed under us: nats-py is about to notice
+            self._frames = frames
+            self._drop()
+
+    def _drop(self) -> None:
+        """Keep of what waits only what is as true on the next connection."""
+        self._frames, missed = self.answers.kept(self._frames)
+        if missed:
+            self.on_drop()
 
     @property
     def backlog(self) -> int:

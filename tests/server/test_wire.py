@@ -14,7 +14,6 @@ from runner.jetstream.wire import Wire, fits
 from tests.server.conftest import Connects
 from tests.support.eventually import eventually
 from tests.support.jetstream import RawJetStream
-from tests.support.proxy import Proxy
 from tests.support.server import NatsServer
 
 pytestmark = [pytest.mark.server, pytest.mark.anyio]
@@ -97,38 +96,6 @@ async def test_nothing_arrives_after_the_end_of_a_subscription(
         await flushed(js.client)
         await flushed(connection.client)
         assert len(got) == 100
-
-
-async def test_acks_wait_for_the_connection_and_other_frames_do_not(
-    connected: Connects, nats_server: NatsServer, js: RawJetStream
-) -> None:
-    heard: list[tuple[str, bytes]] = []
-
-    async def note(message: Any) -> None:
-        heard.append((message.subject, message.data))
-
-    async with Proxy.to(nats_server.port) as proxy, connected(proxy.url) as connection:
-        await js.client.subscribe("$JS.ACK.>", cb=note)
-        await js.client.subscribe("other", cb=note)
-        await flushed(js.client)
-        epoch = connection.wire.epoch
-        await proxy.cut(refuse=True)
-        await eventually(lambda: not connection.is_connected)
-        assert connection.wire.epoch > epoch
-        connection.wire.ack(b"$JS.ACK.S.C.1.1.1.1.0")
-        connection.wire.answer(b"$JS.ACK.S.C.1.2.2.1.0", b"-NAK")
-        connection.wire.publish(b"other", b"dropped", b"")
-        await asyncio.sleep(0)
-        await proxy.mend()
-        await eventually(lambda: connection.is_connected)
-        await eventually(lambda: len(heard) >= 2)
-        connection.wire.publish(b"other", b"sent", b"")
-        await eventually(lambda: heard[2:])
-        assert heard == [
-            ("$JS.ACK.S.C.1.1.1.1.0", b"+ACK"),
-            ("$JS.ACK.S.C.1.2.2.1.0", b"-NAK"),
-            ("other", b"sent"),
-        ]
 
 
 async def test_subscriptions_live_through_a_server_that_was_killed(
