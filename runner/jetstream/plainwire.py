@@ -22,6 +22,7 @@ from nats.errors import Error
 from runner.core import header as headers
 from runner.jetstream.answers import Answers, Losing
 from runner.jetstream.limit import Limit
+from runner.jetstream.stall import STALLED_SECONDS, Stall
 from runner.jetstream.wire import FLUSH_SECONDS, Sink, Unsubscribe, abort
 
 log = logging.getLogger("jetrunner.wire")
@@ -53,6 +54,7 @@ class PlainWire:
         self._writer: asyncio.Task[None] | None = None
         self._unwritten = 0
         self._deaf = False
+        self._stall = Stall(client, abort)
         self._connected_by: Any = None
         self._watch()
 
@@ -70,6 +72,7 @@ class PlainWire:
     def lost(self) -> None:
         """The connection is lost; only what stays true is kept."""
         self.epoch += 1
+        self._stall.begin()
         self._drop()
         for pull in list(self.pulls):
             pull.lost()
@@ -89,8 +92,11 @@ class PlainWire:
         """Send every message of a subscription to `sink`."""
 
         async def deliver(message: Any) -> None:
-            self.heard = time.monotonic()
+            now = self.heard = time.monotonic()
             if self._deaf:
+                return
+            if now - self._stall.ticked > STALLED_SECONDS:
+                self._stall.notice(now)
                 return
             raw = status_block(message.headers)
             sink(message.subject.encode(), message.reply.encode(), raw, message.data)

@@ -28,6 +28,8 @@ from nats.protocol.parser import Parser
 
 from runner.jetstream.answers import Answers, Losing
 from runner.jetstream.limit import Limit
+from runner.jetstream.stall import STALLED_SECONDS, Stall
+from runner.jetstream.unfinished import Unfinished
 
 Sink = Callable[[bytes, bytes, "bytes | None", bytes], None]
 """Called with subject, reply (empty without one), raw header block (None without one) and body."""
@@ -83,14 +85,14 @@ class Wire(Parser):
         self.before_flush: list[Callable[[], None]] = []
         """Called once each, right before the next write: the place to add what can wait until then."""
         self._client = client
-        self._unfinished: list[bytes] = []
-        self._have = self._need = 0
+        self._unfinished = Unfinished()
         self._frames: list[bytes] = []
         self._scheduled = False
         self._loop = asyncio.get_running_loop()
+        self._stall = Stall(client, abort)
         begun = bytes(getattr(client._ps, "buf", b""))  # the start of an INFO, while nats-py still read
         super().__init__(client)
-        self._unfinished, self._have = [begun] if begun else [], len(begun)
+        self._unfinished = Unfinished(begun)
         client._ps = self
 
     # -- reading ----------------------------------------------------------------------------------------
@@ -98,9 +100,9 @@ class Wire(Parser):
     def reset(self) -> None:
         """nats-py calls this when the connection is lost, before it starts to reconnect."""
         super().reset()
-        self._unfinished = []
-        self._have = self._need = 0
+        self._unfinished.clear()
         self.epoch += 1
+        self._stall.begin()
         self._drop()
         for pull in list(self.pulls):
             pull.lost()
@@ -110,14 +112,12 @@ class Wire(Parser):
 
     async def parse(self, data: bytes = b"") -> None:
         """Work off what one read brought; an unfinished frame waits for its rest."""
-        self.heard = clock()
-        if self._unfinished:  # joined once, when all of it is here: a large body costs linear time
-            self._unfinished.append(data)
-            self._have += len(data)
-            if self._have < self._need:
-                return
-            data = b"".join(self._unfinished)
-            self._unfinished = []
+        now = self.heard = clock()
+        if now - self._stall.ticked > STALLED_SECONDS:
+            self._stall.notice(now)
+            return
+        if self._unfinished.chunks and not (data := self._unfinished.joined(data)):
+            return
         position, end = 0, len(data)
         find, sink_of, epoch, need = data.find, self.sinks.get, self.epoch, 1
         while True:
@@ -159,16 +159,9 @@ class Wire(Parser):
             if epoch != self.epoch:
                 return  # the connection was lost under us: what is left belongs to the old one
         if position < end:
-            self._keep(data[position:], need)
+            self._unfinished.keep(data[position:], need)
         if self._frames:
             self.flush()
-
-    def _keep(self, rest: bytes, need: int) -> None:
-        """Wait until there are `need` bytes of a frame."""
-        if need <= len(rest):  # its size is below nothing
-            raise ProtocolError("nats: malformed MSG")
-        self._unfinished = [rest]
-        self._have, self._need = len(rest), need
 
     async def _other(self, frame: bytes) -> None:
         """A whole frame for nats-py's own parser."""

@@ -48,6 +48,7 @@ class Recorder:
 
     is_reconnecting = False
     is_connected = True
+    is_closed = False
     _transport = None
 
     def __init__(self) -> None:
