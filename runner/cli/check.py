@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -10,9 +9,10 @@ import click
 
 from runner import discovery
 from runner.bindings import Binding
-from runner.cli import failure, loop, options
+from runner.cli import failure, loop, options, printed
 from runner.cli.options import Place
 from runner.cli.table import counted
+from runner.core import shown
 from runner.core.capture import Catchment, capture
 from runner.core.streamconfig import DeclaredStream, merged
 from runner.errors import JetrunnerError, UsageError
@@ -39,9 +39,9 @@ def check_command(output: str) -> int:
     else:
         check.offline()
     if output == "json":
-        click.echo(json.dumps(check.document(), indent=2))
+        click.echo(printed.data(check.document()))
     for warning in check.warnings:
-        click.echo(f"{click.style('warning:', fg='yellow', bold=True)} {warning}", err=True)
+        click.echo(f"{click.style('warning:', fg='yellow', bold=True)} {shown.line(warning)}", err=True)
     for problem in check.problems:
         failure.say(str(problem), problem.hint)
     if output == "text" and not check.problems:

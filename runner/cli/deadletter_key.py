@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from datetime import UTC, datetime
@@ -10,7 +9,10 @@ from typing import Any
 
 import click
 
+from runner.cli import printed
 from runner.cli.table import table
+from runner.core import identity
+from runner.core.origin import Origin
 from runner.core.park import Mark
 from runner.jetstream.connection import Connection
 from runner.jetstream.deadletters import DeadLetters, Selection
@@ -21,7 +23,7 @@ async def marks(connection: Connection, project: str, function: str = "", key: s
     """The keys that are parked, or on their way back, by function and key."""
     parked = Parked(connection, project)
     found: dict[Name, Mark] = {}
-    for name in sorted(await parked.names(function or "*", key or ">")):
+    for name in sorted(await parked.names(function or "*", key)):
         entry = await parked.mark(*name)
         if entry is not None and entry.mark.diverts:
             found[name] = entry.mark
@@ -33,13 +35,15 @@ async def documents(
 ) -> list[dict[str, Any]]:
     """The parked keys as data, with what each has."""
     found = await marks(connection, project, function, key)
-    counts = await Parked(connection, project).counts(function or "*", key or ">") if found else {}
+    counts = await Parked(connection, project).counts(function or "*", key) if found else {}
     letters: Counter[Name] = Counter()
     for name in {function for function, _ in found}:
-        behind = {mark.given_up: each for each, mark in found.items() if each[0] == name}
+        behind = {
+            _place(mark.given_up): each for each, mark in found.items() if each[0] == name and mark.given_up
+        }
         async for stored in DeadLetters(connection).browse(Selection(project=project, function=name)):
-            if stored.letter.origin in behind:
-                letters[behind[stored.letter.origin]] += 1
+            if (waiting := behind.get(_place(stored.letter.origin))) is not None:
+                letters[waiting] += 1
     return [
         {
             "function": name[0],
@@ -47,16 +51,20 @@ async def documents(
             "state": mark.state,
             "since": datetime.fromtimestamp(mark.since, UTC).isoformat(timespec="milliseconds"),
             "dead_letters": letters[name],
-            "parked": counts.get(name, 0),
+            "parked": counts.get((name[0], identity.key_token(name[1])), 0),
         }
         for name, mark in found.items()
     ]
 
 
+def _place(origin: Origin) -> tuple[str, int, int]:
+    return origin.stream, origin.sequence, origin.timestamp_ns
+
+
 def show(found: list[dict[str, Any]], output: str) -> None:
     """Print them."""
     if output == "json":
-        click.echo(json.dumps(found, indent=2))
+        click.echo(printed.data(found))
         return
     rows = [
         [

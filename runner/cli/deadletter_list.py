@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import deque
 from datetime import datetime
 from typing import Any
 
 import click
 
-from runner.cli import deadletter_key, loop, options
+from runner.cli import deadletter_key, loop, options, printed
 from runner.cli.selection import document, require_function, selected, selection_options
 from runner.cli.table import counted, table
 from runner.core.deadletter import DeadLetter
@@ -57,7 +56,7 @@ def list_command(
 
     loop.run(main)
     if output == "json":
-        click.echo(json.dumps([document(letter) for letter in found], indent=2))
+        click.echo(printed.data([document(letter) for letter in found]))
     else:
         for line in table(
             [">SEQUENCE", "TIME", "FUNCTION", "REASON", ">ATTEMPTS", "MESSAGE", "ERROR"], [*map(_row, found)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -11,14 +10,13 @@ from typing import Any
 import anyio
 import click
 
-from runner.cli import deadletter_key, failure, loop, options
+from runner.cli import deadletter_key, failure, loop, options, printed
 from runner.cli.selection import require_function, selected, selection_options
 from runner.cli.table import counted, table
 from runner.cli.tracing import tracing
-from runner.core import identity
+from runner.core import identity, shown
 from runner.core.deadletter import DeadLetter
 from runner.core.park import Mark
-from runner.core.subject import problem
 from runner.errors import JetrunnerError, PermissionDenied, ServerError, Unconfirmed, UsageError
 from runner.jetstream.connection import connect
 from runner.jetstream.deadletters import DeadLetters, Kept, Selection, Stored
@@ -103,8 +101,11 @@ def redrive_command(
 
 def _bring_back(selection: Selection, keys: Sequence[str], output: str) -> None:
     for key in keys:
-        if reason := problem(key):
-            raise UsageError(f"--key {key!r} is none: {reason}")
+        if not key or " " in key:
+            raise UsageError(
+                f"--key {key!r} is none: it is empty, or has a space in it",
+                hint="runner deadletter list --parked shows those that are parked",
+            )
     told: list[dict[str, Any]] = []
 
     async def main() -> None:
@@ -116,10 +117,10 @@ def _bring_back(selection: Selection, keys: Sequence[str], output: str) -> None:
 
     loop.run(main)
     if output == "json" and told:
-        click.echo(json.dumps({"keys": told}, indent=2))
+        click.echo(printed.data({"keys": told}))
     for each in told if output == "text" else ():
         click.echo(
-            f"{each['function']}: key {each['key']} comes back: "
+            f"{each['function']}: key {shown.line(each['key'])} comes back: "
             f"{counted(each['dead_letters'], 'dead letter')}, then {each['parked']:,} parked"
         )
     if missing := [key for key in keys if key not in {each["key"] for each in told}]:
@@ -207,7 +208,7 @@ class Redrive:
         for hint in self._hints:
             failure.advise(hint)
         if output == "json":
-            click.echo(json.dumps({"redriven": self.sent, "kept": self.kept}, indent=2))
+            click.echo(printed.data({"redriven": self.sent, "kept": self.kept}))
         else:
             rows = [[str(each["sequence"]), each["function"], each["message_id"]] for each in self.sent]
             for line in table([">SEQUENCE", "FUNCTION", "MESSAGE"], rows):

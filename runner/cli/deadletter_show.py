@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import base64
-import json
 
 import click
 
-from runner.cli import loop, options
+from runner.cli import loop, options, printed
 from runner.cli.selection import document
+from runner.core import shown
 from runner.core.deadletter import DeadLetter
 from runner.errors import JetrunnerError
 from runner.jetstream.connection import connect
@@ -36,11 +36,11 @@ def show_command(sequence: int, output: str) -> None:
         facts = document(letter) | {"headers": letter.headers, "traceback": letter.traceback}
         # What is not UTF-8 cannot stand in JSON as it is.
         facts |= {"body": text} if encoded is None else {"body": None, "body_base64": encoded}
-        click.echo(json.dumps(_printable(facts), indent=2))
+        click.echo(printed.data(facts))
         return
     for line in _lines(letter):
-        click.echo(line.encode("utf-8", "replace").decode())
-    click.echo(text if encoded is None else f"(base64) {encoded}")
+        click.echo(line)
+    click.echo(shown.block(text) if encoded is None else f"(base64) {encoded}")
 
 
 def _lines(letter: DeadLetter) -> list[str]:
@@ -54,13 +54,13 @@ def _lines(letter: DeadLetter) -> list[str]:
         "subject": letter.subject,
         "attempts": str(letter.attempts),
     }
-    lines = [f"{name + ':':10} {value}" for name, value in facts.items()]
+    lines = [f"{name + ':':10} {shown.line(value)}" for name, value in facts.items()]
     if letter.headers:
-        lines += ["headers:", *(f"  {name}: {value}" for name, value in letter.headers.items())]
+        lines += ["headers:", *(shown.line(f"  {name}: {value}") for name, value in letter.headers.items())]
     if letter.headers_omitted:
         lines.append("headers: some were omitted, the dead letter was too large")
     if letter.traceback:
-        lines += ["traceback:", *(f"  {line}" for line in letter.traceback.splitlines())]
+        lines += ["traceback:", shown.block(letter.traceback.rstrip("\n"), "  ")]
     lines.append(
         "body: omitted, the dead letter was too large"
         if letter.body_omitted
@@ -75,12 +75,3 @@ def _body(body: bytes) -> tuple[str, str | None]:
         return body.decode(), None
     except UnicodeDecodeError:
         return "", base64.b64encode(body).decode()
-
-
-def _printable(value: object) -> object:
-    """Bytes that are no UTF-8 came as surrogates out of a header, and JSON's readers refuse those."""
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode()
-    if isinstance(value, dict):
-        return {_printable(key): _printable(item) for key, item in value.items()}
-    return value

@@ -13,6 +13,7 @@ from runner.cli import failure, loop, options, signals
 from runner.cli.options import Place
 from runner.cli.tracing import tell_collector
 from runner.config import redact
+from runner.core import shown
 from runner.engine import embedded
 from runner.engine.reload import Reloader
 from runner.engine.stop import Stop
@@ -105,4 +106,4 @@ def _advice(place: Place) -> str:
 
 def _tell(*lines: str) -> None:
     for line in lines:
-        click.echo(f"{click.style('dev', fg='cyan', bold=True)} {line}", err=True)
+        click.echo(f"{click.style('dev', fg='cyan', bold=True)} {shown.line(line)}", err=True)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import click
 
 from runner.cli import logs
+from runner.core import shown
 from runner.errors import JetrunnerError
 
 INTERRUPTED = 130
@@ -52,20 +53,25 @@ def tell(error: BaseException) -> int:
 
 
 def say(message: str, hint: str = "") -> None:
-    """Write `error:` and `hint:` to stderr."""
-    click.echo(f"{click.style('error:', fg='red', bold=True)} {message}", err=True)
+    """Write `error:` and `hint:` to stderr; of several lines, each but the first is indented."""
+    click.echo(f"{click.style('error:', fg='red', bold=True)} {_indented(message, 7)}", err=True)
     if hint:
         advise(hint)
 
 
 def advise(hint: str) -> None:
     """Write a `hint:` alone."""
-    click.echo(f"{click.style('hint:', fg='cyan', bold=True)} {hint}", err=True)
+    click.echo(f"{click.style('hint:', fg='cyan', bold=True)} {_indented(hint, 6)}", err=True)
+
+
+def _indented(text: str, columns: int) -> str:
+    """Text of others may be in it: no line of it begins as one of ours does."""
+    return shown.block(text, " " * columns).lstrip(" ")
 
 
 def _trace(error: BaseException) -> None:
     if logs.debugging():
-        click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
+        click.echo(shown.block("".join(traceback.format_exception(error))), err=True, nl=False)
 
 
 def _chosen(error: BaseException) -> BaseException:

@@ -17,10 +17,11 @@ from msgspec import Struct
 
 from runner import codec, discovery
 from runner.bindings import Binding
-from runner.cli import failure, loop, options
+from runner.cli import failure, loop, options, printed
 from runner.cli.headers import parse_headers
 from runner.cli.invocation import described
 from runner.context import Context
+from runner.core import shown
 from runner.core.outcome import Reject, Retry
 from runner.core.settlement import Failed, Outcome, TimedOut, Undecodable, settle
 from runner.core.subject import matches, problem
@@ -195,9 +196,9 @@ def _explain(outcome: Outcome, binding: Binding, attempt: int, output: str) -> N
     kind, reason = described(settlement, outcome)
     error = outcome.error if isinstance(outcome, Failed) else None
     if output == "json":
-        click.echo(json.dumps({"function": binding.function, "settlement": kind, "reason": reason}, indent=2))
+        click.echo(printed.data({"function": binding.function, "settlement": kind, "reason": reason}))
     elif error is not None and not isinstance(error, (Reject, Retry)):
-        click.echo(trace_of(error), err=True, nl=False)
+        click.echo(shown.block(trace_of(error)), err=True, nl=False)
     fate = "the message would be retried" if kind == "retry" else "the message would be a dead letter"
     failure.say(f"{binding.function}: {fate}: {reason}")
 
@@ -211,16 +212,16 @@ def _show(found: Invoked, binding: Binding, output: str) -> None:
             "published": [_message(staged) for staged in found.published],
             "seconds": round(found.seconds, 6),
         }
-        click.echo(json.dumps(facts, indent=2))
+        click.echo(printed.data(facts))
         return
     if not found.outputs:
         click.echo(
-            f"{'returned':10} {_text(_encoded(found.result)) if found.result is not None else 'nothing'}"
+            f"{'returned':10} {shown.block(_text(_encoded(found.result))) if found.result is not None else 'nothing'}"
         )
     for word, messages in (("output", found.outputs), ("published", found.published)):
         for staged in messages:
             when = f"  at {staged.at.isoformat()}" if staged.at else ""
-            click.echo(f"{word:10} {staged.subject}  {_text(staged.body)}{when}")
+            click.echo(f"{word:10} {staged.subject}  {shown.block(_text(staged.body))}{when}")
     click.echo(f"{binding.function}: {found.seconds * 1000:.1f} ms", err=True)
 
 

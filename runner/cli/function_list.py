@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import click
 
 from runner import discovery
 from runner.bindings import Binding
-from runner.cli import options
+from runner.cli import options, printed
 from runner.cli.table import table
 from runner.core import identity
 
@@ -24,7 +23,7 @@ def list_command(output: str) -> None:
     project = discovery.load(place.root, place.settings.name or None)
     found = [described(binding, project.name, project.root) for binding in project.functions]
     if output == "json":
-        click.echo(json.dumps(found, indent=2))
+        click.echo(printed.data(found))
         return
     rows = [
         [

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import traceback
 from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
+from runner.cli import printed
+from runner.core import shown
 from runner.core.outcome import Reject, Retry
 from runner.core.settlement import Ack, Dead, Failed, Nak, Outcome, Settlement, TimedOut
 
@@ -50,24 +51,24 @@ class Printer:
                 "trace_id": trace_id,
                 "trace_url": trace,
             }
-            click.echo(json.dumps(facts))
+            click.echo(printed.data(facts, indent=None))
             return
         mark, color = MARKS[kind]
         parts = [
             click.style(datetime.now().astimezone().strftime("%H:%M:%S"), fg="bright_black"),
             click.style(mark, fg=color, bold=True),
             click.style(function, bold=True),
-            message_id,
+            shown.line(message_id),
             f"attempt {attempt}",
             f"{seconds * 1000:.1f} ms",
         ]
         if reason:
-            parts.append(reason)
+            parts.append(shown.line(reason))
         if trace:
             parts.append(click.style(trace, fg="bright_black"))
         click.echo("  ".join(parts))
         if place:
-            click.echo(f"{'':8}  at {place}")
+            click.echo(f"{'':8}  at {shown.line(place)}")
 
 
 def described(settlement: Settlement, outcome: Outcome) -> tuple[str, str]:

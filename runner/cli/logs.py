@@ -9,11 +9,17 @@ from contextlib import suppress
 
 import click
 
+from runner.core import shown
+
+INDENT = "  "
 COLORS = {"DEBUG": "bright_black", "WARNING": "yellow", "ERROR": "red", "CRITICAL": "red"}
 
 
 class Lines(logging.Formatter):
-    """`12:00:01.250 warning functions.charge: …`; a message's own line breaks are escaped."""
+    """`12:00:01.250 warning functions.charge: …`, the traceback indented below it.
+
+    Text of others is in both: what acts on a terminal is escaped, and no line of it begins as a record does.
+    """
 
     def __init__(self, *, processes: bool = False) -> None:
         super().__init__()
@@ -26,11 +32,13 @@ class Lines(logging.Formatter):
         place = record.name.removeprefix("jetrunner.")
         if message_id := getattr(record, "message_id", None):
             place = f"{place} {message_id} attempt {getattr(record, 'attempt', '?')}"
-        text = record.getMessage().replace("\r", "\\r").replace("\n", "\\n")
+        text = shown.line(record.getMessage())
         process = f"[{record.process}] " if self._processes else ""
-        line = f"{clock}.{int(record.msecs):03} {process}{level} {place}: {text}"
+        line = f"{clock}.{int(record.msecs):03} {process}{level} {shown.line(place)}: {text}"
         if record.exc_info:
-            line += "\n" + self.formatException(record.exc_info)
+            line += "\n" + shown.block(self.formatException(record.exc_info), INDENT)
+        if record.stack_info:
+            line += "\n" + shown.block(self.formatStack(record.stack_info), INDENT)
         return line
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from pathlib import Path
 
 import click
 
-from runner.cli import options
+from runner.cli import options, printed
 from runner.cli.origin import PACKAGE
 from runner.cli.scaffold import files
 from runner.core import identity
@@ -33,9 +32,7 @@ def new_command(name: str, output: str) -> None:
     except OSError as error:
         raise UsageError(f"{error.filename}: {error.strerror}") from None
     if output == "json":
-        click.echo(
-            json.dumps({"name": project, "folder": str(folder.resolve()), "files": sorted(written)}, indent=2)
-        )
+        click.echo(printed.data({"name": project, "folder": str(folder.resolve()), "files": sorted(written)}))
     else:
         for path in sorted(written):
             click.echo(str(folder / path))

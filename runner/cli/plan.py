@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 import anyio
@@ -11,9 +10,11 @@ from msgspec import Struct
 
 from runner import discovery
 from runner.bindings import Binding
+from runner.cli import printed
 from runner.cli.options import connected, output_option, project
 from runner.cli.plantext import document, lines, summary
 from runner.config import Settings
+from runner.core import shown
 from runner.core.plan import Plan
 from runner.core.streamconfig import DeclaredStream
 from runner.engine.placement import several
@@ -55,10 +56,10 @@ def read_project() -> Declared:
 def show(plan: Plan, output: str, *, done: bool = False) -> None:
     """Print a plan: data to stdout, the count to stderr."""
     if output == "json":
-        click.echo(json.dumps(document(plan), indent=2))
+        click.echo(printed.data(document(plan)))
         return
     for line in lines(plan):
-        click.echo(line)
+        click.echo(shown.line(line))
     click.echo(summary(plan, done=done), err=True)
 
 

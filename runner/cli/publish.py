@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import nullcontext
@@ -14,10 +13,11 @@ import anyio.to_thread
 import click
 import msgspec
 
-from runner.cli import failure, loop, options
+from runner.cli import failure, loop, options, printed
 from runner.cli.headers import parse_headers
 from runner.cli.sending import Sender, Sent
 from runner.cli.tracing import tracing
+from runner.core import shown
 from runner.core.subject import Template
 from runner.errors import UsageError
 from runner.jetstream.connection import connect
@@ -110,11 +110,11 @@ class Report:
         ack = sent.ack
         self._stored += 1
         if not self._json:
-            click.echo(f"{ack.stream}:{ack.seq}" + (" duplicate" if ack.duplicate else ""))
+            click.echo(f"{shown.line(ack.stream)}:{ack.seq}" + (" duplicate" if ack.duplicate else ""))
             return
         facts = {"stream": ack.stream, "seq": ack.seq, "duplicate": ack.duplicate, "trace_id": sent.trace_id}
         lead = "" if self._single else "[" if self._stored == 1 else ","
-        click.echo(lead + json.dumps(facts))
+        click.echo(lead + printed.data(facts, indent=None))
 
     def end(self) -> int:
         """Close the document; the exit code."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
@@ -10,7 +9,7 @@ from typing import Any
 
 import click
 
-from runner.cli import failure, loop, options
+from runner.cli import failure, loop, options, printed
 from runner.cli.selection import require_project
 from runner.cli.shard_functions import names, ordered_functions, removal
 from runner.cli.table import table
@@ -59,7 +58,7 @@ def list_command(function: str | None, output: str) -> None:
             hint="a function with ordered_by= has, once it has run; runner function list",
         )
     if output == "json":
-        click.echo(json.dumps({"project": project, "shards": found}, indent=2))
+        click.echo(printed.data({"project": project, "shards": found}))
         return
     for line in table(HEADS, [_row(shard) for shard in found]):
         click.echo(line)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import Any
 
@@ -10,9 +9,10 @@ import anyio
 import click
 import msgspec
 
-from runner.cli import failure, loop, options
+from runner.cli import failure, loop, options, printed
 from runner.cli.shard_functions import ordered_functions, removal
 from runner.cli.table import counted
+from runner.core import shown
 from runner.core.sharding import Sharding
 from runner.core.streamshards import Shards
 from runner.engine.resize import Progress, Resize
@@ -68,7 +68,7 @@ def resize_command(stream: str, count: int, wait: bool, output: str) -> None:
         click.echo("the drain goes on; the same command shows it again", err=True)
         raise
     if output == "json":
-        click.echo(json.dumps(found, indent=2))
+        click.echo(printed.data(found))
     if declared is not None and declared.shards is not None and declared.shards.count != count:
         failure.advise(
             f"set count = {count} under [shards] in {declared.file}: `runner plan` compares the two"
@@ -192,13 +192,13 @@ class Telling:
                 continue
             self._told[name] = each
             self._at = time.monotonic()
-            click.echo(f"{self._called(each)}: {_sentence(each, now)}", err=True)
+            click.echo(shown.line(f"{self._called(each)}: {_sentence(each, now)}"), err=True)
 
     def doubt(self, reason: str) -> None:
         """Say once that nothing is known just now."""
         if reason != self._doubt:
             self._doubt = reason
-            click.echo(f"how far it is cannot be seen: {reason}", err=True)
+            click.echo(shown.line(f"how far it is cannot be seen: {reason}"), err=True)
 
     def _called(self, each: Progress) -> str:
         return each.function if each.project == self._project else f"{each.function} of {each.project}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,7 +10,7 @@ from typing import Any
 import click
 from msgspec import Struct
 
-from runner.cli import loop, options
+from runner.cli import loop, options, printed
 from runner.cli.selection import require_project
 from runner.cli.table import counted, table
 from runner.core import identity, sharding
@@ -83,7 +82,7 @@ def status_command(output: str) -> None:
 
     found = loop.run(main)
     if output == "json":
-        click.echo(json.dumps(found, indent=2))
+        click.echo(printed.data(found))
         return
     for line in table(HEADS, [row for function in found["functions"] for row in _rows(function)]):
         click.echo(line)

@@ -8,6 +8,7 @@ Rule 2: bytes that do not fit are `Unfit`, whatever is wrong with them, and noth
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Annotated, Any, TypeAlias, TypeVar
 
@@ -50,9 +51,8 @@ Pattern: TypeAlias = Annotated[
 ]
 """A subject that may hold wildcards."""
 
-Line: TypeAlias = Annotated[
-    str, Meta(pattern=r"\A[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]*\Z", max_length=4_096)
-]
+_LINE = r"\A[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]*\Z"
+Line: TypeAlias = Annotated[str, Meta(pattern=_LINE, max_length=8_192)]
 """One line of text."""
 
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
@@ -87,6 +87,11 @@ def msgpack(shape: type[T]) -> Callable[[bytes], T]:
 def shaped(value: Any, shape: type[T]) -> T:
     """Check a value that is decoded already; raises `Unfit`."""
     return _reader(lambda plain: msgspec.convert(plain, shape))(value)
+
+
+def is_line(text: str) -> bool:
+    """Tell whether a text is one line, and can stand in JSON."""
+    return re.match(_LINE, text) is not None
 
 
 def number(text: bytes | str, most: int = (1 << 63) - 1) -> int | None:

@@ -45,6 +45,7 @@ LONGEST_HEADERS = 65_535
 Pairs = list[tuple[str, str]]
 
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_BREAK = re.compile(r"[\r\n]")
 _ESCAPE = re.compile(r"\\(.)")
 _BLOCK = len("NATS/1.0\r\n\r\n")
 
@@ -115,7 +116,9 @@ def build(facts: Facts, original: Iterable[tuple[str, str]]) -> Pairs:
         (TIME, facts.time),
         (TRACEBACK, traceback),
     ]
-    return [(name, _one_line(value)) for name, value in [*own, *carried(original)]]
+    pairs = [(name, _one_line(value)) for name, value in [*own, *carried(original)]]
+    # The server takes control characters in subjects; another subject would be another key.
+    return [(name, _BREAK.sub(" ", facts.subject) if name == SUBJECT else value) for name, value in pairs]
 
 
 def fit(headers: Pairs, body: bytes, room: int, taken: int = 0) -> tuple[Pairs, bytes]:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+
+from runner.core.subject import problem
 
 _PROJECT = re.compile(r"[A-Za-z0-9_-]+")
 _UNFIT = re.compile(r"[^A-Za-z0-9_-]+")
 LONGEST_HOST = 63
+LONGEST_KEY = 200
+"""Bytes of a key that stands in a subject as it is: any key, with what stands before it, fits into a control line."""
+HASHED = "~"
 
 
 def project_name(raw: str) -> str:
@@ -32,9 +38,24 @@ def again_subject(project: str, function: str) -> str:
     return f"again.{project}.{function}"
 
 
-def parked_subject(project: str, function: str, key: str) -> str:
-    """Name the subject that stores a key's parked messages; a key of several tokens is several tokens here too."""
-    return f"parked.{project}.{function}.{key}"
+def key_token(key: str) -> str:
+    """Give a key as it stands in a subject of ours: itself, or a hash of it where it is long, or cannot stand in one.
+
+    The server takes a literal `*`, and control characters. One that begins as a hash does is hashed, too: no key has
+    another's subject.
+    """
+    raw = key.encode("utf-8", "surrogateescape")
+    if len(raw) <= LONGEST_KEY and not key.startswith(HASHED) and problem(key) is None:
+        return key
+    return HASHED + hashlib.blake2b(raw, digest_size=16).hexdigest()
+
+
+def parked_subject(project: str, function: str, key: str = "") -> str:
+    """Name the subject that stores a key's parked messages; a key of several tokens is several tokens here too.
+
+    Without a key: what matches those of all keys, of all functions if that is `*`.
+    """
+    return f"parked.{project}.{function}.{key_token(key) if key else '>'}"
 
 
 def message_id(stream: str, sequence: int) -> str:

@@ -31,6 +31,14 @@ class Origin(Struct, frozen=True):
     """When its stream stored it, in nanoseconds of Unix time."""
     subject: Line
 
+    def same(self, other: Origin | None) -> bool:
+        """Whether it is the same message; its subject may have been told with other characters."""
+        return other is not None and (self.stream, self.sequence, self.timestamp_ns) == (
+            other.stream,
+            other.sequence,
+            other.timestamp_ns,
+        )
+
 
 def carried(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """Keep a message's own headers for a copy: none of a dead letter's, an earlier origin's, or the server's.

@@ -11,13 +11,13 @@ Rule 4: a mark is written by compare-and-set, and anew by each owner of the key'
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct, structs
+from msgspec import Meta, Struct, json, structs
 
 from runner.core import checked
-from runner.core.checked import Count, Index, UnixTime
+from runner.core.checked import Count, Index, Unfit, UnixTime
 from runner.core.origin import Origin
 from runner.core.sharding import key
 
@@ -46,6 +46,11 @@ class Mark(Struct, frozen=True, omit_defaults=True):
     def diverts(self) -> bool:
         """Whether the key's later messages are kept back."""
         return self.state != "free"
+
+    @property
+    def key(self) -> str | None:
+        """The key; its subject may hold a hash of it only."""
+        return self.key_of(self.through.subject)
 
     def key_of(self, subject: str) -> str | None:
         """The key of another message of the same function; None when its subject has none."""
@@ -92,8 +97,40 @@ class Mark(Struct, frozen=True, omit_defaults=True):
         return structs.replace(self, state="free", since=now)
 
 
-read = checked.json(Mark)
-"""What stands in the bucket; raises `Unfit`."""
+_decode = checked.json(Mark)
+
+
+def read(value: bytes) -> Mark:
+    """Read what stands in the bucket; raises `Unfit`."""
+    return _subjects(_decode(value), _from_text)
+
+
+def encode(mark: Mark) -> bytes:
+    """Write it for the bucket."""
+    return json.encode(_subjects(mark, _as_text))
+
+
+def _subjects(mark: Mark, change: Callable[[str], str]) -> Mark:
+    places = {
+        name: structs.replace(place, subject=change(place.subject))
+        for name, place in (("through", mark.through), ("given_up", mark.given_up))
+        if place is not None
+    }
+    return structs.replace(mark, **places)
+
+
+def _as_text(subject: str) -> str:
+    """One that is no line of text is told in hex, behind a space, which no subject holds."""
+    return subject if checked.is_line(subject) else f" {subject.encode('utf-8', 'surrogateescape').hex()}"
+
+
+def _from_text(text: str) -> str:
+    if not text.startswith(" "):
+        return text
+    try:
+        return bytes.fromhex(text).decode("utf-8", "surrogateescape")
+    except ValueError:
+        raise Unfit("a subject in hex is none") from None
 
 
 def parked(before: Mark | None, place: Origin, positions: Sequence[int], now: float) -> Mark:

@@ -238,12 +238,12 @@ class Comeback:
         last = 0
         async for stored in self._letters.browse(selection):
             last = stored.letter.sequence
-            if stored.letter.origin == mark.given_up:
+            if stored.letter.origin.same(mark.given_up):
                 found.append(stored)
         # A replica that lags may have left out the latest.
         while (late := await self._letters.following(selection, last + 1)) is not None:
             last = late.letter.sequence
-            if late.letter.origin == mark.given_up:
+            if late.letter.origin.same(mark.given_up):
                 found.append(late)
         for stored in found[:-1]:
             await self._letters.remove(stored.letter.sequence)

@@ -41,8 +41,8 @@ def several(errors: Sequence[JetrunnerError]) -> JetrunnerError:
     """Errors as one: a line each, and every hint once."""
     if len(errors) == 1:
         return errors[0]
-    hints = "\n      ".join(dict.fromkeys(error.hint for error in errors if error.hint))
-    return UsageError("\n       ".join(str(error) for error in errors), hint=hints)
+    hints = "\n".join(dict.fromkeys(error.hint for error in errors if error.hint))
+    return UsageError("\n".join(str(error) for error in errors), hint=hints)
 
 
 def _explained(

@@ -12,14 +12,12 @@ import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 
-import msgspec
 from msgspec import Struct
 
-from runner.core import header, identity, origin
+from runner.core import header, identity, origin, park
 from runner.core.checked import Unfit
 from runner.core.origin import Origin
 from runner.core.park import Mark
-from runner.core.park import read as read_mark
 from runner.errors import NoStream, ServerError, TooLarge
 from runner.jetstream import ownstreams
 from runner.jetstream.bucket import PREFIX
@@ -71,21 +69,28 @@ class Parked:
 
     # -- marks ------------------------------------------------------------------------------------------
 
-    async def names(self, function: str = "*", key: str = ">") -> list[Name]:
-        """Every key that has a mark; without arguments, of all functions."""
+    async def names(self, function: str = "*", key: str = "") -> list[Name]:
+        """Every key that has a mark, of one function or all; with a key, that one alone."""
         pattern = PREFIX + identity.parked_subject(self._project, function, key)
-        return [
-            _name(subject.removeprefix(PREFIX)) async for subject, _ in self._subjects(BUCKET_STREAM, pattern)
-        ]
+        found = []
+        async for subject, _ in self._subjects(BUCKET_STREAM, pattern):
+            of, token = _name(subject.removeprefix(PREFIX))
+            if not token.startswith(identity.HASHED):
+                found.append((of, token))
+            elif (entry := await self._at(subject.removeprefix(PREFIX))) and _is_of(entry.mark, token):
+                found.append((of, entry.mark.key or ""))
+        return found
 
     async def mark(self, function: str, key: str) -> Entry | None:
         """A key's mark; None when it has none, or one that cannot be read."""
-        subject = identity.parked_subject(self._project, function, key)
+        return await self._at(identity.parked_subject(self._project, function, key))
+
+    async def _at(self, subject: str) -> Entry | None:
         entry = await self._leases.latest(subject)
         if entry is None:
             return None
         try:
-            return Entry(read_mark(entry.value), entry.revision)
+            return Entry(park.read(entry.value), entry.revision)
         except Unfit as error:
             pass_over(subject, error)
             return None
@@ -98,7 +103,7 @@ class Parked:
             pairs.append(("Nats-TTL", FORGOTTEN))
         publisher = self._connection.publisher
         try:
-            ack = await publisher.publish(PREFIX + subject, msgspec.json.encode(mark), pairs)
+            ack = await publisher.publish(PREFIX + subject, park.encode(mark), pairs)
         except ServerError as error:
             if error.code != WRONG_LAST_SEQUENCE:
                 raise
@@ -111,13 +116,18 @@ class Parked:
 
         The server tells it when it comes in: it is not stored yet then, and may still be refused.
         """
-        prefix = identity.parked_subject(self._project, function, "")
+        pattern = identity.parked_subject(self._project, function)
+        prefix = pattern.removesuffix(">")
 
         def written(key: str, value: bytes) -> None:
             with suppress(Unfit):
-                changed(key.removeprefix(prefix), read_mark(value))
+                mark, token = park.read(value), key.removeprefix(prefix)
+                if not token.startswith(identity.HASHED):
+                    changed(token, mark)
+                elif _is_of(mark, token):
+                    changed(mark.key or "", mark)
 
-        return await self._leases.watch(prefix + ">", written)
+        return await self._leases.watch(pattern, written)
 
     async def bring_back(self, function: str, key: str, now: float) -> Entry | None:
         """Tell the key's owner to bring it back; None when it is not parked."""
@@ -133,8 +143,8 @@ class Parked:
 
     # -- messages ---------------------------------------------------------------------------------------
 
-    async def counts(self, function: str = "*", key: str = ">") -> dict[Name, int]:
-        """How many messages each key has parked; keys without any are not in it."""
+    async def counts(self, function: str = "*", key: str = "") -> dict[Name, int]:
+        """How many messages each key has parked, by its function and token; keys without any are not in it."""
         pattern = identity.parked_subject(self._project, function, key)
         return {_name(subject): count async for subject, count in self._subjects(PARKED, pattern)}
 
@@ -217,6 +227,12 @@ class Parked:
 def is_bare(message: Message) -> bool:
     """Whether headers and body were omitted, and nobody has them any more."""
     return OMITTED in message.pairs
+
+
+def _is_of(mark: Mark, token: str) -> bool:
+    """Whether a mark stands under the hash of its own key."""
+    key = mark.key
+    return key is not None and identity.key_token(key) == token
 
 
 def _name(subject: str) -> Name:

@@ -1,0 +1,102 @@
+"""A key is any text that a subject can carry: however long or odd, its messages keep order, are parked and come back."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from tests.support.eventually import eventually
+from tests.support.jetstream import RawJetStream
+from tests.support.server import NatsServer
+from tests.support.shop import Shop
+
+pytestmark = [pytest.mark.server, pytest.mark.anyio]
+
+PARKS = """
+    from pathlib import Path
+
+    @consume("orders.{account}.{what}", ordered_by="account", on_exhausted="park", retry=RetryPolicy.fixed(0, attempts=2))
+    async def charge(order: Order, account: str, ctx: Context) -> None:
+        note("run", account=account, id=order.id, attempt=ctx.attempt)
+        if order.id == 1 and not Path("mended").exists():
+            raise ValueError("broken")
+"""
+
+
+async def publish_raw(server: NatsServer, subject: bytes, body: bytes) -> None:
+    """As a client does that checks nothing: the server takes more than other clients send."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=1 << 20)
+    await reader.readline()
+    writer.write(b'CONNECT {"verbose":false,"pedantic":false}\r\n')
+    writer.write(b"PUB %b %d\r\n%b\r\nPING\r\n" % (subject, len(body), body))
+    line = await reader.readline()
+    assert line == b"PONG\r\n", line
+    writer.close()
+    await writer.wait_closed()
+
+
+@pytest.mark.parametrize("wire", ["fast", "plain"])
+@pytest.mark.parametrize(
+    "key",
+    ["k" * 3_000, "é" * 150, "*", "a\x1b]52;c;x\x07", "a\u00a0b", "~0123456789abcdef0123456789abcdef"],
+    ids=["3000 bytes", "300 bytes", "star", "escape", "no-break space", "like a hash"],
+)
+async def test_an_odd_key_is_parked_and_comes_back_in_order(
+    shop: Shop, nats_server: NatsServer, js: RawJetStream, key: str, wire: str
+) -> None:
+    await shop.open(PARKS)
+    process = shop.run(JETRUNNER_WIRE=wire)
+    await process.seen("ready:")
+    for number in (1, 2, 3):
+        subject = f"orders.{key}.created".encode()
+        await publish_raw(nats_server, subject, json.dumps({"id": number}).encode())
+    await js.publish("orders.anna.created", {"id": 1})
+    await js.publish("orders.anna.created", {"id": 2})
+
+    async def parked() -> bool:
+        found = await asyncio.to_thread(shop.project.json, "deadletter", "list", "--parked")
+        return {each["key"]: (each["dead_letters"], each["parked"]) for each in found} == {
+            key: (1, 2),
+            "anna": (1, 1),
+        }
+
+    await eventually(parked, within=20)
+    assert runs(shop, key) == [(1, 1), (1, 2)]
+    (shop.project.root / "mended").touch()
+    done = await asyncio.to_thread(shop.project.runner, "deadletter", "redrive", "--key", key)
+    assert done.code == 0, done.stderr
+    await eventually(lambda: len(runs(shop, key)) == 5, within=20)
+    assert [number for number, _ in runs(shop, key)] == [1, 1, 1, 2, 3]
+    assert len(runs(shop, "anna")) == 2, "another key, which a wildcard would match, stays parked"
+    assert process.running
+    assert "Traceback" not in process.output
+    assert "\x1b" not in process.output + done.stdout + done.stderr
+
+
+def runs(shop: Shop, key: str) -> list[tuple[Any, Any]]:
+    return [(each["id"], each["attempt"]) for each in shop.notes("run") if each["account"] == key]
+
+
+async def test_a_message_whose_subject_is_no_text_is_parked_and_comes_back(
+    shop: Shop, nats_server: NatsServer, js: RawJetStream
+) -> None:
+    """Its key is text, and another of its tokens is not."""
+    await shop.open(PARKS)
+    process = shop.run()
+    await process.seen("ready:")
+    for number in (1, 2):
+        await publish_raw(nats_server, b"orders.anna.\xff\xfe", json.dumps({"id": number}).encode())
+    await shop.dead_letter()
+    await eventually(lambda: stored(js, 1))
+    (shop.project.root / "mended").touch()
+    done = await asyncio.to_thread(shop.project.runner, "deadletter", "redrive", "--key", "anna")
+    assert done.code == 0, done.stderr
+    await eventually(lambda: [number for number, _ in runs(shop, "anna")] == [1, 1, 1, 2], within=20)
+    assert process.running
+
+
+async def stored(js: RawJetStream, count: int) -> bool:
+    return await js.count("PARKED") == count
