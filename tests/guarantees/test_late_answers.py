@@ -147,3 +147,59 @@ async def test_a_failure_that_was_not_told_comes_again_by_itself(shop: Shop, nat
         await shop.settled("charge")
         assert len(shop.notes("begin")) == 5
         await eventually(lambda: shop.pulling("charge"))
+
+
+ORDERED = """
+    from pathlib import Path
+
+    async def until(name: str) -> None:
+        while not Path(name).exists():
+            await asyncio.sleep(0.01)
+
+    @consume("orders.{key}", ordered_by="key", timeout=60)
+    async def charge(order: Order, key: str, ctx: Context) -> None:
+        role = os.environ["ROLE"]
+        note("begin", id=order.id, role=role)
+        try:
+            if order.id == 1:
+                await until(role)
+        except asyncio.CancelledError:
+            note("cancelled", role=role)
+            await until(role)  # a handler that ends in its own time
+        note("end", id=order.id, role=role)
+"""
+
+
+@pytest.mark.parametrize("wire", ["fast", "plain"])
+@pytest.mark.parametrize("ends", ["while it is cut off", "once it is back"])
+async def test_an_owner_that_lost_its_shard_acknowledges_nothing_that_the_next_has_in_work(
+    shop: Shop, nats_server: NatsServer, ends: str, wire: str
+) -> None:
+    await shop.open(ORDERED)
+    async with Proxy.to(nats_server.port) as proxy:
+        first = shop.run(NATS_URL=proxy.url, ROLE="first", JETRUNNER_WIRE=wire)
+        await first.seen("ready:")
+        await shop.order(1)
+        await shop.noted("begin")
+        await proxy.cut(refuse=True)
+        await first.seen("lost; reconnecting")
+        second = shop.run(ROLE="second", JETRUNNER_WIRE=wire)
+        await shop.noted("begin", 2, within=25)
+        if ends == "while it is cut off":
+            (shop.project.root / "first").touch()
+            await shop.noted("end")
+        await proxy.mend()
+        await first.seen("connected again")
+        (shop.project.root / "first").touch()
+        await shop.noted("end")
+        await said(shop, 2)
+        info = await shop.js.consumer("ORDERS", "shop-charge-0-0")
+        assert info["num_ack_pending"] == 1, "it is the second's to acknowledge"
+        await shop.order(2)
+        (shop.project.root / "second").touch()
+        await eventually(lambda: [each for each in shop.notes("end") if each["id"] == 2])
+        begun = [(each["id"], each["role"]) for each in shop.notes("begin")]
+        assert begun[:2] == [(1, "first"), (1, "second")]
+        assert len(begun) == 3
+        assert first.running
+        assert second.running
