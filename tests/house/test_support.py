@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import time
 from collections.abc import Callable
 
 import anyio
 import nats
 import pytest
+from nats.aio.msg import Msg
 
 from tests.support.certificates import Certificates
 from tests.support.cluster import Cluster
@@ -73,6 +76,105 @@ async def test_a_frozen_proxy_holds_every_byte_until_it_is_thawed(nats_server: N
             await js.api("STREAM.NAMES", within=0.1)
         proxy.thaw()
         assert await js.streams() == []
+
+
+async def test_a_proxy_that_freezes_one_way_lets_the_other_go_on(nats_server: NatsServer) -> None:
+    async with (
+        Proxy.to(nats_server.port) as proxy,
+        RawJetStream.connect(proxy.url) as near,
+        RawJetStream.connect(nats_server.url) as far,
+    ):
+        at_near, at_far = await near.client.subscribe("near"), await far.client.subscribe("far")
+        await near.client.flush()
+        await far.client.flush()
+        proxy.freeze("up")
+        await near.client.publish("far", b"1")
+        await far.client.publish("near", b"2")
+        assert (await at_near.next_msg(timeout=5)).data == b"2"
+        with pytest.raises(nats.errors.TimeoutError):
+            await at_far.next_msg(timeout=0.1)
+        proxy.thaw("up")
+        assert (await at_far.next_msg(timeout=5)).data == b"1"
+        proxy.freeze("down")
+        await far.client.publish("near", b"3")
+        await near.client.publish("far", b"4")
+        assert (await at_far.next_msg(timeout=5)).data == b"4"
+        with pytest.raises(nats.errors.TimeoutError):
+            await at_near.next_msg(timeout=0.1)
+        await proxy.mend()
+        assert (await at_near.next_msg(timeout=5)).data == b"3"
+        assert proxy.connections == 1
+
+
+async def test_the_end_of_a_frozen_connection_is_held_like_its_bytes(nats_server: NatsServer) -> None:
+    async with Proxy.to(nats_server.port) as proxy, RawJetStream.connect(nats_server.url) as js:
+        heard = await js.client.subscribe("last.words")
+        await js.client.flush()
+        client = await nats.connect(proxy.url)
+        (connected,) = proxy.open
+        proxy.freeze("up")
+        await client.publish("last.words", b"x")
+        await client.close()
+        with pytest.raises(nats.errors.TimeoutError):
+            await heard.next_msg(timeout=0.1)
+        assert proxy.open == {connected}, "the server knows nothing of its end"
+        proxy.thaw()
+        assert (await heard.next_msg(timeout=5)).data == b"x"
+        await eventually(lambda: not proxy.open)
+
+
+async def test_the_client_of_a_half_open_connection_is_told_nothing(nats_server: NatsServer) -> None:
+    lost = anyio.Event()
+
+    async def disconnected() -> None:
+        lost.set()
+
+    async def answer(message: Msg) -> None:
+        await message.respond(b"yes")
+
+    async with (
+        Proxy.to(nats_server.port) as proxy,
+        RawJetStream.connect(nats_server.url) as js,
+        RawJetStream.connect(proxy.url, disconnected_cb=disconnected) as half,
+    ):
+        await half.client.subscribe("ask", cb=answer)
+        await half.client.flush()
+        assert (await js.client.request("ask", timeout=5)).data == b"yes"
+        assert proxy.half_open() == 1
+
+        async def gone() -> bool:
+            try:
+                await js.client.request("ask", timeout=0.1)
+            except nats.errors.NoRespondersError:
+                return True
+            return False
+
+        await eventually(gone)
+        with pytest.raises(nats.errors.TimeoutError):
+            await half.api("STREAM.NAMES", within=0.1)
+        assert half.client.is_connected
+        assert not lost.is_set()
+        async with RawJetStream.connect(proxy.url) as new:
+            assert await new.streams() == [], "new connections go through"
+            await proxy.mend()
+            await eventually(lost.is_set)
+            assert await new.streams() == []
+        assert await half.streams() == []
+
+
+async def test_a_slow_proxy_delays_each_way_by_itself(nats_server: NatsServer) -> None:
+    async with Proxy.to(nats_server.port) as proxy, RawJetStream.connect(proxy.url) as js:
+        for ways, seconds in ((("up",), 0.05), (("down",), 0.05), (("up", "down"), 0.1)):
+            proxy.delay(0.05, *ways)
+            began = time.monotonic()
+            await js.client.flush()
+            took = time.monotonic() - began
+            assert seconds <= took < seconds + 1, ways
+            proxy.delay(0.0)
+        began = time.monotonic()
+        proxy.delay(0.05)
+        await asyncio.gather(*[js.api("STREAM.NAMES") for _ in range(20)])
+        assert 0.1 <= time.monotonic() - began < 1, "what is on its way together is late together"
 
 
 async def test_a_cluster_elects_another_leader_when_one_is_killed(cluster: Cluster) -> None:

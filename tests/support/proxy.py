@@ -1,13 +1,24 @@
-"""A TCP proxy between a client and a server, whose wire a test may cut, freeze and slow down."""
+"""A TCP proxy between a client and a server, whose wire a test may cut, freeze, slow down and half-open.
+
+`up` is the way from the client to the server, `down` the way back.
+"""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import TypeAlias
 
-import anyio
-from anyio.abc import SocketAttribute, SocketStream, TaskGroup
+from tests.support.pipe import Connection, Pipe, Way
+
+Chosen: TypeAlias = Callable[[Connection], bool]
+BOTH: tuple[Way, ...] = ("up", "down")
+
+
+def all_of_them(_: Connection) -> bool:
+    """Every connection."""
+    return True
 
 
 class Proxy:
@@ -16,30 +27,28 @@ class Proxy:
     It keeps the port while it is cut, so a client that reconnects finds it again.
     """
 
-    def __init__(self, target: int, tasks: TaskGroup) -> None:
+    def __init__(self, target: int) -> None:
         self.target = target
         self.port = 0
-        self.connections = 0  # accepted so far, so that a test can wait for a reconnect
-        self._tasks = tasks
-        self._open: set[SocketStream] = set()
-        self._flowing = anyio.Event()
-        self._flowing.set()
+        self.connections = 0
+        """Accepted so far, so that a test can wait for a reconnect."""
+        self.open: set[Connection] = set()
+        self._frozen: dict[Way, Chosen | None] = {"up": None, "down": None}
+        self._delay: dict[Way, float] = {"up": 0.0, "down": 0.0}
         self._refusing = False
 
     @staticmethod
     @asynccontextmanager
     async def to(target: int) -> AsyncIterator[Proxy]:
         """A proxy to a port of 127.0.0.1 for the length of the block."""
-        listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
-        async with listener, anyio.create_task_group() as tasks:
-            proxy = Proxy(target, tasks)
-            proxy.port = listener.extra(SocketAttribute.local_port)
-            tasks.start_soon(listener.serve, proxy._serve, tasks)
-            try:
-                yield proxy
-            finally:
-                tasks.cancel_scope.cancel()
-                await proxy._drop()
+        proxy = Proxy(target)
+        listener = await asyncio.get_running_loop().create_server(proxy._accepted, "127.0.0.1", 0)
+        proxy.port = listener.sockets[0].getsockname()[1]
+        try:
+            yield proxy
+        finally:
+            listener.close()
+            proxy._drop()
 
     @property
     def url(self) -> str:
@@ -47,57 +56,67 @@ class Proxy:
         return f"nats://127.0.0.1:{self.port}"
 
     async def cut(self, *, refuse: bool = False) -> None:
-        """Break every connection now; with `refuse`, new ones break too until `mend`."""
+        """Break every connection now: both ends see it at once. With `refuse`, new ones break too until `mend`."""
         self._refusing = refuse
-        await self._drop()
+        self._drop()
+        await asyncio.sleep(0)
 
     async def mend(self) -> None:
-        """Let connections through again, cut or frozen before."""
+        """Let everything through again, cut, frozen or slow before; what is half open breaks."""
         self._refusing = False
-        self._flowing.set()
+        self.delay(0.0)
+        self.thaw()
+        for connection in [each for each in self.open if each.half_open]:
+            connection.drop()
 
-    def freeze(self) -> None:
-        """Hold every byte in both directions: connections stay open and silent, new ones too."""
-        self._flowing = anyio.Event()
+    def freeze(self, *ways: Way, only: Chosen = all_of_them) -> None:
+        """Hold every byte, in both directions or in one: connections stay open and silent, new ones too.
 
-    def thaw(self) -> None:
+        The end of a connection is held like a byte. With `only`, other connections go on.
+        """
+        for way in ways or BOTH:
+            self._frozen[way] = only
+        self._told()
+
+    def thaw(self, *ways: Way) -> None:
         """Let the held bytes go on."""
-        self._flowing.set()
+        for way in ways or BOTH:
+            self._frozen[way] = None
+        self._told()
 
-    async def _drop(self) -> None:
-        for stream in list(self._open):
-            raw = stream.extra(SocketAttribute.raw_socket)
-            with contextlib.suppress(OSError):
-                raw.shutdown(2)  # SHUT_RDWR: both ends see it at once
-            with anyio.CancelScope(shield=True):
-                await stream.aclose()
-        self._open.clear()
+    def delay(self, seconds: float, *ways: Way) -> None:
+        """Add latency, to both directions or to one; 0 takes it away."""
+        for way in ways or BOTH:
+            self._delay[way] = seconds
+        self._told()
 
-    async def _serve(self, client: SocketStream) -> None:
+    def half_open(self) -> int:
+        """Close the server's side of every connection and tell the client nothing: its bytes go nowhere.
+
+        New connections go through. Returns how many are half open now.
+        """
+        for connection in self.open:
+            connection.forget_server()
+        return sum(connection.half_open for connection in self.open)
+
+    def _rule(self, connection: Connection) -> None:
+        for way, pipe in connection.pipes.items():
+            chosen = self._frozen[way]
+            pipe.rule(frozen=chosen is not None and chosen(connection), delay=self._delay[way])
+
+    def _told(self) -> None:
+        for connection in list(self.open):
+            self._rule(connection)
+
+    def _drop(self) -> None:
+        for connection in list(self.open):
+            connection.drop()
+
+    def _accepted(self) -> Pipe:
         self.connections += 1
-        async with client:
-            if self._refusing:
-                return
-            try:
-                server = await anyio.connect_tcp("127.0.0.1", self.target)
-            except OSError:
-                return
-            async with server:
-                ends = {client, server}
-                self._open |= ends
-                try:
-                    async with anyio.create_task_group() as both:
-                        both.start_soon(self._forward, client, server, both)
-                        both.start_soon(self._forward, server, client, both)
-                finally:
-                    self._open -= ends
-
-    async def _forward(self, source: SocketStream, sink: SocketStream, both: TaskGroup) -> None:
-        with contextlib.suppress(
-            anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, OSError
-        ):
-            while True:
-                chunk = await source.receive()
-                await self._flowing.wait()
-                await sink.send(chunk)
-        both.cancel_scope.cancel()
+        connection = Connection(self.target, self._rule, self.open.discard)
+        if self._refusing:
+            connection.drop()
+        else:
+            self.open.add(connection)
+        return connection.pipes["up"]
