@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 import anyio
 import nats
 import pytest
+from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 
 from tests.support.certificates import Certificates
 from tests.support.cluster import Cluster
 from tests.support.eventually import eventually, until
 from tests.support.jetstream import ApiError, RawJetStream
+from tests.support.links import linked_cluster
 from tests.support.proxy import Proxy
 from tests.support.server import NatsServer
 
@@ -182,6 +188,85 @@ async def test_a_cluster_elects_another_leader_when_one_is_killed(cluster: Clust
         await js.create("ORDERS", ["orders.>"], num_replicas=3)
         (await cluster.leader("ORDERS")).kill()
         assert await eventually(lambda: js.publish("orders.1", "x"), within=20)
+
+
+class Listeners:
+    """A client at each server, and which of them hear each other."""
+
+    def __init__(self, clients: list[Client], subscriptions: list[Subscription]) -> None:
+        self.clients = clients
+        self.subscriptions = subscriptions
+
+    @staticmethod
+    @asynccontextmanager
+    async def at(cluster: Cluster) -> AsyncIterator[Listeners]:
+        async with AsyncExitStack() as stack:
+            clients = []
+            for server in cluster.servers:
+                js = await stack.enter_async_context(RawJetStream.connect(server.url))
+                clients.append(js.client)
+            yield Listeners(clients, [await client.subscribe("words") for client in clients])
+
+    async def hearing(self) -> set[tuple[int, int]]:
+        """Speaker and listener, of all that hear each other within a moment."""
+        await asyncio.gather(
+            *(client.publish("words", f"{number}".encode()) for number, client in enumerate(self.clients))
+        )
+        found = set()
+        await anyio.sleep(0.3)
+        for listener, subscription in enumerate(self.subscriptions):
+            while subscription.pending_msgs:
+                speaker = int((await subscription.next_msg()).data)
+                found |= {(speaker, listener)} - {(listener, listener)}
+        return found
+
+
+ALL = set(itertools.permutations(range(3), 2))
+
+
+async def test_a_link_between_two_servers_is_cut_frozen_and_mended_by_itself(tmp_path: Path) -> None:
+    async with linked_cluster(tmp_path) as (cluster, links), Listeners.at(cluster) as listeners:
+
+        async def all_hear() -> bool:
+            return await listeners.hearing() == ALL
+
+        await eventually(all_hear)
+        link = next(each for each in links if each.ends == (0, 1))
+        await link.cut()
+        await anyio.sleep(2)  # time enough to find another way, if there were one
+        assert await listeners.hearing() == ALL - {(0, 1), (1, 0)}
+        await link.mend()
+        await eventually(all_hear)
+        for sender, other in ((0, 1), (1, 0)):
+            link.freeze(said_by=sender)
+            assert await listeners.hearing() == ALL - {(sender, other)}
+            await link.mend()
+            await anyio.sleep(0.1)
+            await listeners.hearing()  # what was held comes now
+        assert await listeners.hearing() == ALL
+
+
+async def test_raft_groups_are_silenced_while_clients_go_on_to_hear_each_other(tmp_path: Path) -> None:
+    async with (
+        linked_cluster(tmp_path) as (cluster, links),
+        Listeners.at(cluster) as listeners,
+        RawJetStream.connect(cluster.url) as js,
+    ):
+        await js.create("ORDERS", ["orders.>"], num_replicas=3)
+        leader = await cluster.leader("ORDERS")
+        place = cluster.servers.index(leader)
+        for link in links:
+            if place in link.ends:
+                link.freeze(raft_alone=True)
+        others = [server for server in cluster.servers if server is not leader]
+        async with RawJetStream.connect(",".join(server.url for server in others)) as rest:
+
+            async def led_by_another() -> bool:
+                info = await rest.stream("ORDERS")
+                return bool(info["cluster"].get("leader") not in (None, f"n{place + 1}"))
+
+            await eventually(led_by_another, within=20)
+        assert await listeners.hearing() == ALL
 
 
 async def test_a_condition_that_never_comes_fails_with_its_last_value() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.support.eventually import eventually
@@ -11,19 +12,33 @@ from tests.support.server import NatsServer
 
 
 class Cluster:
-    """Servers `n1`, `n2` and `n3`; each may be stopped, killed, frozen and restarted by itself."""
+    """Servers `n1`, `n2` and `n3`; each may be stopped, killed, frozen and restarted by itself.
 
-    def __init__(self, directory: Path, config: str = "", *, size: int = 3) -> None:
-        routes = [free_port() for _ in range(size)]
+    `listening` are the ports that they take routes on, `dialled` those that each of them dials to reach the others.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        config: str = "",
+        *,
+        size: int = 3,
+        listening: Sequence[int] = (),
+        dialled: Sequence[Sequence[int]] = (),
+    ) -> None:
+        ports = listening or [free_port() for _ in range(size)]
         self.servers: list[NatsServer] = []
-        for number, route in enumerate(routes, start=1):
-            others = ", ".join(f'"nats://127.0.0.1:{other}"' for other in routes if other != route)
+        for place, port in enumerate(ports):
+            others = dialled[place] if dialled else [other for other in ports if other != port]
+            # A server that is told of another by a third would dial the address that is advertised: nothing is there.
+            hidden = 'no_advertise: true, advertise: "127.0.0.1:1", ' if dialled else ""
+            routes = ", ".join(f'"nats://127.0.0.1:{other}"' for other in others)
             text = (
-                f"server_name: n{number}\n"
-                f"cluster {{ name: test, listen: 127.0.0.1:{route}, routes: [{others}] }}\n"
+                f"server_name: n{place + 1}\n"
+                f"cluster {{ name: test, listen: 127.0.0.1:{port}, {hidden}routes: [{routes}] }}\n"
                 f"{config}"
             )
-            self.servers.append(NatsServer(directory / f"n{number}", text))
+            self.servers.append(NatsServer(directory / f"n{place + 1}", text))
 
     @property
     def url(self) -> str:
