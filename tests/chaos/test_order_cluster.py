@@ -11,8 +11,8 @@ import pytest
 
 from tests.support.cluster import Cluster
 from tests.support.jetstream import RawJetStream
+from tests.support.ledger import Ledger, streams
 from tests.support.order import source
-from tests.support.order_faults import Ledger, streams
 from tests.support.project import Project
 
 pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.anyio, pytest.mark.timeout(600)]

@@ -10,9 +10,9 @@ from collections.abc import Callable
 import pytest
 
 from tests.support.jetstream import RawJetStream
+from tests.support.ledger import Instance, Ledger, streams
 from tests.support.order import source
 from tests.support.order_failover import Failover, figures
-from tests.support.order_faults import Instance, Ledger, streams
 from tests.support.project import Project
 from tests.support.server import NatsServer
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.eventually import eventually
 from tests.support.jetstream import RawJetStream
-from tests.support.order_faults import streams
+from tests.support.ledger import streams
 from tests.support.process import RunnerProcess
 from tests.support.project import Project
 from tests.support.server import NatsServer

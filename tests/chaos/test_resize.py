@@ -10,10 +10,12 @@ from collections.abc import Callable
 import pytest
 
 from tests.support.jetstream import RawJetStream
+from tests.support.ledger import streams
 from tests.support.order import source
-from tests.support.order_faults import at_work, streams
+from tests.support.order_faults import at_work
 from tests.support.project import Project
 from tests.support.server import NatsServer
+from tests.support.store_faults import OLDER
 
 pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.anyio, pytest.mark.timeout(600)]
 
@@ -26,11 +28,12 @@ async def test_messages_of_a_key_keep_their_order_while_their_shards_change_what
     seed: int,
     tell: Callable[[str], None],
 ) -> None:
-    count, keys, faults, seconds = (60_000, 1_000, 22, 90.0) if long else (5_000, 100, 4, 12.0)
+    count, keys, number, seconds = (60_000, 1_000, 22, 90.0) if long else (5_000, 100, 4, 12.0)
     project = make_project(functions={"ledger": source()}, streams=streams(8), nats=nats_server.url)
     await project.applied()
     took: list[float] = []
-    async with at_work(project, nats_server, js, random.Random(seed), 8) as ledger:
+    async with at_work(project, nats_server, js, random.Random(seed), 8) as faults:
+        ledger = faults.ledger
 
         async def resize(load: asyncio.Task[None]) -> None:
             while not load.done():
@@ -43,14 +46,14 @@ async def test_messages_of_a_key_keep_their_order_while_their_shards_change_what
 
         async with asyncio.TaskGroup() as tasks:
             load = tasks.create_task(ledger.publish(count, keys, seconds))
-            tasks.create_task(ledger.trouble(faults, seconds))
+            tasks.create_task(faults.trouble(number, seconds, without=[OLDER]))
             tasks.create_task(resize(load))
         await ledger.settled(within=120 if long else 30)
         await ledger.close()
         found = await ledger.judge()
     tell(
         f"resize: seed {seed}: {count} messages, {len(took)} times between 8 and 32 shards in "
-        f"{min(took):.1f}-{max(took):.1f} s, {sum(ledger.happened.values())} faults {ledger.happened}: {found}"
+        f"{min(took):.1f}-{max(took):.1f} s, {sum(faults.happened.values())} faults {faults.happened}: {found}"
     )
     assert not ledger.problems, f"seed {seed}\n{ledger.explain()}"
 

@@ -13,10 +13,10 @@ import pytest
 from runner.core.identity import shard_durable
 from tests.support.eventually import eventually
 from tests.support.jetstream import RawJetStream
+from tests.support.ledger import Instance, Ledger, streams
 from tests.support.member import living
 from tests.support.order import source
 from tests.support.order_failover import Failover, figures
-from tests.support.order_faults import Instance, Ledger, streams
 from tests.support.project import Project
 from tests.support.server import NatsServer
 

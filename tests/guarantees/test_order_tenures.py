@@ -17,8 +17,8 @@ from runner.core.sharding import Sharding
 from runner.engine.records import Record
 from tests.support.eventually import eventually
 from tests.support.jetstream import RawJetStream
+from tests.support.ledger import streams
 from tests.support.member import living
-from tests.support.order_faults import streams
 from tests.support.process import RunnerProcess
 from tests.support.project import Project
 from tests.support.proxy import Proxy

@@ -13,9 +13,9 @@ from nats.aio.msg import Msg
 
 from tests.support.eventually import eventually
 from tests.support.jetstream import RawJetStream
+from tests.support.ledger import Instance, Ledger, streams
 from tests.support.member import leased
 from tests.support.order import source
-from tests.support.order_faults import Instance, Ledger, streams
 from tests.support.project import Project
 from tests.support.server import NatsServer
 

@@ -15,7 +15,7 @@ from runner.core.identity import shard_durable
 from runner.core.sharding import Sharding
 from tests.support.eventually import eventually
 from tests.support.jetstream import RawJetStream
-from tests.support.order_faults import streams
+from tests.support.ledger import streams
 from tests.support.project import Project
 from tests.support.proxy import Proxy
 from tests.support.server import NatsServer

@@ -14,8 +14,9 @@ from runner.core.identity import shard_durable
 from tests.support.cluster import Cluster
 from tests.support.eventually import eventually
 from tests.support.jetstream import RawJetStream
+from tests.support.ledger import Ledger, streams
 from tests.support.order import source
-from tests.support.order_faults import Ledger, streams
+from tests.support.order_faults import Faults
 from tests.support.process import Finished, RunnerProcess
 from tests.support.project import Project
 from tests.support.server import NatsServer
@@ -243,7 +244,7 @@ async def test_faults_on_the_way_cost_time_alone(
     resize = ledger.project.start("shard", "resize", "LEDGER", "32")
     await resize.seen("generation 2")
     assert ledger.progress() < 2_500, "nothing is left to drain"
-    await ledger.faults[fault]()
+    await Faults(ledger).kinds[fault]()
     await finished(ledger, resize)
     await publish(ledger, 1_000, 0.5)
     await in_order(ledger)

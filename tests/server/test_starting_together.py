@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from tests.support.cluster import Cluster
+from tests.support.ledger import streams
 from tests.support.order import source
-from tests.support.order_faults import streams
 from tests.support.project import Project
 
 pytestmark = [pytest.mark.server, pytest.mark.anyio]

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from runner.core.sharding import partition
 from tests.support.eventually import eventually
 from tests.support.jetstream import RawJetStream
-from tests.support.order_faults import Instance, Ledger
+from tests.support.ledger import Instance, Ledger
+from tests.support.order import Line
 
 
 class Failover:
@@ -78,14 +79,14 @@ class Failover:
         found: dict[int, float] = {}
         with self.ledger.journal.open("rb") as file:
             file.seek(offset)
-            lines = file.read().decode().splitlines()
-        for line in lines:
-            kind, key, *rest = line.split()
-            if kind != "S" or len(rest) != 5:
+            lines = file.read().decode().splitlines(keepends=True)
+        for text in lines:
+            if not text.startswith("S ") or not text.endswith("\n"):
                 continue
-            shard = partition([key.encode()], self.shards)
-            if shard in owners and (int(rest[1]) != owners[shard]) == other and shard not in found:
-                found[shard] = float(rest[4])
+            line = Line.read(text)
+            shard = partition([line.key.encode()], self.shards)
+            if shard in owners and (int(line.pid) != owners[shard]) == other and shard not in found:
+                found[shard] = line.time
         return found
 
     async def end(
