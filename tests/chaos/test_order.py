@@ -10,8 +10,9 @@ from collections.abc import Callable
 import pytest
 
 from tests.support.jetstream import RawJetStream
+from tests.support.ledger import streams
 from tests.support.order import source
-from tests.support.order_faults import at_work, streams
+from tests.support.order_faults import at_work
 from tests.support.project import Project
 from tests.support.server import NatsServer
 
@@ -27,22 +28,23 @@ async def test_messages_of_a_key_keep_their_order_whatever_happens(
     tell: Callable[[str], None],
 ) -> None:
     """Promises 2, 3 and 4, with every kind of fault at random moments."""
-    count, keys, shards, faults, seconds = (
-        (200_000, 1_000, 32, 55, 180.0) if long else (8_000, 100, 8, 11, 14.0)
+    count, keys, shards, number, seconds = (
+        (200_000, 1_000, 32, 70, 220.0) if long else (8_000, 100, 8, 14, 16.0)
     )
     project = make_project(functions={"ledger": source()}, streams=streams(shards), nats=nats_server.url)
     await project.applied()
     began = time.monotonic()
-    async with at_work(project, nats_server, js, random.Random(seed), shards) as ledger:
+    async with at_work(project, nats_server, js, random.Random(seed), shards) as faults:
+        ledger = faults.ledger
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(ledger.publish(count, keys, seconds))
-            tasks.create_task(ledger.trouble(faults, seconds))
+            tasks.create_task(faults.trouble(number, seconds))
         await ledger.settled(within=240 if long else 30)
         await ledger.close()
         found = await ledger.judge()
     tell(
-        f"order: seed {seed}: {count} messages, {sum(ledger.happened.values())} faults {ledger.happened}, "
+        f"order: seed {seed}: {count} messages, {sum(faults.happened.values())} faults {faults.happened}, "
         f"{time.monotonic() - began:.0f} s: {found}"
     )
-    assert sum(ledger.happened.values()) == faults
+    assert sum(faults.happened.values()) == number
     assert not ledger.problems, f"seed {seed}\n{ledger.explain()}"
