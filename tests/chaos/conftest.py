@@ -11,6 +11,15 @@ import pytest
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="the long form of the chaos runs")
     parser.addoption("--seed", type=int, help="the seed of a chaos run that is to be repeated")
+    parser.addoption("--seeds", type=int, help="take so many seeds one after the other, from --seed on")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    count = metafunc.config.getoption("--seeds", default=None)
+    if count and "seed" in metafunc.fixturenames:
+        given = metafunc.config.getoption("--seed")
+        first = given if given is not None else random.SystemRandom().randrange(1 << 32)
+        metafunc.parametrize("seed", range(first, first + count))
 
 
 @pytest.fixture
