@@ -62,6 +62,12 @@ def get(raw: bytes, name: bytes) -> bytes | None:
     return (raw[start:] if end < 0 else raw[start:end]).strip(b" \t")
 
 
+def last(raw: bytes, name: bytes) -> bytes | None:
+    """Find the last value of one header: the server adds its own behind those that a message was stored with."""
+    start = raw.lower().rfind(b"\r\n" + name.lower() + b":")
+    return get(raw[start:], name) if start >= 0 else None
+
+
 def status(raw: bytes) -> tuple[int, str] | None:
     """Read code and text of a status (`NATS/1.0 408 Request Timeout`); None for a message's headers."""
     if raw.startswith(b"NATS/1.0\r\n"):

@@ -73,9 +73,9 @@ def output_id(
     return f"{stream}:{sequence}.{timestamp_ns}:{project}-{function}:{number}"
 
 
-def instance(host: str, pid: int, token: str) -> str:
+def instance(host: str, pid: int, token: str = "") -> str:
     """Name a process: one token of a subject, whatever its host is called."""
-    return f"{_UNFIT.sub('-', host)[:LONGEST_HOST] or 'host'}-{pid}-{token}"
+    return "-".join([_UNFIT.sub("-", host)[:LONGEST_HOST] or "host", str(pid), *filter(None, [token])])
 
 
 def shard_durable(project: str, function: str, generation: int, shard: int) -> str:

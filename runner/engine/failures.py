@@ -12,15 +12,19 @@ import logging
 import math
 from collections.abc import Iterable
 
+from runner.core import checked
 from runner.engine.process import Process
 from runner.errors import JetrunnerError, PermissionDenied
 from runner.jetstream.bucket import Bucket
 from runner.jetstream.delivery import Delivery
 from runner.jetstream.lease import Leases
 from runner.jetstream.publisher import insist
+from runner.jetstream.stray import pass_over
 
 log = logging.getLogger("jetrunner.shards")
 
+MOST = 1_000_000_000
+"""What a count may say; no message fails so often."""
 RETRY_SECONDS = 2.0
 """Pause after an answer that waiting does not mend: somebody may."""
 
@@ -40,11 +44,13 @@ class Failures:
     async def load(self) -> None:
         """Read what earlier owners recorded."""
         entries = await self._leases.read([self._prefix + "*"])
-        self.counts = {
-            int(key.rpartition(".")[2]): int(entry.value)
-            for key, entry in entries.items()
-            if entry.value.isdigit() and int(entry.value)  # 0: settled, where nobody may purge
-        }
+        self.counts = {}
+        for key, entry in entries.items():
+            sequence, count = _sequence(key.rpartition(".")[2]), checked.number(entry.value, most=MOST)
+            if sequence is None or count is None:
+                pass_over(key, "it is no count of failures")
+            elif count:  # 0: settled, where nobody may purge
+                self.counts[sequence] = count
 
     async def next_attempt(self, delivery: Delivery) -> bool:
         """Count the failure of a delivery's handler, and make it ready to run again. Raises nothing of NATS.
@@ -100,6 +106,12 @@ class Failures:
                     await self._bucket.put(key, b"0")
             except JetrunnerError as error:
                 log.warning("the count of message %d's failures stays for now: %s", sequence, error)
+
+
+def _sequence(text: str) -> int | None:
+    """Of a message, or below 0 of one on its way back."""
+    number = checked.number(text.removeprefix("-"))
+    return -number if number and text.startswith("-") else number
 
 
 def renew(delivery: Delivery) -> None:

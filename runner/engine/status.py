@@ -11,8 +11,15 @@ from typing import Any
 
 import msgspec
 
+from runner.core import identity
+from runner.core import snapshot as snapshots
+from runner.core.checked import Unfit
 from runner.engine.function import Function
 from runner.jetstream.connection import Connection
+from runner.jetstream.stray import pass_over
+
+MOST = 10_000
+"""So many answers are taken."""
 
 
 def subject(project: str) -> str:
@@ -28,7 +35,7 @@ class Responder:
         self._project = project
         self._functions = functions
         self._since = time.time()
-        self.instance = f"{socket.gethostname()}-{os.getpid()}"
+        self.instance = identity.instance(socket.gethostname(), os.getpid())
 
     async def open(self) -> None:
         """Start to answer; the subscription ends with the connection."""
@@ -64,12 +71,12 @@ async def collect(connection: Connection, project: str, timeout: float = 0.5) ->
     inbox = connection.new_inbox()
 
     def answered(subject: bytes, reply: bytes, header: bytes | None, body: bytes) -> None:
+        if header is not None or len(found) >= MOST:
+            return  # no responders
         try:
-            snapshot = msgspec.json.decode(body)
-        except msgspec.DecodeError:
-            return  # no responders, or somebody else who answers on our subject
-        if isinstance(snapshot, dict) and "functions" in snapshot:
-            found.append(snapshot)
+            found.append(msgspec.to_builtins(snapshots.read(body)))
+        except Unfit as error:  # any client can answer on our subject
+            pass_over("an answer to the question for the status", error)
 
     unsubscribe = await connection.wire.subscribe(inbox, answered)
     try:

@@ -37,8 +37,8 @@ class Bucket:
                 raise
 
         block, body = await insist(once, self._patience)
-        if block is not None and headers.status(block) is not None:
-            return None
+        if block is not None and headers.last(block, b"Nats-Sequence") is None:
+            return None  # a status
         return body
 
     async def latest(self, key: str) -> bytes | None:

@@ -20,7 +20,10 @@ from nats.aio.client import Client
 from nats.errors import Error
 
 from runner.config import Settings, redact
+from runner.core import answer as answers
+from runner.core import checked
 from runner.core import header as headers
+from runner.core.checked import Unfit
 from runner.errors import JetrunnerError, NoStream, ServerError, SettingsError, Unreachable
 from runner.jetstream.inbox import Inbox, ask
 from runner.jetstream.login import options
@@ -32,6 +35,7 @@ log = logging.getLogger("jetrunner.connection")
 
 API_SECONDS = 5.0
 OLDEST_SERVER = (2, 12)
+_read = checked.json(dict[str, Any])
 REFUSED = ("authorization violation", "authentication", "user authentication", "account", "nkey", "jwt")
 
 
@@ -97,9 +101,14 @@ class Connection:
         answer = await self.request(
             f"$JS.API.{suffix}", msgspec.json.encode(body) if body is not None else b"", timeout
         )
-        reply: dict[str, Any] = msgspec.json.decode(answer)
+        try:
+            reply = _read(answer)
+        except Unfit as error:
+            raise ServerError(f"the answer to {suffix} cannot be read: {error}") from None
         if "error" in reply:
             read_ack(msgspec.json.encode({"error": reply["error"]}))
+        if wrong := answers.check(suffix, reply):
+            raise ServerError(f"the answer to {suffix} is not the server's: {wrong}")
         return reply
 
     async def request(

@@ -205,8 +205,9 @@ class DeadLetters:
         single = "batch" not in ask
 
         def arrived(subject: bytes, reply: bytes, block: bytes | None, body: bytes) -> None:
-            status = header.status(block or b"")
-            if status is None and block is not None:
+            stored = block is not None and header.last(block, b"Nats-Sequence") is not None
+            status = None if stored else header.status(block or b"")
+            if stored and block is not None:
                 found.append(_read(block, body))
             if (status is not None or single) and not end.done():
                 end.set_result(status)

@@ -18,8 +18,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import msgspec
-
+from runner.core.checked import Unfit
 from runner.errors import ServerError, TooLarge
 from runner.jetstream.connection import Connection
 from runner.jetstream.inbox import Waiter
@@ -227,7 +226,12 @@ class FencedWriter:
         if len(group) == 1:
             self._tell(group, header, answer, None)
             return
-        first = decode_ack(answer).seq + 1 - sum(len(entry.messages) for entry in group)
+        try:
+            last = decode_ack(answer).seq
+        except Unfit:  # not the server's
+            self._again(group, alone=True)
+            return
+        first = last + 1 - sum(len(entry.messages) for entry in group)
         for entry in group:
             first += len(entry.messages)
             entry.waiter(entry.argument, header, b'{"stream":"","seq":%d}' % (first - 1), None)
@@ -243,6 +247,6 @@ def refusal(answer: bytes) -> tuple[int, str]:
     """The server's error code in an answer, and which stream's it is; 0 when it is no error of a stream."""
     try:
         ack = decode_ack(answer)
-    except msgspec.DecodeError:
+    except Unfit:
         return 0, ""
     return ack.error.err_code if ack.error is not None else 0, ack.stream

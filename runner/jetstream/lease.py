@@ -13,12 +13,14 @@ from typing import Any
 
 import msgspec
 
+from runner.core import checked, shown
 from runner.core import header as headers
 from runner.errors import NoStream, ServerError
 from runner.jetstream import ownstreams
 from runner.jetstream.bucket import PREFIX
 from runner.jetstream.connection import Connection
 from runner.jetstream.inbox import MORE_SECONDS
+from runner.jetstream.stray import pass_over
 from runner.jetstream.wire import Unsubscribe
 
 WRONG_LAST_SEQUENCE = 10071
@@ -35,6 +37,15 @@ class Entry(msgspec.Struct, frozen=True):
 
     value: bytes
     revision: int
+
+
+def key_of(subject: bytes) -> str | None:
+    """The key that stands on a subject of the bucket; None for one that no instance of ours has written."""
+    try:
+        return subject.decode().removeprefix(PREFIX)
+    except UnicodeDecodeError:
+        pass_over(shown.raw(subject), "it is no UTF-8")
+        return None
 
 
 class Leases:
@@ -69,8 +80,8 @@ class Leases:
         header, body = await self._connection.request_whole(
             f"$JS.API.DIRECT.GET.{ownstreams.BUCKET_STREAM}.{PREFIX}{key}", b""
         )
-        sequence = headers.get(header or b"", b"Nats-Sequence")
-        return Entry(body, int(sequence)) if sequence else None
+        sequence = checked.number(headers.last(header or b"", b"Nats-Sequence") or b"")
+        return Entry(body, sequence) if sequence else None
 
     async def latest(self, key: str) -> Entry | None:
         """Like `get`, from the bucket's leader: a replica may not know of the last write yet."""
@@ -131,12 +142,13 @@ class Leases:
                 done.set_exception(error)
                 return False
             block = header or b""
-            if headers.status(block) is not None:
+            name, sequence = headers.last(block, b"Nats-Subject"), headers.last(block, b"Nats-Sequence")
+            if name is None or sequence is None:  # a status; what is stored may begin like one
                 done.set_result(block)
                 return False
-            name, sequence = headers.get(block, b"Nats-Subject"), headers.get(block, b"Nats-Sequence")
-            if name and sequence:
-                found[name.decode().removeprefix(PREFIX)] = Entry(body, int(sequence))
+            revision = checked.number(sequence)
+            if revision and (key := key_of(name)) is not None:
+                found[key] = Entry(body, revision)
             return True
 
         subject = f"$JS.API.DIRECT.GET.{ownstreams.BUCKET_STREAM}".encode()
@@ -151,14 +163,18 @@ class Leases:
             return found, 0
         if code not in (204, 404):
             raise NoStream(f"the bucket does not answer: {code} {text}")
-        left = int(headers.get(block, b"Nats-Num-Pending") or 0)
-        return found, int(headers.get(block, b"Nats-Last-Sequence") or 0) if left else None
+        left = checked.number(headers.get(block, b"Nats-Num-Pending") or b"")
+        return found, (
+            checked.number(headers.get(block, b"Nats-Last-Sequence") or b"") or 0
+        ) if left else None
 
     async def watch(self, pattern: str, changed: Callable[[str, bytes], None]) -> Unsubscribe:
         """Call `changed(key, value)` for every write from now on; what runs out by its TTL is not told."""
 
         def arrived(subject: bytes, _reply: bytes, _header: bytes | None, body: bytes) -> None:
-            changed(subject.decode().removeprefix(PREFIX), body)
+            key = key_of(subject)
+            if key is not None:
+                changed(key, body)
 
         unsubscribe: Unsubscribe = await self._connection.wire.subscribe(PREFIX + pattern, arrived)
         return unsubscribe

@@ -19,8 +19,10 @@ from typing import Any, TypeVar
 import anyio
 import msgspec
 
+from runner.core import checked
 from runner.core import header as headers
 from runner.core import subject as subjects
+from runner.core.checked import Count, Unfit
 from runner.errors import Elsewhere, NoStream, ServerError, StreamFull, TooLarge, Unconfirmed
 from runner.jetstream.inbox import Inbox, Waiter, ask
 
@@ -55,7 +57,7 @@ class PubAck(msgspec.Struct):
     """The server's word that a message is stored."""
 
     stream: str = ""
-    seq: int = 0
+    seq: Count = 0
     duplicate: bool = False
     error: ApiError | None = None
 
@@ -68,7 +70,7 @@ class Outgoing(msgspec.Struct, frozen=True):
     headers: tuple[tuple[str, str], ...] = ()
 
 
-decode_ack = msgspec.json.Decoder(PubAck).decode
+decode_ack = checked.json(PubAck)
 
 
 class Publisher:
@@ -192,7 +194,7 @@ def read_ack(body: bytes, stream: str = "") -> PubAck:
     """The PubAck, or the error in it raised: as `Elsewhere` when it is of another stream than the one that is meant."""
     try:
         ack = decode_ack(body)
-    except msgspec.DecodeError:
+    except Unfit:
         # Somebody's plain subscriber answered a publish; no stream did.
         raise NoStream("the answer is not a PubAck: no stream captures the subject") from None
     if ack.error is None:

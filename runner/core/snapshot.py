@@ -1,0 +1,42 @@
+"""Snapshots: what an instance answers when it is asked for its status, as whoever asks reads it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from runner.core import checked
+from runner.core.checked import Count, Function, Line, Share, Stream, UnixTime
+from runner.core.histogram import SIZE
+
+Name = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_.-]{1,255}\Z")]
+
+
+class Part(Struct, frozen=True, omit_defaults=True):
+    """One function of one instance."""
+
+    stream: Stream
+    durable: Stream
+    in_flight: Count
+    handled: Count
+    acked: Count
+    failed: Count
+    retried: Count
+    rate: Share
+    duration: Annotated[list[Count], Meta(min_length=1, max_length=SIZE + 1)]
+    """A histogram's snapshot."""
+    ordered: bool | None = None
+    dead: dict[Line, Count] = {}
+
+
+class Snapshot(Struct, frozen=True, omit_defaults=True):
+    """One instance."""
+
+    instance: Name
+    since: UnixTime
+    functions: dict[Function, Part]
+
+
+read = checked.json(Snapshot)
+"""What was answered; raises `Unfit`."""
