@@ -40,7 +40,7 @@ def show_command(sequence: int, output: str) -> None:
         return
     for line in _lines(letter):
         click.echo(line)
-    click.echo(shown.block(text) if encoded is None else f"(base64) {encoded}")
+    click.echo(shown.block(text, "  ") if encoded is None else f"  (base64) {encoded}")
 
 
 def _lines(letter: DeadLetter) -> list[str]:

@@ -71,7 +71,7 @@ def _indented(text: str, columns: int) -> str:
 
 def _trace(error: BaseException) -> None:
     if logs.debugging():
-        click.echo(shown.block("".join(traceback.format_exception(error))), err=True, nl=False)
+        click.echo(shown.block("".join(traceback.format_exception(error)).rstrip("\n"), "  "), err=True)
 
 
 def _chosen(error: BaseException) -> BaseException:

@@ -197,8 +197,8 @@ def _explain(outcome: Outcome, binding: Binding, attempt: int, output: str) -> N
     error = outcome.error if isinstance(outcome, Failed) else None
     if output == "json":
         click.echo(printed.data({"function": binding.function, "settlement": kind, "reason": reason}))
-    elif error is not None and not isinstance(error, (Reject, Retry)):
-        click.echo(shown.block(trace_of(error)), err=True, nl=False)
+    elif error is not None and not isinstance(error, (Reject, Retry)) and (trace := trace_of(error)):
+        click.echo(shown.block(trace.rstrip("\n"), "  "), err=True)
     fate = "the message would be retried" if kind == "retry" else "the message would be a dead letter"
     failure.say(f"{binding.function}: {fate}: {reason}")
 
@@ -216,12 +216,12 @@ def _show(found: Invoked, binding: Binding, output: str) -> None:
         return
     if not found.outputs:
         click.echo(
-            f"{'returned':10} {shown.block(_text(_encoded(found.result))) if found.result is not None else 'nothing'}"
+            f"{'returned':10} {shown.line(_text(_encoded(found.result))) if found.result is not None else 'nothing'}"
         )
     for word, messages in (("output", found.outputs), ("published", found.published)):
         for staged in messages:
             when = f"  at {staged.at.isoformat()}" if staged.at else ""
-            click.echo(f"{word:10} {staged.subject}  {shown.block(_text(staged.body))}{when}")
+            click.echo(f"{word:10} {staged.subject}  {shown.line(_text(staged.body))}{when}")
     click.echo(f"{binding.function}: {found.seconds * 1000:.1f} ms", err=True)
 
 

@@ -18,12 +18,12 @@ pytestmark = [pytest.mark.server, pytest.mark.anyio]
 
 PASSED_ON = """
     @consume("orders.{name}", output="paid.somewhat.longer.{name}", retry=RetryPolicy.fixed(0, attempts=2))
-    async def charge(order: Order, name: str) -> Order:
+    async def charge(order: Order) -> Order:
         note("charge", id=order.id)
         return order
 
     @consume("orders.{name}", output="paid.{name}.ordered", ordered_by="name", retry=RetryPolicy.fixed(0, attempts=2))
-    async def post(order: Order, name: str) -> Order:
+    async def post(order: Order) -> Order:
         note("post", id=order.id)
         return order
 
@@ -97,7 +97,7 @@ async def test_a_server_that_takes_shorter_lines_costs_a_reconnect_and_a_dead_le
         await shop.open("""
             @consume("orders.{name}", output="paid.and.a.subject.that.is.longer.than.the.input's.{name}.by.a.lot.of.bytes",
                      retry=RetryPolicy.fixed(0, attempts=4))
-            async def charge(order: Order, name: str) -> Order:
+            async def charge(order: Order) -> Order:
                 note("charge", id=order.id)
                 return order
         """)
