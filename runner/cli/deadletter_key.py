@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
 from datetime import UTC, datetime
@@ -11,22 +12,31 @@ import click
 
 from runner.cli import printed
 from runner.cli.table import table
+from runner.cli.whereabouts import Found, Whereabouts
 from runner.core import identity
 from runner.core.origin import Origin
-from runner.core.park import Mark
+from runner.core.park import Mark, tokens
+from runner.errors import JetrunnerError
 from runner.jetstream.connection import Connection
 from runner.jetstream.deadletters import DeadLetters, Selection
+from runner.jetstream.keymarks import KeyMarks
 from runner.jetstream.parked import Name, Parked
+
+AT_ONCE = 64
+"""Marks read at once."""
 
 
 async def marks(connection: Connection, project: str, function: str = "", key: str = "") -> dict[Name, Mark]:
     """The keys that are parked, or on their way back, by function and key."""
-    parked = Parked(connection, project)
+    bucket = KeyMarks(connection, project)
     found: dict[Name, Mark] = {}
-    for name in sorted(await parked.names(function or "*", key)):
-        entry = await parked.mark(*name)
-        if entry is not None and entry.mark.diverts:
-            found[name] = entry.mark
+    names = sorted(await bucket.names(function or "*", key))
+    for begin in range(0, len(names), AT_ONCE):
+        part = names[begin : begin + AT_ONCE]
+        entries = await asyncio.gather(*(bucket.mark(*name) for name in part))
+        for name, entry in zip(part, entries, strict=True):
+            if entry is not None and entry.mark.diverts:
+                found[name[0], entry.mark.key] = entry.mark
     return found
 
 
@@ -38,12 +48,14 @@ async def documents(
     counts = await Parked(connection, project).counts(function or "*", key) if found else {}
     letters: Counter[Name] = Counter()
     for name in {function for function, _ in found}:
-        behind = {
-            _place(mark.given_up): each for each, mark in found.items() if each[0] == name and mark.given_up
-        }
+        keys = {each: mark for each, mark in found.items() if each[0] == name}
+        behind = {_place(mark.given_up): each for each, mark in keys.items() if mark.given_up}
+        coming = {letter.sequence: each for each, mark in keys.items() for letter in mark.letters}
         async for stored in DeadLetters(connection).browse(Selection(project=project, function=name)):
-            if (waiting := behind.get(_place(stored.letter.origin))) is not None:
-                letters[waiting] += 1
+            letter = stored.letter
+            each = coming.get(letter.sequence) or behind.get(_place(letter.origin))
+            if each is not None:
+                letters[each] += 1
     return [
         {
             "function": name[0],
@@ -83,11 +95,37 @@ def show(found: list[dict[str, Any]], output: str) -> None:
         click.echo("no parked keys", err=True)
 
 
-async def bring_back(connection: Connection, project: str, function: str, key: str) -> list[dict[str, Any]]:
-    """Tell whoever owns the key to bring it back; what goes back, nothing when it is not parked."""
-    parked = Parked(connection, project)
-    return [
-        each
-        for each in await documents(connection, project, function, key)
-        if await parked.bring_back(each["function"], key, time.time()) is not None
-    ]
+async def bring_back(
+    connection: Connection, whereabouts: Whereabouts, project: str, function: str, key: str
+) -> tuple[list[dict[str, Any]], list[JetrunnerError]]:
+    """Tell whoever owns the key to bring it back: what goes back, and why something does not."""
+    bucket = KeyMarks(connection, project)
+    told: list[dict[str, Any]] = []
+    refused: list[JetrunnerError] = []
+    for (name, _), mark in (await marks(connection, project, function, key)).items():
+        why = _refusal(await whereabouts.find(name, mark.positions), name, mark)
+        if why is not None:
+            refused.append(why)
+            continue
+        found = await documents(connection, project, name, key)
+        if await bucket.bring_back(name, key, time.time()) is not None:
+            told.extend(found)
+    return told, refused
+
+
+def _refusal(found: Found, function: str, mark: Mark) -> JetrunnerError | None:
+    """Why nobody would bring a key back: the function is gone, or reads its keys elsewhere."""
+    if not found.somewhere:
+        return JetrunnerError(
+            f"key {mark.key} is parked in {function}, which neither this project nor a running instance has",
+            hint=f'@consume(..., name="{function}") gives the function its old name back, and then the key comes back',
+        )
+    if (
+        not found.positions or mark.positions in found.positions
+    ):  # without order, all of it is sent back by name
+        return None
+    return JetrunnerError(
+        f"key {mark.key} of {function} is kept back by {tokens(mark.positions)} of its subject, "
+        f"and ordered_by= is {tokens(found.positions[0])} now",
+        hint="run it with the subject and the ordered_by= of before, and bring the key back then",
+    )

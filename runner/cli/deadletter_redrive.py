@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -11,9 +10,12 @@ import anyio
 import click
 
 from runner.cli import deadletter_key, failure, loop, options, printed
+from runner.cli.deadletter_ordered import Ordered, Sent
+from runner.cli.pace import Pace, interval
 from runner.cli.selection import require_function, selected, selection_options
 from runner.cli.table import counted, table
 from runner.cli.tracing import tracing
+from runner.cli.whereabouts import Whereabouts
 from runner.core import identity, shown
 from runner.core.deadletter import DeadLetter
 from runner.core.park import Mark
@@ -25,7 +27,6 @@ from runner.telemetry.tracing import Tracing
 
 AT_ONCE = 32
 PROGRESS_SECONDS = 1.0
-RATE = re.compile(r"(\d+(?:\.\d+)?)(?:/(s|m|h))?")
 
 
 @click.command(
@@ -85,14 +86,18 @@ def redrive_command(
             hint="sequences, as `runner deadletter list` shows them, --function, --reason, --since, or --all; or --key",
         )
     selection = selected(place.settings.name, function, reason, since)
-    redrive = Redrive(_interval(rate))
+    redrive = Redrive(interval(rate))
 
     async def main() -> None:
         async with tracing(selection.project) as traces, connect(place.settings) as connection:
             letters = DeadLetters(connection)
             await require_function(letters, selection, place.root)
             redrive.parked = await deadletter_key.marks(connection, selection.project)
-            await redrive.run(letters, traces, _chosen(letters, sequences, selection, redrive), limit)
+            whereabouts = Whereabouts(connection, place.root, selection.project)
+            ordered = Ordered(connection, traces, whereabouts, redrive.is_sent, redrive.stays)
+            await redrive.run(
+                letters, traces, ordered, _chosen(letters, sequences, selection, redrive), limit
+            )
 
     loop.run(main)
     redrive.end(output)
@@ -107,13 +112,21 @@ def _bring_back(selection: Selection, keys: Sequence[str], output: str) -> None:
                 hint="runner deadletter list --parked shows those that are parked",
             )
     told: list[dict[str, Any]] = []
+    errors: list[JetrunnerError] = []
+    missing: list[str] = []
+    place = options.place()
 
     async def main() -> None:
-        async with connect(options.place().settings) as connection:
+        async with connect(place.settings) as connection:
+            whereabouts = Whereabouts(connection, place.root, selection.project)
             for key in keys:
-                told.extend(
-                    await deadletter_key.bring_back(connection, selection.project, selection.function, key)
+                back, stays = await deadletter_key.bring_back(
+                    connection, whereabouts, selection.project, selection.function, key
                 )
+                told.extend(back)
+                errors.extend(stays)
+                if not back and not stays:
+                    missing.append(key)
 
     loop.run(main)
     if output == "json" and told:
@@ -123,12 +136,18 @@ def _bring_back(selection: Selection, keys: Sequence[str], output: str) -> None:
             f"{each['function']}: key {shown.line(each['key'])} comes back: "
             f"{counted(each['dead_letters'], 'dead letter')}, then {each['parked']:,} parked"
         )
-    if missing := [key for key in keys if key not in {each["key"] for each in told}]:
+    if missing:
         where = f" in {selection.function}" if selection.function else ""
-        raise JetrunnerError(
-            f"no messages of key {', '.join(map(repr, missing))} are parked{where}",
-            hint="runner deadletter list --parked shows those that are",
+        errors.append(
+            JetrunnerError(
+                f"no messages of key {', '.join(map(repr, missing))} are parked{where}",
+                hint="runner deadletter list --parked shows those that are",
+            )
         )
+    for error in errors[:-1]:
+        failure.say(str(error), error.hint)
+    if errors:
+        raise errors[-1]
 
 
 class Redrive:
@@ -145,21 +164,35 @@ class Redrive:
         self._hints: dict[str, None] = {}
 
     async def run(
-        self, letters: DeadLetters, traces: Tracing, chosen: AsyncIterator[Stored], limit: int | None
+        self,
+        letters: DeadLetters,
+        traces: Tracing,
+        ordered: Ordered,
+        chosen: AsyncIterator[Stored],
+        limit: int | None,
     ) -> None:
-        """Send each of the chosen back."""
+        """Send each of the chosen back; those of ordered functions last, by the order of their messages."""
         slots = anyio.Semaphore(AT_ONCE)
-        due = anyio.current_time()
+        pace = Pace(self._interval)
         count = 0
         async with anyio.create_task_group() as tasks:
             async for stored in chosen:
-                await anyio.sleep_until(due)
-                due = max(due, anyio.current_time() - 1.0) + self._interval
-                await slots.acquire()
-                tasks.start_soon(self._one, letters, traces, stored, slots)
+                if not await self._is_taken(ordered, stored):
+                    await pace()
+                    await slots.acquire()
+                    tasks.start_soon(self._one, letters, traces, stored, slots)
                 count += 1
                 if count == limit:
                     break
+        await ordered.send(pace if pace.interval else None)
+
+    async def _is_taken(self, ordered: Ordered, stored: Stored) -> bool:
+        """Whether it is for `ordered`, or stays."""
+        try:
+            return await ordered.take(stored)
+        except JetrunnerError as error:
+            self.stays(stored.letter.sequence, error)
+            return True
 
     async def _one(
         self, letters: DeadLetters, traces: Tracing, stored: Stored, slots: anyio.Semaphore
@@ -172,21 +205,23 @@ class Redrive:
                 ack = await letters.send_back(stored, span.headers)
                 span.stored(ack.stream, ack.seq)
         except (JetrunnerError, ValueError) as error:
-            if isinstance(error, ServerError) and not _is_about_one(error):
-                raise
-            self.keep(letter.sequence, str(error), getattr(error, "hint", ""))
+            self.stays(letter.sequence, error)
         else:
-            self.sent.append(
-                {
-                    "sequence": letter.sequence,
-                    "function": letter.function,
-                    "message_id": f"{letter.stream}:{letter.origin_sequence}",
-                    "trace_id": span.trace_id,
-                }
-            )
-            self._progress()
+            message_id = identity.message_id(letter.stream, letter.origin_sequence)
+            self._note(letter.sequence, letter.function, message_id, span.trace_id)
         finally:
             slots.release()
+
+    def is_sent(self, sent: Sent) -> None:
+        """Tell of one that comes back with its key."""
+        each = sent.returning
+        self._note(each.letter.sequence, each.function, each.message_id, sent.trace_id)
+
+    def _note(self, sequence: int, function: str, message_id: str, trace_id: str) -> None:
+        self.sent.append(
+            {"sequence": sequence, "function": function, "message_id": message_id, "trace_id": trace_id}
+        )
+        self._progress()
 
     def _refuse_parked(self, letter: DeadLetter) -> None:
         for (function, key), mark in self.parked.items():
@@ -195,6 +230,12 @@ class Redrive:
                     f"key {key} of {function} is parked",
                     hint=f"runner deadletter redrive --key {key} brings it back, in order",
                 )
+
+    def stays(self, sequence: int, error: Exception) -> None:
+        """Tell of one that stays because of an error; raise one that all others would meet, too."""
+        if isinstance(error, ServerError) and not _is_about_one(error):
+            raise error
+        self.keep(sequence, str(error), getattr(error, "hint", ""))
 
     def keep(self, sequence: int, reason: str, hint: str = "") -> None:
         """Tell of one that stays."""
@@ -244,13 +285,3 @@ async def _chosen(
 def _is_about_one(error: ServerError) -> bool:
     """Whether the next dead letter may fare better."""
     return not isinstance(error, (PermissionDenied, Unconfirmed))
-
-
-def _interval(rate: str | None) -> float:
-    """Seconds between two."""
-    if rate is None:
-        return 0.0
-    found = RATE.fullmatch(rate.strip())
-    if found is None or float(found[1]) <= 0:
-        raise UsageError(f"--rate {rate!r} is not a rate", hint="for example 50/s or 10/m")
-    return {"s": 1.0, "m": 60.0, "h": 3600.0}[found[2] or "s"] / float(found[1])

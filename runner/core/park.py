@@ -1,46 +1,88 @@
-"""Parked keys: what is kept of a key whose message was given up, and what becomes of the key's other messages.
+"""Marks of keys: what is kept of a key whose message was given up, or comes back, and what becomes of its other messages.
 
 Rule 1: from the message that was given up until the key is brought back, what comes later is diverted, in order.
 Rule 2: whatever stands at or before the mark's place is settled: one that comes again is acknowledged, nothing more.
-Rule 3: on the way back the dead letter goes first, then what was parked, each run and settled before the next.
-        The mark is freed when none is left, and parked again when one of them is given up. A dead letter of before, or
-        of one that expired, does not come back this way: what was after it may be done.
-Rule 4: a mark is written by compare-and-set, and anew by each owner of the key's shard before it brings anything back:
+        A message that was stored later than that one never is, whatever its number.
+Rule 3: on the way back dead letters go first, by their place in the stream they died in, then what was parked, each run
+        and settled before the next. The mark is freed when none is left, and parked again when one of them is given up.
+        Which dead letters: the one that the key was parked behind, and those that somebody has sent back one by one.
+Rule 4: a mark is written by compare-and-set, and again by each owner of the key's shard before it brings anything back:
         what an earlier owner still writes is refused.
+Rule 5: a mark tells which tokens made its key. A function that reads its keys elsewhere cannot use it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, json, structs
 
 from runner.core import checked
-from runner.core.checked import Count, Index, Unfit, UnixTime
+from runner.core.checked import Count, Index, Line, Unfit, UnixTime
+from runner.core.failed import Failed
 from runner.core.origin import Origin
 from runner.core.sharding import key
 
 State = Literal["parked", "returning", "free"]
 Turn = Literal["run", "ack", "divert"]
 
+MOST_LETTERS = 1_000
+"""Dead letters on their way back to one key; more wait until there is room."""
+
+
+class Letter(Struct, frozen=True, array_like=True):
+    """A dead letter that comes back."""
+
+    sequence: Count
+    """Its own, in the stream of dead letters."""
+    stored: Count
+    """When it was stored there, in nanoseconds of Unix time; 0: not told."""
+    place: Count
+    """The sequence of the message in the stream it died in."""
+    placed: Count
+    """When that was stored."""
+    asked: UnixTime = 0.0
+    """When somebody sent it back; 0: it comes with its key."""
+    headers: Annotated[tuple[tuple[Line, Line], ...], Meta(max_length=16)] = ()
+    """What its sender's trace adds to the message."""
+
+    @property
+    def order(self) -> tuple[int, int, int]:
+        """Those of one key come back by this."""
+        return self.place, self.placed, self.sequence
+
+    def is_same(self, other: Letter) -> bool:
+        """Whether both name one dead letter."""
+        return self.sequence == other.sequence and (
+            not (self.stored and other.stored) or self.stored == other.stored
+        )
+
 
 class Mark(Struct, frozen=True, omit_defaults=True):
-    """What the bucket knows of a key that is parked, or was until lately."""
+    """What the bucket knows of a key that is parked or comes back, or did until lately."""
 
     state: State
     since: UnixTime
     """Unix time of that state."""
-    through: Origin
-    """Everything of the key up to this message of its stream is settled."""
+    through: Origin | None
+    """Everything of the key up to this message of its stream is settled; None: nothing is known."""
     positions: Annotated[tuple[Index, ...], Meta(max_length=256)]
     """Indexes, from 0, of the key's tokens in a subject."""
     given_up: Origin | None = None
-    """Whose dead letter comes back first; None once it has."""
+    """Whose dead letter comes back with the key; None once it is among `letters`."""
     letter: Count = 0
     """The dead letter that came back and was settled last, by that sequence; it may still have to be removed."""
+    letter_stored: Count = 0
+    """When that one was stored."""
     epoch: Count = 0
     """Of the owner that brings it back."""
+    key: Line = ""
+    """The key; empty in what earlier releases wrote."""
+    letters: Annotated[tuple[Letter, ...], Meta(max_length=2 * MOST_LETTERS)] = ()
+    """Dead letters that come back, in their order."""
+    failed: Failed | None = None
+    """Of the message that comes back next."""
 
     @property
     def diverts(self) -> bool:
@@ -48,9 +90,9 @@ class Mark(Struct, frozen=True, omit_defaults=True):
         return self.state != "free"
 
     @property
-    def key(self) -> str | None:
-        """The key; its subject may hold a hash of it only."""
-        return self.key_of(self.through.subject)
+    def worth(self) -> bool:
+        """Whether it says anything once it is free."""
+        return self.diverts or self.through is not None
 
     def key_of(self, subject: str) -> str | None:
         """The key of another message of the same function; None when its subject has none."""
@@ -60,10 +102,11 @@ class Mark(Struct, frozen=True, omit_defaults=True):
             return None
 
     def settled(self, place: Origin) -> bool:
-        """Whether a message stands at or before what is settled; one of a stream made anew does not."""
+        """Whether a message stands at or before what is settled; one that was stored later does not."""
         through = self.through
         return (
-            place.stream == through.stream
+            through is not None
+            and place.stream == through.stream
             and place.sequence <= through.sequence
             and place.timestamp_ns <= through.timestamp_ns
         )
@@ -74,27 +117,87 @@ class Mark(Struct, frozen=True, omit_defaults=True):
             return "ack"
         return "divert" if self.diverts else "run"
 
+    def has_settled(self, letter: Letter) -> bool:
+        """Whether a dead letter is the one that was settled last."""
+        return bool(self.letter) and letter.is_same(Letter(self.letter, self.letter_stored, 0, 0))
+
     def returning(self, now: float) -> Mark:
         """The key comes back."""
         return structs.replace(self, state="returning", since=now)
 
-    def taken(self, epoch: int) -> Mark:
-        """An owner brings it back from here on."""
-        return structs.replace(self, epoch=epoch)
+    def asked(self, letters: Iterable[Letter], now: float) -> Mark:
+        """Dead letters were sent back: they come before everything that waits. A parked key stays parked."""
+        after = self._with(letters)
+        return after if after.diverts or not after.letters else after.returning(now)
 
-    def passed(self, place: Origin, letter: int = 0) -> Mark:
-        """One of those that come back is settled; `letter` is its sequence when it was a dead letter."""
-        if letter:
-            return structs.replace(self, given_up=None, letter=letter)
-        return structs.replace(self, through=place) if not self.settled(place) else self
+    def taken(self, epoch: int, found: Letter | None = None) -> Mark:
+        """An owner brings it back from here on; `found` is the dead letter that it was parked behind."""
+        after = self._with([found] if found is not None else ())
+        return structs.replace(after, epoch=epoch, given_up=None)
+
+    def failing(self, failed: Failed) -> Mark:
+        """The message that comes back next has failed."""
+        return structs.replace(self, failed=failed)
+
+    def passed(self, place: Origin | None) -> Mark:
+        """One that was parked is settled; None for one that came from nowhere."""
+        through = self.through if place is None or self.settled(place) else place
+        return structs.replace(self, through=through, failed=None)
+
+    def passed_letter(self, letter: Letter) -> Mark:
+        """A dead letter is settled; it has to be removed."""
+        after = self.without(letter)
+        return structs.replace(after, letter=letter.sequence, letter_stored=letter.stored)
+
+    def without(self, letter: Letter) -> Mark:
+        """A dead letter does not come back."""
+        letters = tuple(each for each in self.letters if not each.is_same(letter))
+        return structs.replace(self, letters=letters, failed=None)
 
     def parked(self, place: Origin, now: float) -> Mark:
         """What came back was given up again: the rest stays."""
-        return structs.replace(self, state="parked", since=now, given_up=place)
+        return structs.replace(self, state="parked", since=now, given_up=place, failed=None)
 
     def freed(self, now: float) -> Mark:
         """None is left: the key's messages run again."""
-        return structs.replace(self, state="free", since=now)
+        return structs.replace(self, state="free", since=now, letters=(), failed=None)
+
+    def _with(self, letters: Iterable[Letter]) -> Mark:
+        found = list(self.letters)
+        for letter in letters:
+            if not self.has_settled(letter) and not any(letter.is_same(each) for each in found):
+                found.append(letter)
+        return structs.replace(self, letters=tuple(sorted(found, key=lambda each: each.order)))
+
+
+def parked(before: Mark | None, place: Origin, positions: Sequence[int], now: float, name: str = "") -> Mark:
+    """Park a key because of a message that was given up."""
+    if before is None:
+        return Mark("parked", now, place, tuple(positions), place, key=name)
+    after = before.passed(place).parked(place, now)
+    return structs.replace(after, positions=tuple(positions), key=name or before.key)
+
+
+def unmarked(name: str, positions: Sequence[int]) -> Mark:
+    """A key of which nothing is known, and nothing is kept back."""
+    return Mark("free", 0.0, None, tuple(positions), key=name)
+
+
+def found_parked(first: Origin, name: str, positions: Sequence[int], now: float) -> Mark:
+    """The mark of a key that has parked messages, `first` the oldest of them, and none: it was lost with the bucket.
+
+    What came before that message was settled when it was parked.
+    """
+    before = None
+    if first.sequence > 1 and first.timestamp_ns > 1:
+        before = Origin(first.stream, first.sequence - 1, first.timestamp_ns - 1, first.subject)
+    return Mark("parked", now, before, tuple(positions), key=name)
+
+
+def tokens(positions: Sequence[int]) -> str:
+    """Tokens of a subject as people count them."""
+    named = " and ".join(str(position + 1) for position in positions)
+    return f"{'token' if len(positions) == 1 else 'tokens'} {named}" if named else "other tokens"
 
 
 _decode = checked.json(Mark)
@@ -102,26 +205,31 @@ _decode = checked.json(Mark)
 
 def read(value: bytes) -> Mark:
     """Read what stands in the bucket; raises `Unfit`."""
-    return _subjects(_decode(value), _from_text)
+    mark = _texts(_decode(value), _from_text)
+    if not mark.key:  # of an earlier release
+        mark = structs.replace(mark, key=mark.key_of(mark.through.subject) or "" if mark.through else "")
+    if not mark.key:
+        raise Unfit("it does not tell its key")
+    return mark
 
 
 def encode(mark: Mark) -> bytes:
     """Write it for the bucket."""
-    return json.encode(_subjects(mark, _as_text))
+    return json.encode(_texts(mark, _as_text))
 
 
-def _subjects(mark: Mark, change: Callable[[str], str]) -> Mark:
+def _texts(mark: Mark, change: Callable[[str], str]) -> Mark:
     places = {
         name: structs.replace(place, subject=change(place.subject))
         for name, place in (("through", mark.through), ("given_up", mark.given_up))
         if place is not None
     }
-    return structs.replace(mark, **places)
+    return structs.replace(mark, key=change(mark.key), **places)
 
 
-def _as_text(subject: str) -> str:
+def _as_text(text: str) -> str:
     """One that is no line of text is told in hex, behind a space, which no subject holds."""
-    return subject if checked.is_line(subject) else f" {subject.encode('utf-8', 'surrogateescape').hex()}"
+    return text if checked.is_line(text) else f" {text.encode('utf-8', 'surrogateescape').hex()}"
 
 
 def _from_text(text: str) -> str:
@@ -130,11 +238,4 @@ def _from_text(text: str) -> str:
     try:
         return bytes.fromhex(text).decode("utf-8", "surrogateescape")
     except ValueError:
-        raise Unfit("a subject in hex is none") from None
-
-
-def parked(before: Mark | None, place: Origin, positions: Sequence[int], now: float) -> Mark:
-    """Park a key because of a message that was given up."""
-    if before is None:
-        return Mark("parked", now, place, tuple(positions), place)
-    return structs.replace(before.passed(place).parked(place, now), positions=tuple(positions))
+        raise Unfit("a text in hex is none") from None

@@ -1,8 +1,10 @@
-"""Failed attempts of a shard's messages, kept in the bucket: the attempt is exact whoever owns the shard.
+"""Failed attempts of a shard's messages, kept in the bucket: attempts, and the time of the next one, whoever owns the shard.
 
 Rule 1: a failure is on record before its message runs again, however long NATS is away. One of a message that is settled
         by then, here or by the shard's next owner, is not counted.
-Rule 2: a count that cannot be removed now is removed once the floor has passed its message. Nothing waits for that.
+Rule 2: a record is written by compare-and-set: what an owner still writes that has lost the shard counts nothing away.
+Rule 3: the death of a process is no failure: the next owner waits for what is left of a delay, and counts on from there.
+Rule 4: a record that cannot be removed now is removed once the floor has passed its message. Nothing waits for that.
 """
 
 from __future__ import annotations
@@ -10,108 +12,208 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Iterable
+import time
+from collections.abc import Mapping
+from functools import partial
 
-from runner.core import checked
+import msgspec
+from msgspec import Struct
+
+from runner.core import checked, failed
+from runner.core.failed import Failed
+from runner.engine.fence import Fences
 from runner.engine.process import Process
-from runner.errors import JetrunnerError, PermissionDenied
-from runner.jetstream.bucket import Bucket
+from runner.errors import JetrunnerError, NoStream, PermissionDenied, ServerError
+from runner.jetstream import bucket, ownstreams
+from runner.jetstream.bucket import PREFIX
 from runner.jetstream.delivery import Delivery
 from runner.jetstream.lease import Leases
 from runner.jetstream.publisher import insist
+from runner.jetstream.pull import stored_at
 from runner.jetstream.stray import pass_over
+from runner.jetstream.subjects import subjects
 
 log = logging.getLogger("jetrunner.shards")
 
-MOST = 1_000_000_000
-"""What a count may say; no message fails so often."""
 RETRY_SECONDS = 2.0
 """Pause after an answer that waiting does not mend: somebody may."""
+AT_ONCE = 64
+"""Records read at once."""
+
+
+NONE = Failed(0)
+STAYS = "the count of message %d's failures stays for now: %s"
+
+
+class Known(Struct, frozen=True):
+    """A record, and the revision that the next write must name."""
+
+    failed: Failed
+    revision: int
 
 
 class Failures:
-    """Sequence → how often its handler has failed."""
+    """Sequence → what is on record of a message whose handler has failed."""
 
-    def __init__(self, process: Process, function: str, generation: int, shard: int) -> None:
-        self._bucket = process.bucket
-        self._hasty = Bucket(process.connection, patience=0.0)
+    def __init__(self, process: Process, function: str, generation: int, shard: int, fences: Fences) -> None:
+        self._connection = process.connection
         self._leases = Leases(process.connection)
         self._tasks = process.tasks
+        self._fences = fences
         self._prefix = f"failures.{process.project}.{function}.{generation}.{shard}."
-        self.counts: dict[int, int] = {}
+        self.known: dict[int, Known] = {}
         """Only messages that have failed are in it."""
 
     async def load(self) -> None:
-        """Read what earlier owners recorded."""
-        entries = await self._leases.read([self._prefix + "*"])
-        self.counts = {}
-        for key, entry in entries.items():
-            sequence, count = _sequence(key.rpartition(".")[2]), checked.number(entry.value, most=MOST)
-            if sequence is None or count is None:
-                pass_over(key, "it is no count of failures")
-            elif count:  # 0: settled, where nobody may purge
-                self.counts[sequence] = count
+        """Read what earlier owners recorded, from the bucket's leader."""
+        found = subjects(self._connection, ownstreams.BUCKET_STREAM, f"{PREFIX}{self._prefix}*")
+        names = [subject.removeprefix(PREFIX + self._prefix) async for subject, _ in found]
+        # What starts with a dash is about one on its way back, as earlier releases counted them.
+        sequences = []
+        for name in names:
+            sequence = checked.number(name)
+            if sequence is not None:
+                sequences.append(sequence)
+            elif checked.number(name.removeprefix("-")) is None:
+                pass_over(self._prefix + name, "it names no message")
+        self.known = {}
+        for begin in range(0, len(sequences), AT_ONCE):
+            part = sequences[begin : begin + AT_ONCE]
+            entries = await asyncio.gather(*(self._read(sequence) for sequence in part))
+            self.known |= {
+                sequence: entry for sequence, entry in zip(part, entries, strict=True) if entry is not None
+            }
 
-    async def next_attempt(self, delivery: Delivery) -> bool:
-        """Count the failure of a delivery's handler, and make it ready to run again. Raises nothing of NATS.
+    async def _read(self, sequence: int) -> Known | None:
+        entry = await self._leases.latest(f"{self._prefix}{sequence}")
+        record = failed.read(entry.value) if entry is not None else None
+        if entry is not None and record is None:
+            pass_over(f"{self._prefix}{sequence}", "it is no record of failures")
+        return Known(record, entry.revision) if entry is not None and record is not None else None
 
-        False when the message is settled meanwhile: then it does not run again here.
+    def of(self, sequence: int, stored: int) -> Failed | None:
+        """What is on record of the message that was stored then; what is about another of its number counts no more."""
+        known = self.known.get(sequence)
+        if known is None:
+            return None
+        if not known.failed.is_about(stored):
+            known = self.known[sequence] = Known(
+                NONE, known.revision
+            )  # removed with the message of that number
+        return known.failed
+
+    async def next_attempt(self, delivery: Delivery, delay: float) -> float | None:
+        """Count the failure of a delivery's handler, and make it ready to run again, in so many seconds from now.
+
+        None when the message is settled meanwhile: then it does not run again here. Raises nothing of NATS.
         """
-        count = self.counts.get(delivery.sequence, 0) + 1
-        if not await self._store(delivery, count):
-            return False
-        self.counts[delivery.sequence] = count
-        delivery.attempt = 1 + count
+        before, stored = self.of(delivery.sequence, stored_at(delivery.reply)), stored_at(delivery.reply)
+        record = failed.once_more(before, delay, time.time(), stored)
+        if not await self._store(delivery, record):
+            return None
+        delivery.attempt = 1 + record.count
         renew(delivery)
-        return True
+        return record.rest(time.time())
 
-    async def _store(self, delivery: Delivery, count: int) -> bool:
-        async def once() -> bool:
-            if not delivery.settled:  # its shard may be another's since the last try
-                await self._hasty.put(f"{self._prefix}{delivery.sequence}", b"%d" % count)
-            return not delivery.settled
-
+    async def _store(self, delivery: Delivery, record: Failed) -> bool:
+        sequence = delivery.sequence
         while True:
             try:
-                return await insist(once, math.inf, f"failure {count} of message {delivery.sequence}")
+                return await insist(
+                    lambda: self._put(delivery, record),
+                    math.inf,
+                    f"failure {record.count} of message {sequence}",
+                )
             except JetrunnerError as error:
-                log.error("failure %d of message %d is not stored: %s", count, delivery.sequence, error)
+                log.error("failure %d of message %d is not stored: %s", record.count, sequence, error)
                 await asyncio.sleep(RETRY_SECONDS)
+
+    async def _put(self, delivery: Delivery, record: Failed) -> bool:
+        """Write it, whatever stands there, as long as the shard is ours: it may be another's since the last try."""
+        sequence = delivery.sequence
+        while not delivery.settled:
+            known = self.known.get(sequence)
+            revision = await self._swap(sequence, record, known.revision if known is not None else 0)
+            if revision is not None:
+                return self._keep(delivery, Known(record, revision))
+            tenure = self._fences.tenure
+            if tenure is not None and not await tenure.lasts():
+                tenure.end()
+                return False
+            # Ours, of a write whose answer was lost; or of an owner that had lost the shard.
+            entry = await self._leases.latest(f"{self._prefix}{sequence}")
+            before = known.failed if known is not None else NONE
+            self._keep(delivery, Known(before, entry.revision if entry is not None else 0))
+        return False
+
+    def _keep(self, delivery: Delivery, known: Known) -> bool:
+        """Unless the message is settled, or another owner's, by now."""
+        if delivery.settled:
+            return False
+        self.known[delivery.sequence] = known
+        return True
+
+    async def _swap(self, sequence: int, record: Failed, revision: int) -> int | None:
+        try:
+            return await self._leases.swap(f"{self._prefix}{sequence}", msgspec.json.encode(record), revision)
+        except NoStream:
+            await ownstreams.ensure(self._connection, ownstreams.BUCKET_STREAM)
+            raise
+
+    async def rewrite(self) -> None:
+        """Write again what is known here and not in the bucket any more: it was emptied, or made again.
+
+        Raises JetrunnerError; then it may be called once more.
+        """
+        for sequence, known in list(self.known.items()):
+            revision = await self._swap(sequence, known.failed, 0) if known.failed.count else None
+            if revision is not None and self.known.get(sequence) is known:
+                self.known[sequence] = Known(known.failed, revision)
 
     async def drop(self, sequence: int) -> None:
         """It is settled. Raises nothing of NATS."""
-        if self.counts.pop(sequence, None) is not None:
-            await self._remove([sequence])
+        known = self.known.pop(sequence, None)
+        if known is not None:
+            await self._remove({sequence: known})
 
     def forget_below(self, floor: int) -> None:
-        """All messages up to the floor of the shard's durable are settled, by whomever: drop their counts, without waiting."""
-        settled = [each for each in self.counts if 0 < each <= floor]  # below 0: parked, on its way back
+        """All messages up to the floor of the shard's durable are settled, by whomever: drop their records, without waiting."""
+        settled = {sequence: known for sequence, known in self.known.items() if sequence <= floor}
         for sequence in settled:
-            del self.counts[sequence]
+            del self.known[sequence]
         if settled:
             self._tasks.start_soon(self._remove, settled)
 
     async def clear(self) -> None:
         """The stream is another one: these were other messages."""
-        forgotten, self.counts = list(self.counts), {}
+        forgotten, self.known = self.known, {}
         await self._remove(forgotten)
 
-    async def _remove(self, sequences: Iterable[int]) -> None:
-        for sequence in sequences:
+    async def _remove(self, settled: Mapping[int, Known]) -> None:
+        """What somebody has written since stays: it is about a message that runs again."""
+        for sequence, known in settled.items():
             key = f"{self._prefix}{sequence}"
             try:
-                try:
-                    await self._bucket.drop(key)
-                except PermissionDenied:  # to purge; a count of nothing says the same
-                    await self._bucket.put(key, b"0")
+                await insist(partial(self._purge, key, known.revision), bucket.PATIENCE_SECONDS)
+            except PermissionDenied:  # a count of nothing says the same
+                await self._write_nothing(sequence, known.revision)
             except JetrunnerError as error:
-                log.warning("the count of message %d's failures stays for now: %s", sequence, error)
+                log.warning(STAYS, sequence, error)
 
+    async def _purge(self, key: str, revision: int) -> None:
+        ask = {"filter": PREFIX + key, "seq": revision + 1}
+        try:
+            await self._connection.api(f"STREAM.PURGE.{ownstreams.BUCKET_STREAM}", ask)
+        except ServerError as error:
+            if error.code != bucket.NO_SUCH_STREAM:  # the bucket is gone, and the record with it
+                raise
 
-def _sequence(text: str) -> int | None:
-    """Of a message, or below 0 of one on its way back."""
-    number = checked.number(text.removeprefix("-"))
-    return -number if number and text.startswith("-") else number
+    async def _write_nothing(self, sequence: int, revision: int) -> None:
+        key = f"{self._prefix}{sequence}"
+        try:
+            await insist(lambda: self._leases.swap(key, b"0", revision), bucket.PATIENCE_SECONDS)
+        except JetrunnerError as error:
+            log.warning(STAYS, sequence, error)
 
 
 def renew(delivery: Delivery) -> None:

@@ -14,6 +14,7 @@ from runner.core import identity, sharding
 from runner.engine.deadlines import Deadlines
 from runner.engine.durables import Durables
 from runner.engine.floor import Floors
+from runner.engine.keptback import KeptBack
 from runner.engine.pipeline import Pipeline
 from runner.engine.process import Process
 from runner.errors import JetrunnerError, PermissionDenied, ServerError
@@ -64,16 +65,18 @@ class Function:
         self._pending = info["num_pending"]
         if sharded:
             self._sources[0][0].original = sharding.reader(pattern)
-        await self._add_again(self.pipeline.queue.arrive)
+        await self._add_again()
         for pull, _ in self._sources:
             await pull.open()
+        await KeptBack(self._process, binding.function).start()
 
-    async def _add_again(self, arrive: Callable[[Delivery], None]) -> None:
+    async def _add_again(self) -> None:
         """What was sent back to this function alone."""
         project, function = self._process.project, self.binding.function
         subject = identity.again_subject(project, function)
         wanted = consumer.config(identity.durable(project, function), subject, "all", function)
-        await self._add(ownstreams.AGAIN, wanted, min(self.binding.concurrency, AGAIN_LIMIT), arrive)
+        limit = min(self.binding.concurrency, AGAIN_LIMIT)
+        await self._add(ownstreams.AGAIN, wanted, limit, self.pipeline.queue.arrive)
 
     async def _add(
         self, stream: str, wanted: consumer.ConsumerConfig, limit: int, arrive: Callable[[Delivery], None]

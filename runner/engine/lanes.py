@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,7 +20,6 @@ from runner.core.sharding import shard_filter
 from runner.engine.durables import Durables
 from runner.engine.failures import Failures, renew
 from runner.engine.fence import Fences
-from runner.engine.guests import Guests
 from runner.engine.held import DROPPED, Held
 from runner.engine.incoming import Incoming
 from runner.engine.park import Parking
@@ -28,15 +28,17 @@ from runner.engine.process import Process
 from runner.engine.records import Records
 from runner.engine.resting import EAGER, Resting
 from runner.engine.shardpull import ShardPull
+from runner.engine.turns import Turns
 from runner.jetstream import consumer
 from runner.jetstream.delivery import Delivery
+from runner.jetstream.pull import stored_at
 
 log = logging.getLogger("jetrunner.shards")
 
 ACK_WAIT_SECONDS = 60.0
 
 
-class Lanes(Guests):
+class Lanes:
     """One shard's lanes; who owns the shard is `Shard`'s business."""
 
     abandons = False
@@ -61,7 +63,6 @@ class Lanes(Guests):
         key_of: Callable[[bytes], Any],
         start: int = 0,
     ) -> None:
-        super().__init__()
         self.name = f"{binding.function}.{generation}.{number}"
         self.stream = stream
         self.number = number
@@ -80,9 +81,9 @@ class Lanes(Guests):
         self._records = records
         self._parking = parking
         self._key_of = key_of
-        self.failures = Failures(process, binding.function, generation, number)
         self.fences = Fences(process, binding, generation, number)
         """What its outputs go under."""
+        self.failures = Failures(process, binding.function, generation, number, self.fences)
         self._tasks = process.tasks
         self._opened = asyncio.Event()
         """Set when the barrier opens."""
@@ -107,6 +108,7 @@ class Lanes(Guests):
         self.pull.belong(self, pipeline.guard)
         self.unsettled = self.pull.unsettled
         self._resting = Resting(records, self.name, self.ordering, self._start)
+        self.turns = Turns(self.ordering, self._start, self._resting)
         self._held = Held(process, self, self._start, lambda: self._made[0])
 
     def doubt(self, info: dict[str, Any] | None = None) -> None:
@@ -143,8 +145,8 @@ class Lanes(Guests):
             delivery.deliveries = delivery.attempt - 1
             delivery.careful = delivery.deliveries > 1
             delivery.attempt = 1
-        if self.failures.counts and (failures := self.failures.counts.get(sequence)):
-            delivery.attempt = 1 + failures
+        if self.failures.known and (failed := self.failures.of(sequence, stored_at(delivery.reply))):
+            delivery.attempt = 1 + failed.count
             delivery.careful = True
         barrier = ordering.barrier
         ready = ordering.arrive(sequence, key)
@@ -175,25 +177,31 @@ class Lanes(Guests):
             and sequence > self.ordering.top
             and self.owned
             and self._epoch == self._wire.epoch
-            and not self.failures.counts
+            and not self.failures.known
         )
 
     def _start(self, sequences: Sequence[int]) -> None:
         if self.owned:
             unsettled, arrive, marks = self.unsettled, self._queue.arrive, self._parking.marks
+            failures = self.failures.known
             for sequence in sequences:
-                delivery = unsettled.get(sequence) or self.returned.get(sequence)
+                delivery = unsettled.get(sequence)
                 if delivery is None:
-                    if (turn := self._turns.get(sequence)) is not None:
-                        turn.set()
+                    self.turns.begin(sequence)
                 elif delivery.body is DROPPED:
                     self._held.bring(delivery)
                 elif (
-                    not marks
-                    or delivery.source is not self
-                    or not self._parking.turns_away(self, self._key_of(delivery.subject), delivery)
-                ):
+                    not marks or not self._parking.turns_away(self, self._key_of(delivery.subject), delivery)
+                ) and (not failures or not self._rests(delivery)):
                     arrive(delivery)
+
+    def _rests(self, delivery: Delivery) -> bool:
+        """Whether a message has failed at an earlier owner, and waits here for the time of its next attempt."""
+        failed = self.failures.of(delivery.sequence, stored_at(delivery.reply))
+        rest = failed.rest(time.time()) if failed is not None else 0.0
+        if rest > 0:
+            self._loop.call_later(rest, self._start_again, delivery)
+        return rest > 0
 
     async def park(self, incoming: Incoming) -> None:
         """Returns when the message may be terminated: nothing of its key can overtake it then."""
@@ -215,7 +223,7 @@ class Lanes(Guests):
             self._free(delivery.sequence)
 
     def _free(self, sequence: int) -> None:
-        if self.failures.counts and sequence in self.failures.counts:
+        if self.failures.known and sequence in self.failures.known:
             self._tasks.start_soon(self.failures.drop, sequence)
         resting, pull = self._resting, self.pull
         settled = resting.settled
@@ -237,8 +245,9 @@ class Lanes(Guests):
 
     async def again(self, delivery: Delivery, delay: float) -> None:
         """Count the failure, and run it again here after `delay` seconds; its lane waits."""
-        if await self.failures.next_attempt(delivery):
-            self._loop.call_later(delay, self._start_again, delivery)
+        rest = await self.failures.next_attempt(delivery, delay)
+        if rest is not None:
+            self._loop.call_later(rest, self._start_again, delivery)
 
     def later(self, delivery: Delivery, delay: float) -> None:
         """Run it here after `delay` seconds, though nothing failed; its lane waits."""

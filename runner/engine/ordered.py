@@ -1,4 +1,4 @@
-"""An ordered function in this process: its shards, the lanes in them, and what was sent back to it."""
+"""An ordered function in this process: its shards, and the lanes in them."""
 
 from __future__ import annotations
 
@@ -14,18 +14,15 @@ from runner.core.generation import Opening
 from runner.core.quantity import counted
 from runner.core.sharding import Sharding, key
 from runner.engine.function import Function
-from runner.engine.incoming import read
 from runner.engine.members import Members
 from runner.engine.park import Parking
 from runner.engine.process import Process
 from runner.engine.records import Records
+from runner.engine.sentback import SentBack
 from runner.engine.shard import Shard
-from runner.jetstream.delivery import Delivery
 
 log = logging.getLogger("jetrunner.functions")
 
-ELSEWHERE_SECONDS = 0.05
-"""Delay of a message sent back that came to an instance without its shard."""
 AT_ONCE = 64
 """Floors saved at once."""
 
@@ -40,13 +37,14 @@ class OrderedFunction(Function):
         self._members = members
         self.pipeline.guard = members.own
         self._records = Records(process, binding.function, members.me.instance)
-        self._parking = Parking(process, self.pipeline, binding.key_positions, self._shard_of)
+        self._parking = Parking(process, self.pipeline, self._shard_of)
+        self._sent_back = SentBack(process, binding, self.pipeline, self._durables)
         self.shards: dict[str, Shard] = {}
         """Every shard that was ever owned here, by name."""
         self._told = 0, 0
 
     async def start(self) -> None:
-        """Pull what was sent back; shards come with their claims."""
+        """Know the keys that are kept back; shards come with their claims."""
         if sharding.read(self._process.topology.config(self.stream)) is None:
             log.info(
                 "%s: %s has no [shards]: one instance at a time works for it",
@@ -54,16 +52,7 @@ class OrderedFunction(Function):
                 self.stream,
             )
         await self._parking.start()
-        await self._add_again(self._returned)
-        for pull, _ in self._sources:
-            await pull.open()
-
-    def _returned(self, delivery: Delivery) -> None:
-        """What was sent back takes its key's lane, here where its shard is; elsewhere it is passed on."""
-        origin = read(delivery).origin
-        shard = self.shards.get(self._shard_of(origin.subject))
-        if shard is None or not shard.take_back(delivery, origin.subject.encode()):
-            self._process.tasks.start_soon(delivery.source.again, delivery, ELSEWHERE_SECONDS)
+        await self._sent_back.start()
 
     def _shard_of(self, subject: str) -> str:
         """The name of the shard where messages of a subject run now."""
@@ -100,8 +89,8 @@ class OrderedFunction(Function):
         return found
 
     async def keep(self) -> None:
-        """Save the floors of the shards owned here that have moved, too."""
-        await super().keep()
+        """Save the floors of the shards owned here that have moved, and look for what was sent back otherwise."""
+        await self._sent_back.look()
         owned = self.owned
         for begin in range(0, len(owned), AT_ONCE):
             await asyncio.gather(*(shard.remember() for shard in owned[begin : begin + AT_ONCE]))
@@ -130,6 +119,20 @@ class OrderedFunction(Function):
         """A shard that was given back is dropped with its generation, once no handler of it runs here."""
         if name not in self.shard_names() and not self.shards[name].ordering.running:
             del self.shards[name]
+
+    async def stop_pulling(self) -> None:
+        """Ask for nothing more, and give back what has not started."""
+        await self._sent_back.close()
+        await super().stop_pulling()
+
+    async def rewrite(self) -> None:
+        """The bucket was emptied, or made again: write again what is known here of parked keys and of failures.
+
+        Raises JetrunnerError; then it may be called once more.
+        """
+        await self._parking.rewrite()
+        for shard in self.owned:
+            await shard.failures.rewrite()
 
     async def abandon(self) -> None:
         """Give back what was cancelled."""

@@ -227,7 +227,8 @@ class Shard(Floored):
             return
 
     async def _handlers_end(self) -> None:
-        while any(delivery.started for delivery in (*self.unsettled.values(), *self.returned.values())):
+        turns = self.turns
+        while any(delivery.started for delivery in (*self.unsettled.values(), *turns.replayed.values())):
             await asyncio.sleep(0.002)
 
     def lose(self) -> None:
@@ -279,12 +280,8 @@ class Shard(Floored):
         self.ordering.release((*forgotten, *self._resting.clear()))
         self.unsettled.clear()
         self.fences.end()
-        for delivery in list(self.returned.values()):
-            if not delivery.started:
-                delivery.source.give_back(delivery)
+        self.turns.end()
         self._opened.set()
-        for turn in self._turns.values():
-            turn.set()
         if self.pull in self._pipeline.pulls:
             self._pipeline.pulls.remove(self.pull)
 

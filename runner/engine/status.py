@@ -57,6 +57,7 @@ class Responder:
                     "stream": each.stream,
                     "durable": each.durable,
                     "ordered": bool(each.binding.ordered_by),
+                    "key_positions": each.binding.key_positions,
                     "in_flight": each.unsettled,
                     **each.pipeline.stats.snapshot(now),
                 }

@@ -1,6 +1,6 @@
-"""Parked keys on the server: their marks in the bucket, and their messages in the stream `PARKED`.
+"""Parked messages: what stands in the stream `PARKED`, by the keys that they wait with.
 
-Rule 1: everything is read from the leaders: a replica that lags would let a later message of a key pass.
+Rule 1: everything is read from the leader: a replica that lags would let a later message of a key pass.
 Rule 2: a message is stored under a Msg-Id of its own: parked again after a crash, it is a duplicate.
 Rule 3: one too large to carry its origin is stored without headers and body; they are read where it came from.
 """
@@ -9,39 +9,25 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
-from runner.core import header, identity, origin, park
-from runner.core.checked import Unfit
+from runner.core import header, identity, origin
 from runner.core.origin import Origin
-from runner.core.park import Mark
+from runner.core.sharding import key as key_of
 from runner.errors import NoStream, ServerError, TooLarge
 from runner.jetstream import ownstreams
-from runner.jetstream.bucket import PREFIX
 from runner.jetstream.connection import Connection
 from runner.jetstream.deadletters import MISSING, original, remove
-from runner.jetstream.lease import WRONG_LAST_SEQUENCE, Leases
-from runner.jetstream.ownstreams import BUCKET_STREAM, PARKED
+from runner.jetstream.ownstreams import PARKED
 from runner.jetstream.publisher import insist
-from runner.jetstream.stray import pass_over
-from runner.jetstream.wire import Unsubscribe
+from runner.jetstream.subjects import subjects
 
-FORGOTTEN = "24h"
-"""A key that is free again is remembered so long: for messages whose ack was lost in a crash."""
 OMITTED = ("Jetrunner-Parked-Body", "omitted")
 
 Name = tuple[str, str]
-"""Function and key."""
-
-
-class Entry(Struct, frozen=True):
-    """A mark, and the revision that the next write must name."""
-
-    mark: Mark
-    revision: int
+"""Function and key; or a key's token, as it stands in a subject."""
 
 
 class Message(Struct, frozen=True):
@@ -60,93 +46,37 @@ class Message(Struct, frozen=True):
 
 
 class Parked:
-    """The parked keys of one project."""
+    """The parked messages of one project."""
 
     def __init__(self, connection: Connection, project: str) -> None:
         self._connection = connection
-        self._leases = Leases(connection)
         self._project = project
-
-    # -- marks ------------------------------------------------------------------------------------------
-
-    async def names(self, function: str = "*", key: str = "") -> list[Name]:
-        """Every key that has a mark, of one function or all; with a key, that one alone."""
-        pattern = PREFIX + identity.parked_subject(self._project, function, key)
-        found = []
-        async for subject, _ in self._subjects(BUCKET_STREAM, pattern):
-            of, token = _name(subject.removeprefix(PREFIX))
-            if not token.startswith(identity.HASHED):
-                found.append((of, token))
-            elif (entry := await self._at(subject.removeprefix(PREFIX))) and _is_of(entry.mark, token):
-                found.append((of, entry.mark.key or ""))
-        return found
-
-    async def mark(self, function: str, key: str) -> Entry | None:
-        """A key's mark; None when it has none, or one that cannot be read."""
-        return await self._at(identity.parked_subject(self._project, function, key))
-
-    async def _at(self, subject: str) -> Entry | None:
-        entry = await self._leases.latest(subject)
-        if entry is None:
-            return None
-        try:
-            return Entry(park.read(entry.value), entry.revision)
-        except Unfit as error:
-            pass_over(subject, error)
-            return None
-
-    async def write(self, function: str, key: str, mark: Mark, revision: int) -> Entry | None:
-        """Write a mark if its revision is still this one (0: there is none); None when somebody else has written."""
-        subject = identity.parked_subject(self._project, function, key)
-        pairs = [("Nats-Expected-Last-Subject-Sequence", str(revision))]
-        if not mark.diverts:
-            pairs.append(("Nats-TTL", FORGOTTEN))
-        publisher = self._connection.publisher
-        try:
-            ack = await publisher.publish(PREFIX + subject, park.encode(mark), pairs)
-        except ServerError as error:
-            if error.code != WRONG_LAST_SEQUENCE:
-                raise
-            standing = await self.mark(function, key)  # it may be ours, of a write whose answer was lost
-            return standing if standing is not None and standing.mark == mark else None
-        return Entry(mark, ack.seq)
-
-    async def watch(self, function: str, changed: Callable[[str, Mark], None]) -> Unsubscribe:
-        """Call `changed(key, mark)` for every mark from now on that somebody writes.
-
-        The server tells it when it comes in: it is not stored yet then, and may still be refused.
-        """
-        pattern = identity.parked_subject(self._project, function)
-        prefix = pattern.removesuffix(">")
-
-        def written(key: str, value: bytes) -> None:
-            with suppress(Unfit):
-                mark, token = park.read(value), key.removeprefix(prefix)
-                if not token.startswith(identity.HASHED):
-                    changed(token, mark)
-                elif _is_of(mark, token):
-                    changed(mark.key or "", mark)
-
-        return await self._leases.watch(pattern, written)
-
-    async def bring_back(self, function: str, key: str, now: float) -> Entry | None:
-        """Tell the key's owner to bring it back; None when it is not parked."""
-        while True:
-            entry = await self.mark(function, key)
-            if entry is None or entry.mark.state == "free":
-                return None
-            if entry.mark.state == "returning":
-                return entry
-            written = await self.write(function, key, entry.mark.returning(now), entry.revision)
-            if written is not None:
-                return written
-
-    # -- messages ---------------------------------------------------------------------------------------
 
     async def counts(self, function: str = "*", key: str = "") -> dict[Name, int]:
         """How many messages each key has parked, by its function and token; keys without any are not in it."""
         pattern = identity.parked_subject(self._project, function, key)
-        return {_name(subject): count async for subject, count in self._subjects(PARKED, pattern)}
+        found = {
+            name_of(subject): count async for subject, count in subjects(self._connection, PARKED, pattern)
+        }
+        return {name: count for name, count in found.items() if name is not None}
+
+    async def keys(self, function: str, positions: Sequence[int]) -> set[str]:
+        """The keys that have messages parked; of one that stands there as a hash, its messages tell it."""
+        found: set[str] = set()
+        for _, token in await self.counts(function):
+            if not token.startswith(identity.HASHED):
+                found.add(token)
+                continue
+            subject = identity.parked_subject(self._project, function).removesuffix(">") + token
+            message = await self._following(subject, 1)
+            place = message.origin if message is not None else None
+            try:
+                text = key_of(place.subject, positions) if place is not None else ""
+            except ValueError:
+                continue
+            if identity.key_token(text) == token:
+                found.add(text)
+        return found
 
     async def store(
         self,
@@ -187,7 +117,10 @@ class Parked:
 
         One that was stored bare is made whole again; it stays bare when its original is not there any more.
         """
-        ask = {"seq": sequence, "next_by_subj": identity.parked_subject(self._project, function, key)}
+        return await self._following(identity.parked_subject(self._project, function, key), sequence)
+
+    async def _following(self, subject: str, sequence: int) -> Message | None:
+        ask = {"seq": sequence, "next_by_subj": subject}
         try:
             message = (await self._connection.api(f"STREAM.MSG.GET.{PARKED}", ask))["message"]
         except ServerError as error:
@@ -206,35 +139,13 @@ class Parked:
         """Remove a message; no error when it is gone already."""
         await remove(self._connection, PARKED, sequence)
 
-    async def _subjects(self, stream: str, pattern: str) -> AsyncIterator[tuple[str, int]]:
-        offset = 0
-        while True:
-            ask = {"subjects_filter": pattern, "offset": offset}
-            try:
-                info = await self._connection.api(f"STREAM.INFO.{stream}", ask)
-            except ServerError as error:
-                if error.code in MISSING:
-                    return
-                raise
-            page = info["state"].get("subjects") or {}
-            for subject, count in page.items():
-                yield subject, count
-            offset += len(page)
-            if not page or offset >= info.get("total", 0):
-                return
-
 
 def is_bare(message: Message) -> bool:
     """Whether headers and body were omitted, and nobody has them any more."""
     return OMITTED in message.pairs
 
 
-def _is_of(mark: Mark, token: str) -> bool:
-    """Whether a mark stands under the hash of its own key."""
-    key = mark.key
-    return key is not None and identity.key_token(key) == token
-
-
-def _name(subject: str) -> Name:
-    _, _, function, key = subject.split(".", 3)
-    return function, key
+def name_of(subject: str) -> Name | None:
+    """None for a subject that is none of ours."""
+    tokens = subject.split(".", 3)
+    return (tokens[2], tokens[3]) if len(tokens) == 4 else None

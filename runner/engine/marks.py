@@ -1,0 +1,276 @@
+"""The marks of an ordered function's keys, as this process knows them.
+
+Rule 1: the marks of a shard's keys are read from the bucket's leader once the shard is claimed, before anything starts.
+Rule 2: what is heard of a mark is a hint: it is read. All are looked at now and then, in case nothing was heard.
+Rule 3: a key that is kept back stays so until its mark says otherwise. A mark that is gone, with the bucket, is written
+        again by the owner that knows it; one that no process knows is made from what stands in `PARKED` (`lostmarks.py`).
+Rule 4: a mark of a key that was made of other tokens keeps this function from starting: it cannot tell which messages
+        are the key's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from runner.bindings import Binding
+from runner.core.park import Mark, tokens
+from runner.engine import lostmarks
+from runner.engine.process import Process
+from runner.engine.rekey import rekey
+from runner.errors import JetrunnerError, UsageError
+from runner.jetstream.keymarks import Entry, KeyMarks
+from runner.jetstream.parked import Parked
+
+if TYPE_CHECKING:
+    from runner.engine.lanes import Lanes
+
+log = logging.getLogger("jetrunner.parked")
+
+AT_ONCE = 64
+"""Marks read at once."""
+LOOKING_SECONDS = 3.0
+"""Longest pause before a mark is read again that was announced and is not there."""
+LOOK_SECONDS = 10.0
+TURN_SECONDS = 0.25
+NAMED = 3
+"""Keys that an error names."""
+
+
+class Marks:
+    """Key → its mark; those of keys in other owners' shards may be old."""
+
+    def __init__(self, process: Process, binding: Binding, place: Callable[[str], str]) -> None:
+        self.parked = Parked(process.connection, process.project)
+        self._bucket = KeyMarks(process.connection, process.project)
+        self.standing: dict[bytes, Entry] = {}
+        """Those that say anything."""
+        self.due: set[bytes] = set()
+        """Keys to be brought back, whoever owns their shards."""
+        self._process = process
+        self._binding = binding
+        self._function = binding.function
+        self._positions = binding.key_positions
+        self._place = place
+        """Names the shard of a subject."""
+        self._shards: dict[str, Lanes] = {}
+        """Those whose marks were read here, by name."""
+        self._awaited: dict[bytes, Mark] = {}
+        """What was heard of keys whose marks are being read."""
+        self._writing: dict[bytes, Mark] = {}
+        """What is being written here."""
+        self._newest = -1
+        """The highest revision that was seen."""
+        self._made = ""
+        """When the bucket was made."""
+
+    async def start(self) -> None:
+        """Learn of every mark that is written from now on. Raises UsageError for marks of keys made of other tokens."""
+        await self._bucket.watch(self._function, self._heard)
+        standing = await self._bucket.all(self._function)
+        left = await rekey(self._process, self._function, self._positions, standing)
+        self.require_shape(entry.mark for entry in left)
+        self._made = await self._bucket.made()
+        self._process.tasks.start_soon(self._keep_looking)
+
+    def require_shape(self, marks: Iterable[Mark]) -> None:
+        """Raise UsageError when keys are kept back that this function would not know by their subjects."""
+        strange = sorted(
+            (mark for mark in marks if mark.diverts and mark.positions != self._positions),
+            key=lambda mark: mark.key,
+        )
+        if not strange:
+            return
+        named = ", ".join(repr(mark.key) for mark in strange[:NAMED])
+        more = f" and {len(strange) - NAMED:,} more" if len(strange) > NAMED else ""
+        keys, are = ("keys", "are") if len(strange) > 1 else ("key", "is")
+        binding = self._binding
+        raise UsageError(
+            f"{binding.file}:{binding.line}: {self._function}: {keys} {named}{more} {are} kept back by "
+            f"{tokens(strange[0].positions)} of the subject, and ordered_by= is {tokens(self._positions)} now: newer "
+            "messages would run before those that are parked",
+            hint="run it with the subject and the ordered_by= of before, until `runner deadletter redrive --key KEY` "
+            "has brought back what `runner deadletter list --parked` shows",
+        )
+
+    # -- reading and writing ----------------------------------------------------------------------------
+
+    async def load(self, shard: Lanes) -> None:
+        """Know the marks of all keys of a shard. Raises JetrunnerError."""
+        names, parked = await asyncio.gather(
+            self._bucket.names(self._function), self.parked.keys(self._function, self._positions)
+        )
+        waiting = {raw(text) for text in parked}
+        keys = {*(raw(text) for _, text in names), *waiting, *self.standing}
+        ours = [key for key in keys if self.shard_of(key) == shard.name]
+        entries = dict(zip(ours, await self._read_all(ours, keep=True), strict=True))
+        self.require_shape(entry.mark for entry in entries.values() if entry is not None)
+        lost = {
+            text_of(key): entry for key, entry in entries.items() if key in waiting and not _diverts(entry)
+        }
+        if lost:
+            async for entry in lostmarks.found(self._process, self._function, self._positions, lost):
+                self.require_shape([entry.mark])
+                self.know(entry)
+        self._shards[shard.name] = shard
+
+    async def _read_all(self, keys: list[bytes], *, keep: bool = False) -> list[Entry | None]:
+        found: list[Entry | None] = []
+        for begin in range(0, len(keys), AT_ONCE):
+            part = keys[begin : begin + AT_ONCE]
+            found += await asyncio.gather(*(self.read(key, keep=keep) for key in part))
+        return found
+
+    async def read(self, key: bytes, *, keep: bool = False) -> Entry | None:
+        """Read a key's mark anew, and give what stands; `keep`, or an owned shard's: what is lost is written again.
+
+        One that was written here meanwhile counts.
+        """
+        before = self.standing.get(key)
+        found = await self._bucket.mark(self._function, text_of(key))
+        known = self.standing.get(key)
+        if known is not before:  # written here meanwhile
+            if found is None or known is None or known.revision >= found.revision:
+                return known or found
+        elif found is None:
+            if known is not None and known.mark.diverts and (keep or self._is_owned(key)):
+                return await self._write_again(known)
+            self._forget(key)
+            return None
+        elif known is not None and found.revision < known.revision and not await self._was_made_again():
+            return known  # a leader that is none any more has answered
+        self.know(found)
+        return found
+
+    async def _was_made_again(self) -> bool:
+        made = await self._bucket.made()
+        if made != self._made:
+            self._made, self._newest = made, -1
+            return True
+        return False
+
+    async def write(self, mark: Mark, revision: int) -> Entry | None:
+        """Write a mark, and know it; None when somebody else has written."""
+        key = raw(mark.key)
+        self._writing[key] = mark
+        try:
+            written = await self._bucket.write(self._function, mark, revision)
+        finally:
+            self._writing.pop(key, None)
+        if written is not None:
+            self.know(written)
+        return written
+
+    async def _write_again(self, known: Entry) -> Entry | None:
+        """A key that is kept back has no mark any more: the bucket was emptied, or made again."""
+        written = await self.write(known.mark, 0)
+        if written is not None:
+            log.warning("%s: the mark of key %s was lost; it is there again", self._function, known.mark.key)
+        return written or known
+
+    async def rewrite(self) -> None:
+        """Write again the marks of keys that are kept back here, and are gone from the bucket.
+
+        Raises JetrunnerError; then it may be called once more.
+        """
+        await self._read_all([key for key, entry in self.standing.items() if entry.mark.diverts])
+
+    def know(self, entry: Entry) -> None:
+        """Take what stands in the bucket now for the key's mark."""
+        mark = entry.mark
+        key = raw(mark.key)
+        self._newest = max(self._newest, entry.revision)
+        if not mark.worth or mark.positions != self._positions:
+            self._forget(key)
+            return
+        self.standing[key] = entry
+        if mark.state == "returning":
+            self.due.add(key)
+        else:
+            self.due.discard(key)
+
+    def _forget(self, key: bytes) -> None:
+        self.standing.pop(key, None)
+        self.due.discard(key)
+
+    # -- hearing ----------------------------------------------------------------------------------------
+
+    def _heard(self, mark: Mark) -> None:
+        key = raw(mark.key)
+        known = self.standing.get(key)
+        if (known is not None and known.mark == mark) or self._writing.get(key) == mark:
+            return
+        if key not in self._awaited:
+            self._process.tasks.start_soon(self._look, key)
+        self._awaited[key] = mark
+
+    async def _look(self, key: bytes) -> None:
+        """Read a mark, until it is what was heard last: it may be on its way into the bucket, or refused there."""
+        wait = 0.01
+        while wait < LOOKING_SECONDS and not self._process.connection.closed.is_set():
+            awaited = self._awaited[key]
+            try:
+                entry = await self.read(key)
+                if entry is not None and entry.mark == awaited and self._awaited[key] is awaited:
+                    break
+            except JetrunnerError as error:
+                log.debug("the mark of key %r cannot be read yet: %s", key, error)
+            await asyncio.sleep(wait)
+            wait = wait * 2 if self._awaited[key] is awaited else 0.01
+        del self._awaited[key]
+
+    async def _keep_looking(self) -> None:
+        """Look at all marks after a lost connection, and now and then."""
+        connection = self._process.connection
+        epoch, looked = connection.wire.epoch, time.monotonic()
+        while not connection.closed.is_set():
+            await asyncio.sleep(TURN_SECONDS)
+            now = time.monotonic()
+            if not connection.is_connected or (
+                epoch == connection.wire.epoch and now - looked < LOOK_SECONDS
+            ):
+                continue
+            looked, seen = now, connection.wire.epoch
+            try:
+                if epoch != seen or await self._bucket.newest(self._function) != self._newest:
+                    await self._look_at_all()
+                epoch = seen
+            except JetrunnerError as error:
+                log.debug("the marks of %s cannot be looked at: %s", self._function, error)
+
+    async def _look_at_all(self) -> None:
+        """What was written meanwhile, and not heard; what is not there any more."""
+        newest = await self._bucket.newest(self._function)
+        names = {raw(text) for _, text in await self._bucket.names(self._function)}
+        await self._read_all([*names.union(self.standing)])
+        self._newest = newest
+
+    # -- shards -----------------------------------------------------------------------------------------
+
+    def shard_of(self, key: bytes) -> str:
+        """Its shard depends on the key alone, and on what stands literally in the function's subject."""
+        tokens = self._binding.subject.wildcard.split(".")
+        for position, token in zip(self._positions, text_of(key).split("."), strict=False):
+            tokens[position] = token
+        return self._place(".".join(tokens))
+
+    def _is_owned(self, key: bytes) -> bool:
+        shard = self._shards.get(self.shard_of(key))
+        return shard is not None and shard.owned
+
+
+def raw(text: str) -> bytes:
+    """A key as it stands in subjects."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def text_of(key: bytes) -> str:
+    """A key as marks tell it."""
+    return key.decode("utf-8", "surrogateescape")
+
+
+def _diverts(entry: Entry | None) -> bool:
+    return entry is not None and entry.mark.diverts

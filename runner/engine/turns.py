@@ -1,0 +1,60 @@
+"""What takes its turn in a shard's lanes and is no message of the shard: a key on its way back."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from runner.core.ordering import Ordering
+from runner.engine.resting import Resting
+from runner.jetstream.delivery import Delivery
+
+places = itertools.count(-(1 << 63))
+"""Numbers of lanes that are held by no message: below those of all messages, so they go before what waits."""
+
+
+class Turns:
+    """The lanes of one shard that are held by no message."""
+
+    def __init__(self, ordering: Ordering, start: Callable[[Sequence[int]], None], resting: Resting) -> None:
+        self.replayed: dict[int, Delivery] = {}
+        """What runs in such lanes, by the numbers of the deliveries."""
+        self._ordering = ordering
+        self._start = start
+        self._resting = resting
+        self._turns: dict[int, asyncio.Event] = {}
+        """By their numbers; set once it is their turn, or the shard is lost."""
+        self._keys: dict[int, Any] = {}
+
+    def enter(self, key: Any) -> tuple[int, asyncio.Event]:
+        """Take a place in a key's lane, before what waits there: its number, and what is set once it is its turn.
+
+        Not behind the barrier, which counts what comes.
+        """
+        number = next(places)
+        self._keys[number] = key
+        turn = self._turns[number] = asyncio.Event()
+        self._start(self._ordering.arrive(number, key))
+        self._resting.hurry()
+        return number, turn
+
+    def begin(self, number: int) -> None:
+        """It is the turn of a place, if that number is one."""
+        if (turn := self._turns.get(number)) is not None:
+            turn.set()
+
+    def leave(self, number: int) -> None:
+        """Give such a place up, and let the lane go on."""
+        del self._turns[number]
+        key = self._keys.pop(number)
+        self._start(self._ordering.settle(number) or self._ordering.outlasted(number, key))
+
+    def end(self) -> None:
+        """The shard is let go: what has not started goes back, and nobody waits for a turn any more."""
+        for delivery in list(self.replayed.values()):
+            if not delivery.started:
+                delivery.source.give_back(delivery)
+        for turn in self._turns.values():
+            turn.set()

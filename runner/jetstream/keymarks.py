@@ -1,0 +1,192 @@
+"""Marks of keys in the bucket: what is kept of a key that is parked, or comes back.
+
+Rule 1: everything is read from the bucket's leader: a replica that lags would let a later message of a key pass.
+Rule 2: a mark is written by compare-and-set; who was slower reads what stands, and decides anew.
+Rule 3: what stands there and is no mark keeps nothing back, and is written over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from runner.core import identity, park
+from runner.core.checked import Unfit
+from runner.core.park import Letter, Mark
+from runner.errors import JetrunnerError, NoStream, ServerError
+from runner.jetstream import lease, ownstreams
+from runner.jetstream.bucket import PREFIX
+from runner.jetstream.connection import Connection
+from runner.jetstream.deadletters import MISSING
+from runner.jetstream.lease import WRONG_LAST_SEQUENCE, Leases
+from runner.jetstream.ownstreams import BUCKET_STREAM
+from runner.jetstream.parked import Name, name_of
+from runner.jetstream.stray import pass_over
+from runner.jetstream.subjects import subjects
+from runner.jetstream.wire import Unsubscribe
+
+FORGOTTEN = "24h"
+"""A key that is free again is remembered so long: for messages whose ack was lost in a crash."""
+NOTHING = "60s"
+"""The same where there is nothing to remember of it."""
+
+
+class Full(JetrunnerError):  # noqa: N818  named by what happened, as its siblings are
+    """Too many dead letters of a key are on their way already."""
+
+
+class Entry(Struct, frozen=True):
+    """A mark, and the revision that the next write must name."""
+
+    mark: Mark
+    revision: int
+    """0: it is not in the bucket yet."""
+
+
+class KeyMarks:
+    """The marks of one project's keys."""
+
+    def __init__(self, connection: Connection, project: str) -> None:
+        self._connection = connection
+        self._leases = Leases(connection)
+        self._project = project
+
+    async def names(self, function: str = "*", key: str = "") -> list[Name]:
+        """Every key that has a mark, of one function or all; with a key, that one alone."""
+        pattern = PREFIX + identity.parked_subject(self._project, function, key)
+        found: list[Name] = []
+        async for stored, _ in subjects(self._connection, BUCKET_STREAM, pattern):
+            subject = stored.removeprefix(PREFIX)
+            name = name_of(subject)
+            if name is None:
+                pass_over(subject, "it names no key")
+            elif not name[1].startswith(identity.HASHED):
+                found.append(name)
+            elif (entry := await self._at(subject)) is not None:
+                found.append((name[0], entry.mark.key))
+        return found
+
+    async def mark(self, function: str, key: str) -> Entry | None:
+        """A key's mark; None when it has none. What cannot be read counts as one that keeps nothing back."""
+        return await self._at(identity.parked_subject(self._project, function, key))
+
+    async def _at(self, subject: str) -> Entry | None:
+        entry = await self._leases.latest(subject)
+        return self._read(subject, entry) if entry is not None else None
+
+    async def all(self, function: str) -> list[Entry]:
+        """The marks of all keys of a function, as any replica has them."""
+        found = await self._leases.read([identity.parked_subject(self._project, function)])
+        return [
+            entry for subject, value in found.items() if (entry := self._read(subject, value)) is not None
+        ]
+
+    async def newest(self, function: str) -> int:
+        """The revision of the mark of a function that was written last; 0 when there is none."""
+        entry = await self._leases.latest(identity.parked_subject(self._project, function))
+        return entry.revision if entry is not None else 0
+
+    async def made(self) -> str:
+        """When the bucket was made: revisions of another one count from its beginning. Empty when it is gone."""
+        try:
+            made: str = (await self._connection.api(f"STREAM.INFO.{BUCKET_STREAM}"))["created"]
+        except ServerError as error:
+            if error.code not in MISSING:
+                raise
+            return ""
+        return made
+
+    def _read(self, subject: str, entry: lease.Entry) -> Entry | None:
+        """None for what has no key, or stands where its key does not."""
+        name = name_of(subject)
+        if name is None:
+            pass_over(subject, "it names no key")
+            return None
+        token = name[1]
+        why: object = "it is the mark of another key"
+        try:
+            mark = park.read(entry.value)
+            if identity.key_token(mark.key) == token:
+                return Entry(mark, entry.revision)
+        except Unfit as error:
+            why = error
+        pass_over(subject, why)
+        return None if token.startswith(identity.HASHED) else Entry(park.unmarked(token, ()), entry.revision)
+
+    async def write(self, function: str, mark: Mark, revision: int) -> Entry | None:
+        """Write a key's mark if its revision is still this one (0: there is none); None when somebody else has written."""
+        subject = identity.parked_subject(self._project, function, mark.key)
+        pairs = [("Nats-Expected-Last-Subject-Sequence", str(revision))]
+        if not mark.diverts:
+            pairs.append(("Nats-TTL", FORGOTTEN if mark.worth else NOTHING))
+        publisher = self._connection.publisher
+        try:
+            ack = await publisher.publish(PREFIX + subject, park.encode(mark), pairs)
+        except NoStream:
+            await ownstreams.ensure(self._connection, BUCKET_STREAM)
+            raise
+        except ServerError as error:
+            if error.code != WRONG_LAST_SEQUENCE:
+                raise
+            standing = await self.mark(function, mark.key)  # it may be ours, of a write whose answer was lost
+            return standing if standing is not None and standing.mark == mark else None
+        return Entry(mark, ack.seq)
+
+    async def watch(self, function: str, changed: Callable[[Mark], None]) -> Unsubscribe:
+        """Call `changed(mark)` for every mark from now on that somebody writes.
+
+        The server tells it when it comes in: it is not stored yet then, and may still be refused.
+        """
+
+        def written(subject: str, value: bytes) -> None:
+            entry = self._read(subject, lease.Entry(value, 0))
+            if entry is not None:
+                changed(entry.mark)
+
+        pattern = identity.parked_subject(self._project, function)
+        return await self._leases.watch(pattern, written)
+
+    async def bring_back(self, function: str, key: str, now: float) -> Entry | None:
+        """Tell the key's owner to bring it back; None when it is not parked."""
+        while True:
+            entry = await self.mark(function, key)
+            if entry is None or entry.mark.state == "free":
+                return None
+            if entry.mark.state == "returning":
+                return entry
+            written = await self.write(function, entry.mark.returning(now), entry.revision)
+            if written is not None:
+                return written
+
+    async def send_back(
+        self,
+        function: str,
+        key: str,
+        positions: tuple[int, ...],
+        letters: list[Letter],
+        now: float,
+        *,
+        even_parked: bool = False,
+    ) -> Entry | None:
+        """Have the key's owner run these dead letters; None when the key is parked, unless they may come with it later.
+
+        Raises `Full` when too many are on their way already.
+        """
+        while True:
+            entry = await self.mark(function, key)
+            before = entry.mark if entry is not None else park.unmarked(key, positions)
+            if before.positions != positions:
+                if before.diverts:
+                    raise JetrunnerError(f"key {key} of {function} is kept back under another ordered_by=")
+                before = park.unmarked(key, positions)
+            if before.state == "parked" and not even_parked:
+                return None
+            after = before.asked(letters, now)
+            if len(after.letters) > park.MOST_LETTERS:
+                raise Full(f"{park.MOST_LETTERS:,} dead letters of key {key} of {function} are on their way")
+            if entry is not None and after == before:
+                return entry
+            written = await self.write(function, after, entry.revision if entry is not None else 0)
+            if written is not None:
+                return written

@@ -1,0 +1,60 @@
+"""What is on record of a message that has failed."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from runner.core.failed import Failed, once_more, read
+
+STORED = 1_700_000_000_000_000_000
+
+
+def test_each_failure_counts_one_and_says_when_the_message_runs_again() -> None:
+    first = once_more(None, 90.0, 1_000.0, STORED)
+    assert first == Failed(1, 1_090.0, 90.0, STORED)
+    assert once_more(first, 0.5, 1_100.0, STORED) == Failed(2, 1_100.5, 0.5, STORED)
+
+
+@pytest.mark.parametrize(
+    ("now", "rest"),
+    [(1_000.0, 90.0), (1_060.0, 30.0), (1_090.0, 0.0), (5_000.0, 0.0), (0.0, 90.0), (-1e9, 90.0)],
+    ids=[
+        "at once",
+        "later",
+        "when it is due",
+        "long after",
+        "by a clock that is late",
+        "by one that is far off",
+    ],
+)
+def test_what_is_left_of_a_delay_is_never_more_than_was_asked_for(now: float, rest: float) -> None:
+    assert Failed(1, 1_090.0, 90.0).rest(now) == rest
+
+
+def test_it_is_about_the_message_that_was_stored_then() -> None:
+    failed = Failed(1, message=STORED)
+    assert failed.is_about(STORED)
+    assert not failed.is_about(STORED + 1)
+    assert Failed(1).is_about(STORED)
+
+
+@pytest.mark.parametrize("failed", [Failed(1), Failed(3, 1_090.5, 90.0, STORED)])
+def test_it_is_read_as_it_was_written(failed: Failed) -> None:
+    assert read(msgspec.json.encode(failed)) == failed
+
+
+@pytest.mark.parametrize(("value", "count"), [(b"1", 1), (b"12", 12)])
+def test_a_number_of_an_earlier_release_is_read(value: bytes, count: int) -> None:
+    assert read(value) == Failed(count)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"", b"0", b"-1", b"1" * 40, "٣".encode(), b"\xff", b"null", b"{}", b"[" * 100_000, b'{"count":0}', b'{"count":-2}',
+        b'{"count":2.5}', b'{"count":1,"due":1e999}', b'{"count":1,"delay":-1}', b'{"count":1,"message":"a"}',
+    ],
+)  # fmt: skip
+def test_what_is_no_record_is_none(value: bytes) -> None:
+    assert read(value) is None
