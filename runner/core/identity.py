@@ -78,6 +78,16 @@ def instance(host: str, pid: int, token: str = "") -> str:
     return "-".join([_UNFIT.sub("-", host)[:LONGEST_HOST] or "host", str(pid), *filter(None, [token])])
 
 
+def alive_subject(project: str, instance: str) -> str:
+    """Name the subject that a process answers on as long as it lives."""
+    return f"jetrunner.{project}.alive.{instance}"
+
+
+def lease_key(project: str, instance: str) -> str:
+    """Name the bucket's key that holds the lease of a process with ordered functions."""
+    return f"member.{project}.{instance}"
+
+
 def shard_durable(project: str, function: str, generation: int, shard: int) -> str:
     """Name the durable consumer of one shard of an ordered function."""
     return f"{project}-{function}-{generation}-{shard}"

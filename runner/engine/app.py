@@ -126,6 +126,7 @@ async def _serve(
     async with anyio.create_task_group() as tasks:
         process = Process(
             project=project.name,
+            instance=identity.instance(socket.gethostname(), os.getpid(), secrets.token_hex(4)),
             settings=settings,
             connection=connection,
             topology=topology,
@@ -135,11 +136,7 @@ async def _serve(
         )
         async with alive(project) as process.state, process.slots:
             ordered = [binding.function for binding in bindings if binding.ordered_by]
-            members = Members(
-                process,
-                ordered,
-                identity.instance(socket.gethostname(), os.getpid(), secrets.token_hex(4)),
-            )
+            members = Members(process, ordered, process.instance)
             running = [
                 OrderedFunction(process, binding, stream, members)
                 if binding.ordered_by
@@ -223,6 +220,8 @@ async def drain(
 ) -> None:
     """Give back what has not started, let the rest finish, and cancel it when that takes too long."""
     log.info("draining")
+    for function in functions:
+        function.pipeline.suspects.excuse()
     sources: tuple[Function | Relay, ...] = (*functions, relay)
     for source in sources:
         await source.stop_pulling()

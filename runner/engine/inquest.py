@@ -7,8 +7,8 @@ import time
 from collections.abc import Awaitable, Callable
 from math import inf
 
+from runner.core import identity
 from runner.core.death import Inquest
-from runner.engine.probes import alive_subject
 from runner.errors import NoStream, ServerError
 from runner.jetstream.connection import Connection
 
@@ -18,7 +18,7 @@ PROBE_SECONDS = 0.5
 async def probe(connection: Connection, project: str, instance: str) -> bool | None:
     """Whether an instance answers: False when its server has no responder, None when no answer came."""
     try:
-        await connection.request_whole(alive_subject(project, instance), b"", PROBE_SECONDS)
+        await connection.request_whole(identity.alive_subject(project, instance), b"", PROBE_SECONDS)
     except NoStream:
         return False
     except ServerError:

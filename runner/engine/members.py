@@ -17,13 +17,14 @@ from collections.abc import Callable, Sequence
 import anyio
 import msgspec
 
+from runner.core import identity
 from runner.core.checked import Unfit
 from runner.core.death import Sighting
 from runner.core.lease import LONGEST_BOUND_SECONDS
 from runner.engine import inquest
 from runner.engine.member import Member, read_member
 from runner.engine.ownlease import GONE, OwnLease
-from runner.engine.probes import Probes, alive_subject
+from runner.engine.probes import Probes
 from runner.engine.process import Process
 from runner.errors import ServerError
 from runner.jetstream import stray
@@ -69,13 +70,15 @@ class Members:
         return self.own.me
 
     def _key(self, instance: str) -> str:
-        return f"member.{self._project}.{instance}"
+        return identity.lease_key(self._project, instance)
 
     # -- life -------------------------------------------------------------------------------------------
 
     async def listen(self) -> None:
         """Answer whoever asks whether this process lives."""
-        await self._wire.subscribe(alive_subject(self._project, self.me.instance), self._probes.asked)
+        await self._wire.subscribe(
+            identity.alive_subject(self._project, self.me.instance), self._probes.asked
+        )
 
     async def join(self) -> None:
         """Take the lease, read those of the others, and say so."""

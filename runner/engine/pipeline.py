@@ -12,13 +12,13 @@ import contextvars
 import logging
 import time
 from collections.abc import Coroutine
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
 from runner import codec
 from runner.bindings import Binding
 from runner.context import Context
-from runner.core import suspect
-from runner.core.settlement import Crashed, Expired, Failed, Outcome, Succeeded, TimedOut, Undecodable
+from runner.core.settlement import Expired, Failed, Outcome, Succeeded, TimedOut, Undecodable
 from runner.engine.attempts import Attempts
 from runner.engine.calling import Calling
 from runner.engine.incoming import Incoming, read
@@ -28,7 +28,8 @@ from runner.engine.process import Process
 from runner.engine.queue import Queue
 from runner.engine.settling import REPEAT_SECONDS, Settling
 from runner.engine.stats import Stats
-from runner.engine.suspects import CROWDED_SECONDS, Suspects
+from runner.engine.suspected import Suspected
+from runner.engine.suspects import Suspects
 from runner.errors import ServerError, ShardLost
 from runner.jetstream.delivery import Delivery
 from runner.jetstream.publisher import is_stored
@@ -36,6 +37,8 @@ from runner.jetstream.pull import Pull
 from runner.staged import Staged
 
 log = logging.getLogger("jetrunner.pipeline")
+
+Ended: TypeAlias = tuple[Outcome, list[Staged]]
 
 TURN_SECONDS = 0.01
 """A slot that worked this long without a pause lets the rest of the loop go on."""
@@ -55,10 +58,13 @@ class Pipeline:
         self._straight = None if process.observer or binding.max_age is not None else self.calling.straight
         self._outputs = Outputs(process, binding)
         self._attempts = Attempts(process, binding)
-        self._suspects = Suspects(process.bucket, process.project, binding.function)
+        self.suspects = Suspects(process, binding.function)
         self._judging = Judging(process, binding)
-        self._settling = Settling(process, binding, self.stats, self._suspects, self._attempts)
+        self._settling = Settling(process, binding, self.stats, self.suspects, self._attempts)
         self.queue = Queue(process.tasks, self._open_slot, binding.concurrency)
+        self._suspected = Suspected(
+            process, binding.function, self.suspects, self._settling, self._judging, self.queue
+        )
         self.pulls: list[Pull] = []
         self.guard: Guard | None = None
         """Of an ordered function: says whether anything may start."""
@@ -153,7 +159,7 @@ class Pipeline:
                 else:
                     delivery.result = result
                     if not outputs.send(delivery, result, self._stored):
-                        await self._safely(delivery, self._store(read(delivery), []))
+                        await self._safely(delivery, self._send(delivery))
                         now = clock()
             if count > 1:  # a single answer goes with those of other slots, when this turn of the loop ends
                 flush()
@@ -183,39 +189,22 @@ class Pipeline:
         if max_age is not None and (age := time.time() - incoming.stored_ns / 1e9) > max_age:
             await self._settling.finish(incoming, Expired(age, max_age))
             return
-        stage = 0
-        deliveries = delivery.deliveries or delivery.attempt
-        if deliveries > 1:
-            recorded = await self._suspects.stage(incoming.stream, incoming.sequence)
-            step = suspect.next_step(deliveries, recorded)
-            delivery.recorded = recorded > 0
-            if isinstance(step, Crashed):
-                await self._settling.finish(incoming, step)
-                return
-            if isinstance(step, suspect.Run):
-                stage = step.stage
-        async with self._process.isolation.enter(stage) as may_start:
-            if delivery.settled:
-                return  # its shard was lost meanwhile
-            if self.queue.giving_back:
-                await self._settling.give_back(incoming)
-                return
-            if not may_start:
-                log.warning("%s: %s cannot run alone here now", self.binding.function, incoming.id)
-                delivery.source.later(delivery, CROWDED_SECONDS)
-                return
-            if stage:
-                await self._suspects.record(incoming.stream, incoming.sequence, stage)
-                delivery.recorded = True
-            if self.guard is not None and not await self._still_ours(delivery, self.guard):
-                return
-            context = self.calling.context(incoming)
-            outcome = await self._call(incoming, context, task, admitted)
-        staged = context.seal()
-        if isinstance(outcome, Succeeded):
-            await self._store(incoming, staged)
+        if (delivery.deliveries or delivery.attempt) > 1:  # suspect
+            run = partial(self._run, incoming, task, admitted)
+            ended = await self._suspected.run(incoming, run)
         else:
-            await self._settling.finish(incoming, outcome)
+            ended = await self._run(incoming, task, admitted)
+        if ended is not None:
+            await self._store(incoming, *ended)
+
+    async def _run(self, incoming: Incoming, task: Any, admitted: bool) -> Ended | None:
+        """How the handler ended, and what it has made; None when the message is another owner's by now."""
+        if self.guard is not None and not await self._still_ours(incoming.delivery, self.guard):
+            return None
+        context = self.calling.context(incoming)
+        outcome = await self._call(incoming, context, task, admitted)
+        staged = context.seal()
+        return self._made(incoming, staged) if isinstance(outcome, Succeeded) else (outcome, staged)
 
     @staticmethod
     async def _still_ours(delivery: Delivery, guard: Guard) -> bool:
@@ -261,22 +250,33 @@ class Pipeline:
 
     # -- outputs and settlement -------------------------------------------------------------------------
 
-    async def _store(self, incoming: Incoming, staged: list[Staged]) -> None:
-        """Store the outputs, then settle; a failure to make them is the handler's."""
-        delivery = incoming.delivery
-        if delivery.settled:
-            return  # its shard was lost while the handler ran: this run's outputs are nobody's
-        outcome: Outcome = Succeeded()
+    def _made(self, incoming: Incoming, staged: list[Staged]) -> Ended:
+        """What the handler has made; where that cannot be sent, the handler has failed."""
+        result, subject = incoming.delivery.result, incoming.origin.subject
         try:
-            made = self._outputs.collect(delivery.result, staged, incoming.origin.subject)
-            if made:
+            return Succeeded(), self._outputs.collect(result, staged, subject)
+        except ValueError as error:
+            return Failed(error), []
+
+    async def _send(self, delivery: Delivery) -> None:
+        """Settle, the long way, what has gone the straight one."""
+        incoming = read(delivery)
+        await self._store(incoming, *self._made(incoming, []))
+
+    async def _store(self, incoming: Incoming, outcome: Outcome, made: list[Staged]) -> None:
+        """Store what was made, then settle."""
+        delivery = incoming.delivery
+        if made and isinstance(outcome, Succeeded):
+            if delivery.settled:
+                return  # its shard was lost while the handler ran: this run's outputs are nobody's
+            try:
                 await self._outputs.store(made, incoming)
-        except ShardLost:
-            if not delivery.settled:
-                await self._settling.give_back(incoming)
-            return
-        except (ServerError, ValueError) as error:
-            outcome = Failed(error)
+            except ShardLost:
+                if not delivery.settled:
+                    await self._settling.give_back(incoming)
+                return
+            except (ServerError, ValueError) as error:
+                outcome = Failed(error)
         await self._settling.finish(incoming, outcome)
 
     def _stored(self, delivery: Delivery, _: bytes | None, answer: bytes, error: ServerError | None) -> None:
@@ -285,7 +285,7 @@ class Pipeline:
             delivery.source.ack(delivery)
             self.stats.acked += 1
         elif not self._judging.ending:
-            self._process.tasks.start_soon(self._safely, delivery, self._store(read(delivery), []))
+            self._process.tasks.start_soon(self._safely, delivery, self._send(delivery))
 
     async def time_out(self, delivery: Delivery) -> None:
         """Settle a message whose handler does not end; its slot stays taken until it does."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection
 
 import anyio
 
+from runner.core import identity
 from runner.core.assignment import successors
 from runner.engine.ping import BUSY_SECONDS, Pings
 from runner.errors import NoStream, ServerError
@@ -24,11 +25,6 @@ GRACE_SECONDS = 1.0
 """After our own reconnect the others may still be on their way back: nobody is looked into before."""
 BUSY = b"+"
 """The answer of an instance that has work."""
-
-
-def alive_subject(project: str, instance: str) -> str:
-    """Name the subject that an instance answers on."""
-    return f"jetrunner.{project}.alive.{instance}"
 
 
 class Probes:
@@ -74,7 +70,7 @@ class Probes:
         wire = self._connection.wire
         if wire.epoch != self._epoch:
             self._epoch, self._grace = wire.epoch, now + GRACE_SECONDS
-        subject = alive_subject(self._project, instance).encode()
+        subject = identity.alive_subject(self._project, instance).encode()
         reply = self._connection.inbox.expect(
             self._answered, (instance, wire.epoch), subject, TIMEOUT_SECONDS
         )

@@ -12,8 +12,8 @@ from runner.config import Settings
 from runner.context import Reply
 from runner.core import header
 from runner.core.settlement import Outcome, Settlement
+from runner.engine.isolation import Isolation
 from runner.engine.slots import Slots
-from runner.engine.suspects import Isolation
 from runner.jetstream.bucket import Bucket
 from runner.jetstream.connection import Connection
 from runner.jetstream.topology import Topology
@@ -43,6 +43,7 @@ class Process:
         self,
         *,
         project: str,
+        instance: str,
         settings: Settings,
         connection: Connection,
         topology: Topology,
@@ -51,6 +52,8 @@ class Process:
         observer: Observer | None = None,
     ) -> None:
         self.project = project
+        self.instance = instance
+        """The name of this process, and of no other, before or after it."""
         self.settings = settings
         self.connection = connection
         self.topology = topology

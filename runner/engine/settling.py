@@ -2,7 +2,8 @@
 
 Rule 1: a dead letter is confirmed before its message is terminated.
 Rule 2: where its key is to be parked, that is on record before, too: nothing of the key passes it.
-Rule 3: a suspect's record is dropped before the nak: redelivered at once, the message would meet it.
+Rule 3: a suspect's record is dropped before the nak: redelivered at once, the message would meet it. Otherwise after
+        the answer: a verdict on what killed its process stands until then.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from random import random
 from typing import assert_never
 
 from runner.bindings import Binding
-from runner.core.settlement import Ack, Dead, Nak, Outcome, settle
+from runner.core.settlement import Ack, Crashed, Dead, Nak, Outcome, settle
 from runner.engine.attempts import Attempts, ran
 from runner.engine.burial import Burial, term
 from runner.engine.incoming import Incoming
@@ -26,6 +27,7 @@ log = logging.getLogger("jetrunner.settling")
 
 REPEAT_SECONDS = 30.0
 """Delay of a message whose fate could not be stored."""
+WITHDRAW_SECONDS = 1.0
 
 
 class Settling:
@@ -54,16 +56,13 @@ class Settling:
         if isinstance(settlement, Ack):
             delivery.source.settle(delivery, b"+ACK")
             stats.acked += 1
-            if delivery.recorded:
-                await self._suspects.drop(incoming.stream, incoming.sequence)
             self._attempts.end(span, incoming, settlement, outcome, ended)
+            await self._drop(incoming)
             return
-        if delivery.recorded:
-            # Before the nak: redelivered at once, it would meet its own record.
-            await self._suspects.drop(incoming.stream, incoming.sequence)
         stats.failed += 1
         match settlement:
             case Nak(delay):
+                await self._drop(incoming)
                 await delivery.source.again(delivery, delay)
                 stats.retried += 1
             case Dead():
@@ -74,6 +73,8 @@ class Settling:
                         "%s: %s cannot be stored as a dead letter: %s", binding.function, incoming.id, error
                     )
                     settlement = Nak(REPEAT_SECONDS)
+                    if not isinstance(outcome, Crashed):
+                        await self._drop(incoming)
                     await delivery.source.again(delivery, REPEAT_SECONDS)
                     stats.retried += 1
                 else:
@@ -82,12 +83,16 @@ class Settling:
                         await source.park(incoming)
                     source.settle(delivery, term(settlement))
                     stats.dead[settlement.reason] = stats.dead.get(settlement.reason, 0) + 1
+                    await self._drop(incoming)
             case _:
                 assert_never(settlement)
         self._attempts.end(span, incoming, settlement, outcome, ended)
 
-    async def give_back(self, incoming: Incoming) -> None:
-        """Give a message back that has not started."""
+    async def _drop(self, incoming: Incoming) -> None:
         if incoming.delivery.recorded:
-            await self._suspects.drop(incoming.stream, incoming.sequence)
+            await self._suspects.drop(incoming)
+
+    async def give_back(self, incoming: Incoming) -> None:
+        """Give a message back that has not started, or was cancelled; deaths of other processes stay on record."""
+        await self._suspects.withdraw(incoming, WITHDRAW_SECONDS)
         incoming.delivery.source.give_back(incoming.delivery)

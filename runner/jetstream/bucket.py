@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from typing import NamedTuple
 
 from runner.core import header as headers
 from runner.errors import NoStream, PermissionDenied, ServerError
@@ -13,7 +14,18 @@ from runner.jetstream.publisher import insist
 PREFIX = f"$KV.{ownstreams.BUCKET}."
 NO_MESSAGE = 10037
 NO_SUCH_STREAM = 10059
+MOVED = 10071
 PATIENCE_SECONDS = 30.0
+
+
+class Value(NamedTuple):
+    """A key's value, and the revision that a compare-and-set must name; revision 0: there is none."""
+
+    value: bytes
+    revision: int
+
+
+NOTHING = Value(b"", 0)
 
 
 class Bucket:
@@ -26,7 +38,12 @@ class Bucket:
 
     async def get(self, key: str) -> bytes | None:
         """The value, None when there is none."""
+        block, body = await self._direct(key)
+        if block is not None and headers.last(block, b"Nats-Sequence") is None:
+            return None  # a status
+        return body
 
+    async def _direct(self, key: str) -> tuple[bytes | None, bytes]:
         async def once() -> tuple[bytes | None, bytes]:
             try:
                 return await self._connection.request_whole(
@@ -36,37 +53,57 @@ class Bucket:
                 await ownstreams.ensure(self._connection, ownstreams.BUCKET_STREAM)
                 raise
 
-        block, body = await insist(once, self._patience)
-        if block is not None and headers.last(block, b"Nats-Sequence") is None:
-            return None  # a status
-        return body
+        return await insist(once, self._patience)
 
-    async def latest(self, key: str) -> bytes | None:
-        """Like `get`, from the bucket's leader: a replica may still show what was written or removed just now.
+    async def latest(self, key: str) -> Value:
+        """The value with its revision, from the bucket's leader: a replica may still show what was written or removed just now.
 
         Where the credentials do not allow to ask the leader, any replica is asked.
         """
 
-        async def once() -> bytes | None:
+        async def once() -> Value:
             try:
                 answer = await self._connection.api(
                     f"STREAM.MSG.GET.{ownstreams.BUCKET_STREAM}", {"last_by_subj": PREFIX + key}
                 )
             except ServerError as error:
                 if error.code == NO_MESSAGE:
-                    return None
+                    return NOTHING
                 if error.code == NO_SUCH_STREAM:
                     await ownstreams.ensure(self._connection, ownstreams.BUCKET_STREAM)
-                    return None
+                    return NOTHING
                 raise
-            return base64.b64decode(answer["message"].get("data") or b"")
+            message = answer["message"]
+            return Value(base64.b64decode(message.get("data") or b""), message["seq"])
 
         if self._may_ask_leader:
             try:
                 return await insist(once, self._patience)
             except PermissionDenied:
                 self._may_ask_leader = False
-        return await self.get(key)
+        block, body = await self._direct(key)
+        sequence = headers.last(block or b"", b"Nats-Sequence")
+        return Value(body, int(sequence)) if sequence else NOTHING
+
+    async def swap(self, key: str, value: bytes, revision: int) -> int | None:
+        """Store a value if the key's revision is still this one; the new revision, None when it moved.
+
+        None also when an earlier try was stored without our hearing of it.
+        """
+        pairs = [("Nats-Expected-Last-Subject-Sequence", str(revision))]
+
+        async def once() -> int | None:
+            try:
+                return (await self._connection.publisher.publish(PREFIX + key, value, pairs)).seq
+            except NoStream:
+                await ownstreams.ensure(self._connection, ownstreams.BUCKET_STREAM)
+                raise
+            except ServerError as error:
+                if error.code == MOVED:
+                    return None
+                raise
+
+        return await insist(once, self._patience)
 
     async def put(self, key: str, value: bytes) -> None:
         """Store a value; it is confirmed when this returns."""
@@ -80,15 +117,19 @@ class Bucket:
 
         await insist(once, self._patience)
 
-    async def drop(self, key: str) -> None:
-        """Remove a key and leave no marker behind."""
-        purge = f"STREAM.PURGE.{ownstreams.BUCKET_STREAM}"
+    async def drop(self, key: str, revision: int | None = None) -> bool:
+        """Remove a key and leave no marker behind; with a revision, only if it has moved no further. Whether it was there."""
+        ask: dict[str, object] = {"filter": PREFIX + key}
+        if revision is not None:
+            ask["seq"] = revision + 1
 
-        async def once() -> object:
-            return await self._connection.api(purge, {"filter": PREFIX + key})
+        async def once() -> int:
+            answer = await self._connection.api(f"STREAM.PURGE.{ownstreams.BUCKET_STREAM}", ask)
+            return int(answer.get("purged", 0))
 
         try:
-            await insist(once, self._patience)
+            return await insist(once, self._patience) > 0
         except ServerError as error:
-            if error.code != NO_SUCH_STREAM:  # the stream is gone, and the key with it
+            if error.code != NO_SUCH_STREAM:
                 raise
+            return False  # the stream is gone, and the key with it
