@@ -63,7 +63,7 @@ class Pipeline:
         self._settling = Settling(process, binding, self.stats, self.suspects, self._attempts)
         self.queue = Queue(process.tasks, self._open_slot, binding.concurrency)
         self._suspected = Suspected(
-            process, binding.function, self.suspects, self._settling, self._judging, self.queue
+            process, binding.function, self.suspects, self._settling, self._judging, self.queue, self._ours
         )
         self.pulls: list[Pull] = []
         self.guard: Guard | None = None
@@ -199,18 +199,17 @@ class Pipeline:
 
     async def _run(self, incoming: Incoming, task: Any, admitted: bool) -> Ended | None:
         """How the handler ended, and what it has made; None when the message is another owner's by now."""
-        if self.guard is not None and not await self._still_ours(incoming.delivery, self.guard):
+        if self.guard is not None and not await self._ours(incoming.delivery):
             return None
         context = self.calling.context(incoming)
         outcome = await self._call(incoming, context, task, admitted)
         staged = context.seal()
         return self._made(incoming, staged) if isinstance(outcome, Succeeded) else (outcome, staged)
 
-    @staticmethod
-    async def _still_ours(delivery: Delivery, guard: Guard) -> bool:
+    async def _ours(self, delivery: Delivery) -> bool:
         """Whether the shard is still ours after what was asked about the message, once anything may start at all."""
-        while not guard.holds(clock()):
-            await guard.wait()
+        while self.guard is not None and not self.guard.holds(clock()):
+            await self.guard.wait()
         return not delivery.settled
 
     async def _call(self, incoming: Incoming, context: Context, task: Any, admitted: bool) -> Outcome:

@@ -33,20 +33,24 @@ class Suspected:
         settling: Settling,
         judging: Judging,
         queue: Queue,
+        ours: Callable[[Delivery], Awaitable[bool]],
     ) -> None:
+        """`ours` tells whether a message is still this process's to settle, once anything may start at all."""
         self._isolation = process.isolation
         self._function = function
         self._suspects = suspects
         self._settling = settling
         self._judging = judging
         self._queue = queue
+        self._ours = ours
 
     async def run(self, incoming: Incoming, handler: Callable[[], Awaitable[T | None]]) -> T | None:
         """What `handler` returned; None when the message was settled, given back or put off instead."""
         delivery = incoming.delivery
         seen = await self._suspects.look(incoming, partial(self._given_up, delivery))
         if isinstance(seen.step, Crashed):
-            await self._settling.finish(incoming, seen.step)
+            if await self._ours(delivery):
+                await self._settling.finish(incoming, seen.step)
             return None
         stage = seen.step.stage
         async with self._isolation.enter(stage) as may_start:

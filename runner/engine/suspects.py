@@ -93,6 +93,10 @@ class Suspects:
     async def _judge(self, incoming: Incoming, gone: set[str], given_up: Callable[[], bool]) -> Seen:
         """Guilty, or alone once more."""
         key = self._key(incoming)
+        log.info(
+            "%s: %s was started in %d processes that are gone; it is given up unless one of them shows within %g s",
+            self._function, incoming.id, len(gone), SILENT_SECONDS,
+        )  # fmt: skip
         silent = await self._silent(gone, given_up)
         record, revision = await self._read(key, incoming.stored_ns)
         step = suspect.next_step(record, silent)

@@ -88,7 +88,11 @@ async def test_a_message_that_was_there_when_others_died_keeps_its_retries(shop:
     assert max(each["attempt"] for each in shop.notes("run")) >= 8
 
 
-async def test_a_process_that_is_killed_from_outside_blames_nobody(shop: Shop) -> None:
+async def test_a_process_that_is_killed_from_outside_three_times_blames_nobody(shop: Shop) -> None:
+    """A fourth time in a row, with the message alone in its process, looks as if the message had killed it.
+
+    One that was told to end before it was killed counts at no time: `test_no_death.py`.
+    """
     await shop.open("""
         @consume("orders.{id}", concurrency=4)
         async def charge(order: Order, ctx: Context) -> None:

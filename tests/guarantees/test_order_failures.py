@@ -30,11 +30,11 @@ TOP = """
     from pathlib import Path
     from journal import note
     from runner import Context, RetryPolicy, consume
-    from runner.engine import pipeline
+    from runner.engine import pipeline, suspected
     from runner.jetstream import bucket
 
     bucket.PATIENCE_SECONDS = 0.5
-    pipeline.CROWDED_SECONDS = pipeline.REPEAT_SECONDS = 0.2
+    suspected.CROWDED_SECONDS = pipeline.REPEAT_SECONDS = 0.2
     OPEN = Path(os.environ.get("OPEN", "open"))
 """
 POST = f"""{TOP}
