@@ -97,6 +97,13 @@ class Ordering:
         """What waits in each lane, by its turn, and as one more lane what waits behind the barrier."""
         return [*(waiting for waiting in self._lanes.values() if waiting), sorted(self._room)]
 
+    def heads(self) -> list[int]:
+        """The messages here whose turn it is in their lanes; none while the barrier stands."""
+        if self.barrier:
+            return []
+        behind = {each for waiting in self._lanes.values() for each in waiting or ()}
+        return [sequence for sequence in self._held if sequence not in behind]
+
     def behind(self, sequence: int, most: int) -> list[int]:
         """What waits in the lane of this message, by its turn; none while the barrier stands."""
         return list(islice(self._lanes.get(self._held.get(sequence)) or (), most))

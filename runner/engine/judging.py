@@ -24,6 +24,9 @@ class Guard(Protocol):
     def lasts(self, now: float) -> bool:
         """Whether the process may ask for messages: it is not known to have lost what it owns."""
 
+    def why(self, now: float) -> str:
+        """Why nothing may start, in words; empty where something may."""
+
     async def wait(self) -> None:
         """Wait until it may."""
 

@@ -109,6 +109,8 @@ class Lanes:
         self.unsettled = self.pull.unsettled
         self._resting = Resting(records, self.name, self.ordering, self._start)
         self.turns = Turns(self.ordering, self._start, self._resting)
+        self._delayed: dict[int, float] = {}
+        """When a message runs again that waits for its next attempt, by the monotonic clock."""
         self._held = Held(process, self, self._start, lambda: self._made[0])
 
     def doubt(self, info: dict[str, Any] | None = None) -> None:
@@ -200,8 +202,16 @@ class Lanes:
         failed = self.failures.of(delivery.sequence, stored_at(delivery.reply))
         rest = failed.rest(time.time()) if failed is not None else 0.0
         if rest > 0:
-            self._loop.call_later(rest, self._start_again, delivery)
+            self._delay(delivery, rest)
         return rest > 0
+
+    def _delay(self, delivery: Delivery, seconds: float) -> None:
+        self._delayed[delivery.sequence] = time.monotonic() + seconds
+        self._loop.call_later(seconds, self._start_again, delivery)
+
+    def is_delayed(self, delivery: Delivery) -> bool:
+        """Whether a message waits for its next attempt."""
+        return time.monotonic() <= self._delayed.get(delivery.sequence, 0.0) + 1.0
 
     async def park(self, incoming: Incoming) -> None:
         """Returns when the message may be terminated: nothing of its key can overtake it then."""
@@ -247,15 +257,16 @@ class Lanes:
         """Count the failure, and run it again here after `delay` seconds; its lane waits."""
         rest = await self.failures.next_attempt(delivery, delay)
         if rest is not None:
-            self._loop.call_later(rest, self._start_again, delivery)
+            self._delay(delivery, rest)
 
     def later(self, delivery: Delivery, delay: float) -> None:
         """Run it here after `delay` seconds, though nothing failed; its lane waits."""
         renew(delivery)
-        self._loop.call_later(delay, self._start_again, delivery)
+        self._delay(delivery, delay)
 
     def _start_again(self, delivery: Delivery) -> None:
         """Unless the shard was lost meanwhile; then another delivery of the message may be here."""
+        self._delayed.pop(delivery.sequence, None)
         if self.owned and self.unsettled.get(delivery.sequence) is delivery:
             self._queue.arrive(delivery)
 

@@ -29,6 +29,7 @@ log = logging.getLogger("jetrunner.members")
 RENEW_SECONDS = 1.0
 KEPT = "10s"
 """The server keeps a lease that is not renewed for longer than it lasts: what has judged it must still find its revision."""
+SILENT_SECONDS = 1.0
 GONE = "60s"
 """A lease that was given back or buried stays so long, for those who read it later."""
 
@@ -71,6 +72,20 @@ class OwnLease:
     def lasts(self, now: float) -> bool:
         """Whether messages may be asked for: the lease is ours on this connection, and the claims were confirmed."""
         return now < self.state.asks_until and self._epoch == self._wire.epoch
+
+    def why(self, now: float) -> str:
+        """Why nothing may start, in words; empty where something may, or was not asked for."""
+        if self._epoch != self._wire.epoch or not self._connection.is_connected:
+            return "the connection to NATS is lost, and the lease not renewed on another"
+        if now >= self.state.until:
+            return "the lease of this instance has run out"
+        if not self.state.whole:
+            return "the claims of this instance are not confirmed"
+        if self.disputed:
+            return f"it is being asked whose {', '.join(sorted(self.disputed))} is"
+        if self._waiting and now - self.state.answered > SILENT_SECONDS:
+            return "the server answers no ping of this instance"
+        return ""
 
     @property
     def current(self) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 
 from runner.engine.fence import Tenure
 from runner.engine.floored import Floored
+from runner.engine.still import Still
 from runner.errors import JetrunnerError
 from runner.jetstream import consumer
 from runner.jetstream.delivery import Delivery
@@ -36,6 +37,28 @@ LONGEST_RETRY_SECONDS = 1.6
 
 class Shard(Floored):
     """A shard and its lanes. It outlives its ownership: what still runs when it is lost keeps its lane."""
+
+    still: Still | None = None
+
+    def rest(self, now: float) -> None:
+        """Called a few times a second."""
+        super().rest(now)
+        if self.still is None:
+            self.still = Still(self)
+        self.still.look(now)
+
+    def mark(self) -> tuple[object, ...]:
+        """What changes whenever something moves here."""
+        return self.ordering.top, self.ordering.awaited, len(self.unsettled), min(self.unsettled, default=0)
+
+    def is_queued(self, delivery: Delivery) -> bool:
+        """Whether a message waits for a slot."""
+        return delivery in self._queue.deliveries
+
+    @property
+    def resting(self) -> bool:
+        """Whether something is settled, and its settlement not on record."""
+        return bool(self._resting)
 
     async def open(self, tenure: Tenure) -> None:
         """Take the shard over from whoever had it; returns once its messages may start, or it is lost again."""

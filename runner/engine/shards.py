@@ -49,6 +49,8 @@ class Shards:
         self._functions = {function.binding.function: function for function in functions}
         self._held = Holdings(self.claims, self._lose)
         self._view = View(members, self.claims, functions)
+        self._halted: set[str] = set()
+        """Shards that start nothing until their claims were confirmed."""
         self._moving: set[str] = set()
         """Shards that are being taken, confirmed or handed over right now."""
         self.standstill = Standstill()
@@ -103,7 +105,7 @@ class Shards:
         for name, share in self._view.shares(self.owned).items():
             if name in self._moving:
                 continue
-            disputed = name in self._own.disputed
+            disputed = name in self._own.disputed or name in self._halted
             way = self._way(name, self._view.decide(name, share, self._held.get(name), disputed=disputed))
             if way is not None:
                 self._moving.add(name)
@@ -185,7 +187,7 @@ class Shards:
     async def _drop(self, name: str) -> None:
         """Let a shard go that is held here; its claim is free afterwards, or another's."""
         shard = self.owned.pop(name, None)
-        self._own.resolve(name)
+        self._resolve(name)
         if shard is not None and shard.owned:
             shard.lose()
         if name not in self._held:
@@ -234,8 +236,9 @@ class Shards:
             shard, held = self.owned.get(name), self._held.get(name)
             if shard is not None and held is not None:
                 shard.ordering.hold()
+                self._halted.add(name)  # until `doubt` below, whatever is read meanwhile
                 stands = await self._held.stands(name, held.claim)
-                self._own.resolve(name)
+                self._resolve(name)
                 if stands and shard.owned:
                     shard.doubt()
         except JetrunnerError as error:
@@ -244,11 +247,15 @@ class Shards:
         finally:
             self._moved(name)
 
+    def _resolve(self, name: str) -> None:
+        self._halted.discard(name)
+        self._own.resolve(name)
+
     def _lose(self, name: str) -> None:
         """Another instance has it, or may have it."""
         self._held.forget(name)
         shard = self.owned.pop(name, None)
-        self._own.resolve(name)
+        self._resolve(name)
         if shard is not None:
             shard.lose()
         self.claims.distrust(name)

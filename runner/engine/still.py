@@ -1,0 +1,59 @@
+"""Why nothing moves in a shard: looked for on a clock, told with its reason, and asked of the server again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from runner.engine.held import DROPPED
+from runner.engine.standstill import Standstill
+
+if TYPE_CHECKING:
+    from runner.engine.shard import Shard
+
+LOOK_SECONDS = 1.0
+AGAIN_SECONDS = 15.0
+"""What stands still is asked of the server again this often."""
+
+
+class Still:
+    """Watches one shard that this instance owns."""
+
+    def __init__(self, shard: Shard) -> None:
+        self.standstill = Standstill()
+        self._shard = shard
+        self._looked = 0.0
+        self._asked = 0.0
+        self._mark: tuple[object, ...] = ()
+
+    def look(self, now: float) -> None:
+        """Called a few times a second."""
+        if now - self._looked < LOOK_SECONDS:
+            return
+        self._looked = now
+        shard = self._shard
+        mark = shard.mark()
+        moved, self._mark = mark != self._mark, mark
+        reason = "" if moved or not shard.owned or not shard.unsettled else self._reason(now)
+        late = self.standstill.look({f"shard {shard.name}": reason} if reason else {}, now)
+        if late and now - self._asked >= AGAIN_SECONDS:
+            self._asked = now
+            shard.doubt()
+
+    def _reason(self, now: float) -> str:
+        """Empty where a handler runs, or a message waits for its next attempt."""
+        shard = self._shard
+        if why := shard.pull.guard.why(now):
+            return why
+        if shard.ordering.barrier:
+            return f"it waits for {shard.ordering.awaited:,} messages that its last owner left"
+        heads = shard.ordering.heads()
+        here = [shard.unsettled[each] for each in heads if each in shard.unsettled]
+        if any(each.task is not None or each.started or shard.is_delayed(each) for each in here):
+            return ""
+        if any(each.body is DROPPED for each in here):
+            return "its next messages are being read from the stream again"
+        if any(shard.is_queued(each) for each in here):
+            return "its messages wait for a slot"
+        if shard.resting:
+            return "what was settled is not on record yet"
+        return f"{len(heads):,} of its keys are held, and no handler runs"
