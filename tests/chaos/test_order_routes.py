@@ -62,8 +62,7 @@ async def test_messages_keep_their_order_whatever_happens_between_the_servers(
         for _ in range(2):
             ledger.add()
             ledger.add(url=luck.choice(cluster.servers).url)
-        for instance in ledger.instances:
-            await instance.process.seen("ready", within=60)
+        await routes.all_ready()
         await ledger.owning(SHARDS, within=60)
         meanwhile = [what for what in (routes.owners_killed, routes.resized) if luck.random() < 0.5]
         async with asyncio.TaskGroup() as tasks:

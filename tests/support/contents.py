@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import NamedTuple
 
+from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig
 
+from tests.support.eventually import eventually
 from tests.support.jetstream import RawJetStream
 
 
@@ -29,23 +30,40 @@ class Standing(NamedTuple):
         return self.subject.split(".")[-2]
 
 
-async def contents(js: RawJetStream, name: str) -> AsyncIterator[Standing]:
-    """Every message that a stream has now, in order."""
-    total = await js.count(name)
-    if not total:
-        return
+async def contents(js: RawJetStream, name: str) -> list[Standing]:
+    """Every message that a stream has now, in order; read again from its beginning when its leader goes away."""
+    found: list[Standing] = []
+
+    async def read() -> bool:
+        found.clear()
+        total = await js.count(name)
+        if total:
+            found.extend(await _read(js, name, total))
+        return True
+
+    await eventually(read, within=30)
+    return found
+
+
+async def _read(js: RawJetStream, name: str, total: int) -> list[Standing]:
     reader = await js.client.jetstream().pull_subscribe(
         ">", stream=name, config=ConsumerConfig(ack_policy=AckPolicy.NONE, mem_storage=True)
     )
     consumer = (await reader.consumer_info()).name
+    found: list[Standing] = []
     try:
-        count = 0
-        while count < total:
-            for message in await reader.fetch(min(1000, total - count), timeout=10):
-                count += 1
-                # `$JS.ACK.<stream>.<consumer>.<deliveries>.<sequence>.<…>.<nanoseconds>.<pending>`
-                _, _, _, _, _, sequence, _, nanoseconds, *_ = message.reply.split(".")
-                yield Standing(int(sequence), int(nanoseconds) // 1000, message.subject, message.data)
+        while len(found) < total:
+            found += map(standing, await reader.fetch(min(1000, total - len(found)), timeout=10))
     finally:
         await reader.unsubscribe()
         await js.api(f"CONSUMER.DELETE.{name}.{consumer}")
+    return found
+
+
+def standing(message: Msg) -> Standing:
+    """What a delivery tells in its reply subject.
+
+    That is `$JS.ACK.<stream>.<consumer>.<deliveries>.<sequence>.<consumer sequence>.<nanoseconds>.<pending>`.
+    """
+    _, _, _, _, _, sequence, _, nanoseconds, *_ = message.reply.split(".")
+    return Standing(int(sequence), int(nanoseconds) // 1000, message.subject, message.data)

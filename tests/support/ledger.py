@@ -195,7 +195,7 @@ class Ledger:
 
     async def _settled_since(self, *, within: float) -> None:
         """The same of what the stream has now, with every output: the server may have forgotten those, too."""
-        standing = {(each.sequence, each.stamp) async for each in contents(self.js, "LEDGER")}
+        standing = {(each.sequence, each.stamp) for each in await contents(self.js, "LEDGER")}
 
         async def with_outputs() -> bool:
             self.progress()
@@ -220,7 +220,7 @@ class Ledger:
             floors[".".join(name.split("-")[-2:])] = info["ack_floor"]["stream_seq"]
         undone = [
             each
-            async for each in contents(self.js, "LEDGER")
+            for each in await contents(self.js, "LEDGER")
             if (each.sequence, each.stamp) not in self._settled
         ]
         passed = sum(each.sequence <= floors.get(each.place, 0) for each in undone)
@@ -349,7 +349,7 @@ class Ledger:
         stamps: dict[int, int] | None = None
         found = ""
         if overheard is not None or self.lapses:
-            standing = [each async for each in contents(self.js, "LEDGER")]
+            standing = await contents(self.js, "LEDGER")
             stored = self._standing(standing)
             stamps = {each.sequence: each.stamp for each in standing}
         if overheard is not None:
@@ -383,7 +383,7 @@ class Ledger:
     async def _outputs(self) -> list[tuple[str, int, int]]:
         """Key, sequence and stamp of the message that each output was made of, in the order of the outputs."""
         found = []
-        async for each in contents(self.js, "BALANCES"):
+        for each in await contents(self.js, "BALANCES"):
             if each.subject.startswith("balances."):  # others are fences
                 output = json.loads(each.body)
                 found.append((each.key, output["sequence"], output["stamp"]))

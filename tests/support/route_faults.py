@@ -134,6 +134,16 @@ class Routes:
             return True
         return False
 
+    async def all_ready(self) -> None:
+        """Return once every instance is ready; one that ends before that is started again."""
+
+        def ready() -> bool:
+            self.restart()
+            instances = self.ledger.instances
+            return all(any("ready" in line for line in each.process.stderr) for each in instances)
+
+        await eventually(ready, within=60)
+
     async def restarting(self) -> None:
         """Start an instance again that has ended before it was ready, as what runs it would."""
         while not self._over.is_set():
