@@ -42,6 +42,8 @@ async def test_shards_move_in_milliseconds(
 
     def end(instance: Instance) -> None:
         instance.process.signal(getattr(signal, how))
+        if how == "SIGKILL":
+            ledger.mark(f"K {instance.process.pid}")
 
     samples = [each for _ in range(ends) for each in await failover.end(end, luck)]
     failover.stop()
