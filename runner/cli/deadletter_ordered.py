@@ -130,6 +130,7 @@ class Ordered:
         """Send all of them back; with a pace one by one, each once it lets."""
         ordered = sorted(self.waiting, key=lambda each: each.letter.order)
         if pace is not None:
+            pace.begin()
             for each in ordered:
                 await pace()
                 await self._together([each])

@@ -19,6 +19,10 @@ class Pace:
         self.interval = interval
         self._due = anyio.current_time()
 
+    def begin(self) -> None:
+        """Nothing is made up for that went slower until now."""
+        self._due = max(self._due, anyio.current_time())
+
     async def __call__(self) -> None:
         """Wait for the time of the next."""
         await anyio.sleep_until(self._due)

@@ -161,12 +161,15 @@ class Failures:
             raise
 
     async def rewrite(self) -> None:
-        """Write again what is known here and not in the bucket any more: it was emptied, or made again.
-
-        Raises JetrunnerError; then it may be called once more.
-        """
+        """Write again what is known here and not in the bucket any more. Raises JetrunnerError."""
+        if not self.known:
+            return
+        found = subjects(self._connection, ownstreams.BUCKET_STREAM, f"{PREFIX}{self._prefix}*")
+        standing = {subject async for subject, _ in found}
         for sequence, known in list(self.known.items()):
-            revision = await self._swap(sequence, known.failed, 0) if known.failed.count else None
+            if not known.failed.count or f"{PREFIX}{self._prefix}{sequence}" in standing:
+                continue
+            revision = await self._swap(sequence, known.failed, 0)
             if revision is not None and self.known.get(sequence) is known:
                 self.known[sequence] = Known(known.failed, revision)
 

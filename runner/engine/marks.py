@@ -36,6 +36,8 @@ LOOKING_SECONDS = 3.0
 """Longest pause before a mark is read again that was announced and is not there."""
 LOOK_SECONDS = 10.0
 TURN_SECONDS = 0.25
+BEHIND_SECONDS = 30.0
+"""Who leads the bucket no more answers no longer than that."""
 NAMED = 3
 """Keys that an error names."""
 
@@ -62,6 +64,8 @@ class Marks:
         """What was heard of keys whose marks are being read."""
         self._writing: dict[bytes, Mark] = {}
         """What is being written here."""
+        self._behind: dict[bytes, float] = {}
+        """Since when the bucket shows an older mark of a key than is known here, by the monotonic clock."""
         self._newest = -1
         """The highest revision that was seen."""
         self._made = ""
@@ -137,20 +141,33 @@ class Marks:
                 return known or found
         elif found is None:
             if known is not None and known.mark.diverts and (keep or self._is_owned(key)):
-                return await self._write_again(known)
+                return await self._write_again(known, 0)
             self._forget(key)
             return None
-        elif known is not None and found.revision < known.revision and not await self._was_made_again():
+        elif known is not None and found.revision < known.revision and not await self._went_back(key):
             return known  # a leader that is none any more has answered
+        elif (
+            known is not None
+            and known.mark.diverts
+            and found.revision < known.revision
+            and (keep or self._is_owned(key))
+        ):
+            # Dead letters that somebody has sent back since count, too.
+            mark = known.mark.asked(found.mark.letters, time.time())
+            return await self._write_again(Entry(mark, known.revision), found.revision)
+        self._behind.pop(key, None)
         self.know(found)
         return found
 
-    async def _was_made_again(self) -> bool:
+    async def _went_back(self, key: bytes) -> bool:
+        """Whether the bucket is an older one, or another: what stands there was written before what is known here."""
         made = await self._bucket.made()
         if made != self._made:
             self._made, self._newest = made, -1
+            self._behind.clear()
             return True
-        return False
+        now = time.monotonic()
+        return now - self._behind.setdefault(key, now) > BEHIND_SECONDS
 
     async def write(self, mark: Mark, revision: int) -> Entry | None:
         """Write a mark, and know it; None when somebody else has written."""
@@ -164,19 +181,18 @@ class Marks:
             self.know(written)
         return written
 
-    async def _write_again(self, known: Entry) -> Entry | None:
-        """A key that is kept back has no mark any more: the bucket was emptied, or made again."""
-        written = await self.write(known.mark, 0)
+    async def _write_again(self, known: Entry, revision: int) -> Entry | None:
+        """A key that is kept back has no mark any more, or an older one: the bucket was emptied, made again or put back."""
+        written = await self.write(known.mark, revision)
         if written is not None:
+            self._behind.pop(raw(known.mark.key), None)
             log.warning("%s: the mark of key %s was lost; it is there again", self._function, known.mark.key)
         return written or known
 
     async def rewrite(self) -> None:
-        """Write again the marks of keys that are kept back here, and are gone from the bucket.
-
-        Raises JetrunnerError; then it may be called once more.
-        """
-        await self._read_all([key for key, entry in self.standing.items() if entry.mark.diverts])
+        """Write again the marks of keys that are kept back here, and are gone from the bucket. Raises JetrunnerError."""
+        if await self._bucket.newest(self._function) != self._newest:
+            await self._read_all([key for key, entry in self.standing.items() if entry.mark.diverts])
 
     def know(self, entry: Entry) -> None:
         """Take what stands in the bucket now for the key's mark."""

@@ -20,11 +20,14 @@ from runner.engine.process import Process
 from runner.engine.records import Records
 from runner.engine.sentback import SentBack
 from runner.engine.shard import Shard
+from runner.errors import JetrunnerError
 
 log = logging.getLogger("jetrunner.functions")
 
 AT_ONCE = 64
 """Floors saved at once."""
+REWRITES = 5
+REWRITE_SECONDS = 2.0
 
 
 class OrderedFunction(Function):
@@ -126,13 +129,19 @@ class OrderedFunction(Function):
         await super().stop_pulling()
 
     async def rewrite(self) -> None:
-        """The bucket was emptied, or made again: write again what is known here of parked keys and of failures.
-
-        Raises JetrunnerError; then it may be called once more.
-        """
-        await self._parking.rewrite()
-        for shard in self.owned:
-            await shard.failures.rewrite()
+        """The bucket may have been emptied, or made again: write what is known here of parked keys and of failures."""
+        for _ in range(REWRITES):
+            try:
+                await self._parking.rewrite()
+                for shard in self.owned:
+                    await shard.failures.rewrite()
+            except JetrunnerError as error:
+                log.warning(
+                    "%s: what is known of its keys is not in the bucket yet: %s", self.binding.function, error
+                )
+                await asyncio.sleep(REWRITE_SECONDS)
+            else:
+                return
 
     async def abandon(self) -> None:
         """Give back what was cancelled."""

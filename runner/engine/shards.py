@@ -280,3 +280,5 @@ class Shards:
             if shard.owned:
                 shard.doubt()
         self._own.confirm(began)
+        for function in self._functions.values():  # the bucket may have lost more than the lease
+            self._process.tasks.start_soon(function.rewrite)
