@@ -63,7 +63,10 @@ def redrive_command(
     rate: str | None,
     output: str,
 ) -> int:
-    """Send dead letters back to their function, and to no other; each leaves the dead letters once it is stored.
+    """Send dead letters back to their function, and to no other; each leaves the dead letters once it is stored there.
+
+    One of an ordered function leaves them once it is settled: a running instance has it run before what waits of its
+    key, dead letters of one key in the order of their messages.
 
     Its attempts start over; message id and output ids stay what they were, so an output that was stored before its
     message died is not stored twice (within the stream's duplicate window). One that cannot be sent back stays, and
