@@ -21,6 +21,8 @@ from typing import Annotated, TypeAlias
 import msgspec
 from msgspec import Meta, Struct
 
+from runner.core import checked
+from runner.core.checked import Count, Owner, Unfit
 from runner.core.settlement import Crashed
 
 FREE = 0
@@ -39,7 +41,7 @@ LARGEST = 4096
 class Start(Struct, frozen=True):
     """A start that was not settled: a death, if its process is gone."""
 
-    instance: Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_-]{0,200}\Z")]
+    instance: Owner
     """The process; empty where an earlier version recorded it, which named none."""
     stage: Annotated[int, Meta(ge=RECORDED, le=ALONE)]
 
@@ -47,7 +49,7 @@ class Start(Struct, frozen=True):
 class Record(Struct, frozen=True):
     """The starts of one message, at most one of each process."""
 
-    stored: Annotated[int, Meta(ge=0)]
+    stored: Count
     """When the message was stored, in nanoseconds of Unix time: another message may have had its number."""
     starts: Annotated[tuple[Start, ...], Meta(max_length=MOST)] = ()
 
@@ -64,11 +66,11 @@ class Record(Struct, frozen=True):
         return msgspec.json.encode(self)
 
 
-_decoder = msgspec.json.Decoder(Record)
+_record = checked.json(Record)
 
 
 def read(value: bytes | None, stored: int) -> Record:
-    """What is on record of the message that was stored then. ValueError when it cannot be read."""
+    """What is on record of the message that was stored then. Raises `Unfit`."""
     if not value:
         return Record(stored)
     if (
@@ -77,11 +79,8 @@ def read(value: bytes | None, stored: int) -> Record:
         stage = int(value)
         return Record(stored, (Start("", min(ALONE, stage)),) if stage else ())
     if len(value) > LARGEST:
-        raise ValueError("it is too long")
-    try:
-        record = _decoder.decode(value)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise ValueError(str(error)) from None
+        raise Unfit("it is too long")
+    record = _record(value)
     return record if record.stored == stored else Record(stored)
 
 

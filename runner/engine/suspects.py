@@ -21,6 +21,7 @@ from typing import NamedTuple
 import anyio
 
 from runner.core import identity, suspect
+from runner.core.checked import Unfit
 from runner.core.settlement import Crashed
 from runner.core.suspect import Record, Run, Start, Step
 from runner.engine.incoming import Incoming
@@ -111,7 +112,7 @@ class Suspects:
         value, revision = await self._bucket.latest(key)
         try:
             return suspect.read(value, stored), revision
-        except ValueError as error:
+        except Unfit as error:
             log.warning("%s counts for nothing: %s", key, error)
             return Record(stored), revision
 
