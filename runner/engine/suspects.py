@@ -160,7 +160,7 @@ class Suspects:
         return {name: (await self._bucket.latest(key)).revision for name, key in keys.items()}
 
     async def record(self, incoming: Incoming, seen: Seen, stage: int) -> None:
-        """The start is stored when this returns."""
+        """The start is stored when this returns, unless the message was lost meanwhile."""
         key, stored = self._key(incoming), incoming.stored_ns
         if (before := self._ours.get(key)) is not None:
             before.over.set()
@@ -171,8 +171,8 @@ class Suspects:
         while await self._bucket.swap(key, record.started(ours).encode(), revision) is None:
             await asyncio.sleep(BEHIND_SECONDS)
             record, revision = await self._read(key, stored)
-            if ours in record.starts:
-                return  # by a try of which nothing was heard
+            if ours in record.starts or incoming.delivery.settled:
+                return  # stored by a try of which nothing was heard; or lost meanwhile
 
     # -- after it ---------------------------------------------------------------------------------------
 
