@@ -92,7 +92,8 @@ class Connection:
         The reply is the asker's to choose: elsewhere we would publish with our rights, for somebody who may not.
         """
         if self.inbox.is_one(reply):
-            self.wire.publish_known(reply, body, b"")
+            with suppress(ValueError):
+                self.wire.publish(reply, body, b"")
 
     async def api(
         self, suffix: str, body: dict[str, Any] | None = None, timeout: float = API_SECONDS

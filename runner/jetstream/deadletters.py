@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from runner.core import deadletter, header, identity, origin
+from runner.core import checked, deadletter, header, identity, origin
 from runner.core.deadletter import DeadLetter
 from runner.core.origin import Origin
 from runner.errors import JetrunnerError, ServerError, Unconfirmed
@@ -261,7 +261,7 @@ def _read(block: bytes, body: bytes) -> Stored:
     named: dict[str, str] = {}
     for name, value in pairs:
         named.setdefault(name, value)
-    letter = deadletter.read(named, body, int(told.get("nats-sequence", "0")), time)
+    letter = deadletter.read(named, body, checked.number(told.get("nats-sequence", "")) or 0, time)
     return Stored(letter, pairs, nanoseconds(time))
 
 

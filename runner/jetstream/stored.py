@@ -42,6 +42,6 @@ def nanoseconds(time: str) -> int:
     whole, _, fraction = time.removesuffix("Z").partition(".")
     try:
         seconds = datetime.fromisoformat(whole).replace(tzinfo=UTC)
+        return (seconds - _EPOCH) // timedelta(seconds=1) * 10**9 + int((fraction or "0").ljust(9, "0")[:9])
     except ValueError:
         return 0
-    return (seconds - _EPOCH) // timedelta(seconds=1) * 10**9 + int((fraction or "0").ljust(9, "0")[:9])

@@ -47,14 +47,20 @@ def _read(path: Path, file: str) -> DeclaredStream:
         raise StreamFileError(f"{file}: not UTF-8 text (byte {error.start})") from None
     except OSError as error:
         raise StreamFileError(f"{file}: cannot be read: {error.strerror}") from None
+    return declare(parse(text, file), file, text)
+
+
+def parse(text: str, file: str) -> dict[str, Any]:
+    """The table that a file's text is. Raises StreamFileError."""
     try:
-        table = tomllib.loads(text)
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         found = re.search(r" ?\(at (?:line (\d+), column \d+|end of document)\)$", str(error))
         line = (found[1] if found else None) or str(max(1, len(text.splitlines())))
         what = str(error)[: found.start()] if found else str(error)
         raise StreamFileError(f"{file}:{line}: not TOML: {what}") from None
-    return declare(table, file, text)
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, or as many brackets
+        raise StreamFileError(f"{file}: cannot be read: {error}") from None
 
 
 def declare(table: dict[str, Any], file: str, text: str = "") -> DeclaredStream:
