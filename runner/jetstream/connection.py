@@ -220,7 +220,7 @@ async def connect(  # noqa: C901, PLR0915  # nats-py takes its callbacks as clos
     try:
         wire: Any = Wire(client) if settings.wire != "plain" and fits(client) else PlainWire(client)
         inbox = Inbox(wire, client.new_inbox())
-        publisher = Publisher(wire, inbox, lambda: int(client.max_payload))
+        publisher = Publisher(wire, inbox, lambda: client.max_payload)
         connection = Connection(client, wire, inbox, publisher)
         wire.on_drop = inbox.lost
         await inbox.open()
