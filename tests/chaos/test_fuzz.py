@@ -23,12 +23,14 @@ from runner.core import (
     answer,
     checked,
     deadletter,
+    failed,
     generation,
     header,
     origin,
     park,
     shown,
     snapshot,
+    suspect,
 )
 from runner.core.checked import Unfit
 from runner.core.histogram import Histogram
@@ -44,7 +46,22 @@ from runner.jetstream.streamfile import parse as parse_file
 from runner.jetstream.wire import Wire
 from tests.support.frames import Frame, parse
 from tests.support.fuzz import HOSTILE, bent, json_near, twisted
-from tests.support.listening import INBOX, INSTANCE, Client, Listening
+from tests.support.listening import INBOX, Client, Listening
+from tests.support.wellformed import (
+    ACKS,
+    ANSWERS,
+    BLOCK,
+    CLAIM,
+    FAILED,
+    FLOOR,
+    INSTANCE,
+    MARK,
+    MEMBER,
+    OPENING,
+    SNAPSHOT,
+    STARTS,
+    STREAM_FILE,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -52,82 +69,6 @@ SHORT, LONG = 400, 100_000
 """Inputs to each of the targets below."""
 KEPT: dict[str, list[int]] = {"headers": [1_100_063_505], "stream files": [3_427_704_073, 110_532_956]}
 """By target, the numbers of inputs that once failed."""
-
-PLACE = {
-    "stream": "ORDERS",
-    "sequence": 7,
-    "timestamp_ns": 1_700_000_000_000_000_000,
-    "subject": "orders.anna.created",
-}
-MEMBER = {
-    "instance": INSTANCE,
-    "functions": ["charge"],
-    "leaving": False,
-    "server": "NABC",
-    "bound": 0.045,
-    "written": 3,
-}
-CLAIM = {"owner": INSTANCE, "epoch": 3, "since": 1.7e9, "before": ["web-2-8-bb"]}
-OPENING = {
-    "stream": "ORDERS", "created": "2026-01-01T00:00:00.1Z", "subject": "orders.*.created", "generation": 1, "count": 8,
-    "positions": [1], "first": 0, "start": 1, "through": 9, "to": -1, "keys": [1],
-}  # fmt: skip
-MARK = {
-    "state": "parked",
-    "since": 1.7e9,
-    "through": PLACE,
-    "positions": [1],
-    "given_up": PLACE,
-    "letter": 4,
-    "epoch": 2,
-}
-FLOOR = {"sequence": 17, "created": "2026-01-01T00:00:00.1Z"}
-PART = {
-    "stream": "ORDERS", "durable": "shop-charge", "ordered": True, "in_flight": 1, "handled": 2, "acked": 2, "failed": 0,
-    "retried": 0, "rate": 0.5, "duration": [5, 1, 1], "dead": {"rejected": 1},
-}  # fmt: skip
-SNAPSHOT = {"instance": "web-1-7", "since": 1.7e9, "functions": {"charge": PART}}
-STATE = {"messages": 1, "bytes": 1, "first_seq": 1, "last_seq": 1, "first_ts": "x"}
-INFO = {
-    "config": {"name": "ORDERS", "subjects": ["orders.>"]},
-    "created": "2026-01-01T00:00:00Z",
-    "state": STATE,
-}
-CONSUMER = {
-    "name": "shop-charge", "created": "2026-01-01T00:00:00Z", "config": {"durable_name": "shop-charge"},
-    "delivered": {"consumer_seq": 1, "stream_seq": 1}, "ack_floor": {"consumer_seq": 1, "stream_seq": 1},
-    "num_ack_pending": 0, "num_pending": 0, "num_waiting": 1,
-}  # fmt: skip
-ANSWERS: dict[str, Any] = {
-    "STREAM.INFO.ORDERS": INFO,
-    "STREAM.LIST": {"total": 1, "streams": [INFO]},
-    "CONSUMER.INFO.ORDERS.shop-charge": CONSUMER,
-    "CONSUMER.LIST.ORDERS": {"total": 1, "consumers": [CONSUMER]},
-    "STREAM.MSG.GET.ORDERS": {
-        "message": {"seq": 1, "time": "2026-01-01T00:00:00Z", "subject": "a", "data": "eA=="}
-    },
-}
-BLOCK = (
-    b"NATS/1.0\r\nNats-Stream: DEADLETTERS\r\nNats-Sequence: 5\r\nNats-Time-Stamp: 2026-01-01T00:00:00.5Z\r\n"
-    b"Jetrunner-Dead-Stream: ORDERS\r\nJetrunner-Dead-Sequence: 7\r\nJetrunner-Dead-Traceback: a\\nb\\\\c\r\n"
-    b"Jetrunner-Origin-Stream: ORDERS\r\nJetrunner-Origin-Sequence: 7\r\nJetrunner-Origin-Subject: orders.a\r\n"
-    b"Jetrunner-Origin-Timestamp: 9\r\nNats-Msg-Id: x\r\ntraceparent: 00-0-0-01\r\n\r\n"
-)
-ACKS = [
-    b"$JS.ACK.ORDERS.shop-charge.1.17.4.1700000000000000000.0",
-    b"$JS.ACK.hub.ACCHASH.ORDERS.shop-charge.1.17.4.1700000000000000000.0.tok",
-]
-STREAM_FILE = """
-name = "LEDGER"
-subjects = ["ledger.{account}.*"]
-duplicate_window = "15m"
-max_bytes = "1GiB"
-discard = "old"
-num_replicas = 1
-[shards]
-count = 32
-by = ["account"]
-"""
 
 Case = Callable[[random.Random], None]
 
@@ -157,9 +98,20 @@ read_record = checked.msgpack(Record)
 
 def marks(mark: park.Mark) -> None:
     """As it is used: another message's turn, and written again."""
-    mark.turn(mark.through)
-    assert mark.key is None or isinstance(mark.key, str)
+    if mark.through is not None:
+        mark.turn(mark.through)
+    for letter in mark.letters:
+        mark.has_settled(letter)
+    assert mark.key
     assert park.read(park.encode(mark)) == mark
+
+
+def starts(value: bytes) -> suspect.Record:
+    """A record that cannot be read is told as any ValueError."""
+    try:
+        return suspect.read(value, 5)
+    except ValueError as error:
+        raise Unfit(str(error)) from None
 
 
 def snapshots(found: snapshot.Snapshot) -> None:
@@ -235,6 +187,8 @@ CASES: dict[str, Case] = {
     "claims": decoding(checked.json(Claim), CLAIM),
     "openings": decoding(generation.read, OPENING, lambda opening: range(opening.generation + opening.count)),
     "marks": decoding(park.read, MARK, marks),
+    "failures": decoding(failed.read, FAILED, lambda record: record and record.rest(1.7e9)),
+    "starts": decoding(starts, STARTS, lambda record: suspect.next_step(record, {INSTANCE, "x"})),
     "floors": decoding(checked.json(Floor), FLOOR),
     "settlements": records,
     "status answers": decoding(snapshot.read, SNAPSHOT, snapshots),

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
+from runner.core import identity
 from runner.engine import status
 from runner.engine.claims import Claims
 from runner.engine.ping import Pings
-from runner.engine.probes import Probes, alive_subject
+from runner.engine.probes import Probes
 from runner.jetstream.connection import Connection
 from runner.jetstream.delivery import Delivery
 from runner.jetstream.inbox import Inbox
-from runner.jetstream.parked import Parked
+from runner.jetstream.keymarks import KeyMarks
 from runner.jetstream.publisher import Publisher
 from runner.jetstream.pull import Pull
 from runner.jetstream.wire import Wire
 from tests.support import frames
 from tests.support.frames import Frame
+from tests.support.wellformed import INSTANCE
 
 INBOX = b"_INBOX.ours"
 PROJECT = "shop"
-INSTANCE = "web-1-7-aa"
 
 
 class Socket:
@@ -84,9 +85,9 @@ class Listening:
         await status.Responder(self.connection, PROJECT, []).open()
         pings = Pings(self.connection, lambda *_: None)
         probes = Probes(self.connection, PROJECT, INSTANCE, pings, lambda: (), lambda *_: None)
-        await self.wire.subscribe(alive_subject(PROJECT, INSTANCE), probes.asked)
+        await self.wire.subscribe(identity.alive_subject(PROJECT, INSTANCE), probes.asked)
         await Claims(self.connection, PROJECT).watch(lambda *told: self.heard.append(told))
-        await Parked(self.connection, PROJECT).watch("charge", lambda *told: self.heard.append(told))
+        await KeyMarks(self.connection, PROJECT).watch("charge", lambda *told: self.heard.append(told))
         self.pull = Pull(self.connection, "ORDERS", "shop-charge", 64, self.delivered.append, lambda: None)
         await self.pull.open()
         self.written()
