@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import re
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -30,6 +31,12 @@ from runner.jetstream.lease import Entry, Leases
 
 NO_MESSAGE = 10037
 AT_ONCE = 64
+CURRENT_SECONDS = 10.0
+"""How long a resize waits for a replica that is behind."""
+SILENT_SECONDS = 2.0
+"""A replica that is there is heard of by its leader each second."""
+MOST_BEHIND = 64
+"""Messages on their way to a replica that is current."""
 _NAME = re.compile(r"(.+)-(\d+)-(\d+)")
 
 
@@ -173,12 +180,38 @@ async def remove_older(connection: Connection, durable: str, opening: Opening) -
 async def resize(connection: Connection, stream: str, count: int, by: tuple[int, ...] = ()) -> dict[str, Any]:
     """Give a stream other shards from now on; returns its configuration. ValueError when it cannot be.
 
-    `by` are the indexes of the tokens to shard by; without them these stay.
+    `by` are the indexes of the tokens to shard by; without them these stay. Each replica of a stream puts a message under the
+    shards that it knows of when it applies it (measured on 2.15). One that is behind would put messages from before the
+    change under the new ones, for good: so all of them have to be current.
     """
-    info = await connection.api(f"STREAM.INFO.{stream}")
+    until = time.monotonic() + CURRENT_SECONDS
+    while True:
+        info = await connection.api(f"STREAM.INFO.{stream}")
+        behind = _behind(info)
+        if not behind:
+            break
+        if time.monotonic() > until:
+            raise ValueError(
+                f"{', '.join(behind)} is behind, and would store messages of before under the new shards; "
+                "try again when its servers are all there"
+            )
+        await asyncio.sleep(CURRENT_SECONDS / 100)
     after = generations.resized(info["config"], count, by)
     config: dict[str, Any] = (await connection.api(f"STREAM.UPDATE.{stream}", after))["config"]
     return config
+
+
+def _behind(info: Mapping[str, Any]) -> list[str]:
+    """The replicas of a stream that are not there, or have not applied what its leader has."""
+    replicas = (info.get("cluster") or {}).get("replicas") or []
+    return [
+        str(each.get("name", "a replica"))
+        for each in replicas
+        if each.get("offline")
+        or not each.get("current")
+        or each.get("lag", 0) > MOST_BEHIND
+        or each.get("active", 0) > SILENT_SECONDS * 1e9
+    ]
 
 
 async def _lasts(

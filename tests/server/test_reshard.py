@@ -232,6 +232,31 @@ async def test_three_servers_keep_the_order_though_the_leader_dies(
 
 
 @pytest.mark.slow
+async def test_shards_are_not_changed_while_a_replica_is_behind(
+    make_project: Callable[..., Project], cluster: Cluster
+) -> None:
+    """It would put messages of before under the new shards: the server changes subjects where a replica applies them."""
+    project = make_project(functions={"ledger": source()}, streams=streams(4, 3), nats=cluster.url)
+    await project.applied()
+    leader = await cluster.leader("LEDGER")
+    follower = next(each for each in cluster.servers if each is not leader)
+    follower.kill()
+    async with RawJetStream.connect(leader.url) as js:
+        for number in range(100):
+            await js.publish(f"ledger.a{number}.posted", {"number": number})
+
+    async def refused() -> bool:
+        done = await asyncio.to_thread(project.runner, "shard", "resize", "LEDGER", "8", within=60)
+        assert done.code, "it is resized"
+        return done.code == 2 and "is behind" in done.stderr
+
+    await eventually(refused, within=60)  # the servers may have to elect a leader first
+    follower.start()
+    done = await asyncio.to_thread(project.runner, "shard", "resize", "LEDGER", "8", within=60)
+    assert done.code == 0, done.stderr
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["freeze past the lease", "kill server", "kill server and owner", "stop"])
 async def test_faults_on_the_way_cost_time_alone(
     make_ledger: MakeLedger, js: RawJetStream, fault: str
