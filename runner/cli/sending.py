@@ -89,6 +89,8 @@ class Sender:
             self._connection.publisher.send(subject.encode(), body, block, answered, None)
         except ServerError as error:
             answered(None, None, b"", error)
+        except ValueError as error:
+            answered(None, None, b"", ServerError(str(error)))
 
     async def finish(self) -> None:
         """Return once every message is told. Raises the OSError that telling met."""

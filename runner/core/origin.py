@@ -5,6 +5,7 @@ With them the function sees the message as it was, and its outputs get the ids t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
@@ -19,6 +20,8 @@ TIMESTAMP = "Jetrunner-Origin-Timestamp"
 SUBJECT = "Jetrunner-Origin-Subject"
 MESSAGE_ID = "Jetrunner-Origin-Msg-Id"
 
+_BREAK = re.compile(r"[\r\n]")
+"""The server takes either alone, in a subject and in a header; in a block of ours it would begin a line."""
 _OWN = ("jetrunner-dead-", STREAM.lower(), SEQUENCE.lower(), TIMESTAMP.lower(), SUBJECT.lower())
 
 
@@ -45,7 +48,7 @@ def carried(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
 
     Its `Nats-Msg-Id` stays readable as `Jetrunner-Origin-Msg-Id`.
     """
-    given = list(headers)
+    given = [(name, _BREAK.sub(" ", value)) for name, value in headers]
     kept = [pair for pair in header.forwarded(given) if not pair[0].lower().startswith(_OWN)]
     if not any(name.lower() == MESSAGE_ID.lower() for name, _ in kept):
         kept += [(MESSAGE_ID, value) for name, value in given if name.lower() == "nats-msg-id"][:1]
@@ -59,7 +62,7 @@ def build(origin: Origin, headers: Iterable[tuple[str, str]] = ()) -> list[tuple
         (STREAM, origin.stream),
         (SEQUENCE, str(origin.sequence)),
         (TIMESTAMP, str(origin.timestamp_ns)),
-        (SUBJECT, origin.subject),
+        (SUBJECT, _BREAK.sub(" ", origin.subject)),
     ]
 
 

@@ -131,6 +131,7 @@ class Proceeds:
                 carried = sent.headers
             pairs = (*self._given(staged, carried), *carried)
             if staged.at is not None:
+                process.connection.wire.limit.require(staged.subject.encode())  # it could not be told later
                 messages.append(delayed.schedule(process.project, staged, output_id, pairs))
                 continue
             if several:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct
@@ -90,7 +91,8 @@ class Resize:
         except ValueError as error:
             raise UsageError(f"{self.stream}: {error}") from None
         for project in {project for project, _, _ in await self._openings()}:
-            self._connection.wire.publish(news_subject(project).encode(), self.stream.encode(), b"")
+            with suppress(ValueError):  # the name stands in a key of the bucket, and may be none
+                self._connection.wire.publish(news_subject(project).encode(), self.stream.encode(), b"")
         return await self.now()
 
     async def look(self, now: Sharding) -> list[Progress]:

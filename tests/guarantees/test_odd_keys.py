@@ -26,12 +26,16 @@ PARKS = """
 """
 
 
-async def publish_raw(server: NatsServer, subject: bytes, body: bytes) -> None:
+async def publish_raw(server: NatsServer, subject: bytes, body: bytes, block: bytes = b"") -> None:
     """As a client does that checks nothing: the server takes more than other clients send."""
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=1 << 20)
     await reader.readline()
-    writer.write(b'CONNECT {"verbose":false,"pedantic":false}\r\n')
-    writer.write(b"PUB %b %d\r\n%b\r\nPING\r\n" % (subject, len(body), body))
+    writer.write(b'CONNECT {"verbose":false,"pedantic":false,"headers":true}\r\n')
+    if block:
+        writer.write(b"HPUB %b %d %d\r\n%b%b\r\n" % (subject, len(block), len(block + body), block, body))
+    else:
+        writer.write(b"PUB %b %d\r\n%b\r\n" % (subject, len(body), body))
+    writer.write(b"PING\r\n")
     line = await reader.readline()
     assert line == b"PONG\r\n", line
     writer.close()
@@ -91,6 +95,28 @@ async def test_a_message_whose_subject_is_no_text_is_parked_and_comes_back(
         await publish_raw(nats_server, b"orders.anna.\xff\xfe", json.dumps({"id": number}).encode())
     await shop.dead_letter()
     await eventually(lambda: stored(js, 1))
+    (shop.project.root / "mended").touch()
+    done = await asyncio.to_thread(shop.project.runner, "deadletter", "redrive", "--key", "anna")
+    assert done.code == 0, done.stderr
+    await eventually(lambda: [number for number, _ in runs(shop, "anna")] == [1, 1, 1, 2], within=20)
+    assert process.running
+
+
+async def test_a_message_whose_headers_break_their_lines_is_parked_and_comes_back(
+    shop: Shop, nats_server: NatsServer, js: RawJetStream
+) -> None:
+    """The server stores a line feed, or a carriage return, that stands alone in a header or a subject."""
+    await shop.open(PARKS)
+    process = shop.run()
+    await process.seen("ready:")
+    block = b"NATS/1.0\r\nTenant: a\nInjected: b\r\nOther: c\rd\r\n\r\n"
+    for number in (1, 2):
+        body = json.dumps({"id": number}).encode()
+        await publish_raw(nats_server, b"orders.anna.a\rb", body, block)
+    await shop.dead_letter()
+    await eventually(lambda: stored(js, 1))
+    (letter,) = await shop.dead()
+    assert letter.headers["Tenant"] == "a Injected: b"
     (shop.project.root / "mended").touch()
     done = await asyncio.to_thread(shop.project.runner, "deadletter", "redrive", "--key", "anna")
     assert done.code == 0, done.stderr

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runner.core import acksubject
 from runner.core.acksubject import AckSubject, parse
 
 EXPECTED = AckSubject("ORDERS", "shop-charge", 2, 17, 19, 1_700_000_000_123_456_789, 42)
@@ -63,3 +64,34 @@ def test_anything_else_is_a_value_error(reply: str | bytes) -> None:
 def test_random_replies_raise_nothing_but_value_errors(reply: str | bytes) -> None:
     with pytest.raises(ValueError):
         parse(reply)
+
+
+@pytest.mark.parametrize(
+    ("reply", "consumer"),
+    [
+        (f"$JS.ACK.{TAIL}", "ORDERS.shop-charge"),
+        ("$JS.ACK.S.C-1-0.1.2.3.4.5", "S.C-1-0"),
+        ("$JS.ACK.hub.HASH.S.C.1.2.3.4.5", "S.C"),
+        ("$JS.ACK.hub.HASH.S.C.1.2.3.4.5.token", "S.C"),
+        ("orders.a", ""),
+        ("", ""),
+    ],
+)
+def test_whose_an_answer_is(reply: str, consumer: str) -> None:
+    assert acksubject.consumer(reply.encode()).decode() == consumer
+
+
+@pytest.mark.parametrize(
+    ("verb", "outlives"),
+    [
+        (b"+ACK", True),
+        (b"+TERM", True),
+        (b"+TERM rejected: no", True),
+        (b"-NAK", False),
+        (b'-NAK {"delay":1}', False),
+        (b"+WPI", False),
+    ],
+)
+def test_that_a_message_is_done_stays_true(verb: bytes, *, outlives: bool) -> None:
+    assert acksubject.outlives(b"$JS.ACK.S.C.1.2.3.4.5", verb) is outlives
+    assert not acksubject.outlives(b"orders.a", verb)

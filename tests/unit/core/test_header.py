@@ -83,6 +83,13 @@ def test_one_header_is_found_whatever_its_case(name: bytes, expected: bytes | No
     assert header.get(raw, name) == expected
 
 
+def test_what_the_server_adds_is_told_from_what_was_stored_under_that_name() -> None:
+    block = b"NATS/1.0 404 No\r\nNats-Sequence: 1\r\nnats-sequence: x\r\nA: b\r\nNats-Sequence: 17\r\n\r\n"
+    assert header.last(block, b"Nats-Sequence") == b"17"
+    assert header.get(block, b"Nats-Sequence") == b"1"
+    assert header.last(block, b"Nats-Subject") is None
+
+
 def test_the_last_header_of_a_block_cut_short_is_found() -> None:
     assert header.get(b"NATS/1.0\r\nA: b", b"a") == b"b"
 

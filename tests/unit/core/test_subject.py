@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.core.subject import LONGEST, Template, covers, matches, overlaps, problem
+from runner.core.subject import LONGEST, Template, covers, matches, overlaps, problem, wire_problem
 
 # Every subject of up to four tokens over two letters: enough to tell any two patterns of up to three apart.
 LITERALS = [".".join(tokens) for length in (1, 2, 3, 4) for tokens in product("ab", repeat=length)]
@@ -196,3 +196,20 @@ def test_a_subject_that_cannot_be_published_to_says_why(subject: str, why: str) 
 @pytest.mark.parametrize("subject", ["a", "a.b-c_d", "größe.1", "a.b*c", "ä" * (LONGEST // 2)])
 def test_a_subject_that_can_be_published_to_has_no_problem(subject: str) -> None:
     assert problem(subject) is None
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [b"", b" ", b"a b", b"a\r\nb", b"a\nb", b"a\rb", b"a\tb", b"a\x00b", b"a\x1bb", b"\x7f", b"x" * 3_001],
+)
+def test_what_is_no_subject_has_a_problem_on_the_wire(bad: bytes) -> None:
+    assert wire_problem(bad, b"")
+    if bad:
+        assert wire_problem(b"a", bad) or len(bad) == 3_001
+
+
+def test_a_control_line_has_room_for_subject_and_reply_together() -> None:
+    assert wire_problem(b"x" * LONGEST, b"r" * 750) is None
+    assert wire_problem(b"x" * LONGEST, b"r" * 751)
+    assert wire_problem("flüge.✈".encode(), b"_INBOX.a.1") is None
+    assert wire_problem(b"x" * 100, b"", 99)
