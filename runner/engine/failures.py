@@ -42,6 +42,8 @@ AT_ONCE = 64
 
 
 NONE = Failed(0)
+NOTHING = b"0"
+"""What stands for a record where nobody may purge."""
 STAYS = "the count of message %d's failures stays for now: %s"
 
 
@@ -87,7 +89,7 @@ class Failures:
     async def _read(self, sequence: int) -> Known | None:
         entry = await self._leases.latest(f"{self._prefix}{sequence}")
         record = failed.read(entry.value) if entry is not None else None
-        if entry is not None and record is None:
+        if entry is not None and record is None and entry.value != NOTHING:
             pass_over(f"{self._prefix}{sequence}", "it is no record of failures")
         return Known(record, entry.revision) if entry is not None and record is not None else None
 
@@ -214,7 +216,7 @@ class Failures:
     async def _write_nothing(self, sequence: int, revision: int) -> None:
         key = f"{self._prefix}{sequence}"
         try:
-            await insist(lambda: self._leases.swap(key, b"0", revision), bucket.PATIENCE_SECONDS)
+            await insist(lambda: self._leases.swap(key, NOTHING, revision), bucket.PATIENCE_SECONDS)
         except JetrunnerError as error:
             log.warning(STAYS, sequence, error)
 
