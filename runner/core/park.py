@@ -163,11 +163,12 @@ class Mark(Struct, frozen=True, omit_defaults=True):
         return structs.replace(self, state="free", since=now, letters=(), failed=None)
 
     def _with(self, letters: Iterable[Letter]) -> Mark:
-        found = list(self.letters)
+        found = {each.sequence: each for each in self.letters}
         for letter in letters:
-            if not self.has_settled(letter) and not any(letter.is_same(each) for each in found):
-                found.append(letter)
-        return structs.replace(self, letters=tuple(sorted(found, key=lambda each: each.order)))
+            known = found.get(letter.sequence)
+            if not self.has_settled(letter) and (known is None or not letter.is_same(known)):
+                found[letter.sequence] = letter  # one of that number that is another has taken its place
+        return structs.replace(self, letters=tuple(sorted(found.values(), key=lambda each: each.order)))
 
 
 def parked(before: Mark | None, place: Origin, positions: Sequence[int], now: float, name: str = "") -> Mark:

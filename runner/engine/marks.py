@@ -21,7 +21,7 @@ from runner.core.park import Mark, tokens
 from runner.engine import lostmarks
 from runner.engine.process import Process
 from runner.engine.rekey import rekey
-from runner.errors import JetrunnerError, UsageError
+from runner.errors import JetrunnerError, PermissionDenied, UsageError
 from runner.jetstream.keymarks import Entry, KeyMarks
 from runner.jetstream.parked import Parked
 
@@ -104,9 +104,7 @@ class Marks:
 
     async def load(self, shard: Lanes) -> None:
         """Know the marks of all keys of a shard. Raises JetrunnerError."""
-        names, parked = await asyncio.gather(
-            self._bucket.names(self._function), self.parked.keys(self._function, self._positions)
-        )
+        names, parked = await asyncio.gather(self._bucket.names(self._function), self._keys_parked())
         waiting = {raw(text) for text in parked}
         keys = {*(raw(text) for _, text in names), *waiting, *self.standing}
         ours = [key for key in keys if self.shard_of(key) == shard.name]
@@ -120,6 +118,13 @@ class Marks:
                 self.require_shape([entry.mark])
                 self.know(entry)
         self._shards[shard.name] = shard
+
+    async def _keys_parked(self) -> set[str]:
+        try:
+            return await self.parked.keys(self._function, self._positions)
+        except PermissionDenied as error:  # what the marks say has to do
+            log.debug("what is parked of %s cannot be looked at: %s", self._function, error)
+            return set()
 
     async def _read_all(self, keys: list[bytes], *, keep: bool = False) -> list[Entry | None]:
         found: list[Entry | None] = []

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from runner.telemetry.receiver import Receiver
 from tests.support.eventually import eventually
 from tests.support.jetstream import Stored
 from tests.support.process import RunnerProcess
@@ -138,6 +139,37 @@ async def test_it_is_the_message_that_it_was_and_its_outputs_have_their_ids(shop
     (output,) = await shop.js.messages("PAID")
     stored = letter.headers["Jetrunner-Dead-Timestamp"]
     assert output.headers["Nats-Msg-Id"] == f"ORDERS:1.{stored}:shop-charge:0"
+
+
+async def test_it_starts_a_trace_of_its_own_that_points_at_the_one_it_died_in(shop: Shop) -> None:
+    await shop.open(CHARGE)
+    with Receiver() as receiver:
+        traced = {"OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint}
+        shop.project.environment |= traced
+        await running(shop)
+        touch(shop, "reject-1")
+        await order(shop, "anna", 1)
+        (letter,) = await dead(shop, 1)
+        mend(shop, "reject-1")
+        (told,) = redrive(shop)
+        await eventually(lambda: done(shop) == [1], within=20)
+        headers = shop.notes("start")[-1]["headers"]
+        assert headers["traceparent"].split("-")[1] == told["trace_id"]
+        assert headers["Jetrunner-Origin-Trace"] == letter.headers["traceparent"]
+
+
+@pytest.mark.parametrize("key", ["k" * 2_500, "é" * 150, "~0123456789abcdef0123456789abcdef"])
+async def test_its_key_may_be_any_text(shop: Shop, key: str) -> None:
+    await shop.open(CHARGE)
+    await running(shop)
+    touch(shop, "reject-1")
+    await order(shop, key, 1)
+    await dead(shop, 1)
+    mend(shop, "reject-1")
+    redrive(shop)
+    await eventually(lambda: done(shop, key) == [1], within=20)
+    await dead(shop)
+    await at_rest(shop)
 
 
 async def test_one_that_is_given_up_again_is_a_dead_letter_of_its_first_place_and_the_key_goes_on(
