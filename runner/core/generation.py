@@ -17,6 +17,7 @@ from msgspec import Meta, Struct
 
 from runner.core import checked, sharding
 from runner.core.checked import Count, Index, Line, Pattern, Stream
+from runner.core.history import NOTHING, Identity
 from runner.core.sharding import Sharding
 
 MOST_SHARDS = 1024
@@ -56,6 +57,24 @@ class Opening(Struct, frozen=True):
     """Indexes of the tokens that make the function's key, as the instance had them that wrote this; none: not known."""
     turn: Count = 0
     """How often a generation began to close. Claims are sealed with it: who still takes it for open takes none of them."""
+    newest: Identity = NOTHING
+    """The newest message of the stream when this was written: where it has another by now, these sequences are void."""
+
+    @property
+    def known(self) -> Identity:
+        """What tells whether the stream is still the one that the sequences are of; nothing where there are none."""
+        last = max(self.first - 1, self.start - 1, self.through)
+        if last <= 0:
+            return NOTHING
+        return self.newest if self.newest.sequence >= last else Identity(self.created, last)
+
+    def back(self, first: int) -> Opening:
+        """The stream went back: from this sequence on, its messages are others than when this was written."""
+        return self._with(
+            first=min(self.first, first),
+            start=min(self.start, first),
+            through=min(self.through, first - 1),
+        )
 
     @property
     def closing(self) -> bool:

@@ -24,6 +24,7 @@ from msgspec import Struct
 _NOTHING: tuple[int, ...] = ()
 _CLOSED = 1 << 64
 """Above every stream sequence."""
+_LOWEST = -_CLOSED
 
 
 class Recovery(Struct, frozen=True):
@@ -219,17 +220,29 @@ class Ordering:
 
         `free` have a lane that they do not use: they have not begun, or they ended and their settlement rests.
         """
-        self.hold()
-        unused = {*self._room, *free}
-        for sequence, key in self._held.items():
-            if sequence not in unused:
-                self._leftover[key] = sequence
-        self._lanes = dict.fromkeys(self._leftover)
-        self._held = {}
-        self._room = []
-        self._recent, self._earlier = set(), set()
+        self.cut(_LOWEST, free)
         self._owned = False
         self._highest = 0
+
+    def cut(self, first: int, free: Iterable[int] = ()) -> None:
+        """Forget all messages from this sequence on, but what runs: others have their numbers by now.
+
+        `free` are among them, and have a lane that they do not use. Nothing starts until the next `takeover`.
+        """
+        owned = self._owned
+        self.hold()
+        self._owned = owned
+        waiting, unused = set(self._room), set(free)
+        for sequence in [each for each in self._held if each >= first]:
+            key = self._held.pop(sequence)
+            if sequence not in waiting and sequence not in unused:
+                self._leftover[key] = sequence
+            elif sequence not in waiting:
+                del self._lanes[key]
+        self._room = [each for each in self._room if each < first]
+        self._recent = {each for each in self._recent if each < first}
+        self._earlier = {each for each in self._earlier if each < first}
+        self._highest = min(self._highest, first - 1)
 
     def _arrive_again_or_old(self, sequence: int, key: Hashable) -> tuple[int, ...]:
         if not self._owned or sequence in self._held or self.settled(sequence):

@@ -43,6 +43,7 @@ log = logging.getLogger("jetrunner")
 
 SWEEP_SECONDS = 0.1
 REMEMBER_SECONDS = 5.0
+BUCKET_SECONDS = 1.0
 SHUTDOWN_SECONDS = 3.0
 """Time that telemetry gets to send its last spans."""
 PATIENCE_SECONDS = 5.0
@@ -159,7 +160,8 @@ async def _serve(
                     tasks.start_soon(shards.run)
                 await relay.start()
                 await Responder(connection, project.name, running).open()
-                tasks.start_soon(remember, running)
+                tasks.start_soon(remember, process, running)
+                tasks.start_soon(watch_bucket, process)
                 names = ", ".join(each.binding.function for each in running)
                 log.info("ready: %s, connected to %s", names, connection.url)
                 if ready is not None:
@@ -200,12 +202,20 @@ async def sweep(process: Process, functions: Sequence[Function], relay: Relay) -
         watchdog.stop()
 
 
-async def remember(functions: Sequence[Function]) -> None:
-    """Keep the ack floors of durables that move."""
+async def remember(process: Process, functions: Sequence[Function]) -> None:
+    """Keep the ack floors of durables that move, and notice streams that are not what they were."""
     while True:
+        await process.histories.keep()
         for function in functions:
             await function.keep()
         await anyio.sleep(REMEMBER_SECONDS)
+
+
+async def watch_bucket(process: Process) -> None:
+    """Notice that the bucket is not what it was."""
+    while True:
+        await process.histories.look(process.histories.bucket, thorough=False)
+        await anyio.sleep(BUCKET_SECONDS)
 
 
 async def give_up(stop: Stop, started: asyncio.Event, starting: anyio.CancelScope) -> None:

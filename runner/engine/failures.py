@@ -29,7 +29,7 @@ from runner.jetstream.bucket import PREFIX
 from runner.jetstream.delivery import Delivery
 from runner.jetstream.lease import Leases
 from runner.jetstream.publisher import insist
-from runner.jetstream.pull import stored_at
+from runner.jetstream.reply import stored_at
 from runner.jetstream.stray import pass_over
 from runner.jetstream.subjects import subjects
 

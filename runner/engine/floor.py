@@ -6,16 +6,26 @@ import msgspec
 
 from runner.core import checked
 from runner.core.checked import Count, Line, Unfit
+from runner.core.history import NOTHING, Identity, State
 from runner.errors import JetrunnerError
 from runner.jetstream.bucket import Bucket
+from runner.jetstream.lease import Leases
 from runner.jetstream.stray import pass_over
 
 
 class Floor(msgspec.Struct, frozen=True):
-    """Everything up to this sequence is settled, in the stream that was made at that time."""
+    """Everything up to this sequence is settled, in the history of the stream that it was read in."""
 
     sequence: Count
     created: Line
+    """When the stream was made."""
+    newest: Identity = NOTHING
+    """The newest message that the stream had when the floor was read."""
+
+    @property
+    def known(self) -> Identity:
+        """What tells whether the stream is still the one that the floor is of; without `newest` its number alone does."""
+        return self.newest if self.newest.sequence else Identity(self.created, self.sequence)
 
 
 read = checked.json(Floor)
@@ -25,33 +35,61 @@ read = checked.json(Floor)
 class Floors:
     """The remembered floors of a project's durables."""
 
-    def __init__(self, bucket: Bucket, project: str) -> None:
+    def __init__(self, bucket: Bucket, leases: Leases, project: str) -> None:
         self._bucket = bucket
+        self._leases = leases
         self._project = project
-        self._saved: dict[tuple[str, str], Floor] = {}
+        self._saved: dict[tuple[str, str], tuple[int, str, int]] = {}
+        """A floor, when its stream was made, and the sequence in the bucket at which that was saved."""
 
-    async def last(self, stream: str, durable: str, created: str) -> int | None:
-        """The floor, None when none is known for this stream (one made anew counts as another)."""
-        value = await self._bucket.get(self._key(stream, durable))
-        if not value:
-            return None
-        try:
-            floor = read(value)
-        except Unfit as error:
-            pass_over(self._key(stream, durable), error)
-            return None
-        return floor.sequence if floor.created == created else None
+        self.lost = 0
+        """Counts how often the bucket has lost something."""
 
-    async def save(self, stream: str, durable: str, sequence: int, created: str) -> None:
-        """Remember a floor that has risen; one that cannot be stored now is stored the next time."""
-        floor = Floor(sequence, created)
-        if self._saved.get((stream, durable)) == floor:
+    async def last(self, stream: str, durable: str) -> Floor | None:
+        """The floor, None when none is known."""
+        return _read(await self._bucket.get(self._key(stream, durable)))
+
+    async def newest(self, stream: str) -> Identity:
+        """The newest message that any durable's floor knows of the stream. Raises JetrunnerError."""
+        found = await self._leases.read([self._key(stream, "*")])
+        known = [floor.known for entry in found.values() if (floor := _read(entry.value)) is not None]
+        return max(known, key=lambda each: (each.stored_ns, each.sequence), default=NOTHING)
+
+    async def save(self, stream: str, durable: str, sequence: int, newest: Identity) -> None:
+        """Remember a floor that has moved; one that cannot be stored now is stored the next time.
+
+        `newest` is a message of the same history that is no older than the floor.
+        """
+        saved = self._saved.get((stream, durable))
+        if saved is not None and saved[:2] == (sequence, newest.created):
             return
+        floor = Floor(sequence, newest.created, newest)
         try:
-            await self._bucket.put(self._key(stream, durable), msgspec.json.encode(floor))
+            place = await self._bucket.put(self._key(stream, durable), msgspec.json.encode(floor))
         except JetrunnerError:
             return
-        self._saved[stream, durable] = floor
+        self._saved[stream, durable] = sequence, newest.created, place
+
+    def looked(self, bucket: State) -> None:
+        """What the bucket has let go of is saved again: somebody has purged it."""
+        kept = {key: saved for key, saved in self._saved.items() if saved[2] >= bucket.first}
+        self.lost += len(kept) < len(self._saved)
+        self._saved = kept
+
+    def forget(self, _first: int) -> None:
+        """The bucket is another, or an older one: what is remembered there may be older, too."""
+        self._saved.clear()
+        self.lost += 1
 
     def _key(self, stream: str, durable: str) -> str:
         return f"floor.{self._project}.{stream}.{durable}"
+
+
+def _read(value: bytes | None) -> Floor | None:
+    if not value:
+        return None
+    try:
+        return read(value)
+    except Unfit as error:
+        pass_over("a floor", error)
+        return None

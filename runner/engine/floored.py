@@ -24,8 +24,9 @@ class Floored(Lanes):
 
     pending = 0
     """Messages not yet delivered, as the server last said."""
-    _remembered = (0, 0)
-    """The oldest message that was not settled and the newest that had come, when the floor was saved."""
+    _remembered = (0, 0, 0)
+    """The oldest message that was not settled and the newest that had come, when the floor was saved, and in which turn of
+    what the bucket has lost."""
 
     async def remember_last(self) -> None:
         """Save the floor once the last acks are in it; the shard may be another's by now."""
@@ -38,20 +39,23 @@ class Floored(Lanes):
 
     async def remember(self) -> bool:
         """Ask how far the durable is, unless nothing happens here, and save its floor; False when it will rise yet."""
-        place = (min(self.unsettled, default=0), self.ordering.top)
+        floors, era = self._durables.floors, self.history.era
+        place = (min(self.unsettled, default=0), self.ordering.top, floors.lost)
         if place == self._remembered and not self.unsettled and not self.pending:
             return True
         here = len(self.unsettled) + len(self._strays)
         try:
             info = await consumer.info(self._connection, self.stream, self.durable)
+            newest = self.newest()
+            if info is not None and newest.sequence < info["ack_floor"]["stream_seq"]:
+                newest = (await self.history.check(thorough=False)).newest
         except JetrunnerError as error:
             log.debug("the floor of shard %s is not known: %s", self.durable, error)
             return False
-        if info is None:
+        if info is None or era != self.history.era:
             return True
         self.pending = info["num_pending"]
-        floors = self._durables.floors
-        await floors.save(self.stream, self.durable, info["ack_floor"]["stream_seq"], self._made[0])
+        await floors.save(self.stream, self.durable, info["ack_floor"]["stream_seq"], newest)
         if info["num_ack_pending"] > here:  # acks are on their way, or deliveries
             return False
         if not self.ordering.barrier:  # behind it nothing tells what has moved

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -11,9 +12,9 @@ import anyio
 
 from runner.bindings import Binding
 from runner.core import identity, sharding
+from runner.core.history import Identity
 from runner.engine.deadlines import Deadlines
 from runner.engine.durables import Durables
-from runner.engine.floor import Floors
 from runner.engine.keptback import KeptBack
 from runner.engine.pipeline import Pipeline
 from runner.engine.process import Process
@@ -21,7 +22,7 @@ from runner.errors import JetrunnerError, PermissionDenied, ServerError
 from runner.jetstream import consumer, ownstreams
 from runner.jetstream.delivery import Delivery
 from runner.jetstream.publisher import insist
-from runner.jetstream.pull import Pull
+from runner.jetstream.pull import Pull, unopened
 
 log = logging.getLogger("jetrunner.functions")
 
@@ -41,14 +42,16 @@ class Function:
         self.pipeline = Pipeline(process, binding)
         self.deadlines = Deadlines(process, self.pipeline)
         self._process = process
-        self._floors = Floors(process.bucket, process.project)
-        self._durables = Durables(process.connection, self._floors)
+        self._durables = Durables(process.connection, process.histories, process.floors)
+        self._gone = unopened(process.connection, stream)
+        """Messages that are here and that their stream has lost."""
+        self.pipeline.pulls.append(self._gone)
         self._missing: set[str] = set()
         self._cleared: int | None = 0
         """What was sent back is removed up to here; None where the credentials do not allow it."""
         self._pending = 0
-        self._kept = -1
-        """How many messages had ended here when the floors were saved."""
+        self._kept = (-1, 0)
+        """How many messages had ended here when the floors were saved, and how often the bucket had lost something."""
         self._sources: list[tuple[Pull, consumer.ConsumerConfig]] = []
 
     async def start(self) -> None:
@@ -81,13 +84,30 @@ class Function:
     async def _add(
         self, stream: str, wanted: consumer.ConsumerConfig, limit: int, arrive: Callable[[Delivery], None]
     ) -> dict[str, Any]:
+        await self._begin(stream)
         ensure = partial(self._durables.ensure, stream, wanted)
         info = await insist(ensure, START_SECONDS, f"durable {wanted.durable_name}")
         lost = partial(self._lost, len(self._sources))
         pull = Pull(self._process.connection, stream, wanted.durable_name, limit, arrive, lost)
+        pull.gone = self._gone
+        pull.doubted = partial(self._doubted, stream)
+        self._process.histories.of(stream).add(pull)
         self._sources.append((pull, wanted))
         self.pipeline.pulls.append(pull)
         return info
+
+    async def _begin(self, stream: str) -> None:
+        """Find out whether the stream is the one that was read before."""
+        history = self._process.histories.of(stream)
+        if not history.begun:
+            history.presume(await insist(partial(self._process.floors.newest, stream), START_SECONDS))
+        with suppress(PermissionDenied):  # the history tells of it
+            await insist(history.check, START_SECONDS, f"stream {stream}")
+
+    def _doubted(self, stream: str, message: Identity) -> None:
+        history = self._process.histories.of(stream)
+        history.doubt(message)
+        self._process.tasks.start_soon(self._process.histories.look, history)
 
     def _lost(self, at: int) -> None:
         """The server says that the durable is not there."""
@@ -113,25 +133,30 @@ class Function:
 
     async def keep(self) -> None:
         """Called every few seconds: `remember`, if messages wait, are in work, or have ended here."""
-        handled = self.pipeline.stats.handled
-        if self._kept != handled or self.unsettled or self._pending:
-            self._kept = handled
+        place = self.pipeline.stats.handled, self._process.floors.lost
+        if self._kept != place or self.unsettled or self._pending:
+            self._kept = place
             await self.remember()
 
     async def remember(self) -> None:
         """Read both durables' state and save their floors."""
-        for pull, _ in self._sources:
+        for at, (pull, _) in enumerate(self._sources):
+            history = self._process.histories.of(pull.stream)
+            era = history.era
             try:
                 info = await consumer.info(self._process.connection, pull.stream, pull.durable)
-                if info is None:
-                    continue
-                if pull.stream == self.stream:
-                    self._pending = info["num_pending"]
-                created = (await self._process.connection.api(f"STREAM.INFO.{pull.stream}"))["created"]
+                now = await history.check(thorough=False)
             except ServerError:
                 continue
+            if info is None or era != history.era:
+                continue
+            if pull.stream == self.stream:
+                self._pending = info["num_pending"]
+            if info["delivered"]["stream_seq"] > now.last:
+                self._lost(at)
+                continue
             floor = info["ack_floor"]["stream_seq"]
-            await self._floors.save(pull.stream, pull.durable, floor, created)
+            await self._process.floors.save(pull.stream, pull.durable, floor, now.newest)
             if pull.stream == ownstreams.AGAIN:
                 await self._clear(floor)
 
@@ -167,10 +192,10 @@ class Function:
     @property
     def unsettled(self) -> int:
         """Messages that are in work here."""
-        return sum(len(pull.unsettled) for pull, _ in self._sources)
+        return len(self._gone.unsettled) + sum(len(pull.unsettled) for pull, _ in self._sources)
 
     async def abandon(self) -> None:
         """Give back what was cancelled."""
-        for pull, _ in self._sources:
+        for pull in (self._gone, *(pull for pull, _ in self._sources)):
             for delivery in list(pull.unsettled.values()):
                 await self.pipeline.cancelled(delivery)

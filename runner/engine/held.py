@@ -20,7 +20,7 @@ from runner.engine.process import Process
 from runner.errors import JetrunnerError
 from runner.jetstream import stored
 from runner.jetstream.delivery import Delivery
-from runner.jetstream.pull import stored_at
+from runner.jetstream.reply import stored_at
 
 if TYPE_CHECKING:
     from runner.engine.lanes import Lanes
@@ -47,15 +47,11 @@ DROPPED = bytes(bytearray(b"dropped"))
 class Held:
     """What waits in one shard; `start` is called with a sequence whose message is whole again."""
 
-    def __init__(
-        self, process: Process, shard: Lanes, start: Callable[[tuple[int]], None], made: Callable[[], str]
-    ) -> None:
+    def __init__(self, process: Process, shard: Lanes, start: Callable[[tuple[int]], None]) -> None:
         self._connection = process.connection
         self._tasks = process.tasks
         self._shard = shard
         self._start = start
-        self._made = made
-        """Tells when the shard's stream was made."""
         self._bytes = 0
         """What waits is no more than this."""
         self._wanted: deque[Delivery] = deque()
@@ -124,22 +120,24 @@ class Held:
         while self._waits(delivery):  # a shard that is lost forgets it
             try:
                 found = await stored.read(self._connection, shard.stream, sequence)
-                is_gone = found is None and await self._stream_made() == self._made()
+                if found is None:  # unless it is the stream that has gone back, and the shard forgets it
+                    await shard.history.check(thorough=False)
             except JetrunnerError as error:
                 log.warning("message %d of %s cannot be fetched yet: %s", sequence, shard.stream, error)
             else:
                 if not self._waits(delivery):
                     return False
-                if is_gone:
+                if found is None:
                     log.warning("message %d of %s was removed before its turn came", sequence, shard.stream)
                     shard.ack(delivery)
                     return False
-                if found is not None and found.stored_ns == stored_at(delivery.reply):
+                if found.stored_ns == stored_at(delivery.reply):
                     delivery.header, delivery.body = found.header, found.body
                     self._fetched.append(delivery)
                     self._start((sequence,))
                     return True
-            await asyncio.sleep(wait)  # a stream made anew makes the shard forget it, too
+                shard.mistake(delivery)
+            await asyncio.sleep(wait)
             wait = min(LONGEST_RETRY_SECONDS, wait * 2)
         return False
 
@@ -169,7 +167,3 @@ class Held:
 
     def _waits(self, delivery: Delivery) -> bool:
         return self._shard.unsettled.get(delivery.sequence) is delivery
-
-    async def _stream_made(self) -> str:
-        made: str = (await self._connection.api(f"STREAM.INFO.{self._shard.stream}"))["created"]
-        return made

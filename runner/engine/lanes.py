@@ -1,7 +1,8 @@
 """The lanes of one shard: what arrives, what may start, and what is settled; one message of a key at a time.
 
 Rule 1: a retry never goes back to the server: it waits here, in its lane, and its lease is extended.
-Rule 2: what was settled here and comes again (a crashed server forgets acks) is acknowledged again, not run again.
+Rule 2: what was settled here and comes again (a crashed server forgets acks) is acknowledged again, not run again; unless it
+        was stored after all that is known here: then it is another message, and the shard is in doubt.
 Rule 3: a key's next message starts when the settlement of the one before cannot be forgotten (`records.py`).
 """
 
@@ -14,7 +15,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from runner.bindings import Binding
-from runner.core import acksubject, identity
+from runner.core.history import Identity
+from runner.core.identity import shard_durable
 from runner.core.ordering import Ordering
 from runner.core.sharding import shard_filter
 from runner.engine.durables import Durables
@@ -22,6 +24,7 @@ from runner.engine.failures import Failures, renew
 from runner.engine.fence import Fences
 from runner.engine.held import DROPPED, Held
 from runner.engine.incoming import Incoming
+from runner.engine.newest import Newest
 from runner.engine.park import Parking
 from runner.engine.pipeline import Pipeline
 from runner.engine.process import Process
@@ -30,8 +33,9 @@ from runner.engine.resting import EAGER, Resting
 from runner.engine.shardpull import ShardPull
 from runner.engine.turns import Turns
 from runner.jetstream import consumer
-from runner.jetstream.delivery import Delivery
-from runner.jetstream.pull import stored_at
+from runner.jetstream.delivery import Delivery, newest
+from runner.jetstream.reply import consumer_sequence, identity, stored_at
+from runner.jetstream.withheld import Withheld
 
 log = logging.getLogger("jetrunner.shards")
 
@@ -61,13 +65,12 @@ class Lanes:
         records: Records,
         parking: Parking,
         key_of: Callable[[bytes], Any],
-        start: int = 0,
     ) -> None:
         self.name = f"{binding.function}.{generation}.{number}"
         self.stream = stream
         self.number = number
         self.generation = generation
-        self.durable = identity.shard_durable(process.project, binding.function, generation, number)
+        self.durable = shard_durable(process.project, binding.function, generation, number)
         self.ordering = Ordering()
         self.owned = False
         """Whether its messages may start here."""
@@ -91,31 +94,60 @@ class Lanes:
         """Consumer sequence of the last delivery that came; a gap means that one was lost on its way."""
         self._epoch = -1
         """The connection that `_delivered` counts on."""
-        self._made = ("", "")
-        """When the stream and its durable were made: sequences of another stream mean other messages."""
         self._strays: list[bytes] = []
         """Replies of what came and will not start here, since the shard is not ours any more."""
         self._pulling = asyncio.Lock()
         """Held while the pull is opened or closed."""
-        subject = shard_filter(binding.subject.wildcard, generation, number)
-        self._config = consumer.config(
-            self.durable, subject, "all", binding.function, ack_wait=ACK_WAIT_SECONDS, start=start
-        )
+        self._function = binding.function
+        self._filter = shard_filter(binding.subject.wildcard, generation, number)
+        self.begin_at(0)
         self.pull = ShardPull(
             process.connection, stream, self.durable, self.limit, self._arrived, self._durable_gone
         )
         assert pipeline.guard is not None
         self.pull.belong(self, pipeline.guard)
         self.unsettled = self.pull.unsettled
-        self._resting = Resting(records, self.name, self.ordering, self._start)
+        self.history = process.histories.of(stream)
+        self.newest = Newest(self.pull, self.history)
+        self._resting = Resting(records, self.name, self.ordering, self._start, self.newest)
         self.turns = Turns(self.ordering, self._start, self._resting)
         self._delayed: dict[int, float] = {}
         """When a message runs again that waits for its next attempt, by the monotonic clock."""
-        self._held = Held(process, self, self._start, lambda: self._made[0])
+        self._held = Held(process, self, self._start)
+        self._told = Withheld(self._wire)
+        self.silence = self._told.begin
+        """Settle without a word to the server: the next takeover tells it."""
+        self.history.add(self)
+
+    def begin_at(self, start: int) -> None:
+        """The first sequence of the stream that its durable shall ever read; 0: all."""
+        self._config = consumer.config(
+            self.durable, self._filter, "all", self._function, ack_wait=ACK_WAIT_SECONDS, start=start
+        )
 
     def doubt(self, info: dict[str, Any] | None = None) -> None:
         """Start nothing more before the server was asked what it holds."""
         raise NotImplementedError
+
+    def cut(self, first: int, known: Identity) -> None:
+        """Forget what others have the numbers of by now."""
+        raise NotImplementedError
+
+    # -- the stream's history ---------------------------------------------------------------------------
+
+    def arrived(self) -> Identity:
+        """The newest message that is here."""
+        return newest(self.unsettled)
+
+    def confirm(self) -> None:
+        """The stream is the same; what the server holds unsettled is to be asked."""
+        if self.owned:
+            self.doubt()
+
+    def mistake(self, delivery: Delivery) -> None:
+        """The stream has another message under the number of one that is here."""
+        self.history.doubt(identity(delivery.reply))
+        self.confirm()
 
     def _durable_gone(self) -> None:
         if self.owned:
@@ -140,7 +172,10 @@ class Lanes:
         key = self._key_of(delivery.subject)
         if sequence <= ordering.top and (ordering.settled(sequence) or sequence in self._resting):
             del self.unsettled[sequence]
-            self._wire.ack(delivery.reply)
+            if self.newest.before(delivery):
+                self.doubt()  # it comes again when more is known
+            else:
+                self._told.ack(delivery.reply)
             return
         if delivery.careful:
             # Takeovers and give-backs raise the count, too: the second delivery is not yet suspect.
@@ -157,8 +192,12 @@ class Lanes:
         else:
             self._held.add(delivery)
             self._resting.hurry()
-        if barrier and not ordering.barrier:
-            self._opened.set()
+        if not ordering.barrier:
+            if barrier:
+                self.newest.note(self.unsettled)
+                self._opened.set()
+            elif sequence >= ordering.top:
+                self.pull.newest_reply = delivery.reply
 
     def arrive_next(self, delivery: Delivery) -> None:
         """The straight way of `_arrived`: the consumer's next delivery, of a message that was never delivered before."""
@@ -222,14 +261,14 @@ class Lanes:
         sequence = delivery.sequence
         if self.unsettled.get(sequence) is delivery:
             del self.unsettled[sequence]
-            self._wire.ack(delivery.reply)
+            self._told.ack(delivery.reply)
             self._free(sequence)
 
     def settle(self, delivery: Delivery, verb: bytes) -> None:
         """Answer once, and free the lane."""
         if not delivery.settled:
             del self.unsettled[delivery.sequence]
-            self._wire.answer(delivery.reply, verb)
+            self._told.answer(delivery.reply, verb)
             self._free(delivery.sequence)
 
     def _free(self, sequence: int) -> None:
@@ -278,9 +317,3 @@ class Lanes:
     def extend(self, delivery: Delivery, now: float) -> None:
         """Keep the server from delivering it again."""
         self.pull.extend(delivery, now)
-
-
-def consumer_sequence(reply: bytes) -> int:
-    """The place of a delivery among all of its consumer's."""
-    tokens = reply.split(b".")
-    return int(tokens[6]) if len(tokens) == 9 else acksubject.parse(reply).consumer_sequence

@@ -39,7 +39,11 @@ class OrderedFunction(Function):
         """The generation of shards that is open; None before it was read."""
         self._members = members
         self.pipeline.guard = members.own
-        self._records = Records(process, binding.function, members.me.instance)
+        self._history = process.histories.of(stream)
+        self._records = Records(process, binding.function, members.me.instance, self._history)
+        self._history.changed.append(self._records.cut)
+        process.histories.bucket.changed.append(self._records.forget)
+        process.histories.bucket.looked.append(self._records.looked)
         self._parking = Parking(process, self.pipeline, self._shard_of)
         self._sent_back = SentBack(process, binding, self.pipeline, self._durables)
         self.shards: dict[str, Shard] = {}
@@ -54,6 +58,7 @@ class OrderedFunction(Function):
                 self.binding.function,
                 self.stream,
             )
+        await self._begin(self.stream)
         await self._parking.start()
         await self._sent_back.start()
 
@@ -78,17 +83,18 @@ class OrderedFunction(Function):
     def shard(self, name: str) -> Shard:
         """A shard that this instance has just claimed: the same one each time, for its lanes outlive a claim."""
         found = self.shards.get(name)
+        start = self.opening.start if self.opening is not None else 0
         if found is None:
             _, generation, number = name.split(".")
             found = self.shards[name] = Shard(
                 self._process, self.pipeline, self.binding, self.stream,
                 int(generation), int(number), self._durables, self._records, self._parking,
                 key_reader(self.binding),
-                self.opening.start if self.opening is not None else 0,
             )  # fmt: skip
             found.limit = found.pull.limit = max(
                 16, min(self.binding.concurrency, 4 * self.binding.concurrency // len(self.shard_names()))
             )
+        found.begin_at(start)
         return found
 
     async def keep(self) -> None:
@@ -121,7 +127,7 @@ class OrderedFunction(Function):
     def forget(self, name: str) -> None:
         """A shard that was given back is dropped with its generation, once no handler of it runs here."""
         if name not in self.shard_names() and not self.shards[name].ordering.running:
-            del self.shards[name]
+            self._history.remove(self.shards.pop(name))
 
     async def stop_pulling(self) -> None:
         """Ask for nothing more, and give back what has not started."""

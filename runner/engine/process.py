@@ -12,10 +12,13 @@ from runner.config import Settings
 from runner.context import Reply
 from runner.core import header
 from runner.core.settlement import Outcome, Settlement
+from runner.engine.floor import Floors
+from runner.engine.histories import Histories
 from runner.engine.isolation import Isolation
 from runner.engine.slots import Slots
 from runner.jetstream.bucket import Bucket
 from runner.jetstream.connection import Connection
+from runner.jetstream.lease import Leases
 from runner.jetstream.topology import Topology
 from runner.telemetry.tracing import Tracing
 
@@ -58,6 +61,10 @@ class Process:
         self.connection = connection
         self.topology = topology
         self.bucket = Bucket(connection)
+        self.histories = Histories(connection, tasks)
+        self.floors = Floors(self.bucket, Leases(connection), project)
+        self.histories.bucket.changed.append(self.floors.forget)
+        self.histories.bucket.looked.append(self.floors.looked)
         self.tracing = tracing
         self.isolation = Isolation()
         self.slots = Slots()

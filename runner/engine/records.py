@@ -11,28 +11,29 @@ Rule 3: acks may go nowhere for a while until that is noticed: then the shard is
         records them again. What is on record stays for longer than that, and of a shard in doubt until it is not.
 Rule 4: a record says from which sequence of the bucket on its instance's records count. Keys of what counts no more are
         written again, so there are few where little is written; they stay for whoever takes over, and run out by themselves.
+Rule 5: a record names the newest message that its instance knew: where the stream has another by now, what is on record of
+        it and of later ones counts no more. All that counts of one instance is of one history.
+Rule 6: what the bucket has lost is written again.
 """
 
 from __future__ import annotations
 
-import asyncio
-import itertools
 import logging
 import time
 from collections import deque
-from collections.abc import Sequence
-from contextlib import suppress
-from operator import sub
+from collections.abc import Callable, Sequence
 from typing import Protocol, TypeAlias
 
 import msgspec
 
-from runner.core import checked, header
-from runner.core.checked import Count, Line, Unfit
+from runner.core import header
+from runner.core.history import NOTHING, Identity, State
+from runner.engine.history import History
 from runner.engine.process import Process
+from runner.engine.recorded import Record, Recorded, distances
 from runner.errors import ServerError
 from runner.jetstream.bucket import PREFIX
-from runner.jetstream.lease import Entry, Leases
+from runner.jetstream.lease import Leases
 from runner.jetstream.publisher import read_ack
 
 log = logging.getLogger("jetrunner.shards")
@@ -50,6 +51,8 @@ MOST_BYTES = 256 << 10
 """Of one record; where the server takes less than twice as much in a message, half of that."""
 SEQUENCE_BYTES = 5
 """What one settlement takes, at most: it is written as its distance from the one before."""
+NEWEST_BYTES = 64
+"""What the record takes that says which message is the newest known."""
 SHARD_BYTES = 10
 """What a shard takes beside its name and its settlements."""
 _HEADER = header.encode([("Nats-TTL", "24h")])
@@ -61,6 +64,8 @@ class Settled(Protocol):
     name: str
     hurried: bool
     """Whether there is more to be recorded."""
+    newest: Callable[[], Identity]
+    """A message of the stream that is no older than any that was settled."""
 
     def doubtful(self, now: float) -> bool:
         """Whether acks of what it has put on record may have gone nowhere."""
@@ -77,18 +82,6 @@ class Settled(Protocol):
 
 Part: TypeAlias = tuple[Settled, str, Sequence[int]]
 """What one record says of one shard, and under which name."""
-
-
-class Record(msgspec.Struct, frozen=True, array_like=True):
-    """What one message of the bucket says."""
-
-    first: Count
-    """Sequence in the bucket of the instance's first record that counts, if it is not this one."""
-    settled: dict[Line, list[Count]]
-    """By shard: the lowest, and how far each is above the one before."""
-
-
-_decode = checked.msgpack(Record)
 
 
 class Written(msgspec.Struct, frozen=True):
@@ -110,16 +103,22 @@ class Taken(msgspec.Struct):
     done: int = 0
     """So many records of those in doubt are not needed any more once this one is confirmed."""
     sent: float = 0.0
+    era: int = 0
+    """Of the stream's history."""
 
 
 class Records:
     """The settlements that one instance has put on record for one function."""
 
-    def __init__(self, process: Process, function: str, instance: str) -> None:
+    def __init__(self, process: Process, function: str, instance: str, history: History) -> None:
         self._process = process
-        self._leases = Leases(process.connection)
-        self._prefix = f"settled.{process.project}.{function}."
-        self._ring = f"{PREFIX}{self._prefix}{instance}."
+        self._history = history
+        self._newest = NOTHING
+        self._recorded = Recorded(
+            Leases(process.connection), f"settled.{process.project}.{function}.", history
+        )
+        self.load = self._recorded.load
+        self._ring = f"{PREFIX}{self._recorded.prefix}{instance}."
         self._slot = 0
         """The key that is written next."""
         self._slots = 1
@@ -155,7 +154,7 @@ class Records:
         if wait > 0 and len(self._counting) >= MANY:
             self._process.loop.call_later(wait, self._write)
             return
-        taken = Taken(sent=now)
+        taken = Taken(sent=now, era=self._history.era)
         try:
             self._look_back(now)
             self._fill(taken)
@@ -182,7 +181,7 @@ class Records:
 
     def _fill(self, taken: Taken) -> None:
         """Take what fits into one message, of what is written again no more than half of it."""
-        left = min(MOST_BYTES, self._process.connection.max_payload // 2)
+        left = min(MOST_BYTES, self._process.connection.max_payload // 2) - NEWEST_BYTES
         room = left // 2
         while self._again and (most := _most(room, next(iter(self._again))[1], taken.again)) > 0:
             (shard, name), known = next(iter(self._again.items()))
@@ -211,7 +210,11 @@ class Records:
         taken.done = 0 if self._again else len(self._leaving)
         counting = self._counting if taken.done else self._leaving or self._counting
         first = counting[0].sequence if counting else self._last + 1
-        record = Record(first, {name: _distances(sequences) for name, sequences in settled.items()})
+        for shard, _, _ in taken.fresh:
+            self._newest = self._newest.newer(shard.newest())
+        if not self._newest.sequence:
+            self._newest = self._history.newest()
+        record = Record(first, {name: distances(each) for name, each in settled.items()}, self._newest)
         subject = f"{self._ring}{self._slot}".encode()
         body = msgspec.msgpack.encode(record)
         self._sent = taken.sent
@@ -226,9 +229,12 @@ class Records:
             log.debug("settlements are not on record yet: %s", why)
             self._fail(taken)
             return
-        self._counting.append(Written(taken.sent, self._last, self._slot, [*taken.again, *taken.fresh]))
-        self._free += [each.slot for each in self._leaving[: taken.done]]
-        del self._leaving[: taken.done]
+        if taken.era == self._history.era:
+            self._counting.append(Written(taken.sent, self._last, self._slot, [*taken.again, *taken.fresh]))
+            self._free += [each.slot for each in self._leaving[: taken.done]]
+            del self._leaving[: taken.done]
+        else:
+            self._free.append(self._slot)
         if self._free:
             self._slot = self._free.pop()
         else:
@@ -245,38 +251,43 @@ class Records:
     def _fail(self, taken: Taken) -> None:
         """Write it again, later: as much of it as fits then."""
         self._process.loop.call_later(RETRY_SECONDS, self._write)
-        for shard, name, sequences in taken.again:
-            self._again.setdefault((shard, name), set()).update(sequences)
+        if taken.era == self._history.era:
+            for shard, name, sequences in taken.again:
+                self._again.setdefault((shard, name), set()).update(sequences)
         for shard, _, sequences in taken.fresh:
             shard.missed(sequences)
 
-    async def load(self, instances: Sequence[str]) -> list[dict[str, list[int]]]:
-        """What these instances have put on record by shard, as far as a server may have forgotten it."""
-        written = await asyncio.gather(
-            *(self._leases.written_since(f"{self._prefix}{each}.*", _first) for each in instances)
-        )
-        return [
-            {name: list(itertools.accumulate(each)) for name, each in record.settled.items()}
-            for entry in itertools.chain.from_iterable(written)
-            if (record := _read(entry)) is not None
-        ]
+    def cut(self, first: int) -> None:
+        """From this sequence on the stream has other messages: no record of before counts, and the rest is written again."""
+        self._newest = NOTHING
+        self._write_again()
+        for place, sequences in list(self._again.items()):
+            kept = {each for each in sequences if each < first}
+            if kept:
+                self._again[place] = kept
+            else:
+                del self._again[place]
 
+    def forget(self, _first: int) -> None:
+        """The bucket is another, or an older one: all that counts is written again, and its sequences begin anew."""
+        self._last = 0
+        self._write_again()
 
-def _read(entry: Entry) -> Record | None:
-    with suppress(Unfit):
-        return _decode(entry.value)
-    return None
+    def looked(self, bucket: State) -> None:
+        """Somebody has purged the bucket when it does not hold what counts any more."""
+        if any(each.sequence < bucket.first for each in (*self._leaving, *self._counting)):
+            self._write_again()
 
-
-def _first(last: Entry) -> int:
-    record = _read(last)
-    return record.first if record is not None else last.revision
-
-
-def _distances(sequences: list[int]) -> list[int]:
-    """The lowest, and how far each is above the one before."""
-    sequences.sort()
-    return [sequences[0], *map(sub, sequences[1:], sequences)]
+    def _write_again(self) -> None:
+        for written in (*self._leaving, *self._counting):
+            self._free.append(written.slot)
+            for shard, name, sequences in written.parts:
+                self._again.setdefault((shard, name), set()).update(sequences)
+        self._leaving.clear()
+        self._counting.clear()
+        if self._again and not self._busy:
+            self._busy = True
+            self._process.loop.call_soon(self._write)
 
 
 def _size(name: str, sequences: Sequence[int]) -> int:

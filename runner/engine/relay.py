@@ -40,6 +40,7 @@ class Relay:
     async def start(self) -> None:
         """Make sure of the durable and start to pull."""
         await consumer.ensure(self._process.connection, ownstreams.AGAIN, self._config)
+        self._process.histories.of(ownstreams.AGAIN).add(self._pull)
         await self._pull.open()
 
     @property
@@ -73,22 +74,28 @@ class Relay:
             self._process.tasks.start_soon(self._relay, delivery)
 
     async def _relay(self, delivery: Delivery) -> None:
+        epoch = self._process.connection.wire.epoch
         message = delayed.due(header.pairs(delivery.header or b""), delivery.body)
         if message is None:
             log.error("message %d on %s does not say where it goes", delivery.sequence, self._pull.stream)
-            self._pull.settle(delivery, b"+TERM it does not say where it goes")
+            delivery.source.settle(delivery, b"+TERM it does not say where it goes")
             return
         try:
             await self._process.connection.publisher.publish_surely(message, PATIENCE_SECONDS)
         except (ServerError, ValueError) as error:
             log.error("a delayed message to %s: %s", message.subject, error)
-            await self._pull.again(delivery, min(REPEAT_SECONDS, 2.0 ** min(delivery.attempt, 10)))
+            await delivery.source.again(delivery, min(REPEAT_SECONDS, 2.0 ** min(delivery.attempt, 10)))
         else:
-            await self._remove(delivery)
-            self._pull.settle(delivery, b"+ACK")
+            await self._remove(delivery, epoch)
+            delivery.source.settle(delivery, b"+ACK")
 
-    async def _remove(self, delivery: Delivery) -> None:
+    async def _remove(self, delivery: Delivery, epoch: int) -> None:
+        """Unless its number is another message's by now: the stream may have gone back since the connection was lost."""
         try:
+            if epoch != self._process.connection.wire.epoch:
+                await self._process.histories.of(ownstreams.AGAIN).check()
+            if delivery.source is not self._pull:
+                return
             await self._process.connection.api(
                 f"STREAM.MSG.DELETE.{ownstreams.AGAIN}", {"seq": delivery.sequence, "no_erase": True}
             )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
+from runner.core.history import Identity
 from runner.core.ordering import Ordering
 from runner.engine.records import KEEP_SECONDS, Records
 
@@ -19,8 +20,15 @@ class Resting:
     """What rests in one shard; `start` is called with the sequences that may start then."""
 
     def __init__(
-        self, records: Records, name: str, ordering: Ordering, start: Callable[[Sequence[int]], None]
+        self,
+        records: Records,
+        name: str,
+        ordering: Ordering,
+        start: Callable[[Sequence[int]], None],
+        newest: Callable[[], Identity],
     ) -> None:
+        self.newest = newest
+        """A message of the stream that is no older than any that rests here."""
         self.name = name
         """What the settlements are recorded under."""
         self.settled: list[int] = []
@@ -118,6 +126,16 @@ class Resting:
         self._sent, self._older, self.settled, self._known, self._kept = (), [], [], None, False
         self._recorded.set()
         return sequences
+
+    def cut(self, first: int) -> list[int]:
+        """What rests here from this sequence on is another message's number by now: forget it; these sequences."""
+        sequences = [*self._sent, *self._older, *self.settled]
+        self._sent, self._known = (), None  # what is on its way is not what will count
+        self._older, self.settled = [each for each in sequences if each < first], []
+        self.hurried = False
+        self.hurry()
+        self._recorded.set()
+        return [each for each in sequences if each >= first]
 
     def _release(self, sequences: Sequence[int]) -> None:
         if sequences and (ready := self._ordering.settle_all(sequences)):

@@ -2,6 +2,7 @@
 
 Rule 1: nothing starts before everything that the predecessor left unsettled is here again (`doubt`).
 Rule 2: once the shard is lost, whatever still runs is nobody's: its outputs and its ack are not sent.
+Rule 3: in doubt, nothing is acknowledged before the stream was found to be the same: the number may be another message's.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
+from runner.core.history import Identity
 from runner.engine.fence import Tenure
 from runner.engine.floored import Floored
 from runner.engine.still import Still
@@ -19,6 +21,7 @@ from runner.errors import JetrunnerError
 from runner.jetstream import consumer
 from runner.jetstream.delivery import Delivery
 from runner.jetstream.pull import BACKLOG_BYTES
+from runner.jetstream.reply import stream_sequence
 
 log = logging.getLogger("jetrunner.shards")
 
@@ -63,8 +66,9 @@ class Shard(Floored):
     async def open(self, tenure: Tenure) -> None:
         """Take the shard over from whoever had it; returns once its messages may start, or it is lost again."""
         self.fences.begin(tenure)  # at once: whatever ends the tenure from now on is seen below
-        made, records, info, _, _, _ = await asyncio.gather(
-            self._stream_made(),
+        era = self.history.era
+        now, records, info, _, _, _ = await asyncio.gather(
+            self.history.check(),
             self._records.load(tenure.claim.before),
             self._durables.ensure(self.stream, self._config),
             self.fences.stand(),
@@ -73,17 +77,16 @@ class Shard(Floored):
         )
         if self.fences.tenure is not tenure:
             return
-        self._made = (made, info["created"])
+        self._made_at(now.created)
         self.pending = info["num_pending"]
         self._strays.clear()
-        self._remembered = (0, 0)  # by the last tenure; its floor was another's to raise meanwhile
-        self._resting.name = f"{self.name}@{made}"
+        self._remembered = (0, 0, 0)  # by the last tenure; its floor was another's to raise meanwhile
         for record in records:
             self.ordering.know(record.get(self._resting.name, ()))
         self.owned = True
         if self.pull not in self._pipeline.pulls:
             self._pipeline.pulls.append(self.pull)
-        self.doubt(info)
+        self.doubt(info if era == self.history.era else None)
 
     def doubt(self, info: dict[str, Any] | None = None) -> None:
         """Start nothing more, ask the server what it holds unsettled, have it delivered anew, and go on in order.
@@ -91,6 +94,7 @@ class Shard(Floored):
         At the beginning, after our own reconnect, and whenever a delivery may have been lost on its way.
         """
         self.ordering.hold()
+        self.silence()
         self._doubtful = True
         self._opened.set()
         if not self._recovering:
@@ -108,21 +112,21 @@ class Shard(Floored):
                         await self._resting.record()
                         figures = None
                     if figures is None:
-                        figures = await self._info()
-                    if figures["created"] != self._made[1]:
-                        await self._made_anew(figures["created"])
+                        figures, now = await asyncio.gather(self._info(), self.history.check())
+                        self._made_at(now.created)
+                        if figures["delivered"]["stream_seq"] > now.last:
+                            figures = await self._durables.ensure(self.stream, self._config)
                 except JetrunnerError as error:
                     log.debug("shard %s cannot be taken up yet: %s", self.durable, error)
                     await asyncio.sleep(RETRY_SECONDS)
                     continue
-                reacked = False
-                if epoch == self._wire.epoch and not self._resting and not self._doubtful:
-                    self._opened.clear()
-                    reacked = await self._take_over(figures, epoch)
-                else:
-                    self._doubtful = True
+                self._doubtful |= (
+                    epoch != self._wire.epoch or not self.history.confirmed or bool(self._resting)
+                )
+                self._opened.clear()
+                reacked = not self._doubtful and await self._take_over(figures, epoch)
                 figures = None
-                await self._open_pull()
+                await self._turn_pull()
                 await self._arrivals(RECOUNT_SECONDS if reacked else wait)
                 wait = min(MISSING_SECONDS, wait * 2)
                 if not self.ordering.barrier and not self._doubtful:
@@ -130,25 +134,22 @@ class Shard(Floored):
         finally:
             self._recovering = False
 
-    async def _stream_made(self) -> str:
-        made: str = (await self._connection.api(f"STREAM.INFO.{self.stream}"))["created"]
-        return made
+    def _made_at(self, created: str) -> None:
+        self.newest.made = created
+        self._resting.name = f"{self.name}@{created}"
 
-    async def _made_anew(self, durable: str) -> None:
-        """The durable is another one; if its stream is, too, nothing that was settled here says anything of it."""
-        made = await self._stream_made()
-        if made != self._made[0]:
-            log.warning("stream %s was made anew: %s begins with it", self.stream, self.durable)
-            forgotten = self._forget_waiting()
-            running = list(self.unsettled.values())
-            self.ordering.release((*forgotten, *self._resting.clear()))
-            self.doubt()  # from here on what comes is kept, and the server is asked anew what it has delivered
-            self.unsettled.clear()
-            self._cancel(running)
-            self._tasks.start_soon(self._outlast, running)
-            self._resting.name = f"{self.name}@{made}"
-            await self.failures.clear()
-        self._made = (made, durable)
+    def cut(self, first: int, known: Identity) -> None:
+        """From this sequence on the stream has other messages than those that are known here: forget them."""
+        forgotten = self._forget_waiting(first)
+        running = [self.unsettled.pop(each) for each in list(self.unsettled) if each >= first]
+        self.ordering.cut(first, (*forgotten, *self._resting.cut(first)))
+        self._strays = [reply for reply in self._strays if stream_sequence(reply) < first]
+        self.newest.forget()
+        for sequence in [each for each in self.failures.known if each >= first]:
+            self._tasks.start_soon(self.failures.drop, sequence)
+        self._cancel(running)
+        self._tasks.start_soon(self._outlast, running)
+        self.confirm()  # what comes from here on is kept, and the server is asked anew what it has delivered
 
     async def _arrivals(self, wait: float) -> None:
         """Wait for the barrier to open, as long as something comes every `wait` seconds."""
@@ -165,6 +166,7 @@ class Shard(Floored):
         """Whether acks were sent again: the server's figures count what they settle."""
         if not self.owned:
             return False  # it was lost meanwhile
+        self._told.end()  # what was kept back is acknowledged again with everything else
         floor, delivered = info["ack_floor"]["stream_seq"], info["delivered"]
         recovery = self.ordering.takeover(floor, delivered["stream_seq"], info["num_ack_pending"])
         self.failures.forget_below(floor)
@@ -173,6 +175,8 @@ class Shard(Floored):
         self._delivered = max(self._delivered, number) if epoch == self._epoch else number
         self._epoch = epoch
         self._answer(b"+ACK", recovery.reack, number)
+        if not self.ordering.barrier:
+            self.newest.note(self.unsettled)
         self._start(recovery.start)
         await self._ask_for(recovery.nak, number)
         return bool(recovery.reack)
@@ -202,15 +206,11 @@ class Shard(Floored):
             reply = f"$JS.ACK.{self.stream}.{self.durable}.1.{sequence}.{number}.0.0"
             self._wire.answer(reply.encode(), verb)
 
-    async def _open_pull(self) -> None:
+    async def _turn_pull(self) -> None:
+        """It is open while the shard is owned."""
         async with self._pulling:
-            if self.owned and not self.pull.is_open:
-                await self.pull.open()
-
-    async def _close_pull(self) -> None:
-        async with self._pulling:
-            if not self.owned:
-                await self.pull.close()
+            if self.owned != self.pull.is_open:
+                await (self.pull.open if self.owned else self.pull.close)()
 
     async def _info(self) -> dict[str, Any]:
         info = await consumer.info(self._connection, self.stream, self.durable)
@@ -220,7 +220,7 @@ class Shard(Floored):
         """Start nothing more, and return when everything that runs here is settled, and what was is on record."""
         self.owned = False
         forgotten = self._forget_waiting()
-        await asyncio.gather(self._close_pull(), self._handlers_end())
+        await asyncio.gather(self._turn_pull(), self._handlers_end())
         await asyncio.gather(self._ack_again(), self._resting.record())
         await self._resting.record()
         self._let_go([*forgotten, *self.unsettled])
@@ -234,6 +234,7 @@ class Shard(Floored):
         while self.fences.tenure is tenure and self.ordering.settled_any:
             try:
                 info = await consumer.info(self._connection, self.stream, self.durable)
+                created = (await self.history.check()).created if info is not None else ""
             except JetrunnerError as error:
                 warns = wait < LONGEST_RETRY_SECONDS <= wait * 2
                 log.log(
@@ -243,7 +244,7 @@ class Shard(Floored):
                 await asyncio.sleep(wait)
                 wait = min(LONGEST_RETRY_SECONDS, wait * 2)
                 continue
-            if info is not None and info["created"] == self._made[1]:
+            if info is not None and created == self.newest.made:
                 floor, delivered = info["ack_floor"], info["delivered"]
                 done = self.ordering.done(floor["stream_seq"], delivered["stream_seq"])
                 self._answer(b"+ACK", done, delivered["consumer_seq"])
@@ -273,7 +274,7 @@ class Shard(Floored):
                 delivery.task.cancel()
 
     async def _retreat(self) -> None:
-        await self._close_pull()
+        await self._turn_pull()
         if not self.owned:
             self.send_back()
 
@@ -283,17 +284,17 @@ class Shard(Floored):
         for reply in strays:
             self._wire.answer(reply, b"-NAK")
 
-    def _forget_waiting(self) -> list[int]:
-        """Forget what has not started; its sequences."""
+    def _forget_waiting(self, first: int = 0) -> list[int]:
+        """Forget what has not started, from a sequence on; its sequences."""
         queue = self._queue.deliveries
-        waiting = {delivery.sequence for delivery in queue if delivery.source is self}
-        kept = [delivery for delivery in queue if delivery.source is not self]
+        waiting = {each.sequence for each in queue if each.source is self and each.sequence >= first}
+        kept = [each for each in queue if each.source is not self or each.sequence < first]
         queue.clear()
         queue.extend(kept)
         forgotten = [
             sequence
             for sequence, delivery in self.unsettled.items()
-            if sequence in waiting or not delivery.started
+            if sequence >= first and (sequence in waiting or not delivery.started)
         ]
         for sequence in forgotten:
             self._strays.append(self.unsettled.pop(sequence).reply)

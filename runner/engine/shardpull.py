@@ -25,6 +25,9 @@ class ShardPull(Pull):
 
     shard: Lanes
     guard: Guard
+    newest_reply = b""
+    """Of the newest delivery that is known to be the stream's."""
+    _watched = b""
     _prefix = 0
     """Length of what stands before the original subject."""
 
@@ -52,7 +55,7 @@ class ShardPull(Pull):
         parts = reply.split(b".")
         shard = self.shard
         if len(parts) == 9 and parts[4] == b"1" and shard.expects(sequence := int(parts[5]), int(parts[6])):
-            self._fresh = True
+            self.newest_reply = reply
             self._out -= 1
             delivery = Delivery(subject[self._prefix :], reply, header, body, sequence, 1, shard)
             self.unsettled[sequence] = delivery
@@ -63,6 +66,11 @@ class ShardPull(Pull):
         else:
             super()._arrived(subject, reply, header, body)
 
+    def _other(self, known: Delivery) -> bool:
+        """It comes again when more is known."""
+        self.shard.mistake(known)
+        return True
+
     def _interrupted(self) -> None:
         """What was settled may be unsettled at the server: whoever took over now would run it again."""
         if self.shard.owned:
@@ -70,6 +78,9 @@ class ShardPull(Pull):
 
     def watch(self, now: float) -> None:
         """Called a few times a second."""
+        if self.newest_reply is not self._watched:
+            self._watched = self.newest_reply
+            self._fresh = True
         super().watch(now)
         self.shard.rest(now)
 

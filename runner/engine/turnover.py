@@ -17,17 +17,19 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from runner.core import generation as generations
 from runner.core import identity, sharding
 from runner.core.generation import Opening
+from runner.core.history import void
 from runner.core.sharding import Sharding
 from runner.engine.claims import Claims
 from runner.errors import PermissionDenied, UsageError
 from runner.jetstream import ownstreams, reshard
 from runner.jetstream.bucket import PREFIX
 from runner.jetstream.connection import Connection
+from runner.jetstream.history import compare, state
 from runner.jetstream.lease import Leases
 
 log = logging.getLogger("jetrunner.shards")
@@ -93,7 +95,8 @@ class Turnover:
         self.newest[reader.stream] = now.generation
         seen = self._seen.setdefault((reader.stream, created, now.generation), time.monotonic())
         age = time.monotonic() - seen if config.get("num_replicas", 1) > 1 else SETTLING_SECONDS
-        opening, revision = await self.openings.read(reader.function)
+        standing, revision = await self.openings.read(reader.function)
+        opening = await self._of_now(standing, info)
         after: Opening | None
         if opening is None or (opening.stream, opening.created) != (reader.stream, created):
             after = await self._begin(reader, info, now)
@@ -106,11 +109,21 @@ class Turnover:
         else:
             after = self._corrected(reader, opening, now)
         reader.require(after)
-        if after != opening and not await self.openings.swap(reader.function, after, revision):
-            return None
+        if after != standing:
+            after = structs.replace(after, newest=state(info).newest)
+            if not await self.openings.swap(reader.function, after, revision):
+                return None
         if not after.closing:
             await self._sweep(reader.function, after)
         return after
+
+    async def _of_now(self, opening: Opening | None, info: Mapping[str, Any]) -> Opening | None:
+        """The same, without what it says of messages that the stream has lost."""
+        if opening is None or opening.created != info["created"]:
+            return opening
+        verdict = await compare(self._connection, opening.stream, opening.known, state(info))
+        first = void(verdict)
+        return opening if first is None else opening.back(first)
 
     async def _begin(self, reader: Reader, info: Mapping[str, Any], now: Sharding) -> Opening:
         durable = identity.durable(self._project, reader.function)

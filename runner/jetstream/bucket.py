@@ -105,17 +105,17 @@ class Bucket:
 
         return await insist(once, self._patience)
 
-    async def put(self, key: str, value: bytes) -> None:
-        """Store a value; it is confirmed when this returns."""
+    async def put(self, key: str, value: bytes) -> int:
+        """Store a value; it is confirmed when this returns its sequence."""
 
-        async def once() -> object:
+        async def once() -> int:
             try:
-                return await self._connection.publisher.publish(PREFIX + key, value)
+                return (await self._connection.publisher.publish(PREFIX + key, value)).seq
             except NoStream:
                 await ownstreams.ensure(self._connection, ownstreams.BUCKET_STREAM)
                 raise
 
-        await insist(once, self._patience)
+        return await insist(once, self._patience)
 
     async def drop(self, key: str, revision: int | None = None) -> bool:
         """Remove a key and leave no marker behind; with a revision, only if it has moved no further. Whether it was there."""

@@ -141,6 +141,15 @@ async def update(
     )
 
 
+async def remove(connection: Connection, stream: str, durable: str) -> None:
+    """The durable is not there afterwards."""
+    try:
+        await connection.api(f"CONSUMER.DELETE.{stream}.{durable}")
+    except ServerError as error:
+        if error.code not in NOT_FOUND:
+            raise
+
+
 def filters_of(config: dict[str, Any]) -> tuple[str, ...]:
     """What a consumer's configuration filters on; empty = it reads everything."""
     one = config.get("filter_subject")

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any, Protocol
+
+from runner.core.history import NOTHING, Identity
+from runner.jetstream.reply import identity
 
 
 class Source(Protocol):
@@ -98,3 +102,9 @@ class Delivery:
     def settled(self) -> bool:
         """Whether the server was told what became of it."""
         return self.source.unsettled.get(self.sequence) is not self
+
+
+def newest(deliveries: Mapping[int, Delivery]) -> Identity:
+    """The message of the highest number."""
+    sequence = max(deliveries, default=0)
+    return identity(deliveries[sequence].reply) if sequence else NOTHING

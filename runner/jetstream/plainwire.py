@@ -46,6 +46,8 @@ class PlainWire:
         self.limit = Limit()
         self.heard = 0.0
         """When a message last came, by the monotonic clock."""
+        self.on_lost: list[Callable[[], None]] = []
+        """Called when the connection is lost."""
         self._client = client
         self._outgoing: deque[tuple[bytes, bytes, bytes, bytes]] = deque()
         self._due: list[Callable[[], None]] = []
@@ -73,6 +75,8 @@ class PlainWire:
         """The connection is lost; only what stays true is kept."""
         self.epoch += 1
         self._stall.begin()
+        for lost in self.on_lost:
+            lost()
         self._drop()
         for pull in list(self.pulls):
             pull.lost()

@@ -2,30 +2,34 @@
 
 Rule 1: what is out (asked for, not yet here) plus what is unsettled never exceeds `limit`.
 Rule 2: a message that comes again while it is still unsettled here is the same message: it only renews its reply
-        (unless it was stored at another time: then the stream was deleted and made anew).
+        (unless it was stored at another time: then the stream's history is another, and so is the message).
 Rule 3: a message that the server may have delivered to another by now (ours was not heard of for its `ack_wait`) is not
         asked for again: it has come again, or will, by itself.
 Rule 4: silence for twice the heartbeat, a lost connection or a status means that nothing is out any more: ask again.
         The server may still hold what was written off so: what it says of those requests later counts no more.
+Rule 5: what was settled is kept back until the stream was found to be the same on this connection (`withheld.py`).
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 
 from runner.core import acksubject
 from runner.core import header as headers
+from runner.core.history import Identity
 from runner.core.pull import request_size
 from runner.jetstream.connection import Connection
-from runner.jetstream.delivery import Delivery
+from runner.jetstream.delivery import Delivery, newest
+from runner.jetstream.reply import identity, is_lost, stored_at, stream_sequence
 from runner.jetstream.wire import Unsubscribe
+from runner.jetstream.withheld import Withheld
 
 log = logging.getLogger("jetrunner.pull")
 
-HEARTBEAT_SECONDS = 2.0
-EXPIRES_SECONDS = 30.0
+HEARTBEAT_SECONDS, EXPIRES_SECONDS = 2.0, 30.0
 LEASE_SECONDS = 3.0
 LAPSED_SECONDS = 9.5
 """The server takes a message back after 10 s of silence."""
@@ -76,10 +80,16 @@ class Pull:
         self._not_before = 0.0
         self.due = False
         """Whether the next write will ask for more."""
-        self._open = False
+        self.is_open = False
+        """Whether it asks for messages."""
         self._next = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{durable}".encode()
         self._inbox = b""
         self._unsubscribe: Unsubscribe | None = None
+        self._told = Withheld(self._wire)
+        self.doubted: Callable[[Identity], None] = _nothing
+        """Called with a message that is here when another has its number."""
+        self.gone: Pull | None = None
+        """Where messages end that the stream has lost; never opened."""
 
     async def open(self) -> None:
         """Subscribe and ask for the first messages."""
@@ -87,19 +97,14 @@ class Pull:
         self._inbox = inbox.encode() + b"."
         self._wire.limit.require(self._next, self._inbox)
         self._unsubscribe = await self._wire.subscribe(f"{inbox}.*", self._arrived)
-        self._open = True
+        self.is_open = True
         self.wake()
 
     async def close(self) -> None:
         """Ask for nothing more. What is on its way still arrives, and no more after this returns."""
-        self._open = False
+        self.is_open = False
         if self._unsubscribe is not None and self._connection.is_connected:
             await self._unsubscribe()
-
-    @property
-    def is_open(self) -> bool:
-        """Whether it asks for messages."""
-        return self._open
 
     def room(self) -> int:
         """How many messages may be here, or on their way, at once."""
@@ -115,15 +120,13 @@ class Pull:
         """Answer a delivery once and free its slot."""
         if not delivery.settled:
             del self.unsettled[delivery.sequence]
-            self._wire.answer(delivery.reply, verb)
-            if not self.due:
-                self.due = True
-                self._wire.due(self._top_up)
+            self._told.answer(delivery.reply, verb)
+            self.wake()
 
     def ack(self, delivery: Delivery) -> None:
         """`settle` with `+ACK`, for the straight way: it is known to be unsettled."""
         if self.unsettled.pop(delivery.sequence, None) is not None:
-            self._wire.ack(delivery.reply)
+            self._told.ack(delivery.reply)
             if not self.due:
                 self.due = True
                 self._wire.due(self._top_up)
@@ -165,7 +168,7 @@ class Pull:
 
     def watch(self, now: float) -> None:
         """Called a few times a second: notices a lost connection and a silent server."""
-        if not self._open or not self._connection.is_connected:
+        if not self.is_open or not self._connection.is_connected:
             return
         if self._fresh:
             self._fresh = False
@@ -197,7 +200,7 @@ class Pull:
     def _top_up(self) -> None:
         self.due = False
         now = clock()
-        if not self._open or not self._connection.is_connected or now < self._not_before:
+        if not self.is_open or not self._connection.is_connected or now < self._not_before:
             return
         if self._epoch != self._wire.epoch:
             self._epoch = self._wire.epoch
@@ -220,11 +223,9 @@ class Pull:
         self._out -= 1
         parts = reply.split(b".")
         if len(parts) == 9:
-            sequence = int(parts[5])
-            attempt = int(parts[4])
+            sequence, attempt = int(parts[5]), int(parts[4])
         else:  # the form with a domain and an account hash
-            parsed = acksubject.parse(reply)
-            sequence, attempt = parsed.stream_sequence, parsed.delivered
+            sequence, attempt = stream_sequence(reply), acksubject.parse(reply).delivered
         known = self.unsettled.get(sequence)
         if known is not None:
             if stored_at(known.reply) == stored_at(reply):
@@ -232,8 +233,8 @@ class Pull:
                 known.leased = clock()
                 known.lapsed = False
                 return
-            # The stream was made anew, and this is another message of the same number: an ack for the old would be its.
-            known.source = Pull(self._connection, self.stream, self.durable, 0, self._deliver, self._missing)
+            if self._other(known):
+                return
         if self.original is not None:
             found = self.original(subject)
             if found is None:
@@ -272,7 +273,50 @@ class Pull:
             self._not_before = now + 1.0
         self.wake()
 
+    def newest(self) -> Identity:
+        """Of what is here, or was settled and is kept back."""
+        return self._told.newest().newer(newest(self.unsettled))
 
-def stored_at(reply: bytes) -> int:
-    """When the message of a delivery was stored, in nanoseconds of Unix time."""
-    return acksubject.parse(reply).timestamp_ns
+    arrived = newest
+
+    def silence(self) -> None:
+        """Keep back what is settled from now on."""
+        self._told.begin()
+
+    def confirm(self) -> None:
+        """Tell the server what was settled meanwhile."""
+        for reply in self._told.end():
+            self._wire.ack(reply)
+
+    def cut(self, first: int, known: Identity) -> None:
+        """What becomes of messages that the stream has lost (`is_lost`), the server is not told."""
+        for delivery in list(self.unsettled.values()):
+            if is_lost(delivery.reply, first, known):
+                del self.unsettled[delivery.sequence]
+                self._disown(delivery)
+        self._told.cut(first, known)
+        self.wake()
+
+    def _other(self, known: Delivery) -> bool:
+        """Another message has come with its number; whether that is kept out for now."""
+        self._disown(known)
+        self.doubted(identity(known.reply))
+        return False
+
+    def _disown(self, delivery: Delivery) -> None:
+        """An ack for it would be another message's: it ends here, and the server hears nothing of it."""
+        if self.gone is None:
+            self.gone = unopened(self._connection, self.stream)
+        delivery.source = self.gone
+        self.gone.unsettled[delivery.sequence] = delivery
+
+
+def unopened(connection: Connection, stream: str) -> Pull:
+    """It asks for nothing and tells nothing: what is in it is settled in this process alone."""
+    made = Pull(connection, stream, "", 0, _nothing, _nothing)
+    made.lease = math.inf
+    made.silence()
+    return made
+
+
+def _nothing(*_: object) -> None: ...

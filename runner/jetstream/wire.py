@@ -82,6 +82,8 @@ class Wire(Parser):
         self.limit = Limit()
         self.heard = 0.0
         """When the server was last heard of, by the monotonic clock."""
+        self.on_lost: list[Callable[[], None]] = []
+        """Called when the connection is lost, before anything comes or leaves on the next one."""
         self.before_flush: list[Callable[[], None]] = []
         """Called once each, right before the next write: the place to add what can wait until then."""
         self._client = client
@@ -106,6 +108,8 @@ class Wire(Parser):
         self._drop()
         for pull in list(self.pulls):
             pull.lost()
+        for lost in self.on_lost:
+            lost()
         if self._client.is_reconnecting:
             # nats-py would wait for the old connection's unsent bytes; a frozen peer never takes them.
             abort(self._client)

@@ -37,7 +37,7 @@ from runner.core.histogram import Histogram
 from runner.engine.claims import Claim
 from runner.engine.floor import Floor
 from runner.engine.member import read_member
-from runner.engine.records import Record
+from runner.engine.recorded import Record
 from runner.errors import ServerError, StreamFileError
 from runner.jetstream.deadletters import _read as read_letter
 from runner.jetstream.publisher import read_ack

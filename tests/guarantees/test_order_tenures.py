@@ -14,7 +14,7 @@ from nats.aio.msg import Msg
 
 from runner.core.identity import shard_durable
 from runner.core.sharding import Sharding
-from runner.engine.records import Record
+from runner.engine.recorded import Record
 from tests.support.eventually import eventually
 from tests.support.jetstream import RawJetStream
 from tests.support.ledger import streams

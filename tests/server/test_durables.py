@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 
+import anyio
 import pytest
 
 from runner.config import Settings
+from runner.core.history import NOTHING, Identity
 from runner.engine.durables import Durables
-from runner.engine.floor import Floors
+from runner.engine.floor import Floor, Floors
+from runner.engine.histories import Histories
 from runner.jetstream import consumer, ownstreams
 from runner.jetstream.bucket import Bucket
 from runner.jetstream.connection import Connection, connect
+from runner.jetstream.history import look
+from runner.jetstream.lease import Leases
 from tests.support.jetstream import RawJetStream
 from tests.support.server import NatsServer
 
 pytestmark = [pytest.mark.server, pytest.mark.anyio]
+
+NAME = "shop-post-2-0"
 
 
 @pytest.fixture
@@ -25,30 +33,94 @@ async def connection(nats_server: NatsServer) -> AsyncIterator[Connection]:
         yield live
 
 
+@pytest.fixture
+async def durables(connection: Connection) -> AsyncIterator[Durables]:
+    async with anyio.create_task_group() as tasks:
+        floors = Floors(Bucket(connection), Leases(connection), "shop")
+        yield Durables(connection, Histories(connection, tasks), floors)
+
+
+async def stored(js: RawJetStream, count: int = 50) -> None:
+    await js.create("LEDGER", ["ledger.*"])
+    for number in range(count):
+        await js.publish(f"ledger.{number}")
+
+
+async def made(durables: Durables, start: int = 0, deliver: str = "all") -> tuple[int, int]:
+    """Where the durable ends, and how much it has before it."""
+    wanted = consumer.config(NAME, "ledger.*", deliver, "post", start=start)
+    info: dict[str, Any] = await durables.ensure("LEDGER", wanted)
+    return info["ack_floor"]["stream_seq"], info["num_pending"]
+
+
 @pytest.mark.parametrize(
     ("floor", "start", "begins"),
     [(None, 0, 1), (None, 30, 30), (20, 0, 21), (20, 30, 30), (29, 30, 30), (30, 30, 31), (40, 30, 41)],
 )
 async def test_a_durable_begins_at_its_floor_or_where_its_generation_does_whichever_is_later(
-    connection: Connection, js: RawJetStream, floor: int | None, start: int, begins: int
+    connection: Connection, js: RawJetStream, durables: Durables, floor: int | None, start: int, begins: int
 ) -> None:
-    created = (await js.create("LEDGER", ["ledger.*"]))["created"]
+    await stored(js)
+    if floor is not None:
+        await durables.floors.save("LEDGER", NAME, floor, (await look(connection, "LEDGER")).newest)
+    assert await made(durables, start) == (begins - 1, 51 - begins)
+
+
+@pytest.mark.parametrize("deliver", ["all", "new"])
+async def test_the_floor_of_a_namesake_of_the_stream_counts_for_nothing(
+    js: RawJetStream, durables: Durables, deliver: str
+) -> None:
+    """And all that is in the stream has come since."""
+    await stored(js, 1)
+    await durables.floors.save("LEDGER", NAME, 1, Identity("2001-01-01T00:00:00Z", 1, 10**18))
+    assert await made(durables, deliver=deliver) == (0, 1)
+
+
+async def test_the_floor_of_a_message_that_the_stream_never_had_counts_as_far_as_it_was_stored_before(
+    connection: Connection, js: RawJetStream, durables: Durables
+) -> None:
+    """The stream went back to 20, and has stored 30 others since."""
+    await stored(js, 20)
+    newest = (await look(connection, "LEDGER")).newest
+    lost = Identity(newest.created, 35, newest.stored_ns + 1)
+    for number in range(30):
+        await js.publish(f"ledger.{number}")
+    await durables.floors.save("LEDGER", NAME, 35, lost)
+    assert await made(durables) == (20, 30)
+
+
+@pytest.mark.parametrize("floor", [None, 80])
+@pytest.mark.parametrize("start", [0, 70, 1_000_000])
+async def test_no_durable_begins_above_what_its_stream_stores_next(
+    connection: Connection, js: RawJetStream, durables: Durables, floor: int | None, start: int
+) -> None:
+    await stored(js)
+    created = (await look(connection, "LEDGER")).created
+    if floor is not None:
+        known = Floor(floor, created, NOTHING)  # as an older version has written it
+        await durables.floors.save("LEDGER", NAME, known.sequence, known.known)
+    assert (await made(durables, start))[0] == (50 if start or floor else 0)
+
+
+@pytest.mark.parametrize(("floor", "begins"), [(None, 1), (20, 21), (50, 51)])
+async def test_a_durable_that_is_farther_than_its_stream_is_made_again_at_its_floor(
+    connection: Connection, js: RawJetStream, durables: Durables, floor: int | None, begins: int
+) -> None:
+    await stored(js)
+    if floor is not None:
+        await durables.floors.save("LEDGER", NAME, floor, (await look(connection, "LEDGER")).newest)
+    far = consumer.config(NAME, "ledger.*", "all", "post", start=1_000)
+    await consumer.ensure(connection, "LEDGER", far)
+    assert await made(durables) == (begins - 1, 51 - begins)
+    await js.publish("ledger.1")
+    assert await made(durables) == (begins - 1, 52 - begins)
+
+
+async def test_a_durable_of_a_work_queue_reads_all_that_is_there_whatever_its_floor_was(
+    connection: Connection, js: RawJetStream, durables: Durables
+) -> None:
+    await js.create("LEDGER", ["ledger.*"], retention="workqueue")
     for number in range(50):
         await js.publish(f"ledger.{number}")
-    floors = Floors(Bucket(connection), "shop")
-    if floor is not None:
-        await floors.save("LEDGER", "shop-post-2-0", floor, created)
-    wanted = consumer.config("shop-post-2-0", "ledger.*", "all", "post", start=start)
-    info = await Durables(connection, floors).ensure("LEDGER", wanted)
-    assert (info["ack_floor"]["stream_seq"], info["num_pending"]) == (begins - 1, 51 - begins)
-
-
-async def test_the_floor_of_a_namesake_of_the_stream_counts_for_nothing(
-    connection: Connection, js: RawJetStream
-) -> None:
-    await js.create("LEDGER", ["ledger.*"])
-    await js.publish("ledger.1")
-    floors = Floors(Bucket(connection), "shop")
-    await floors.save("LEDGER", "shop-post-1-0", 1, "2001-01-01T00:00:00Z")
-    wanted = consumer.config("shop-post-1-0", "ledger.*", "all", "post")
-    assert (await Durables(connection, floors).ensure("LEDGER", wanted))["num_pending"] == 1
+    await durables.floors.save("LEDGER", NAME, 40, (await look(connection, "LEDGER")).newest)
+    assert await made(durables, start=30) == (0, 50)

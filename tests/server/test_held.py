@@ -46,7 +46,7 @@ async def test_while_no_slot_is_free_it_is_seldom_looked_for_one(
     )
     async with connect(Settings(nats_url=nats_server.url)) as connection, anyio.create_task_group() as tasks:
         process: Any = SimpleNamespace(connection=connection, tasks=tasks)
-        held = Looking(process, shard, brought.extend, lambda: "")
+        held = Looking(process, shard, brought.extend)
         for sequence in range(1, COUNT + 1):
             stored = nanoseconds((await js.message("LEDGER", sequence)).time)
             reply = b"$JS.ACK.LEDGER.post.1.%d.%d.%d.0" % (sequence, sequence, stored)

@@ -12,7 +12,9 @@ import pytest
 from nats.aio.msg import Msg
 
 from runner.config import Settings
+from runner.core.history import NOTHING
 from runner.core.ordering import Ordering
+from runner.engine.history import History
 from runner.engine.records import Records
 from runner.engine.resting import Resting
 from runner.jetstream import ownstreams
@@ -30,19 +32,24 @@ ME = "me"
 async def connection(nats_server: NatsServer) -> AsyncIterator[Connection]:
     async with connect(Settings(nats_url=nats_server.url)) as live:
         await ownstreams.ensure(live, ownstreams.BUCKET_STREAM)
+        await live.api("STREAM.CREATE.LEDGER", {"name": "LEDGER", "subjects": ["ledger.*"]})
         yield live
 
 
 def made(connection: Connection) -> Records:
     process: Any = SimpleNamespace(connection=connection, project="shop", loop=asyncio.get_running_loop())
-    return Records(process, "post", ME)
+    return Records(process, "post", ME, History(connection, "LEDGER"))
+
+
+def at_rest(records: Records, name: str, ordering: Ordering) -> Resting:
+    return Resting(records, name, ordering, lambda _: None, lambda: NOTHING)
 
 
 def shard(records: Records, number: int = 0, settled: Iterable[int] = ()) -> Resting:
     """The settlements of a shard that is not in doubt, on their way into the bucket if there are any."""
     ordering = Ordering()
     ordering.takeover(0, 0, 0)
-    resting = Resting(records, f"post.1.{number}@now", ordering, lambda _: None)
+    resting = at_rest(records, f"post.1.{number}@now", ordering)
     resting.settled.extend(settled)
     resting.hurry()
     return resting
@@ -123,7 +130,7 @@ class Breaking(Resting):
 
 async def test_a_write_that_fails_in_any_way_is_made_again(connection: Connection) -> None:
     records = made(connection)
-    breaking = Breaking(records, "post.1.0@now", Ordering(), lambda _: None)
+    breaking = Breaking(records, "post.1.0@now", Ordering(), lambda _: None, lambda: NOTHING)
     breaking.settled.append(7)
     asyncio.get_running_loop().set_exception_handler(lambda *_: None)  # without the repair the loop is told
     await recorded([shard(records, 1, [8]), breaking, shard(records, 2, [9])])
@@ -133,7 +140,7 @@ async def test_a_write_that_fails_in_any_way_is_made_again(connection: Connectio
 async def test_it_is_cheap_to_ask_what_rests_in_a_shard_however_much_it_is(connection: Connection) -> None:
     """Each message that comes while a shard is in doubt is looked for among what was settled."""
     records = made(connection)
-    resting = Resting(records, "post.1.0@now", Ordering(), lambda _: None)
+    resting = at_rest(records, "post.1.0@now", Ordering())
     began = time.process_time()
     for number in range(30_000):
         resting.settled.append(number)
@@ -149,7 +156,7 @@ async def test_it_is_cheap_to_ask_what_rests_in_a_shard_however_much_it_is(conne
 async def test_nothing_is_taken_for_stored_while_acks_cannot_leave(
     connection: Connection, nats_server: NatsServer
 ) -> None:
-    resting = Resting(made(connection), "post.1.0@now", Ordering(), lambda _: None)
+    resting = at_rest(made(connection), "post.1.0@now", Ordering())
     resting.pass_time(0.0)
     resting.settled.append(7)
     resting.pass_time(1.0)
@@ -209,7 +216,7 @@ async def test_what_a_shard_in_doubt_has_recorded_is_found_until_it_is_not(
     """Its acks may have gone nowhere, and nobody can send them again before its server answers."""
     records, ordering = made(connection), Ordering()
     ordering.takeover(0, 0, 0)
-    doubtful, other = Resting(records, "post.1.1@now", ordering, lambda _: None), shard(records, 2)
+    doubtful, other = at_rest(records, "post.1.1@now", ordering), shard(records, 2)
     await record(doubtful, 7)
     ordering.hold()
     known: dict[str, set[int]] = {"post.1.2@now": {0}}

@@ -16,7 +16,7 @@ from runner.core.identity import instance
 from runner.engine.claims import Claim
 from runner.engine.floor import Floor
 from runner.engine.member import Member, read_member
-from runner.engine.records import Record
+from runner.engine.recorded import Record
 
 READERS = {
     "member": read_member,

@@ -215,3 +215,30 @@ def test_one_blocked_key_does_not_hold_up_the_others(shard: Ordering) -> None:
     assert shard.arrive(9_001, "free") == (9_001,)
     assert shard.settle(9_001) == ()
     assert (shard.running, shard.holding) == (1, 8_999)
+
+
+def test_what_the_stream_has_lost_is_forgotten_and_what_it_still_has_is_not(shard: Ordering) -> None:
+    for sequence, key in ((1, "a"), (2, "b"), (3, "a"), (4, "c"), (5, "b"), (6, "d"), (7, "d")):
+        shard.arrive(sequence, key)
+    shard.settle(1)  # 3 runs
+    shard.settle(6)  # 7 has a lane, and has not begun
+    shard.cut(4, free=(7,))
+    assert shard.barrier
+    assert (shard.settled(1), shard.settled(6)) == (True, False)
+    assert (shard.running, shard.holding) == (3, 0)  # 2 and 3 of the stream's, and 4, which it has lost
+    assert shard.takeover(0, 3, 2) == Recovery(range(0), (1,), ())
+    assert shard.arrive(4, "c") == ()  # another message: its key waits for the one that was lost
+    assert shard.arrive(5, "d") == (5,)
+    assert shard.arrive(6, "b") == ()
+    assert shard.settle(2) == (6,)
+    assert shard.outlasted(4, "c") == (4,)
+
+
+def test_a_shard_that_is_another_instances_stays_so_when_its_stream_goes_back() -> None:
+    ordering = Ordering()
+    ordering.takeover(0, 0, 0)
+    ordering.arrive(1, "a")
+    ordering.release()
+    ordering.cut(1)
+    assert ordering.arrive(1, "b") == ()
+    assert ordering.holding == 0

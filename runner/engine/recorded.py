@@ -1,0 +1,90 @@
+"""What instances have put on record of what they settled (`records.py`), as it is read by who takes over."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from operator import sub
+
+import msgspec
+
+from runner.core import checked
+from runner.core.checked import Count, Line, Unfit
+from runner.core.history import NOTHING, Identity, void
+from runner.engine.history import History
+from runner.jetstream.lease import Entry, Leases
+
+log = logging.getLogger("jetrunner.shards")
+
+
+class Record(msgspec.Struct, frozen=True, array_like=True):
+    """What one message of the bucket says."""
+
+    first: Count
+    """Sequence in the bucket of the instance's first record that counts, if it is not this one."""
+    settled: dict[Line, list[Count]]
+    """By shard: the lowest, and how far each is above the one before."""
+    newest: Identity = NOTHING
+    """The newest message of the stream that its instance knew."""
+
+
+_decode = checked.msgpack(Record)
+
+
+class Recorded:
+    """The records of all instances of one function."""
+
+    def __init__(self, leases: Leases, prefix: str, history: History) -> None:
+        self.prefix = prefix
+        """Of their keys in the bucket; the instance and a number follow."""
+        self._leases = leases
+        self._history = history
+        self._told: set[str] = set()
+
+    async def load(self, instances: Sequence[str]) -> list[dict[str, list[int]]]:
+        """What these instances have put on record by shard, as far as a server may have forgotten it."""
+        found = await asyncio.gather(*map(self._load, instances))
+        return list(itertools.chain.from_iterable(found))
+
+    async def _load(self, instance: str) -> list[dict[str, list[int]]]:
+        written = await self._leases.written_since(f"{self.prefix}{instance}.*", _first)
+        written.sort(key=lambda entry: entry.revision)
+        records = [record for entry in written if (record := _read(entry)) is not None]
+        newest = next((each.newest for each in reversed(records) if each.newest.sequence), NOTHING)
+        first = void(await self._history.compare(newest)) if newest.sequence else None
+        found = [
+            {name: list(itertools.accumulate(each)) for name, each in record.settled.items()}
+            for record in records
+        ]
+        if first is None:
+            return found
+        if instance not in self._told:
+            self._told.add(instance)
+            log.warning(
+                "what %s had settled of %s from %d on does not count: the stream has other messages there now",
+                instance, self._history.stream, first,
+            )  # fmt: skip
+        return [
+            {name: [each for each in sequences if each < first] for name, sequences in record.items()}
+            for record in found
+        ]
+
+
+def distances(sequences: list[int]) -> list[int]:
+    """The lowest, and how far each is above the one before."""
+    sequences.sort()
+    return [sequences[0], *map(sub, sequences[1:], sequences)]
+
+
+def _read(entry: Entry) -> Record | None:
+    with suppress(Unfit):
+        return _decode(entry.value)
+    return None
+
+
+def _first(last: Entry) -> int:
+    record = _read(last)
+    return record.first if record is not None else last.revision

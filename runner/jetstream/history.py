@@ -1,0 +1,71 @@
+"""How a stream is now, and whether it is the one that is remembered: the questions of `core/history.py`, asked of its leader."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from runner.core.history import Answers, Identity, State, Verdict, judge
+from runner.errors import ServerError
+from runner.jetstream.connection import Connection
+from runner.jetstream.stored import GONE, nanoseconds
+
+
+def state(info: Mapping[str, Any]) -> State:
+    """A stream's state out of the server's info on it."""
+    told, cluster = info["state"], info.get("cluster") or {}
+    return State(
+        created=info["created"],
+        first=told["first_seq"],
+        last=told["last_seq"],
+        last_ns=nanoseconds(told["last_ts"]) if told["last_seq"] else 0,
+        now_ns=nanoseconds(info.get("ts", "")),
+        leader=cluster.get("leader", ""),
+        silent=tuple(each["active"] / 1e9 for each in cluster.get("replicas") or ()),
+        work_queue=info["config"].get("retention") == "workqueue",
+    )
+
+
+async def look(connection: Connection, stream: str) -> State:
+    """How the stream is now. Raises `ServerError`, also where there is no such stream."""
+    return state(await connection.api(f"STREAM.INFO.{stream}"))
+
+
+async def compare(connection: Connection, stream: str, known: Identity, now: State) -> Verdict:
+    """Whether the stream, as it was a moment ago, is the one in which `known` was the newest message."""
+    answers = Answers()
+    while True:
+        verdict = judge(known, now, answers)
+        if not isinstance(verdict, str):
+            return verdict
+        if verdict == "stands":
+            answers = Answers(await _stored(connection, stream, known.sequence), answers.later)
+        else:
+            answers = Answers(answers.stands, await _later(connection, stream, known.stored_ns))
+
+
+async def _stored(connection: Connection, stream: str, sequence: int) -> int:
+    message = await _message(connection, stream, {"seq": sequence, "no_hdr": True})
+    return nanoseconds(message["time"]) if message is not None else 0
+
+
+async def _later(connection: Connection, stream: str, stored_ns: int) -> int:
+    message = await _message(connection, stream, {"start_time": timestamp(stored_ns + 1)})
+    return int(message["seq"]) if message is not None else 0
+
+
+async def _message(connection: Connection, stream: str, ask: dict[str, Any]) -> dict[str, Any] | None:
+    try:
+        message: dict[str, Any] = (await connection.api(f"STREAM.MSG.GET.{stream}", ask))["message"]
+    except ServerError as error:
+        if error.code in GONE:
+            return None
+        raise
+    return message
+
+
+def timestamp(stored_ns: int) -> str:
+    """Nanoseconds of Unix time as the server reads them."""
+    seconds, fraction = divmod(stored_ns, 10**9)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{fraction:09d}Z"
