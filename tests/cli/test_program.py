@@ -137,7 +137,7 @@ def test_a_traceback_is_for_the_log_level_debug_alone(
     assert capsys.readouterr().err == "error: ValueError: no such luck\n"
     monkeypatch.setenv("JETRUNNER_LOG_LEVEL", "debug")
     tell(ValueError("no such luck"))
-    assert capsys.readouterr().err.startswith("ValueError: no such luck\nerror: ")
+    assert capsys.readouterr().err.startswith("  ValueError: no such luck\nerror: ")
 
 
 @pytest.mark.server
