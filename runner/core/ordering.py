@@ -225,7 +225,7 @@ class Ordering:
         self._highest = 0
 
     def cut(self, first: int, free: Iterable[int] = ()) -> None:
-        """Forget all messages from this sequence on, but what runs: others have their numbers by now.
+        """Forget all messages from this sequence on, but what runs, and all that was settled.
 
         `free` are among them, and have a lane that they do not use. Nothing starts until the next `takeover`.
         """
@@ -240,8 +240,7 @@ class Ordering:
             elif sequence not in waiting:
                 del self._lanes[key]
         self._room = [each for each in self._room if each < first]
-        self._recent = {each for each in self._recent if each < first}
-        self._earlier = {each for each in self._earlier if each < first}
+        self._recent, self._earlier = set(), set()
         self._highest = min(self._highest, first - 1)
 
     def _arrive_again_or_old(self, sequence: int, key: Hashable) -> tuple[int, ...]:

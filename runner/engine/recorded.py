@@ -64,13 +64,10 @@ class Recorded:
         if instance not in self._told:
             self._told.add(instance)
             log.warning(
-                "what %s had settled of %s from %d on does not count: the stream has other messages there now",
+                "what %s had settled of %s does not count: the stream went back since, and has other messages from %d on",
                 instance, self._history.stream, first,
             )  # fmt: skip
-        return [
-            {name: [each for each in sequences if each < first] for name, sequences in record.items()}
-            for record in found
-        ]
+        return []
 
 
 def distances(sequences: list[int]) -> list[int]:

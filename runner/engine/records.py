@@ -257,16 +257,13 @@ class Records:
         for shard, _, sequences in taken.fresh:
             shard.missed(sequences)
 
-    def cut(self, first: int) -> None:
-        """From this sequence on the stream has other messages: no record of before counts, and the rest is written again."""
+    def cut(self, _first: int) -> None:
+        """The stream went back: no record of before counts."""
         self._newest = NOTHING
-        self._write_again()
-        for place, sequences in list(self._again.items()):
-            kept = {each for each in sequences if each < first}
-            if kept:
-                self._again[place] = kept
-            else:
-                del self._again[place]
+        self._free += [written.slot for written in (*self._leaving, *self._counting)]
+        self._leaving.clear()
+        self._counting.clear()
+        self._again.clear()
 
     def forget(self, _first: int) -> None:
         """The bucket is another, or an older one: all that counts is written again, and its sequences begin anew."""

@@ -127,16 +127,6 @@ class Resting:
         self._recorded.set()
         return sequences
 
-    def cut(self, first: int) -> list[int]:
-        """What rests here from this sequence on is another message's number by now: forget it; these sequences."""
-        sequences = [*self._sent, *self._older, *self.settled]
-        self._sent, self._known = (), None  # what is on its way is not what will count
-        self._older, self.settled = [each for each in sequences if each < first], []
-        self.hurried = False
-        self.hurry()
-        self._recorded.set()
-        return [each for each in sequences if each >= first]
-
     def _release(self, sequences: Sequence[int]) -> None:
         if sequences and (ready := self._ordering.settle_all(sequences)):
             self._start(ready)

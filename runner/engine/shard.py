@@ -139,10 +139,15 @@ class Shard(Floored):
         self._resting.name = f"{self.name}@{created}"
 
     def cut(self, first: int, known: Identity) -> None:
-        """From this sequence on the stream has other messages than those that are known here: forget them."""
-        forgotten = self._forget_waiting(first)
-        running = [self.unsettled.pop(each) for each in list(self.unsettled) if each >= first]
-        self.ordering.cut(first, (*forgotten, *self._resting.cut(first)))
+        """From this sequence on the stream has other messages than those that are known here: forget them.
+
+        So is all that was settled or runs here: the stream's consumers went back with it, and so may the outputs have. What
+        they take for unsettled runs again, in order, each key once its handler of before has ended.
+        """
+        forgotten = self._forget_waiting(0)
+        running = list(self.unsettled.values())
+        self.unsettled.clear()
+        self.ordering.cut(0, (*forgotten, *self._resting.clear()))
         self._strays = [reply for reply in self._strays if stream_sequence(reply) < first]
         self.newest.forget()
         for sequence in [each for each in self.failures.known if each >= first]:
