@@ -1,0 +1,65 @@
+"""What is kept back from the server while a stream may be another, and what a delivery's reply says of its message."""
+
+from __future__ import annotations
+
+import pytest
+
+from runner.core.history import NOTHING, Identity
+from runner.jetstream.reply import consumer_sequence, identity, is_lost, stored_at, stream_sequence
+from runner.jetstream.withheld import Withheld
+
+SHORT = b"$JS.ACK.LEDGER.post.1.%d.7.%d.0"
+LONG = b"$JS.ACK.hub.ACC.LEDGER.post.1.%d.7.%d.0.token"
+
+
+class Wire:
+    def __init__(self) -> None:
+        self.told: list[tuple[bytes, bytes]] = []
+
+    def ack(self, reply: bytes) -> None:
+        self.told.append((reply, b"+ACK"))
+
+    def answer(self, reply: bytes, verb: bytes) -> None:
+        self.told.append((reply, verb))
+
+
+@pytest.mark.parametrize("form", [SHORT, LONG])
+def test_both_forms_of_a_reply_say_the_same(form: bytes) -> None:
+    reply = form % (12, 345)
+    assert (stream_sequence(reply), consumer_sequence(reply), stored_at(reply)) == (12, 7, 345)
+    assert identity(reply, "then") == Identity("then", 12, 345)
+
+
+def test_what_is_settled_is_told_at_once_or_kept_back_in_order() -> None:
+    wire = Wire()
+    told = Withheld(wire)
+    told.ack(b"1")
+    told.begin()
+    told.ack(b"2")
+    told.answer(b"3", b"+TERM no")
+    told.answer(b"4", b"-NAK")
+    told.begin()
+    assert told.end() == [b"2", b"3"]
+    told.answer(b"5", b"-NAK")
+    told.ack(b"6")
+    assert wire.told == [(b"1", b"+ACK"), (b"5", b"-NAK"), (b"6", b"+ACK")]
+    assert told.end() == []
+
+
+def test_what_the_stream_has_lost_is_not_told() -> None:
+    told = Withheld(Wire())
+    told.begin()
+    assert told.newest() == NOTHING
+    for sequence, stored in ((5, 50), (6, 60), (7, 70), (6, 600), (7, 700)):
+        told.ack(SHORT % (sequence, stored))
+    assert told.newest().sequence == 7
+    told.cut(6, Identity("then", 7, 70))
+    assert told.end() == [SHORT % (5, 50), SHORT % (6, 600), SHORT % (7, 700)]
+
+
+@pytest.mark.parametrize(
+    ("sequence", "stored", "known_ns", "lost"),
+    [(5, 50, 70, False), (6, 60, 70, True), (7, 70, 70, True), (7, 71, 70, False), (9, 900, 0, True)],
+)
+def test_which_messages_are_lost(sequence: int, stored: int, known_ns: int, *, lost: bool) -> None:
+    assert is_lost(SHORT % (sequence, stored), 6, Identity("then", 7, known_ns)) is lost
