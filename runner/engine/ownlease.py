@@ -27,7 +27,7 @@ from runner.jetstream.lease import Leases
 log = logging.getLogger("jetrunner.members")
 
 RENEW_SECONDS = 1.0
-KEPT = "10s"
+KEPT = "5s"
 """The server keeps a lease that is not renewed for longer than it lasts: what has judged it must still find its revision."""
 SILENT_SECONDS = 1.0
 GONE = "60s"

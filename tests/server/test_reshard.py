@@ -175,7 +175,7 @@ async def test_other_tokens_under_load(make_ledger: MakeLedger, js: RawJetStream
     ledger.add()
     ledger.add()
     await owning(ledger, 1, 8)
-    load = asyncio.create_task(publish(ledger, 4_000, 6.0))
+    load = asyncio.create_task(publish(ledger, 6_000, 20.0))
     await eventually(lambda: ledger.progress() > 300)
     ledger.project.stream("ledger", text.replace('"account"]', '"account", "kind"]'))
     more = await resized(ledger, 8)
