@@ -102,13 +102,14 @@ class History:
         if self._lost is not None:
             return self._lost
         newest = self._known
-        for reader in self._readers:
+        for reader in self._readers if self.begun else ():
             newest = newest.newer(reader.newest())
         return Identity(self._known.created, newest.sequence, newest.stored_ns)
 
     def doubt(self, message: Identity) -> None:
         """Its number may be another's by now. The next look tells more."""
-        self._doubted.append(Identity(self._known.created, message.sequence, message.stored_ns))
+        if self.begun:
+            self._doubted.append(Identity(self._known.created, message.sequence, message.stored_ns))
 
     @property
     def begun(self) -> bool:
@@ -128,6 +129,8 @@ class History:
             reader.silence()
         if self._lost is not None:
             self.doubt(arrived)
+        elif not self.begun:
+            self._lost = self._known
         else:
             newest = self.newest().newer(arrived)
             self._lost = Identity(self._known.created, newest.sequence, newest.stored_ns)

@@ -71,3 +71,16 @@ def parts(frame: bytes) -> tuple[bytes, bytes]:
     if len(words) != 3 or words[0] != b"PUB" or not words[1].startswith(b"$JS.ACK."):
         return b"", b""
     return words[1], rest[:-2]
+
+
+def withdrawn(frames: list[bytes], consumer: bytes) -> tuple[list[bytes], list[bytes]]:
+    """The frames that answer no delivery of this consumer, and the replies of those that do."""
+    others: list[bytes] = []
+    replies: list[bytes] = []
+    for frame in frames:
+        reply, _ = parts(frame)
+        if acksubject.consumer(reply) == consumer:
+            replies.append(reply)
+        else:
+            others.append(frame)
+    return others, replies

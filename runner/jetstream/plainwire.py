@@ -19,6 +19,7 @@ from weakref import WeakSet
 from nats.aio.client import Client
 from nats.errors import Error
 
+from runner.core import acksubject
 from runner.core import header as headers
 from runner.jetstream.answers import Answers, Losing
 from runner.jetstream.limit import Limit
@@ -75,11 +76,11 @@ class PlainWire:
         """The connection is lost; only what stays true is kept."""
         self.epoch += 1
         self._stall.begin()
-        for lost in self.on_lost:
-            lost()
         self._drop()
         for pull in list(self.pulls):
             pull.lost()
+        for lost in self.on_lost:
+            lost()
 
     def _drop(self) -> None:
         missed = not all(item[0].startswith(ACK) for item in self._outgoing)
@@ -87,6 +88,18 @@ class PlainWire:
         self._unwritten = sum(len(item[1]) for item in self._outgoing)
         if missed:
             self.on_drop()
+
+    def withdraw(self, consumer: bytes) -> list[bytes]:
+        """Take back what was kept of the answers to a consumer's deliveries (`<stream>.<durable>`): their replies."""
+        kept, self._outgoing = self._outgoing, deque()
+        replies: list[bytes] = []
+        for item in kept:
+            if acksubject.consumer(item[0]) == consumer:
+                replies.append(item[0])
+            else:
+                self._outgoing.append(item)
+        self._unwritten = sum(len(item[1]) for item in self._outgoing)
+        return replies
 
     def deafen(self) -> None:
         """Hand nothing more to any sink: whoever would take it is about to end."""

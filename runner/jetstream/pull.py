@@ -280,8 +280,8 @@ class Pull:
     arrived = newest
 
     def silence(self) -> None:
-        """Keep back what is settled from now on."""
-        self._told.begin()
+        """Keep back what is settled from now on, and what could not be written any more."""
+        self._told.begin(self._wire.withdraw(f"{self.stream}.{self.durable}".encode()))
 
     def confirm(self) -> None:
         """Tell the server what was settled meanwhile."""

@@ -26,7 +26,7 @@ from nats.aio.client import Client
 from nats.errors import Error, ProtocolError
 from nats.protocol.parser import Parser
 
-from runner.jetstream.answers import Answers, Losing
+from runner.jetstream.answers import Answers, Losing, withdrawn
 from runner.jetstream.limit import Limit
 from runner.jetstream.stall import STALLED_SECONDS, Stall
 from runner.jetstream.unfinished import Unfinished
@@ -136,10 +136,7 @@ class Wire(Parser):
                 try:
                     stop = body + int(words[-1])
                     sink = sink_of(words[2])
-                except (
-                    ValueError,
-                    IndexError,
-                ):  # as from nats-py's parser: all else would end its reading for good
+                except (ValueError, IndexError):  # anything else would end nats-py's reading for good
                     raise ProtocolError("nats: malformed MSG") from None
                 if not body <= stop <= end - 2:
                     need = stop + 2 - position
@@ -289,6 +286,11 @@ class Wire(Parser):
         self._frames, missed = self.answers.kept(self._frames)
         if missed:
             self.on_drop()
+
+    def withdraw(self, consumer: bytes) -> list[bytes]:
+        """Take back what was kept of the answers to a consumer's deliveries (`<stream>.<durable>`): their replies."""
+        self._frames, replies = withdrawn(self._frames, consumer)
+        return replies
 
     @property
     def backlog(self) -> int:

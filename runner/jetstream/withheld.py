@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from runner.core.history import NOTHING, Identity
@@ -27,11 +27,12 @@ class Withheld:
         elif verb.startswith(SETTLED):
             self._kept.append(reply)
 
-    def begin(self) -> None:
-        """Tell the server nothing from now on."""
+    def begin(self, replies: Sequence[bytes] = ()) -> None:
+        """Tell the server nothing from now on, nor that these are settled."""
         if self._kept is None:
             self._kept = []
             self.ack = self._kept.append
+        self._kept.extend(replies)
 
     def newest(self) -> Identity:
         """Of what is kept back."""

@@ -6,6 +6,7 @@ import asyncio
 import shutil
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Literal
 
 import anyio
 import pytest
@@ -14,7 +15,10 @@ from runner.config import Settings
 from runner.core.history import Another, Back, Identity, Same
 from runner.engine.histories import Histories
 from runner.errors import PermissionDenied
+from runner.jetstream import consumer
 from runner.jetstream.connection import Connection, connect
+from runner.jetstream.delivery import Delivery
+from runner.jetstream.pull import Pull
 from tests.support.cluster import Cluster
 from tests.support.eventually import eventually
 from tests.support.jetstream import RawJetStream
@@ -79,6 +83,16 @@ async def test_a_stream_that_goes_on_is_the_same(js: RawJetStream, histories: Hi
     await stored(js, 1)
     assert (await history.check(thorough=False)).last == 16
     assert (reader.heard, history.era) == ([], 0)
+
+
+async def test_what_came_before_the_first_look_is_the_streams(js: RawJetStream, histories: Histories) -> None:
+    await js.create("LEDGER", ["ledger.*"])
+    await stored(js, 5)
+    history, reader = histories.of("LEDGER"), Told(Identity("", 3, 1))
+    history.add(reader)
+    history.doubt(reader.here)
+    await history.check()
+    assert reader.heard == []
 
 
 @pytest.mark.parametrize("thorough", [True, False])
@@ -211,3 +225,46 @@ async def test_a_leader_that_lacks_messages_is_not_believed_before_its_servers_h
         assert anyio.current_time() - began > 2.0
         assert reader.heard == [6]
         tasks.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("wire", ["fast", "plain"])
+async def test_an_acknowledgement_that_was_not_written_before_the_connection_was_lost_is_of_that_message_alone(
+    nats_server: NatsServer, js: RawJetStream, wire: Literal["fast", "plain"]
+) -> None:
+    """The stream is made again meanwhile, and another instance has the message of that number in work."""
+    wanted = consumer.config("shop-post", "ledger.*", "all", "post")
+    async with (
+        connect(Settings(nats_url=nats_server.url, wire=wire)) as connection,
+        anyio.create_task_group() as tasks,
+    ):
+        history = Histories(connection, tasks).of("LEDGER")
+        await js.create("LEDGER", ["ledger.*"])
+        await consumer.ensure(connection, "LEDGER", wanted)
+        here: list[Delivery] = []
+        pull = Pull(connection, "LEDGER", "shop-post", 1, here.append, lambda: None)
+        history.add(pull)
+        await pull.open()
+        await stored(js, 1)
+        await eventually(lambda: here)
+        await history.check()
+        await js.api("STREAM.DELETE.LEDGER")
+        await js.create("LEDGER", ["ledger.*"])
+        await consumer.ensure(connection, "LEDGER", wanted)
+        await stored(js, 1)
+        await taken(js)
+        pull.settle(here[0], b"+ACK")
+        (connection.wire.reset if wire == "fast" else connection.wire.lost)()
+        assert not history.confirmed
+        await eventually(lambda: history.confirmed)
+        await connection.client.flush()
+        assert (await js.consumer("LEDGER", "shop-post"))["num_ack_pending"] == 1
+        tasks.cancel_scope.cancel()
+
+
+async def taken(js: RawJetStream) -> None:
+    """Another instance gets the message."""
+    inbox = js.client.new_inbox()
+    messages = await js.client.subscribe(inbox)
+    ask = b'{"batch":1,"expires":5000000000}'
+    await js.client.publish("$JS.API.CONSUMER.MSG.NEXT.LEDGER.shop-post", ask, reply=inbox)
+    assert (await messages.next_msg(5)).reply

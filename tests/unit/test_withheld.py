@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from runner.core.history import NOTHING, Identity
+from runner.jetstream.answers import withdrawn
 from runner.jetstream.reply import consumer_sequence, identity, is_lost, stored_at, stream_sequence
 from runner.jetstream.withheld import Withheld
 
@@ -63,3 +64,17 @@ def test_what_the_stream_has_lost_is_not_told() -> None:
 )
 def test_which_messages_are_lost(sequence: int, stored: int, known_ns: int, *, lost: bool) -> None:
     assert is_lost(SHORT % (sequence, stored), 6, Identity("then", 7, known_ns)) is lost
+
+
+def test_what_the_wire_still_had_is_kept_back_too_and_no_other_consumers() -> None:
+    frames = [
+        b"PUB $JS.ACK.LEDGER.post.1.6.7.60.0 4\r\n+ACK\r\n",
+        b"PUB $JS.ACK.LEDGER.copy.1.6.7.60.0 4\r\n+ACK\r\n",
+        b"PUB orders.1 2\r\nhi\r\n",
+    ]
+    others, replies = withdrawn(frames, b"LEDGER.post")
+    assert (others, replies) == (frames[1:], [b"$JS.ACK.LEDGER.post.1.6.7.60.0"])
+    told = Withheld(Wire())
+    told.begin(replies)
+    told.ack(b"2")
+    assert told.end() == [*replies, b"2"]
