@@ -26,6 +26,11 @@ FIRST_LETTER = FIRST_PARKED - (1 << 60)
 """Sequences of their streams are counted from here: these numbers name a message on its way back, in any process."""
 
 
+def known_as(sequence: int, *, letter: bool) -> int:
+    """What a record of failures names one on its way back by."""
+    return -(sequence + (FIRST_LETTER if letter else FIRST_PARKED))
+
+
 class Replayed(Struct, frozen=True):
     """One message that comes back."""
 
@@ -42,12 +47,12 @@ class Replayed(Struct, frozen=True):
     @property
     def number(self) -> int:
         """What its delivery is known by."""
-        return self.sequence + (FIRST_PARKED if self.letter is None else FIRST_LETTER)
+        return -self.message
 
     @property
     def message(self) -> int:
         """What a record of its failures names it by."""
-        return -self.number
+        return known_as(self.sequence, letter=self.letter is not None)
 
     def delivery(self, subject: str, function: str, failed: Failed | None, source: Replaying) -> Delivery:
         """As if it had just come from its stream."""

@@ -26,7 +26,7 @@ from runner.core.park import Letter, Mark
 from runner.core.quantity import counted
 from runner.engine.fence import Tenure
 from runner.engine.letters import Letters
-from runner.engine.replay import Replayed, Replaying
+from runner.engine.replay import Replayed, Replaying, known_as
 from runner.errors import JetrunnerError
 from runner.jetstream.delivery import Delivery
 from runner.jetstream.keymarks import Entry
@@ -187,14 +187,27 @@ class Unparking:
     # -- what comes back --------------------------------------------------------------------------------
 
     async def _next(self) -> Replayed | None:
-        """The next in order; what was settled before is removed on the way. None when there is none, or it is not ours."""
-        while self._ours and self._entry.mark.letters:
-            letter = self._entry.mark.letters[0]
+        """The next in order; None when there is none, or it is not ours.
+
+        What has failed, and waits for its next attempt, goes on first: a dead letter may have been added since.
+        """
+        begun = self._entry.mark.failed.message if self._entry.mark.failed is not None else 0
+        if 0 < begun <= known_as(0, letter=False):
+            found = await self._next_parked()
+            if found is not None and found.message == begun:
+                return found
+        while self._ours and (letters := self._entry.mark.letters):
+            first = (each for each in letters if known_as(each.sequence, letter=True) == begun)
+            letter = next(first, letters[0])
             found = await self._letters.replayed(letter, self._entry.mark.since)
             if found is not None:
                 return found
             if not await self._change(partial(Mark.without, letter=letter)):
                 return None
+        return await self._next_parked()
+
+    async def _next_parked(self) -> Replayed | None:
+        """The same of what is parked; what was settled before is removed on the way."""
         while self._ours:
             message = await self._parked.following(self._function, self.text, self._after + 1)
             if message is None:

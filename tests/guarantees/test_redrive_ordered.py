@@ -37,6 +37,11 @@ ONCE = CHARGE.replace("RetryPolicy.fixed(0.05, attempts=3)", "RetryPolicy(attemp
     'there(f"fail-{order.id}")', 'there("fail")'
 )
 
+RESTS = CHARGE.replace('there(f"once-{order.id}")', 'there("rest")').replace(
+    'raise ValueError("no bank")',
+    'raise Retry("closed", after=8.0) if there("rest") else ValueError("no bank")',
+)
+
 
 def touch(shop: Shop, *names: str) -> None:
     for name in names:
@@ -280,11 +285,7 @@ async def test_it_is_known_once_however_often_it_is_asked_for(shop: Shop) -> Non
 
 @pytest.mark.parametrize("end", ["kill", "terminate"])
 async def test_the_next_owner_keeps_its_attempts_and_the_time_of_the_next(shop: Shop, end: str) -> None:
-    await shop.open(
-        CHARGE.replace('there(f"once-{order.id}")', 'there("rest")').replace(
-            'raise ValueError("no bank")', 'raise Retry("closed", after=8.0) if there("rest") else ValueError("no bank")'
-        )
-    )  # fmt: skip
+    await shop.open(RESTS)
     (first,) = await running(shop)
     touch(shop, "fail-1")
     await order(shop, "anna", 1)
@@ -307,6 +308,29 @@ async def test_the_next_owner_keeps_its_attempts_and_the_time_of_the_next(shop: 
     await eventually(lambda: done(shop) == [1, 2], within=20)
     assert starts(shop, 1) == [1, 2, 3, 1, 2]
     assert shop.notes("start")[-2]["at"] - began >= 7.9
+    await at_rest(shop)
+
+
+async def test_one_that_rests_goes_on_before_an_older_one_that_is_sent_back_meanwhile(shop: Shop) -> None:
+    """Its owner dies, and the next knows how often it has failed, and until when it rests."""
+    await shop.open(RESTS)
+    (first,) = await running(shop)
+    touch(shop, "fail-1", "fail-2")
+    await order(shop, "anna", 1, 2)
+    await dead(shop, 1, 2)
+    mend(shop, "fail-1", "fail-2")
+    touch(shop, "rest")
+    redrive(shop, "2")
+    await first.seen(r"attempt 1 of 3 at ORDERS:2 failed and comes again in 8 s")
+    began = shop.notes("start")[-1]["at"]
+    mend(shop, "rest")
+    redrive(shop, "1")
+    first.kill()
+    await running(shop)
+    await eventually(lambda: done(shop) == [2, 1], within=20)
+    assert (starts(shop, 1), starts(shop, 2)) == ([1, 2, 3, 1], [1, 2, 3, 1, 2])
+    assert shop.notes("start")[-2]["at"] - began >= 7.9
+    await dead(shop)
     await at_rest(shop)
 
 
