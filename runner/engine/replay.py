@@ -93,6 +93,7 @@ class Replaying:
         self.ended: asyncio.Future[bytes | None] = loop.create_future()
         """What it was answered with; None when it was given back."""
         self._parking = parking
+        self._shard = shard
         self._fail = fail
         """Puts a failure on record: seconds until the next attempt, None when it is not ours to run any more."""
         self._loop = loop
@@ -101,10 +102,7 @@ class Replaying:
     def start(self, delivery: Delivery, rest: float) -> None:
         """Run it after so many seconds."""
         self.unsettled[delivery.sequence] = delivery
-        if rest > 0:
-            self._loop.call_later(rest, self._start_again, delivery)
-        else:
-            self._queue.arrive(delivery)
+        self._start_in(delivery, rest)
 
     def ack(self, delivery: Delivery) -> None:
         """It has succeeded."""
@@ -129,15 +127,21 @@ class Replaying:
             self._end(delivery, None)
         elif not delivery.settled:
             renew(delivery)
-            self._loop.call_later(rest, self._start_again, delivery)
+            self._start_in(delivery, rest)
 
     def later(self, delivery: Delivery, delay: float) -> None:
         """Run it after `delay` seconds; nothing failed."""
         renew(delivery)
-        self._loop.call_later(delay, self._start_again, delivery)
+        self._start_in(delivery, delay)
 
-    def _start_again(self, delivery: Delivery) -> None:
-        if not delivery.settled:
+    def _start_in(self, delivery: Delivery, seconds: float) -> None:
+        if delivery.settled:
+            return
+        if not self._shard.owned:  # it is being handed over: the next owner has it run
+            self._end(delivery, None)
+        elif seconds > 0:
+            self._loop.call_later(seconds, self._start_in, delivery, 0.0)
+        else:
             self._queue.arrive(delivery)
 
     def _end(self, delivery: Delivery, verb: bytes | None) -> None:

@@ -225,6 +225,7 @@ class Shard(Floored):
         """Start nothing more, and return when everything that runs here is settled, and what was is on record."""
         self.owned = False
         forgotten = self._forget_waiting()
+        self.turns.give_back()
         await asyncio.gather(self._turn_pull(), self._handlers_end())
         await asyncio.gather(self._ack_again(), self._resting.record())
         await self._resting.record()

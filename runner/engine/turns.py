@@ -51,10 +51,14 @@ class Turns:
         key = self._keys.pop(number)
         self._start(self._ordering.settle(number) or self._ordering.outlasted(number, key))
 
-    def end(self) -> None:
-        """The shard is let go: what has not started goes back, and nobody waits for a turn any more."""
+    def give_back(self) -> None:
+        """Nothing starts any more: what has not is for the next owner, though its start is being recorded."""
         for delivery in list(self.replayed.values()):
             if not delivery.started:
                 delivery.source.give_back(delivery)
+
+    def end(self) -> None:
+        """The shard is let go: nothing waits for a turn any more."""
+        self.give_back()
         for turn in self._turns.values():
             turn.set()

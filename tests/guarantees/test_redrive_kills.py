@@ -6,7 +6,6 @@ import asyncio
 import random
 from collections import defaultdict
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
@@ -14,6 +13,7 @@ from tests.support.eventually import eventually
 from tests.support.jetstream import RawJetStream
 from tests.support.process import RunnerProcess
 from tests.support.project import Project
+from tests.support.proxy import Proxy
 from tests.support.server import NatsServer
 
 pytestmark = [pytest.mark.server, pytest.mark.anyio, pytest.mark.timeout(180)]
@@ -57,10 +57,11 @@ class Ledger:
         self.behind: dict[str, list[int]] = defaultdict(list)
         self.instances: list[RunnerProcess] = []
 
-    async def start(self) -> None:
-        process = self.project.start("run")
+    async def start(self, url: str = "") -> RunnerProcess:
+        process = self.project.start("run", **({"NATS_URL": url} if url else {}))
         await process.seen("ready")
         self.instances.append(process)
+        return process
 
     async def bury(self) -> None:
         for number in range(LETTERS):
@@ -72,6 +73,11 @@ class Ledger:
             return await self.js.count("DEADLETTERS") == LETTERS
 
         await eventually(buried, within=20)
+
+    async def redrive(self) -> None:
+        (self.project.root / "mended").touch()
+        told = await asyncio.to_thread(self.project.json, "deadletter", "redrive", "--all")
+        assert (len(told["redriven"]), told["kept"]) == (LETTERS, [])
 
     async def publish(self) -> None:
         for number in range(4 * KEYS):
@@ -145,16 +151,36 @@ async def test_each_is_done_in_order_and_its_attempts_are_exact_whoever_is_kille
     for _ in range(3):
         await ledger.start()
     await ledger.bury()
-    (project.root / "mended").touch()
-
-    def redrive() -> Any:
-        return project.json("deadletter", "redrive", "--all")
-
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(ledger.kill(random.Random(seed)))
         tasks.create_task(ledger.publish())
-        sent = tasks.create_task(asyncio.to_thread(redrive))
-    assert (len(sent.result()["redriven"]), sent.result()["kept"]) == (LETTERS, [])
+        tasks.create_task(ledger.redrive())
     await eventually(ledger.is_done, within=60)
     assert ledger.problems() == []
     assert not [line for each in ledger.instances for line in each.stderr if "Traceback" in line]
+
+
+async def test_a_shard_that_goes_to_another_instance_costs_no_attempt_and_nothing_runs_twice(
+    make_project: Callable[..., Project], nats_server: NatsServer, js: RawJetStream
+) -> None:
+    """The owner's server is far away: what it asks before a start, and at the end of a shard, takes a while."""
+    source = POST.replace("fixed(0.2, attempts=5)", "fixed(0.1, attempts=20)").replace(
+        "attempt < 3", "attempt < 12"
+    )
+    project = make_project(functions={"ledger": source}, streams=STREAMS, nats=nats_server.url)
+    await project.applied()
+    ledger = Ledger(project, js)
+    async with Proxy.to(nats_server.port) as proxy:
+        first = await ledger.start(proxy.url)
+        await first.seen("6 of 6 shards here")
+        await ledger.bury()
+        proxy.delay(0.005)
+        await ledger.redrive()
+        await eventually(lambda: len(ledger.lines()) > 2 * KEYS, within=20)
+        second = await ledger.start()
+        await first.seen("3 of 6 shards here")
+        await ledger.start()
+        second.terminate()
+        await eventually(ledger.is_done, within=60)
+        assert await second.ended() == 0
+        assert ledger.problems() == []
