@@ -249,6 +249,8 @@ async def close(client: Client) -> None:
     except TimeoutError:
         log.debug("closing took too long")
         abort(client)
+    except (OSError, RuntimeError) as error:  # the transport was closed under it
+        log.debug("closing failed: %r", error)
 
 
 async def check_server(connection: Connection) -> None:

@@ -104,6 +104,7 @@ class PlainWire:
     def deafen(self) -> None:
         """Hand nothing more to any sink: whoever would take it is about to end."""
         self._deaf = True
+        self.on_lost.clear()
 
     async def subscribe(self, subject: str, sink: Sink, queue: str = "") -> Unsubscribe:
         """Send every message of a subscription to `sink`."""

@@ -199,7 +199,7 @@ class Wire(Parser):
                     await subscription.unsubscribe()
                     for _ in range(2):  # nats-py's first PING overtakes what waits in its buffer
                         await self._client.flush(FLUSH_SECONDS)
-            except (Error, OSError, TimeoutError):
+            except (Error, OSError, TimeoutError, RuntimeError):  # uvloop: the transport is closed
                 log.debug("unsubscribed from %s without the server's word", subject)
             finally:
                 self.sinks.pop(key, None)
@@ -209,6 +209,7 @@ class Wire(Parser):
     def deafen(self) -> None:
         """Hand nothing more to any sink: whoever would take it is about to end."""
         self.sinks.clear()
+        self.on_lost.clear()
 
     # -- writing ----------------------------------------------------------------------------------------
 
