@@ -36,10 +36,10 @@ fix:
 docs:
     {{ uv }} run python docs/_commands.py
 
-[doc("Run the tests, or those that the arguments name, four at a time: most of them wait for something")]
+[doc("Run the tests, or those that the arguments name, three at a time: most of them wait for something")]
 [group("test")]
 test *arguments:
-    {{ uv }} run pytest -n 4 --dist worksteal {{ arguments }}
+    {{ uv }} run pytest -n 3 --dist worksteal {{ arguments }}
 
 [doc("Run only the tests that need a nats-server")]
 [group("test")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -34,10 +35,9 @@ async def create(js: RawJetStream, subjects: list[str], positions: tuple[int, ..
 
 
 async def publish(js: RawJetStream, subjects: list[str]) -> None:
-    """All at once: core publishes of one connection keep their order."""
-    for subject in subjects:
-        await js.client.publish(subject, b"")
-    await js.client.flush()
+    """All at once: publishes of one connection keep their order. Each is stored when this returns."""
+    stream = js.client.jetstream()
+    await asyncio.gather(*[await stream.publish_async(subject, b"") for subject in subjects])
 
 
 async def stored(js: RawJetStream, count: int, filters: Sequence[str] = ()) -> list[str]:
