@@ -132,17 +132,22 @@ class Claims:
         return await self._write(shard, claim, known.revision)
 
     async def confirm(self, shard: str, held: Standing) -> Standing | None:
-        """Write a claim once more that is held: the quorum then says that it is ours. None when it is not."""
-        written = await self._write(shard, held.claim, held.revision)
-        if written is None:
-            entry = await self._leases.latest(self._prefix + shard)
-            if entry is None:  # the bucket has lost it: it was ours, unless another is faster now
-                written = await self._write(shard, held.claim, 0)
-            elif read(entry.value, shard) == held.claim:  # the answer to an earlier confirmation was lost
-                written = await self._write(shard, held.claim, entry.revision)
-            else:
-                self._learn(shard, entry)
-        return written
+        """Write a claim once more that is held: the quorum then says that it is ours. None when another revision stands."""
+        return await self._write(shard, held.claim, held.revision)
+
+    async def restore(self, shard: str, held: Standing) -> Standing | None:
+        """Write it where the bucket has none, or has it in a revision that we do not know of. None when it is another's.
+
+        The claims of a generation that was left are removed: it counts only where its generation is open (`is_open` of
+        `engine/holdings.py`).
+        """
+        entry = await self._leases.latest(self._prefix + shard)
+        if entry is None:
+            return await self._write(shard, held.claim, 0)
+        if read(entry.value, shard) == held.claim:  # the answer to an earlier write was lost
+            return await self._write(shard, held.claim, entry.revision)
+        self._learn(shard, entry)
+        return None
 
     async def release(self, shard: str, standing: Standing) -> bool:
         """Give it back; False when it was written meanwhile."""

@@ -91,16 +91,18 @@ class Generations:
         ]
 
     async def confirmed(self, function: OrderedFunction, generation: int) -> bool:
-        """Whether a generation is open indeed; asked after a claim of it was taken."""
+        """Whether a generation is open, as the bucket has it now; asked after a claim of it was written."""
         try:
-            await self._look(function, step=False)
+            opening = await self._look(function, step=False)
+            while opening is None:  # the bucket has lost it
+                opening = await self._look(function, step=True)
         except UsageError as error:
             log.warning("%s", error)
             return False
-        opening = function.opening
-        return opening is not None and not opening.closing and opening.generation == generation
+        return not opening.closing and opening.generation == generation
 
-    async def _look(self, function: OrderedFunction, *, step: bool) -> None:
+    async def _look(self, function: OrderedFunction, *, step: bool) -> Opening | None:
+        """What stands now; None where nothing does, or somebody else was faster to step."""
         name = function.binding.function
         reader = Reader(
             name,
@@ -116,6 +118,7 @@ class Generations:
         if found is not None and found != function.opening:
             function.opening = reader.require(found)
             self._changed()
+        return found
 
     def _steps(self, function: str) -> bool:
         """Whether it is for this instance to step; nothing breaks when two think so."""

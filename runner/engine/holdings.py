@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from runner.engine.claims import AT_ONCE, Claim, Claims, Standing
 
@@ -11,9 +11,13 @@ from runner.engine.claims import AT_ONCE, Claim, Claims, Standing
 class Holdings:
     """Held claims by shard; `lost(shard)` is called when one turns out to be another's."""
 
-    def __init__(self, claims: Claims, lost: Callable[[str], None]) -> None:
+    def __init__(
+        self, claims: Claims, lost: Callable[[str], None], is_open: Callable[[str], Awaitable[bool]]
+    ) -> None:
         self._claims = claims
         self._lost = lost
+        self._is_open = is_open
+        """Whether the generation of a shard is open, as the bucket has it now."""
         self._held: dict[str, Standing] = {}
         self._locks: dict[str, asyncio.Lock] = {}
 
@@ -38,7 +42,7 @@ class Holdings:
             held = self._held.get(shard)
             if held is None or held.claim != claim:
                 return False
-            found = await self._claims.confirm(shard, held)
+            found = await self._claims.confirm(shard, held) or await self._restored(shard, held)
             if self._held.get(shard) is not held:
                 return False
             if found is None:
@@ -47,6 +51,14 @@ class Holdings:
                 return False
             self._held[shard] = found
             return True
+
+    async def _restored(self, shard: str, held: Standing) -> Standing | None:
+        """A claim that is not in the bucket any more was lost with others, or removed with its generation."""
+        found = await self._claims.restore(shard, held)
+        if found is not None and not await self._is_open(shard):
+            await self._claims.release(shard, found)
+            return None
+        return found
 
     async def confirm(self) -> None:
         """Ask for every one that is held; those that are another's are lost. Raises the ServerError family."""

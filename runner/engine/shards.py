@@ -47,7 +47,7 @@ class Shards:
         self._members = members
         self._own = members.own
         self._functions = {function.binding.function: function for function in functions}
-        self._held = Holdings(self.claims, self._lose)
+        self._held = Holdings(self.claims, self._lose, self._is_open)
         self._view = View(members, self.claims, functions)
         self._halted: set[str] = set()
         """Shards that start nothing until their claims were confirmed."""
@@ -133,12 +133,12 @@ class Shards:
     # -- moves ------------------------------------------------------------------------------------------
 
     async def _take(self, name: str) -> None:
-        function, since = self._functions[name.partition(".")[0]], self._own.state.since
+        function, since = self._function(name), self._own.state.since
         try:
             held = await self.claims.take(name, self._members.me.instance)
             if held is None:
                 self.claims.distrust(name)
-            elif not await self._generations.confirmed(function, int(name.split(".")[1])):
+            elif not await self._is_open(name):
                 await self.claims.release(name, held)
             elif self._own.state.since == since and self.claims.known.get(name) is held:
                 # It is ours, and our lease has lasted all the time: this claim counts as those that were confirmed.
@@ -155,6 +155,12 @@ class Shards:
         finally:
             self._moved(name)
 
+    def _function(self, name: str) -> OrderedFunction:
+        return self._functions[name.partition(".")[0]]
+
+    async def _is_open(self, name: str) -> bool:
+        return await self._generations.confirmed(self._function(name), int(name.split(".")[1]))
+
     def _moved(self, name: str) -> None:
         self._moving.discard(name)
         self._changed.set()
@@ -168,7 +174,7 @@ class Shards:
             await shard.drain()
             await self._drop(name)
             await shard.remember_last()
-            self._functions[name.partition(".")[0]].forget(name)
+            self._function(name).forget(name)
         except JetrunnerError as error:
             log.warning("shard %s could not be handed over: %s", name, error)
         finally:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import pytest
 from nats.aio.msg import Msg
 
+from tests.support.eventually import eventually
 from tests.support.jetstream import RawJetStream
 from tests.support.ledger import Ledger, streams
 from tests.support.order import source
@@ -57,6 +58,75 @@ async def test_a_claim_that_its_owner_does_not_hold_keeps_no_resize_waiting(
     except AssertionError as error:
         raise AssertionError(f"{error}\n{resize.output}\n{await ledger.shards()}") from None
     await ledger.post(100, 12)
+    await ledger.settled(within=20)
+    await ledger.close()
+    await ledger.judge()
+    assert not ledger.problems, ledger.explain()
+
+
+LATE_LOOK = """
+import os
+from pathlib import Path
+
+import anyio
+
+from runner.engine.generations import Generations
+
+look, late = Generations._look, Path(__file__).parents[1] / f"late-{os.getpid()}"
+
+
+async def look_late(self, function, *, step):
+    while step and late.exists():
+        await anyio.sleep(0.01)
+    return await look(self, function, step=step)
+
+
+Generations._look = look_late
+Generations._steps = lambda self, function: True
+"""
+"""While the file `late-<pid>` stands, a process does not hear that another generation has opened."""
+
+
+async def test_an_instance_that_slept_while_its_generation_was_left_claims_nothing_of_it(
+    make_project: Callable[..., Project], nats_server: NatsServer, js: RawJetStream
+) -> None:
+    """The claims of a generation that was left are gone from the bucket: they were not lost, and are not written again."""
+    project = make_project(
+        functions={"ledger": source(failing=0.0, pause=0.05, concurrency=8), "late": LATE_LOOK},
+        streams=streams(4),
+        nats=nats_server.url,
+    )
+    await project.applied()
+    ledger = Ledger(project, nats_server.url, js, random.Random(3))
+    ledger.add()
+    ledger.add()
+    await ledger.owning(4)
+    await asyncio.gather(*(ledger.post(number, 60) for number in range(600)))
+    await eventually(lambda: ledger.progress() > 30)
+    sleeper = ledger.instances[0]
+    late = project.root / f"late-{sleeper.process.pid}"
+    late.touch()
+    sleeper.process.freeze()
+    await asyncio.gather(*(ledger.post(number, 60) for number in range(600, 900)))
+    assert await project.start("shard", "resize", "LEDGER", "3").ended(within=40) == 0
+
+    async def swept() -> bool:
+        return not await js.messages("KV_jetrunner", CLAIMS + "1.>")
+
+    def has_acted() -> bool:
+        since = ledger.journal.read_text().partition(f"T {sleeper.process.pid}\n")[2]
+        started = any(
+            line.startswith("S") and line.split()[3] == str(sleeper.process.pid)
+            for line in since.splitlines()
+        )
+        return started or any("of 3 shards here" in line for line in sleeper.process.stderr)
+
+    await eventually(swept, within=20)
+    ledger.thaw(sleeper)
+    await eventually(has_acted, within=20)
+    late.unlink()
+    await eventually(lambda: any("of 3 shards here" in line for line in sleeper.process.stderr), within=20)
+    await asyncio.gather(*(ledger.post(number, 60) for number in range(900, 960)))
     await ledger.settled(within=20)
     await ledger.close()
     await ledger.judge()
