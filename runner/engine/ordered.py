@@ -40,7 +40,13 @@ class OrderedFunction(Function):
         self._members = members
         self.pipeline.guard = members.own
         self._history = process.histories.of(stream)
-        self._records = Records(process, binding.function, members.me.instance, self._history)
+        self._records = Records(
+            process,
+            binding.function,
+            members.me.instance,
+            self._history,
+            replicated=process.topology.config(stream).get("num_replicas", 1) > 1,
+        )
         self._history.changed.append(self._records.cut)
         process.histories.bucket.changed.append(self._records.forget)
         process.histories.bucket.looked.append(self._records.looked)

@@ -4,7 +4,7 @@ An ack is no record. It is lost with the process that sent it, and a server that
 tenth of a second (measured): then the message would run again though a later one of its key has been done.
 
 Rule 1: a key's next message starts once the settlement of the one before is on record in the bucket, or is so old that
-        the server has stored its ack.
+        the server has stored its ack. On a replicated stream no ack is ever that old: all go on record, and count for longer.
 Rule 2: one write is on its way at a time, and what is wanted meanwhile goes with the next; where few messages come, a
         settlement that nobody waits for is never written. What one message cannot hold goes with those that follow.
 Rule 3: acks may go nowhere for a while until that is noticed: then the shard is in doubt, starts nothing, and sends and
@@ -43,9 +43,11 @@ KEEP_SECONDS = 0.5
 COUNT_SECONDS = 3.0
 """A record counts so long, at least. A silent server is noticed within twice the heartbeat of a shard's pull (1.9 s) and the
 time between two looks (`ShardPull.watch`)."""
+STALLED_SECONDS = 25.0
+"""The same on a replicated stream: a leader that the others do not hear serves its clients for up to 20 s, until it knows
+that it has lost them (nats-server looks each 10 s whether 10 s have passed), and what it was told is lost then."""
 MANY = 3_000
-"""Once so many records count, they are written no faster than that many in `COUNT_SECONDS`."""
-PACE_SECONDS = COUNT_SECONDS / MANY
+"""Once so many records count, they are written no faster than that many in the time that they count."""
 RETRY_SECONDS = 0.05
 MOST_BYTES = 256 << 10
 """Of one record; where the server takes less than twice as much in a message, half of that."""
@@ -110,9 +112,15 @@ class Taken(msgspec.Struct):
 class Records:
     """The settlements that one instance has put on record for one function."""
 
-    def __init__(self, process: Process, function: str, instance: str, history: History) -> None:
+    def __init__(
+        self, process: Process, function: str, instance: str, history: History, *, replicated: bool = False
+    ) -> None:
         self._process = process
         self._history = history
+        self.replicated = replicated
+        """Whether an ack may be lost long after it was sent: each settlement is recorded then."""
+        self._seconds = STALLED_SECONDS if replicated else COUNT_SECONDS
+        """So long a record counts, at least."""
         self._newest = NOTHING
         self._recorded = Recorded(
             Leases(process.connection), f"settled.{process.project}.{function}.", history
@@ -150,7 +158,7 @@ class Records:
 
     def _write(self) -> None:
         now = time.monotonic()
-        wait = self._sent + PACE_SECONDS - now
+        wait = self._sent + self._seconds / MANY - now
         if wait > 0 and len(self._counting) >= MANY:
             self._process.loop.call_later(wait, self._write)
             return
@@ -172,7 +180,7 @@ class Records:
         # After a reconnect the server may be another one, which has forgotten acks: all of it is written again.
         lost, self._epoch = self._epoch != epoch, epoch
         counting = self._counting
-        while counting and (lost or now - counting[0].sent >= COUNT_SECONDS):
+        while counting and (lost or now - counting[0].sent >= self._seconds):
             written = counting.popleft()
             self._leaving.append(written)
             for shard, name, sequences in written.parts:

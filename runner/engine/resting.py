@@ -107,7 +107,7 @@ class Resting:
         self._recorded.set()
 
     def pass_time(self, now: float) -> None:
-        """What has rested long enough, without anybody waiting for its record, is not forgotten any more.
+        """What has rested long enough, without anybody waiting for its record, is not forgotten any more, or goes on record.
 
         While there is no connection no ack leaves, and those that left right before it was lost may be lost with it.
         """
@@ -117,6 +117,9 @@ class Resting:
             self._turned = now
         elif not self.hurried and now - self._turned >= KEEP_SECONDS:
             self._turned = now
+            if self._records.replicated:
+                self.hurry()
+                return
             old, self._older, self.settled, self._known = self._older, self.settled, [], None
             self._release(old)
 

@@ -36,9 +36,9 @@ async def connection(nats_server: NatsServer) -> AsyncIterator[Connection]:
         yield live
 
 
-def made(connection: Connection) -> Records:
+def made(connection: Connection, *, replicated: bool = False) -> Records:
     process: Any = SimpleNamespace(connection=connection, project="shop", loop=asyncio.get_running_loop())
-    return Records(process, "post", ME, History(connection, "LEDGER"))
+    return Records(process, "post", ME, History(connection, "LEDGER"), replicated=replicated)
 
 
 def at_rest(records: Records, name: str, ordering: Ordering) -> Resting:
@@ -243,3 +243,29 @@ async def test_where_little_is_written_there_are_few_keys(
         await record(resting, sequence)
     assert await js.count(ownstreams.BUCKET_STREAM) <= 2
     assert (await found(connection))["post.1.0@now"] <= {48, 49}
+
+
+@pytest.mark.parametrize("replicated", [False, True], ids=["one replica", "several replicas"])
+async def test_a_settlement_that_nobody_waits_for_goes_on_record_where_its_ack_may_be_lost_late(
+    connection: Connection, replicated: bool
+) -> None:
+    """A leader that the other servers do not hear takes acks for up to 20 s, and they are lost with it."""
+    records = made(connection, replicated=replicated)
+    alone = shard(records)
+    alone.pass_time(time.monotonic())
+    alone.settled.append(7)
+    for seconds in (1.0, 2.0):
+        alone.pass_time(time.monotonic() + seconds)
+    assert bool(alone) == replicated, "it rests until it is on record"
+    await asyncio.wait_for(alone.record(), 5)
+    assert (await found(connection)) == ({"post.1.0@now": {7}} if replicated else {})
+
+
+async def test_what_is_on_record_of_a_replicated_stream_counts_for_longer(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runner.engine.records.COUNT_SECONDS", 0.0)
+    several = shard(made(connection, replicated=True))
+    for sequence in range(50):
+        await record(several, sequence)
+    assert (await found(connection))["post.1.0@now"] == set(range(50))
