@@ -13,7 +13,7 @@ from msgspec import Struct
 from runner.cli import loop, options, printed
 from runner.cli.selection import require_project
 from runner.cli.table import counted, table
-from runner.core import identity, sharding
+from runner.core import identity, sharding, shown
 from runner.core.generation import stored_subject
 from runner.core.histogram import Histogram
 from runner.core.plan import function_of
@@ -71,6 +71,8 @@ def status_command(output: str) -> None:
     its key. RATE is messages that ended a second, over ten seconds. Since the instances started: P50 and P99 are the
     time in the handler alone (the milliseconds that `runner dev` and traces show include storing its outputs), FAILURES
     are attempts that did not succeed, AVAILABLE is the share that did.
+
+    Shards of an ordered function that have not gone on for 5 s, though they could, are told after the table with the reason.
     """
     place = options.place()
     project = require_project(place.settings.name)
@@ -86,6 +88,9 @@ def status_command(output: str) -> None:
         return
     for line in table(HEADS, [row for function in found["functions"] for row in _rows(function)]):
         click.echo(line)
+    for function in found["functions"]:
+        for line in function["standing"]:
+            click.echo(f"{function['function']}: {shown.line(line)}", err=True)
     if not found["functions"]:
         click.echo(f"no function of {project} has run yet: runner run", err=True)
     elif not found["instances"]:
@@ -220,6 +225,9 @@ def _function(
         **whole,
         # The server's count, which knows of instances that do not answer, too.
         "in_flight": durable.get("in_flight", 0) + again.get("in_flight", 0),
+        "standing": sorted(
+            {line for each in snapshots for line in each["functions"].get(name, {}).get("standing", [])}
+        ),
         "instances": instances,
     }
 

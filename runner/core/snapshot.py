@@ -8,6 +8,7 @@ from msgspec import Meta, Struct
 
 from runner.core import checked
 from runner.core.checked import Count, Function, Line, Share, Stream, UnixTime
+from runner.core.generation import MOST_SHARDS
 from runner.core.histogram import SIZE
 
 Name = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_.-]{1,255}\Z")]
@@ -28,6 +29,8 @@ class Part(Struct, frozen=True, omit_defaults=True):
     """A histogram's snapshot."""
     ordered: bool | None = None
     dead: dict[Line, Count] = {}
+    standing: Annotated[list[Line], Meta(max_length=MOST_SHARDS)] = []
+    """What stands still, and why."""
 
 
 class Snapshot(Struct, frozen=True, omit_defaults=True):

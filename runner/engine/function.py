@@ -190,6 +190,11 @@ class Function:
         return self._pending
 
     @property
+    def standing(self) -> list[str]:
+        """What has stood still for too long, and why: shards of an ordered function."""
+        return []
+
+    @property
     def unsettled(self) -> int:
         """Messages that are in work here."""
         return len(self._gone.unsettled) + sum(len(pull.unsettled) for pull, _ in self._sources)

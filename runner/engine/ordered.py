@@ -20,6 +20,7 @@ from runner.engine.process import Process
 from runner.engine.records import Records
 from runner.engine.sentback import SentBack
 from runner.engine.shard import Shard
+from runner.engine.standstill import Standstill
 from runner.errors import JetrunnerError
 
 log = logging.getLogger("jetrunner.functions")
@@ -54,6 +55,8 @@ class OrderedFunction(Function):
         self._sent_back = SentBack(process, binding, self.pipeline, self._durables)
         self.shards: dict[str, Shard] = {}
         """Every shard that was ever owned here, by name."""
+        self.standstill = Standstill()
+        """Open shards that no living instance owns."""
         self._told = 0, 0
 
     async def start(self) -> None:
@@ -134,6 +137,14 @@ class OrderedFunction(Function):
         """A shard that was given back is dropped with its generation, once no handler of it runs here."""
         if name not in self.shard_names() and not self.shards[name].ordering.running:
             self._history.remove(self.shards.pop(name))
+
+    @property
+    def standing(self) -> list[str]:
+        """What has stood still for too long, as this instance sees it, and why."""
+        return [
+            *self.standstill.told(),
+            *(line for shard in self.owned if shard.still for line in shard.still.standstill.told()),
+        ]
 
     async def stop_pulling(self) -> None:
         """Ask for nothing more, and give back what has not started."""

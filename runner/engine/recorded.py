@@ -19,6 +19,13 @@ from runner.jetstream.lease import Entry, Leases
 
 log = logging.getLogger("jetrunner.shards")
 
+SEQUENCE_BYTES = 5
+"""What one settlement takes, at most: it is written as its distance from the one before."""
+NEWEST_BYTES = 64
+"""What the record takes that says which message is the newest known."""
+SHARD_BYTES = 10
+"""What a shard takes beside its name and its settlements."""
+
 
 class Record(msgspec.Struct, frozen=True, array_like=True):
     """What one message of the bucket says."""
@@ -85,3 +92,13 @@ def _read(entry: Entry) -> Record | None:
 def _first(last: Entry) -> int:
     record = _read(last)
     return record.first if record is not None else last.revision
+
+
+def size(name: str, sequences: Sequence[int]) -> int:
+    """How many bytes settlements of a shard take in a record, at most."""
+    return SHARD_BYTES + len(name) + SEQUENCE_BYTES * len(sequences)
+
+
+def fitting(room: int, name: str, taken: Sequence[object]) -> int:
+    """How many settlements of a shard fit into so many bytes; one does anyway if nothing was taken yet."""
+    return max(0 if taken else 1, (room - SHARD_BYTES - len(name)) // SEQUENCE_BYTES)

@@ -30,7 +30,7 @@ from runner.core import header
 from runner.core.history import NOTHING, Identity, State
 from runner.engine.history import History
 from runner.engine.process import Process
-from runner.engine.recorded import Record, Recorded, distances
+from runner.engine.recorded import NEWEST_BYTES, Record, Recorded, distances, fitting, size
 from runner.errors import ServerError
 from runner.jetstream.bucket import PREFIX
 from runner.jetstream.lease import Leases
@@ -51,12 +51,6 @@ MANY = 3_000
 RETRY_SECONDS = 0.05
 MOST_BYTES = 256 << 10
 """Of one record; where the server takes less than twice as much in a message, half of that."""
-SEQUENCE_BYTES = 5
-"""What one settlement takes, at most: it is written as its distance from the one before."""
-NEWEST_BYTES = 64
-"""What the record takes that says which message is the newest known."""
-SHARD_BYTES = 10
-"""What a shard takes beside its name and its settlements."""
 _HEADER = header.encode([("Nats-TTL", "24h")])
 
 
@@ -191,22 +185,22 @@ class Records:
         """Take what fits into one message, of what is written again no more than half of it."""
         left = min(MOST_BYTES, self._process.connection.max_payload // 2) - NEWEST_BYTES
         room = left // 2
-        while self._again and (most := _most(room, next(iter(self._again))[1], taken.again)) > 0:
+        while self._again and (most := fitting(room, next(iter(self._again))[1], taken.again)) > 0:
             (shard, name), known = next(iter(self._again.items()))
             oldest = sorted(known)[:most]
             known.difference_update(oldest)
             if not known:
                 del self._again[shard, name]
             taken.again.append((shard, name, oldest))
-            room -= _size(name, oldest)
-            left -= _size(name, oldest)
+            room -= size(name, oldest)
+            left -= size(name, oldest)
         wanted = self._wanted
-        while wanted and (most := _most(left, wanted[0].name, taken.fresh)) > 0:
+        while wanted and (most := fitting(left, wanted[0].name, taken.fresh)) > 0:
             shard = wanted[0]
             sequences = shard.take(most)
             if sequences:
                 taken.fresh.append((shard, shard.name, sequences))
-                left -= _size(shard.name, sequences)
+                left -= size(shard.name, sequences)
             if shard.hurried:
                 break
             wanted.popleft()
@@ -293,12 +287,3 @@ class Records:
         if self._again and not self._busy:
             self._busy = True
             self._process.loop.call_soon(self._write)
-
-
-def _size(name: str, sequences: Sequence[int]) -> int:
-    return SHARD_BYTES + len(name) + SEQUENCE_BYTES * len(sequences)
-
-
-def _most(room: int, name: str, taken: list[Part]) -> int:
-    """How many settlements of a shard fit; one does anyway if there is none."""
-    return max(0 if taken else 1, (room - SHARD_BYTES - len(name)) // SEQUENCE_BYTES)

@@ -24,7 +24,6 @@ from runner.engine.holdings import Holdings
 from runner.engine.members import Members
 from runner.engine.process import Process
 from runner.engine.shares import View
-from runner.engine.standstill import Standstill
 from runner.errors import JetrunnerError
 
 if TYPE_CHECKING:
@@ -53,8 +52,6 @@ class Shards:
         """Shards that start nothing until their claims were confirmed."""
         self._moving: set[str] = set()
         """Shards that are being taken, confirmed or handed over right now."""
-        self.standstill = Standstill()
-        """Open shards that no living instance owns."""
         self.needed = bool(functions)
         self.left = False
         """True once every shard was handed over and the lease given back."""
@@ -113,7 +110,8 @@ class Shards:
         moving = {name.partition(".")[0] for name in self._moving}
         for each in self._functions.keys() - moving:
             self._functions[each].tell()
-        self.standstill.look(self._view.unowned(), time.monotonic())
+        for function in self._functions.values():
+            function.standstill.look(self._view.unowned(function), time.monotonic())
 
     def _way(self, name: str, decision: Decision) -> Callable[[str], Coroutine[object, object, None]] | None:
         match decision:

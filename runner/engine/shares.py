@@ -63,10 +63,10 @@ class View:
         openings = (each.opening for each in self._functions if each.binding.function == named)
         return next((opening.turn for opening in openings if opening is not None), 0)
 
-    def unowned(self) -> dict[str, str]:
-        """The open shards that no living instance owns, and why."""
+    def unowned(self, function: OrderedFunction) -> dict[str, str]:
+        """Its open shards that no living instance owns, and why."""
         found = {}
-        for name in self.names():
+        for name in function.shard_names():
             known = self._claims.known.get(name, Standing())
             why = why_unowned(
                 takeover.Standing(known.claim.owner, known.revision),

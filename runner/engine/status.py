@@ -59,6 +59,7 @@ class Responder:
                     "ordered": bool(each.binding.ordered_by),
                     "key_positions": each.binding.key_positions,
                     "in_flight": each.unsettled,
+                    "standing": each.standing,
                     **each.pipeline.stats.snapshot(now),
                 }
                 for each in self._functions
