@@ -183,7 +183,7 @@ async def test_a_handler_that_swallows_its_cancellation_keeps_its_slot_until_it_
     await shop.order(*range(20, 40))
     await shop.settled("charge")
     # Both slots work again, and what came too late changed nothing.
-    assert {each["running"] for each in shop.notes("run")[-10:]} == {1, 2}
+    assert max(each["running"] for each in shop.notes("run")[-20:]) == 2
     assert len(await shop.dead()) == 1
     assert len(shop.notes("cancelled")) == 1
 
