@@ -50,8 +50,8 @@ async def is_dead(
             return False
         absent = time.monotonic()
     limit = await bound()
-    await asyncio.sleep(max(0.0, absent + limit - time.monotonic()))
-    again = time.monotonic()
+    while (waited := (again := time.monotonic()) - absent) < limit:  # uvloop wakes up to a millisecond early
+        await asyncio.sleep(limit - waited)
     if await probe(connection, project, instance) is not False:
         return False
     seen_again = inf

@@ -1,0 +1,36 @@
+"""The inquest into an instance whose server knows nobody by its name."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from runner.config import Settings
+from runner.engine import inquest
+from runner.jetstream.connection import connect
+from tests.support.server import NatsServer
+
+pytestmark = [pytest.mark.server, pytest.mark.anyio]
+
+
+async def test_a_timer_that_wakes_up_early_costs_no_second_inquest(
+    nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """uvloop counts in whole milliseconds. Each inquest that was in vain put the takeover off by 60 ms."""
+    sleep = asyncio.sleep
+
+    async def early(seconds: float) -> None:
+        await sleep(max(0.0, seconds - 0.001))
+
+    async def bound() -> float:
+        return 0.045
+
+    monkeypatch.setattr("runner.engine.inquest.asyncio.sleep", early)
+    async with connect(Settings(nats_url=nats_server.url)) as connection:
+        absent = time.monotonic()
+        assert await inquest.is_dead(
+            connection, "shop", "gone-1-00000000", absent=absent, near=True, witness="", bound=bound
+        )
+        assert time.monotonic() - absent >= 0.045
