@@ -15,6 +15,7 @@ from tests.support.ledger import Ledger, streams
 from tests.support.links import linked_cluster
 from tests.support.order import source
 from tests.support.project import Project
+from tests.support.replicas import differing
 from tests.support.route_faults import Routes
 from tests.support.tenures import Overheard
 
@@ -77,6 +78,8 @@ async def test_messages_keep_their_order_whatever_happens_between_the_servers(
         took = time.monotonic() - healed
         await ledger.close()
         found = await ledger.judge(overheard)
+        if ledger.problems and (differ := await differing([each.url for each in cluster.servers], "LEDGER")):
+            ledger.problems.append(differ)
     tell(
         f"routes: {kind}: seed {seed}: {routes.happened}, settled {took:.1f} s after healing: {found}: "
         f"{ledger.summary()}"
