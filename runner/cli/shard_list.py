@@ -22,10 +22,11 @@ from runner.engine.member import Member, read_member
 from runner.errors import NoStream, UsageError
 from runner.jetstream import reshard
 from runner.jetstream.backlog import Backlog
-from runner.jetstream.connection import Connection, check_server, connect
+from runner.jetstream.connection import Connection, connect
 from runner.jetstream.inventory import stream_info
 from runner.jetstream.lease import Entry, Leases
 from runner.jetstream.reshard import Lag
+from runner.jetstream.server import check_server
 from runner.jetstream.stray import pass_over
 
 HEADS = ["FUNCTION", "STREAM", ">GENERATION", ">SHARD", "OWNER", ">EPOCH", ">LAG", ">PENDING", "SINCE"]

@@ -17,7 +17,8 @@ from runner.core.sharding import Sharding
 from runner.core.streamshards import Shards
 from runner.engine.resize import Progress, Resize
 from runner.errors import JetrunnerError, ServerError
-from runner.jetstream.connection import check_server, connect
+from runner.jetstream.connection import connect
+from runner.jetstream.server import check_server
 from runner.jetstream.stream import load_streams
 
 LOOK_SECONDS = 0.25

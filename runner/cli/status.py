@@ -20,13 +20,14 @@ from runner.core.plan import function_of
 from runner.core.sharding import Sharding
 from runner.engine.status import collect
 from runner.errors import ServerError
-from runner.jetstream.connection import Connection, check_server, connect
+from runner.jetstream.connection import Connection, connect
 from runner.jetstream.consumer import NOT_FOUND
 from runner.jetstream.deadletters import DeadLetters
 from runner.jetstream.inventory import consumers_on, count, real_streams
 from runner.jetstream.ownstreams import AGAIN
 from runner.jetstream.parked import Parked
 from runner.jetstream.reshard import Openings
+from runner.jetstream.server import check_server
 
 HEADS = [
     "FUNCTION",

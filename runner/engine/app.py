@@ -32,8 +32,9 @@ from runner.engine.stop import Stop
 from runner.engine.watchdog import Watchdog
 from runner.errors import JetrunnerError, Unreachable
 from runner.jetstream import ownstreams
-from runner.jetstream.connection import Connection, check_server, connect
+from runner.jetstream.connection import Connection, connect
 from runner.jetstream.publisher import insist
+from runner.jetstream.server import check_server
 from runner.jetstream.topology import Topology
 from runner.telemetry import settings as telemetry
 from runner.telemetry.collector import listens
@@ -78,7 +79,7 @@ async def serve(
         async with connect(
             settings, patience=PATIENCE_SECONDS, name=f"jetrunner {project.name}"
         ) as connection:
-            await check_server(connection)
+            await check_server(connection, START_SECONDS)
             started = asyncio.Event()
             with anyio.CancelScope() as starting:
                 early = asyncio.create_task(give_up(stop, started, starting))

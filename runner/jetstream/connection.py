@@ -24,7 +24,7 @@ from runner.core import answer as answers
 from runner.core import checked
 from runner.core import header as headers
 from runner.core.checked import Unfit
-from runner.errors import JetrunnerError, NoStream, ServerError, SettingsError, Unreachable
+from runner.errors import ServerError, SettingsError, Unreachable
 from runner.jetstream.inbox import Inbox, ask
 from runner.jetstream.login import options
 from runner.jetstream.plainwire import PlainWire
@@ -34,7 +34,6 @@ from runner.jetstream.wire import Wire, abort, fits
 log = logging.getLogger("jetrunner.connection")
 
 API_SECONDS = 5.0
-OLDEST_SERVER = (2, 12)
 _read = checked.json(dict[str, Any])
 REFUSED = ("authorization violation", "authentication", "user authentication", "account", "nkey", "jwt")
 
@@ -251,28 +250,6 @@ async def close(client: Client) -> None:
         abort(client)
     except (OSError, RuntimeError) as error:  # the transport was closed under it
         log.debug("closing failed: %r", error)
-
-
-async def check_server(connection: Connection) -> None:
-    """Raise a clear error unless the server is new enough and has JetStream."""
-    version = connection.server_version
-    numbers = tuple(int(part) for part in version.split("-")[0].split(".")[:2] if part.isdigit())
-    if numbers < OLDEST_SERVER:
-        raise JetrunnerError(
-            f"nats-server {version or 'of unknown version'} is too old: atomic batches need 2.12",
-            hint="upgrade nats-server to 2.12 or newer",
-        )
-    try:
-        await connection.api("INFO")
-    except NoStream:
-        raise JetrunnerError(
-            f"JetStream is not enabled at {connection.url}",
-            hint="start nats-server with -js, or enable it for the account",
-        ) from None
-    except ServerError as error:
-        raise JetrunnerError(
-            f"JetStream is not usable at {connection.url}: {error}", hint=error.hint
-        ) from None
 
 
 def unreachable(where: str, error: BaseException | None) -> Unreachable:

@@ -15,10 +15,11 @@ from runner.core.plan import Plan, StreamPlan, action, order
 from runner.core.streamconfig import Change, DeclaredStream, difference, merged
 from runner.core.subject import overlaps
 from runner.errors import JetrunnerError, ServerError
-from runner.jetstream.connection import Connection, check_server
+from runner.jetstream.connection import Connection
 from runner.jetstream.durable import plan_consumers, read_shards, uncaptured
 from runner.jetstream.inventory import holdings, real_streams, stream_info
 from runner.jetstream.ownstreams import STREAMS
+from runner.jetstream.server import check_server
 from runner.jetstream.streamfile import load_streams
 
 __all__ = [

@@ -66,15 +66,17 @@ async def test_messages_keep_their_order_whatever_happens_between_the_servers(
         await routes.all_ready()
         await ledger.owning(SHARDS, within=60)
         meanwhile = [what for what in (routes.owners_killed, routes.resized) if luck.random() < 0.5]
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(ledger.publish(int(RATE * seconds), 60, seconds))
-            for what in (routes.restarting, *meanwhile):
-                tasks.create_task(what())
-            await routes.kinds[kind](seconds)
-            healed = time.monotonic()
-            routes.over()
-        routes.restart()
-        await ledger.settled(within=45)
+        async with asyncio.TaskGroup() as supervised:
+            restarting = supervised.create_task(routes.restarting())
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(ledger.publish(int(RATE * seconds), 60, seconds))
+                for what in meanwhile:
+                    tasks.create_task(what())
+                await routes.kinds[kind](seconds)
+                healed = time.monotonic()
+                routes.over()
+            await ledger.settled(within=45)
+            restarting.cancel()
         took = time.monotonic() - healed
         await ledger.close()
         found = await ledger.judge(overheard)

@@ -12,7 +12,8 @@ import pytest
 
 from runner.config import Settings
 from runner.errors import JetrunnerError, SettingsError, TooLarge, Unreachable
-from runner.jetstream.connection import check_server, connect
+from runner.jetstream.connection import connect
+from runner.jetstream.server import check_server
 from tests.server.conftest import Connects, reload
 from tests.support.certificates import Certificates
 from tests.support.eventually import eventually

@@ -145,8 +145,8 @@ class Routes:
         await eventually(ready, within=60)
 
     async def restarting(self) -> None:
-        """Start an instance again that has ended before it was ready, as what runs it would."""
-        while not self._over.is_set():
+        """Start an instance again that has ended before it was ready, as what runs it would, until cancelled."""
+        while True:
             self.restart()
             await asyncio.sleep(0.2)
 
