@@ -58,7 +58,6 @@ class OwnLease:
         self._epoch = -1
         """The connection that the lease was last renewed on."""
         self._starts_until = -inf
-        self._waiting = 0
         self._may = asyncio.Event()
         self._due = asyncio.Event()
 
@@ -83,7 +82,7 @@ class OwnLease:
             return "the claims of this instance are not confirmed"
         if self.disputed:
             return f"it is being asked whose {', '.join(sorted(self.disputed))} is"
-        if self._waiting and now - self.state.answered > SILENT_SECONDS:
+        if self.pings.waiting and now - self.state.answered > SILENT_SECONDS:
             return "the server answers no ping of this instance"
         return ""
 
@@ -94,13 +93,13 @@ class OwnLease:
 
     async def wait(self) -> None:
         """Wait until ordered work may start."""
-        self._waiting += 1
+        self.pings.waiting += 1
         try:
             while not self.holds(time.monotonic()):
                 self.pings.ask()
                 await self._may.wait()
         finally:
-            self._waiting -= 1
+            self.pings.waiting -= 1
 
     def confirm(self, began: float) -> None:
         """All claims were confirmed, by requests sent from that moment on."""
@@ -125,7 +124,7 @@ class OwnLease:
 
     def _update(self) -> None:
         self._starts_until = self.state.starts_until if not self.disputed else -inf
-        if self._waiting and self._starts_until > -inf:
+        if self.pings.waiting and self._starts_until > -inf:
             may, self._may = self._may, asyncio.Event()
             may.set()
 

@@ -31,6 +31,8 @@ class Pings:
     def __init__(self, connection: Connection, answered: Callable[[float, int], None]) -> None:
         self.worked = 0.0
         """When there was last ordered work here, or it was asked whether some may start."""
+        self.waiting = 0
+        """How many wait for an answer: pings go on for as long as they do, through outages, too."""
         self.round_trip = 0.0
         """Mean seconds from sending to the answer; 0.0 before the first one."""
         self._connection = connection
@@ -56,7 +58,7 @@ class Pings:
                 await asyncio.sleep(0.0005)
 
     def _beat(self) -> None:
-        if time.monotonic() - self.worked > BUSY_SECONDS:
+        if not self.waiting and time.monotonic() - self.worked > BUSY_SECONDS:
             self._beating = False
             return
         self._send(0.0)
