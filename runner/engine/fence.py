@@ -26,8 +26,8 @@ from runner.core.fence import Standing
 from runner.engine.claims import NOBODY, Claim, read
 from runner.engine.process import Process
 from runner.errors import JetrunnerError, NoStream, ServerError, ShardLost
-from runner.jetstream.fenced import MOVED, NOT_YET, FencedWriter, Message
-from runner.jetstream.publisher import Outgoing, PubAck, distrusted, insist, read_ack
+from runner.jetstream.fenced import MOVED, FencedWriter, Message
+from runner.jetstream.publisher import NOT_YET, Outgoing, PubAck, distrusted, insist, read_ack
 
 log = logging.getLogger("jetrunner.fences")
 

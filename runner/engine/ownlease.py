@@ -136,6 +136,7 @@ class OwnLease:
 
     async def run(self) -> None:
         """Renew on the clock, and at once after a reconnect, until cancelled."""
+        told = ""
         while not self.left:
             try:
                 await self.renew()
@@ -143,9 +144,12 @@ class OwnLease:
                 await self._mend()
                 continue
             except ServerError as error:
-                log.warning("the lease could not be renewed: %s", error)
+                if str(error) != told:  # one line for an outage, not one for each attempt
+                    told = str(error)
+                    log.warning("the lease could not be renewed: %s", error)
                 await anyio.sleep(0.1)
                 continue
+            told = ""
             await self._pause()
 
     async def _pause(self) -> None:

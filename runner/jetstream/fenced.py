@@ -28,16 +28,13 @@ from runner.jetstream.publisher import (
     CONFIRM_SECONDS,
     DUPLICATE,
     INCOMPLETE,
+    NOT_YET,
     decode_ack,
     is_stored,
 )
 
 MOVED = 10071
 """The fence is not at the expected sequence; tells nothing of who moved it."""
-NOT_YET = 10164
-"""Another write under this fence, or of it, is not stored yet."""
-IN_PROCESS = 10158
-"""The same Msg-Id is being stored right now."""
 PAUSE_SECONDS = 0.005
 INCOMPLETE_TRIES = 3
 """A batch that stays incomplete may be one whose subjects are several streams' by now."""
@@ -197,7 +194,7 @@ class FencedWriter:
             if self._held:
                 self._held = False
                 self._refused()
-        elif code in {NOT_YET, IN_PROCESS} or code in BUSY:
+        elif code in BUSY:
             self._serial = self._serial or code == NOT_YET
             self._again(group)
             if not self._paused:

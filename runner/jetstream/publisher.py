@@ -38,7 +38,9 @@ FULL = frozenset({10023, 10028, 10047, 10077})
 """Resources, memory or storage exceeded; the stream's own limits (10077, `maximum messages exceeded`)."""
 TOO_LARGE = frozenset({10054, 10097})
 INCOMPLETE = 10176
-BUSY = frozenset({10158, INCOMPLETE, 10210, 10211})
+NOT_YET = 10164
+"""Another write that expects a sequence of the same subject is not stored yet (R3): it may be ours, whose answer was lost."""
+BUSY = frozenset({10158, NOT_YET, INCOMPLETE, 10210, 10211})
 """The same Msg-Id is being stored (R3), a batch was abandoned on the way, or too many are in flight: try again, never a
 handler's failure."""
 DUPLICATE = 10201
