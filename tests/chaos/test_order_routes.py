@@ -80,8 +80,8 @@ async def test_messages_keep_their_order_whatever_happens_between_the_servers(
         took = time.monotonic() - healed
         await ledger.close()
         found = await ledger.judge(overheard)
-        if ledger.problems and (differ := await differing([each.url for each in cluster.servers], "LEDGER")):
-            ledger.problems.append(differ)
+        if ledger.problems and (differ := differing(cluster.servers, "LEDGER")):
+            ledger.problems.insert(0, differ)
     tell(
         f"routes: {kind}: seed {seed}: {routes.happened}, settled {took:.1f} s after healing: {found}: "
         f"{ledger.summary()}"
