@@ -8,7 +8,9 @@ Rule 2: at another server of the cluster "no responders" may also mean that the 
         second at the earliest (measured), so it was there all the time when both answers came within `STEADY_SECONDS`.
 Rule 3: whoever cannot be reached is buried when its lease has not moved for as long as it lasts, by the clock of the instance
         that looks at it: neither the server's clock nor the absence of the lease counts.
-Rule 4: the burial names the revision of the lease that was judged. An instance that has renewed it meanwhile is not buried.
+Rule 4: the burial names the revision of the lease that was judged: one that stood when the first probe was sent, and all the
+        time since. An instance that has renewed it meanwhile is not buried. In the place of a lease that is not there another
+        is written first, for absence has no revision: its owner, if it lives, finds its renewal refused.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ class Sighting(Struct, frozen=True):
 
     def ran_out(self, now: float) -> bool:
         """Tell whether it has stood still for longer than a lease lasts."""
-        return not self.dead and now >= self.seen + TTL_SECONDS + MARGIN_SECONDS
+        return bool(self.revision) and not self.dead and now >= self.seen + TTL_SECONDS + MARGIN_SECONDS
 
 
 class Inquest(Struct, frozen=True):

@@ -4,10 +4,11 @@ Rule 1: a claim is taken by compare-and-set on the revision that was read, and o
         after that revision was written (`core/death.py`). Both stand in one bucket, so their revisions tell which was first:
         an owner that came back to life has written its claims again, above its burial.
 Rule 2: the claims of a generation are written, free, before it opens. One that is not there may be held by an instance that
-        does not know yet that the bucket has lost it: only that instance may write it again at once. Others wait until it has
-        been missing for as long as a lease lasts: by then the lease of that instance was refused, or has run out.
-Rule 3: the epoch of a claim rises with every owner. One that was missing begins at the Unix time in seconds: epochs do not go
-        back with a bucket that lost its claims.
+        does not know yet that the bucket has lost it: a vacant claim is written in its place first. Only that instance may
+        write over it at once (rule 4 of `core/lease.py`). Others wait until it has stood for `VACANT_SECONDS`: by then that
+        instance starts nothing on the lost one any more. Its revision tells that no other claim stood there meanwhile.
+Rule 3: the epoch of a claim rises with every owner. A vacant one begins at the Unix time in seconds: epochs do not go back with
+        a bucket that lost its claims.
 Rule 4: a claim that names this instance, and that it does not hold, is given back, whatever generation it is of.
 """
 
@@ -18,7 +19,10 @@ from typing import TypeAlias
 from msgspec import Struct
 
 from runner.core.death import MARGIN_SECONDS
-from runner.core.lease import TTL_SECONDS
+from runner.core.lease import CLAIMS_SECONDS
+
+VACANT_SECONDS = CLAIMS_SECONDS + MARGIN_SECONDS
+"""A vacant claim that has stood for so long may be taken."""
 
 
 class Wait(Struct, frozen=True):
@@ -27,6 +31,10 @@ class Wait(Struct, frozen=True):
 
 class Bury(Struct, frozen=True):
     """It is ours to take once its owner was found dead."""
+
+
+class Vacate(Struct, frozen=True):
+    """It is not there, or cannot be read: write a vacant one in its place."""
 
 
 class Take(Struct, frozen=True):
@@ -49,7 +57,7 @@ class Release(Struct, frozen=True):
     """It names us, is not held here and should be another's: a release, or a claim, whose answer was lost."""
 
 
-Decision: TypeAlias = Wait | Bury | Take | Keep | Confirm | HandOver | Release
+Decision: TypeAlias = Wait | Bury | Vacate | Take | Keep | Confirm | HandOver | Release
 
 
 class Standing(Struct, frozen=True):
@@ -59,6 +67,8 @@ class Standing(Struct, frozen=True):
     """Empty while it is free."""
     revision: int = 0
     """In the bucket; 0 for one that is not there."""
+    readable: bool = True
+    """Whether there is a claim that can be read."""
     sealed: bool = False
     """Whether its generation has closed, as far as this instance knows it."""
 
@@ -71,14 +81,14 @@ def decide(
     share: str,
     buried: int | None,
     living: bool,
-    missing: float | None = None,
+    vacant: float | None = None,
     disputed: bool = False,
 ) -> Decision:
     """Decide about one shard, from its claim as last read.
 
     `held` is the revision under which it is held here; `share` is who should own it, empty for no instance. `buried` is the
     revision of the owner's burial, None when none is known; `living` tells whether the owner's lease is known to stand;
-    `missing` for how many seconds there has been no claim that can be read, None where there is one;
+    `vacant` for how many seconds a vacant claim has stood at this revision, None where it is none;
     `disputed` whether another instance has tried to write it.
     """
     if held is not None:
@@ -89,22 +99,19 @@ def decide(
         return Take() if share == me else Release()
     if share != me or standing.sealed:
         return Wait()
-    if missing is not None:
-        return Take() if missing >= TTL_SECONDS + MARGIN_SECONDS else Wait()
+    if not standing.readable:
+        return Vacate()
+    if vacant is not None:
+        return Take() if vacant >= VACANT_SECONDS else Wait()
     if not standing.owner or (buried is not None and buried > standing.revision):
         return Take()
     return Wait() if living else Bury()
 
 
-def next_epoch(known: int | None, now: float) -> int:
-    """Give the epoch of the next owner; `known` is the claim's, None when it was missing; `now` is Unix time."""
-    return int(now) if known is None else known + 1
-
-
-def why_unowned(standing: Standing, *, share: str, living: bool, missing: float | None) -> str:
+def why_unowned(standing: Standing, *, share: str, living: bool, vacant: bool) -> str:
     """Say in words why no living instance owns an open shard; empty when one does."""
-    if missing is not None:
-        return "its claim is missing"
+    if vacant or not standing.readable:
+        return "its claim was lost with the bucket"
     if not standing.owner:
         return (
             f"it is free, and {share} has not taken it"

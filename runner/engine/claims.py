@@ -12,7 +12,7 @@ from msgspec import Meta
 
 from runner.core import checked
 from runner.core.checked import Count, Instance, Owner, Unfit, UnixTime
-from runner.core.takeover import next_epoch
+from runner.core.takeover import VACANT_SECONDS
 from runner.errors import ServerError
 from runner.jetstream import stray
 from runner.jetstream.connection import Connection
@@ -39,6 +39,8 @@ class Claim(msgspec.Struct, frozen=True):
     sealed: Count = 0
     """The turn of the opening (`core/generation.py`) at which its generation last began to close: whoever knows of an
     earlier turn alone does not take it."""
+    vacant: bool = False
+    """Written in the place of a claim that the bucket has lost, and whose owner may not know of that yet."""
 
 
 NOBODY = Claim("", 0, 0.0)
@@ -51,6 +53,8 @@ class Standing(msgspec.Struct, frozen=True):
     claim: Claim = NOBODY
     revision: int = 0
     """In the bucket; 0 for one that is not there."""
+    readable: bool = False
+    """Whether there is a claim that can be read."""
 
 
 class Claims:
@@ -64,8 +68,8 @@ class Claims:
         self._unread: set[str] = set()
         self._read = -READ_SECONDS
         """When all of them were read."""
-        self._missing: dict[str, float] = {}
-        """Since when a claim was not there, by the monotonic clock."""
+        self._vacant: dict[str, tuple[Standing, float]] = {}
+        """Vacant claims, and since when each is known to stand, by the monotonic clock."""
 
     async def watch(self, heard: Callable[[str, str], None]) -> Unsubscribe:
         """Call `heard(shard, owner)` for every write from now on, also for one that the server refuses: a reason to read."""
@@ -76,7 +80,7 @@ class Claims:
     def forget(self) -> None:
         """What was read before says nothing: the bucket may be an older one now."""
         self.known.clear()
-        self._missing.clear()
+        self._vacant.clear()
         self.reread()
 
     def reread(self) -> None:
@@ -87,67 +91,88 @@ class Claims:
         """Have `refresh` read this one: it was written, or may have been."""
         self._unread.add(shard)
 
-    def missing(self, shard: str) -> float | None:
-        """For how many seconds there has been no claim that can be read; None where there is one."""
-        since = self._missing.get(shard)
-        return time.monotonic() - since if since is not None else None
+    def vacant(self, shard: str) -> float | None:
+        """For how many seconds a vacant claim is known to have stood; None where it is none."""
+        known = self._vacant.get(shard)
+        return time.monotonic() - known[1] if known is not None else None
 
-    async def refresh(self, generations: Iterable[str], expected: Callable[[], Collection[str]]) -> None:
+    async def refresh(self, generations: Iterable[str], expected: Callable[[], Collection[str]]) -> bool:
         """Read what was written, and now and then all claims of these generations, each `<function>.<generation>`.
 
-        `expected` gives the shards that have a claim. Raises the ServerError family.
+        `expected` gives the shards that have a claim. Returns whether all were read. Raises the ServerError family.
         """
         unread, self._unread = self._unread, set()
         try:
-            if time.monotonic() - self._read >= READ_SECONDS:
+            if whole := time.monotonic() - self._read >= READ_SECONDS:
                 self._read = time.monotonic()
                 found = await self._leases.read([f"{self._prefix}{each}.*" for each in generations])
                 unread = {*expected(), *(key.removeprefix(self._prefix) for key in found)}
             elif unread:
                 found = await self._leases.read([self._prefix + shard for shard in unread])
             else:
-                return
+                return False
         except ServerError:
             self._unread |= unread
             raise
         for shard in unread:
             self._learn(shard, found.get(self._prefix + shard))
+        return whole
 
     def _learn(self, shard: str, entry: Entry | None) -> None:
         claim = read(entry.value, shard) if entry is not None else None
-        if claim is None:
-            self._missing.setdefault(shard, time.monotonic())
-        else:
-            self._missing.pop(shard, None)
         revision = entry.revision if entry is not None else 0
         if not revision or revision > self.known.get(shard, Standing()).revision:
-            self.known[shard] = Standing(claim or NOBODY, revision)
+            self._know(shard, Standing(claim or NOBODY, revision, claim is not None))
+
+    def _learn_only(self, shard: str, entry: Entry | None) -> Standing:
+        """Take what the leader says, whatever was known before."""
+        self.known.pop(shard, None)
+        self._learn(shard, entry)
+        return self.known[shard]
+
+    def _know(self, shard: str, standing: Standing) -> None:
+        self.known[shard] = standing
+        if not standing.claim.vacant:
+            self._vacant.pop(shard, None)
+        elif self._vacant.get(shard, (None, 0.0))[0] != standing:
+            self._vacant[shard] = standing, time.monotonic()
+
+    async def vacate(self, shard: str) -> Standing | None:
+        """Write a vacant claim where none can be read; None when it was written meanwhile."""
+        claim = Claim("", int(time.time()), time.time(), vacant=True)
+        return await self._write(shard, claim, self.known.get(shard, Standing()).revision)
 
     async def take(self, shard: str, me: str) -> Standing | None:
         """Make it mine, if what is known of it still stands; None when it was written meanwhile."""
         known = self.known.get(shard, Standing())
         before = known.claim
-        epoch = next_epoch(before.epoch if self.missing(shard) is None else None, time.time())
-        claim = Claim(me, epoch, time.time(), predecessors(before), before.sealed)
+        claim = Claim(me, before.epoch + 1, time.time(), predecessors(before), before.sealed)
         return await self._write(shard, claim, known.revision)
 
     async def confirm(self, shard: str, held: Standing) -> Standing | None:
         """Write a claim once more that is held: the quorum then says that it is ours. None when another revision stands."""
         return await self._write(shard, held.claim, held.revision)
 
-    async def restore(self, shard: str, held: Standing) -> Standing | None:
-        """Write it where the bucket has none, or has it in a revision that we do not know of. None when it is another's.
+    async def restore(self, shard: str, held: Standing, may: Callable[[], bool]) -> Standing | None:
+        """Write it where the bucket has lost it, or has it in a revision that we do not know of. None when it is not ours.
 
-        The claims of a generation that was left are removed: it counts only where its generation is open (`is_open` of
-        `engine/holdings.py`).
+        `may` tells whether no other instance can have had it so far. Nor were claims removed then with the generation that was
+        left: it closes once its claims were given back, or their owners buried.
         """
-        entry = await self._leases.latest(self._prefix + shard)
-        if entry is None:
-            return await self._write(shard, held.claim, 0)
-        if read(entry.value, shard) == held.claim:  # the answer to an earlier write was lost
-            return await self._write(shard, held.claim, entry.revision)
-        self._learn(shard, entry)
-        return None
+        while True:
+            entry = await self._leases.latest(self._prefix + shard)
+            known = self._learn_only(shard, entry)
+            if known.claim == held.claim:  # the answer to an earlier write was lost
+                return await self._write(shard, held.claim, known.revision)
+            if not may() or (known.readable and not known.claim.vacant):
+                return None
+            if known.readable:
+                return await self._write(shard, held.claim, known.revision)
+            await self.vacate(shard)  # its revision tells that no other claim has stood there since we asked
+
+    async def give_back(self, shard: str) -> bool:
+        """Free one that names us and is not held; False when it was written meanwhile."""
+        return await self.release(shard, self.known[shard])
 
     async def release(self, shard: str, standing: Standing) -> bool:
         """Give it back; False when it was written meanwhile."""
@@ -172,20 +197,30 @@ class Claims:
     ) -> bool:
         """Seal the claims of a generation that closes; False while one is held, or was written meanwhile.
 
-        `gone(owner, revision)` tells whether the owner of a claim of that revision can hold it no more.
+        `gone(owner, revision)` tells whether the owner of a claim of that revision can hold it no more. One that the bucket has
+        lost may be held until a vacant one has stood in its place for long enough.
         """
         prefix = f"{self._prefix}{function}.{generation}."
         entries = await self._leases.read([prefix + "*"])
         wanted: list[tuple[str, Claim, int]] = []
+        lost, held = [], False
         for number in range(count):
-            entry = entries.get(f"{prefix}{number}")
-            claim = (read(entry.value) if entry is not None else None) or NOBODY
-            revision = entry.revision if entry is not None else 0
-            if claim.owner and not gone(claim.owner, revision):
-                return False
-            if claim.sealed < turn or claim.owner:
+            shard = f"{function}.{generation}.{number}"
+            known = self._learn_only(shard, entries.get(self._prefix + shard))
+            claim = known.claim
+            if not known.readable:
+                lost.append(shard)
+            elif (vacant := self.vacant(shard)) is not None:
+                held |= vacant < VACANT_SECONDS
+            elif claim.owner:
+                held |= not gone(claim.owner, known.revision)
+            if claim.sealed < turn or claim.owner or claim.vacant:
                 sealed = Claim("", claim.epoch, time.time(), predecessors(claim), turn)
-                wanted.append((f"{function}.{generation}.{number}", sealed, revision))
+                wanted.append((shard, sealed, known.revision))
+        for begin in range(0, len(lost), AT_ONCE):
+            await asyncio.gather(*(self.vacate(shard) for shard in lost[begin : begin + AT_ONCE]))
+        if lost or held:
+            return False
         for begin in range(0, len(wanted), AT_ONCE):
             written = await asyncio.gather(*(self._write(*each) for each in wanted[begin : begin + AT_ONCE]))
             if None in written:
@@ -202,9 +237,9 @@ class Claims:
         written = await self._leases.swap(self._prefix + shard, msgspec.json.encode(claim), revision)
         if written is None:
             return None
-        self._missing.pop(shard, None)
-        self.known[shard] = Standing(claim, written)
-        return self.known[shard]
+        standing = Standing(claim, written, readable=True)
+        self._know(shard, standing)
+        return standing
 
 
 def predecessors(claim: Claim) -> tuple[str, ...]:

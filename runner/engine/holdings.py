@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Callable
+from functools import partial
 
+from runner.core.lease import CLAIMS_SECONDS
 from runner.engine.claims import AT_ONCE, Claim, Claims, Standing
+from runner.engine.ownlease import OwnLease
 
 
 class Holdings:
     """Held claims by shard; `lost(shard)` is called when one turns out to be another's."""
 
-    def __init__(
-        self, claims: Claims, lost: Callable[[str], None], is_open: Callable[[str], Awaitable[bool]]
-    ) -> None:
+    def __init__(self, claims: Claims, own: OwnLease, lost: Callable[[str], None]) -> None:
         self._claims = claims
+        self._own = own
         self._lost = lost
-        self._is_open = is_open
-        """Whether the generation of a shard is open, as the bucket has it now."""
         self._held: dict[str, Standing] = {}
+        self._seen: dict[str, float] = {}
+        """When the request was sent that has last found the claim of a shard as it was written."""
         self._locks: dict[str, asyncio.Lock] = {}
 
     def __contains__(self, shard: str) -> bool:
@@ -28,9 +31,15 @@ class Holdings:
         """What is held, None for a shard that is not."""
         return self._held.get(shard)
 
-    def hold(self, shard: str, standing: Standing) -> None:
-        """It was taken."""
-        self._held[shard] = standing
+    def hold(self, shard: str, standing: Standing, sent: float) -> None:
+        """It was taken, by a write sent at that moment."""
+        self._held[shard], self._seen[shard] = standing, sent
+
+    def look(self, sent: float) -> bool:
+        """All claims were read, by a request sent at that moment: whether those that are held stand as they were written."""
+        standing = [name for name, held in self._held.items() if self._claims.known.get(name) == held]
+        self._seen.update(dict.fromkeys(standing, sent))
+        return len(standing) == len(self._held)
 
     def forget(self, shard: str) -> Standing | None:
         """It is held no more; what it was."""
@@ -42,23 +51,23 @@ class Holdings:
             held = self._held.get(shard)
             if held is None or held.claim != claim:
                 return False
-            found = await self._claims.confirm(shard, held) or await self._restored(shard, held)
+            sent = time.monotonic()
+            found = await self._claims.confirm(shard, held) or await self._claims.restore(
+                shard, held, partial(self._may_restore, shard)
+            )
             if self._held.get(shard) is not held:
                 return False
             if found is None:
                 del self._held[shard]
                 self._lost(shard)
                 return False
-            self._held[shard] = found
+            self._held[shard], self._seen[shard] = found, sent
             return True
 
-    async def _restored(self, shard: str, held: Standing) -> Standing | None:
-        """A claim that is not in the bucket any more was lost with others, or removed with its generation."""
-        found = await self._claims.restore(shard, held)
-        if found is not None and not await self._is_open(shard):
-            await self._claims.release(shard, found)
-            return None
-        return found
+    def _may_restore(self, shard: str) -> bool:
+        """Whether no other instance can have had it since it was last seen (rule 4 of `core/lease.py`)."""
+        lately = time.monotonic() < self._seen.get(shard, 0.0) + CLAIMS_SECONDS
+        return lately and self._own.state.unbroken and self._own.current
 
     async def confirm(self) -> None:
         """Ask for every one that is held; those that are another's are lost. Raises the ServerError family."""

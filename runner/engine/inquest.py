@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
 from math import inf
 
 from runner.core import identity
@@ -31,27 +30,22 @@ async def is_dead(
     project: str,
     instance: str,
     *,
-    absent: float,
     near: bool,
     witness: str,
-    bound: Callable[[], Awaitable[float]],
+    bound: float,
 ) -> bool:
-    """Probe it once more after its bound, and its `witness` before and after where it is not `near`, at our own server.
-
-    `absent` is when "no responders" came at first; `bound` reads the instance's lease.
-    """
+    """Probe it, and once more after its bound; and its `witness` before and after where it is not `near`, at our own server."""
     epoch = connection.wire.epoch
     seen = inf
     if not near:
         seen = time.monotonic()
         if not witness or not await probe(connection, project, witness):
             return False  # the way to its server may be gone: its lease tells
-        if await probe(connection, project, instance) is not False:
-            return False
-        absent = time.monotonic()
-    limit = await bound()
-    while (waited := (again := time.monotonic()) - absent) < limit:  # uvloop wakes up to a millisecond early
-        await asyncio.sleep(limit - waited)
+    if await probe(connection, project, instance) is not False:
+        return False
+    absent = time.monotonic()
+    while (waited := (again := time.monotonic()) - absent) < bound:  # uvloop wakes up to a millisecond early
+        await asyncio.sleep(bound - waited)
     if await probe(connection, project, instance) is not False:
         return False
     seen_again = inf
@@ -60,4 +54,4 @@ async def is_dead(
             return False
         seen_again = time.monotonic()
     found = Inquest(absent, again, near, seen, seen_again)
-    return epoch == connection.wire.epoch and found.proves(limit)
+    return epoch == connection.wire.epoch and found.proves(bound)

@@ -101,11 +101,16 @@ class Members:
 
     async def run(self) -> None:
         """Renew, probe and read until cancelled."""
-        self.own.began.append(self._say)
+        self.own.began += [self._say, self._anew]
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self.own.run)
             tasks.start_soon(self._probes.run)
             tasks.start_soon(self._reading)
+
+    def _anew(self) -> None:
+        """Our lease has begun anew: the bucket may be another one, whose revisions tell nothing of the last."""
+        self._epoch = -1
+        self._hint.set()
 
     def _say(self) -> None:
         """Let all read the leases; what is said holds nothing that could be believed."""
@@ -132,20 +137,16 @@ class Members:
         seen, now = self._sightings.get(instance), time.monotonic()
         if seen is None:
             self._sightings[instance] = Sighting(0, now)
+            self._hint.set()
         elif seen.dead and seen.revision < claimed:
             self._sightings[instance] = Sighting(seen.revision, now)
-        elif instance in self.living:
-            return
-        if self._near(instance):
-            self._look_into(instance, math.inf)
+            self._look_into(instance)
 
     # -- reading ----------------------------------------------------------------------------------------
 
     async def read(self) -> None:
         """Read every lease."""
-        if (
-            self._epoch != self._wire.epoch
-        ):  # the bucket may be an older one: its revisions tell nothing of the last
+        if self._epoch != self._wire.epoch:  # the bucket may be an older one
             self._epoch = self._wire.epoch
             self._sightings.clear()
         entries = await self._leases.read([self._key("*")])
@@ -201,12 +202,25 @@ class Members:
             if self._connection.is_connected and not self.own.left:
                 try:
                     await self.read()
+                    await self._stand_in()
                     await self._bury_those_that_stand_still()
                 except ServerError as error:
                     log.debug("leases could not be read: %s", error)
             await anyio.sleep(HINT_SECONDS)
 
     # -- the dead ---------------------------------------------------------------------------------------
+
+    async def _stand_in(self) -> None:
+        """Write leases in the place of those that are not there: what is judged has a revision (`core/death.py`, rule 4)."""
+        for instance, seen in list(self._sightings.items()):
+            if seen.revision or seen.dead:
+                continue
+            member = Member(instance, (), bound=LONGEST_BOUND_SECONDS)
+            revision = await self._leases.swap(self._key(instance), msgspec.json.encode(member), 0, GONE)
+            if revision is not None:
+                self._sightings[instance] = Sighting(revision, time.monotonic(), member.bound)
+                self._records[instance] = member
+                self._look_into(instance)
 
     async def _bury_those_that_stand_still(self) -> None:
         for instance, seen in list(self._sightings.items()):
@@ -219,42 +233,33 @@ class Members:
         server = member.server if member is not None else ""
         return server == self._connection.server_id or (not server and not self._connection.clustered)
 
-    def _missed(self, instance: str, when: float) -> None:
+    def _missed(self, instance: str) -> None:
         if instance in self.living:
-            self._look_into(instance, when)
+            self._look_into(instance)
 
-    def _look_into(self, instance: str, when: float) -> None:
+    def _look_into(self, instance: str) -> None:
         if instance not in self._inquests and not self.own.left:
             self._inquests.add(instance)
-            self._process.tasks.start_soon(self._inquest, instance, when)
+            self._process.tasks.start_soon(self._inquest, instance)
 
-    async def _inquest(self, instance: str, when: float) -> None:
+    async def _inquest(self, instance: str) -> None:
         try:
-            if when == math.inf:  # it has no lease, and was never probed
-                if await inquest.probe(self._connection, self._project, instance) is not False:
-                    return
-                when = time.monotonic()
-            member = self._records.get(instance)
+            await self.read()  # the lease that is judged stood before the first probe is sent
+            seen, member = self._sightings.get(instance), self._records.get(instance)
+            if seen is None or seen.dead or not seen.revision:
+                return
             server = member.server if member is not None else ""
             others = (name for name, each in self.living.items() if each.server == server)
             witness = next((name for name in others if name not in (instance, self.me.instance)), "")
             if await inquest.is_dead(
                 self._connection, self._project, instance,
-                absent=when, near=self._near(instance), witness=witness, bound=lambda: self._bound(instance),
+                near=self._near(instance), witness=witness, bound=seen.bound,
             ):  # fmt: skip
-                seen = self._sightings.get(instance)
-                if seen is not None and not seen.dead:
-                    await self._bury(instance, seen, "its connection is gone")
+                await self._bury(instance, seen, "its connection is gone")
         except ServerError as error:
             log.debug("it is not known whether %s lives: %s", instance, error)
         finally:
             self._inquests.discard(instance)
-
-    async def _bound(self, instance: str) -> float:
-        """How long it may start work after its last ping, by its lease as it stands now."""
-        await self.read()
-        seen = self._sightings.get(instance)
-        return seen.bound if seen is not None else LONGEST_BOUND_SECONDS
 
     async def _bury(self, instance: str, seen: Sighting, why: str) -> None:
         key = self._key(instance)

@@ -16,7 +16,7 @@ import anyio
 import msgspec
 
 from runner.core.checked import Unfit
-from runner.core.lease import Lease, bound
+from runner.core.lease import CLAIMS_SECONDS, Lease, bound
 from runner.engine.member import Member, read_member
 from runner.engine.ping import Pings
 from runner.engine.process import Process
@@ -60,6 +60,7 @@ class OwnLease:
         self._starts_until = -inf
         self._may = asyncio.Event()
         self._due = asyncio.Event()
+        self._writing = asyncio.Lock()
 
     # -- what it allows ---------------------------------------------------------------------------------
 
@@ -80,6 +81,8 @@ class OwnLease:
             return "the lease of this instance has run out"
         if not self.state.whole:
             return "the claims of this instance are not confirmed"
+        if now >= self.state.read + CLAIMS_SECONDS:
+            return f"the claims of this instance were not found as it wrote them for {CLAIMS_SECONDS:.0f} s"
         if self.disputed:
             return f"it is being asked whose {', '.join(sorted(self.disputed))} is"
         if self.pings.waiting and now - self.state.answered > SILENT_SECONDS:
@@ -104,6 +107,11 @@ class OwnLease:
     def confirm(self, began: float) -> None:
         """All claims were confirmed, by requests sent from that moment on."""
         self.state = self.state.claims_confirmed(began)
+        self._update()
+
+    def read(self, sent: float) -> None:
+        """All claims stood as they were written, by a request sent at that moment."""
+        self.state = self.state.claims_read(sent)
         self._update()
 
     def dispute(self, shard: str) -> None:
@@ -163,8 +171,11 @@ class OwnLease:
 
     async def renew(self) -> None:
         """Renew the lease once, or begin it anew; raises `ServerError` when that could not be."""
-        if self.left:
-            return
+        async with self._writing:
+            if not self.left:
+                await self._renew()
+
+    async def _renew(self) -> None:
         if self._epoch != self._wire.epoch:
             self.state = self.state.disconnected()
             self._update()
@@ -217,7 +228,7 @@ class OwnLease:
 
     async def retire(self) -> None:
         """Say in the lease that our shards are to be had, each as soon as it is released."""
-        self._say(leaving=True)
+        self.me = msgspec.structs.replace(self.me, leaving=True)
         try:
             await self.renew()
         except ServerError as error:
@@ -228,11 +239,12 @@ class OwnLease:
         self.left = True
         self.state = self.state.lost()
         self._update()
-        self._say(state="left")
-        try:
-            await self._leases.swap(self._key, msgspec.json.encode(self.me), self._revision, GONE)
-        except ServerError as error:
-            log.debug("the lease runs out by itself: %s", error)
+        async with self._writing:
+            self._say(state="left")
+            try:
+                await self._leases.swap(self._key, msgspec.json.encode(self.me), self._revision, GONE)
+            except ServerError as error:
+                log.debug("the lease runs out by itself: %s", error)
 
     async def _mend(self) -> None:
         try:

@@ -28,7 +28,7 @@ BUSY = b"+"
 
 
 class Probes:
-    """Asks on the clock; `missed(instance, when)` is called when the server knows nobody by that name."""
+    """Asks on the clock; `missed(instance)` is called when the server knows nobody by that name."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class Probes:
         me: str,
         pings: Pings,
         living: Callable[[], Collection[str]],
-        missed: Callable[[str, float], None],
+        missed: Callable[[str], None],
     ) -> None:
         self._connection = connection
         self._project = project
@@ -85,7 +85,7 @@ class Probes:
             if body == BUSY:
                 self._saw_work = now
         elif isinstance(error, NoStream) and epoch == self._connection.wire.epoch and now >= self._grace:
-            self._missed(instance, now)
+            self._missed(instance)
 
     def asked(self, _subject: bytes, reply: bytes, _header: bytes | None, _body: bytes) -> None:
         """Another instance asks whether this one lives."""

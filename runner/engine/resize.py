@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterable
 from contextlib import suppress
+from functools import partial
 from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct
@@ -12,11 +14,13 @@ from runner.bindings import Binding
 from runner.core import generation as generations
 from runner.core import identity, sharding
 from runner.core.checked import Unfit
+from runner.core.death import MARGIN_SECONDS
 from runner.core.generation import Opening
+from runner.core.lease import TTL_SECONDS
 from runner.core.sharding import Sharding
 from runner.engine.generations import news_subject
 from runner.engine.member import Member, read_member
-from runner.engine.turnover import Gone, Reader, Turnover
+from runner.engine.turnover import Reader, Turnover
 from runner.errors import NoStream, ServerError, UsageError
 from runner.jetstream import reshard
 from runner.jetstream.backlog import Backlog
@@ -62,6 +66,8 @@ class Resize:
         self._leases = Leases(connection)
         self._backlog = Backlog(connection)
         self._turnovers: dict[str, Turnover] = {}
+        self._absent: dict[tuple[str, str], float] = {}
+        """Owners of claims that have no lease, by project, and since when that is known, by the monotonic clock."""
 
     async def now(self) -> Sharding:
         """How the stream is sharded. Raises UsageError when it is not, or not there."""
@@ -115,7 +121,8 @@ class Resize:
             if opening.generation < now.generation and not running and not left:
                 turnover = self._turnovers.setdefault(project, Turnover(self._connection, project))
                 reader = Reader(function, self.stream, opening.subject)
-                opening = await turnover.step(reader, _gone(living.get(project, {}))) or opening
+                gone_owner = partial(self._owner_gone, project, living.get(project, {}))
+                opening = await turnover.step(reader, gone_owner) or opening
             done = opening.generation >= now.generation and not opening.closing
             state: State = "open" if done else "draining" if running else "waiting"
             state = "gone" if gone else state
@@ -146,6 +153,17 @@ class Resize:
         known = self._functions if project == self._project else None
         return known is not None and function not in known
 
+    def _owner_gone(self, project: str, living: Collection[str], owner: str, _revision: int) -> bool:
+        """Whether the owner of a claim starts nothing any more: it has had no lease for as long as one lasts.
+
+        The bucket may have lost the lease of one that lives: it writes another before that.
+        """
+        if owner in living:
+            self._absent.pop((project, owner), None)
+            return False
+        since = self._absent.setdefault((project, owner), time.monotonic())
+        return time.monotonic() - since >= TTL_SECONDS + MARGIN_SECONDS
+
     async def _openings(self) -> list[tuple[str, str, Opening]]:
         found = []
         for key, entry in (await self._read("generation.*.*")).items():
@@ -172,8 +190,3 @@ class Resize:
             return await self._leases.read([pattern])
         except NoStream:
             return {}  # nothing has ever run in this account
-
-
-def _gone(living: Collection[str]) -> Gone:
-    """Whether the owner of a claim is not among these."""
-    return lambda owner, _revision: owner not in living

@@ -66,7 +66,7 @@ class Shard(Floored):
     async def open(self, tenure: Tenure) -> None:
         """Take the shard over from whoever had it; returns once its messages may start, or it is lost again."""
         self.fences.begin(tenure)  # at once: whatever ends the tenure from now on is seen below
-        era = self.history.era
+        era, epoch = self.history.era, self._wire.epoch
         now, records, info, _, _, _ = await asyncio.gather(
             self.history.check(),
             self._records.load(tenure.claim.before),
@@ -86,7 +86,8 @@ class Shard(Floored):
         self.owned = True
         if self.pull not in self._pipeline.pulls:
             self._pipeline.pulls.append(self.pull)
-        self.doubt(info if era == self.history.era else None)
+        fresh = era == self.history.era and epoch == self._wire.epoch
+        self.doubt(info if fresh else None)
 
     def doubt(self, info: dict[str, Any] | None = None) -> None:
         """Start nothing more, ask the server what it holds unsettled, have it delivered anew, and go on in order.
@@ -118,6 +119,7 @@ class Shard(Floored):
                             figures = await self._durables.ensure(self.stream, self._config)
                 except JetrunnerError as error:
                     log.debug("shard %s cannot be taken up yet: %s", self.durable, error)
+                    figures = None  # they may be of before the error
                     await asyncio.sleep(RETRY_SECONDS)
                     continue
                 self._doubtful |= (

@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
 from anyio.abc import TaskGroup
 
-from runner.core.takeover import Bury, Confirm, Decision, HandOver, Release, Take
+from runner.core.takeover import Bury, Confirm, Decision, HandOver, Release, Take, Vacate
 from runner.engine.claims import Claim, Claims
 from runner.engine.fence import Tenure
 from runner.engine.generations import Generations
@@ -46,7 +46,7 @@ class Shards:
         self._members = members
         self._own = members.own
         self._functions = {function.binding.function: function for function in functions}
-        self._held = Holdings(self.claims, self._lose, self._is_open)
+        self._held = Holdings(self.claims, members.own, self._lose)
         self._view = View(members, self.claims, functions)
         self._halted: set[str] = set()
         """Shards that start nothing until their claims were confirmed."""
@@ -89,7 +89,10 @@ class Shards:
                 try:
                     if not self._own.state.whole:
                         await self._confirm()
-                    await self.claims.refresh(self._generations.names(), self._view.names)
+                    sent = time.monotonic()
+                    whole = await self.claims.refresh(self._generations.names(), self._view.names)
+                    if whole and self._held.look(sent):
+                        self._own.read(sent)
                 except JetrunnerError as error:
                     log.warning("claims could not be read: %s", error)
                     await anyio.sleep(RETRY_SECONDS / 2)
@@ -111,16 +114,18 @@ class Shards:
         for each in self._functions.keys() - moving:
             self._functions[each].tell()
         for function in self._functions.values():
-            function.standstill.look(self._view.unowned(function), time.monotonic())
+            function.standstill.look(self._view.standing(function, self._moving), time.monotonic())
 
     def _way(self, name: str, decision: Decision) -> Callable[[str], Coroutine[object, object, None]] | None:
         match decision:
+            case Vacate():
+                return partial(self._write, self.claims.vacate)
             case Take():
                 return self._take
             case HandOver():
                 return self._hand_over
             case Release():
-                return self._give_back
+                return partial(self._write, self.claims.give_back)
             case Confirm():
                 return self._check
             case Bury():
@@ -131,7 +136,7 @@ class Shards:
     # -- moves ------------------------------------------------------------------------------------------
 
     async def _take(self, name: str) -> None:
-        function, since = self._function(name), self._own.state.since
+        function, since, sent = self._function(name), self._own.state.since, time.monotonic()
         try:
             held = await self.claims.take(name, self._members.me.instance)
             if held is None:
@@ -140,7 +145,7 @@ class Shards:
                 await self.claims.release(name, held)
             elif self._own.state.since == since and self.claims.known.get(name) is held:
                 # It is ours, and our lease has lasted all the time: this claim counts as those that were confirmed.
-                self._held.hold(name, held)
+                self._held.hold(name, held, sent)
                 shard = self.owned[name] = function.shard(name)
                 claim = held.claim
                 stands, end = partial(self._held.stands, name, claim), partial(self._refused, name, claim)
@@ -178,12 +183,13 @@ class Shards:
         finally:
             self._moved(name)
 
-    async def _give_back(self, name: str) -> None:
+    async def _write(self, write: Callable[[str], Awaitable[object]], name: str) -> None:
+        """Write a claim that is not held: what comes of it is read."""
         try:
-            if not await self.claims.release(name, self.claims.known[name]):
+            if not await write(name):
                 self.claims.distrust(name)
         except JetrunnerError as error:
-            log.debug("the claim of shard %s is given back later: %s", name, error)
+            log.debug("the claim of shard %s is written later: %s", name, error)
             await anyio.sleep(RETRY_SECONDS)
         finally:
             self._moved(name)
@@ -226,7 +232,7 @@ class Shards:
     def _heard(self, name: str, owner: str) -> None:
         """A claim was written, or it was tried: read it, unless that was us."""
         shard = self.owned.get(name)
-        if owner != self._members.me.instance and shard is not None:
+        if owner != self._members.me.instance and shard is not None and shard.owned:
             shard.ordering.hold()
             self._own.dispute(name)
         elif owner == self._members.me.instance and (name in self._held or name in self._moving):
@@ -243,6 +249,7 @@ class Shards:
                 self._halted.add(name)  # until `doubt` below, whatever is read meanwhile
                 stands = await self._held.stands(name, held.claim)
                 self._resolve(name)
+                self.claims.reread()  # those that are held are to be found as they were written, soon
                 if stands and shard.owned:
                     shard.doubt()
         except JetrunnerError as error:

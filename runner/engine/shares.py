@@ -47,14 +47,14 @@ class View:
         known = self._claims.known.get(name, Standing())
         owner = known.claim.owner
         return decide(
-            takeover.Standing(owner, known.revision, known.claim.sealed > self._turn(name)),
+            takeover.Standing(owner, known.revision, known.readable, known.claim.sealed > self._turn(name)),
             me=self._members.me.instance,
             held=held.revision if held is not None else None,
             share=share,
             disputed=disputed,
             buried=self._members.buried(owner),
             living=owner in self._members.living,
-            missing=self._claims.missing(name),
+            vacant=self._claims.vacant(name),
         )
 
     def _turn(self, name: str) -> int:
@@ -63,16 +63,29 @@ class View:
         openings = (each.opening for each in self._functions if each.binding.function == named)
         return next((opening.turn for opening in openings if opening is not None), 0)
 
+    def standing(self, function: OrderedFunction, moving: Iterable[str]) -> dict[str, str]:
+        """What of a function does not go on now, and why: moves and openings take less than a second."""
+        standing = {
+            f"shard {name}": "it is being taken, confirmed or handed over"
+            for name in moving
+            if name.partition(".")[0] == function.binding.function
+        }
+        opening = function.opening
+        if opening is not None and opening.closing:
+            name = f"generation {opening.to} of {opening.stream}"
+            standing[name] = f"all shards of generation {opening.generation} are given back before it opens"
+        return standing | self.unowned(function)
+
     def unowned(self, function: OrderedFunction) -> dict[str, str]:
         """Its open shards that no living instance owns, and why."""
         found = {}
         for name in function.shard_names():
             known = self._claims.known.get(name, Standing())
             why = why_unowned(
-                takeover.Standing(known.claim.owner, known.revision),
+                takeover.Standing(known.claim.owner, known.revision, known.readable),
                 share=self._shares.get(name, ""),
                 living=known.claim.owner in self._members.living,
-                missing=self._claims.missing(name),
+                vacant=known.claim.vacant,
             )
             if why:
                 found[f"shard {name}"] = why

@@ -25,7 +25,7 @@ from runner.core.generation import Opening
 from runner.core.history import void
 from runner.core.sharding import Sharding
 from runner.engine.claims import Claims
-from runner.errors import PermissionDenied, UsageError
+from runner.errors import JetrunnerError, PermissionDenied, UsageError
 from runner.jetstream import ownstreams, reshard
 from runner.jetstream.bucket import PREFIX
 from runner.jetstream.connection import Connection
@@ -114,7 +114,12 @@ class Turnover:
             if not await self.openings.swap(reader.function, after, revision):
                 return None
         if not after.closing:
-            await self._sweep(reader.function, after)
+            try:
+                await self._sweep(reader.function, after)
+            except JetrunnerError as error:  # the next step sweeps again; what is open counts
+                log.warning(
+                    "%s: what is left of drained generations stays for now: %s", reader.function, error
+                )
         return after
 
     async def _of_now(self, opening: Opening | None, info: Mapping[str, Any]) -> Opening | None:
@@ -148,7 +153,8 @@ class Turnover:
             first=first,
             start=first,
             through=newest if first else through,
-            turn=await self._claims.turn(reader.function, generation),
+            # With a bucket that was lost, turns would go back: what is sealed already could not be taken any more.
+            turn=max(await self._claims.turn(reader.function, generation), int(time.time())),
         )
 
     async def _leave(self, reader: Reader, opening: Opening, now: Sharding) -> Opening:

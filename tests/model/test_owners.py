@@ -17,14 +17,17 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from msgspec import Struct, field
 
 from runner.core.death import Inquest, Sighting
-from runner.core.lease import TTL_SECONDS, Lease
-from runner.core.takeover import Bury, Confirm, HandOver, Release, Standing, Take, decide
+from runner.core.lease import CLAIMS_SECONDS, TTL_SECONDS, Lease
+from runner.core.takeover import Bury, Confirm, HandOver, Release, Standing, Take, Vacate, decide
 
 B = 0.045
 NAMES = ("ann", "bob", "cy")
 NEAR = ("ann", "bob")
 """At the server whose interest is asked; cy is at another one, behind a way that may be cut."""
 CLAIM = "claim"
+VACANT = "vacant"
+SOUGHT = "sought"
+"""A lease that another has written in the place of one that is not there."""
 MEMBER = st.sampled_from(NAMES)
 MOMENTS = st.sampled_from([0.001, 0.01, 0.02, 0.044, 0.045, 0.05, 0.2, 0.9, 1.0, 2.0, 2.99, 3.0, 3.1, 3.2])
 
@@ -45,6 +48,9 @@ class Write(Struct):
     value: str
     expected: int | None
     sent: float
+    since: float
+    """When the lease began that its author had."""
+    restores: bool = False
     answer: int | None = None
 
 
@@ -56,9 +62,9 @@ class Instance(Struct):
     revision: int = 0  # of its own lease
     held: int | None = None  # the revision of the claim that it holds
     refused: bool = False  # the claim that it held is not there any more
-    restoring: float = inf  # the lease under which it is written again
+    seen: float = -inf  # when the claim that it holds, or held, was last found as it was written
     known: Standing = Standing()
-    missing: float = inf  # since when the claim was not there
+    vacant: float = inf  # since when a vacant claim is known to stand at its revision
     sightings: dict[str, Sighting] = field(default_factory=dict)
     connection: int = 0  # 0: none that it knows of
     frozen: bool = False
@@ -67,6 +73,7 @@ class Instance(Struct):
     )  # connection, sent, answered by the server
     writes: list[Write] = field(default_factory=list)
     absent: dict[str, Inquest] = field(default_factory=dict)
+    judged: dict[str, int] = field(default_factory=dict)  # the revision of the lease that an inquest is about
     witness: float = inf
 
 
@@ -135,7 +142,7 @@ class Owners(RuleBasedStateMachine):
         for each in self.all.values():
             each.connection, each.writes, each.pings = 0, [], []
             each.lease = each.lease.disconnected()
-            each.sightings, each.known, each.missing = {}, Standing(), inf
+            each.sightings, each.known, each.vacant = {}, Standing(readable=False), inf
 
     @rule(member=MEMBER, place=st.integers(0, 3), answered=st.booleans())
     def a_write_arrives(self, member: str, place: int, *, answered: bool) -> None:
@@ -191,9 +198,11 @@ class Owners(RuleBasedStateMachine):
         each = self.all[member]
         if any(write.key == key and write.connection == each.connection for write in each.writes):
             return None  # one at a time
-        write = Write(member, each.connection, key, value, expected, self.now)
+        write = Write(member, each.connection, key, value, expected, self.now, each.lease.since)
         if each.connection in self.served:
             each.writes.append(write)
+        if key == CLAIM:
+            each.refused = False  # it goes on with another question
         return write
 
     @rule(member=MEMBER)
@@ -216,7 +225,8 @@ class Owners(RuleBasedStateMachine):
         elif write.key == CLAIM:
             self.its_claim_is_answered(each, write)
         elif write.answer:
-            each.sightings[write.key] = Sighting(write.answer, self.now, dead=True)
+            bound = 1.0 if write.value == SOUGHT else B
+            each.sightings[write.key] = Sighting(write.answer, self.now, bound, write.value == "dead")
 
     def its_lease_is_answered(self, each: Instance, write: Write) -> None:
         assert write.answer is not None
@@ -232,21 +242,28 @@ class Owners(RuleBasedStateMachine):
     def its_claim_is_answered(self, each: Instance, write: Write) -> None:
         assert write.answer is not None
         if write.answer:
-            each.known = Standing(write.value, write.answer)
-            each.missing = inf
+            self.it_knows(each, write.value, write.answer)
         if write.value != each.name:
             return  # released: it was held no more from sending it on
         if not write.answer:
             if each.held is not None and write.expected == each.held:
                 each.held, each.refused = None, True
             return
-        restored = not write.expected and each.restoring == each.lease.since
-        if each.held is None or each.held == write.expected:
-            if each.held is None and not each.lease.whole and not restored:
-                return  # the lease was lost meanwhile: the claim is one of ours that is not held
-            each.held = write.answer
-            if not each.lease.whole and write.sent >= each.lease.since:
-                each.lease = each.lease.claims_confirmed(write.sent)
+        if each.held not in {None, write.expected}:
+            return
+        kept = write.since == each.lease.since and (each.lease.whole or write.restores)
+        if each.held is None and not kept:
+            return  # the claim is one of ours that is not held
+        each.held, each.seen = write.answer, write.sent
+        if not each.lease.whole and write.sent >= each.lease.since:
+            each.lease = each.lease.claims_confirmed(write.sent)
+
+    def it_knows(self, each: Instance, value: str, revision: int) -> None:
+        if value != VACANT:
+            each.vacant = inf
+        elif each.known.revision != revision or each.vacant == inf:
+            each.vacant = self.now
+        each.known = Standing(value if value != VACANT else "", revision, readable=bool(revision))
 
     @rule(member=MEMBER)
     def it_confirms_its_claim(self, member: str) -> None:
@@ -266,12 +283,17 @@ class Owners(RuleBasedStateMachine):
         found = self.history[max(0, len(self.history) - 1 - age)].get(other, Record())
         if other == CLAIM:
             if found.revision > each.known.revision or not found.revision:
-                each.known = Standing(found.value, found.revision)
-                each.missing = min(each.missing, self.now) if not found.revision else inf
+                self.it_knows(each, found.value, found.revision)
+            if not age and each.held in {None, found.revision}:
+                each.lease = each.lease.claims_read(self.now)
+                if each.held is not None:
+                    each.seen = self.now
         elif other != member:
             before = each.sightings.get(other)
             if before is None or found.revision > before.revision or (not found.revision and before.revision):
-                each.sightings[other] = Sighting(found.revision, self.now, B, found.value == "dead")
+                each.sightings[other] = Sighting(
+                    found.revision, self.now, 1.0 if found.value == SOUGHT else B, found.value == "dead"
+                )
 
     @rule(member=MEMBER, other=MEMBER)
     def it_probes(self, member: str, other: str) -> None:
@@ -286,6 +308,8 @@ class Owners(RuleBasedStateMachine):
             each.witness = inf
         elif other not in each.absent:
             each.absent[other] = Inquest(self.now, self.now, near, each.witness)
+            seen = each.sightings.get(other)
+            each.judged[other] = seen.revision if seen is not None else 0
         else:
             first = each.absent[other]
             each.absent[other] = Inquest(first.absent, self.now, near, first.witness)
@@ -304,8 +328,12 @@ class Owners(RuleBasedStateMachine):
         seen = each.sightings.get(other)
         if self.able(member) and member != other and seen is not None:
             inquest = each.absent.get(other)
-            bound = seen.bound if seen.revision else 1.0
-            if seen.ran_out(self.now) or (inquest is not None and inquest.proves(bound)):
+            proved = (
+                inquest is not None and each.judged[other] == seen.revision and inquest.proves(seen.bound)
+            )
+            if not seen.revision:
+                self.send(member, other, SOUGHT, 0)  # in its place: what is judged has a revision
+            elif seen.ran_out(self.now) or proved:
                 self.send(member, other, "dead", seen.revision)
 
     def share_as_seen_by(self, each: Instance) -> str:
@@ -327,7 +355,7 @@ class Owners(RuleBasedStateMachine):
             share=self.share_as_seen_by(each),
             buried=owner.revision if owner is not None and owner.dead else None,
             living=owner is not None and not owner.dead,
-            missing=self.now - each.missing if each.missing < inf else None,
+            vacant=self.now - each.vacant if each.vacant < inf else None,
         )
 
     @rule(member=MEMBER)
@@ -338,6 +366,8 @@ class Owners(RuleBasedStateMachine):
         match self.decision(each):
             case Take():
                 self.send(member, CLAIM, member, each.known.revision)
+            case Vacate():
+                self.send(member, CLAIM, VACANT, each.known.revision)
             case HandOver():
                 held, each.held = each.held, None
                 self.send(member, CLAIM, "", held)
@@ -352,10 +382,18 @@ class Owners(RuleBasedStateMachine):
     def it_writes_the_claim_again_that_the_bucket_has_lost(self, member: str) -> None:
         """Only who held it; its lease stands, or this would not be asked."""
         each = self.all[member]
-        if each.refused and self.able(member) and each.lease.since <= self.now < each.lease.until:
+        if not each.refused or not self.able(member) or not each.lease.since <= self.now < each.lease.until:
+            return
+        standing = self.bucket.get(CLAIM, Record())
+        if not each.lease.unbroken or self.now >= each.seen + CLAIMS_SECONDS:
+            each.refused = False  # another may have had it before it was lost
+        elif not standing.revision:
+            self.send(member, CLAIM, VACANT, 0)
+            each.refused = True
+        elif standing.value == VACANT and (write := self.send(member, CLAIM, member, standing.revision)):
+            write.restores = True
+        elif standing.value != VACANT:
             each.refused = False
-            if self.send(member, CLAIM, member, 0) is not None:
-                each.restoring = each.lease.since
 
     @rule(member=MEMBER)
     def it_is_to_own_the_shard(self, member: str) -> None:
@@ -475,12 +513,23 @@ LIFE: list[tuple[float, Step]] = [
 """The steps of which a real life consists, and how often each comes."""
 
 
-def explore(seed: int, steps: int) -> int:
-    """Walk at random; how often somebody could start."""
+RUIN: list[tuple[float, Step]] = [
+    *LIFE,
+    (3, lambda world, luck, name, _: world.everything_goes_well(name)),
+    (1, lambda world, luck, name, _: world.the_bucket_loses(luck.choice((CLAIM, CLAIM, *NAMES, "all")))),
+    (1, lambda world, luck, name, _: world.it_freezes_or_thaws(name)),
+    (1, lambda world, luck, name, _: world.time_passes(luck.choice((1.0, 2.0, 3.0, 3.2)))),
+    (0.5, lambda world, luck, name, _: world.it_is_to_own_the_shard(name)),
+]
+"""The same, where one misfortune follows another and all goes well for a moment in between."""
+
+
+def explore(life: list[tuple[float, Step]], seed: int, steps: int) -> int:
+    """Walk at random; how often an instance could start."""
     luck = random.Random(seed)
     world = Owners()
     started = 0
-    for way in luck.choices([step for _, step in LIFE], [weight for weight, _ in LIFE], k=steps):
+    for way in luck.choices([step for _, step in life], [weight for weight, _ in life], k=steps):
         way(world, luck, luck.choice(NAMES), luck.choice(NAMES))
         world.never_two_instances_start_messages_of_one_shard()
         started += bool(world.starting())
@@ -488,5 +537,151 @@ def explore(seed: int, steps: int) -> int:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_no_walk_leads_to_two_owners(seed: int) -> None:
-    assert explore(seed, 10_000) > 100, "and now and then somebody works"
+@pytest.mark.parametrize("life", [LIFE, RUIN], ids=["life", "ruin"])
+def test_no_walk_leads_to_two_owners(life: list[tuple[float, Step]], seed: int) -> None:
+    assert explore(life, seed, 10_000) > 100, "now and then an instance works"
+
+
+class Story:
+    """The model, where each step is told; after each, no two may start."""
+
+    def __init__(self) -> None:
+        self.world = Owners()
+        self.world.everything_goes_well("ann")
+        assert self.world.starting() == ["ann"]
+
+    def well(self, *names: str) -> None:
+        for name in names:
+            self.world.everything_goes_well(name)
+            self.world.never_two_instances_start_messages_of_one_shard()
+
+    def alive(self, *names: str, seconds: float) -> None:
+        """They renew their leases and are pinged for so long, and read nothing."""
+        while seconds > 0:
+            self.world.time_passes(0.5)
+            seconds -= 0.5
+            for name in names:
+                self.world.it_renews(name)
+                self.world.all_arrives(name)
+                self.world.it_renews(name)  # the first one may have been refused
+                self.world.all_arrives(name)
+                self.world.it_pings(name)
+                self.world.its_pings_reach_the_server(name)
+                self.world.it_hears_the_answers(name)
+            self.world.never_two_instances_start_messages_of_one_shard()
+
+    def buries(self, name: str, other: str) -> None:
+        self.world.it_buries(name, other)
+        self.world.all_arrives(name)
+        assert self.world.bucket[other].value == "dead"
+
+    def confirms(self, name: str) -> None:
+        for _ in range(3):
+            self.world.it_confirms_its_claim(name)
+            self.world.all_arrives(name)
+            self.world.it_writes_the_claim_again_that_the_bucket_has_lost(name)
+            self.world.all_arrives(name)
+            self.world.never_two_instances_start_messages_of_one_shard()
+
+
+def test_who_was_buried_does_not_write_its_claim_again_that_the_bucket_lost_afterwards() -> None:
+    story = Story()
+    world = story.world
+    world.it_freezes_or_thaws("ann")
+    world.it_reads("bob", "ann", 0)
+    story.alive("bob", seconds=3.0)
+    world.time_passes(0.2)
+    story.buries("bob", "ann")
+    world.it_is_to_own_the_shard("bob")
+    story.well("bob")
+    assert world.starting() == ["bob"]
+    world.the_bucket_loses("all")
+    world.it_freezes_or_thaws("ann")
+    story.well("bob")
+    for _ in range(2):
+        world.it_renews("ann")
+        world.all_arrives("ann")
+    world.it_pings("ann")
+    world.its_pings_reach_the_server("ann")
+    world.it_hears_the_answers("ann")
+    story.confirms("ann")
+    assert world.all["ann"].held is None
+
+
+def test_a_claim_that_was_lost_and_taken_while_its_owner_slept_is_not_worked_on_when_it_wakes() -> None:
+    story = Story()
+    world = story.world
+    world.the_bucket_loses(CLAIM)
+    world.it_freezes_or_thaws("ann")
+    world.it_is_to_own_the_shard("bob")
+    story.well("bob")
+    story.alive("bob", seconds=4.5)
+    story.well("bob")
+    assert world.starting() == ["bob"]
+    world.it_freezes_or_thaws("ann")
+    story.alive("ann", "bob", seconds=0.5)
+    story.confirms("ann")
+
+
+def test_an_owner_that_cannot_read_its_lost_claim_starts_nothing_once_another_may_take_it() -> None:
+    story = Story()
+    world = story.world
+    world.the_bucket_loses(CLAIM)
+    world.it_is_to_own_the_shard("bob")
+    story.well("bob")
+    story.alive("ann", "bob", seconds=4.5)
+    story.well("bob")
+    assert world.starting() == ["bob"]
+    story.confirms("ann")
+
+
+def test_a_claim_that_was_lost_twice_is_not_taken_before_the_second_loss_is_old_enough() -> None:
+    story = Story()
+    world = story.world
+    world.the_bucket_loses(CLAIM)
+    world.it_is_to_own_the_shard("bob")
+    story.well("bob")
+    story.alive("ann", "bob", seconds=3.0)
+    story.confirms("ann")
+    world.it_reads("ann", CLAIM, 0)
+    assert world.starting() == ["ann"]
+    world.the_bucket_loses(CLAIM)
+    story.alive("ann", "bob", seconds=1.5)
+    story.well("bob")
+    assert world.starting() == ["ann"]
+
+
+def test_a_burial_is_of_the_lease_that_stood_when_the_first_probe_was_sent() -> None:
+    story = Story()
+    world = story.world
+    world.it_is_to_own_the_shard("bob")
+    world.its_server_drops_its_connection("ann")
+    world.it_probes("bob", "ann")
+    world.it_learns_that_its_connection_is_gone("ann")
+    story.alive("bob", seconds=0.5)
+    world.share = "ann"
+    story.well("ann")
+    assert world.starting() == ["ann"]
+    world.it_reads("bob", "ann", 0)
+    world.its_server_drops_its_connection("ann")
+    world.it_probes("bob", "ann")
+    world.it_buries("bob", "ann")
+    world.all_arrives("bob")
+    world.it_is_to_own_the_shard("bob")
+    story.well("bob")
+    assert world.bucket["ann"].value == "alive"
+
+
+def test_a_lease_that_was_missing_twice_is_not_buried_for_the_time_in_between() -> None:
+    story = Story()
+    world = story.world
+    world.the_bucket_loses("ann")
+    world.it_reads("bob", "ann", 0)
+    story.alive("ann", "bob", seconds=3.5)
+    story.confirms("ann")
+    world.the_bucket_loses("ann")
+    world.it_is_to_own_the_shard("bob")
+    world.it_buries("bob", "ann")
+    world.all_arrives("bob")
+    story.well("bob")
+    assert world.bucket["ann"].value != "dead"

@@ -131,3 +131,32 @@ async def test_an_instance_that_slept_while_its_generation_was_left_claims_nothi
     await ledger.close()
     await ledger.judge()
     assert not ledger.problems, ledger.explain()
+
+
+async def test_an_instance_that_was_buried_writes_no_claim_again_that_the_bucket_has_lost_since(
+    make_project: Callable[..., Project], nats_server: NatsServer, js: RawJetStream
+) -> None:
+    """Another has taken its shards, and does not know yet that the bucket has lost them: both would start their messages."""
+    project = make_project(
+        functions={"ledger": source(failing=0.0, pause=0.02, concurrency=4)},
+        streams=streams(2),
+        nats=nats_server.url,
+    )
+    await project.applied()
+    ledger = Ledger(project, nats_server.url, js, random.Random(3))
+    sleeper = ledger.add()
+    await ledger.owning(2)
+    sleeper.process.freeze()
+    taker = ledger.add()
+    await eventually(lambda: any("2 of 2 shards here" in line for line in taker.process.stderr), within=20)
+    await asyncio.gather(*(ledger.post(number, 20) for number in range(400)))
+    await eventually(lambda: ledger.progress() > 50)
+    await js.api("STREAM.PURGE.KV_jetrunner")
+    ledger.thaw(sleeper)
+    await asyncio.gather(*(ledger.post(number, 20) for number in range(400, 600)))
+    await ledger.settled(within=40)
+    await ledger.close()
+    await ledger.judge()
+    assert not ledger.problems, ledger.explain()
+    lost = [line for line in taker.process.stderr if "is another instance's now" in line]
+    assert not lost, "its shards were given to the one that had lost them"

@@ -7,7 +7,7 @@ from math import inf
 import pytest
 
 from runner.core.death import Inquest, Sighting
-from runner.core.lease import Lease, bound
+from runner.core.lease import CLAIMS_SECONDS, Lease, bound
 
 B = 0.045
 
@@ -30,7 +30,7 @@ def test_work_may_start_until_the_bound_after_the_last_answered_ping_was_sent() 
 
 def test_a_lease_is_counted_from_sending_its_renewal() -> None:
     assert begun().pinged(2.99).starts_until == 3.0
-    assert begun().renewed(2.0, 2.5, B).pinged(4.9).starts_until == 4.9 + B
+    assert begun().renewed(2.0, 2.5, B).claims_read(2.1).pinged(4.9).starts_until == 4.9 + B
     assert begun().renewed(2.0, 2.5, B).asks_until == 5.0
 
 
@@ -42,6 +42,22 @@ def test_after_a_lapse_the_claims_are_confirmed_anew(lost: object) -> None:
     assert again.starts_until == -inf
     assert again.claims_confirmed(1.05).starts_until == -inf, "the confirmation began before the lease did"
     assert again.claims_confirmed(1.1).starts_until == 1.2 + B
+
+
+def test_work_may_start_for_4_seconds_after_the_claims_were_read() -> None:
+    lease = begun().renewed(3.0, 3.1, B).pinged(4.2)
+    assert lease.starts_until == 0.2 + CLAIMS_SECONDS
+    assert lease.claims_read(2.0).starts_until == 4.2 + B
+
+
+def test_a_lease_is_unbroken_where_it_was_written_again_before_the_one_of_before_had_run_out() -> None:
+    assert begun().unbroken
+    assert begun().lost().began(2.9, 2.95, B).unbroken
+    late = begun().lost().began(2.9, 3.0, B)
+    assert not late.unbroken
+    assert not late.claims_confirmed(2.95).unbroken, "the confirmation began before the lease did"
+    assert late.claims_confirmed(3.0).unbroken
+    assert not begun().disconnected().renewed(0.3, 0.4, B).unbroken
 
 
 def test_a_larger_bound_counts_once_it_is_confirmed_and_a_smaller_one_at_once() -> None:

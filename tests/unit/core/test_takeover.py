@@ -13,16 +13,17 @@ from runner.core.takeover import (
     Release,
     Standing,
     Take,
+    Vacate,
     Wait,
     decide,
-    next_epoch,
 )
 
-FREE, MINE, THEIRS, NONE = Standing("", 7), Standing("me", 7), Standing("other", 7), Standing()
+FREE, MINE, THEIRS = Standing("", 7), Standing("me", 7), Standing("other", 7)
+NONE, UNREADABLE = Standing(readable=False), Standing("", 7, readable=False)
 
 
 @pytest.mark.parametrize(
-    ("standing", "held", "share", "buried", "living", "missing", "decision"),
+    ("standing", "held", "share", "buried", "living", "vacant", "decision"),
     [
         (FREE, None, "me", None, False, None, Take()),
         (FREE, None, "other", None, False, None, Wait()),
@@ -42,11 +43,14 @@ FREE, MINE, THEIRS, NONE = Standing("", 7), Standing("me", 7), Standing("other",
         (Standing("other", 8), 7, "other", None, True, None, Confirm()),
         (Standing("", 8), 7, "me", None, True, None, Confirm()),
         (Standing("", 7, sealed=True), None, "me", None, False, None, Wait()),
-        (NONE, 7, "me", None, True, 0.0, Confirm()),
-        (NONE, None, "me", None, False, 0.0, Wait()),
-        (NONE, None, "me", None, False, 3.0, Wait()),
-        (NONE, None, "me", None, False, 3.2, Take()),
-        (NONE, None, "other", None, False, 3.2, Wait()),
+        (NONE, 7, "me", None, True, None, Confirm()),
+        (NONE, None, "me", None, False, None, Vacate()),
+        (NONE, None, "other", None, False, None, Wait()),
+        (UNREADABLE, None, "me", None, False, None, Vacate()),
+        (FREE, None, "me", None, False, 0.0, Wait()),
+        (FREE, None, "me", None, False, 4.0, Wait()),
+        (FREE, None, "me", None, False, 4.1, Take()),
+        (FREE, None, "other", None, False, 9.0, Wait()),
     ],
 )
 def test_a_claim_is_taken_where_it_is_free_or_its_owner_was_buried_after_it_was_written(
@@ -55,18 +59,12 @@ def test_a_claim_is_taken_where_it_is_free_or_its_owner_was_buried_after_it_was_
     share: str,
     buried: int | None,
     living: bool,
-    missing: float | None,
+    vacant: float | None,
     decision: Decision,
 ) -> None:
-    found = decide(standing, me="me", held=held, share=share, buried=buried, living=living, missing=missing)
+    found = decide(standing, me="me", held=held, share=share, buried=buried, living=living, vacant=vacant)
     assert found == decision
 
 
 def test_a_claim_that_another_has_tried_to_write_is_confirmed() -> None:
     assert decide(MINE, me="me", held=7, share="me", buried=None, living=True, disputed=True) == Confirm()
-
-
-def test_epochs_rise_and_do_not_go_back_with_a_bucket_that_lost_its_claims() -> None:
-    assert next_epoch(0, 1_800_000_000.5) == 1
-    assert next_epoch(7, 1_800_000_000.5) == 8
-    assert next_epoch(None, 1_800_000_000.5) == 1_800_000_000
