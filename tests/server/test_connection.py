@@ -7,6 +7,7 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -281,3 +282,32 @@ async def test_a_frozen_server_does_not_hold_up_the_end(connected: Connects, nat
             for _ in range(16):
                 connection.wire.publish(b"n", b"x" * 500_000, b"")
     nats_server.thaw()
+
+
+async def test_a_connection_that_is_closed_while_it_connects_again_stays_closed(
+    connected: Connects, nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python 3.11's `wait_for`, in which nats-py connects, drops a cancel in whose moment the wait has ended."""
+    async with Proxy.to(nats_server.port) as proxy:
+        async with connected(proxy.url) as connection:
+            client = connection.client
+            connects, begun, cancelled = client._connect_to_server, asyncio.Event(), 0
+
+            async def drops_a_cancel(server: Any) -> None:
+                nonlocal cancelled
+                begun.set()
+                try:
+                    await asyncio.sleep(5)
+                except asyncio.CancelledError:
+                    cancelled += 1
+                    if cancelled > 3:
+                        raise
+                await connects(server)
+
+            monkeypatch.setattr(client, "_connect_to_server", drops_a_cancel)
+            await proxy.cut()
+            await begun.wait()
+        assert cancelled
+        assert client.is_closed
+        assert not [task for task in asyncio.all_tasks() if "Client." in repr(task.get_coro())]
+        assert not proxy.open
