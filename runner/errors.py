@@ -13,7 +13,8 @@ JetrunnerError
     ├── PermissionDenied  the credentials do not allow it
     ├── ShardLost         another instance owns the shard: what this run made is nobody's
     ├── TooLarge          headers and body are over the server's max_payload
-    └── Unconfirmed       no answer came in time; it may or may not have happened
+    ├── Unconfirmed       no answer came in time; it may or may not have happened
+    └── Incomplete        the server could not list all that there is: no answer to go by
 """
 
 from __future__ import annotations
@@ -92,3 +93,7 @@ class ShardLost(ServerError):
 
 class Unconfirmed(ServerError):
     """No answer came in time: it may or may not have happened."""
+
+
+class Incomplete(ServerError):
+    """The server could not list all that there is: no answer to go by."""

@@ -23,7 +23,7 @@ from runner.errors import NoStream, UsageError
 from runner.jetstream import reshard
 from runner.jetstream.backlog import Backlog
 from runner.jetstream.connection import Connection, connect
-from runner.jetstream.inventory import stream_info
+from runner.jetstream.inventory import PATIENCE_SECONDS, stream_info
 from runner.jetstream.lease import Entry, Leases
 from runner.jetstream.reshard import Lag
 from runner.jetstream.server import check_server
@@ -95,7 +95,9 @@ async def read(
         if info is None:
             continue  # the stream is gone, and all that was in it
         durable = identity.durable(project, name)
-        known = (await reshard.lags(connection, opening.stream, durable)).get(durable, [])
+        known = (await reshard.lags(connection, opening.stream, durable, patience=PATIENCE_SECONDS)).get(
+            durable, []
+        )
         gone = functions is not None and name not in functions and name not in running
         if gone and not known:
             continue  # its durables were deleted

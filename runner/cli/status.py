@@ -23,7 +23,8 @@ from runner.errors import ServerError
 from runner.jetstream.connection import Connection, connect
 from runner.jetstream.consumer import NOT_FOUND
 from runner.jetstream.deadletters import DeadLetters
-from runner.jetstream.inventory import consumers_on, count, real_streams
+from runner.jetstream.inventory import count
+from runner.jetstream.listing import listed
 from runner.jetstream.ownstreams import AGAIN
 from runner.jetstream.parked import Parked
 from runner.jetstream.reshard import Openings
@@ -92,6 +93,8 @@ def status_command(output: str) -> None:
     for function in found["functions"]:
         for line in function["standing"]:
             click.echo(f"{function['function']}: {shown.line(line)}", err=True)
+    if found["untold"]:
+        click.echo(f"the server cannot tell of {shown.line(', '.join(found['untold']))} now", err=True)
     if not found["functions"]:
         click.echo(f"no function of {project} has run yet: runner run", err=True)
     elif not found["instances"]:
@@ -105,7 +108,8 @@ async def read(connection: Connection, project: str) -> dict[str, Any]:
     parked: Counter[str] = Counter()
     for (function, _), messages in (await Parked(connection, project).counts()).items():
         parked[function] += messages
-    durables = await _durables(connection, project, snapshots)
+    untold: list[str] = []
+    durables = await _durables(connection, project, snapshots, untold)
     names = sorted({*durables, *dead, *parked, *(name for each in snapshots for name in each["functions"])})
     now = time.time()
     return {
@@ -118,23 +122,26 @@ async def read(connection: Connection, project: str) -> dict[str, Any]:
             _function(name, durables.get(name, {}), dead.get(name, 0), parked[name], snapshots)
             for name in names
         ],
+        "untold": untold,
     }
 
 
 async def _durables(
-    connection: Connection, project: str, snapshots: Sequence[dict[str, Any]]
+    connection: Connection, project: str, snapshots: Sequence[dict[str, Any]], untold: list[str]
 ) -> dict[str, dict[str, Any]]:
-    """What the server says of each function's durables, and of what was sent back to the function."""
+    """What the server says of each function's durables, and of what was sent back; `untold` gets what it cannot tell of."""
     told = {function: each for snapshot in snapshots for function, each in snapshot["functions"].items()}
     named = {(each["stream"], each["durable"]): function for function, each in told.items()}
     again: dict[str, dict[str, int]] = {}
     found: dict[str, list[Waiting]] = {}
-    streams = await real_streams(connection)
-    for stream in streams:
-        for info in await consumers_on(connection, stream):
-            durable = info["name"]
+    listing = await listed(connection, "STREAM.LIST", "streams")
+    untold.extend(listing.lacking)
+    for stream in listing.told:
+        consumers = await listed(connection, f"CONSUMER.LIST.{stream}", "consumers")
+        untold.extend(f"{stream} > {name}" for name in consumers.lacking)
+        for durable, info in consumers.told.items():
             function = named.get((stream, durable)) or function_of(durable, project)
-            if function is None:
+            if function is None or not info["config"].get("durable_name"):
                 continue
             whole = identity.durable(project, function)
             waiting = {"pending": int(info["num_pending"]), "in_flight": int(info["num_ack_pending"])}
@@ -149,7 +156,7 @@ async def _durables(
             )
     for function, parts in found.items():
         if any(each.is_shard for each in parts):
-            parts.extend(await _unopened(connection, project, function, streams, parts))
+            parts.extend(await _unopened(connection, project, function, listing.told, parts))
     facts = {function: _summed(_current(parts, told.get(function))) for function, parts in found.items()}
     for function, waiting in again.items():
         facts.setdefault(function, {})["again"] = waiting
@@ -170,9 +177,9 @@ async def _unopened(
         if error.code not in NOT_FOUND:
             raise
         return []  # the bucket is gone
-    if opening is None or (config := streams.get(opening.stream)) is None:
+    if opening is None or (stream := streams.get(opening.stream)) is None:
         return []
-    newest = (sharding.read(config) or Sharding()).generation
+    newest = (sharding.read(stream["config"]) or Sharding()).generation
     standing = {each.generation for each in parts}
     return [
         Waiting(

@@ -23,7 +23,7 @@ from runner.engine.health import Health
 from runner.engine.lifespan import alive
 from runner.engine.members import Members
 from runner.engine.ordered import OrderedFunction
-from runner.engine.placement import places
+from runner.engine.placement import places_now
 from runner.engine.process import Observer, Process
 from runner.engine.relay import Relay
 from runner.engine.shards import Shards
@@ -118,8 +118,9 @@ async def _serve(
     started: asyncio.Event,
 ) -> None:
     topology = Topology(connection)
-    await insist(topology.load, START_SECONDS, "the list of streams")
-    placed = places(bindings, topology.streams, project.root)
+    placed = await insist(
+        lambda: places_now(topology, bindings, project.root), START_SECONDS, "the list of streams"
+    )
     if may_start is not None and not await may_start():
         return
     replicas = max((topology.config(stream).get("num_replicas", 1) for _, stream in placed), default=1)

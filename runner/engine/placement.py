@@ -11,7 +11,9 @@ from runner.core.capture import Catchment, capture
 from runner.core.streamconfig import DeclaredStream
 from runner.errors import JetrunnerError, UsageError
 from runner.jetstream.durable import uncaptured
+from runner.jetstream.listing import incomplete
 from runner.jetstream.stream import catchments, load_streams
+from runner.jetstream.topology import Topology
 
 APPLY = "run `runner apply`"
 
@@ -35,6 +37,19 @@ def places(
     if errors:
         raise several(errors)
     return [(each, capture(each.subject.wildcard, known, chosen=each.stream)) for each in bindings]
+
+
+async def places_now(
+    topology: Topology, bindings: Sequence[Binding], root: Path
+) -> list[tuple[Binding, str]]:
+    """`places` by what the server has now. Raises `Incomplete` where it may be for want of a stream that is not told."""
+    await topology.load()
+    try:
+        return places(bindings, topology.streams, root)
+    except JetrunnerError as error:
+        if topology.lacking:
+            raise incomplete("streams", topology.lacking, str(error)) from None
+        raise
 
 
 def several(errors: Sequence[JetrunnerError]) -> JetrunnerError:

@@ -26,6 +26,7 @@ from runner.jetstream import reshard
 from runner.jetstream.backlog import Backlog
 from runner.jetstream.connection import Connection
 from runner.jetstream.consumer import NOT_FOUND
+from runner.jetstream.inventory import PATIENCE_SECONDS
 from runner.jetstream.lease import Entry, Leases
 from runner.jetstream.stray import pass_over
 
@@ -104,7 +105,7 @@ class Resize:
     async def look(self, now: Sharding) -> list[Progress]:
         """How far every function is. A function that nobody runs goes on here, once nothing is left for it."""
         info = await self._info()
-        lags = await reshard.lags(self._connection, self.stream)
+        lags = await reshard.lags(self._connection, self.stream, patience=PATIENCE_SECONDS)
         living = await self._living()
         found = []
         for project, function, standing in await self._openings():

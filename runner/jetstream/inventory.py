@@ -15,24 +15,35 @@ from runner.core.subject import covers, matches
 from runner.errors import ServerError
 from runner.jetstream.connection import Connection
 from runner.jetstream.consumer import filters_of
+from runner.jetstream.listing import listed
+from runner.jetstream.publisher import insist
 
 STREAM_NOT_FOUND = 10059
+PATIENCE_SECONDS = 20.0
 
 
-async def real_streams(connection: Connection) -> dict[str, dict[str, Any]]:
-    """The configuration of every stream of the account, by name."""
-    return {
-        info["config"]["name"]: info["config"] async for info in _pages(connection, "STREAM.LIST", "streams")
-    }
+async def real_streams(
+    connection: Connection, patience: float = PATIENCE_SECONDS
+) -> dict[str, dict[str, Any]]:
+    """The configuration of every stream of the account, by name; so many seconds are waited for a whole list."""
+
+    async def whole() -> dict[str, dict[str, Any]]:
+        return (await listed(connection, "STREAM.LIST", "streams")).whole()
+
+    found = await insist(whole, patience, "the list of streams")
+    return {name: info["config"] for name, info in found.items()}
 
 
-async def consumers_on(connection: Connection, stream: str) -> list[dict[str, Any]]:
-    """The server's info on every durable consumer of a stream."""
-    return [
-        info
-        async for info in _pages(connection, f"CONSUMER.LIST.{stream}", "consumers")
-        if info["config"].get("durable_name")
-    ]
+async def consumers_on(
+    connection: Connection, stream: str, patience: float = PATIENCE_SECONDS
+) -> list[dict[str, Any]]:
+    """The server's info on every durable consumer of a stream; so many seconds are waited for a whole list."""
+
+    async def whole() -> dict[str, dict[str, Any]]:
+        return (await listed(connection, f"CONSUMER.LIST.{stream}", "consumers")).whole()
+
+    found = await insist(whole, patience, f"the list of consumers of {stream}")
+    return [info for info in found.values() if info["config"].get("durable_name")]
 
 
 async def stream_info(connection: Connection, name: str, **request: Any) -> dict[str, Any] | None:
@@ -117,17 +128,4 @@ async def _subjects(connection: Connection, stream: str, pattern: str) -> AsyncI
             yield subject, count
         offset += len(subjects)
         if not subjects or offset >= (info or {}).get("total", 0):
-            return
-
-
-async def _pages(connection: Connection, request: str, field: str) -> AsyncIterator[dict[str, Any]]:
-    """Every item of an answer that comes in pages."""
-    offset = 0
-    while True:
-        page = await connection.api(request, {"offset": offset})
-        items = page.get(field) or []
-        for item in items:
-            yield item
-        offset += len(items)
-        if not items or offset >= page["total"]:
             return

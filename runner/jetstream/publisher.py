@@ -23,7 +23,7 @@ from runner.core import checked
 from runner.core import header as headers
 from runner.core import subject as subjects
 from runner.core.checked import Count, Unfit
-from runner.errors import Elsewhere, NoStream, ServerError, StreamFull, TooLarge, Unconfirmed
+from runner.errors import Elsewhere, Incomplete, NoStream, ServerError, StreamFull, TooLarge, Unconfirmed
 from runner.jetstream.inbox import Inbox, Waiter, ask
 
 log = logging.getLogger("jetrunner.publisher")
@@ -233,7 +233,7 @@ def distrusted(attempt: Callable[[], Awaitable[PubAck]], tries: int = 3) -> Call
 
 def may_pass(error: ServerError) -> bool:
     """Whether the same publish may succeed later without anybody changing it."""
-    if isinstance(error, (Unconfirmed, StreamFull, NoStream)):
+    if isinstance(error, (Unconfirmed, StreamFull, NoStream, Incomplete)):
         return True
     if isinstance(error, Elsewhere):
         return False

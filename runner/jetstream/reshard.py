@@ -122,10 +122,15 @@ async def shards_with_messages(connection: Connection, stream: str, pattern: str
     return max((number + 1 for number, sequence in enumerate(lasts) if sequence), default=1)
 
 
-async def lags(connection: Connection, stream: str, durable: str = "") -> dict[str, list[Lag]]:
-    """What the shards on a stream have still to do, by the durables' common name (`<project>-<function>`)."""
+async def lags(
+    connection: Connection, stream: str, durable: str = "", *, patience: float = 0.0
+) -> dict[str, list[Lag]]:
+    """What the shards on a stream have still to do, by the durables' common name (`<project>-<function>`).
+
+    Raises `Incomplete` when the server cannot tell of all of them: a generation would seem drained, or never begun.
+    """
     found: dict[str, list[Lag]] = {}
-    for info in await consumers_on(connection, stream):
+    for info in await consumers_on(connection, stream, patience):
         match = _NAME.fullmatch(info["name"])
         function = (info["config"].get("metadata") or {}).get("jetrunner.function")
         if (

@@ -11,6 +11,7 @@ import anyio
 from runner.core import subject as subjects
 from runner.errors import NoStream
 from runner.jetstream.connection import Connection
+from runner.jetstream.listing import incomplete, listed
 from runner.jetstream.publisher import insist
 
 REFRESH_SECONDS = 1.0
@@ -30,19 +31,15 @@ class Topology:
         """Counts how often it was loaded."""
         self.outdated = False
         """An answer has shown a change: it is loaded again with the next question."""
+        self.lacking: tuple[str, ...] = ()
+        """Streams of which nothing is known but that they are there."""
 
     async def load(self) -> None:
-        """Read every stream's configuration."""
-        streams: dict[str, dict[str, Any]] = {}
-        while True:
-            known = len(streams)
-            page = await self._connection.api("STREAM.LIST", {"offset": known})
-            for entry in page.get("streams") or ():
-                streams[entry["config"]["name"]] = entry["config"]
-            # A cluster counts streams that nobody tells of yet, since they are just being made: nothing new is the end.
-            if len(streams) == known or len(streams) >= page.get("total", 0):
-                break
-        self._streams = streams
+        """Read every stream's configuration, as far as the server can tell: one that it cannot tell of stays as known."""
+        listing = await listed(self._connection, "STREAM.LIST", "streams")
+        known = {name: self._streams[name] for name in listing.lacking if name in self._streams}
+        self._streams = known | {name: info["config"] for name, info in listing.told.items()}
+        self.lacking = tuple(name for name in listing.lacking if name not in known)
         self._found = {}
         self._loaded = time.monotonic()
         self.version += 1
@@ -80,11 +77,16 @@ class Topology:
         return found
 
     async def find(self, subject: str) -> str:
-        """The stream that captures a literal subject; asks the server again before it raises `NoStream`."""
+        """The stream that captures a literal subject; asks the server again before it raises `NoStream`.
+
+        Raises `Incomplete` where it may be one that the server cannot tell of now.
+        """
         found = None if self.outdated else self.known(subject)
         if found is None and time.monotonic() - self._loaded > REFRESH_SECONDS:
             await self.load()
         found = found or self.known(subject)
+        if found is None and self.lacking:
+            raise incomplete("streams", self.lacking, f"no other stream captures {subject}")
         if found is None:
             raise NoStream(
                 f"no stream captures {subject}", hint="declare one in streams/ and run `runner apply`"

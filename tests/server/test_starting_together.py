@@ -6,7 +6,14 @@ from collections.abc import Callable
 
 import pytest
 
+from runner.config import Settings
+from runner.errors import Incomplete
+from runner.jetstream.connection import connect
+from runner.jetstream.inventory import real_streams
+from runner.jetstream.topology import Topology
 from tests.support.cluster import Cluster
+from tests.support.eventually import eventually
+from tests.support.jetstream import RawJetStream
 from tests.support.ledger import streams
 from tests.support.order import source
 from tests.support.project import Project
@@ -28,17 +35,54 @@ async def test_instances_started_together_on_a_cluster_all_get_ready(
     assert [await instance.ended(within=40) for instance in instances] == [0, 0, 0]
 
 
+@pytest.mark.parametrize("left", ["follower", "leader"])
 async def test_an_instance_that_starts_while_jetstream_has_no_leader_waits_for_one(
-    make_project: Callable[..., Project], cluster: Cluster
+    make_project: Callable[..., Project], cluster: Cluster, left: str
 ) -> None:
+    """A leader that has just lost the others still answers, with a list of the streams that it leads itself."""
     project = make_project(functions={"ledger": source()}, streams=streams(4, replicas=3), nats=cluster.url)
     await project.applied()
-    for server in cluster.servers[1:]:
+    leader = cluster.meta_leader()
+    stays = leader if left == "leader" else next(each for each in cluster.servers if each is not leader)
+    lost = [server for server in cluster.servers if server is not stays]
+    for server in lost:
         server.kill()
-    instance = project.start("run", NATS_URL=cluster.servers[0].url)
-    await instance.seen("JetStream waits since", within=20)
-    for server in cluster.servers[1:]:
+    instance = project.start("run", NATS_URL=stays.url)
+    await instance.seen(r"(JetStream|the list of streams|our own streams) waits since", within=20)
+    for server in lost:
         server.start()
+    await instance.seen("ready: ", within=40)
+    instance.terminate()
+    assert await instance.ended(within=40) == 0
+
+
+async def test_what_hangs_on_a_stream_that_the_server_cannot_tell_of_waits_and_the_rest_goes_on(
+    make_project: Callable[..., Project], cluster: Cluster
+) -> None:
+    """A stream with one replica, whose server is away, is missing in the list for as long as that lasts."""
+    project = make_project(functions={"ledger": source()}, streams=streams(4, replicas=3), nats=cluster.url)
+    await project.applied()
+    async with RawJetStream.connect(cluster.url) as js:
+        await js.create("FOREIGN", ["foreign.>"])
+    away = await cluster.leader("FOREIGN")
+    away.kill()
+    there = next(server for server in cluster.servers if server is not away)
+    async with connect(Settings(nats_url=there.url), patience=10) as connection:
+        topology = Topology(connection)
+
+        async def alone_is_missing() -> bool:
+            await (
+                topology.load()
+            )  # what was led by the server that is away is missing, too, until others lead it
+            return topology.lacking == ("FOREIGN",)
+
+        await eventually(alone_is_missing, within=40)
+        assert await topology.find("ledger.a.posted") == "LEDGER"
+        with pytest.raises(Incomplete, match="FOREIGN"):
+            await topology.find("foreign.a")
+        with pytest.raises(Incomplete, match="FOREIGN"):
+            await real_streams(connection, patience=0)
+    instance = project.start("run", NATS_URL=there.url)
     await instance.seen("ready: ", within=40)
     instance.terminate()
     assert await instance.ended(within=40) == 0

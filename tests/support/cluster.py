@@ -72,3 +72,13 @@ class Cluster:
         async with RawJetStream.connect(self.url) as js:
             info = await js.stream(stream)
         return self.servers[int(info["cluster"]["leader"].removeprefix("n")) - 1]
+
+    def meta_leader(self) -> NatsServer:
+        """The server that led JetStream when a server last logged who does."""
+        found = [
+            (line.partition("] ")[2], server)  # begins with the time
+            for server in self.servers
+            for line in server.log.read_text().splitlines()
+            if "Self is new JetStream cluster metadata leader" in line
+        ]
+        return max(found, key=lambda each: each[0])[1]
