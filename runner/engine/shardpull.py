@@ -28,6 +28,8 @@ class ShardPull(Pull):
     newest_reply = b""
     """Of the newest delivery that is known to be the stream's."""
     _watched = b""
+    _muted = False
+    """Whether answers were not written since the shard might have been another's; it starts nothing until that is made up for."""
     _prefix = 0
     """Length of what stands before the original subject."""
 
@@ -38,7 +40,7 @@ class ShardPull(Pull):
         self.expires = EXPIRES_SECONDS
         self.heartbeat = EXPIRES_SECONDS / 2
         self.lease = LEASE_SECONDS
-        self._wire.answers.order(self.stream, self.durable, guard)
+        self._wire.answers.order(self.stream, self.durable, guard, self._unsaid)
         if shard.generation:
             self.original = original
             self._prefix = len(f"shard.{shard.generation}.{shard.number}.")
@@ -76,8 +78,19 @@ class ShardPull(Pull):
         if self.shard.owned:
             self.shard.doubt()
 
+    def _unsaid(self) -> None:
+        """A settlement was not told to the server, which may not know of it for long: no record counts for ever."""
+        shard = self.shard
+        if shard.owned and not self._muted:
+            self._muted = True
+            shard.ordering.hold()
+            shard.silence()  # what is settled from now on is kept back, and told with the rest
+
     def watch(self, now: float) -> None:
         """Called a few times a second."""
+        if self._muted and self.guard.lasts(now):
+            self._muted = False
+            self._interrupted()
         if self.newest_reply is not self._watched:
             self._watched = self.newest_reply
             self._fresh = True

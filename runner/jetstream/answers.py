@@ -3,15 +3,19 @@
 Rule 1: that a message is done, or given up, stays true. Every other answer speaks of one delivery, and while there was no
         connection the message may have been delivered to another instance: it would run in both.
 Rule 2: of a shard nothing outlives its connection, and nothing is written while the shard may be another's: that counts
-        what the server holds unsettled. What was settled here is acknowledged again, once it is known to be ours.
+        what the server holds unsettled. What was settled here is acknowledged again, once it is known to be ours: the
+        shard is told what was not written (`unsaid`), for its lease may go on as if nothing had been.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 from runner.core import acksubject
+
+SETTLED = (b"+ACK", b"+TERM")
 
 
 class Owning(Protocol):
@@ -34,11 +38,14 @@ class Answers:
     def __init__(self) -> None:
         self.owning: Owning | None = None
         """None while there are no shards here: then nothing is looked at before a write."""
-        self._shards: set[bytes] = set()
+        self._shards: dict[bytes, Callable[[], None]] = {}
 
-    def order(self, stream: str, durable: str, owning: Owning) -> None:
-        """Answers to deliveries of this durable, a shard's, count only as long as we own it."""
-        self._shards.add(f"{stream}.{durable}".encode())
+    def order(self, stream: str, durable: str, owning: Owning, unsaid: Callable[[], None]) -> None:
+        """Answers to deliveries of this durable, a shard's, count only as long as we own it.
+
+        `unsaid` is called when one that settles a message was not written for that.
+        """
+        self._shards[f"{stream}.{durable}".encode()] = unsaid
         self.owning = owning
 
     def outlives(self, reply: bytes, verb: bytes) -> bool:
@@ -55,13 +62,21 @@ class Answers:
         """Whether the shards' answers must not be written now."""
         return self.owning is not None and not self.owning.lasts(time.monotonic())
 
-    def is_shards(self, reply: bytes) -> bool:
-        """Whether a subject is that of a shard's answer."""
-        return acksubject.consumer(reply) in self._shards
-
     def spoken(self, frames: list[bytes]) -> list[bytes]:
         """Those that may be written though the shards are silenced."""
-        return [frame for frame in frames if not self.is_shards(parts(frame)[0])]
+        others: list[bytes] = []
+        for frame in frames:
+            reply, verb = parts(frame)
+            if not self.unsaid(reply, verb):
+                others.append(frame)
+        return others
+
+    def unsaid(self, reply: bytes, verb: bytes) -> bool:
+        """Whether an answer is a shard's, and so not written now; the shard is told."""
+        told = self._shards.get(acksubject.consumer(reply))
+        if told is not None and verb.startswith(SETTLED):
+            told()
+        return told is not None
 
 
 def parts(frame: bytes) -> tuple[bytes, bytes]:

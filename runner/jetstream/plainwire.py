@@ -191,8 +191,8 @@ class PlainWire:
             self._unwritten -= len(body)
             if (
                 self.answers.owning is not None
-                and self.answers.is_shards(subject)
                 and self.answers.silenced()
+                and self.answers.unsaid(subject, body)
             ):
                 continue
             try:

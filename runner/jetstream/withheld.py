@@ -6,9 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from runner.core.history import NOTHING, Identity
+from runner.jetstream.answers import SETTLED
 from runner.jetstream.reply import identity, is_lost
-
-SETTLED = (b"+ACK", b"+TERM")
 
 
 class Withheld:
