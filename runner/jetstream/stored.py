@@ -38,10 +38,14 @@ async def read(connection: Connection, stream: str, sequence: int) -> Stored | N
 
 
 def nanoseconds(time: str) -> int:
-    """A time of the server's as nanoseconds of Unix time; Python's own reader stops at microseconds."""
+    """A time of the server's as nanoseconds of Unix time; Python's own reader stops at microseconds.
+
+    The year 1 stands where nothing was stored yet: 0, as everything before 1970.
+    """
     whole, _, fraction = time.removesuffix("Z").partition(".")
     try:
         seconds = datetime.fromisoformat(whole).replace(tzinfo=UTC)
-        return (seconds - _EPOCH) // timedelta(seconds=1) * 10**9 + int((fraction or "0").ljust(9, "0")[:9])
+        since = (seconds - _EPOCH) // timedelta(seconds=1) * 10**9 + int((fraction or "0").ljust(9, "0")[:9])
     except ValueError:
         return 0
+    return max(0, since)

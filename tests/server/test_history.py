@@ -85,6 +85,25 @@ async def test_a_stream_that_goes_on_is_the_same(js: RawJetStream, histories: Hi
     assert (reader.heard, history.era) == ([], 0)
 
 
+async def test_an_empty_stream_whose_numbers_begin_later_is_confirmed_on_the_next_connection(
+    js: RawJetStream, histories: Histories
+) -> None:
+    """The server gives its last message a number, and the year 1."""
+    await js.api(
+        "STREAM.CREATE.LEDGER",
+        {"name": "LEDGER", "subjects": ["ledger.*"], "storage": "file", "first_seq": 100},
+    )
+    history, reader = histories.of("LEDGER"), Told()
+    history.add(reader)
+    found = await history.check()
+    await stored(js, 1)
+    history.lose()
+    await history.check()
+    assert history.confirmed
+    assert (reader.heard, history.era) == (["silence", "confirm"], 0)
+    assert found.newest == Identity(found.created, 99, 0)
+
+
 async def test_what_came_before_the_first_look_is_the_streams(js: RawJetStream, histories: Histories) -> None:
     await js.create("LEDGER", ["ledger.*"])
     await stored(js, 5)
