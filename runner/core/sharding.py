@@ -2,6 +2,7 @@
 
 Rule 1: a message is stored as `shard.<generation>.<shard>.<original subject>`; users only ever see the original.
 Rule 2: the shard is the server's own `partition()`: FNV-1a 32 over the key's tokens, one after another, mod count.
+        The server hashes their bytes, which need not be text.
 Rule 3: what was stored before the stream was sharded is generation 0: its subjects are as they were, its shard is 0.
 """
 
@@ -36,9 +37,10 @@ class Sharding(Struct, frozen=True):
         """Tell the shard of an original subject; ValueError when it is too short to hold the key."""
         tokens = subject.split(".")
         try:
-            return partition((tokens[position].encode() for position in self.positions), self.count)
+            hashed = [tokens[position].encode("utf-8", "surrogateescape") for position in self.positions]
         except IndexError:
             raise ValueError(f"subject {subject!r} has no token {max(self.positions) + 1}") from None
+        return partition(hashed, self.count)
 
     def key_of(self, subject: str) -> str:
         """Give what the shard is chosen by: the key's tokens, joined by dots."""

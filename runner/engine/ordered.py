@@ -74,12 +74,7 @@ class OrderedFunction(Function):
     def _shard_of(self, subject: str) -> str:
         """The name of the shard where messages of a subject run now."""
         shards = self.opening.sharding if self.opening is not None else Sharding()
-        number = 0
-        if shards.positions:
-            try:
-                number = shards.shard_of(subject)
-            except ValueError:
-                number = 0
+        number = shards.shard_of(subject) if shards.positions else 0
         return f"{self.binding.function}.{shards.generation}.{number}"
 
     def shard_names(self) -> list[str]:

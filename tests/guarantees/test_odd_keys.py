@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from runner.core import sharding
 from tests.support.eventually import eventually
-from tests.support.jetstream import RawJetStream
+from tests.support.jetstream import RawJetStream, Stored
 from tests.support.server import NatsServer
 from tests.support.shop import Shop
 
@@ -82,6 +83,38 @@ async def test_an_odd_key_is_parked_and_comes_back_in_order(
 
 def runs(shop: Shop, key: str) -> list[tuple[Any, Any]]:
     return [(each["id"], each["attempt"]) for each in shop.notes("run") if each["account"] == key]
+
+
+async def test_a_key_that_is_no_text_is_parked_in_its_own_shard_and_comes_back(
+    shop: Shop, nats_server: NatsServer, js: RawJetStream
+) -> None:
+    """The owner of that shard is who brings it back."""
+    sharded = sharding.transform(["orders.*.*"], (1,), 8, 1)
+    await js.create("ORDERS", ["orders.*.*"], allow_direct=True, subject_transform=sharded)
+    shop.write(PARKS.replace("order: Order, account: str", "order: Order").replace("account=account, ", ""))
+    process = shop.run()
+    await process.seen("8 of 8 shards here")
+    keys = [b"\xff", b"\xfe\xff", b"a\xe9b"]
+    assert {sharding.place((await shard(js, nats_server, key)).subject)[1] for key in keys} != {0}
+    for key in keys:
+        for number in (1, 2):
+            await publish_raw(nats_server, b"orders.%b.new" % key, json.dumps({"id": number}).encode())
+    await shop.dead_letter(len(keys))
+    await eventually(lambda: stored(js, len(keys)))
+    (shop.project.root / "mended").touch()
+    for key in keys:
+        name = key.decode("utf-8", "surrogateescape")
+        done = await asyncio.to_thread(shop.project.runner, "deadletter", "redrive", "--key", name)
+        assert done.code == 0, done.stderr
+    await eventually(lambda: stored(js, 0), within=20)
+    await eventually(lambda: [note["id"] for note in shop.notes("run")].count(2) == len(keys), within=20)
+    assert process.running
+
+
+async def shard(js: RawJetStream, server: NatsServer, key: bytes) -> Stored:
+    """A message of the key, as the server stores it; its handler succeeds."""
+    await publish_raw(server, b"orders.%b.first" % key, b'{"id": 0}')
+    return (await js.messages("ORDERS"))[-1]
 
 
 async def test_a_message_whose_subject_is_no_text_is_parked_and_comes_back(

@@ -72,6 +72,21 @@ async def test_the_server_puts_10_000_random_keys_into_the_shards_we_compute(
     assert len({sharding.place(subject) for subject in found}) == SHARDS
 
 
+async def test_the_server_puts_keys_that_are_no_text_into_the_shards_we_compute(js: RawJetStream) -> None:
+    """It hashes the bytes of a token as they came; its API tells the subject with other characters."""
+    await create(js, ["keys.*.*.*"], (1, 3))
+    tokens = [b"\xff", b"\xfe\xff", b"a\xe9b", b"\xc3", b"caf\xc3\xa9", b"\xed\xa0\x80", b"\xf0\x9f"]
+    subjects = [b"keys.%b.new.%b" % (one, other) for one in tokens for other in tokens]
+    for subject in subjects:
+        await js.client._send_command(b"PUB %b 0\r\n\r\n" % subject)
+    await js.client.flush()
+    sharded = Sharding(1, SHARDS, (1, 3))
+    for number, subject in enumerate(subjects, 1):
+        message = await js.message("KEYS", number)
+        shard = sharded.shard_of(subject.decode("utf-8", "surrogateescape"))
+        assert sharding.place(message.subject) == (1, shard), subject
+
+
 @pytest.mark.parametrize(
     ("subjects", "positions", "published"),
     [
