@@ -29,7 +29,8 @@ from runner.jetstream.inbox import Inbox, ask
 from runner.jetstream.login import options
 from runner.jetstream.plainwire import PlainWire
 from runner.jetstream.publisher import Publisher, read_ack
-from runner.jetstream.wire import Wire, abort, fits
+from runner.jetstream.reader import abort
+from runner.jetstream.wire import Wire, fits
 
 log = logging.getLogger("jetrunner.connection")
 
@@ -165,7 +166,7 @@ async def connect(  # noqa: C901, PLR0915  # nats-py takes its callbacks as clos
         if connection is not None:
             log.warning("connection to %s lost; reconnecting", where)
             if isinstance(connection.wire, PlainWire):
-                connection.wire.lost()
+                connection.wire.disconnected()
             connection.inbox.lost()
 
     async def on_reconnect() -> None:

@@ -1,8 +1,9 @@
-"""The wire over nats-py's public calls alone: for a nats-py of another shape, and for WebSockets.
+"""The wire that writes through nats-py's public calls alone: for WebSockets, and for a nats-py of another shape.
 
 Slower than `runner.jetstream.wire` and with the same meaning, but for what nats-py does to headers: a name that is no
-token of HTTP's is not written, and of those that arrive, one that is repeated comes once, and bytes that are no UTF-8
-come as U+FFFD. The server tests run both ways.
+token of HTTP's is not written. Where nats-py has not even the shape of `reader.py`, it reads, too: of headers that are
+repeated one comes, bytes that are no UTF-8 come as U+FFFD, and a subject that is no UTF-8 ends the reading. The server
+tests run both ways.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any
 from weakref import WeakSet
 
@@ -21,10 +23,12 @@ from nats.errors import Error
 
 from runner.core import acksubject
 from runner.core import header as headers
+from runner.jetstream import reader
 from runner.jetstream.answers import Answers, Losing
 from runner.jetstream.limit import Limit
+from runner.jetstream.reader import Reader, Sink, abort
 from runner.jetstream.stall import STALLED_SECONDS, Stall
-from runner.jetstream.wire import FLUSH_SECONDS, Sink, Unsubscribe, abort
+from runner.jetstream.wire import FLUSH_SECONDS, Unsubscribe
 
 log = logging.getLogger("jetrunner.wire")
 
@@ -35,7 +39,7 @@ TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
 
 class PlainWire:
-    """The same calls as `Wire`, each message through nats-py's own Msg."""
+    """The same calls as `Wire`, each message written by nats-py."""
 
     def __init__(self, client: Client) -> None:
         self.epoch = 0
@@ -45,8 +49,6 @@ class PlainWire:
         """Told when the connection was lost."""
         self.answers = Answers()
         self.limit = Limit()
-        self.heard = 0.0
-        """When a message last came, by the monotonic clock."""
         self.on_lost: list[Callable[[], None]] = []
         """Called when the connection is lost."""
         self._client = client
@@ -58,6 +60,11 @@ class PlainWire:
         self._unwritten = 0
         self._deaf = False
         self._stall = Stall(client, abort)
+        self._heard = 0.0
+        self._reader = (
+            Reader(client, self.limit, self._stall, lambda: None, self._lost) if reader.fits(client) else None
+        )
+        """None where nats-py reads."""
         self._connected_by: Any = None
         self._watch()
 
@@ -72,7 +79,17 @@ class PlainWire:
             abort(self._client)
         self._loop.call_later(WATCH_SECONDS, self._watch)
 
-    def lost(self) -> None:
+    @property
+    def heard(self) -> float:
+        """When the server, or at least a message, was last heard of, by the monotonic clock."""
+        return self._reader.heard if self._reader is not None else self._heard
+
+    def disconnected(self) -> None:
+        """Where nats-py reads, it tells so only once it has begun to reconnect."""
+        if self._reader is None:
+            self._lost()
+
+    def _lost(self) -> None:
         """The connection is lost; only what stays true is kept."""
         self.epoch += 1
         self._stall.begin()
@@ -104,15 +121,19 @@ class PlainWire:
     def deafen(self) -> None:
         """Hand nothing more to any sink: whoever would take it is about to end."""
         self._deaf = True
+        if self._reader is not None:
+            self._reader.sinks.clear()
         self.on_lost.clear()
 
     async def subscribe(self, subject: str, sink: Sink, queue: str = "") -> Unsubscribe:
         """Send every message of a subscription to `sink`."""
 
         async def deliver(message: Any) -> None:
-            now = self.heard = time.monotonic()
-            if self._deaf:
+            if (
+                self._deaf or self._reader is not None
+            ):  # it came before its sink was known; JetStream delivers it again
                 return
+            now = self._heard = time.monotonic()
             if now - self._stall.ticked > STALLED_SECONDS:
                 self._stall.notice(now)
                 return
@@ -123,6 +144,9 @@ class PlainWire:
         subscription = await self._client.subscribe(
             subject, queue=queue, cb=deliver, pending_msgs_limit=-1, pending_bytes_limit=-1
         )
+        key = b"%d" % subscription._id
+        if self._reader is not None:
+            self._reader.sinks[key] = sink
 
         async def unsubscribe() -> None:
             try:
@@ -130,12 +154,15 @@ class PlainWire:
                     async with asyncio.timeout(FLUSH_SECONDS):
                         # The PING of `drain` overtakes its UNSUB in nats-py's buffer: what came in between was lost.
                         if unsubscribing := getattr(self._client, "_send_unsubscribe", None):
-                            await unsubscribing(subscription._id)  # noqa: SLF001
+                            await unsubscribing(subscription._id)
                             await self._client.flush()
                             await self._client.flush()
                         await subscription.drain()  # type: ignore[no-untyped-call]  # what was on its way arrives
             except (TimeoutError, Error, OSError):
                 log.debug("unsubscribed from %s without the server's word", subject)
+            finally:
+                if self._reader is not None:
+                    self._reader.sinks.pop(key, None)
 
         return unsubscribe
 
@@ -251,12 +278,19 @@ class Headers(dict[str, str]):
 
 
 def status_block(parsed: dict[str, str] | None) -> bytes | None:
-    """The raw header block of headers that nats-py has parsed, its `Status` pair put back on the first line."""
+    """The raw header block of headers that nats-py has parsed, its `Status` pair put back on the first line.
+
+    What cannot stand in one, where nats-py has split lines otherwise than we do, is left out.
+    """
     if not parsed:
         return None
-    pairs = [(name, value) for name, value in parsed.items() if name not in ("Status", "Description")]
-    block = headers.encode(pairs)
+    block = b"NATS/1.0"
     if "Status" in parsed:
-        line = f"NATS/1.0 {parsed['Status']} {parsed.get('Description', '')}".rstrip()
-        block = line.encode() + block[len(b"NATS/1.0") :]
-    return block
+        words = f" {parsed['Status']} {parsed.get('Description', '')}"
+        block += " ".join(words.splitlines()).rstrip().encode("utf-8", "replace")
+    block += b"\r\n"
+    for pair in parsed.items():
+        if pair[0] not in ("Status", "Description"):
+            with suppress(ValueError):
+                block += headers.encode([pair]).removeprefix(b"NATS/1.0\r\n").removesuffix(b"\r\n")
+    return block + b"\r\n"

@@ -1,12 +1,9 @@
-"""The wire: frames of our own subscriptions, straight from the socket to a function and back.
+"""The wire: frames of our own subscriptions, straight from the socket to a function (`reader.py`) and back.
 
-Rule 1: `Wire` stands in the place of nats-py's parser. A MSG or HMSG of a subscription it knows goes to that
-        subscription's sink as bytes: no Msg object, queue, task hop or header dict. Every other frame goes
-        through nats-py's parser, unchanged.
-Rule 2: what is written during one turn of the event loop leaves as one write.
-Rule 3: while disconnected nothing is written. What stays true is kept (`answers.py`); every other frame is dropped,
+Rule 1: what is written during one turn of the event loop leaves as one write.
+Rule 2: while disconnected nothing is written. What stays true is kept (`answers.py`); every other frame is dropped,
         since whoever sent it waits for an answer and sends it again.
-Rule 4: what is no subject is not written, nor one that is too long (`limit.py`). Subjects that came in a frame are exempt:
+Rule 3: what is no subject is not written, nor one that is too long (`limit.py`). Subjects that came in a frame are exempt:
         they were split at spaces and line ends.
 
 The private names of nats-py that the wire leans on are in this file; `fits` checks them at connect, and
@@ -17,25 +14,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
 from typing import Any, Protocol
 from weakref import WeakSet
 
 from nats.aio.client import Client
-from nats.errors import Error, ProtocolError
-from nats.protocol.parser import Parser
+from nats.errors import Error
 
+from runner.jetstream import reader
 from runner.jetstream.answers import Answers, Losing, withdrawn
 from runner.jetstream.limit import Limit
-from runner.jetstream.stall import STALLED_SECONDS, Stall
-from runner.jetstream.unfinished import Unfinished
-
-Sink = Callable[[bytes, bytes, "bytes | None", bytes], None]
-"""Called with subject, reply (empty without one), raw header block (None without one) and body."""
+from runner.jetstream.reader import Reader, Sink, abort
+from runner.jetstream.stall import Stall
 
 log = logging.getLogger("jetrunner.wire")
-clock = time.monotonic
 
 FRAMES_A_WRITE = 256
 FLUSH_SECONDS = 2
@@ -53,25 +45,16 @@ def fits(client: Client) -> bool:
     """Whether nats-py has the shape this file leans on."""
     transport = getattr(client, "_transport", None)
     return (
-        type(getattr(client, "_ps", None)) is Parser
-        and isinstance(getattr(client, "_subs", None), dict)
+        reader.fits(client)
         and callable(getattr(transport, "write", None))
         and hasattr(transport, "_io_writer")  # a WebSocket has none: its frames are not a byte stream
     )
 
 
-def abort(client: Client) -> None:
-    """Drop the connection's socket, unsent bytes and all, where nats-py has the shape we know."""
-    writer = getattr(getattr(client, "_transport", None), "_io_writer", None)
-    if writer is not None:
-        writer.transport.abort()
-
-
-class Wire(Parser):
-    """nats-py's parser with a short way in for the subscriptions in `sinks`, and a short way out."""
+class Wire:
+    """A reader in the place of nats-py's parser, and a short way out."""
 
     def __init__(self, client: Client) -> None:
-        self.sinks: dict[bytes, Sink] = {}
         self.epoch = 0
         """Counts the connections lost so far."""
         self.on_drop: Callable[[], None] = lambda: None
@@ -80,31 +63,29 @@ class Wire(Parser):
         """Told when the connection was lost."""
         self.answers = Answers()
         self.limit = Limit()
-        self.heard = 0.0
-        """When the server was last heard of, by the monotonic clock."""
         self.on_lost: list[Callable[[], None]] = []
         """Called when the connection is lost, before anything comes or leaves on the next one."""
         self.before_flush: list[Callable[[], None]] = []
         """Called once each, right before the next write: the place to add what can wait until then."""
         self._client = client
-        self._unfinished = Unfinished()
         self._frames: list[bytes] = []
         self._scheduled = False
         self._loop = asyncio.get_running_loop()
-        self._stall = Stall(client, abort)
-        begun = bytes(getattr(client._ps, "buf", b""))  # the start of an INFO, while nats-py still read
-        super().__init__(client)
-        self._unfinished = Unfinished(begun)
-        client._ps = self
+        self.reader = Reader(client, self.limit, Stall(client, abort), self._read, self._lost)
 
-    # -- reading ----------------------------------------------------------------------------------------
+    @property
+    def heard(self) -> float:
+        """When the server was last heard of, by the monotonic clock."""
+        return self.reader.heard
 
-    def reset(self) -> None:
-        """nats-py calls this when the connection is lost, before it starts to reconnect."""
-        super().reset()
-        self._unfinished.clear()
+    def _read(self) -> None:
+        """What one read has caused leaves in one write."""
+        if self._frames:
+            self.flush()
+
+    def _lost(self) -> None:
+        """The connection is lost; nats-py has not begun to reconnect."""
         self.epoch += 1
-        self._stall.begin()
         self._drop()
         for pull in list(self.pulls):
             pull.lost()
@@ -113,67 +94,6 @@ class Wire(Parser):
         if self._client.is_reconnecting:
             # nats-py would wait for the old connection's unsent bytes; a frozen peer never takes them.
             abort(self._client)
-
-    async def parse(self, data: bytes = b"") -> None:
-        """Work off what one read brought; an unfinished frame waits for its rest."""
-        now = self.heard = clock()
-        if now - self._stall.ticked > STALLED_SECONDS:
-            self._stall.notice(now)
-            return
-        if self._unfinished.chunks and not (data := self._unfinished.joined(data)):
-            return
-        position, end = 0, len(data)
-        find, sink_of, epoch, need = data.find, self.sinks.get, self.epoch, 1
-        while True:
-            line = find(b"\r\n", position)
-            if line < 0:
-                need = end - position + 1
-                break
-            first = data[position]
-            if first == 77 or first == 72:  # noqa: PLR1714  # M(SG), H(MSG); the hot path
-                words = data[position:line].split(b" ")
-                body = line + 2
-                try:
-                    stop = body + int(words[-1])
-                    sink = sink_of(words[2])
-                except (ValueError, IndexError):  # anything else would end nats-py's reading for good
-                    raise ProtocolError("nats: malformed MSG") from None
-                if not body <= stop <= end - 2:
-                    need = stop + 2 - position
-                    break
-                if sink is None:
-                    await self._other(data[position : stop + 2])
-                else:
-                    try:
-                        if first == 77:
-                            sink(words[1], words[3] if len(words) == 5 else b"", None, data[body:stop])
-                        else:
-                            split = body + int(words[-2])
-                            reply = words[3] if len(words) == 6 else b""
-                            sink(words[1], reply, data[body:split], data[split:stop])
-                    except Exception:  # an exception that gets out of here ends nats-py's reading for good
-                        log.exception("a frame could not be delivered")
-                position = stop + 2
-            else:
-                await self._other(data[position : line + 2])
-                position = line + 2
-            if epoch != self.epoch:
-                return  # the connection was lost under us: what is left belongs to the old one
-        if position < end:
-            self._unfinished.keep(data[position:], need)
-        if self._frames:
-            self.flush()
-
-    async def _other(self, frame: bytes) -> None:
-        """A whole frame for nats-py's own parser."""
-        if self.limit.exceeded(frame):
-            return  # nats-py would close for good
-        try:
-            await super().parse(frame)
-        except asyncio.InvalidStateError:
-            # nats-py answers a flush that had been given up; raised on, it would end its reading for good.
-            super().reset()
-            log.debug("a PONG came too late")
 
     async def subscribe(self, subject: str, sink: Sink, queue: str = "") -> Unsubscribe:
         """Send every message of a subscription to `sink`, from within the read that brought it."""
@@ -184,7 +104,7 @@ class Wire(Parser):
 
         subscription = await self._client.subscribe(subject, queue=queue, cb=misrouted)
         key = b"%d" % subscription._id
-        self.sinks[key] = sink
+        self.reader.sinks[key] = sink
         # nats-py keeps SUB in a buffer of its own; what we write next must not overtake it.
         # While it reconnects its buffer may stay, without anybody to flush it: the subscription is replayed then.
         for turn in range(SUBSCRIBE_TURNS):
@@ -202,13 +122,13 @@ class Wire(Parser):
             except (Error, OSError, TimeoutError, RuntimeError):  # uvloop: the transport is closed
                 log.debug("unsubscribed from %s without the server's word", subject)
             finally:
-                self.sinks.pop(key, None)
+                self.reader.sinks.pop(key, None)
 
         return unsubscribe
 
     def deafen(self) -> None:
         """Hand nothing more to any sink: whoever would take it is about to end."""
-        self.sinks.clear()
+        self.reader.sinks.clear()
         self.on_lost.clear()
 
     # -- writing ----------------------------------------------------------------------------------------

@@ -305,7 +305,7 @@ async def test_whatever_is_read_from_the_socket_ends_reading_only_as_a_protocol_
         client._process_msg = client._process_ping = client._process_pong = client._process_info = nothing
         client._process_err = nothing
         wire = Wire(client)
-        wire.sinks[b"1"] = lambda *_: None
+        wire.reader.sinks[b"1"] = lambda *_: None
         stream = b"".join(
             luck.choice(
                 (
@@ -322,7 +322,7 @@ async def test_whatever_is_read_from_the_socket_ends_reading_only_as_a_protocol_
             async with asyncio.timeout(5):
                 while data:
                     size = luck.choice((1, 7, 64, 4_096))
-                    await wire.parse(data[:size])
+                    await wire.reader.parse(data[:size])
                     data = data[size:]
         except ProtocolError:
             pass  # nats-py connects anew

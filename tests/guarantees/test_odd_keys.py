@@ -117,12 +117,13 @@ async def shard(js: RawJetStream, server: NatsServer, key: bytes) -> Stored:
     return (await js.messages("ORDERS"))[-1]
 
 
+@pytest.mark.parametrize("wire", ["fast", "plain"])
 async def test_a_message_whose_subject_is_no_text_is_parked_and_comes_back(
-    shop: Shop, nats_server: NatsServer, js: RawJetStream
+    shop: Shop, nats_server: NatsServer, js: RawJetStream, wire: str
 ) -> None:
     """Its key is text, and another of its tokens is not."""
     await shop.open(PARKS)
-    process = shop.run()
+    process = shop.run(JETRUNNER_WIRE=wire)
     await process.seen("ready:")
     for number in (1, 2):
         await publish_raw(nats_server, b"orders.anna.\xff\xfe", json.dumps({"id": number}).encode())
@@ -135,12 +136,13 @@ async def test_a_message_whose_subject_is_no_text_is_parked_and_comes_back(
     assert process.running
 
 
+@pytest.mark.parametrize("wire", ["fast", "plain"])
 async def test_a_message_whose_headers_break_their_lines_is_parked_and_comes_back(
-    shop: Shop, nats_server: NatsServer, js: RawJetStream
+    shop: Shop, nats_server: NatsServer, js: RawJetStream, wire: str
 ) -> None:
     """The server stores a line feed, or a carriage return, that stands alone in a header or a subject."""
     await shop.open(PARKS)
-    process = shop.run()
+    process = shop.run(JETRUNNER_WIRE=wire)
     await process.seen("ready:")
     block = b"NATS/1.0\r\nTenant: a\nInjected: b\r\nOther: c\rd\r\n\r\n"
     for number in (1, 2):

@@ -17,7 +17,7 @@ from runner.jetstream import consumer, pull
 from runner.jetstream.connection import Connection, connect
 from runner.jetstream.delivery import Delivery
 from runner.jetstream.pull import Pull
-from runner.jetstream.wire import abort
+from runner.jetstream.reader import abort
 from tests.server.conftest import Connects
 from tests.support.cluster import Cluster
 from tests.support.eventually import eventually

@@ -9,7 +9,7 @@ import pytest
 from nats.aio.client import Client
 
 from runner.jetstream.connection import Connection
-from runner.jetstream.plainwire import PlainWire
+from runner.jetstream.plainwire import PlainWire, status_block
 from runner.jetstream.wire import Wire, fits
 from tests.server.conftest import Connects
 from tests.support.eventually import eventually
@@ -48,6 +48,90 @@ async def test_a_message_arrives_with_every_byte_it_was_sent_with(
             ("flüge.münchen".encode(), b"re.ply", header, b"\r\nMSG a 1 0\r\n"),
             ("flüge.köln".encode(), b"", None, b""),
         ]
+
+
+async def test_what_is_no_text_arrives_byte_for_byte_and_stops_nothing(
+    connected: Connects, nats_server: NatsServer, js: RawJetStream
+) -> None:
+    """Whoever may publish can send it: a subject, a reply or a header block that nats-py cannot decode."""
+    frames: list[Frame] = [
+        (b"n.\xff", b"", None, b"1"),
+        (b"n.1", b"re.\xfe", None, b"2"),
+        (b"n.a\rb", b"", None, b"3"),
+        (b"n.1", b"", b"NATS/1.0 \xff\xff\xff \xfe\r\n\r\n", b"4"),
+        (b"n.1", b"", b"NATS/1.0 503 \xff\r\nA: b\r\n\r\n", b"5"),
+        (b"n.1", b"", b"NATS/1.0\r\n: x\r\nA\r\n b: \xff\r\nStatus: 9\nx\r\n\r\n", b"6"),
+        (b"n.1", b"", None, b"7"),
+    ]
+    async with connected(nats_server.url) as connection:
+        epoch = connection.wire.epoch
+        got = await listen(connection, "n.*")
+        for subject, reply, block, body in frames:
+            await js.client._send_command(raw(subject, reply, block, body))
+        await js.client.flush()
+        await eventually(lambda: len(got) == len(frames))
+        assert got == frames
+        assert connection.wire.epoch == epoch, "the connection is the same"
+
+
+async def test_a_message_to_a_subscription_of_nats_pys_own_that_is_no_text_costs_itself(
+    connected: Connects, nats_server: NatsServer, js: RawJetStream
+) -> None:
+    async with connected(nats_server.url) as connection:
+        epoch, theirs = connection.wire.epoch, list[bytes]()
+
+        async def take(message: Any) -> None:
+            theirs.append(message.data)
+
+        await connection.client.subscribe("n.*", cb=take)
+        await flushed(connection.client)
+        for subject in (b"n.1", b"n.\xff", b"n.a\rb", b"n.2"):
+            await js.client._send_command(raw(subject, b"", None, subject))
+        await js.client.flush()
+        await eventually(lambda: len(theirs) == 2)
+        assert (theirs, connection.wire.epoch) == ([b"n.1", b"n.2"], epoch)
+
+
+async def test_a_refusal_that_quotes_a_subject_that_is_no_text_stops_nothing(
+    connected: Connects, make_server: Any
+) -> None:
+    server = make_server("""authorization { users: [
+        { user: a, password: a, permissions: { publish: { deny: "n.*" } } } ] }""")
+    async with connected(server.url_as("a", "a")) as connection:
+        epoch, got = connection.wire.epoch, await listen(connection, "other")
+        await connection.client._send_command(raw(b"n.\xff", b"", None, b""))
+        connection.wire.publish(b"other", b"", b"")
+        await eventually(lambda: got)
+        assert connection.wire.epoch == epoch
+
+
+def raw(subject: bytes, reply: bytes, block: bytes | None, body: bytes) -> bytes:
+    """A frame as a client writes it that checks nothing."""
+    if block is None:
+        return b"PUB %b %b %d\r\n%b\r\n" % (subject, reply, len(body), body)
+    size = len(block)
+    return b"HPUB %b %b %d %d\r\n%b%b\r\n" % (subject, reply, size, size + len(body), block, body)
+
+
+@pytest.mark.parametrize(
+    ("parsed", "block"),
+    [
+        (None, None),
+        ({}, None),
+        ({"A": "b"}, b"NATS/1.0\r\nA: b\r\n\r\n"),
+        ({"Status": "503"}, b"NATS/1.0 503\r\n\r\n"),
+        (
+            {"Status": "100", "Description": "Idle\r\nPUB x", "A": "b"},
+            b"NATS/1.0 100 Idle PUB x\r\nA: b\r\n\r\n",
+        ),
+        ({"": "x", "a b": "c", "A": "b\r\nC: d", "E": "\udcff"}, b"NATS/1.0\r\nE: \xff\r\n\r\n"),
+        ({"Status": "\ud800", "B": "\ud800"}, b"NATS/1.0 ?\r\n\r\n"),
+    ],
+)
+def test_whatever_headers_nats_py_has_parsed_a_block_is_made_of_them(
+    parsed: dict[str, str] | None, block: bytes | None
+) -> None:
+    assert status_block(parsed) == block
 
 
 async def test_a_status_keeps_its_first_line(connected: Connects, nats_server: NatsServer) -> None:

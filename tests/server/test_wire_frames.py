@@ -83,7 +83,7 @@ def sinks(wire: Wire, recorder: Recorder) -> None:
         def sink(subject: bytes, reply: bytes, header: bytes | None, body: bytes, sid: int = sid) -> None:
             recorder.told.append((sid, subject, reply, header, body))
 
-        wire.sinks[b"%d" % sid] = sink
+        wire.reader.sinks[b"%d" % sid] = sink
 
 
 def frame(luck: random.Random) -> bytes:
@@ -114,12 +114,12 @@ async def test_a_random_stream_cut_anywhere_reads_the_same_after_every_single_re
             while at < len(stream) and theirs.lost == lost:
                 step = luck.choice(reads)
                 await theirs._ps.parse(stream[at : at + step])
-                await wire.parse(stream[at : at + step])
+                await wire.reader.parse(stream[at : at + step])
                 at += step
                 assert ours.told == theirs.told, f"seed {seed}"
                 if luck.random() < 0.01:  # cut between two reads, often within a frame
                     theirs._ps.reset()
-                    wire.reset()
+                    wire.reader.reset()
                     break
 
 
@@ -128,11 +128,11 @@ async def test_a_large_body_costs_linear_time() -> None:
         recorder = Recorder()
         wire = Wire(recorder)  # type: ignore[arg-type]
         got: list[int] = []
-        wire.sinks[b"1"] = lambda _s, _r, _h, body: got.append(len(body))
+        wire.reader.sinks[b"1"] = lambda _s, _r, _h, body: got.append(len(body))
         stream = b"MSG a 1 %d\r\n" % size + b"x" * size + b"\r\n"
         began = time.process_time()
         for at in range(0, len(stream), 32768):
-            await wire.parse(stream[at : at + 32768])
+            await wire.reader.parse(stream[at : at + 32768])
         assert got == [size]
         return time.process_time() - began
 
@@ -148,8 +148,8 @@ async def test_a_sink_that_fails_costs_its_own_frame_alone(caplog: pytest.LogCap
     def broken(*_: object) -> None:
         raise KeyError("sink")
 
-    wire.sinks[b"2"] = broken
-    await wire.parse(b"MSG a 1 1\r\nx\r\nMSG a 2 1\r\ny\r\nMSG a 1 1\r\nz\r\nPING\r\n")
+    wire.reader.sinks[b"2"] = broken
+    await wire.reader.parse(b"MSG a 1 1\r\nx\r\nMSG a 2 1\r\ny\r\nMSG a 1 1\r\nz\r\nPING\r\n")
     assert recorder.told == [(1, b"a", b"", None, b"x"), (1, b"a", b"", None, b"z"), "ping"]
     assert "a frame could not be delivered" in caplog.text
 
@@ -162,7 +162,7 @@ async def test_a_malformed_line_is_a_protocol_error_which_nats_py_answers_with_a
     wire = Wire(recorder)  # type: ignore[arg-type]
     sinks(wire, recorder)
     with pytest.raises(ProtocolError):
-        await wire.parse(line + b"12345\r\n")
+        await wire.reader.parse(line + b"12345\r\n")
 
 
 async def test_what_nats_py_has_read_in_part_when_the_wire_takes_over_is_not_lost() -> None:
@@ -170,7 +170,7 @@ async def test_what_nats_py_has_read_in_part_when_the_wire_takes_over_is_not_los
     recorder._ps = Parser(recorder)
     await recorder._ps.parse(b'PING\r\nINFO {"n"')
     wire = Wire(recorder)  # type: ignore[arg-type]
-    await wire.parse(b": 4}\r\nPING\r\n")
+    await wire.reader.parse(b": 4}\r\nPING\r\n")
     assert recorder.told == ["ping", {"n": 4}, "ping"]
 
 

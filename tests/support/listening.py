@@ -94,7 +94,7 @@ class Listening:
 
     async def feed(self, data: bytes) -> None:
         """What the server sends in one read."""
-        await self.wire.parse(data)
+        await self.wire.reader.parse(data)
 
     def written(self) -> list[Frame]:
         """The frames that were written since the last look; raises `NotAFrame`."""
