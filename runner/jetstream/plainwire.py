@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable
 from typing import Any
 from weakref import WeakSet
 
@@ -26,6 +24,7 @@ from runner.core import header as headers
 from runner.jetstream import reader
 from runner.jetstream.answers import Answers, Losing
 from runner.jetstream.limit import Limit
+from runner.jetstream.plainheaders import Headers, status_block
 from runner.jetstream.reader import Reader, Sink, abort
 from runner.jetstream.stall import STALLED_SECONDS, Stall
 from runner.jetstream.wire import FLUSH_SECONDS, Unsubscribe
@@ -34,8 +33,6 @@ log = logging.getLogger("jetrunner.wire")
 
 ACK = b"$JS.ACK."
 WATCH_SECONDS = 0.5
-TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-"""Header names that nats-py writes; it refuses the whole message for any other."""
 
 
 class PlainWire:
@@ -93,6 +90,7 @@ class PlainWire:
         """The connection is lost; only what stays true is kept."""
         self.epoch += 1
         self._stall.begin()
+        self._outgoing.extendleft(map(item_of, reversed(reader.take_unsent(self._client))))
         self._drop()
         for pull in list(self.pulls):
             pull.lost()
@@ -242,55 +240,10 @@ class PlainWire:
         return self._client.pending_data_size + self._unwritten
 
 
-class Exact(str):
-    """A header's value that nats-py writes byte for byte."""
-
-    __slots__ = ()
-
-    def strip(self, _: str | None = None, /) -> Exact:
-        """Nothing: it is as it shall be."""
-        return self
-
-    def translate(self, _: Any, /) -> Exact:
-        """Nothing, as well."""
-        return self
-
-    def encode(self, encoding: str = "utf-8", errors: str = "surrogateescape") -> bytes:
-        """With bytes that are no UTF-8 as they were read."""
-        return super().encode(encoding, errors)
-
-
-class Headers(dict[str, str]):
-    """Headers for nats-py, which takes a dict and writes its items: here with repeated names."""
-
-    def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
-        self._pairs = []
-        for name, value in pairs:
-            if TOKEN.fullmatch(name):
-                self._pairs.append((name, Exact(value)))
-            else:
-                log.warning("header %r is left out: nats-py does not write such a name", name)
-        super().__init__(self._pairs)
-
-    def items(self) -> Any:
-        """Every pair, in order."""
-        return self._pairs
-
-
-def status_block(parsed: dict[str, str] | None) -> bytes | None:
-    """The raw header block of headers that nats-py has parsed, its `Status` pair put back on the first line.
-
-    What cannot stand in one, where nats-py has split lines otherwise than we do, is left out.
-    """
-    if not parsed:
-        return None
-    block = b"NATS/1.0"
-    if "Status" in parsed:
-        words = f" {parsed['Status']} {parsed.get('Description', '')}"
-        block += " ".join(words.splitlines()).rstrip().encode("utf-8", "replace")
-    block += b"\r\n"
-    for pair in parsed.items():
-        if pair[0] not in ("Status", "Description"):
-            with suppress(ValueError):
-                block += headers.encode([pair]).removeprefix(b"NATS/1.0\r\n").removesuffix(b"\r\n")
-    return block + b"\r\n"
+def item_of(frame: bytes) -> tuple[bytes, bytes, bytes, bytes]:
+    """Subject and body of an answer that nats-py has made a frame of; of any other frame, nothing."""
+    line, _, rest = frame.partition(b"\r\n")
+    words = line.split()
+    if len(words) != 3 or words[0] != b"PUB" or not words[1].startswith(ACK):
+        return b"", b"", b"", b""
+    return words[1], rest[:-2], b"", b""

@@ -42,6 +42,18 @@ def abort(client: Client) -> None:
         writer.transport.abort()
 
 
+def take_unsent(client: Client) -> list[bytes]:
+    """Empty the buffer that nats-py would send on the next connection, where it has the shape we know.
+
+    Subscriptions among it are asked for again anyway.
+    """
+    unsent = getattr(client, "_pending", None)
+    if not isinstance(unsent, list) or not isinstance(getattr(client, "_pending_data_size", None), int):
+        return []
+    client._pending, client._pending_data_size = [], 0
+    return unsent
+
+
 class Reader(Parser):
     """nats-py's parser, with a short way in for the subscriptions in `sinks`."""
 

@@ -9,11 +9,13 @@ import pytest
 from nats.aio.client import Client
 
 from runner.jetstream.connection import Connection
-from runner.jetstream.plainwire import PlainWire, status_block
+from runner.jetstream.plainheaders import status_block
+from runner.jetstream.plainwire import PlainWire
 from runner.jetstream.wire import Wire, fits
 from tests.server.conftest import Connects
 from tests.support.eventually import eventually
 from tests.support.jetstream import RawJetStream
+from tests.support.proxy import Proxy
 from tests.support.server import NatsServer
 
 pytestmark = [pytest.mark.server, pytest.mark.anyio]
@@ -209,6 +211,52 @@ async def test_a_frozen_peer_is_noticed_by_what_waits_to_be_written(
         await eventually(lambda: connection.wire.backlog > 4 << 20)
         nats_server.thaw()
         await eventually(lambda: connection.wire.backlog < 1000)
+
+
+async def test_what_a_lost_connection_has_not_sent_goes_out_on_the_next_one_only_if_it_is_still_true(
+    connected: Connects, nats_server: NatsServer, js: RawJetStream, wire: str
+) -> None:
+    """That a message is done stays true, but of a shard; that it shall come again speaks of one delivery."""
+
+    class Ours:
+        def lasts(self, _: float) -> bool:
+            return True
+
+    heard: list[tuple[str, bytes]] = []
+
+    async def hear(message: Any) -> None:
+        if message.subject.startswith(("$JS.ACK.", "asked")):
+            heard.append((message.subject, message.data))
+
+    await js.client.subscribe(">", cb=hear)
+    await js.client.flush()
+    plain, shard = (b"$JS.ACK.ORDERS.%b.1.1.1.1.0" % name for name in (b"shop-audit", b"shop-charge-0-0"))
+    async with Proxy.to(nats_server.port) as proxy, connected(proxy.url) as connection:
+        connection.wire.answers.order("ORDERS", "shop-charge-0-0", Ours())
+        epoch = connection.wire.epoch
+        proxy.freeze("up")
+        with pytest.raises(AssertionError):
+            await take_all(connection)
+        for reply in (plain, shard):
+            for verb in (b"-NAK", b"+WPI", b"+TERM given up", b"+ACK"):
+                connection.wire.answer(reply, verb)
+        connection.wire.publish(b"asked", b"late", b"re.ply", b"NATS/1.0\r\n\r\n")
+        connection.wire.publish(b"asked", b"late", b"")
+        await eventually(lambda: wire == "fast" or not connection.wire._outgoing)
+        await proxy.cut()
+        await proxy.mend()
+        await eventually(lambda: connection.is_connected and connection.wire.epoch > epoch)
+        connection.wire.publish(b"asked", b"new", b"")
+        await eventually(lambda: ("asked", b"new") in heard)
+    kept = [] if wire == "fast" else [(plain.decode(), b"+TERM given up"), (plain.decode(), b"+ACK")]
+    assert heard == [*kept, ("asked", b"new")]
+
+
+async def take_all(connection: Connection) -> None:
+    """Write until nothing more is taken; fails then."""
+    while True:
+        connection.wire.publish(b"n", b"x" * 500_000, b"")
+        await eventually(lambda: connection.wire.backlog == 0, within=1)
 
 
 async def test_a_nats_py_of_another_shape_gets_the_plain_wire(
