@@ -68,12 +68,10 @@ class Whereabouts:
 
 
 def _of(snapshot: Mapping[str, Any], function: str) -> Mapping[str, Any] | None:
-    functions = snapshot.get("functions")
-    facts = functions.get(function) if isinstance(functions, dict) else None
-    return facts if isinstance(facts, dict) else None
+    facts: Mapping[str, Any] | None = snapshot["functions"].get(function)
+    return facts
 
 
 def _read(facts: Mapping[str, Any], expected: Positions) -> Positions:
     """An instance of an earlier release does not say."""
-    told = facts.get("key_positions", expected)
-    return tuple(each for each in told if isinstance(each, int)) if isinstance(told, (list, tuple)) else ()
+    return tuple(facts.get("key_positions", expected))

@@ -1,4 +1,4 @@
-"""Snapshots: what an instance answers when it is asked for its status, as whoever asks reads it."""
+"""Snapshots: what an instance answers when it is asked for its status, as it is written and read."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from runner.core import checked
-from runner.core.checked import Count, Function, Line, Share, Stream, UnixTime
+from runner.core.checked import Count, Function, Index, Line, Share, Stream, UnixTime
 from runner.core.generation import MOST_SHARDS
 from runner.core.histogram import SIZE
 
@@ -28,6 +28,8 @@ class Part(Struct, frozen=True, omit_defaults=True):
     duration: Annotated[list[Count], Meta(min_length=1, max_length=SIZE + 1)]
     """A histogram's snapshot."""
     ordered: bool | None = None
+    key_positions: Annotated[tuple[Index, ...], Meta(max_length=256)] | None = None
+    """Indexes, from 0, of the tokens that make its keys, none without order; an earlier release does not say."""
     dead: dict[Line, Count] = {}
     standing: Annotated[list[Line], Meta(max_length=MOST_SHARDS)] = []
     """What stands still, and why."""

@@ -14,6 +14,7 @@ import msgspec
 from runner.core import identity
 from runner.core import snapshot as snapshots
 from runner.core.checked import Unfit
+from runner.core.snapshot import Part, Snapshot
 from runner.engine.function import Function
 from runner.jetstream.connection import Connection
 from runner.jetstream.stray import pass_over
@@ -45,26 +46,25 @@ class Responder:
         if reply:
             self._connection.answer(reply, msgspec.json.encode(self.snapshot()))
 
-    def snapshot(self) -> dict[str, Any]:
+    def snapshot(self) -> Snapshot:
         """What this instance has done since its start."""
         now = time.monotonic()
-        return {
-            "instance": self.instance,
-            "project": self._project,
-            "since": self._since,
-            "functions": {
-                each.binding.function: {
-                    "stream": each.stream,
-                    "durable": each.durable,
-                    "ordered": bool(each.binding.ordered_by),
-                    "key_positions": each.binding.key_positions,
-                    "in_flight": each.unsettled,
-                    "standing": each.standing,
+        return Snapshot(
+            self.instance,
+            self._since,
+            {
+                each.binding.function: Part(
+                    stream=each.stream,
+                    durable=each.durable,
+                    ordered=bool(each.binding.ordered_by),
+                    key_positions=each.binding.key_positions,
+                    in_flight=each.unsettled,
+                    standing=each.standing,
                     **each.pipeline.stats.snapshot(now),
-                }
+                )
                 for each in self._functions
             },
-        }
+        )
 
 
 async def collect(connection: Connection, project: str, timeout: float = 0.5) -> list[dict[str, Any]]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
+from runner.core import park
+from runner.core.origin import Origin
 from tests.support.eventually import eventually
 from tests.support.jetstream import RawJetStream, Stored
 from tests.support.process import RunnerProcess
@@ -325,6 +328,22 @@ async def test_an_instance_that_runs_counts_more_than_the_code_at_hand(shop: Sho
     assert bring_back(shop, "anna")[0] == 0
     await eventually(lambda: done(shop) == [1, 2], within=20)
     await none_left(shop)
+
+
+async def test_a_key_that_no_running_instance_would_know_is_not_said_to_come_back(shop: Shop) -> None:
+    """What runs counts more than the code at hand, also where it keeps order by other tokens than the mark's."""
+    await shop.open(charge('ordered_by=("customer", "region")' + PARKS))
+    await running(shop)
+    place = Origin("ORDERS", 1, time.time_ns(), "orders.anna.eu")
+    mark = park.parked(
+        None, place, (1,), time.time(), "anna"
+    )  # an instance with the code of before has parked it
+    await shop.js.publish("$KV.jetrunner.parked.shop.charge.anna", park.encode(mark))
+    shop.write(charge(BY_CUSTOMER + PARKS))
+    code, stdout, stderr = bring_back(shop, "anna")
+    assert (code, stdout) == (1, "")
+    assert "key anna of charge is kept back by token 2 of its subject" in stderr
+    assert "ordered_by= is tokens 2 and 3 now" in stderr
 
 
 @pytest.mark.parametrize(
