@@ -97,5 +97,5 @@ def _row(letter: DeadLetter) -> list[str]:
 def _local(time: str) -> str:
     try:
         return datetime.fromisoformat(time).astimezone().strftime("%Y-%m-%d %H:%M:%S")
-    except ValueError:
+    except (ValueError, OverflowError):
         return time

@@ -95,7 +95,7 @@ def _time(text: str) -> datetime:
         pass
     try:
         return datetime.fromisoformat(text).astimezone(UTC)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise UsageError(
             f"--since {text!r} is neither a duration nor a time", hint="for example 15m, 24h, 2031-05-04"
         ) from None

@@ -55,6 +55,12 @@ _LINE = r"\A[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]*\Z"
 Line: TypeAlias = Annotated[str, Meta(pattern=_LINE, max_length=8_192)]
 """One line of text."""
 
+LONGEST_SUBJECT = 65_535
+"""Bytes of a subject of others that is remembered; a server takes 4,096 unless it is configured."""
+
+Told: TypeAlias = Annotated[str, Meta(pattern=_LINE, max_length=2 * LONGEST_SUBJECT + 1)]
+"""One line that tells a subject, or a part of one, byte for byte: twice as long where it has to be in hex."""
+
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 """A number of things, or a sequence; the server counts no further, and a sum of millions of them is still a number."""
 
@@ -87,6 +93,22 @@ def msgpack(shape: type[T]) -> Callable[[bytes], T]:
 def shaped(value: Any, shape: type[T]) -> T:
     """Check a value that is decoded already; raises `Unfit`."""
     return _reader(lambda plain: msgspec.convert(plain, shape))(value)
+
+
+def name(text: str, shape: Any) -> str:
+    """Give a name that somebody tells, empty where it is none of this type."""
+    try:
+        return str(shaped(text, shape))
+    except Unfit:
+        return ""
+
+
+def subject(text: str) -> str:
+    """Give a subject that somebody tells, empty where it can be none, or is too long to be remembered."""
+    try:
+        return text if len(text.encode("utf-8", "surrogateescape")) <= LONGEST_SUBJECT else ""
+    except UnicodeEncodeError:  # surrogates that stand for no byte
+        return ""
 
 
 def is_line(text: str) -> bool:

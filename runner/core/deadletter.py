@@ -15,6 +15,8 @@ from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
 
+from runner.core import checked
+from runner.core.checked import Function, Project, Stream
 from runner.core.origin import Origin, carried
 
 PREFIX = "Jetrunner-Dead-"
@@ -71,7 +73,7 @@ class Facts(Struct, frozen=True, kw_only=True):
 
 
 class DeadLetter(Struct, frozen=True, kw_only=True):
-    """A dead letter as read back; what its headers do not tell is empty or 0."""
+    """A dead letter as read back; what its headers do not tell, or what can be no such thing, is empty or 0."""
 
     sequence: int
     """Its own, in `DEADLETTERS`; every other field but `time` speaks of the original."""
@@ -155,13 +157,13 @@ def read(headers: Mapping[str, str], body: bytes, sequence: int, time: str) -> D
     return DeadLetter(
         sequence=sequence,
         time=headers.get(TIME, time),
-        project=headers.get(PROJECT, ""),
-        function=headers.get(FUNCTION, ""),
-        stream=headers.get(STREAM, ""),
-        origin_sequence=_number(headers.get(SEQUENCE, "")),
-        timestamp_ns=_number(headers.get(TIMESTAMP, "")),
-        subject=headers.get(SUBJECT, ""),
-        attempts=_number(headers.get(ATTEMPTS, "")),
+        project=checked.name(headers.get(PROJECT, ""), Project),
+        function=checked.name(headers.get(FUNCTION, ""), Function),
+        stream=checked.name(headers.get(STREAM, ""), Stream),
+        origin_sequence=checked.number(headers.get(SEQUENCE, "")) or 0,
+        timestamp_ns=checked.number(headers.get(TIMESTAMP, "")) or 0,
+        subject=checked.subject(headers.get(SUBJECT, "")),
+        attempts=checked.number(headers.get(ATTEMPTS, "")) or 0,
         reason=headers.get(REASON, ""),
         error=headers.get(ERROR, ""),
         message=headers.get(MESSAGE, ""),
@@ -229,7 +231,3 @@ def _tail(text: str, longest: int) -> str:
     if len(raw) <= longest:
         return text
     return "…" + raw[3 - longest :].decode("utf-8", "ignore")
-
-
-def _number(text: str) -> int:
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= 20 else 0

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
 
-from runner.core import header
-from runner.core.checked import Count, Line, Stream
+from runner.core import checked, header
+from runner.core.checked import Count, Stream, Told
 
 PREFIX = "Jetrunner-Origin-"
 STREAM = "Jetrunner-Origin-Stream"
@@ -32,7 +32,7 @@ class Origin(Struct, frozen=True):
     sequence: Count
     timestamp_ns: Count
     """When its stream stored it, in nanoseconds of Unix time."""
-    subject: Line
+    subject: Told
 
     def same(self, other: Origin | None) -> bool:
         """Whether it is the same message; its subject may have been told with other characters."""
@@ -67,10 +67,11 @@ def build(origin: Origin, headers: Iterable[tuple[str, str]] = ()) -> list[tuple
 
 
 def read(headers: Mapping[str, str]) -> Origin | None:
-    """Read a message's origin; None when it was not sent back, or its origin is not whole."""
-    try:
-        return Origin(
-            headers[STREAM], int(headers[SEQUENCE]), int(headers.get(TIMESTAMP, "0")), headers[SUBJECT]
-        )
-    except (KeyError, ValueError):
+    """Read a message's origin; None when it was not sent back, or its origin is not whole, or no place in any stream."""
+    stream = checked.name(headers.get(STREAM, ""), Stream)
+    sequence = checked.number(headers.get(SEQUENCE, ""))
+    timestamp_ns = checked.number(headers.get(TIMESTAMP, "0"))
+    subject = checked.subject(headers.get(SUBJECT, ""))
+    if not stream or sequence is None or timestamp_ns is None or not subject:
         return None
+    return Origin(stream, sequence, timestamp_ns, subject)

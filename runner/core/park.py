@@ -19,7 +19,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct, json, structs
 
 from runner.core import checked
-from runner.core.checked import Count, Index, Line, Unfit, UnixTime
+from runner.core.checked import Count, Index, Line, Told, Unfit, UnixTime
 from runner.core.failed import Failed
 from runner.core.origin import Origin
 from runner.core.sharding import key
@@ -77,7 +77,7 @@ class Mark(Struct, frozen=True, omit_defaults=True):
     """When that one was stored."""
     epoch: Count = 0
     """Of the owner that brings it back."""
-    key: Line = ""
+    key: Told = ""
     """The key; empty in what earlier releases wrote."""
     letters: Annotated[tuple[Letter, ...], Meta(max_length=2 * MOST_LETTERS)] = ()
     """Dead letters that come back, in their order."""
@@ -215,8 +215,14 @@ def read(value: bytes) -> Mark:
 
 
 def encode(mark: Mark) -> bytes:
-    """Write it for the bucket."""
-    return json.encode(_texts(mark, _as_text))
+    """Write it for the bucket; raises `Unfit` where nobody would read the same."""
+    try:
+        value = json.encode(_texts(mark, _as_text))
+    except UnicodeError:
+        raise Unfit("it holds text that is no UTF-8") from None
+    if read(value) != mark:
+        raise Unfit("it would be read as another")
+    return value
 
 
 def _texts(mark: Mark, change: Callable[[str], str]) -> Mark:
@@ -230,7 +236,11 @@ def _texts(mark: Mark, change: Callable[[str], str]) -> Mark:
 
 def _as_text(text: str) -> str:
     """One that is no line of text is told in hex, behind a space, which no subject holds."""
-    return text if checked.is_line(text) else f" {text.encode('utf-8', 'surrogateescape').hex()}"
+    return (
+        text
+        if checked.is_line(text) and not text.startswith(" ")
+        else f" {text.encode('utf-8', 'surrogateescape').hex()}"
+    )
 
 
 def _from_text(text: str) -> str:

@@ -115,14 +115,21 @@ class KeyMarks:
         return None if token.startswith(identity.HASHED) else Entry(park.unmarked(token, ()), entry.revision)
 
     async def write(self, function: str, mark: Mark, revision: int) -> Entry | None:
-        """Write a key's mark if its revision is still this one (0: there is none); None when somebody else has written."""
+        """Write a key's mark if its revision is still this one (0: there is none); None when somebody else has written.
+
+        Raises JetrunnerError for one that nobody could read: what stands there counts.
+        """
         subject = identity.parked_subject(self._project, function, mark.key)
         pairs = [("Nats-Expected-Last-Subject-Sequence", str(revision))]
         if not mark.diverts:
             pairs.append(("Nats-TTL", FORGOTTEN if mark.worth else NOTHING))
+        try:
+            value = park.encode(mark)
+        except Unfit as error:
+            raise JetrunnerError(f"the mark of key {mark.key} of {function} is none: {error}") from None
         publisher = self._connection.publisher
         try:
-            ack = await publisher.publish(PREFIX + subject, park.encode(mark), pairs)
+            ack = await publisher.publish(PREFIX + subject, value, pairs)
         except NoStream:
             await ownstreams.ensure(self._connection, BUCKET_STREAM)
             raise

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from runner.core import sharding
+from runner.core import park, sharding
 from tests.support.eventually import eventually
 from tests.support.jetstream import RawJetStream, Stored
 from tests.support.server import NatsServer
@@ -157,6 +157,37 @@ async def test_a_message_whose_headers_break_their_lines_is_parked_and_comes_bac
     assert done.code == 0, done.stderr
     await eventually(lambda: [number for number, _ in runs(shop, "anna")] == [1, 1, 1, 2], within=20)
     assert process.running
+
+
+BEYOND = str(10**19)
+"""More than any sequence."""
+
+
+async def test_what_is_said_to_come_from_nowhere_frees_no_key(shop: Shop, js: RawJetStream) -> None:
+    """Whoever may send something back could have a mark written that nobody reads: its key would run on."""
+    await shop.open(PARKS)
+    process = shop.run()
+    await process.seen("ready:")
+    for number in (1, 2):
+        await js.publish("orders.anna.created", {"id": number})
+    await eventually(lambda: stored(js, 1), within=20)
+    place = {"Stream": "ORDERS", "Sequence": BEYOND, "Timestamp": "1", "Subject": "orders.anna.created"}
+    headers = {f"Jetrunner-Origin-{name}": value for name, value in place.items()}
+    await js.publish("again.shop.charge", {"id": 9}, headers)
+    await shop.dead_letter(2)
+    await eventually(lambda: emptied(js))
+    for mark in await js.messages("KV_jetrunner", "$KV.jetrunner.parked.shop.charge.anna"):
+        assert park.read(mark.body).state == "parked"
+    (shop.project.root / "mended").touch()
+    await js.publish("orders.anna.created", {"id": 3})
+    await eventually(lambda: stored(js, 2), within=20)
+    done = await asyncio.to_thread(shop.project.runner, "deadletter", "redrive", "--key", "anna")
+    assert done.code == 0, done.stderr
+    await eventually(lambda: [number for number, _ in runs(shop, "anna")] == [1, 1, 1, 2, 3], within=20)
+
+
+async def emptied(js: RawJetStream) -> bool:
+    return await js.count("JETRUNNER") == 0
 
 
 async def stored(js: RawJetStream, count: int) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from runner.core.checked import Unfit
 from runner.core.failed import Failed
@@ -160,3 +162,23 @@ def test_a_mark_is_read_as_it_was_written_whatever_its_key(name: str) -> None:
     mark = parked(None, origin, (1,), 1.5, name).asked([letter(7, 5, asked=2.0)], 2.0).failing(Failed(1))
     assert read(encode(mark)) == mark
     assert read(encode(unmarked(name, (1,)))).key == name
+
+
+@pytest.mark.parametrize(
+    "mark",
+    [
+        parked(None, Origin("OR DERS", 5, 1_005, "orders.anna.5"), (1,), 1.5, "anna"),
+        parked(None, Origin("ORDERS", 1 << 63, 1_005, "orders.anna.5"), (1,), 1.5, "anna"),
+        parked(None, Origin("ORDERS", 5, -1, "orders.anna.5"), (1,), 1.5, "anna"),
+        parked(None, place(5), (-1,), 1.5, "anna"),
+        parked(None, place(5), (1,), 1.5, "\ud800"),
+        parked(None, place(5), (1,), math.inf, "anna"),
+        unmarked("", (1,)),
+        PARKED.asked([letter(7, 1 << 63)], 2.0),
+        PARKED.asked([structs.replace(letter(7, 5), headers=(("traceparent", "a\x1b"),))], 2.0),
+        PARKED.asked([structs.replace(letter(7, 5), headers=(("traceparent", "\udcff"),))], 2.0),
+    ],
+)
+def test_a_mark_that_nobody_could_read_is_not_written(mark: Mark) -> None:
+    with pytest.raises(Unfit):
+        encode(mark)
