@@ -15,6 +15,7 @@ from msgspec import Struct, inspect
 
 from runner import models
 from runner.annotation import bare, spell
+from runner.core import raised
 from runner.core.subject import Template
 from runner.signature import EMPTY, Signature
 from runner.tokens import converter
@@ -115,7 +116,7 @@ def encode(value: Any, *, msgpack: bool = False) -> bytes:
             return value.encode()
         return _msgpack.encode(value) if msgpack else models.to_json(value) or _json.encode(value)
     except Exception as error:  # noqa: BLE001  # so may a type's own serialization
-        text = str(error)
+        text = raised.message(error)
     raise EncodeError(f"{spell(type(value))} cannot be encoded: {text}"[:LONGEST])
 
 
@@ -124,13 +125,13 @@ def explain(error: Exception) -> DecodeError:
     if isinstance(error, DecodeError):
         return error
     if isinstance(error, msgspec.MsgspecError):
-        text = _VALUE.sub(r"\1", str(error))
+        text = _VALUE.sub(r"\1", raised.message(error))
     elif isinstance(error, UnicodeDecodeError):
         text = f"not UTF-8: {error.reason} at byte {error.start}"
     elif isinstance(error, RecursionError):
         text = "nested too deep"
     else:
-        text = models.explain(error) or f"{type(error).__name__} in the type's own validation"
+        text = models.explain(error) or f"{raised.name(error)} in the type's own validation"
     return DecodeError(text if len(text) <= LONGEST else text[: LONGEST - 1] + "…")
 
 
@@ -143,7 +144,7 @@ def _bind_tokens(
         except IndexError:
             raise DecodeError(f"the subject has no token for {name!r}") from None
         except ValueError as error:
-            raise DecodeError(f"token {name!r}: {error}") from None
+            raise DecodeError(f"token {name!r}: {raised.message(error)}") from None
 
 
 def _readers(annotation: Any) -> tuple[Read, Read]:

@@ -20,7 +20,7 @@ from msgspec import Struct
 
 from runner import bindings, config
 from runner.bindings import Binding, binding_of, bound_in, is_lifespan
-from runner.core import identity
+from runner.core import identity, raised
 from runner.errors import BindingError, JetrunnerError, SettingsError, UsageError
 
 PACKAGE = "functions"
@@ -96,12 +96,12 @@ def _imported(name: str, root: Path) -> ModuleType:
     except (Exception, SystemExit) as error:
         hint = "is it installed?" if isinstance(error, ModuleNotFoundError) else ""
         raise UsageError(
-            f"{_where(error, name, root)}: {type(error).__name__}: {_text(error)}", hint=hint
+            f"{_where(error, name, root)}: {raised.name(error)}: {_text(error)}", hint=hint
         ) from error
 
 
 def _text(error: BaseException) -> str:
-    return error.msg if isinstance(error, SyntaxError) else str(error)
+    return error.msg if isinstance(error, SyntaxError) else raised.text(error)
 
 
 def _where(error: BaseException, name: str, root: Path) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from runner.cli import printed
-from runner.core import shown
+from runner.core import raised, shown
 from runner.core.outcome import Reject, Retry
 from runner.core.settlement import Ack, Dead, Failed, Nak, Outcome, Settlement, TimedOut
 
@@ -109,7 +109,7 @@ def _why(outcome: Outcome) -> str:
         case TimedOut(seconds):
             return f"no result within {seconds:g} s"
         case _ if isinstance(error := getattr(outcome, "error", None), BaseException):
-            return _line(f"{type(error).__name__}: {error}")
+            return raised.line(error)
         case _:
             return type(outcome).__name__
 

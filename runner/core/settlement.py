@@ -12,6 +12,7 @@ from typing import Literal, TypeAlias, assert_never
 
 from msgspec import Struct
 
+from runner.core import raised
 from runner.core.outcome import Reject, Retry
 from runner.core.retry import LONGEST, RetryPolicy
 
@@ -132,8 +133,4 @@ def _only_member(error: BaseException) -> BaseException:
 
 
 def _dead(reason: Reason, error: BaseException) -> Dead:
-    try:
-        message = str(error)
-    except Exception:  # noqa: BLE001  __str__ is the user's code too, and the message must be settled
-        message = "(its __str__ raised)"
-    return Dead(reason, type(error).__name__, message, error)
+    return Dead(reason, raised.name(error), raised.message(error), error)

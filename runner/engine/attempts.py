@@ -8,7 +8,7 @@ import time
 from msgspec import Struct
 
 from runner.bindings import Binding
-from runner.core import identity
+from runner.core import identity, raised
 from runner.core.settlement import Ack, Dead, Failed, Nak, Outcome, Settlement, TimedOut, Undecodable
 from runner.engine.incoming import Incoming
 from runner.engine.process import Process
@@ -131,5 +131,4 @@ def error_of(outcome: Outcome) -> BaseException | str:
 def told(outcome: Outcome) -> str:
     """What went wrong, in one line of a log."""
     error = error_of(outcome)
-    text = f"{type(error).__name__}: {error}" if isinstance(error, BaseException) else error
-    return " ".join(text.split())[:300]
+    return raised.line(error) if isinstance(error, BaseException) else error

@@ -9,6 +9,7 @@ from typing import Any
 
 import anyio
 
+from runner.core import raised
 from runner.discovery import Project
 from runner.errors import JetrunnerError, UsageError
 
@@ -29,7 +30,7 @@ async def alive(project: Project) -> AsyncIterator[Any]:
     except JetrunnerError:
         raise
     except Exception as error:
-        raise UsageError(f"the lifespan failed: {type(error).__name__}: {error}") from error
+        raise UsageError(f"the lifespan failed: {raised.line(error)}") from error
     try:
         yield state
     finally:

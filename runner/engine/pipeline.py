@@ -19,7 +19,7 @@ from runner import codec
 from runner.bindings import Binding
 from runner.context import Context
 from runner.core.settlement import Expired, Failed, Outcome, Succeeded, TimedOut, Undecodable
-from runner.engine.attempts import Attempts
+from runner.engine.attempts import Attempts, told
 from runner.engine.calling import Calling
 from runner.engine.incoming import Incoming, read
 from runner.engine.judging import Guard, Judging, calm
@@ -174,7 +174,8 @@ class Pipeline:
         except (Exception, asyncio.CancelledError) as error:  # the slot must live on
             if isinstance(error, asyncio.CancelledError) and self._judging.ending:
                 raise
-            log.error("%s: %s could not be settled: %r", self.binding.function, read(delivery).id, error)
+            facts = self.binding.function, read(delivery).id, told(Failed(error))
+            log.error("%s: %s could not be settled: %s", *facts)
             if delivery.attempt != attempt:
                 return  # its next one is due already
             if delivery.started:

@@ -6,6 +6,8 @@ import traceback
 
 from opentelemetry.trace import Span, StatusCode
 
+from runner.core import raised
+
 LONGEST_MESSAGE = 1_024
 LONGEST_TRACEBACK = 16_384
 """Characters; a longer traceback loses its beginning, for the last lines say most."""
@@ -39,10 +41,7 @@ def _type_of(error: BaseException) -> str:
 
 
 def _message(error: BaseException) -> str:
-    try:
-        return clean(str(error))[:LONGEST_MESSAGE]
-    except Exception:  # noqa: BLE001  a user's __str__ may do anything
-        return "<its __str__ failed>"
+    return clean(raised.text(error))[:LONGEST_MESSAGE]
 
 
 def clean(text: str) -> str:
