@@ -64,7 +64,7 @@ class Deadlines:
         elif seconds < GRACE_SECONDS or not delivery.source.abandons:
             return
         delivery.abandoned = True
-        self._process.isolation.abandoned.add(delivery)
+        self._process.isolation.abandon([delivery])
         delivery.source.limit -= 1
         log.error(
             "%s: a handler ignores its timeout of %g s and holds its slot until it ends",

@@ -6,7 +6,7 @@ that ignored its timeout nothing is alone, and it may never end: the message goe
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from itertools import chain
 
@@ -30,13 +30,17 @@ class Isolation:
         self.pulls: list[list[Pull]] = []
         """One list for each function: where its messages are until they are settled."""
         self.abandoned: set[Delivery] = set()
-        """Settled without their handlers, which ignored their timeout and may still run."""
+        """Not in any pull any more, though their handlers may still run."""
         self.draining = False
         """True once everything that has not started goes back: nobody waits any more."""
         self._lonely = 0
         self._turn = anyio.Lock()
         self._stages: list[int] = []
         self._opened = anyio.Event()
+
+    def abandon(self, deliveries: Iterable[Delivery]) -> None:
+        """These are in no pull any more; those of them whose handlers run count until they have ended."""
+        self.abandoned = {each for each in chain(self.abandoned, deliveries) if each.task is not None}
 
     @property
     def running(self) -> int:
@@ -46,8 +50,8 @@ class Isolation:
 
     @property
     def crowded(self) -> bool:
-        """Whether nothing can be alone here, for a handler that ignored its timeout."""
-        self.abandoned = {each for each in self.abandoned if each.task is not None}
+        """Whether nothing can be alone here, for a handler that ignored its timeout, or outlasts its shard."""
+        self.abandon(())
         return bool(self.abandoned)
 
     async def wait_open(self) -> None:

@@ -151,7 +151,9 @@ class Parking:
 
     def lose(self, shard: Lanes) -> None:
         """Another instance owns the shard: what runs here of its returning keys is nobody's, and is cancelled, but for threads."""
-        for delivery in list(shard.turns.replayed.values()):
+        replayed = list(shard.turns.replayed.values())
+        self.process.isolation.abandon(replayed)
+        for delivery in replayed:
             delivery.source.give_back(delivery)
             if delivery.task is not None and not self.pipeline.calling.threaded:
                 delivery.task.cancel()

@@ -154,8 +154,7 @@ class Shard(Floored):
         self.newest.forget()
         for sequence in [each for each in self.failures.known if each >= first]:
             self._tasks.start_soon(self.failures.drop, sequence)
-        self._cancel(running)
-        self._tasks.start_soon(self._outlast, running)
+        self._leave(running)
         self.confirm()  # what comes from here on is kept, and the server is asked anew what it has delivered
 
     async def _arrivals(self, wait: float) -> None:
@@ -271,12 +270,13 @@ class Shard(Floored):
         running = list(self.unsettled.values())
         self._parking.lose(self)
         self._let_go(forgotten)
-        self._cancel(running)
-        self._tasks.start_soon(self._outlast, running)
+        self._leave(running)
         self._tasks.start_soon(self._retreat)
 
-    def _cancel(self, running: list[Delivery]) -> None:
+    def _leave(self, running: list[Delivery]) -> None:
         """A cancelled thread would run on, with its slot and its lane free: it is left to end."""
+        self._parking.process.isolation.abandon(running)
+        self._tasks.start_soon(self._outlast, running)
         for delivery in running:
             if delivery.task is not None and not self._pipeline.calling.threaded:
                 delivery.task.cancel()

@@ -203,3 +203,34 @@ async def test_an_owner_that_lost_its_shard_acknowledges_nothing_that_the_next_h
         assert len(begun) == 3
         assert first.running
         assert second.running
+
+
+async def test_a_handler_that_outlasts_its_shard_still_runs_in_this_process(
+    shop: Shop, nats_server: NatsServer
+) -> None:
+    """Nothing is alone beside it: a suspect must not be blamed for what it does."""
+    remembered = """
+    from runner.engine.isolation import Isolation
+
+    isolations, init = [], Isolation.__init__
+
+    def remember(isolation):
+        isolations.append(isolation)
+        init(isolation)
+
+    Isolation.__init__ = remember
+"""
+    counted = 'note("cancelled", role=role, running=isolations[0].running, crowded=isolations[0].crowded)'
+    await shop.open(remembered + ORDERED.replace('note("cancelled", role=role)', counted))
+    async with Proxy.to(nats_server.port) as proxy:
+        first = shop.run(NATS_URL=proxy.url, ROLE="first")
+        await first.seen("ready:")
+        await shop.order(1)
+        await shop.noted("begin")
+        await proxy.cut(refuse=True)
+        await first.seen("lost; reconnecting")
+        shop.run(ROLE="second")
+        await shop.noted("begin", 2, within=25)
+        await proxy.mend()
+        (note,) = await shop.noted("cancelled")
+        assert (note["role"], note["running"], note["crowded"]) == ("first", 1, True)
