@@ -3,7 +3,8 @@
 Rule 1: a key is parked, on record, after its dead letter is stored and before that message is terminated: its lane does
         not go on in between.
 Rule 2: a message of a key that is kept back is stored in `PARKED`, confirmed, when its turn comes in its lane, and then
-        acknowledged.
+        acknowledged. Like a handler, a copy begins only while this instance may start ordered work: another owner may have
+        stored it, and have brought the key back, by now.
 """
 
 from __future__ import annotations
@@ -111,19 +112,18 @@ class Parking:
         delivery = incoming.delivery
         while not delivery.settled:
             try:
-                await self.parked.store(
+                if await self.parked.store(
                     self.function,
                     text_of(key),
                     incoming.origin,
                     delivery.header,
                     delivery.body,
-                    lambda: not delivery.settled,
-                )
+                    lambda: self.pipeline.owns(delivery),
+                ):
+                    shard.settle(delivery, b"+ACK")
             except Exception as error:  # noqa: BLE001  # its key waits; nothing else does
                 log.error("%s: %s cannot be parked: %r", self.function, incoming.id, error)
                 await asyncio.sleep(REPEAT_SECONDS)
-            else:
-                shard.settle(delivery, b"+ACK")
 
     # -- a key comes back -------------------------------------------------------------------------------
 

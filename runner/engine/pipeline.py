@@ -63,7 +63,7 @@ class Pipeline:
         self._settling = Settling(process, binding, self.stats, self.suspects, self._attempts)
         self.queue = Queue(process.tasks, self._open_slot, binding.concurrency)
         self._suspected = Suspected(
-            process, binding.function, self.suspects, self._settling, self._judging, self.queue, self._ours
+            process, binding.function, self.suspects, self._settling, self._judging, self.queue, self.owns
         )
         self.pulls: list[Pull] = []
         self.guard: Guard | None = None
@@ -200,14 +200,14 @@ class Pipeline:
 
     async def _run(self, incoming: Incoming, task: Any, admitted: bool) -> Ended | None:
         """How the handler ended, and what it has made; None when the message is another owner's by now."""
-        if self.guard is not None and not await self._ours(incoming.delivery):
+        if self.guard is not None and not await self.owns(incoming.delivery):
             return None
         context = self.calling.context(incoming)
         outcome = await self._call(incoming, context, task, admitted)
         staged = context.seal()
         return self._made(incoming, staged) if isinstance(outcome, Succeeded) else (outcome, staged)
 
-    async def _ours(self, delivery: Delivery) -> bool:
+    async def owns(self, delivery: Delivery) -> bool:
         """Whether the shard is still ours after what was asked about the message, once anything may start at all."""
         while self.guard is not None and not self.guard.holds(clock()):
             await self.guard.wait()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from msgspec import Struct
 
@@ -85,9 +85,11 @@ class Parked:
         place: Origin,
         block: bytes | None,
         body: bytes,
-        wanted: Callable[[], bool],
-    ) -> None:
-        """Returns when it is confirmed, however long that takes, or once it is not `wanted` any more.
+        wanted: Callable[[], Awaitable[bool]],
+    ) -> bool:
+        """Whether it is stored: returns when it is confirmed, however long that takes, or once it is not `wanted` any more.
+
+        That is asked before each try, which waits for the answer.
 
         Raises `ServerError` only for what waiting cannot mend.
         """
@@ -97,20 +99,23 @@ class Parked:
         whole = [*origin.build(place, header.pairs(block or b"")), own]
         publisher = self._connection.publisher
 
-        async def once(pairs: list[tuple[str, str]], data: bytes) -> object:
-            if not wanted():
-                return None
+        async def once(pairs: list[tuple[str, str]], data: bytes) -> bool:
+            if not await wanted():
+                return False
             try:
-                return await publisher.publish(subject, data, pairs)
+                await publisher.publish(subject, data, pairs)
             except NoStream:
                 await ownstreams.ensure(self._connection, PARKED)
-                return await publisher.publish(subject, data, pairs)
+                if not await wanted():
+                    return False
+                await publisher.publish(subject, data, pairs)
+            return True
 
         try:
-            await insist(lambda: once(whole, body), math.inf, f"a parked message of {function}")
+            return await insist(lambda: once(whole, body), math.inf, f"a parked message of {function}")
         except TooLarge:
             bare = [*origin.build(place), OMITTED, own]
-            await insist(lambda: once(bare, b""), math.inf, f"a parked message of {function}")
+            return await insist(lambda: once(bare, b""), math.inf, f"a parked message of {function}")
 
     async def following(self, function: str, key: str, sequence: int) -> Message | None:
         """A key's first message from this sequence on; None when there is none.

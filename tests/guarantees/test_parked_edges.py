@@ -219,3 +219,44 @@ async def test_a_key_stays_parked_where_a_literal_of_its_subject_chooses_the_sha
     await eventually(lambda: len(project.journal("done")) >= 12, within=20)
     for account in ("a", "b", "c", "d"):
         assert [each["number"] for each in project.journal("done") if each["key"] == account] == [1, 2, 3]
+
+
+async def test_what_is_to_be_parked_waits_while_its_owner_may_start_nothing(shop: Shop) -> None:
+    """The shard may be another instance's by then, and the key be back already."""
+    await shop.open("""
+    from pathlib import Path
+    from runner.engine.ownlease import OwnLease
+
+    holds = OwnLease.holds
+    OwnLease.holds = lambda lease, now: not Path("silent").exists() and holds(lease, now)
+
+    @consume("orders.{customer}", ordered_by="customer", on_exhausted="park", retry=RetryPolicy(attempts=1))
+    async def charge(order: Order) -> None:
+        raise Reject("nothing to charge")
+
+    @consume("orders.{customer}", concurrency=1)
+    async def audit(order: Order) -> None:
+        note("audit", id=order.id)
+    """)
+    process = shop.run()
+    await process.seen("ready:")
+    await shop.js.publish("orders.anna", {"id": 1})
+    await shop.js.publish("orders.anna", {"id": 2})
+    await eventually(lambda: holds_parked(shop, 1), within=20)
+    (shop.project.root / "silent").touch()
+    await shop.js.publish("orders.anna", {"id": 3})
+    for number in range(4, 104):  # each is read, and told, after the one that is to be parked
+        await shop.js.publish("orders.ben", {"id": number})
+    await shop.noted("audit", 103)
+    assert await holds_parked(shop, 1)
+    (shop.project.root / "silent").unlink()
+    await eventually(lambda: stored_ids(shop, [2, 3]), within=20)
+
+
+async def holds_parked(shop: Shop, count: int) -> bool:
+    return await shop.js.count("PARKED") == count
+
+
+async def stored_ids(shop: Shop, numbers: list[int]) -> bool:
+    parked = await shop.js.messages("PARKED", "parked.shop.charge.anna")
+    return [message.json()["id"] for message in parked] == numbers
