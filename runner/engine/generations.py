@@ -49,7 +49,7 @@ class Generations:
         self._members = members
         self._functions = functions
         self._changed = changed
-        self._turnover = Turnover(process.connection, process.project)
+        self._turnover = Turnover(process.connection, process.project, process.histories.of)
         self._leases = Leases(process.connection)
         self._due = asyncio.Event()
 

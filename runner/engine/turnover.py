@@ -15,6 +15,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Mapping
+from functools import cache, partial
 from typing import Any, TypeAlias
 
 from msgspec import Struct, structs
@@ -22,14 +23,15 @@ from msgspec import Struct, structs
 from runner.core import generation as generations
 from runner.core import identity, sharding
 from runner.core.generation import Opening
-from runner.core.history import void
+from runner.core.history import Identity, void
 from runner.core.sharding import Sharding
 from runner.engine.claims import Claims
-from runner.errors import JetrunnerError, PermissionDenied, UsageError
+from runner.engine.history import History
+from runner.errors import JetrunnerError, PermissionDenied, Unconfirmed, UsageError
 from runner.jetstream import ownstreams, reshard
 from runner.jetstream.bucket import PREFIX
 from runner.jetstream.connection import Connection
-from runner.jetstream.history import compare, state
+from runner.jetstream.history import state
 from runner.jetstream.lease import Leases
 
 log = logging.getLogger("jetrunner.shards")
@@ -74,7 +76,11 @@ class Reader(Struct, frozen=True):
 class Turnover:
     """Steps through the generations for the functions of a project."""
 
-    def __init__(self, connection: Connection, project: str) -> None:
+    def __init__(
+        self, connection: Connection, project: str, history: Callable[[str], History] | None = None
+    ) -> None:
+        self._history = history if history is not None else cache(partial(History, connection))
+        """Of a stream."""
         self.openings = reshard.Openings(connection, project)
         self._connection = connection
         self._project = project
@@ -124,11 +130,15 @@ class Turnover:
 
     async def _of_now(self, opening: Opening | None, info: Mapping[str, Any]) -> Opening | None:
         """The same, without what it says of messages that the stream has lost."""
-        if opening is None or opening.created != info["created"]:
+        if opening is None or opening.stream != info["config"]["name"]:
             return opening
-        verdict = await compare(self._connection, opening.stream, opening.known, state(info))
-        first = void(verdict)
-        return opening if first is None else opening.back(first)
+        history, known = self._history(opening.stream), opening.known
+        first = void(await history.compare(known if known.sequence else Identity(opening.created)))
+        if (await history.check(thorough=False)).created != info["created"]:
+            raise Unconfirmed(
+                f"two servers tell of another {opening.stream} each: one of them leads it no more"
+            )
+        return opening if first is None or opening.created != info["created"] else opening.back(first)
 
     async def _begin(self, reader: Reader, info: Mapping[str, Any], now: Sharding) -> Opening:
         durable = identity.durable(self._project, reader.function)
