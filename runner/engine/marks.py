@@ -4,6 +4,7 @@ Rule 1: the marks of a shard's keys are read from the bucket's leader once the s
 Rule 2: what is heard of a mark is a hint: it is read. All are looked at now and then, in case nothing was heard.
 Rule 3: a key that is kept back stays so until its mark says otherwise. A mark that is gone, with the bucket, is written
         again by the owner that knows it; one that no process knows is made from what stands in `PARKED` (`lostmarks.py`).
+        So is one in whose place an older one stands, because the bucket went back: that tells what was before.
 Rule 4: a mark of a key that was made of other tokens keeps this function from starting: it cannot tell which messages
         are the key's.
 """
@@ -36,8 +37,6 @@ LOOKING_SECONDS = 3.0
 """Longest pause before a mark is read again that was announced and is not there."""
 LOOK_SECONDS = 10.0
 TURN_SECONDS = 0.25
-BEHIND_SECONDS = 30.0
-"""Who leads the bucket no more answers no longer than that."""
 NAMED = 3
 """Keys that an error names."""
 
@@ -64,12 +63,15 @@ class Marks:
         """What was heard of keys whose marks are being read."""
         self._writing: dict[bytes, Mark] = {}
         """What is being written here."""
-        self._behind: dict[bytes, float] = {}
-        """Since when the bucket shows an older mark of a key than is known here, by the monotonic clock."""
         self._newest = -1
         """The highest revision that was seen."""
-        self._made = ""
-        """When the bucket was made."""
+        self._era = 0
+        """Counts how often the bucket turned out to be another: revisions are told by one of them."""
+        self._first = 0
+        """Revisions from here on were given since."""
+        self._due = False
+        """Whether all marks are to be looked at."""
+        process.histories.bucket.changed.append(self.distrust)
 
     async def start(self) -> None:
         """Learn of every mark that is written from now on. Raises UsageError for marks of keys made of other tokens."""
@@ -77,7 +79,6 @@ class Marks:
         standing = await self._bucket.all(self._function)
         left = await rekey(self._process, self._function, self._positions, standing)
         self.require_shape(entry.mark for entry in left)
-        self._made = await self._bucket.made()
         self._process.tasks.start_soon(self._keep_looking)
 
     def require_shape(self, marks: Iterable[Mark]) -> None:
@@ -138,8 +139,10 @@ class Marks:
 
         One that was written here meanwhile counts.
         """
-        before = self.standing.get(key)
-        found = await self._bucket.mark(self._function, text_of(key))
+        era = -1
+        while era != self._era:  # what the bucket before has answered counts no more
+            era, before = self._era, self.standing.get(key)
+            found = await self._bucket.mark(self._function, text_of(key))
         known = self.standing.get(key)
         if known is not before:  # written here meanwhile
             if found is None or known is None or known.revision >= found.revision:
@@ -149,48 +152,47 @@ class Marks:
                 return await self._write_again(known, 0)
             self._forget(key)
             return None
-        elif known is not None and found.revision < known.revision and not await self._went_back(key):
+        elif known is not None and found.revision < known.revision:
             return known  # a leader that is none any more has answered
-        elif (
-            known is not None
-            and known.mark.diverts
-            and found.revision < known.revision
-            and (keep or self._is_owned(key))
-        ):
-            # Dead letters that somebody has sent back since count, too.
-            mark = known.mark.asked(found.mark.letters, time.time())
-            return await self._write_again(Entry(mark, known.revision), found.revision)
-        self._behind.pop(key, None)
+        elif known is not None and not known.revision and (keep or self._is_owned(key)):
+            mark = self._merged(known.mark, found)
+            if mark != found.mark:
+                return await self._write_again(Entry(mark, 0), found.revision)
         self.know(found)
         return found
 
-    async def _went_back(self, key: bytes) -> bool:
-        """Whether the bucket is an older one, or another: what stands there was written before what is known here."""
-        made = await self._bucket.made()
-        if made != self._made:
-            self._made, self._newest = made, -1
-            self._behind.clear()
-            return True
-        now = time.monotonic()
-        return now - self._behind.setdefault(key, now) > BEHIND_SECONDS
+    def _merged(self, known: Mark, found: Entry) -> Mark:
+        """What is known of a key, and what stands there in a bucket that went back: what was asked for since counts, too."""
+        if found.revision < self._first:
+            return known.asked(found.mark.letters, time.time())
+        if (known.state, found.mark.state) == ("parked", "returning"):
+            return known.asked(found.mark.letters, time.time()).returning(found.mark.since)
+        return found.mark
+
+    def distrust(self, first: int) -> None:
+        """The bucket went back: from this revision on, what is known has none there, and all that stands is read again."""
+        self._era += 1
+        self._first, self._newest, self._due = first, -1, True
+        for key, entry in self.standing.items():
+            if entry.revision >= first:
+                self.standing[key] = Entry(entry.mark, 0)
 
     async def write(self, mark: Mark, revision: int) -> Entry | None:
         """Write a mark, and know it; None when somebody else has written."""
-        key = raw(mark.key)
+        key, era = raw(mark.key), self._era
         self._writing[key] = mark
         try:
             written = await self._bucket.write(self._function, mark, revision)
         finally:
             self._writing.pop(key, None)
         if written is not None:
-            self.know(written)
+            self.know(written if era == self._era else Entry(mark, 0))
         return written
 
     async def _write_again(self, known: Entry, revision: int) -> Entry | None:
         """A key that is kept back has no mark any more, or an older one: the bucket was emptied, made again or put back."""
         written = await self.write(known.mark, revision)
         if written is not None:
-            self._behind.pop(raw(known.mark.key), None)
             log.warning("%s: the mark of key %s was lost; it is there again", self._function, known.mark.key)
         return written or known
 
@@ -250,16 +252,16 @@ class Marks:
         while not connection.closed.is_set():
             await asyncio.sleep(TURN_SECONDS)
             now = time.monotonic()
-            if not connection.is_connected or (
-                epoch == connection.wire.epoch and now - looked < LOOK_SECONDS
-            ):
+            lost = self._due or epoch != connection.wire.epoch
+            if not connection.is_connected or not (lost or now - looked >= LOOK_SECONDS):
                 continue
-            looked, seen = now, connection.wire.epoch
+            looked, seen, self._due = now, connection.wire.epoch, False
             try:
-                if epoch != seen or await self._bucket.newest(self._function) != self._newest:
+                if lost or await self._bucket.newest(self._function) != self._newest:
                     await self._look_at_all()
                 epoch = seen
             except JetrunnerError as error:
+                self._due = lost
                 log.debug("the marks of %s cannot be looked at: %s", self._function, error)
 
     async def _look_at_all(self) -> None:

@@ -18,7 +18,6 @@ from runner.errors import JetrunnerError, NoStream, ServerError
 from runner.jetstream import lease, ownstreams
 from runner.jetstream.bucket import PREFIX
 from runner.jetstream.connection import Connection
-from runner.jetstream.deadletters import MISSING
 from runner.jetstream.lease import WRONG_LAST_SEQUENCE, Leases
 from runner.jetstream.ownstreams import BUCKET_STREAM
 from runner.jetstream.parked import Name, name_of
@@ -41,7 +40,7 @@ class Entry(Struct, frozen=True):
 
     mark: Mark
     revision: int
-    """0: it is not in the bucket yet."""
+    """0: it is not in the bucket yet, or not any more."""
 
 
 class KeyMarks:
@@ -86,16 +85,6 @@ class KeyMarks:
         """The revision of the mark of a function that was written last; 0 when there is none."""
         entry = await self._leases.latest(identity.parked_subject(self._project, function))
         return entry.revision if entry is not None else 0
-
-    async def made(self) -> str:
-        """When the bucket was made: revisions of another one count from its beginning. Empty when it is gone."""
-        try:
-            made: str = (await self._connection.api(f"STREAM.INFO.{BUCKET_STREAM}"))["created"]
-        except ServerError as error:
-            if error.code not in MISSING:
-                raise
-            return ""
-        return made
 
     def _read(self, subject: str, entry: lease.Entry) -> Entry | None:
         """None for what has no key, or stands where its key does not."""

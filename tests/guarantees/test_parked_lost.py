@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 
+from tests.support.book import Book
 from tests.support.eventually import eventually
 from tests.support.process import RunnerProcess
+from tests.support.project import Project
+from tests.support.server import NatsServer
 from tests.support.shop import Shop
 
 pytestmark = [pytest.mark.server, pytest.mark.anyio]
@@ -63,8 +69,8 @@ async def comes_back(shop: Shop, numbers: list[int]) -> None:
     await eventually(lambda: stands(shop, "PARKED", []), within=20)
 
 
-async def is_marked(shop: Shop) -> bool:
-    return [mark.json()["state"] for mark in await shop.js.messages("KV_jetrunner", MARK)] == ["parked"]
+async def is_marked(shop: Shop, state: str = "parked") -> bool:
+    return [mark.json()["state"] for mark in await shop.js.messages("KV_jetrunner", MARK)] == [state]
 
 
 @pytest.mark.parametrize("how", ["purged", "deleted"])
@@ -120,6 +126,33 @@ async def test_an_owner_that_knows_a_mark_writes_it_again(shop: Shop, how: str) 
     await eventually(lambda: stands(shop, "PARKED", [3, 4]), within=30)
     assert done(shop) == [1]
     await comes_back(shop, [1, 2, 3, 4])
+
+
+@pytest.mark.parametrize("now", ["parked", "free"])
+async def test_an_owner_that_knows_a_mark_writes_it_over_an_older_one_of_a_bucket_that_went_back(
+    shop: Shop, nats_server: NatsServer, make_project: Callable[..., Project], tmp_path: Path, now: str
+) -> None:
+    """Soon: until it stands there, an owner that comes next would run what waits, or park what is done."""
+    store = Book(nats_server, shop.js, make_project, tmp_path)
+    await parked(shop, 2)
+    if now == "free":
+        copy = await store.copied()
+        await comes_back(shop, [1, 2])
+    else:
+        await comes_back(shop, [1, 2])
+        copy = await store.copied()
+        (shop.project.root / "reject-3").touch()
+        await order(shop, "anna", 3)
+        await eventually(lambda: is_marked(shop), within=20)
+    await store.put_back(copy, ["KV_jetrunner"])
+    await eventually(lambda: is_marked(shop, now), within=15)
+    (shop.project.root / "reject-3").unlink(missing_ok=True)
+    await order(shop, "anna", 4)
+    if now == "free":
+        await eventually(lambda: done(shop) == [1, 2, 4], within=20)
+    else:
+        await eventually(lambda: stands(shop, "PARKED", [4]), within=20)
+        await comes_back(shop, [1, 2, 3, 4])
 
 
 @pytest.mark.parametrize("state", ["parked", "free"])
