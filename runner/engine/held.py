@@ -14,6 +14,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from runner.engine.process import Process
@@ -119,9 +120,10 @@ class Held:
         shard, sequence, wait = self._shard, delivery.sequence, RETRY_SECONDS
         while self._waits(delivery):  # a shard that is lost forgets it
             try:
-                found = await stored.read(self._connection, shard.stream, sequence)
-                if found is None:  # unless it is the stream that has gone back, and the shard forgets it
-                    await shard.history.check(thorough=False)
+                # Where it is the stream that has gone back, the shard forgets it.
+                found = await shard.history.surely(
+                    partial(stored.read, self._connection, shard.stream, sequence)
+                )
             except JetrunnerError as error:
                 log.warning("message %d of %s cannot be fetched yet: %s", sequence, shard.stream, error)
             else:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 
 import anyio
 from anyio.abc import TaskGroup
 
+from runner.core.deadletter import Pairs
+from runner.core.origin import Origin
 from runner.engine.history import History
 from runner.errors import JetrunnerError
 from runner.jetstream import ownstreams
 from runner.jetstream.connection import Connection
+from runner.jetstream.deadletters import original
 
 log = logging.getLogger("jetrunner.streams")
 
@@ -38,6 +42,10 @@ class Histories:
             found = self._all[stream] = History(self._connection, stream)
         return found
 
+    async def original(self, place: Origin) -> tuple[Pairs, bytes] | None:
+        """Headers and body as they were published; None only when the stream has let go of them. Raises JetrunnerError."""
+        return await self.of(place.stream).surely(partial(original, self._connection, place))
+
     async def keep(self) -> None:
         """Called every few seconds: look at all of them."""
         for history in list(self._all.values()):
@@ -61,7 +69,7 @@ class Histories:
         """Look at all of them once there is a connection again, until each was found."""
         wait, told = RETRY_SECONDS, False
         try:
-            while left := [each for each in self._all.values() if not each.confirmed]:
+            while left := [each for each in self._all.values() if each.watched and not each.confirmed]:
                 if self._connection.closed.is_set():
                     return
                 if self._connection.is_connected:

@@ -4,7 +4,9 @@ Rule 1: nothing that was settled is told the server on a connection on which the
         the number may be another message's by now.
 Rule 2: a stream is looked at when something begins to read it, when the connection is there again, when a delivery does
         not fit, and on a clock.
-Rule 3: what is known when the connection is lost is what counts until the stream was found to be the same: the numbers
+Rule 3: that a message is not there is one server's word, which may be a leader's that was deposed. It counts once the stream
+        was found to be the same since, by a leader that most of its servers follow, and it is asked for once more.
+Rule 4: what is known when the connection is lost is what counts until the stream was found to be the same: the numbers
         that come first on the new connection may be those of another history.
 """
 
@@ -13,15 +15,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeVar
 
 from runner.core.history import NOTHING, Back, Identity, Same, State, Verdict, may_lag, void
-from runner.errors import PermissionDenied, Unconfirmed
+from runner.errors import PermissionDenied, ServerError, Unconfirmed
+from runner.jetstream.bucket import NO_SUCH_STREAM
 from runner.jetstream.connection import Connection
 from runner.jetstream.history import compare, look
 
 log = logging.getLogger("jetrunner.streams")
+Found = TypeVar("Found")
 
 MOST_VERDICTS = 1_000
 LAG_SECONDS = 2.0
@@ -81,6 +85,11 @@ class History:
         """Whether somebody who waits for the next look wants it thorough."""
         self._looking = asyncio.Lock()
         self._state: State | None = None
+
+    @property
+    def watched(self) -> bool:
+        """Whether anything is told what becomes of it."""
+        return bool(self._readers or self.changed)
 
     @property
     def confirmed(self) -> bool:
@@ -202,6 +211,27 @@ class History:
             if self._verdicts_of == (self._connection.wire.epoch, self.era):
                 self._verdicts[known] = found
         return found
+
+    async def surely(self, ask: Callable[[], Awaitable[Found | None]]) -> Found | None:
+        """What is found in the stream; None only where nothing is. Raises JetrunnerError while that is not sure."""
+        found = await ask()
+        if found is None and await self.follow():
+            found = await ask()
+        return found
+
+    async def follow(self) -> bool:
+        """Whether the stream can be looked at. Raises JetrunnerError unless its leader has what is known, and is followed."""
+        try:
+            now = await self.check()
+        except PermissionDenied:
+            return False
+        except ServerError as error:
+            if error.code != NO_SUCH_STREAM:
+                raise
+            return False
+        if not now.led(LAG_SECONDS):
+            raise Unconfirmed(f"most servers of {self.stream} do not answer its leader")
+        return True
 
     async def _compare(self, known: Identity, now: State) -> Verdict:
         if not may_lag(known, now):

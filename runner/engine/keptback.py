@@ -13,6 +13,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
+from functools import partial
 
 from runner.core import identity, origin
 from runner.core.park import Letter, Mark
@@ -20,8 +21,9 @@ from runner.core.quantity import counted
 from runner.engine.letters import Letters
 from runner.engine.process import Process
 from runner.errors import JetrunnerError, PermissionDenied
-from runner.jetstream.deadletters import DeadLetters, Kept, Selection, Stored
+from runner.jetstream.deadletters import DeadLetters, Kept, Stored
 from runner.jetstream.keymarks import KeyMarks
+from runner.jetstream.ownstreams import PARKED
 from runner.jetstream.parked import Message, Parked, is_bare
 from runner.jetstream.publisher import Outgoing
 from runner.telemetry.attempt import as_origin
@@ -38,11 +40,10 @@ class KeptBack:
     def __init__(self, process: Process, function: str) -> None:
         self._process = process
         self._function = function
-        self._parked = Parked(process.connection, process.project)
+        self._parked = Parked(process.connection, process.project, process.histories.original)
         self._marks = KeyMarks(process.connection, process.project)
-        self._letters = DeadLetters(process.connection)
+        self._letters = DeadLetters(process.connection, process.histories.original)
         self._known = Letters(process, function)
-        self._selection = Selection(project=process.project, function=function)
         self._due = asyncio.Event()
 
     async def start(self) -> None:
@@ -64,6 +65,8 @@ class KeptBack:
             await self._due.wait()
 
     async def _look(self) -> None:
+        for history in (self._process.histories.bucket, self._process.histories.of(PARKED)):
+            await history.follow()  # a leader that is behind would leave out a key
         names = {key for _, key in await self._marks.names(self._function)}
         names.update(key for _, key in await self._parked.counts(self._function))
         for key in sorted(names):
@@ -84,10 +87,9 @@ class KeptBack:
         for letter in mark.letters:
             if (stored := await self._known.stored(letter)) is not None:
                 count += await self._send_letter(stored, letter)
-        if mark.given_up is not None and mark.state == "returning":
-            async for stored in self._letters.browse(self._selection):
-                if stored.letter.origin.same(mark.given_up):
-                    count += await self._send_letter(stored, None)
+        behind = await self._known.parked_behind(mark) if mark.state == "returning" else None
+        if behind is not None and (stored := await self._known.stored(behind)) is not None:
+            count += await self._send_letter(stored, None)
         return count
 
     async def _send_letter(self, stored: Stored, letter: Letter | None) -> int:
@@ -101,13 +103,16 @@ class KeptBack:
 
     async def _send_parked(self, key: str) -> int:
         count = after = 0
-        while (message := await self._parked.following(self._function, key, after)) is not None:
+        history = self._process.histories.of(PARKED)
+        while (
+            message := await history.surely(partial(self._parked.following, self._function, key, after))
+        ) is not None:
             after = message.sequence + 1
             place = message.origin
             if place is None:
                 continue  # somebody else's
             if is_bare(message):
-                log.error("%s: %s:%d is gone and cannot run", self._function, place.stream, place.sequence)
+                await self._known.bury(message, place)
             else:
                 await self._send(message, origin.build(place, message.pairs))
                 count += 1

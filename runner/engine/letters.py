@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import logging
+from datetime import UTC, datetime
+from functools import partial
 
-from runner.core import header, origin
+from runner.core import deadletter, header, identity, origin
+from runner.core.origin import Origin
 from runner.core.park import Letter, Mark
 from runner.engine.process import Process
 from runner.engine.replay import Replayed
 from runner.jetstream.deadletters import DeadLetters, Kept, Selection, Stored
+from runner.jetstream.ownstreams import DEADLETTERS, PARKED
+from runner.jetstream.parked import Message
+from runner.jetstream.publisher import insist
 from runner.telemetry.attempt import as_origin
 
 log = logging.getLogger("jetrunner.parked")
+
+PATIENCE_SECONDS = 30.0
+OMITTED = (deadletter.BODY, deadletter.OMITTED), (deadletter.HEADERS, deadletter.OMITTED)
 
 
 class Letters:
@@ -19,8 +28,10 @@ class Letters:
 
     def __init__(self, process: Process, function: str) -> None:
         self._function = function
-        self._letters = DeadLetters(process.connection)
+        self._letters = DeadLetters(process.connection, process.histories.original)
+        self._project = process.project
         self._selection = Selection(project=process.project, function=function)
+        self._histories = process.histories
 
     async def replayed(self, letter: Letter, since: float) -> Replayed | None:
         """One that comes back, `since` when its key does; None when it is gone, or cannot run."""
@@ -40,7 +51,8 @@ class Letters:
 
     async def stored(self, letter: Letter) -> Stored | None:
         """One by its number; another one of that number is none."""
-        stored = await self._letters.following(self._selection, letter.sequence)
+        history = self._histories.of(DEADLETTERS)
+        stored = await history.surely(partial(self._letters.following, self._selection, letter.sequence))
         if stored is None or stored.letter.sequence != letter.sequence:
             return None
         return stored if not letter.stored or stored.stored_ns == letter.stored else None
@@ -60,7 +72,10 @@ class Letters:
             last = stored.letter.sequence
             if stored.letter.origin.same(mark.given_up):
                 found.append(stored)
-        while (late := await self._letters.following(self._selection, last + 1)) is not None:
+        history = self._histories.of(DEADLETTERS)
+        while (
+            late := await history.surely(partial(self._letters.following, self._selection, last + 1))
+        ) is not None:
             last = late.letter.sequence
             if late.letter.origin.same(mark.given_up):
                 found.append(late)
@@ -70,3 +85,27 @@ class Letters:
             return None
         letter = found[-1].letter
         return Letter(letter.sequence, found[-1].stored_ns, letter.origin_sequence, letter.timestamp_ns)
+
+    async def bury(self, message: Message, place: Origin) -> None:
+        """Make a dead letter of a parked message whose body is gone; the same one when it is done once more.
+
+        Returns when it is stored. Raises JetrunnerError.
+        """
+        why = f"it was too large to be parked with its body, and {place.stream}:{place.sequence} is not there any more"
+        facts = deadletter.Facts(
+            project=self._project,
+            function=self._function,
+            stream=place.stream,
+            sequence=place.sequence,
+            timestamp_ns=place.timestamp_ns,
+            subject=place.subject,
+            attempts=0,
+            reason="object_missing",
+            message=why,
+            time=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        )
+        durable = identity.durable(self._project, self._function)
+        own = f"{PARKED}:{message.sequence}.{place.timestamp_ns}:{durable}:dead"
+        pairs = [*deadletter.build(facts, ()), *OMITTED]
+        await insist(partial(self._letters.store, facts, pairs, b"", own), PATIENCE_SECONDS)
+        log.error("%s: %s:%d is a dead letter: %s", self._function, place.stream, place.sequence, why)

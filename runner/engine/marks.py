@@ -45,7 +45,7 @@ class Marks:
     """Key → its mark; those of keys in other owners' shards may be old."""
 
     def __init__(self, process: Process, binding: Binding, place: Callable[[str], str]) -> None:
-        self.parked = Parked(process.connection, process.project)
+        self.parked = Parked(process.connection, process.project, process.histories.original)
         self._bucket = KeyMarks(process.connection, process.project)
         self.standing: dict[bytes, Entry] = {}
         """Those that say anything."""

@@ -24,12 +24,12 @@ from runner.engine.durables import Durables
 from runner.engine.incoming import Incoming, read
 from runner.engine.pipeline import Pipeline
 from runner.engine.process import Process
-from runner.errors import JetrunnerError, NoStream, PermissionDenied, ServerError
-from runner.jetstream import consumer, ownstreams
+from runner.errors import JetrunnerError, PermissionDenied, ServerError
+from runner.jetstream import consumer
 from runner.jetstream.deadletters import DeadLetters, Selection
 from runner.jetstream.delivery import Delivery
 from runner.jetstream.keymarks import KeyMarks
-from runner.jetstream.ownstreams import AGAIN, DEADLETTERS
+from runner.jetstream.ownstreams import AGAIN
 from runner.jetstream.publisher import PubAck, insist
 from runner.jetstream.pull import Pull
 from runner.jetstream.subjects import subjects
@@ -186,15 +186,8 @@ class SentBack:
         )
         delivery = incoming.delivery
         pairs = deadletter.build(facts, header.pairs(delivery.header or b""))
-        own = ("Nats-Msg-Id", f"{AGAIN}:{incoming.sequence}.{incoming.stored_ns}:{self._durable}:dead")
-        room = self._connection.max_payload
-        pairs, body = deadletter.fit(pairs, delivery.body, room, len(own[0]) + len(own[1]) + len(": \r\n"))
-        subject = identity.dead_subject(self._process.project, self._function)
-        try:
-            return await self._connection.publisher.publish(subject, body, [*pairs, own])
-        except NoStream:
-            await ownstreams.ensure(self._connection, DEADLETTERS)
-            raise
+        own = f"{AGAIN}:{incoming.sequence}.{incoming.stored_ns}:{self._durable}:dead"
+        return await self._letters.store(facts, pairs, delivery.body, own)
 
     async def _name(self, text: str, sequence: int, incoming: Incoming) -> None:
         """Have the dead letter come back. With a parked key it does so later."""

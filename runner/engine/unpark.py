@@ -209,15 +209,18 @@ class Unparking:
     async def _next_parked(self) -> Replayed | None:
         """The same of what is parked; what was settled before is removed on the way."""
         while self._ours:
-            message = await self._parked.following(self._function, self.text, self._after + 1)
+            following = partial(self._parked.following, self._function, self.text, self._after + 1)
+            message = await self._parking.process.histories.of(PARKED).surely(following)
             if message is None:
                 return None
             place = message.origin or Origin(PARKED, message.sequence, 0, "")
-            if is_bare(message):
-                log.error(
-                    "%s: %s:%d is gone and cannot come back", self._function, place.stream, place.sequence
-                )
-            elif not self._entry.mark.settled(place):
+            if self._entry.mark.settled(place):
+                pass
+            elif is_bare(message):  # it parks nothing: nothing could bring it back
+                await self._letters.bury(message, place)
+                if not await self._change(partial(Mark.passed, place=message.origin)):
+                    return None
+            else:
                 return Replayed(place, message.pairs, message.body, message.sequence, self._entry.mark.since)
             await self._parked.remove(message.sequence)
             self._after = message.sequence

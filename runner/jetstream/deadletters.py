@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
 import msgspec
 from msgspec import Struct
 
 from runner.core import checked, deadletter, header, identity, origin
-from runner.core.deadletter import DeadLetter
+from runner.core.deadletter import DeadLetter, Facts, Pairs
 from runner.core.origin import Origin
-from runner.errors import JetrunnerError, ServerError, Unconfirmed
-from runner.jetstream import consumer
+from runner.errors import JetrunnerError, NoStream, ServerError, Unconfirmed
+from runner.jetstream import consumer, ownstreams
 from runner.jetstream.connection import Connection
 from runner.jetstream.ownstreams import AGAIN, DEADLETTERS
 from runner.jetstream.publisher import Outgoing, PubAck
@@ -48,6 +49,10 @@ _ADDED = frozenset(
     )
 )
 """Headers that the server adds to what it is asked for."""
+
+
+Find: TypeAlias = Callable[[Origin], Awaitable["tuple[Pairs, bytes] | None"]]
+"""Finds a message as it was published; None when its stream has let go of it."""
 
 
 class Kept(JetrunnerError):  # noqa: N818  named by what happens, as its siblings are
@@ -85,8 +90,9 @@ class Selection(Struct, frozen=True, kw_only=True):
 class DeadLetters:
     """The stream of dead letters."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, find: Find | None = None) -> None:
         self._connection = connection
+        self._find = find if find is not None else partial(original, connection)
         self._receivers: dict[str, bool] = {}
 
     async def last_sequence(self) -> int:
@@ -176,7 +182,7 @@ class DeadLetters:
         """Headers and body with what was omitted of them. Raises `Kept` when the body is not to be had any more."""
         if not letter.body_omitted and not letter.headers_omitted:
             return headers, letter.body
-        found = await original(self._connection, letter.origin)
+        found = await self._find(letter.origin)
         if found is not None:
             before, body = found
             carried = {name.lower() for name, _ in headers}
@@ -187,6 +193,18 @@ class DeadLetters:
                 f"its body was omitted, and {letter.stream}:{letter.origin_sequence} is not there any more"
             )
         return headers, letter.body
+
+    async def store(self, facts: Facts, pairs: Pairs, body: bytes, message_id: str) -> PubAck:
+        """One try to store one, as large as the server takes it; a deleted stream is made again for the next one."""
+        own = ("Nats-Msg-Id", message_id)
+        taken = len(own[0]) + len(own[1]) + len(": \r\n")
+        pairs, body = deadletter.fit(pairs, body, self._connection.max_payload, taken)
+        subject = identity.dead_subject(facts.project, facts.function)
+        try:
+            return await self._connection.publisher.publish(subject, body, [*pairs, own])
+        except NoStream:
+            await ownstreams.ensure(self._connection, DEADLETTERS)
+            raise
 
     async def remove(self, sequence: int) -> None:
         """Remove one; no error when it is gone already."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 from msgspec import Struct
 
@@ -19,7 +20,7 @@ from runner.core.sharding import key as key_of
 from runner.errors import NoStream, ServerError, TooLarge
 from runner.jetstream import ownstreams
 from runner.jetstream.connection import Connection
-from runner.jetstream.deadletters import MISSING, original, remove
+from runner.jetstream.deadletters import MISSING, Find, original, remove
 from runner.jetstream.ownstreams import PARKED
 from runner.jetstream.publisher import insist
 from runner.jetstream.subjects import subjects
@@ -48,8 +49,9 @@ class Message(Struct, frozen=True):
 class Parked:
     """The parked messages of one project."""
 
-    def __init__(self, connection: Connection, project: str) -> None:
+    def __init__(self, connection: Connection, project: str, find: Find | None = None) -> None:
         self._connection = connection
+        self._find = find if find is not None else partial(original, connection)
         self._project = project
 
     async def counts(self, function: str = "*", key: str = "") -> dict[Name, int]:
@@ -137,7 +139,7 @@ class Parked:
         place = found.origin
         if OMITTED not in pairs or place is None:
             return found
-        whole = await original(self._connection, place)
+        whole = await self._find(place)
         return Message(found.sequence, origin.build(place, whole[0]), whole[1]) if whole else found
 
     async def remove(self, sequence: int) -> None:

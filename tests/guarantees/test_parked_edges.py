@@ -83,15 +83,53 @@ async def test_what_is_too_large_to_carry_its_origin_comes_back_whole(shop: Shop
     shop.run()
     (shop.project.root / "reject").touch()
     await order(shop, 1)
-    size = LIMIT - len('{"id": 2, "note": ""}') - len("NATS/1.0\r\nTenant: a\r\n\r\n")
-    await shop.js.publish("orders.anna.eu.created", {"id": 2, "note": "x" * size}, {"Tenant": "a"})
+    size = await large(shop, 2)
     await eventually(lambda: counted(shop, 1), within=20)
     (shop.project.root / "reject").unlink()
     redrive(shop)
     await eventually(lambda: done(shop) == [1, 2])
-    large = shop.notes("start")[-1]
-    assert (large["size"], large["headers"]["Tenant"]) == (size, "a")
+    last = shop.notes("start")[-1]
+    assert (last["size"], last["headers"]["Tenant"]) == (size, "a")
     await eventually(lambda: counted(shop, 0))
+
+
+@pytest.mark.parametrize("keeps_order", [True, False])
+async def test_what_is_too_large_to_carry_its_origin_and_is_gone_there_is_a_dead_letter(
+    shop: Shop, *, keeps_order: bool
+) -> None:
+    source = CHARGE.replace("timeout=0.3", "timeout=5.0")
+    await shop.open(source)
+    process = shop.run()
+    (shop.project.root / "reject").touch()
+    await order(shop, 1)
+    await large(shop, 2)
+    await order(shop, 3)
+    await eventually(lambda: counted(shop, 2), within=20)
+    (shop.project.root / "reject").unlink()
+    await shop.js.api("STREAM.MSG.DELETE.ORDERS", {"seq": 2})
+    if keeps_order:
+        redrive(shop)
+    else:
+        process.terminate()
+        assert await process.ended() == 0
+        shop.write(source.replace('ordered_by=("region", "customer"), on_exhausted="park",', ""))
+        shop.run()
+    await eventually(lambda: 3 in [each["id"] for each in shop.notes("done")], within=20)
+    await eventually(lambda: counted(shop, 0))
+    letter = (await shop.dead())[-1]
+    assert reason(letter) == "object_missing"
+    assert letter.headers["Jetrunner-Dead-Sequence"] == "2"
+    assert letter.headers["Jetrunner-Dead-Subject"] == "orders.anna.eu.created"
+    told = shop.project.runner("deadletter", "redrive", "--reason", "object_missing")
+    assert "its body was omitted, and ORDERS:2 is not there any more" in told.stdout + told.stderr
+    assert [each["id"] for each in shop.notes("start")].count(2) == 0
+
+
+async def large(shop: Shop, number: int) -> int:
+    """One that fits as it is, and not with headers of ours; the size of its note."""
+    size = LIMIT - len('{"id": 2, "note": ""}') - len("NATS/1.0\r\nTenant: a\r\n\r\n")
+    await shop.js.publish("orders.anna.eu.created", {"id": number, "note": "x" * size}, {"Tenant": "a"})
+    return size
 
 
 async def test_very_many_newer_messages_wait_and_stop_no_other_key(shop: Shop) -> None:

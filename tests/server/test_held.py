@@ -11,9 +11,11 @@ import pytest
 
 from runner.config import Settings
 from runner.engine.held import AHEAD, AT_ONCE, DROPPED, Held
+from runner.engine.histories import Histories
 from runner.jetstream.connection import connect
 from runner.jetstream.delivery import Delivery
 from runner.jetstream.stored import nanoseconds
+from tests.support.cluster import Cluster
 from tests.support.eventually import eventually
 from tests.support.jetstream import RawJetStream
 from tests.support.server import NatsServer
@@ -46,6 +48,7 @@ async def test_while_no_slot_is_free_it_is_seldom_looked_for_one(
     )
     async with connect(Settings(nats_url=nats_server.url)) as connection, anyio.create_task_group() as tasks:
         process: Any = SimpleNamespace(connection=connection, tasks=tasks)
+        shard.history = Histories(connection, tasks).of("LEDGER")
         held = Looking(process, shard, brought.extend)
         for sequence in range(1, COUNT + 1):
             stored = nanoseconds((await js.message("LEDGER", sequence)).time)
@@ -67,3 +70,52 @@ async def test_while_no_slot_is_free_it_is_seldom_looked_for_one(
 
         await eventually(is_all_brought)
     assert [unsettled[sequence].body for sequence in sorted(brought)] == [b"%d" % n for n in range(COUNT)]
+
+
+async def test_a_leader_that_its_servers_do_not_follow_is_not_believed_that_a_message_is_gone(
+    cluster: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It may have been deposed, and not know of the message; what is not there would be passed over for good."""
+    unsettled: dict[int, Delivery] = {}
+    passed: list[int] = []
+    async with (
+        RawJetStream.connect(cluster.url) as js,
+        connect(Settings(nats_url=cluster.url)) as connection,
+        anyio.create_task_group() as tasks,
+    ):
+        await js.create("LEDGER", ["ledger.>"], num_replicas=3)
+        await js.publish("ledger.1")
+        stored = nanoseconds((await js.message("LEDGER", 1)).time)
+        await js.api("STREAM.MSG.DELETE.LEDGER", {"seq": 1})
+
+        def ack(delivery: Delivery) -> None:
+            passed.append(delivery.sequence)
+            del unsettled[delivery.sequence]
+
+        history = Histories(connection, tasks).of("LEDGER")
+        shard: Any = SimpleNamespace(stream="LEDGER", unsettled=unsettled, history=history, ack=ack)
+        process: Any = SimpleNamespace(connection=connection, tasks=tasks)
+        source: Any = shard
+        held = Held(process, shard, lambda _: None)
+        await history.check()
+        leader = await cluster.leader("LEDGER")
+        others = [server for server in cluster.servers if server is not leader]
+        async with RawJetStream.connect(leader.url) as alone:
+            for server in others:
+                server.freeze()
+
+            async def is_left() -> bool:
+                replicas = (await alone.stream("LEDGER"))["cluster"]["replicas"]
+                return all(each["active"] > 2.1e9 for each in replicas)
+
+            await eventually(is_left, within=9)
+            reply = b"$JS.ACK.LEDGER.post.1.1.1.%d.0" % stored
+            delivery = unsettled[1] = Delivery(b"ledger", reply, None, DROPPED, 1, 1, source)
+            held.bring(delivery)
+            await eventually(lambda: passed or "cannot be fetched yet" in caplog.text, within=20)
+            assert passed == []
+            for server in others:
+                server.thaw()
+        await eventually(lambda: passed == [1], within=30)
+        assert "was removed before its turn came" in caplog.text
+        tasks.cancel_scope.cancel()
