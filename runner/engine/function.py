@@ -142,13 +142,13 @@ class Function:
         """Read both durables' state and save their floors."""
         for at, (pull, _) in enumerate(self._sources):
             history = self._process.histories.of(pull.stream)
-            era = history.era
+            moment = history.moment
             try:
                 info = await consumer.info(self._process.connection, pull.stream, pull.durable)
                 now = await history.check(thorough=False)
             except ServerError:
                 continue
-            if info is None or era != history.era:
+            if info is None or moment != history.moment:
                 continue
             if pull.stream == self.stream:
                 self._pending = info["num_pending"]
@@ -158,15 +158,20 @@ class Function:
             floor = info["ack_floor"]["stream_seq"]
             await self._process.floors.save(pull.stream, pull.durable, floor, now.newest)
             if pull.stream == ownstreams.AGAIN:
-                await self._clear(floor)
+                await self._clear(floor, moment)
 
-    async def _clear(self, floor: int) -> None:
-        """Remove what was sent back and is settled: this durable alone reads it, and never again."""
+    async def _clear(self, floor: int, moment: tuple[int, int]) -> None:
+        """Remove what was sent back and is settled: this durable alone reads it, and never again.
+
+        The floor was read at that moment: by now it may be of another stream, whose messages have not run.
+        """
         if not floor or self._cleared in {None, floor}:
             return
         subject = identity.again_subject(self._process.project, self.binding.function)
         ask = {"filter": subject, "seq": floor + 1}
         try:
+            if not await self._process.histories.of(ownstreams.AGAIN).still(moment):
+                return
             await self._process.connection.api(f"STREAM.PURGE.{ownstreams.AGAIN}", ask)
         except PermissionDenied:
             self._cleared = None

@@ -16,6 +16,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Protocol, TypeVar
 
 from runner.core.history import NOTHING, Back, Identity, Same, State, Verdict, may_lag, void
@@ -95,6 +96,17 @@ class History:
     def confirmed(self) -> bool:
         """Whether the stream was found to be the same on this connection."""
         return self._lost is None
+
+    @property
+    def moment(self) -> tuple[int, int]:
+        """Another one once the connection was lost, or the stream turned out to be another."""
+        return self._connection.wire.epoch, self.era
+
+    async def still(self, moment: tuple[int, int]) -> bool:
+        """Whether numbers that were read at that moment may be acted on; with nothing awaited in between. Raises JetrunnerError."""
+        with suppress(PermissionDenied):  # it is told where it is looked at on a clock
+            await self.check(thorough=False)
+        return self.moment == moment
 
     def add(self, reader: Reader) -> None:
         """It is told from now on."""

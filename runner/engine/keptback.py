@@ -20,7 +20,7 @@ from runner.core.park import Letter, Mark
 from runner.core.quantity import counted
 from runner.engine.letters import Letters
 from runner.engine.process import Process
-from runner.errors import JetrunnerError, PermissionDenied
+from runner.errors import JetrunnerError, PermissionDenied, Unconfirmed
 from runner.jetstream.deadletters import DeadLetters, Kept, Stored
 from runner.jetstream.keymarks import KeyMarks
 from runner.jetstream.ownstreams import PARKED
@@ -104,6 +104,7 @@ class KeptBack:
     async def _send_parked(self, key: str) -> int:
         count = after = 0
         history = self._process.histories.of(PARKED)
+        moment = history.moment
         while (
             message := await history.surely(partial(self._parked.following, self._function, key, after))
         ) is not None:
@@ -116,6 +117,8 @@ class KeptBack:
             else:
                 await self._send(message, origin.build(place, message.pairs))
                 count += 1
+            if not await history.still(moment):
+                raise Unconfirmed(f"{PARKED} may be another by now")  # and its numbers other messages'
             await self._parked.remove(message.sequence)
         return count
 

@@ -61,6 +61,8 @@ class SentBack:
         self._wanted = consumer.config(self._durable, self._subject, "all", binding.function)
         self._pull = Pull(process.connection, AGAIN, self._durable, LIMIT, self._arrived, self._gone)
         self._pulls = pipeline.pulls
+        self._history = process.histories.of(AGAIN)
+        self._history.add(self._pull)
         self._stays = False
         """Whether what is settled there may not be removed: then the durable is what knows of it."""
         self._due = True
@@ -104,6 +106,8 @@ class SentBack:
 
     async def _look(self) -> bool:
         """Whether there is more to come."""
+        await self._history.check(thorough=False)
+        moment = self._history.moment
         info = await consumer.info(self._connection, AGAIN, self._durable)
         waits = bool([each async for each in subjects(self._connection, AGAIN, self._subject)])
         if info is None and not waits:
@@ -117,11 +121,13 @@ class SentBack:
                 await self._pull.open()
             return not self._stays
         await self._stop_pulling()
-        return await self._remove(info["delivered"]["stream_seq"])
+        return await self._remove(info["delivered"]["stream_seq"], moment)
 
-    async def _remove(self, delivered: int) -> bool:
-        """All that was delivered is settled: remove it, and the durable."""
+    async def _remove(self, delivered: int, moment: tuple[int, int]) -> bool:
+        """All that was delivered at that moment is settled: remove it, and the durable."""
         try:
+            if not await self._history.still(moment):
+                return True  # the number may be of another stream, whose messages were not delivered
             ask = {"filter": self._subject, "seq": delivered + 1}
             await self._connection.api(f"STREAM.PURGE.{AGAIN}", ask)
             await self._connection.api(f"CONSUMER.DELETE.{AGAIN}.{self._durable}")

@@ -64,6 +64,9 @@ class Unparking:
         """The mark, ours once it is taken."""
         self._after = 0
         """What is parked up to this sequence of `PARKED` is settled."""
+        self._history = parking.process.histories.of(PARKED)
+        self._moment = -1, -1
+        """When that was read there."""
 
     @property
     def _lasts(self) -> bool:
@@ -209,8 +212,13 @@ class Unparking:
     async def _next_parked(self) -> Replayed | None:
         """The same of what is parked; what was settled before is removed on the way."""
         while self._ours:
+            if self._moment != self._history.moment:
+                await self._history.follow()
+                self._moment, self._after = self._history.moment, 0
             following = partial(self._parked.following, self._function, self.text, self._after + 1)
-            message = await self._parking.process.histories.of(PARKED).surely(following)
+            message = await self._history.surely(following)
+            if self._moment != self._history.moment:
+                continue
             if message is None:
                 return None
             place = message.origin or Origin(PARKED, message.sequence, 0, "")
@@ -222,9 +230,14 @@ class Unparking:
                     return None
             else:
                 return Replayed(place, message.pairs, message.body, message.sequence, self._entry.mark.since)
-            await self._parked.remove(message.sequence)
-            self._after = message.sequence
+            await self._remove(message.sequence)
         return None
+
+    async def _remove(self, sequence: int) -> None:
+        """Remove a parked message that is settled; one stays whose number may be another's, and is looked at once more."""
+        if await self._history.still(self._moment):
+            await self._parked.remove(sequence)
+            self._after = sequence
 
     async def _one(self, replayed: Replayed) -> bool:
         """Run one to its end and settle it; False when it is not ours to settle."""
@@ -250,8 +263,7 @@ class Unparking:
             if replayed.letter is not None:
                 await self._letters.remove(replayed.letter)
             else:
-                await self._parked.remove(replayed.sequence)
-                self._after = replayed.sequence
+                await self._remove(replayed.sequence)
             return True
         finally:
             source.unsettled.pop(number, None)
