@@ -31,6 +31,12 @@ class Failed(Struct, frozen=True, omit_defaults=True):
         """Whether it tells of this message."""
         return not self.message or self.message == message
 
+    def is_counted_in(self, other: Failed | None) -> bool:
+        """Whether another record holds this one: the same, or one of more failures of the same message."""
+        return other is not None and (
+            other == self or (other.count > self.count and other.is_about(self.message))
+        )
+
     def rest(self, now: float) -> float:
         """Seconds until the next attempt, by a clock that may not be the one that counted them first."""
         return min(max(0.0, self.due - now), self.delay)

@@ -163,17 +163,27 @@ class Failures:
             raise
 
     async def rewrite(self) -> None:
-        """Write again what is known here and not in the bucket any more. Raises JetrunnerError."""
-        if not self.known:
+        """Write again what is known here and not in the bucket any more, or stands there as it was before. Raises JetrunnerError."""
+        known = [sequence for sequence, each in self.known.items() if each.failed.count]
+        for begin in range(0, len(known), AT_ONCE):
+            await asyncio.gather(*map(self._rewrite, known[begin : begin + AT_ONCE]))
+
+    async def _rewrite(self, sequence: int) -> None:
+        entry = await self._leases.latest(f"{self._prefix}{sequence}")
+        known = self.known.get(sequence)
+        if known is None or (entry is not None and entry.revision == known.revision):
             return
-        found = subjects(self._connection, ownstreams.BUCKET_STREAM, f"{PREFIX}{self._prefix}*")
-        standing = {subject async for subject, _ in found}
-        for sequence, known in list(self.known.items()):
-            if not known.failed.count or f"{PREFIX}{self._prefix}{sequence}" in standing:
-                continue
-            revision = await self._swap(sequence, known.failed, 0)
-            if revision is not None and self.known.get(sequence) is known:
-                self.known[sequence] = Known(known.failed, revision)
+        revision: int | None
+        if entry is not None and known.failed.is_counted_in(failed.read(entry.value)):
+            revision = entry.revision  # ours, or of an owner that has counted on from there
+        else:
+            tenure = self._fences.tenure
+            if tenure is not None and not await tenure.lasts():
+                tenure.end()
+                return
+            revision = await self._swap(sequence, known.failed, entry.revision if entry is not None else 0)
+        if revision is not None and self.known.get(sequence) is known:
+            self.known[sequence] = Known(known.failed, revision)
 
     async def drop(self, sequence: int) -> None:
         """It is settled. Raises nothing of NATS."""

@@ -223,3 +223,35 @@ async def test_what_is_known_is_written_again_when_the_bucket_was_emptied(
     await heir.failures.next_attempt(heir.deliver(1), 0.0)
     await owner.failures.rewrite()
     assert (await stored(js))[1].count == 2
+
+
+async def test_what_is_known_is_written_over_what_stands_in_a_bucket_that_went_back(
+    owner: Owner, make_owner: Callable[[], Owner], js: RawJetStream
+) -> None:
+    """An older record stands there, or one about another message: the next owner would wait less, and count from there."""
+    await owner.failures.next_attempt(owner.deliver(1), 0.0)
+    older = await js.messages("KV_jetrunner", KEYS + ">")
+    await owner.failures.next_attempt(owner.deliver(1), 90.0)
+    await owner.failures.next_attempt(owner.deliver(2), 0.0)
+    now = await stored(js)
+    await js.api("STREAM.PURGE.KV_jetrunner")
+    await js.publish(f"{KEYS}1", older[0].body)
+    await js.publish(f"{KEYS}2", msgspec.json.encode(Failed(7, message=STORED - 1)))
+    await owner.failures.rewrite()
+    assert await stored(js) == now
+    await owner.failures.next_attempt(owner.deliver(1), 0.0)
+    assert owner.counts == {1: 3, 2: 1}
+    heir = make_owner()
+    await heir.failures.load()
+    assert heir.counts == {1: 3, 2: 1}
+
+
+async def test_an_owner_that_has_lost_the_shard_writes_nothing_over_its_successors_records(
+    owner: Owner, js: RawJetStream
+) -> None:
+    await owner.failures.next_attempt(owner.deliver(1), 0.0)
+    await js.api("STREAM.PURGE.KV_jetrunner")
+    await js.publish(f"{KEYS}1", msgspec.json.encode(Failed(1, message=STORED, due=5.0)))
+    owner.owns = False
+    await owner.failures.rewrite()
+    assert (await stored(js))[1].due == 5.0

@@ -58,3 +58,20 @@ def test_a_number_of_an_earlier_release_is_read(value: bytes, count: int) -> Non
 )  # fmt: skip
 def test_what_is_no_record_is_none(value: bytes) -> None:
     assert read(value) is None
+
+
+@pytest.mark.parametrize(
+    ("other", "holds"),
+    [
+        (Failed(2, 5.0, 1.0, 7), True),
+        (Failed(3, 9.0, 1.0, 7), True),
+        (Failed(2, 6.0, 1.0, 7), False),
+        (Failed(1, 5.0, 1.0, 7), False),
+        (Failed(3, 9.0, 1.0, 8), False),
+        (None, False),
+    ],
+)
+def test_a_record_is_held_by_its_equal_and_by_one_of_more_failures_of_its_message(
+    other: Failed | None, *, holds: bool
+) -> None:
+    assert Failed(2, 5.0, 1.0, 7).is_counted_in(other) is holds
