@@ -8,6 +8,7 @@ Rule 2: no durable begins above the next message of its stream: what comes until
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import Any
 
 import anyio
@@ -64,7 +65,7 @@ class Durables:
             now.work_queue
         ):  # it holds what is not settled, and nothing else; the server lets none begin elsewhere
             return msgspec.structs.replace(wanted, deliver_policy="all", opt_start_seq=0)
-        floor = await self.floors.last(stream, durable)
+        floor = await self._histories.bucket.surely(partial(self.floors.last, stream, durable))
         if floor is None:
             start = min(wanted.opt_start_seq, now.last + 1)
             return msgspec.structs.replace(wanted, opt_start_seq=start)

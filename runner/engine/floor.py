@@ -7,7 +7,7 @@ import msgspec
 from runner.core import checked
 from runner.core.checked import Count, Line, Unfit
 from runner.core.history import NOTHING, Identity, State
-from runner.errors import JetrunnerError
+from runner.errors import JetrunnerError, PermissionDenied
 from runner.jetstream.bucket import Bucket
 from runner.jetstream.lease import Leases
 from runner.jetstream.stray import pass_over
@@ -46,12 +46,18 @@ class Floors:
         """Counts how often the bucket has lost something."""
 
     async def last(self, stream: str, durable: str) -> Floor | None:
-        """The floor, None when none is known."""
-        return _read(await self._bucket.get(self._key(stream, durable)))
+        """The floor, None when none is known; as the bucket's leader has it: an older one would run again what is done."""
+        return _read((await self._bucket.latest(self._key(stream, durable))).value)
 
     async def newest(self, stream: str) -> Identity:
-        """The newest message that any durable's floor knows of the stream. Raises JetrunnerError."""
-        found = await self._leases.read([self._key(stream, "*")])
+        """The newest message that any durable's floor knows of the stream. Raises JetrunnerError.
+
+        As the bucket's leader has it, where that may be asked: by an older one a loss of the last messages is not noticed.
+        """
+        try:
+            found = await self._leases.standing(self._key(stream, "*"))
+        except PermissionDenied:
+            found = await self._leases.read([self._key(stream, "*")])
         known = [floor.known for entry in found.values() if (floor := _read(entry.value)) is not None]
         return max(known, key=lambda each: (each.stored_ns, each.sequence), default=NOTHING)
 

@@ -36,13 +36,6 @@ class Bucket:
         self._patience = PATIENCE_SECONDS if patience is None else patience
         self._may_ask_leader = True
 
-    async def get(self, key: str) -> bytes | None:
-        """The value, None when there is none."""
-        block, body = await self._direct(key)
-        if block is not None and headers.last(block, b"Nats-Sequence") is None:
-            return None  # a status
-        return body
-
     async def _direct(self, key: str) -> tuple[bytes | None, bytes]:
         async def once() -> tuple[bytes | None, bytes]:
             try:

@@ -21,6 +21,7 @@ from runner.jetstream.bucket import PREFIX
 from runner.jetstream.connection import Connection
 from runner.jetstream.inbox import MORE_SECONDS
 from runner.jetstream.stray import pass_over
+from runner.jetstream.subjects import subjects
 from runner.jetstream.wire import Unsubscribe
 
 WRONG_LAST_SEQUENCE = 10071
@@ -28,6 +29,8 @@ NO_MESSAGE = 10037
 TOO_MANY = 413
 """Over 1,024 keys match: the server names none of them (measured on 2.15)."""
 BEHIND_SECONDS = 0.01
+AT_ONCE = 64
+"""Keys that the leader is asked for at once."""
 EVERYTHING = 1 << 30
 """A batch without an end, but for the server's limit of bytes in one answer."""
 
@@ -75,16 +78,8 @@ class Leases:
             raise
         return ack.seq
 
-    async def get(self, key: str) -> Entry | None:
-        """The key's entry, None when it is not there."""
-        header, body = await self._connection.request_whole(
-            f"$JS.API.DIRECT.GET.{ownstreams.BUCKET_STREAM}.{PREFIX}{key}", b""
-        )
-        sequence = checked.number(headers.last(header or b"", b"Nats-Sequence") or b"")
-        return Entry(body, sequence) if sequence else None
-
     async def latest(self, key: str) -> Entry | None:
-        """Like `get`, from the bucket's leader: a replica may not know of the last write yet."""
+        """The key's entry, None when it is not there; from the bucket's leader: a replica may not know of the last write yet."""
         try:
             answer = await self._connection.api(
                 f"STREAM.MSG.GET.{ownstreams.BUCKET_STREAM}", {"last_by_subj": PREFIX + key}
@@ -110,6 +105,19 @@ class Leases:
                     {"next_by_subj": subject, "seq": after + 1, "batch": EVERYTHING}
                 )
                 found |= more
+        return found
+
+    async def standing(self, pattern: str) -> dict[str, Entry]:
+        """Like `read`, from the bucket's leader: a question for each key."""
+        names = [
+            name async for name, _ in subjects(self._connection, ownstreams.BUCKET_STREAM, PREFIX + pattern)
+        ]
+        keys = [key for name in names if (key := key_of(name.encode("utf-8", "surrogateescape"))) is not None]
+        found: dict[str, Entry] = {}
+        for begin in range(0, len(keys), AT_ONCE):
+            part = keys[begin : begin + AT_ONCE]
+            entries = await asyncio.gather(*map(self.latest, part))
+            found |= {key: entry for key, entry in zip(part, entries, strict=True) if entry is not None}
         return found
 
     async def written_since(self, pattern: str, first: Callable[[Entry], int]) -> list[Entry]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import anyio
@@ -39,6 +39,29 @@ async def durables(connection: Connection) -> AsyncIterator[Durables]:
     async with anyio.create_task_group() as tasks:
         floors = Floors(Bucket(connection), Leases(connection), "shop")
         yield Durables(connection, Histories(connection, tasks), floors)
+
+
+async def test_floors_are_read_where_no_replica_may_be_asked(make_server: Callable[..., NatsServer]) -> None:
+    """One that is behind would tell of an older floor, or of none: what is done would run again, after later ones."""
+    server = make_server(
+        """authorization { users: [
+            { user: app, password: a, permissions: { publish: { deny: "$JS.API.DIRECT.GET.>" } } }
+        ] }"""
+    )
+    async with (
+        connect(Settings(nats_url=server.url_as("app", "a"))) as connection,
+        anyio.create_task_group() as tasks,
+    ):
+        await ownstreams.ensure(connection, ownstreams.BUCKET_STREAM)
+        floors = Floors(Bucket(connection), Leases(connection), "shop")
+        await floors.save("LEDGER", NAME, 20, Identity("2026", 30, 7))
+        await floors.save("LEDGER", "shop-other", 10, Identity("2026", 40, 9))
+        floor = await floors.last("LEDGER", NAME)
+        assert floor is not None
+        assert (floor.sequence, floor.newest) == (20, Identity("2026", 30, 7))
+        assert await floors.last("LEDGER", "shop-none") is None
+        assert await floors.newest("LEDGER") == Identity("2026", 40, 9)
+        tasks.cancel_scope.cancel()
 
 
 async def stored(js: RawJetStream, count: int = 50) -> None:
