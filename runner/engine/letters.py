@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from functools import partial
 
@@ -57,6 +58,17 @@ class Letters:
             return None
         return stored if not letter.stored or stored.stored_ns == letter.stored else None
 
+    async def all(self) -> AsyncIterator[Stored]:
+        """Every one, oldest first; what a replica that is behind leaves out, its leader tells."""
+        last, history = 0, self._histories.of(DEADLETTERS)
+        async for stored in self._letters.browse(self._selection):
+            last = stored.letter.sequence
+            yield stored
+        following = self._letters.following
+        while (late := await history.surely(partial(following, self._selection, last + 1))) is not None:
+            last = late.letter.sequence
+            yield late
+
     async def remove(self, letter: Letter) -> None:
         """It is settled; no error when it is gone already."""
         if await self.stored(letter) is not None:
@@ -66,21 +78,9 @@ class Letters:
         """The dead letter that a key was parked behind; earlier copies of it are removed."""
         if mark.given_up is None:
             return None
-        found: list[Stored] = []
-        last = 0
-        async for stored in self._letters.browse(self._selection):
-            last = stored.letter.sequence
-            if stored.letter.origin.same(mark.given_up):
-                found.append(stored)
-        history = self._histories.of(DEADLETTERS)
-        while (
-            late := await history.surely(partial(self._letters.following, self._selection, last + 1))
-        ) is not None:
-            last = late.letter.sequence
-            if late.letter.origin.same(mark.given_up):
-                found.append(late)
+        found = [each async for each in self.all() if each.letter.origin.same(mark.given_up)]
         for stored in found[:-1]:
-            await self._letters.remove(stored.letter.sequence)
+            await self._letters.drop(stored)
         if not found:
             return None
         letter = found[-1].letter

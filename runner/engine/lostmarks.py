@@ -13,8 +13,8 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from runner.core import park
 from runner.core.park import Letter, Mark
 from runner.core.sharding import key
+from runner.engine.letters import Letters
 from runner.engine.process import Process
-from runner.jetstream.deadletters import DeadLetters, Selection
 from runner.jetstream.keymarks import Entry, KeyMarks
 from runner.jetstream.parked import Parked
 
@@ -75,8 +75,7 @@ async def _letters(
 ) -> dict[str, list[Letter]]:
     """The dead letters of these keys, by their order: the last one before what is parked is what a key waits behind."""
     gathered: dict[str, list[Letter]] = {text: [] for text in keys}
-    selection = Selection(project=process.project, function=function)
-    async for stored in DeadLetters(process.connection).browse(selection):
+    async for stored in Letters(process, function).all():
         letter = stored.letter
         try:
             text = key(letter.subject, positions)

@@ -16,6 +16,7 @@ from runner.core.sharding import key
 from runner.engine.letters import Letters
 from runner.engine.process import Process
 from runner.jetstream.keymarks import Entry, KeyMarks
+from runner.jetstream.ownstreams import PARKED
 from runner.jetstream.parked import Parked
 
 log = logging.getLogger("jetrunner.parked")
@@ -37,6 +38,7 @@ async def rekey(
             and mark.given_up is None
         ):
             if waiting is None:
+                await process.histories.of(PARKED).follow()  # a leader that is behind would leave out a key
                 waiting = await parked.keys(function, mark.positions)
             if mark.key not in waiting and await _carry(process, function, positions, entry):
                 continue

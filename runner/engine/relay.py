@@ -7,13 +7,14 @@ Rule 2: what is stored is removed from our own stream: a durable that somebody d
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 
 import anyio
 
 from runner.core import header, identity
 from runner.engine import delayed
 from runner.engine.process import Process
-from runner.errors import JetrunnerError, ServerError
+from runner.errors import JetrunnerError, PermissionDenied, ServerError
 from runner.jetstream import consumer, ownstreams
 from runner.jetstream.delivery import Delivery
 from runner.jetstream.pull import Pull
@@ -74,7 +75,6 @@ class Relay:
             self._process.tasks.start_soon(self._relay, delivery)
 
     async def _relay(self, delivery: Delivery) -> None:
-        epoch = self._process.connection.wire.epoch
         message = delayed.due(header.pairs(delivery.header or b""), delivery.body)
         if message is None:
             log.error("message %d on %s does not say where it goes", delivery.sequence, self._pull.stream)
@@ -86,14 +86,14 @@ class Relay:
             log.error("a delayed message to %s: %s", message.subject, error)
             await delivery.source.again(delivery, min(REPEAT_SECONDS, 2.0 ** min(delivery.attempt, 10)))
         else:
-            await self._remove(delivery, epoch)
+            await self._remove(delivery)
             delivery.source.settle(delivery, b"+ACK")
 
-    async def _remove(self, delivery: Delivery, epoch: int) -> None:
-        """Unless its number is another message's by now: the stream may have gone back since the connection was lost."""
+    async def _remove(self, delivery: Delivery) -> None:
+        """Unless its number is another message's by now: the stream may have gone back, or be another, since it came."""
         try:
-            if epoch != self._process.connection.wire.epoch:
-                await self._process.histories.of(ownstreams.AGAIN).check()
+            with suppress(PermissionDenied):
+                await self._process.histories.of(ownstreams.AGAIN).check(thorough=False)
             if delivery.source is not self._pull:
                 return
             await self._process.connection.api(

@@ -173,7 +173,7 @@ class DeadLetters:
         pairs = (*origin.build(letter.origin, whole), ("Nats-Msg-Id", message_id))
         target = identity.again_subject(letter.project, letter.function)
         ack = await self._connection.publisher.publish_surely(Outgoing(target, body, pairs), PATIENCE_SECONDS)
-        await self.remove(letter.sequence)
+        await self.drop(stored)
         return ack
 
     async def whole(
@@ -205,6 +205,12 @@ class DeadLetters:
         except NoStream:
             await ownstreams.ensure(self._connection, DEADLETTERS)
             raise
+
+    async def drop(self, stored: Stored) -> None:
+        """Remove one that was read a while ago, unless its number is another's by now; no error when it is gone already."""
+        found = await read_stored(self._connection, DEADLETTERS, stored.letter.sequence)
+        if found is not None and (not stored.stored_ns or found.stored_ns == stored.stored_ns):
+            await self.remove(stored.letter.sequence)
 
     async def remove(self, sequence: int) -> None:
         """Remove one; no error when it is gone already."""

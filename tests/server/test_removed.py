@@ -1,8 +1,8 @@
-"""What was sent back and is settled is removed by numbers: not where these are another stream's by now."""
+"""What is settled is removed from our streams by its number: not where that is another stream's by now."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -16,9 +16,13 @@ from runner.core.history import Identity
 from runner.engine.function import Function
 from runner.engine.pipeline import Pipeline
 from runner.engine.process import Process
+from runner.engine.relay import Relay
 from runner.engine.sentback import SentBack
 from runner.jetstream import consumer, ownstreams
 from runner.jetstream.connection import Connection, connect
+from runner.jetstream.deadletters import DeadLetters
+from runner.jetstream.delivery import Delivery
+from runner.jetstream.publisher import Outgoing, PubAck
 from runner.jetstream.topology import Topology
 from runner.telemetry import settings as telemetry
 from runner.telemetry.tracing import Tracing
@@ -70,18 +74,36 @@ async def settle(js: RawJetStream, count: int) -> None:
         await js.client.request((await here.next_msg(5)).reply, b"+ACK")
 
 
-def made_again(js: RawJetStream, connection: Connection) -> Callable[[], Any]:
+def made_again(
+    js: RawJetStream,
+    connection: Connection,
+    subject: str = AGAIN,
+    headers: Mapping[str, str] | None = None,
+    stream: str = ownstreams.AGAIN,
+) -> Callable[[], Any]:
     async def make() -> None:
-        await js.api(f"STREAM.DELETE.{ownstreams.AGAIN}")
-        await ownstreams.ensure(connection, ownstreams.AGAIN)
+        await js.api(f"STREAM.DELETE.{stream}")
+        await ownstreams.ensure(connection, stream)
         for number in (10, 11):
-            await js.publish(AGAIN, {"n": number})
+            await js.publish(subject, {"n": number}, headers)
 
     return make
 
 
-async def left(js: RawJetStream) -> list[int]:
-    return [each.json()["n"] for each in await js.messages(ownstreams.AGAIN, AGAIN)]
+def slowly(monkeypatch: pytest.MonkeyPatch, connection: Connection, then: Callable[[], Any]) -> None:
+    """What is published is confirmed after something else has happened."""
+    publish = connection.publisher.publish_surely
+
+    async def slow(message: Outgoing, patience: float) -> PubAck:
+        ack = await publish(message, patience)
+        await then()
+        return ack
+
+    monkeypatch.setattr(connection.publisher, "publish_surely", slow)
+
+
+async def left(js: RawJetStream, subject: str = AGAIN, stream: str = ownstreams.AGAIN) -> list[int]:
+    return [each.json()["n"] for each in await js.messages(stream, subject)]
 
 
 async def test_a_function_removes_nothing_of_a_stream_made_again_while_its_floor_is_saved(
@@ -140,3 +162,52 @@ async def test_an_ordered_function_removes_nothing_of_a_stream_made_again_while_
         await sent_back.look()  # there is more, and it is taken in
         await eventually(lambda: js.count("DEADLETTERS"))
         assert [each.json()["n"] for each in await js.messages("DEADLETTERS")][:1] == [10]
+
+
+async def test_the_relay_removes_nothing_of_a_stream_made_again_while_it_publishes(
+    nats_server: NatsServer, js: RawJetStream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    headers = {"Jetrunner-Delayed-Subject": "ledger.1", "Jetrunner-Delayed-Msg-Id": "one"}
+    await js.create("LEDGER", ["ledger.*"])
+    async with process(nats_server.url) as here:
+        relay = Relay(here)
+        came: list[Delivery] = []
+        monkeypatch.setattr(relay._pull, "_deliver", came.append)
+        await relay.start()
+        await here.histories.of(ownstreams.AGAIN).check()
+        await js.publish("due.shop", {"n": 1}, headers)
+        await eventually(lambda: came)
+        slowly(monkeypatch, here.connection, made_again(js, here.connection, "due.shop", headers))
+        await relay._relay(came[0])
+        assert await left(js, "due.shop") == [10, 11]
+
+
+@pytest.mark.parametrize("made", [True, False])
+async def test_a_dead_letter_that_is_sent_back_is_removed_and_no_other(
+    nats_server: NatsServer, js: RawJetStream, monkeypatch: pytest.MonkeyPatch, *, made: bool
+) -> None:
+    subject = "deadletters.shop.charge"
+    named = {
+        "Project": "shop",
+        "Function": "charge",
+        "Stream": "ORDERS",
+        "Subject": "orders.1",
+        "Sequence": "1",
+    }
+    headers = {f"Jetrunner-Dead-{name}": value for name, value in named.items()}
+    async with process(nats_server.url) as here:
+        connection = here.connection
+        await ownstreams.ensure(connection, ownstreams.DEADLETTERS)
+        await consumer.ensure(
+            connection, ownstreams.AGAIN, consumer.config("shop-charge", AGAIN, "all", "charge")
+        )
+        await js.publish(subject, {"n": 1}, headers)
+        letters = DeadLetters(connection)
+        letter = await letters.get(1)
+        assert letter is not None
+        if made:
+            stream = ownstreams.DEADLETTERS
+            slowly(monkeypatch, connection, made_again(js, connection, subject, headers, stream))
+        await letters.send_back(letter, letter.pairs)
+        assert await left(js, AGAIN) == [1]
+        assert await left(js, subject, ownstreams.DEADLETTERS) == ([10, 11] if made else [])
