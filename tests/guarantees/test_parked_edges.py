@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
 import pytest
@@ -123,6 +124,30 @@ async def test_what_is_too_large_to_carry_its_origin_and_is_gone_there_is_a_dead
     told = shop.project.runner("deadletter", "redrive", "--reason", "object_missing")
     assert "its body was omitted, and ORDERS:2 is not there any more" in told.stdout + told.stderr
     assert [each["id"] for each in shop.notes("start")].count(2) == 0
+
+
+async def test_what_is_parked_in_a_stream_made_again_while_its_key_comes_back_runs_too(shop: Shop) -> None:
+    """Its numbers begin again, below those that are settled."""
+    source = CHARGE.replace("timeout=0.3", "timeout=60.0")
+    await shop.open(source.replace('there("hold") and order.id == 1', 'there("hold") and order.id == 3'))
+    shop.run()
+    (shop.project.root / "reject").touch()
+    await order(shop, 1, 2, 3)
+    await eventually(lambda: counted(shop, 2), within=20)
+    (shop.project.root / "hold").touch()
+    (shop.project.root / "reject").unlink()
+    redrive(shop)
+    await eventually(lambda: shop.notes("start")[-1]["id"] == 3, within=20)
+    config = (await shop.js.stream("PARKED"))["config"]
+    (last,) = await shop.js.messages("PARKED")
+    await shop.js.api("STREAM.DELETE.PARKED")
+    await shop.js.api("STREAM.CREATE.PARKED", config)
+    place = {"Jetrunner-Origin-Sequence": "4", "Jetrunner-Origin-Timestamp": str(time.time_ns())}
+    headers = {name: value for name, value in last.headers.items() if name != "Nats-Msg-Id"}
+    await shop.js.publish(last.subject, {"id": 4}, {**headers, **place})
+    (shop.project.root / "hold").unlink()
+    await eventually(lambda: done(shop) == [1, 2, 3, 4], within=20)
+    await eventually(lambda: counted(shop, 0))
 
 
 async def large(shop: Shop, number: int) -> int:
