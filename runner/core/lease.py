@@ -28,8 +28,8 @@ TTL_SECONDS = 3.0
 BOUND_SECONDS = 0.045
 """The smallest bound B: so long after a ping was sent work may start on its answer."""
 LONGEST_BOUND_SECONDS = 1.0
-CLAIMS_SECONDS = 4.0
-"""So long after the claims were read work may start on them. They are read every 2 s."""
+CLAIMS_SECONDS = 6.0
+"""So long after the claims were read work may start on them. They are read every 2 s, so that one reading may fail."""
 ROUND_TRIPS = 4
 """B is so many round trips to the server, where that is more than `BOUND_SECONDS`."""
 
@@ -99,7 +99,7 @@ class Lease(Struct, frozen=True):
         )
 
     def claims_read(self, began: float) -> Lease:
-        """Every claim that is held stood as it was written, by a request sent at `began`; those that did not are held back."""
+        """Every claim on which work may start stood as it was written, by a request sent at `began`."""
         return replace(self, read=max(began, self.read))
 
     @property

@@ -88,7 +88,7 @@ def decide(
 
     `held` is the revision under which it is held here; `share` is who should own it, empty for no instance. `buried` is the
     revision of the owner's burial, None when none is known; `living` tells whether the owner's lease is known to stand;
-    `vacant` for how many seconds a vacant claim has stood at this revision, None where it is none;
+    `vacant` for how many seconds a vacant claim, or one that cannot be read, has stood at this revision, None where it is neither;
     `disputed` whether another instance has tried to write it.
     """
     if held is not None:
@@ -99,8 +99,10 @@ def decide(
         return Take() if share == me else Release()
     if share != me or standing.sealed:
         return Wait()
-    if not standing.readable:
+    if not standing.readable and (not standing.revision or (vacant or 0.0) >= VACANT_SECONDS):
         return Vacate()
+    if not standing.readable:
+        return Wait()  # it may be another release's
     if vacant is not None:
         return Take() if vacant >= VACANT_SECONDS else Wait()
     if not standing.owner or (buried is not None and buried > standing.revision):

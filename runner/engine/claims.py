@@ -69,7 +69,7 @@ class Claims:
         self._read = -READ_SECONDS
         """When all of them were read."""
         self._vacant: dict[str, tuple[Standing, float]] = {}
-        """Vacant claims, and since when each is known to stand, by the monotonic clock."""
+        """Claims that are vacant or cannot be read, and since when each is known to stand, by the monotonic clock."""
 
     async def watch(self, heard: Callable[[str, str], None]) -> Unsubscribe:
         """Call `heard(shard, owner)` for every write from now on, also for one that the server refuses: a reason to read."""
@@ -92,14 +92,17 @@ class Claims:
         self._unread.add(shard)
 
     def vacant(self, shard: str) -> float | None:
-        """For how many seconds a vacant claim is known to have stood; None where it is none."""
+        """For how many seconds a vacant claim, or one that cannot be read, is known to have stood; None where it is neither."""
         known = self._vacant.get(shard)
         return time.monotonic() - known[1] if known is not None else None
 
-    async def refresh(self, generations: Iterable[str], expected: Callable[[], Collection[str]]) -> bool:
+    async def refresh(
+        self, generations: Iterable[str], expected: Callable[[], Collection[str]]
+    ) -> dict[str, int] | None:
         """Read what was written, and now and then all claims of these generations, each `<function>.<generation>`.
 
-        `expected` gives the shards that have a claim. Returns whether all were read. Raises the ServerError family.
+        `expected` gives the shards that have a claim. Returns the revisions of all,
+        where all were read. Raises the ServerError family.
         """
         unread, self._unread = self._unread, set()
         try:
@@ -110,13 +113,19 @@ class Claims:
             elif unread:
                 found = await self._leases.read([self._prefix + shard for shard in unread])
             else:
-                return False
+                return None
         except ServerError:
             self._unread |= unread
+            if whole:
+                self.reread()
             raise
         for shard in unread:
             self._learn(shard, found.get(self._prefix + shard))
-        return whole
+        return (
+            {key.removeprefix(self._prefix): entry.revision for key, entry in found.items()}
+            if whole
+            else None
+        )
 
     def _learn(self, shard: str, entry: Entry | None) -> None:
         claim = read(entry.value, shard) if entry is not None else None
@@ -125,14 +134,14 @@ class Claims:
             self._know(shard, Standing(claim or NOBODY, revision, claim is not None))
 
     def _learn_only(self, shard: str, entry: Entry | None) -> Standing:
-        """Take what the leader says, whatever was known before."""
+        """Take what was read, whatever was known before."""
         self.known.pop(shard, None)
         self._learn(shard, entry)
         return self.known[shard]
 
     def _know(self, shard: str, standing: Standing) -> None:
         self.known[shard] = standing
-        if not standing.claim.vacant:
+        if standing.readable and not standing.claim.vacant:
             self._vacant.pop(shard, None)
         elif self._vacant.get(shard, (None, 0.0))[0] != standing:
             self._vacant[shard] = standing, time.monotonic()
@@ -157,7 +166,7 @@ class Claims:
         """Write it where the bucket has lost it, or has it in a revision that we do not know of. None when it is not ours.
 
         `may` tells whether no other instance can have had it so far. Nor were claims removed then with the generation that was
-        left: it closes once its claims were given back, or their owners buried.
+        left: it closes once its claims were given back, or their owners are gone.
         """
         while True:
             entry = await self._leases.latest(self._prefix + shard)
@@ -170,12 +179,9 @@ class Claims:
                 return await self._write(shard, held.claim, known.revision)
             await self.vacate(shard)  # its revision tells that no other claim has stood there since we asked
 
-    async def give_back(self, shard: str) -> bool:
-        """Free one that names us and is not held; False when it was written meanwhile."""
-        return await self.release(shard, self.known[shard])
-
-    async def release(self, shard: str, standing: Standing) -> bool:
-        """Give it back; False when it was written meanwhile."""
+    async def release(self, shard: str, standing: Standing | None = None) -> bool:
+        """Give it back, as it is known unless told; False when it was written meanwhile."""
+        standing = standing or self.known[shard]
         claim = standing.claim
         free = Claim("", claim.epoch, time.time(), predecessors(claim), claim.sealed)
         return await self._write(shard, free, standing.revision) is not None
@@ -229,7 +235,7 @@ class Claims:
 
     async def turn(self, function: str, generation: int) -> int:
         """The highest turn that claims of a generation are sealed with."""
-        entries = await self._leases.read([f"{self._prefix}{function}.{generation}.*"])
+        entries = await self._leases.standing(f"{self._prefix}{function}.{generation}.*")
         claims = (read(entry.value) for entry in entries.values())
         return max((claim.sealed for claim in claims if claim is not None), default=0)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 
 from runner.core.lease import CLAIMS_SECONDS
@@ -35,15 +35,20 @@ class Holdings:
         """It was taken, by a write sent at that moment."""
         self._held[shard], self._seen[shard] = standing, sent
 
-    def look(self, sent: float) -> bool:
-        """All claims were read, by a request sent at that moment: whether those that are held stand as they were written."""
-        standing = [name for name, held in self._held.items() if self._claims.known.get(name) == held]
-        self._seen.update(dict.fromkeys(standing, sent))
-        return len(standing) == len(self._held)
+    def look(self, sent: float, found: Mapping[str, int], starting: Collection[str]) -> bool:
+        """All claims were read, by a request sent at that moment, in these revisions.
 
-    def forget(self, shard: str) -> Standing | None:
-        """It is held no more; what it was."""
-        return self._held.pop(shard, None)
+        Returns whether those of shards where work may start stand as they were written.
+        """
+        standing = {name for name, held in self._held.items() if found.get(name) == held.revision}
+        self._seen.update(dict.fromkeys(standing, sent))
+        return all(
+            self._seen.get(name, 0.0) >= sent for name in starting
+        )  # one written since then stands, too
+
+    def forget(self, shard: str) -> None:
+        """It is held no more."""
+        self._held.pop(shard, None)
 
     async def stands(self, shard: str, claim: Claim) -> bool:
         """Whether a claim is held here and ours still. Raises the ServerError family."""

@@ -23,7 +23,7 @@ from runner.core.death import Sighting
 from runner.core.lease import LONGEST_BOUND_SECONDS
 from runner.engine import inquest
 from runner.engine.member import Member, read_member
-from runner.engine.ownlease import GONE, OwnLease
+from runner.engine.ownlease import GONE, RENEW_SECONDS, OwnLease
 from runner.engine.probes import Probes
 from runner.engine.process import Process
 from runner.errors import ServerError
@@ -202,8 +202,8 @@ class Members:
             if self._connection.is_connected and not self.own.left:
                 try:
                     await self.read()
-                    await self._stand_in()
                     await self._bury_those_that_stand_still()
+                    await self._stand_in()
                 except ServerError as error:
                     log.debug("leases could not be read: %s", error)
             await anyio.sleep(HINT_SECONDS)
@@ -213,7 +213,9 @@ class Members:
     async def _stand_in(self) -> None:
         """Write leases in the place of those that are not there: what is judged has a revision (`core/death.py`, rule 4)."""
         for instance, seen in list(self._sightings.items()):
-            if seen.revision or seen.dead:
+            vanished = instance in self._records  # it may be about to write its lease again
+            early = vanished and time.monotonic() - seen.seen < RENEW_SECONDS
+            if seen.revision or seen.dead or early:
                 continue
             member = Member(instance, (), bound=LONGEST_BOUND_SECONDS)
             revision = await self._leases.swap(self._key(instance), msgspec.json.encode(member), 0, GONE)
@@ -249,11 +251,14 @@ class Members:
             if seen is None or seen.dead or not seen.revision:
                 return
             server = member.server if member is not None else ""
+            near = self._near(instance)
+            if not near and not server:
+                return  # no witness is known: its lease tells
             others = (name for name, each in self.living.items() if each.server == server)
             witness = next((name for name in others if name not in (instance, self.me.instance)), "")
             if await inquest.is_dead(
                 self._connection, self._project, instance,
-                near=self._near(instance), witness=witness, bound=seen.bound,
+                near=near, witness=witness, bound=seen.bound,
             ):  # fmt: skip
                 await self._bury(instance, seen, "its connection is gone")
         except ServerError as error:
@@ -266,8 +271,7 @@ class Members:
         value = msgspec.json.encode(Member(instance, (), state="dead"))
         revision = await self._leases.swap(key, value, seen.revision, GONE)
         if revision is None:
-            self._hint.set()  # it has renewed its lease, or another instance was faster
-            return
+            return  # it has renewed its lease, or another instance was faster, and says so
         log.warning("instance %s is gone: %s", instance, why)
         self._sightings[instance] = Sighting(revision, time.monotonic(), seen.bound, dead=True)
         self._records.pop(instance, None)

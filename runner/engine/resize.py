@@ -107,6 +107,8 @@ class Resize:
         info = await self._info()
         lags = await reshard.lags(self._connection, self.stream, patience=PATIENCE_SECONDS)
         living = await self._living()
+        absent = self._absent.items()
+        self._absent = {key: since for key, since in absent if key[1] not in living.get(key[0], {})}
         found = []
         for project, function, standing in await self._openings():
             opening = standing
@@ -160,7 +162,6 @@ class Resize:
         The bucket may have lost the lease of one that lives: it writes another before that.
         """
         if owner in living:
-            self._absent.pop((project, owner), None)
             return False
         since = self._absent.setdefault((project, owner), time.monotonic())
         return time.monotonic() - since >= TTL_SECONDS + MARGIN_SECONDS

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
@@ -32,6 +33,8 @@ RECOUNT_SECONDS = 0.003
 AT_ONCE = 2_000
 """Messages that the server is asked to deliver again in one turn of the loop: about a millisecond."""
 PAUSE_SECONDS = 0.002
+LONG_OPENING_SECONDS = 1.0
+"""When it took longer than this to open a shard, its claim is confirmed once more: the bucket may have lost it meanwhile."""
 RETRY_SECONDS = 0.1
 """Pause after an answer that did not come."""
 LONGEST_RETRY_SECONDS = 1.6
@@ -66,7 +69,7 @@ class Shard(Floored):
     async def open(self, tenure: Tenure) -> None:
         """Take the shard over from whoever had it; returns once its messages may start, or it is lost again."""
         self.fences.begin(tenure)  # at once: whatever ends the tenure from now on is seen below
-        era, epoch = self.history.era, self._wire.epoch
+        era, epoch, began = self.history.era, self._wire.epoch, time.monotonic()
         now, records, info, _, _, _ = await asyncio.gather(
             self.history.check(),
             self._records.load(tenure.claim.before),
@@ -75,7 +78,9 @@ class Shard(Floored):
             self.failures.load(),
             self._parking.load(self),
         )
-        if self.fences.tenure is not tenure:
+        if self.fences.tenure is not tenure or not (
+            time.monotonic() - began < LONG_OPENING_SECONDS or await tenure.lasts()
+        ):
             return
         self._made_at(now.created)
         self.pending = info["num_pending"]
@@ -255,6 +260,10 @@ class Shard(Floored):
                 floor, delivered = info["ack_floor"], info["delivered"]
                 done = self.ordering.done(floor["stream_seq"], delivered["stream_seq"])
                 self._answer(b"+ACK", done, delivered["consumer_seq"])
+                self._wire.flush()
+                if not self.pull.guard.lasts(time.monotonic()):  # then nothing is written
+                    await asyncio.sleep(wait)
+                    continue
             return
 
     async def _handlers_end(self) -> None:

@@ -90,8 +90,9 @@ class Shards:
                     if not self._own.state.whole:
                         await self._confirm()
                     sent = time.monotonic()
-                    whole = await self.claims.refresh(self._generations.names(), self._view.names)
-                    if whole and self._held.look(sent):
+                    found = await self.claims.refresh(self._generations.names(), self._view.names)
+                    starting = [name for name, shard in self.owned.items() if shard.owned]
+                    if found is not None and self._held.look(sent, found, starting):
                         self._own.read(sent)
                 except JetrunnerError as error:
                     log.warning("claims could not be read: %s", error)
@@ -113,8 +114,9 @@ class Shards:
         moving = {name.partition(".")[0] for name in self._moving}
         for each in self._functions.keys() - moving:
             self._functions[each].tell()
+        moves = [name for name in self._moving if not (name in self.owned and self.owned[name].unsettled)]
         for function in self._functions.values():
-            function.standstill.look(self._view.standing(function, self._moving), time.monotonic())
+            function.standstill.look(self._view.standing(function, moves), time.monotonic())
 
     def _way(self, name: str, decision: Decision) -> Callable[[str], Coroutine[object, object, None]] | None:
         match decision:
@@ -125,7 +127,7 @@ class Shards:
             case HandOver():
                 return self._hand_over
             case Release():
-                return partial(self._write, self.claims.give_back)
+                return partial(self._write, self.claims.release)
             case Confirm():
                 return self._check
             case Bury():
@@ -188,6 +190,7 @@ class Shards:
         try:
             if not await write(name):
                 self.claims.distrust(name)
+                await anyio.sleep(RETRY_SECONDS)  # what is read may be a replica's that is behind
         except JetrunnerError as error:
             log.debug("the claim of shard %s is written later: %s", name, error)
             await anyio.sleep(RETRY_SECONDS)

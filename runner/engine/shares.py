@@ -64,7 +64,7 @@ class View:
         return next((opening.turn for opening in openings if opening is not None), 0)
 
     def standing(self, function: OrderedFunction, moving: Iterable[str]) -> dict[str, str]:
-        """What of a function does not go on now, and why: moves and openings take less than a second."""
+        """What of a function does not go on now, and why; `moving` are shards that change hands while nothing runs there."""
         standing = {
             f"shard {name}": "it is being taken, confirmed or handed over"
             for name in moving

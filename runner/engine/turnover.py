@@ -116,6 +116,7 @@ class Turnover:
             after = self._corrected(reader, opening, now)
         reader.require(after)
         if after != standing:
+            await self._history(reader.stream).follow()  # what it rests on was not said by a leader of before
             after = structs.replace(after, newest=state(info).newest)
             if not await self.openings.swap(reader.function, after, revision):
                 return None

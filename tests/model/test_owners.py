@@ -615,7 +615,7 @@ def test_a_claim_that_was_lost_and_taken_while_its_owner_slept_is_not_worked_on_
     world.it_freezes_or_thaws("ann")
     world.it_is_to_own_the_shard("bob")
     story.well("bob")
-    story.alive("bob", seconds=4.5)
+    story.alive("bob", seconds=CLAIMS_SECONDS + 0.5)
     story.well("bob")
     assert world.starting() == ["bob"]
     world.it_freezes_or_thaws("ann")
@@ -629,7 +629,7 @@ def test_an_owner_that_cannot_read_its_lost_claim_starts_nothing_once_another_ma
     world.the_bucket_loses(CLAIM)
     world.it_is_to_own_the_shard("bob")
     story.well("bob")
-    story.alive("ann", "bob", seconds=4.5)
+    story.alive("ann", "bob", seconds=CLAIMS_SECONDS + 0.5)
     story.well("bob")
     assert world.starting() == ["bob"]
     story.confirms("ann")
@@ -641,7 +641,7 @@ def test_a_claim_that_was_lost_twice_is_not_taken_before_the_second_loss_is_old_
     world.the_bucket_loses(CLAIM)
     world.it_is_to_own_the_shard("bob")
     story.well("bob")
-    story.alive("ann", "bob", seconds=3.0)
+    story.alive("ann", "bob", seconds=CLAIMS_SECONDS - 1.0)
     story.confirms("ann")
     world.it_reads("ann", CLAIM, 0)
     assert world.starting() == ["ann"]

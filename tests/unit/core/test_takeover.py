@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from runner.core.takeover import (
+    VACANT_SECONDS,
     Bury,
     Confirm,
     Decision,
@@ -46,10 +47,11 @@ NONE, UNREADABLE = Standing(readable=False), Standing("", 7, readable=False)
         (NONE, 7, "me", None, True, None, Confirm()),
         (NONE, None, "me", None, False, None, Vacate()),
         (NONE, None, "other", None, False, None, Wait()),
-        (UNREADABLE, None, "me", None, False, None, Vacate()),
+        (UNREADABLE, None, "me", None, False, 0.0, Wait()),
+        (UNREADABLE, None, "me", None, False, VACANT_SECONDS, Vacate()),
         (FREE, None, "me", None, False, 0.0, Wait()),
-        (FREE, None, "me", None, False, 4.0, Wait()),
-        (FREE, None, "me", None, False, 4.1, Take()),
+        (FREE, None, "me", None, False, VACANT_SECONDS - 0.1, Wait()),
+        (FREE, None, "me", None, False, VACANT_SECONDS, Take()),
         (FREE, None, "other", None, False, 9.0, Wait()),
     ],
 )
