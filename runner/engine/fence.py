@@ -5,6 +5,8 @@ Rule 1: the fence in the stream of `output=` is written before anything starts h
 Rule 2: a refused output proves nothing but doubt: the fence is read again. Where it is not ours any more and neither is
         the claim, the shard is lost; where the stream's limits have taken it, it is written again.
 Rule 3: it is written by compare-and-set, so no owner overwrites what it has not seen.
+Rule 4: after a lost connection nothing is written before the stream that the shard reads was found to be the same: a server that
+        came back with an older store has other messages before this one.
 """
 
 from __future__ import annotations
@@ -47,8 +49,11 @@ class Tenure(msgspec.Struct, frozen=True):
 class Fence:
     """One shard's fence in one stream."""
 
-    def __init__(self, process: Process, stream: str, subject: str, tenure: Tenure) -> None:
+    def __init__(
+        self, process: Process, stream: str, subject: str, tenure: Tenure, *, paused: bool = False
+    ) -> None:
         self.stream = stream
+        self._paused = paused
         self._process = process
         self._subject = subject
         self._tenure = tenure
@@ -74,6 +79,16 @@ class Fence:
             self._look()
         assert self._found is not None
         return await asyncio.shield(self._found)
+
+    def pause(self) -> None:
+        """Write nothing until `resume`."""
+        self._paused = True
+        self._writer.wait()
+
+    def resume(self) -> None:
+        """Find out where it stands now, and go on."""
+        self._paused = False
+        self._look()
 
     async def store(self, messages: Sequence[Outgoing]) -> PubAck:
         """Store messages together, each with its Msg-Id; repeats for ever what may pass.
@@ -123,7 +138,8 @@ class Fence:
     def _hold(self, expect: bytes, found: asyncio.Future[bool]) -> None:
         self._stood = time.monotonic()
         found.set_result(True)
-        self._writer.hold(expect)
+        if not self._paused:
+            self._writer.hold(expect)
 
     async def _take(self) -> int | None:
         """One try: the sequence of our fence, 0 when somebody was faster, None when the shard is not ours."""
@@ -193,6 +209,30 @@ class Fences:
         self._place = generation, number
         self._output = binding.output
         self._fences: dict[str, Fence] = {}
+        self._paused = False
+
+    def pause(self) -> None:
+        """The connection is lost: nothing is written before `resume`."""
+        self._paused = True
+        for each in self._fences.values():
+            each.pause()
+
+    def resume(self) -> None:
+        """The stream is the same on this connection."""
+        if self._paused:
+            self._paused = False
+            for each in self._fences.values():
+                each.resume()
+
+    def forget_waiting(self) -> None:
+        """What waits to be written was made of messages that the stream has lost: it is refused."""
+        fences, self._fences = self._fences, {}
+        for each in fences.values():
+            each.close()
+        if self.main is not None and self.tenure is not None:
+            self.main = self._make(self.main.stream, self.tenure)
+            if not self._paused:
+                self.main.resume()
 
     def begin(self, tenure: Tenure) -> None:
         """A new tenure: its outputs go under fences of its own."""
@@ -228,7 +268,7 @@ class Fences:
 
     def _make(self, stream: str, tenure: Tenure) -> Fence:
         subject = rules.subject(stream, self._process.project, self._function, *self._place)
-        made = self._fences[stream] = Fence(self._process, stream, subject, tenure)
+        made = self._fences[stream] = Fence(self._process, stream, subject, tenure, paused=self._paused)
         return made
 
     def _output_stream(self) -> str | None:

@@ -17,7 +17,7 @@ from runner.engine.deadlines import Deadlines
 from runner.engine.durables import Durables
 from runner.engine.keptback import KeptBack
 from runner.engine.pipeline import Pipeline
-from runner.engine.process import Process
+from runner.engine.process import START_SECONDS, Process
 from runner.errors import JetrunnerError, PermissionDenied, ServerError
 from runner.jetstream import consumer, ownstreams
 from runner.jetstream.delivery import Delivery
@@ -26,8 +26,6 @@ from runner.jetstream.pull import Pull, unopened
 
 log = logging.getLogger("jetrunner.functions")
 
-START_SECONDS = 20.0
-"""A cluster that elects a leader answers again within seconds."""
 AGAIN_LIMIT = 16
 """Messages sent back that are asked for at once; they share the function's slots."""
 

@@ -9,15 +9,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from runner.core.assignment import assign
 from runner.core.generation import Opening
 from runner.engine.members import Members
-from runner.engine.process import Process
+from runner.engine.process import START_SECONDS, Process
 from runner.engine.turnover import Reader, Turnover
 from runner.errors import JetrunnerError, UsageError
 from runner.jetstream.lease import Leases
+from runner.jetstream.publisher import insist
 
 if TYPE_CHECKING:
     from runner.engine.ordered import OrderedFunction
@@ -58,8 +60,9 @@ class Generations:
         await self._leases.watch(self._turnover.openings.prefix + ">", lambda _key, _value: self._due.set())
         await self._connection.wire.subscribe(news_subject(self._project), lambda *_: self._due.set())
         for function in self._functions:
+            name = function.binding.function
             while function.opening is None:
-                await self._look(function, step=True)
+                await insist(partial(self._look, function, step=True), START_SECONDS, f"the shards of {name}")
 
     async def run(self) -> None:
         """Look at all functions, whenever there may be something new, until cancelled."""

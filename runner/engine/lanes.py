@@ -115,7 +115,7 @@ class Lanes:
         """When a message runs again that waits for its next attempt, by the monotonic clock."""
         self._held = Held(process, self, self._start)
         self._told = Withheld(self._wire)
-        self.silence = self._told.begin
+        self.withhold = self._told.begin
         """Settle without a word to the server: the next takeover tells it."""
         self.history.add(self)
 
@@ -139,8 +139,14 @@ class Lanes:
         """The newest message that is here."""
         return newest(self.unsettled)
 
+    def silence(self) -> None:
+        """The connection is lost: what was made here is neither settled nor stored before the stream was found to be the same."""
+        self.withhold()
+        self.fences.pause()
+
     def confirm(self) -> None:
         """The stream is the same; what the server holds unsettled is to be asked."""
+        self.fences.resume()
         if self.owned:
             self.doubt()
 

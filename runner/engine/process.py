@@ -22,6 +22,9 @@ from runner.jetstream.lease import Leases
 from runner.jetstream.topology import Topology
 from runner.telemetry.tracing import Tracing
 
+START_SECONDS = 20.0
+"""A cluster that elects a leader answers again within seconds."""
+
 
 class Observer(Protocol):
     """Told of every attempt's end: how `runner dev` prints a line for each."""

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
+from functools import partial
 
 import anyio
 
 from runner.core import header, identity
 from runner.engine import delayed
-from runner.engine.process import Process
+from runner.engine.process import START_SECONDS, Process
 from runner.errors import JetrunnerError, PermissionDenied, ServerError
 from runner.jetstream import consumer, ownstreams
 from runner.jetstream.delivery import Delivery
+from runner.jetstream.publisher import insist
 from runner.jetstream.pull import Pull
 
 log = logging.getLogger("jetrunner.relay")
@@ -40,7 +42,8 @@ class Relay:
 
     async def start(self) -> None:
         """Make sure of the durable and start to pull."""
-        await consumer.ensure(self._process.connection, ownstreams.AGAIN, self._config)
+        ensure = partial(consumer.ensure, self._process.connection, ownstreams.AGAIN, self._config)
+        await insist(ensure, START_SECONDS, "the durable of the relay")
         self._process.histories.of(ownstreams.AGAIN).add(self._pull)
         await self._pull.open()
 

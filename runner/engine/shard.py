@@ -100,7 +100,7 @@ class Shard(Floored):
         At the beginning, after our own reconnect, and whenever a delivery may have been lost on its way.
         """
         self.ordering.hold()
-        self.silence()
+        self.withhold()
         self._doubtful = True
         self._opened.set()
         if not self._recovering:
@@ -157,6 +157,7 @@ class Shard(Floored):
         self.ordering.cut(0, (*forgotten, *self._resting.clear()))
         self._strays = [reply for reply in self._strays if stream_sequence(reply) < first]
         self.newest.forget()
+        self.fences.forget_waiting()
         for sequence in [each for each in self.failures.known if each >= first]:
             self._tasks.start_soon(self.failures.drop, sequence)
         self._leave(running)

@@ -84,7 +84,7 @@ class ShardPull(Pull):
         if shard.owned and not self._muted:
             self._muted = True
             shard.ordering.hold()
-            shard.silence()  # what is settled from now on is kept back, and told with the rest
+            shard.withhold()  # what is settled from now on is kept back, and told with the rest
 
     def watch(self, now: float) -> None:
         """Called a few times a second."""

@@ -23,7 +23,8 @@ class Still:
         self._shard = shard
         self._looked = 0.0
         self._asked = 0.0
-        self._mark: tuple[object, ...] = ()
+        self._mark: tuple[object, ...] | None = ()
+        """What the shard looked like; None where it was asked of the server again, which changes that."""
 
     def look(self, now: float) -> None:
         """Called a few times a second."""
@@ -32,11 +33,12 @@ class Still:
         self._looked = now
         shard = self._shard
         mark = shard.mark()
-        moved, self._mark = mark != self._mark, mark
+        moved, self._mark = self._mark is not None and mark != self._mark, mark
         reason = "" if moved or not shard.owned or not shard.unsettled else self._reason(now)
         late = self.standstill.look({f"shard {shard.name}": reason} if reason else {}, now)
         if late and now - self._asked >= AGAIN_SECONDS:
             self._asked = now
+            self._mark = None
             shard.doubt()
 
     def _reason(self, now: float) -> str:

@@ -89,6 +89,10 @@ class FencedWriter:
         self._held = True
         self._pump()
 
+    def wait(self) -> None:
+        """Write nothing until it is said where the fence is."""
+        self._held = False
+
     def fail(self, error: ServerError) -> None:
         """The fence is lost for good: tell everybody, now and later."""
         self._error = error

@@ -123,7 +123,7 @@ async def test_an_instance_that_slept_while_its_generation_was_left_claims_nothi
 
     await eventually(swept, within=20)
     ledger.thaw(sleeper)
-    await eventually(has_acted, within=20)
+    await eventually(has_acted, within=40)
     late.unlink()
     await eventually(lambda: any("of 3 shards here" in line for line in sleeper.process.stderr), within=20)
     await asyncio.gather(*(ledger.post(number, 60) for number in range(900, 960)))
