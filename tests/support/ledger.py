@@ -140,7 +140,8 @@ class Ledger:
 
     def pick(self, *, proxied: bool = False) -> Instance | None:
         """One that is in no trouble; at least one more stays so."""
-        sound = [each for each in self.instances if not each.troubled]
+        # One that was not ready may have ended for want of a server.
+        sound = [each for each in self.instances if not each.troubled and each.process.running]
         able = [each for each in sound if each.proxy is not None] if proxied else sound
         if len(sound) < 2 or not able:
             return None
