@@ -178,7 +178,9 @@ class Failures:
             revision = entry.revision  # ours, or of an owner that has counted on from there
         else:
             tenure = self._fences.tenure
-            if tenure is not None and not await tenure.lasts():
+            if tenure is None:
+                return  # what stands may be the next owner's
+            if not await tenure.lasts():
                 tenure.end()
                 return
             revision = await self._swap(sequence, known.failed, entry.revision if entry is not None else 0)

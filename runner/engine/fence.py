@@ -5,7 +5,7 @@ Rule 1: the fence in the stream of `output=` is written before anything starts h
 Rule 2: a refused output proves nothing but doubt: the fence is read again. Where it is not ours any more and neither is
         the claim, the shard is lost; where the stream's limits have taken it, it is written again.
 Rule 3: it is written by compare-and-set, so no owner overwrites what it has not seen.
-Rule 4: after a lost connection nothing is written before the stream that the shard reads was found to be the same: a server that
+Rule 4: after a lost connection no output is written under a fence before the stream that the shard reads was found to be the same: a server that
         came back with an older store has other messages before this one.
 """
 
@@ -244,7 +244,9 @@ class Fences:
         stream = self._output_stream()
         if stream is not None and self.tenure is not None:
             self.main = self._make(stream, self.tenure)
-            await self.main.stand()
+            main: Fence | None = self.main
+            while main is not None and not await main.stand() and self.main is not main:
+                main = self.main  # the stream has lost messages meanwhile: another was begun
 
     async def of(self, stream: str) -> Fence | None:
         """The fence of any stream, once it stands; None when the stream holds none. Raises `ShardLost`."""

@@ -153,7 +153,8 @@ class Lanes:
     def mistake(self, delivery: Delivery) -> None:
         """The stream has another message under the number of one that is here."""
         self.history.doubt(identity(delivery.reply))
-        self.confirm()
+        if self.owned:
+            self.doubt()
 
     def _durable_gone(self) -> None:
         if self.owned:

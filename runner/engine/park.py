@@ -14,6 +14,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from runner.core import park
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("jetrunner.parked")
 
 RETRY_SECONDS = 0.2
+WAIT_SECONDS = 0.02
 REPEAT_SECONDS = 5.0
 """Pause before a message is diverted anew that could not be stored for a reason that waiting does not mend."""
 
@@ -118,12 +120,18 @@ class Parking:
                     incoming.origin,
                     delivery.header,
                     delivery.body,
-                    lambda: self.pipeline.owns(delivery),
+                    partial(self._wanted, shard, delivery),
                 ):
                     shard.settle(delivery, b"+ACK")
             except Exception as error:  # noqa: BLE001  # its key waits; nothing else does
                 log.error("%s: %s cannot be parked: %r", self.function, incoming.id, error)
                 await asyncio.sleep(REPEAT_SECONDS)
+
+    async def _wanted(self, shard: Lanes, delivery: Delivery) -> bool:
+        """Whether a copy may be stored: the shard is ours, and its stream was found to be the same on this connection."""
+        while not shard.history.confirmed and not delivery.settled:
+            await asyncio.sleep(WAIT_SECONDS)
+        return await self.pipeline.owns(delivery) and shard.history.confirmed
 
     # -- a key comes back -------------------------------------------------------------------------------
 

@@ -22,7 +22,7 @@ from runner.engine import delayed
 from runner.engine.fence import Fences
 from runner.engine.incoming import Incoming
 from runner.engine.process import Process
-from runner.errors import Elsewhere, ServerError
+from runner.errors import Elsewhere, ServerError, ShardLost
 from runner.jetstream.delivery import Delivery
 from runner.jetstream.publisher import INCOMPLETE, NO_BATCHES, Outgoing, PubAck
 from runner.staged import Staged
@@ -148,6 +148,8 @@ class Proceeds:
 
     async def _publish(self, stream: str, messages: list[Outgoing]) -> PubAck:
         fence = await self._fences.of(stream) if self._fences is not None else None
+        if self._fences is not None and self._incoming.delivery.settled:
+            raise ShardLost("its message is settled, or the stream has lost it")
         if fence is not None:
             return await fence.store(messages)
         ack = await self._process.connection.publisher.publish_together(messages, math.inf, stream)

@@ -14,7 +14,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 
 from runner.bindings import Binding
 from runner.core import deadletter, header, identity
@@ -29,7 +31,7 @@ from runner.jetstream import consumer
 from runner.jetstream.deadletters import DeadLetters, Selection
 from runner.jetstream.delivery import Delivery
 from runner.jetstream.keymarks import KeyMarks
-from runner.jetstream.ownstreams import AGAIN
+from runner.jetstream.ownstreams import AGAIN, DEADLETTERS
 from runner.jetstream.publisher import PubAck, insist
 from runner.jetstream.pull import Pull
 from runner.jetstream.subjects import subjects
@@ -106,7 +108,8 @@ class SentBack:
 
     async def _look(self) -> bool:
         """Whether there is more to come."""
-        await self._history.check(thorough=False)
+        with suppress(PermissionDenied):  # then nothing tells whether it went back, which was said
+            await self._history.check(thorough=False)
         moment = self._history.moment
         info = await consumer.info(self._connection, AGAIN, self._durable)
         waits = bool([each async for each in subjects(self._connection, AGAIN, self._subject)])
@@ -198,7 +201,8 @@ class SentBack:
     async def _name(self, text: str, sequence: int, incoming: Incoming) -> None:
         """Have the dead letter come back. With a parked key it does so later."""
         selection = Selection(project=self._process.project, function=self._function)
-        stored = await self._letters.following(selection, sequence)
+        ask = partial(self._letters.following, selection, sequence)
+        stored = await self._process.histories.of(DEADLETTERS).surely(ask)
         if stored is None or stored.letter.sequence != sequence:
             return  # it has come back, and is settled
         origin = incoming.origin

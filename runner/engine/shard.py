@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from runner.core.history import Identity
+from runner.core.history import Identity, State
 from runner.engine.fence import Tenure
 from runner.engine.floored import Floored
 from runner.engine.still import Still
-from runner.errors import JetrunnerError
+from runner.errors import JetrunnerError, PermissionDenied
 from runner.jetstream import consumer
 from runner.jetstream.delivery import Delivery
 from runner.jetstream.pull import BACKLOG_BYTES
@@ -118,9 +118,8 @@ class Shard(Floored):
                         await self._resting.record()
                         figures = None
                     if figures is None:
-                        figures, now = await asyncio.gather(self._info(), self.history.check())
-                        self._made_at(now.created)
-                        if figures["delivered"]["stream_seq"] > now.last:
+                        figures, now = await asyncio.gather(self._info(), self._stream())
+                        if now is not None and figures["delivered"]["stream_seq"] > now.last:
                             figures = await self._durables.ensure(self.stream, self._config)
                 except JetrunnerError as error:
                     log.debug("shard %s cannot be taken up yet: %s", self.durable, error)
@@ -140,6 +139,15 @@ class Shard(Floored):
                     break
         finally:
             self._recovering = False
+
+    async def _stream(self) -> State | None:
+        """How the stream is; None where the credentials do not allow to look any more: the history has told of that."""
+        try:
+            now = await self.history.check()
+        except PermissionDenied:
+            return None
+        self._made_at(now.created)
+        return now
 
     def _made_at(self, created: str) -> None:
         self.newest.made = created

@@ -142,6 +142,7 @@ class Unparking:
             if taken is not None:
                 self._entry = taken
                 return True
+            await asyncio.sleep(0.01)  # it was written meanwhile, or what is known of it is old
             entry = await self._book.read(self.key)
         return False
 

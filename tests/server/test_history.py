@@ -272,7 +272,7 @@ async def test_an_acknowledgement_that_was_not_written_before_the_connection_was
         await stored(js, 1)
         await taken(js)
         pull.settle(here[0], b"+ACK")
-        connection.wire.reader.reset()
+        connection.client._ps.reset()
         assert not history.confirmed
         await eventually(lambda: history.confirmed)
         await connection.client.flush()
