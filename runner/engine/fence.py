@@ -29,11 +29,10 @@ from runner.engine.claims import NOBODY, Claim, read
 from runner.engine.process import Process
 from runner.errors import JetrunnerError, NoStream, ServerError, ShardLost
 from runner.jetstream.fenced import MOVED, FencedWriter, Message
+from runner.jetstream.lease import NO_MESSAGE
 from runner.jetstream.publisher import NOT_YET, Outgoing, PubAck, distrusted, insist, read_ack
 
 log = logging.getLogger("jetrunner.fences")
-
-NO_MESSAGE = 10037
 
 
 class Tenure(msgspec.Struct, frozen=True):
