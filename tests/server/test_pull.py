@@ -173,8 +173,10 @@ async def test_the_window_holds_however_often_the_connection_was_cut(
 
     async with connected(nats_server.url) as connection, reading(connection) as reader:
 
-        def again(lost: int) -> bool:
-            return connection.wire.epoch == lost and connection.is_connected
+        def again(
+            lost: int,
+        ) -> bool:  # and it has asked on the new connection: the server holds two requests then
+            return reader.pull._epoch == connection.wire.epoch == lost and connection.is_connected
 
         for _ in range(3):  # the server keeps each lost connection's request, since its inbox is there again
             await eventually(asked_once, within=10)
