@@ -96,7 +96,7 @@ def shaped(value: Any, shape: type[T]) -> T:
 
 
 def name(text: str, shape: Any) -> str:
-    """Give a name that somebody tells, empty where it is none of this type."""
+    """Give a name that a header holds, empty where it is no name of this type."""
     try:
         return str(shaped(text, shape))
     except Unfit:
@@ -104,7 +104,7 @@ def name(text: str, shape: Any) -> str:
 
 
 def subject(text: str) -> str:
-    """Give a subject that somebody tells, empty where it can be none, or is too long to be remembered."""
+    """Give a subject that a header holds, empty where it can be no subject, or is longer than `LONGEST_SUBJECT`."""
     try:
         return text if len(text.encode("utf-8", "surrogateescape")) <= LONGEST_SUBJECT else ""
     except UnicodeEncodeError:  # surrogates that stand for no byte

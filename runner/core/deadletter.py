@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 
 from msgspec import Struct
 
@@ -70,6 +71,35 @@ class Facts(Struct, frozen=True, kw_only=True):
     traceback: str = ""
     time: str
     """ISO-8601."""
+
+
+def facts(
+    origin: Origin,
+    now: datetime,
+    *,
+    project: str,
+    function: str,
+    attempts: int,
+    reason: str,
+    error: str = "",
+    message: str = "",
+    traceback: str = "",
+) -> Facts:
+    """Tell of a message that is given up now, in UTC."""
+    return Facts(
+        project=project,
+        function=function,
+        stream=origin.stream,
+        sequence=origin.sequence,
+        timestamp_ns=origin.timestamp_ns,
+        subject=origin.subject,
+        attempts=attempts,
+        reason=reason,
+        error=error,
+        message=message,
+        traceback=traceback,
+        time=now.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+    )
 
 
 class DeadLetter(Struct, frozen=True, kw_only=True):

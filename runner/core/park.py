@@ -215,7 +215,7 @@ def read(value: bytes) -> Mark:
 
 
 def encode(mark: Mark) -> bytes:
-    """Write it for the bucket; raises `Unfit` where nobody would read the same."""
+    """Write a mark for the bucket; raises `Unfit` where `read` would not give the same mark back."""
     try:
         value = json.encode(_texts(mark, _as_text))
     except UnicodeError:

@@ -17,7 +17,7 @@ def text(error: BaseException) -> str:
         said = str(error)
         # A `__str__` may return a text whose own methods are the user's: sliced by `str`, it is a plain one.
         return _cut(str.__getitem__(said, slice(LONGEST + 1)), LONGEST)
-    except BaseException:  # noqa: BLE001  whatever it raises, the message that it speaks of has to be settled
+    except BaseException:  # noqa: BLE001  whatever `__str__` raises, the message whose handler has failed is settled
         return MUTE
 
 

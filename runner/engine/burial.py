@@ -37,19 +37,16 @@ class Burial:
         Raises `ServerError` only for what waiting cannot mend, a missing permission.
         """
         delivery, origin = incoming.delivery, incoming.origin
-        facts = deadletter.Facts(
+        facts = deadletter.facts(
+            origin,
+            datetime.now(UTC),
             project=self._process.project,
             function=self._function,
-            stream=origin.stream,
-            sequence=origin.sequence,
-            timestamp_ns=origin.timestamp_ns,
-            subject=origin.subject,
             attempts=delivery.attempt,
             reason=dead.reason,
             error=dead.error,
             message=dead.message,
             traceback=trace_of(dead.error_object),
-            time=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         )
         original = header.pairs(delivery.header) if delivery.header is not None else []
         sent = span.dead_letter(self._subject) if span is not None else None

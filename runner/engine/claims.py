@@ -99,10 +99,10 @@ class Claims:
     async def refresh(
         self, generations: Iterable[str], expected: Callable[[], Collection[str]]
     ) -> dict[str, int] | None:
-        """Read what was written, and now and then all claims of these generations, each `<function>.<generation>`.
+        """Read what was written, and every 2 s all claims of these generations, each `<function>.<generation>`.
 
-        `expected` gives the shards that have a claim. Returns the revisions of all,
-        where all were read. Raises the ServerError family.
+        `expected` gives the shards that have a claim. Returns the revisions by shard, None where not all claims were read.
+        Raises the ServerError family.
         """
         unread, self._unread = self._unread, set()
         try:
@@ -131,10 +131,10 @@ class Claims:
         claim = read(entry.value, shard) if entry is not None else None
         revision = entry.revision if entry is not None else 0
         if not revision or revision > self.known.get(shard, Standing()).revision:
-            self._know(shard, Standing(claim or NOBODY, revision, claim is not None))
+            self._know(shard, Standing(claim or NOBODY, revision, readable=claim is not None))
 
     def _learn_only(self, shard: str, entry: Entry | None) -> Standing:
-        """Take what was read, whatever was known before."""
+        """Take a claim as it was read, also where a higher revision of it was known: the bucket may be another."""
         self.known.pop(shard, None)
         self._learn(shard, entry)
         return self.known[shard]
@@ -169,14 +169,12 @@ class Claims:
         left: it closes once its claims were given back, or their owners are gone.
         """
         while True:
-            entry = await self._leases.latest(self._prefix + shard)
-            known = self._learn_only(shard, entry)
-            if known.claim == held.claim:  # the answer to an earlier write was lost
+            known = self._learn_only(shard, await self._leases.latest(self._prefix + shard))
+            ours = known.claim == held.claim  # the answer to an earlier write was lost
+            if ours or (known.claim.vacant and may()):
                 return await self._write(shard, held.claim, known.revision)
-            if not may() or (known.readable and not known.claim.vacant):
+            if known.readable or not may():
                 return None
-            if known.readable:
-                return await self._write(shard, held.claim, known.revision)
             await self.vacate(shard)  # its revision tells that no other claim has stood there since we asked
 
     async def release(self, shard: str, standing: Standing | None = None) -> bool:

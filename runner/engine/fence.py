@@ -5,8 +5,8 @@ Rule 1: the fence in the stream of `output=` is written before anything starts h
 Rule 2: a refused output proves nothing but doubt: the fence is read again. Where it is not ours any more and neither is
         the claim, the shard is lost; where the stream's limits have taken it, it is written again.
 Rule 3: it is written by compare-and-set, so no owner overwrites what it has not seen.
-Rule 4: after a lost connection no output is written under a fence before the stream that the shard reads was found to be the same: a server that
-        came back with an older store has other messages before this one.
+Rule 4: after a lost connection no output is written under a fence before the stream that the shard reads was found to be the
+        same: in an older store an earlier message, whose output is lost, runs again.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from runner.core.fence import Standing
 from runner.engine.claims import NOBODY, Claim, read
 from runner.engine.process import Process
 from runner.errors import JetrunnerError, NoStream, ServerError, ShardLost
+from runner.jetstream.bucket import NO_MESSAGE
 from runner.jetstream.fenced import MOVED, FencedWriter, Message
-from runner.jetstream.lease import NO_MESSAGE
 from runner.jetstream.publisher import NOT_YET, Outgoing, PubAck, distrusted, insist, read_ack
 
 log = logging.getLogger("jetrunner.fences")
@@ -224,7 +224,7 @@ class Fences:
                 each.resume()
 
     def forget_waiting(self) -> None:
-        """What waits to be written was made of messages that the stream has lost: it is refused."""
+        """Refuse the outputs that wait to be written: the stream has lost the messages they were made of."""
         fences, self._fences = self._fences, {}
         for each in fences.values():
             each.close()

@@ -89,7 +89,7 @@ class History:
 
     @property
     def watched(self) -> bool:
-        """Whether anything is told what becomes of it."""
+        """Whether a reader or a callback is told when the stream turns out to be another."""
         return bool(self._readers or self.changed)
 
     @property
@@ -104,7 +104,7 @@ class History:
 
     async def still(self, moment: tuple[int, int]) -> bool:
         """Whether numbers that were read at that moment may be acted on; with nothing awaited in between. Raises JetrunnerError."""
-        with suppress(PermissionDenied):  # it is told where it is looked at on a clock
+        with suppress(PermissionDenied):  # the look on the clock has logged that the right is missing
             await self.check(thorough=False)
         return self.moment == moment
 

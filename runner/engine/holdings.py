@@ -42,9 +42,8 @@ class Holdings:
         """
         standing = {name for name, held in self._held.items() if found.get(name) == held.revision}
         self._seen.update(dict.fromkeys(standing, sent))
-        return all(
-            self._seen.get(name, 0.0) >= sent for name in starting
-        )  # one written since then stands, too
+        # One that was written since then stands, too.
+        return all(self._seen.get(name, 0.0) >= sent for name in starting)
 
     def forget(self, shard: str) -> None:
         """It is held no more."""

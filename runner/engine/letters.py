@@ -92,17 +92,14 @@ class Letters:
         Returns when it is stored. Raises JetrunnerError.
         """
         why = f"it was too large to be parked with its body, and {place.stream}:{place.sequence} is not there any more"
-        facts = deadletter.Facts(
+        facts = deadletter.facts(
+            place,
+            datetime.now(UTC),
             project=self._project,
             function=self._function,
-            stream=place.stream,
-            sequence=place.sequence,
-            timestamp_ns=place.timestamp_ns,
-            subject=place.subject,
             attempts=0,
             reason="object_missing",
             message=why,
-            time=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         )
         durable = identity.durable(self._project, self._function)
         own = f"{PARKED}:{message.sequence}.{place.timestamp_ns}:{durable}:dead"

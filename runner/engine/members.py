@@ -108,7 +108,7 @@ class Members:
             tasks.start_soon(self._reading)
 
     def _anew(self) -> None:
-        """Our lease has begun anew: the bucket may be another one, whose revisions tell nothing of the last."""
+        """The lease of this instance has begun again: what was seen of the others may be of a bucket that is gone, so read it all."""
         self._epoch = -1
         self._hint.set()
 

@@ -181,17 +181,14 @@ class SentBack:
     async def _store(self, incoming: Incoming, *, known: bool) -> PubAck:
         """Make it a dead letter; the same one when it is done once more."""
         origin = incoming.origin
-        facts = deadletter.Facts(
+        facts = deadletter.facts(
+            origin,
+            datetime.now(UTC),
             project=self._process.project,
             function=self._function,
-            stream=origin.stream,
-            sequence=origin.sequence,
-            timestamp_ns=origin.timestamp_ns,
-            subject=origin.subject,
             attempts=0,
             reason="exhausted" if known else "undecodable",
             message=WHY if known else NOWHERE,
-            time=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         )
         delivery = incoming.delivery
         pairs = deadletter.build(facts, header.pairs(delivery.header or b""))

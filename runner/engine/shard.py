@@ -292,7 +292,10 @@ class Shard(Floored):
         self._tasks.start_soon(self._retreat)
 
     def _leave(self, running: list[Delivery]) -> None:
-        """A cancelled thread would run on, with its slot and its lane free: it is left to end."""
+        """Cancel handlers whose messages are not ours to settle any more; their lanes are free once they have ended.
+
+        A cancelled thread would run on, with its slot and its lane free: it is left to end.
+        """
         self._parking.process.isolation.abandon(running)
         self._tasks.start_soon(self._outlast, running)
         for delivery in running:

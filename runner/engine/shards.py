@@ -91,9 +91,10 @@ class Shards:
                         await self._confirm()
                     sent = time.monotonic()
                     found = await self.claims.refresh(self._generations.names(), self._view.names)
-                    starting = [name for name, shard in self.owned.items() if shard.owned]
-                    if found is not None and self._held.look(sent, found, starting):
-                        self._own.read(sent)
+                    if found is not None:
+                        starting = [name for name, shard in self.owned.items() if shard.owned]
+                        if self._held.look(sent, found, starting):
+                            self._own.read(sent)
                 except JetrunnerError as error:
                     log.warning("claims could not be read: %s", error)
                     await anyio.sleep(RETRY_SECONDS / 2)

@@ -17,7 +17,7 @@ from runner.core import checked, shown
 from runner.core import header as headers
 from runner.errors import NoStream, ServerError
 from runner.jetstream import ownstreams
-from runner.jetstream.bucket import PREFIX
+from runner.jetstream.bucket import NO_MESSAGE, PREFIX
 from runner.jetstream.connection import Connection
 from runner.jetstream.inbox import MORE_SECONDS
 from runner.jetstream.stray import pass_over
@@ -25,7 +25,6 @@ from runner.jetstream.subjects import subjects
 from runner.jetstream.wire import Unsubscribe
 
 WRONG_LAST_SEQUENCE = 10071
-NO_MESSAGE = 10037
 TOO_MANY = 413
 """Over 1,024 keys match: the server names none of them (measured on 2.15)."""
 BEHIND_SECONDS = 0.01

@@ -23,13 +23,12 @@ from runner.core.generation import MOST_SHARDS, Opening, stored_subject
 from runner.core.subject import overlaps
 from runner.errors import JetrunnerError, ServerError
 from runner.jetstream import ownstreams
-from runner.jetstream.bucket import PREFIX
+from runner.jetstream.bucket import NO_MESSAGE, PREFIX
 from runner.jetstream.connection import Connection
 from runner.jetstream.consumer import NOT_FOUND
 from runner.jetstream.inventory import consumers_on
 from runner.jetstream.lease import Entry, Leases
 
-NO_MESSAGE = 10037
 AT_ONCE = 64
 CURRENT_SECONDS = 10.0
 """How long a resize waits for a replica that is behind."""

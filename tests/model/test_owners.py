@@ -575,6 +575,16 @@ class Story:
         self.world.all_arrives(name)
         assert self.world.bucket[other].value == "dead"
 
+    def bob_takes_the_claim_that_the_bucket_loses(self, *alive: str, frozen: str = "") -> None:
+        self.world.the_bucket_loses(CLAIM)
+        if frozen:
+            self.world.it_freezes_or_thaws(frozen)
+        self.world.it_is_to_own_the_shard("bob")
+        self.well("bob")
+        self.alive(*alive, seconds=CLAIMS_SECONDS + 0.5)
+        self.well("bob")
+        assert self.world.starting() == ["bob"]
+
     def confirms(self, name: str) -> None:
         for _ in range(3):
             self.world.it_confirms_its_claim(name)
@@ -611,13 +621,7 @@ def test_who_was_buried_does_not_write_its_claim_again_that_the_bucket_lost_afte
 def test_a_claim_that_was_lost_and_taken_while_its_owner_slept_is_not_worked_on_when_it_wakes() -> None:
     story = Story()
     world = story.world
-    world.the_bucket_loses(CLAIM)
-    world.it_freezes_or_thaws("ann")
-    world.it_is_to_own_the_shard("bob")
-    story.well("bob")
-    story.alive("bob", seconds=CLAIMS_SECONDS + 0.5)
-    story.well("bob")
-    assert world.starting() == ["bob"]
+    story.bob_takes_the_claim_that_the_bucket_loses("bob", frozen="ann")
     world.it_freezes_or_thaws("ann")
     story.alive("ann", "bob", seconds=0.5)
     story.confirms("ann")
@@ -625,13 +629,7 @@ def test_a_claim_that_was_lost_and_taken_while_its_owner_slept_is_not_worked_on_
 
 def test_an_owner_that_cannot_read_its_lost_claim_starts_nothing_once_another_may_take_it() -> None:
     story = Story()
-    world = story.world
-    world.the_bucket_loses(CLAIM)
-    world.it_is_to_own_the_shard("bob")
-    story.well("bob")
-    story.alive("ann", "bob", seconds=CLAIMS_SECONDS + 0.5)
-    story.well("bob")
-    assert world.starting() == ["bob"]
+    story.bob_takes_the_claim_that_the_bucket_loses("ann", "bob")
     story.confirms("ann")
 
 
