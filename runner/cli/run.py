@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-import signal
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import click
 
@@ -54,9 +54,9 @@ def run_command(
     process at once.
     """
     if parent is not None:
-        signal.signal(
-            signal.SIGINT, signal.SIG_IGN
-        )  # Ctrl-C reaches the whole group; the parent passes it on
+        from runner.cli import signals  # noqa: PLC0415  what a supervisor needs later
+
+        signals.leave_to_parent()
     place = options.project(workers=workers, health=health, drain_timeout=drain_timeout)
     if parent is not None and each is None:
         logs.configure(place.settings.log_level, processes=True)
@@ -91,10 +91,10 @@ def _serve(
                 return True
             told = await unless(stop.draining, line.loaded)
             if told:
-                line.when_gone(stop.request)
+                line.listen(stop.request, gone=stop.drain)
             return bool(told)
 
-        with signals.stopping(stop, interrupts=line is None):
+        with signals.stopping(stop) if line is None else nullcontext():
             await serve(
                 project,
                 place.settings,

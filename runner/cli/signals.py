@@ -1,4 +1,7 @@
-"""SIGINT and SIGTERM: the first drains, the second cancels what still runs, the third ends the process."""
+"""SIGINT and SIGTERM: the first drains, the second cancels what still runs, the third ends the process.
+
+A worker does nothing at either: its supervisor tells it what was asked, once for each time.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +27,21 @@ CLOSING_SECONDS = 6.0
 """Time to close the connection and to send the last spans; both are bounded, too."""
 
 
+ASKING = (signal.SIGTERM, signal.SIGINT)
+
+
+def leave_to_parent() -> None:
+    """Do nothing at a signal that asks to end: systemd and a terminal send it to the whole process group.
+
+    A function that does nothing, for what is ignored stays so in programs that a handler starts.
+    """
+    for number in ASKING:
+        signal.signal(number, _nothing)
+
+
+def _nothing(number: int, frame: FrameType | None) -> None: ...
+
+
 def end_in_any_case(code: int) -> None:
     """End the process within seconds, whatever a handler, a task or a thread of the user's holds on to."""
 
@@ -37,10 +55,8 @@ def end_in_any_case(code: int) -> None:
 
 
 @contextmanager
-def stopping(
-    stop: Stop, *, interrupts: bool = True, before_exit: Callable[[], None] | None = None
-) -> Iterator[None]:
-    """Ask `stop` for the time of the block, in the running loop; without `interrupts` Ctrl-C is the parent's business.
+def stopping(stop: Stop, *, before_exit: Callable[[], None] | None = None) -> Iterator[None]:
+    """Ask `stop` for the time of the block, in the running loop.
 
     Plain signal handlers, not the loop's: they run while a handler blocks the loop.
     """
@@ -57,11 +73,10 @@ def stopping(
         loop.call_soon_threadsafe(tell, number, count)
 
     def tell(number: int, nth: int) -> None:
-        log.log(logging.INFO if interrupts else logging.DEBUG, WORDS[nth], signal.Signals(number).name)
+        log.info(WORDS[nth], signal.Signals(number).name)
         stop.request()
 
-    before = {signal.SIGTERM: signal.signal(signal.SIGTERM, asked)}
-    before[signal.SIGINT] = signal.signal(signal.SIGINT, asked if interrupts else signal.SIG_IGN)
+    before = {number: signal.signal(number, asked) for number in ASKING}
     try:
         yield
     finally:

@@ -1,7 +1,8 @@
-"""The line between a worker and the process that started it: one word a line, and its end means "nobody is there".
+"""The line between a worker and the process that started it: one word a line, and its end means that the other is gone.
 
 The worker says `loaded` once its code is imported and every function has its stream, waits for `go`, and says `ready`
-once it takes messages.
+once it takes messages. It is told `stop` to drain, and `stop` again to cancel what still runs. Signals are not counted
+in a worker: one that goes to the whole process group reaches it once by itself and once through its parent.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from contextlib import suppress
 LOADED = b"loaded\n"
 GO = b"go\n"
 READY = b"ready\n"
+STOP = b"stop\n"
 
 
 class Parent:
@@ -22,29 +24,55 @@ class Parent:
     def __init__(self, descriptor: int) -> None:
         self._socket = socket.socket(fileno=descriptor)
         self._socket.setblocking(False)
+        self._words = b""
 
     async def loaded(self) -> bool:
         """Say that nothing stands in the way, and wait until told to go; False when the parent is gone."""
         self._say(LOADED)
-        try:
-            return await asyncio.get_running_loop().sock_recv(self._socket, len(GO)) == GO
-        except OSError:
-            return False
+        loop = asyncio.get_running_loop()
+        while b"\n" not in self._words:
+            try:
+                heard = await loop.sock_recv(self._socket, 64)
+            except OSError:
+                return False
+            if not heard:
+                return False
+            self._words += heard
+        return self._next() == GO
 
     def ready(self) -> None:
         """Say that messages are taken."""
         self._say(READY)
 
-    def when_gone(self, callback: Callable[[], None]) -> None:
-        """Call back once in the running loop when the parent has ended, however it ended."""
+    def listen(self, asked: Callable[[], None], gone: Callable[[], None]) -> None:
+        """Call `asked` in the running loop at each `stop`, and `gone` once when the parent has ended, however it ended."""
         loop = asyncio.get_running_loop()
 
+        def tell() -> None:
+            while b"\n" in self._words:
+                if self._next() == STOP:
+                    asked()
+
         def readable() -> None:
-            loop.remove_reader(self._socket)
-            callback()
+            try:
+                heard = self._socket.recv(64)
+            except BlockingIOError:
+                return
+            except OSError:
+                heard = b""
+            if not heard:
+                loop.remove_reader(self._socket)
+                gone()
+            self._words += heard
+            tell()
 
         loop.add_reader(self._socket, readable)
+        tell()
+
+    def _next(self) -> bytes:
+        word, end, self._words = self._words.partition(b"\n")
+        return word + end
 
     def _say(self, word: bytes) -> None:
-        with suppress(OSError):  # gone: `loaded` and `when_gone` find out
+        with suppress(OSError):  # gone: `loaded` and `listen` find out
             self._socket.send(word)

@@ -26,6 +26,10 @@ class Stop:
             self.cancelling.set()
         self.draining.set()
 
+    def drain(self) -> None:
+        """Ask to stop, however often: this one never hurries."""
+        self.draining.set()
+
 
 async def unless(event: asyncio.Event, work: Callable[[], Awaitable[T]]) -> T | None:
     """The result of `work`; None when the event happens before."""

@@ -20,7 +20,7 @@ from contextlib import suppress
 
 import anyio
 
-from runner.engine.parent import GO, LOADED, READY
+from runner.engine.parent import GO, LOADED, READY, STOP
 from runner.engine.stop import Stop, unless
 
 log = logging.getLogger("jetrunner.workers")
@@ -52,6 +52,7 @@ class Worker:
     """One `runner` process with a line to this one."""
 
     def __init__(self, process: asyncio.subprocess.Process, line: socket.socket) -> None:
+        self.is_loaded = False
         self.is_ready = False
         self._process = process
         self._line = line
@@ -89,7 +90,8 @@ class Worker:
 
     async def loaded(self) -> bool:
         """Wait until its code is imported and its functions have their streams; False when it has ended instead."""
-        return await self._said(LOADED)
+        self.is_loaded = await self._said(LOADED)
+        return self.is_loaded
 
     async def go(self) -> bool:
         """Let it take messages, and wait until it does; False when it has ended instead."""
@@ -106,9 +108,11 @@ class Worker:
 
     def terminate(self) -> None:
         """Ask it to drain; asked again, to cancel."""
-        if self.running:
-            with suppress(ProcessLookupError):
-                self._process.terminate()
+        if self.running and not self.is_loaded:
+            self.kill()  # it imports: it holds no message, and hears no word yet
+        elif self.running:
+            with suppress(OSError):
+                self._line.send(STOP)
 
     def kill(self) -> None:
         """End it at once."""

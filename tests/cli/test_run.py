@@ -226,3 +226,56 @@ async def test_an_ordered_function_on_a_stream_without_shards_is_told_to_have_on
     await runner.seen("dev ready in" if command == "dev" else "ready: ")
     told = [line.split(": ", 1)[1] for line in runner.stderr if "[shards]" in line]
     assert told == ["post: LEDGER has no [shards]: one instance at a time works for it"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
+async def test_a_signal_to_the_whole_process_group_drains_workers_and_cancels_nothing(
+    shop: Project, js: RawJetStream, number: signal.Signals
+) -> None:
+    """As systemd sends it by default, and a terminal."""
+    runner = shop.start("run", "--workers", "2")
+    await runner.seen("worker 1 of 2 is ready")
+    await runner.seen("worker 2 of 2 is ready")
+    await js.publish("orders.slow", b"1.5")
+    await eventually(lambda: shop.journal("begun"), within=20)
+    os.killpg(runner.pid, number)
+    assert await runner.ended() == 0
+    assert [note["what"] for note in shop.journal()] == ["begun", "ended"]
+
+
+async def test_a_second_signal_to_the_process_group_cancels_what_workers_run(
+    shop: Project, js: RawJetStream
+) -> None:
+    runner = shop.start("run", "--workers", "2")
+    await runner.seen("worker 2 of 2 is ready")
+    await js.publish("orders.slow", b"30")
+    await eventually(lambda: shop.journal("begun"), within=20)
+    os.killpg(runner.pid, signal.SIGTERM)
+    await runner.seen("once more cancels")
+    await runner.seen("draining")
+    os.killpg(runner.pid, signal.SIGTERM)
+    assert await runner.ended(within=10) == 0
+    assert shop.journal("ended") == []
+
+
+async def test_a_program_that_a_workers_handler_starts_hears_sigterm(shop: Project, js: RawJetStream) -> None:
+    shop.function(
+        "programs",
+        """
+        import subprocess
+
+        from journal import note
+        from runner import consume
+
+        @consume("orders.program")
+        def program(body: bytes) -> None:
+            started = subprocess.Popen(["sleep", "60"])
+            started.terminate()
+            note("program", code=started.wait(5))
+        """,
+    )
+    runner = shop.start("run", "--workers", "1")
+    await runner.seen("worker 1 of 1 is ready")
+    await js.publish("orders.program", b"x")
+    await eventually(lambda: shop.journal("program"), within=20)
+    assert [note["code"] for note in shop.journal("program")] == [-signal.SIGTERM]
