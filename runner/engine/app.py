@@ -18,6 +18,7 @@ from runner.bindings import Binding
 from runner.config import Settings
 from runner.core import identity
 from runner.discovery import Project
+from runner.engine.drain import drain
 from runner.engine.function import Function
 from runner.engine.health import Health
 from runner.engine.lifespan import alive
@@ -48,8 +49,6 @@ BUCKET_SECONDS = 1.0
 SHUTDOWN_SECONDS = 3.0
 """Time that telemetry gets to send its last spans."""
 PATIENCE_SECONDS = 5.0
-ABANDON_SECONDS = 2.0
-"""Time to give back what was cancelled; the server takes it back by itself, later."""
 
 
 async def serve(
@@ -225,37 +224,6 @@ async def give_up(stop: Stop, started: asyncio.Event, starting: anyio.CancelScop
     await stop.draining.wait()
     if not started.is_set():
         starting.cancel()
-
-
-async def drain(
-    process: Process, functions: Sequence[Function], relay: Relay, shards: Shards, stop: Stop
-) -> None:
-    """Give back what has not started, let the rest finish, and cancel it when that takes too long."""
-    log.info("draining")
-    for function in functions:
-        function.pipeline.suspects.excuse()
-    sources: tuple[Function | Relay, ...] = (*functions, relay)
-    for source in sources:
-        await source.stop_pulling()
-    process.isolation.draining = True
-    if shards.needed:
-        process.tasks.start_soon(shards.leave)
-    process.connection.wire.flush()
-    give_up = time.monotonic() + process.settings.drain_timeout
-    while any(source.unsettled for source in sources) or (shards.needed and not shards.left):
-        if stop.cancelling.is_set() or time.monotonic() > give_up or process.connection.closed.is_set():
-            left = sum(function.unsettled for function in functions)
-            log.warning("cancelling what still runs: %d", left)
-            await process.slots.end()  # first: what goes back may start elsewhere at once
-            with anyio.move_on_after(ABANDON_SECONDS):
-                for source in sources:
-                    await source.abandon()
-            break
-        await asyncio.sleep(0.01)
-    process.connection.wire.flush()
-    with anyio.move_on_after(1):  # a durable deleted until the next start goes on where this one ended
-        for function in functions:
-            await function.remember()
 
 
 async def first(tasks: anyio.abc.TaskGroup, *events: asyncio.Event) -> None:

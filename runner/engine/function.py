@@ -18,6 +18,7 @@ from runner.engine.durables import Durables
 from runner.engine.keptback import KeptBack
 from runner.engine.pipeline import Pipeline
 from runner.engine.process import START_SECONDS, Process
+from runner.engine.stop import together
 from runner.errors import JetrunnerError, PermissionDenied, ServerError
 from runner.jetstream import consumer, ownstreams
 from runner.jetstream.delivery import Delivery
@@ -183,9 +184,10 @@ class Function:
     async def stop_pulling(self) -> None:
         """Ask for nothing more, and give back what has not started."""
         self.pipeline.queue.giving_back = True
-        for pull, _ in self._sources:
-            await pull.close()
-        self.pipeline.queue.give_back()
+        try:
+            await together(pull.close for pull, _ in self._sources)
+        finally:
+            self.pipeline.queue.give_back()
 
     @property
     def pending(self) -> int:

@@ -143,8 +143,10 @@ class OrderedFunction(Function):
 
     async def stop_pulling(self) -> None:
         """Ask for nothing more, and give back what has not started."""
-        await self._sent_back.close()
-        await super().stop_pulling()
+        try:
+            await self._sent_back.close()
+        finally:
+            await super().stop_pulling()
 
     async def rewrite(self) -> None:
         """The bucket may have been emptied, or made again: write what is known here of parked keys and of failures."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import Any, TypeVar
 
 import anyio
 
@@ -44,3 +44,10 @@ async def unless(event: asyncio.Event, work: Callable[[], Awaitable[T]]) -> T | 
         result = await work()
         tasks.cancel_scope.cancel()
     return result
+
+
+async def together(works: Iterable[Callable[[], Coroutine[Any, Any, None]]]) -> None:
+    """Do all of it at the same time."""
+    async with anyio.create_task_group() as tasks:
+        for work in works:
+            tasks.start_soon(work)

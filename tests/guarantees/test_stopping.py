@@ -8,6 +8,7 @@ import time
 import pytest
 
 from tests.support.process import RunnerProcess
+from tests.support.proxy import Proxy
 from tests.support.server import NatsServer
 from tests.support.shop import Shop
 
@@ -277,3 +278,33 @@ async def test_what_handlers_use_stays_open_until_those_that_were_cancelled_have
     await shop.settled("charge")
     assert max(each["at"] for each in shop.notes("start")) - begun < 3
     assert await shop.dead() == []
+
+
+async def test_a_hundred_functions_far_from_their_server_end_within_the_drains_time(
+    shop: Shop, nats_server: NatsServer
+) -> None:
+    """50 ms each way: closing one pull takes 0.2 s, and there are two for each function."""
+    await shop.open("""
+        def bound(number):
+            @consume(f"orders.{number}", name=f"f{number}")
+            async def handler(body: bytes) -> None:
+                note("start", number=number)
+                await asyncio.sleep(60)
+
+            globals()[f"f{number}"] = handler
+
+        for number in range(100):
+            bound(number)
+    """)
+    async with Proxy.to(nats_server.port) as proxy:
+        process = shop.run("--nats-url", proxy.url, "--drain-timeout", "1")
+        await process.seen("ready: ", within=60)
+        await shop.order(7)
+        await shop.noted("start")
+        proxy.delay(0.05)
+        stopped = time.monotonic()
+        process.terminate()
+        await process.seen("cancelling what still runs: 1", within=60)
+        assert time.monotonic() - stopped < 3
+        assert await process.ended(within=60) == 0
+        assert time.monotonic() - stopped < 8
