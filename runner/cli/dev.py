@@ -75,7 +75,14 @@ async def dev(place: Place, output: str) -> None:
             return True
 
         stop = Stop()
-        reloader = Reloader(here.root, arguments, prepare=prepare, told=_tell, drain_timeout=drain)
+        reloader = Reloader(
+            here.root,
+            arguments,
+            options.environment(here),
+            prepare=prepare,
+            told=_tell,
+            drain_timeout=drain,
+        )
         with signals.stopping(stop, before_exit=reloader.kill):
             await reloader.run(stop)
         _tell(f"ended; {'what was stored stays in .jetrunner/' if not place.nats_is_set else 'goodbye'}")

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from collections.abc import Callable, Mapping
@@ -16,8 +17,10 @@ import click
 from msgspec import Struct, structs
 
 from runner.cli import logs
-from runner.config import Settings, load_settings
+from runner.config import Settings, load_settings, redact
 from runner.errors import Unreachable, UsageError
+
+log = logging.getLogger("jetrunner")
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -25,6 +28,8 @@ FUNCTIONS = "functions"
 DEV_URL = Path(".jetrunner") / "nats-url"
 """Where `runner dev` tells the address of its server, below the project."""
 
+_HANDED_URL = "_JETRUNNER_GIVEN_NATS_URL"
+"""How a worker gets the URL of its parent's command line: every user of the machine can read arguments, not the environment."""
 _KEY = "runner.cli.given"
 _URL_VARIABLES = ("JETRUNNER_NATS_URL", "NATS_URL", "JETRUNNER_NATS_CONTEXT", "NATS_CONTEXT")
 
@@ -75,11 +80,19 @@ def place(*, dev_server: bool = True, **more: Any) -> Place:
 
     Raises UsageError for a folder that is not there, SettingsError for a wrong setting.
     """
-    known = click.get_current_context().meta.get(_KEY, {})
+    known = dict(click.get_current_context().meta.get(_KEY, {}))
+    handed = os.environ.pop(_HANDED_URL, None)  # before any program of a handler's could inherit it
+    if handed:
+        known["nats_url"] = handed
     given = {key: value for key, value in {**known, **more}.items() if value is not None and key != "project"}
     root = find_root(Path(known.get("project", ".")))
     settings = load_settings(root, given)
     logs.configure(settings.log_level)
+    if not handed and redact(url := given.get("nats_url", "")) != url:
+        log.warning(
+            "the credentials in --nats-url can be read by every user of this machine (ps): "
+            "set NATS_URL, or name a context with --nats-context"
+        )
     is_set = (
         any(given.get(key) for key in ("nats_url", "nats_context"))
         or any(os.environ.get(name) for name in _URL_VARIABLES)
@@ -107,13 +120,19 @@ def project(*, dev_server: bool = True, **more: Any) -> Place:
 
 
 def arguments(place: Place) -> list[str]:
-    """The same place as command-line arguments, for a process that this one starts."""
+    """The same place as command-line arguments, for a process that this one starts with `environment` as well."""
     found = ["--project", str(place.root)]
     for key, value in place.given.items():
-        if key.startswith("nats_") or key == "log_level":
+        if (key.startswith("nats_") and key != "nats_url") or key == "log_level":
             option = "--" + key.replace("_", "-")
             found += [option] if value is True else [option, str(value)]
     return found
+
+
+def environment(place: Place) -> dict[str, str]:
+    """What of the same place goes to that process by its environment: it counts there as if it stood on the command line."""
+    url = place.given.get("nats_url")
+    return {_HANDED_URL: str(url)} if url else {}
 
 
 def find_root(start: Path) -> Path:

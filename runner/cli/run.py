@@ -131,7 +131,7 @@ def _supervise(place: Place, workers: int, only: Sequence[str], excluded: Sequen
     async def main() -> int:
         await tell_collector()
         stop = Stop()
-        supervisor = Supervisor(command, workers, settings.drain_timeout)
+        supervisor = Supervisor(command, workers, settings.drain_timeout, options.environment(place))
         with signals.stopping(stop, before_exit=supervisor.kill):
             return await supervisor.run(stop)
 

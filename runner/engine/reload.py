@@ -11,7 +11,7 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -44,14 +44,16 @@ class Reloader:
         self,
         root: Path,
         arguments: Sequence[str],
+        environment: Mapping[str, str],
         *,
         prepare: Callable[[], Awaitable[bool]],
         told: Callable[[str], None],
         drain_timeout: float,
     ) -> None:
-        """`prepare` is awaited before each start, and False keeps things as they are; `told` gets sentences."""
+        """`environment` is added to ours for each worker; `prepare` is awaited before each start, and False keeps things as they are; `told` gets sentences."""
         self._root = root
         self._arguments = arguments
+        self._environment = {**ENVIRONMENT, **environment}
         self._prepare = prepare
         self._told = told
         self._patience = drain_timeout + GRACE_SECONDS
@@ -114,7 +116,7 @@ class Reloader:
 
     async def _load(self) -> bool:
         """Start the next worker as far as it goes beside this one; False when it failed, or is out of date already."""
-        self._next = worker = await Worker.start(self._arguments, ENVIRONMENT)
+        self._next = worker = await Worker.start(self._arguments, self._environment)
         if await self._unless_changed(worker.loaded):
             return True
         worker.kill()

@@ -143,10 +143,17 @@ class Worker:
 
 
 class Supervisor:
-    """Keeps `count` workers running; `command(number)` gives the arguments of each."""
+    """Keeps `count` workers running; `command(number)` gives the arguments of each, `environment` is added to ours."""
 
-    def __init__(self, command: Callable[[int], Sequence[str]], count: int, drain_timeout: float) -> None:
+    def __init__(
+        self,
+        command: Callable[[int], Sequence[str]],
+        count: int,
+        drain_timeout: float,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self._command = command
+        self._environment = environment
         self._count = count
         self._patience = drain_timeout + GRACE_SECONDS
         self._workers: dict[int, Worker] = {}
@@ -194,7 +201,7 @@ class Supervisor:
             await unless(stop.draining, self._tried.wait)
         while not stop.draining.is_set():
             started = time.monotonic()
-            worker = self._workers[number] = await Worker.start(self._command(number))
+            worker = self._workers[number] = await Worker.start(self._command(number), self._environment)
             loaded = await worker.loaded()
             if loaded:
                 self._tried.set()

@@ -279,3 +279,19 @@ async def test_a_program_that_a_workers_handler_starts_hears_sigterm(shop: Proje
     await js.publish("orders.program", b"x")
     await eventually(lambda: shop.journal("program"), within=20)
     assert [note["code"] for note in shop.journal("program")] == [-signal.SIGTERM]
+
+
+async def test_a_password_in_the_url_is_in_no_workers_arguments_and_its_own_place_is_warned_of(
+    shop: Project, nats_server: NatsServer, js: RawJetStream
+) -> None:
+    url = nats_server.url.replace("://", "://bob:hidden-word@")
+    runner = shop.start("run", "--workers", "1", "--nats-url", url, NATS_URL="nats://127.0.0.1:1")
+    await runner.seen("worker 1 of 1 is ready")
+    (worker,) = runner.children()
+    assert b"hidden-word" not in await anyio.Path(f"/proc/{worker}/cmdline").read_bytes()
+    await js.publish("orders.quick", b"x")
+    await eventually(lambda: shop.journal("quick"), within=20)
+    warnings = [line for line in runner.stderr if "can be read by every user" in line]
+    assert len(warnings) == 1
+    assert "NATS_URL" in warnings[0]
+    assert "hidden-word" not in runner.output
