@@ -18,7 +18,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from runner import bindings, config
+from runner import bindings, config, ownlog
 from runner.bindings import Binding, binding_of, bound_in, is_lifespan
 from runner.core import identity, raised
 from runner.errors import BindingError, JetrunnerError, SettingsError, UsageError
@@ -56,7 +56,10 @@ def load(root: Path, name: str | None = None) -> Project:
     unload()
     # First, so that no other package of this name is found before ours.
     sys.path[:] = [str(root), *(entry for entry in sys.path if entry != str(root))]
-    modules = list(_modules(root))
+    try:
+        modules = list(_modules(root))
+    finally:
+        ownlog.enable()
     functions = _functions(modules)
     _require_unique(project, functions)
     return Project(root, project, functions, _lifespan(modules))

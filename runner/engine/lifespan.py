@@ -9,6 +9,7 @@ from typing import Any
 
 import anyio
 
+from runner import ownlog
 from runner.core import raised
 from runner.discovery import Project
 from runner.errors import JetrunnerError, UsageError
@@ -31,6 +32,8 @@ async def alive(project: Project) -> AsyncIterator[Any]:
         raise
     except Exception as error:
         raise UsageError(f"the lifespan failed: {raised.line(error)}") from error
+    finally:
+        ownlog.enable()
     try:
         yield state
     finally:

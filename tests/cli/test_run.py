@@ -295,3 +295,42 @@ async def test_a_password_in_the_url_is_in_no_workers_arguments_and_its_own_plac
     assert len(warnings) == 1
     assert "NATS_URL" in warnings[0]
     assert "hidden-word" not in runner.output
+
+
+@pytest.mark.parametrize("where", ["import", "lifespan"])
+async def test_a_projects_logging_configuration_does_not_silence_the_runner(
+    shop: Project, js: RawJetStream, where: str
+) -> None:
+    shop.function(
+        "logs",
+        """
+        import logging.config
+
+        from runner import Context, consume, lifespan
+
+        def configured():
+            logging.config.dictConfig({"version": 1})  # disables every logger it does not name
+
+        @lifespan
+        async def life():
+            if WHERE == "lifespan":
+                configured()
+            yield
+
+        if WHERE == "import":
+            configured()
+
+        @consume("orders.fails")
+        async def fails(body: bytes, ctx: Context) -> None:
+            ctx.log.info("the function's own word")
+            raise ValueError("told")
+        """.replace("WHERE", repr(where)),
+    )
+    runner = shop.start("run")
+    await runner.seen("ready: ")
+    await js.publish("orders.fails", b"x")
+    await runner.seen("the function's own word")
+    await runner.seen("ValueError: told")
+    runner.terminate()
+    await runner.seen("draining")
+    assert await runner.ended() == 0
