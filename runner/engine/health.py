@@ -15,6 +15,7 @@ from runner.engine.function import Function
 from runner.engine.ordered import OrderedFunction
 from runner.engine.stats import Stats
 from runner.errors import SettingsError
+from runner.jetstream import fork
 
 log = logging.getLogger("jetrunner.health")
 
@@ -46,8 +47,10 @@ class Health:
             ) from None
         shown = server.sockets[0].getsockname()
         log.info("health at http://%s:%d: /livez, /readyz, /metrics", host or "0.0.0.0", shown[1])  # noqa: S104  shown
+        listening = server.sockets[0]
         try:
-            yield
+            with fork.ours(listening.fileno):
+                yield
         finally:
             server.close()
 

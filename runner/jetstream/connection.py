@@ -13,6 +13,7 @@ import logging
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -25,6 +26,7 @@ from runner.core import checked
 from runner.core import header as headers
 from runner.core.checked import Unfit
 from runner.errors import ServerError, SettingsError, Unreachable
+from runner.jetstream import fork
 from runner.jetstream.inbox import Inbox, ask
 from runner.jetstream.login import options
 from runner.jetstream.plainwire import PlainWire
@@ -224,7 +226,8 @@ async def connect(  # noqa: C901, PLR0915  # nats-py takes its callbacks as clos
         connection = Connection(client, wire, inbox, publisher)
         wire.on_drop = inbox.lost
         await inbox.open()
-        yield connection
+        with fork.ours(partial(descriptor, client)):
+            yield connection
     finally:
         if connection is not None:
             connection.wire.flush()
@@ -233,6 +236,13 @@ async def connect(  # noqa: C901, PLR0915  # nats-py takes its callbacks as clos
             await close(this.client)
         else:
             await client.close()
+
+
+def descriptor(client: Client) -> int | None:
+    """The connection's socket, None where there is none."""
+    writer = getattr(getattr(client, "_transport", None), "_io_writer", None)
+    opened = writer.get_extra_info("socket") if writer is not None else None
+    return opened.fileno() if opened is not None else None
 
 
 async def close(client: Client) -> None:
