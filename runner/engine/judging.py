@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import suppress
-from typing import Any, Protocol
+from typing import Protocol
 
 from runner.bindings import Binding
 from runner.core.settlement import Failed, Outcome, TimedOut
 from runner.engine.process import Process
+from runner.engine.slots import calm
 from runner.jetstream.delivery import Delivery
 
 log = logging.getLogger("jetrunner.pipeline")
@@ -59,12 +59,3 @@ class Judging:
             return TimedOut(self._timeout)
         assert error is not None
         return Failed(error)
-
-
-async def calm(task: asyncio.Task[Any]) -> None:
-    """Take back what is left of a cancellation that was not for the slot, but for the handler in it."""
-    while task.cancelling():
-        task.uncancel()
-    # One that was asked for and is not delivered yet would hit whatever the slot awaits next.
-    with suppress(asyncio.CancelledError):
-        await asyncio.sleep(0)

@@ -1,17 +1,18 @@
 """One delivery's way, from arrival to ack: decode → call → settle → apply.
 
 No task, timer or cancel scope is made per message. Persistent slot tasks take deliveries from one queue; the sweeper
-watches deadlines and leases. A message in its first delivery that has no headers, for a handler that takes its
-body alone, goes the straight way in `_slot`; every other goes through `_handle`. Both mean the same.
+watches deadlines and leases. A handler that leaves a context variable behind ends its slot: what one message binds,
+no other sees. A message in its first delivery that has no headers, for a handler that takes its
+body alone, goes the straight way in `_work`; every other goes through `_handle`. Both mean the same.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import logging
 import time
 from collections.abc import Coroutine
+from contextvars import copy_context
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -22,11 +23,12 @@ from runner.core.settlement import Expired, Failed, Outcome, Succeeded, TimedOut
 from runner.engine.attempts import Attempts, told
 from runner.engine.calling import Calling
 from runner.engine.incoming import Incoming, read
-from runner.engine.judging import Guard, Judging, calm
+from runner.engine.judging import Guard, Judging
 from runner.engine.outputs import Outputs
 from runner.engine.process import Process
 from runner.engine.queue import Queue
 from runner.engine.settling import REPEAT_SECONDS, Settling
+from runner.engine.slots import calm
 from runner.engine.stats import Stats
 from runner.engine.suspected import Suspected
 from runner.engine.suspects import Suspects
@@ -43,7 +45,6 @@ Ended: TypeAlias = tuple[Outcome, list[Staged]]
 TURN_SECONDS = 0.01
 """A slot that worked this long without a pause lets the rest of the loop go on."""
 
-current: contextvars.ContextVar[Delivery | None] = contextvars.ContextVar("jetrunner_delivery", default=None)
 clock = time.monotonic
 
 
@@ -71,38 +72,26 @@ class Pipeline:
         process.isolation.pulls.append(self.pulls)
 
     def _open_slot(self) -> None:
-        self._process.tasks.start_soon(self._slot, name=f"{self.binding.function} slot")
+        self._process.slots.open(self._process.tasks, self._work, f"{self.binding.function} slot")
 
-    async def _slot(self) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        slots = self._process.slots
-        slots.tasks.add(task)
-        try:
-            while not slots.ending:
-                try:
-                    await self._work(task)
-                except asyncio.CancelledError:
-                    if self._process.tasks.cancel_scope.cancel_called:
-                        raise
-                    if not slots.ending:
-                        # Somebody kept the task of a handler that has ended, and cancels it now.
-                        await calm(task)
-        finally:
-            slots.tasks.discard(task)
-
-    async def _work(self, task: asyncio.Task[Any]) -> None:  # noqa: C901, PLR0915  # hot: one straight function
+    async def _work(self, task: asyncio.Task[Any]) -> None:  # noqa: C901, PLR0912, PLR0915  # hot: one straight function
         queue, stats, isolation = self.queue.deliveries, self.stats, self._process.isolation
         handler, decode = self.binding.handler, self._straight
         output, outputs = self.binding.output, self._outputs
-        tracing, wait, set_current = self._process.tracing, self.queue.wait, current.set
+        tracing, wait, here = self._process.tracing, self.queue.wait, copy_context
         flush = self._process.connection.wire.flush
         traced, admit = tracing.enabled, tracing.gate.admit
         guard, pause, slots = self.guard, self.queue.pause, self._process.slots
+        context = slots.context
         began = now = clock()
         while not slots.ending:
             count = 0
             while queue:
+                try:
+                    if here() != context:
+                        return
+                except Exception:  # noqa: BLE001  # of a value that a handler bound, and that cannot be compared
+                    return
                 if isolation.closed:
                     await isolation.wait_open()
                     began = now = clock()
@@ -126,7 +115,6 @@ class Pipeline:
                     await self._safely(delivery, self._handle(delivery, task, True))
                     now = clock()
                     continue
-                set_current(delivery)
                 try:
                     value = decode(body)
                 except Exception as error:  # noqa: BLE001  # a type's own validation may raise anything
@@ -216,7 +204,6 @@ class Pipeline:
     async def _call(self, incoming: Incoming, context: Context, task: Any, admitted: bool) -> Outcome:
         delivery = incoming.delivery
         span = delivery.span = self._attempts.start(incoming, admitted)
-        current.set(delivery)
         if span is not None:
             span.activate()
         try:

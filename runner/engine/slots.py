@@ -4,27 +4,63 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from contextvars import Context, copy_context
+from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import anyio
+from anyio.abc import TaskGroup
 
 log = logging.getLogger("jetrunner")
+
+Work: TypeAlias = Callable[[asyncio.Task[Any]], Awaitable[None]]
+"""What a slot does, in its task; returns when the process ends, or when the task may not be used again."""
 
 ENDING_SECONDS = 3.0
 """Time that cancelled handlers get to clean up after themselves."""
 
 
 class Slots:
-    """The slots of all functions; as a context, what handlers use is closed around it."""
+    """The slots of all functions; entered once the lifespan has begun, and left before what handlers use is closed."""
 
     def __init__(self) -> None:
         self.tasks: set[asyncio.Task[Any]] = set()
         self.ending = False
         """True once running handlers are being cancelled: their messages go back, and their slots end."""
+        self.context = Context()
+        """The context variables as the lifespan left them: every slot begins with these."""
 
     async def __aenter__(self) -> Self:
+        self.context = copy_context()
         return self
+
+    def open(self, tasks: TaskGroup, work: Work, name: str) -> None:
+        """Open a slot: a task that knows no variable of the code that happens to open it."""
+        self.context.copy().run(partial(tasks.start_soon, self._run, tasks, work, name, name=name))
+
+    async def _run(self, tasks: TaskGroup, work: Work, name: str) -> None:
+        """Work until the process ends, or until a handler has left a variable behind: then another slot follows."""
+        task = asyncio.current_task()
+        assert task is not None
+        self.tasks.add(task)
+        try:
+            while not self.ending:
+                try:
+                    await work(task)
+                    if not self.ending:
+                        self.open(tasks, work, name)
+                    return
+                except asyncio.CancelledError:
+                    if tasks.cancel_scope.cancel_called:
+                        raise
+                    if not self.ending:
+                        # Somebody kept the task of a handler that has ended, and cancels it now.
+                        await calm(task)
+        finally:
+            self.tasks.discard(task)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -46,3 +82,12 @@ class Slots:
             _, left = await asyncio.wait(tasks, timeout=ENDING_SECONDS)
             if left:
                 log.warning("handlers that ignore their cancellation: %d", len(left))
+
+
+async def calm(task: asyncio.Task[Any]) -> None:
+    """Take back what is left of a cancellation that was not for the slot, but for the handler in it."""
+    while task.cancelling():
+        task.uncancel()
+    # One that was asked for and is not delivered yet would hit whatever the slot awaits next.
+    with suppress(asyncio.CancelledError):
+        await asyncio.sleep(0)
