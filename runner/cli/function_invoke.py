@@ -26,6 +26,7 @@ from runner.core.outcome import Reject, Retry
 from runner.core.settlement import Failed, Outcome, TimedOut, Undecodable, settle
 from runner.core.subject import matches, problem
 from runner.discovery import Project
+from runner.engine.awaited import finished
 from runner.engine.burial import trace_of
 from runner.engine.lifespan import alive
 from runner.errors import UsageError
@@ -157,13 +158,13 @@ async def _call(binding: Binding, arguments: dict[str, Any]) -> Any:
 
     match binding.kind:
         case "async":
-            return await handler(**arguments)
+            return await finished(await handler(**arguments))
         case "async_generator":
             return [item async for item in handler(**arguments)]
         case "thread" | "thread_generator":
             fine, value = await anyio.to_thread.run_sync(guarded, abandon_on_cancel=True)
             if fine:
-                return value
+                return await finished(value)
             raise value
 
 

@@ -13,6 +13,7 @@ from runner import codec
 from runner.bindings import Binding
 from runner.context import Context
 from runner.core.sharding import key
+from runner.engine.awaited import finished
 from runner.engine.incoming import Incoming
 from runner.engine.process import Process
 
@@ -65,11 +66,11 @@ class Calling:
         """What the handler returned; of a generator, the list of its items."""
         match self._kind:
             case "async":
-                return await self._handler(**arguments)
+                return await finished(await self._handler(**arguments))
             case "async_generator":
                 return [item async for item in self._handler(**arguments)]
             case "thread":
-                return await self._in_thread(lambda: self._handler(**arguments))
+                return await finished(await self._in_thread(lambda: self._handler(**arguments)))
             case "thread_generator":
                 return await self._in_thread(lambda: list(self._handler(**arguments)))
 

@@ -21,6 +21,7 @@ from runner.bindings import Binding
 from runner.context import Context
 from runner.core.settlement import Expired, Failed, Outcome, Succeeded, TimedOut, Undecodable
 from runner.engine.attempts import Attempts, told
+from runner.engine.awaited import finished, is_work
 from runner.engine.calling import Calling
 from runner.engine.incoming import Incoming, read
 from runner.engine.judging import Guard, Judging
@@ -83,6 +84,7 @@ class Pipeline:
         traced, admit = tracing.enabled, tracing.gate.admit
         guard, pause, slots = self.guard, self.queue.pause, self._process.slots
         context = slots.context
+        plain: type[Any] | None = None  # of a result that is no work: most are of one type
         began = now = clock()
         while not slots.ending:
             count = 0
@@ -126,6 +128,11 @@ class Pipeline:
                 delivery.task = task
                 try:
                     result = await handler(value)
+                    if result is not None and type(result) is not plain:
+                        if is_work(result):
+                            result = await finished(result)
+                        else:
+                            plain = type(result)
                 except BaseException as error:  # noqa: BLE001  # whatever user code raises is judged
                     await self._safely(delivery, self._judged(delivery, error))
                     now = clock()
