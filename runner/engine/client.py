@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -13,29 +14,35 @@ import anyio
 import anyio.to_thread
 
 from runner.config import Settings, load_settings
-from runner.engine import delayed
+from runner.engine import delayed, otherloop
 from runner.engine.process import Asking
-from runner.errors import NoStream
+from runner.errors import NoStream, Unconfirmed
 from runner.jetstream.connection import Connection
 from runner.jetstream.connection import connect as open_connection
 from runner.jetstream.publisher import Outgoing, PubAck
-from runner.staged import due, stage
+from runner.staged import Staged, due, stage
 from runner.telemetry import settings as telemetry
 from runner.telemetry.tracing import Tracing
 
 REQUEST_SECONDS = 5.0
 PATIENCE_SECONDS = 10.0
 """Time a publish with a Msg-Id is repeated for what may pass."""
+STANDSTILL_SECONDS = 20.0
+"""A call from another loop is given up after that: ours has had the time for every repetition."""
 
 
 class App:
-    """A connection outside of functions; every publish is confirmed by its stream."""
+    """A connection outside of functions; every publish is confirmed by its stream.
+
+    It may be used from other loops, too (`asyncio.run` in a thread), as long as the one it was made in runs.
+    """
 
     def __init__(self, connection: Connection, tracing: Tracing, project: str) -> None:
         self.connection = connection
         self._tracing = tracing
         self._project = project
         self._asking = Asking(connection)
+        self._loop = asyncio.get_running_loop()
 
     async def publish(
         self,
@@ -52,6 +59,19 @@ class App:
         `at`, a time with a timezone, stores it to be published then. Raises ValueError and the `ServerError` family.
         """
         staged = stage(subject, body, headers, due(delay, at))
+        if otherloop.is_other(self._loop):
+            try:
+                return await otherloop.passed_on(
+                    self._loop, lambda: self._publish(staged), STANDSTILL_SECONDS
+                )
+            except TimeoutError:
+                raise Unconfirmed(
+                    f"no PubAck for {subject}: the loop of the connection stands still"
+                ) from None
+        return await self._publish(staged)
+
+    async def _publish(self, staged: Staged) -> PubAck:
+        subject = staged.subject
         with self._tracing.publish_span(subject, headers=staged.headers.items()) as span:
             fields = {name.lower() for name, _ in span.headers}
             pairs = [

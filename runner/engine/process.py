@@ -12,10 +12,12 @@ from runner.config import Settings
 from runner.context import Reply
 from runner.core import header
 from runner.core.settlement import Outcome, Settlement
+from runner.engine import otherloop
 from runner.engine.floor import Floors
 from runner.engine.histories import Histories
 from runner.engine.isolation import Isolation
 from runner.engine.slots import Slots
+from runner.errors import Unconfirmed
 from runner.jetstream.bucket import Bucket
 from runner.jetstream.connection import Connection
 from runner.jetstream.lease import Leases
@@ -24,6 +26,8 @@ from runner.telemetry.tracing import Tracing
 
 START_SECONDS = 20.0
 """A cluster that elects a leader answers again within seconds."""
+LOOP_SECONDS = 1.0
+"""How much longer a call from another loop waits for ours to tell what became of it."""
 
 
 class Observer(Protocol):
@@ -85,13 +89,25 @@ class Process:
 
 
 class Asking:
-    """How a context asks a service."""
+    """How a context asks a service, from whichever loop."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._loop = asyncio.get_running_loop()
 
     async def request(self, subject: str, body: bytes, headers: Mapping[str, str], timeout: float) -> Reply:
         """Send a request and wait for its answer, at most `timeout` seconds."""
+        if otherloop.is_other(self._loop):
+            try:
+                return await otherloop.passed_on(
+                    self._loop,
+                    lambda: self.request(subject, body, headers, timeout),
+                    timeout + LOOP_SECONDS,
+                )
+            except TimeoutError:
+                raise Unconfirmed(
+                    f"no answer from {subject} in {timeout:g} s: the loop of the connection stands still"
+                ) from None
         block, answer = await self._connection.request_whole(subject, body, timeout, list(headers.items()))
         kind = header.get(block, b"Content-Type") if block else None
         return Reply(answer, kind is not None and kind.startswith(b"application/msgpack"))
