@@ -48,6 +48,10 @@ class Host(Protocol):
         """Send a request and wait for its answer, at most `timeout` seconds."""
         ...
 
+    def now(self) -> float:
+        """Unix time by the server's clock, in seconds."""
+        ...
+
 
 class Context:
     """The message a handler works on, and its way to publish and to ask.
@@ -205,7 +209,9 @@ class Context:
         """
         if self._sealed:
             raise RuntimeError(f"{self!r}: the handler has returned; what is published now would be lost")
-        self.staged.append(stage(subject, body, headers, due(delay, at)))
+        self.staged.append(
+            stage(subject, body, headers, due(delay, at, self._host.now if self._host else time.time))
+        )
         return _DONE
 
     def start(self, expires: float) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -36,8 +37,11 @@ def stage(subject: str, body: Any, headers: Mapping[str, str] | None, at: dateti
     return Staged(subject, codec.encode(body, msgpack=msgpack), kept, at)
 
 
-def due(delay: float | None, at: datetime | None) -> datetime | None:
-    """When a message is to be delivered: in `delay` seconds, or at a time with a timezone; None: at once."""
+def due(delay: float | None, at: datetime | None, now: Callable[[], float] = time.time) -> datetime | None:
+    """When a message is to be delivered: in `delay` seconds, or at a time with a timezone; None: at once.
+
+    `now` tells the Unix time by the clock that it is delivered by.
+    """
     if delay is None:
         if at is not None and at.tzinfo is None:
             raise ValueError(f"at={at} has no timezone")
@@ -47,6 +51,6 @@ def due(delay: float | None, at: datetime | None) -> datetime | None:
     if not 0 <= delay < math.inf:
         raise ValueError(f"delay={delay} is not a number of seconds from 0 on")
     try:
-        return datetime.now(UTC) + timedelta(seconds=delay)
+        return datetime.fromtimestamp(now(), UTC) + timedelta(seconds=delay)
     except OverflowError:
         raise ValueError(f"delay={delay} is later than time goes") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -66,6 +67,9 @@ class _Answers:
 
     def __init__(self, replies: Mapping[str, Any] | Callable[[str, bytes], Any] | None) -> None:
         self._replies = replies or {}
+
+    def now(self) -> float:
+        return time.time()
 
     async def request(
         self,

@@ -16,17 +16,19 @@ import anyio.to_thread
 from runner.config import Settings, load_settings
 from runner.engine import delayed, otherloop
 from runner.engine.process import Asking
-from runner.errors import NoStream, Unconfirmed
+from runner.errors import NoStream, PermissionDenied, ServerError, Unconfirmed
 from runner.jetstream.connection import Connection
 from runner.jetstream.connection import connect as open_connection
 from runner.jetstream.publisher import Outgoing, PubAck
-from runner.staged import Staged, due, stage
+from runner.staged import due, stage
 from runner.telemetry import settings as telemetry
 from runner.telemetry.tracing import Tracing
 
 REQUEST_SECONDS = 5.0
 PATIENCE_SECONDS = 10.0
 """Time a publish with a Msg-Id is repeated for what may pass."""
+CLOCK_SECONDS = 60.0
+"""How long an answer that told the server's time is gone by."""
 STANDSTILL_SECONDS = 20.0
 """A call from another loop is given up after that: ours has had the time for every repetition."""
 
@@ -43,6 +45,7 @@ class App:
         self._project = project
         self._asking = Asking(connection)
         self._loop = asyncio.get_running_loop()
+        self._may_ask = True
 
     async def publish(
         self,
@@ -58,20 +61,20 @@ class App:
         With a `Nats-Msg-Id` header it is safe to repeat, and repeated here for ten seconds. `delay` in seconds or
         `at`, a time with a timezone, stores it to be published then. Raises ValueError and the `ServerError` family.
         """
-        staged = stage(subject, body, headers, due(delay, at))
         if otherloop.is_other(self._loop):
             try:
                 return await otherloop.passed_on(
-                    self._loop, lambda: self._publish(staged), STANDSTILL_SECONDS
+                    self._loop,
+                    lambda: self.publish(subject, body, headers=headers, delay=delay, at=at),
+                    STANDSTILL_SECONDS,
                 )
             except TimeoutError:
                 raise Unconfirmed(
                     f"no PubAck for {subject}: the loop of the connection stands still"
                 ) from None
-        return await self._publish(staged)
-
-    async def _publish(self, staged: Staged) -> PubAck:
-        subject = staged.subject
+        if delay is not None:
+            await self._read_clock()
+        staged = stage(subject, body, headers, due(delay, at, self.connection.clock.now))
         with self._tracing.publish_span(subject, headers=staged.headers.items()) as span:
             fields = {name.lower() for name, _ in span.headers}
             pairs = [
@@ -98,6 +101,16 @@ class App:
                 ) from None
             span.stored(ack.stream, ack.seq)
             return ack
+
+    async def _read_clock(self) -> None:
+        """Delays are counted by the server's clock, which an answer tells; where we may not ask, by ours."""
+        if self._may_ask and self.connection.clock.age > CLOCK_SECONDS:
+            try:
+                await self.connection.api(f"STREAM.INFO.{delayed.STREAM}")
+            except PermissionDenied:
+                self._may_ask = False
+            except ServerError:  # the publish itself will tell
+                return
 
     async def request(
         self,

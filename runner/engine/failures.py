@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import time
 from collections.abc import Mapping
 from functools import partial
 
@@ -110,12 +109,12 @@ class Failures:
         None when the message is settled meanwhile: then it does not run again here. Raises nothing of NATS.
         """
         before, stored = self.of(delivery.sequence, stored_at(delivery.reply)), stored_at(delivery.reply)
-        record = failed.once_more(before, delay, time.time(), stored)
+        record = failed.once_more(before, delay, self._connection.clock.now(), stored)
         if not await self._store(delivery, record):
             return None
         delivery.attempt = 1 + record.count
         renew(delivery)
-        return record.rest(time.time())
+        return record.rest(self._connection.clock.now())
 
     async def _store(self, delivery: Delivery, record: Failed) -> bool:
         sequence = delivery.sequence

@@ -246,7 +246,7 @@ class Lanes:
     def _rests(self, delivery: Delivery) -> bool:
         """Whether a message has failed at an earlier owner, and waits here for the time of its next attempt."""
         failed = self.failures.of(delivery.sequence, stored_at(delivery.reply))
-        rest = failed.rest(time.time()) if failed is not None else 0.0
+        rest = failed.rest(self._connection.clock.now()) if failed is not None else 0.0
         if rest > 0:
             self._delay(delivery, rest)
         return rest > 0

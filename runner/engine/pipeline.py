@@ -58,6 +58,7 @@ class Pipeline:
         self._process = process
         self.calling = Calling(process, binding)
         self._straight = None if process.observer or binding.max_age is not None else self.calling.straight
+        self._now = process.connection.clock.now
         self._outputs = Outputs(process, binding)
         self._attempts = Attempts(process, binding)
         self.suspects = Suspects(process, binding.function)
@@ -182,7 +183,7 @@ class Pipeline:
         """The whole way, for whatever the straight one is not for."""
         incoming = read(delivery)
         max_age = self.binding.max_age
-        if max_age is not None and (age := time.time() - incoming.stored_ns / 1e9) > max_age:
+        if max_age is not None and (age := self._now() - incoming.stored_ns / 1e9) > max_age:
             await self._settling.finish(incoming, Expired(age, max_age))
             return
         if (delivery.deliveries or delivery.attempt) > 1:  # suspect

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from datetime import UTC, datetime
 
 from runner.core import batch, header, identity
 from runner.core.batch import Batch
@@ -125,7 +124,9 @@ class Proceeds:
             )
             carried = passed_on
             if span is not None:
-                delay = (staged.at - datetime.now(UTC)).total_seconds() if staged.at is not None else 0.0
+                delay = (
+                    staged.at.timestamp() - process.connection.clock.now() if staged.at is not None else 0.0
+                )
                 sent = span.output(staged.subject, group.stream, delay=max(0.0, delay))
                 spans.append(sent)
                 carried = sent.headers

@@ -94,6 +94,7 @@ class Asking:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._loop = asyncio.get_running_loop()
+        self.now = connection.clock.now
 
     async def request(self, subject: str, body: bytes, headers: Mapping[str, str], timeout: float) -> Reply:
         """Send a request and wait for its answer, at most `timeout` seconds."""

@@ -58,6 +58,7 @@ class Unparking:
         self._tenure = tenure
         self._letters = Letters(parking.process, parking.function)
         self._book = parking.book
+        self._now = parking.process.connection.clock.now
         self._parked = parking.parked
         self._function = parking.function
         self._entry: Entry
@@ -175,7 +176,7 @@ class Unparking:
         before = self._entry.mark.failed
         if before is not None and not before.is_about(message):
             before = None
-        record = failed.once_more(before, delay, time.time(), message)
+        record = failed.once_more(before, delay, self._now(), message)
         while not delivery.settled:
             try:
                 if not await self._change(lambda mark: mark.failing(record)):
@@ -185,7 +186,7 @@ class Unparking:
                 await asyncio.sleep(RETRY_SECONDS)
             else:
                 delivery.attempt = 1 + record.count
-                return record.rest(time.time())
+                return record.rest(self._now())
         return None
 
     # -- what comes back --------------------------------------------------------------------------------
@@ -251,7 +252,7 @@ class Unparking:
         try:
             delivery = replayed.delivery(subject, self._function, record, source)
             shard.turns.replayed[number] = delivery
-            source.start(delivery, record.rest(time.time()) if record is not None else 0.0)
+            source.start(delivery, record.rest(self._now()) if record is not None else 0.0)
             verb = await source.ended
             if verb is None or not self._lasts:
                 while delivery.task is not None:  # its lane is free when the handler has ended

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -32,6 +33,7 @@ from runner.jetstream.login import options
 from runner.jetstream.plainwire import PlainWire
 from runner.jetstream.publisher import Publisher, read_ack
 from runner.jetstream.reader import abort
+from runner.jetstream.serverclock import ServerClock
 from runner.jetstream.wire import Wire, fits
 
 log = logging.getLogger("jetrunner.connection")
@@ -52,6 +54,7 @@ class Connection:
         self.replicas = 1
         """Of our own streams, when they have to be made."""
         self.closed = asyncio.Event()
+        self.clock = ServerClock()
 
     @property
     def is_connected(self) -> bool:
@@ -101,6 +104,7 @@ class Connection:
         self, suffix: str, body: dict[str, Any] | None = None, timeout: float = API_SECONDS
     ) -> dict[str, Any]:
         """JetStream's own API: `api("STREAM.INFO.ORDERS")`. An error in the answer is raised as `ServerError`."""
+        asked = time.monotonic()
         answer = await self.request(
             f"$JS.API.{suffix}", msgspec.json.encode(body) if body is not None else b"", timeout
         )
@@ -112,6 +116,7 @@ class Connection:
             read_ack(msgspec.json.encode({"error": reply["error"]}))
         if wrong := answers.check(suffix, reply):
             raise ServerError(f"the answer to {suffix} is not the server's: {wrong}")
+        self.clock.hear(reply, asked)
         return reply
 
     async def request(
