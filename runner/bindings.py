@@ -86,7 +86,7 @@ def consume(
     name: str | None = None,
     output: str | None = None,
     retry: RetryPolicy = RetryPolicy(),  # noqa: B008  # frozen
-    concurrency: int = 64,
+    concurrency: int | None = None,
     timeout: float = 30.0,
     ordered_by: str | tuple[str, ...] | None = None,
     on_exhausted: Literal["dead_letter", "park"] = "dead_letter",
@@ -105,8 +105,8 @@ def consume(
     seconds. `ordered_by` names one token of the subject, or several: messages with the same ones are handled one at a
     time, in stream order, whatever fails. With `on_exhausted="park"` those that come after one that was given up wait for
     it in `PARKED`, until `runner deadletter redrive --key` brings all of them back. `deliver="new"` skips what the stream
-    held before the function first ran. `stream` says which, when two capture the subject. BindingError when something
-    is wrong, at import.
+    held before the function first ran. `concurrency` is 64, and min(32, cores + 4) for a `def` handler. `stream` says which,
+    when two capture the subject. BindingError when something is wrong, at import.
     """
     if callable(subject):
         file, line = _place(subject, inspect.currentframe())
@@ -121,6 +121,7 @@ def consume(
         def complete() -> Binding:
             options.require_available({"batch": batch, "linger": linger, "executor": executor})
             source = options.template("the subject", subject)
+            kind = signature.kind(function)
             keys = () if ordered_by is None else options.ordered_by(ordered_by, source)
             binding = Binding(
                 function=options.name(
@@ -129,7 +130,7 @@ def consume(
                 subject=source,
                 output=None if output is None else options.output(output, source),
                 retry=options.policy(retry),
-                concurrency=options.count("concurrency", concurrency),
+                concurrency=options.concurrency(concurrency, threaded=kind.startswith("thread")),
                 timeout=options.seconds("timeout", timeout),
                 ordered_by=keys,
                 on_exhausted=options.on_exhausted(on_exhausted, keys),
@@ -141,7 +142,7 @@ def consume(
                 signature=signature.read(function, source.names, Context, namespace),
                 file=file,
                 line=line,
-                kind=signature.kind(function),
+                kind=kind,
             )
             if output is None and binding.kind.endswith("generator"):
                 raise Unbindable("a generator needs output=, where its items are published")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
@@ -12,6 +13,11 @@ from runner.core.subject import Template
 from runner.signature import Unbindable
 
 T = TypeVar("T")
+
+SLOTS = 64
+MOST_THREADS = 32
+MORE_THREADS = 4
+"""Threads beyond one for each core: most of them wait for something."""
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
 _NATS_NAME = re.compile(r"[A-Za-z0-9_-]{1,200}")
@@ -58,6 +64,13 @@ def count(option: str, value: Any) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
         return value
     raise Unbindable(f"{option}= is a whole number of 1 or more, not {value!r}")
+
+
+def concurrency(value: Any, *, threaded: bool) -> int:
+    """Messages at work at once: threads share Python's lock, so there are fewer of them unless more are asked for."""
+    if value is None:
+        return min(MOST_THREADS, (os.cpu_count() or 1) + MORE_THREADS) if threaded else SLOTS
+    return count("concurrency", value)
 
 
 def seconds(option: str, value: Any) -> float:

@@ -16,6 +16,7 @@ from runner.core.sharding import key
 from runner.engine.awaited import finished
 from runner.engine.incoming import Incoming
 from runner.engine.process import Process
+from runner.engine.sharing import SHARING
 
 
 class Calling:
@@ -80,7 +81,8 @@ class Calling:
         def guarded() -> tuple[bool, Any]:
             # A future cannot carry StopIteration, and SystemExit through one would end the loop.
             try:
-                return True, call()
+                with SHARING:
+                    return True, call()
             except BaseException as error:  # noqa: BLE001  # raised again on the other side
                 return False, error
 

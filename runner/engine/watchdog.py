@@ -1,4 +1,7 @@
-"""The watchdog: tells which line of user code blocks the event loop, from a thread of its own."""
+"""The watchdog: tells what keeps the event loop from going on, from a thread of its own.
+
+That is a line of user code in the loop itself; or handlers in threads that compute, and leave the loop too little of Python's lock.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,17 @@ import logging
 import sys
 import threading
 import time
+from contextlib import suppress
+from pathlib import Path
 from types import FrameType
 
 log = logging.getLogger("jetrunner.watchdog")
 
 BLOCKED_SECONDS = 1.0
+LOOKS = 6
+LOOK_SECONDS = 0.02
+BUSY_SECONDS = 0.002
+"""Time that a thread has computed while it was looked at, if it does."""
 
 
 class Watchdog:
@@ -43,24 +52,88 @@ class Watchdog:
         while not self._stopped.wait(0.25):
             if not self._told and time.monotonic() - self._beat > BLOCKED_SECONDS:
                 self._told = True
-                log.error("%s", describe(stack_of(self._thread_id)))
+                log.error("%s", look(self._thread_id))
 
 
-def stack_of(thread_id: int) -> FrameType | None:
-    """The innermost frame of another thread, as it is right now."""
-    return sys._current_frames().get(thread_id)  # noqa: SLF001  # the documented way, for all its underscore
+def look(thread_id: int) -> str:
+    """Look at all threads for a tenth of a second: what the loop's stands at, and which others compute."""
+    first = stacks()
+    held = own_code(first.get(thread_id))
+    others = {
+        thread: own for thread, frame in first.items() if thread != thread_id and (own := own_code(frame))
+    }
+    places = {thread: own[0].f_lasti for thread, own in others.items()}
+    spent = cpu_seconds()
+    stays, moved = bool(held), set[int]()
+    for _ in range(LOOKS):
+        time.sleep(LOOK_SECONDS)
+        now = stacks()
+        here = own_code(now.get(thread_id))
+        stays = (
+            stays and bool(here) and here[-1] is held[-1]
+        )  # the call from outside of user code is the same one
+        moved |= {
+            thread
+            for thread, place in places.items()
+            if (own := own_code(now.get(thread))) and own[0].f_lasti != place
+        }
+    since = cpu_seconds()
+    busy = [
+        own
+        for thread, own in others.items()
+        # A thread gives the lock away at the end of a round of its loop: most often it is seen at the same place.
+        if (
+            since[thread] - spent[thread] > BUSY_SECONDS
+            if thread in spent and thread in since
+            else thread in moved
+        )
+    ]
+    if stays or not busy:
+        return describe(first.get(thread_id))
+    at_work = busy[0][0]
+    return (
+        f"the event loop waits for Python's lock, which handlers in threads hold: {len(busy)} of them compute, one in "
+        f"{at_work.f_code.co_name} at {at_work.f_code.co_filename}:{at_work.f_lineno}. hint: move what computes to another process "
+        '(a ProcessPoolExecutor of the lifespan; executor="process" once it is available), or set a lower concurrency='
+    )
 
 
-def describe(frame: FrameType | None) -> str:
-    """Which line blocks, as far as the stack shows it: the innermost one of the user's own code."""
+def cpu_seconds() -> dict[int, float]:
+    """The time that each thread has computed so far, of those of which the system tells (Linux)."""
+    found = {}
+    for thread in threading.enumerate():
+        with suppress(OSError, ValueError, IndexError):
+            told = Path(f"/proc/self/task/{thread.native_id}/schedstat").read_text().split()
+            if thread.ident is not None:
+                found[thread.ident] = int(told[0]) / 1e9
+    return found
+
+
+def stacks() -> dict[int, FrameType]:
+    """The innermost frame of every thread, as it is right now."""
+    return sys._current_frames()  # noqa: SLF001  # the documented way, for all its underscore
+
+
+def own_code(frame: FrameType | None) -> list[FrameType]:
+    """The frames of a stack that are user code, the innermost first."""
+    return [each for each in stack_of(frame) if each.f_globals.get("__name__", "").startswith("functions.")]
+
+
+def stack_of(frame: FrameType | None) -> list[FrameType]:
+    """All frames of a stack, the innermost first."""
     stack: list[FrameType] = []
     while frame is not None:
         stack.append(frame)
         frame = frame.f_back
-    own = [each for each in stack if each.f_globals.get("__name__", "").startswith("functions.")]
+    return stack
+
+
+def describe(frame: FrameType | None) -> str:
+    """Which line blocks, as far as the stack shows it: the innermost one of the user's own code."""
+    stack = stack_of(frame)
     if not stack:
         return "the event loop is blocked"
-    at = (own or stack)[0]
+    at = (own_code(frame) or stack)[0]
     return (
         f"the event loop is blocked by {at.f_code.co_name} at {at.f_code.co_filename}:{at.f_lineno}; "
         "no lease is extended meanwhile. hint: make it `def`, which runs in a thread, or await"
