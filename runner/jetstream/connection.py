@@ -26,7 +26,7 @@ from runner.core import answer as answers
 from runner.core import checked
 from runner.core import header as headers
 from runner.core.checked import Unfit
-from runner.errors import ServerError, SettingsError, Unreachable
+from runner.errors import ServerError, SettingsError
 from runner.jetstream import fork
 from runner.jetstream.inbox import Inbox, ask
 from runner.jetstream.login import options
@@ -34,13 +34,13 @@ from runner.jetstream.plainwire import PlainWire
 from runner.jetstream.publisher import Publisher, read_ack
 from runner.jetstream.reader import abort
 from runner.jetstream.serverclock import ServerClock
+from runner.jetstream.unreachable import REFUSED, unreachable
 from runner.jetstream.wire import Wire, fits
 
 log = logging.getLogger("jetrunner.connection")
 
 API_SECONDS = 5.0
 _read = checked.json(dict[str, Any])
-REFUSED = ("authorization violation", "authentication", "user authentication", "account", "nkey", "jwt")
 
 
 class Connection:
@@ -288,28 +288,3 @@ async def _end(client: Client, tries: int = 20) -> None:
         elif not client.is_closed:
             abort(client)  # it had come up again: closing it has to begin with what stands now
             await client.close()
-
-
-def unreachable(where: str, error: BaseException | None) -> Unreachable:
-    """The sentence for a first connection that failed."""
-    reason = str(error or "").removeprefix("nats: ").strip("'") or (
-        type(error).__name__ if error else "no answer"
-    )
-    text = reason.lower()
-    if isinstance(error, ssl.SSLError):
-        return Unreachable(
-            f"NATS at {where} refused TLS: {reason}",
-            hint="check nats_tls_ca, the certificate and the host name",
-        )
-    if any(word in text for word in REFUSED):
-        return Unreachable(
-            f"NATS at {where} refused the credentials", hint="check --nats-creds, the user and the password"
-        )
-    if "tls" in text or "ssl" in text:
-        return Unreachable(
-            f"NATS at {where} wants TLS: {reason}", hint="set nats_tls_ca, or use a tls:// address"
-        )
-    return Unreachable(
-        f"cannot reach NATS at {where}: {reason}",
-        hint="start one (`runner dev` brings its own), or set --nats-url or NATS_URL",
-    )
