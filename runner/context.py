@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Generator, Mapping, MutableMapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, overload
 
 from msgspec import Struct
 
@@ -22,6 +22,12 @@ from runner.staged import Staged, due, stage
 
 __all__ = ["Context", "Host", "Reply", "Staged"]
 
+if TYPE_CHECKING:  # a default for a type variable: typing has none before Python 3.13
+    from typing_extensions import TypeVar as Defaulted
+
+    State = Defaulted("State", default=Any)
+else:
+    State = TypeVar("State")
 T = TypeVar("T")
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -53,10 +59,11 @@ class Host(Protocol):
         ...
 
 
-class Context:
+class Context(Generic[State]):
     """The message a handler works on, and its way to publish and to ask.
 
     One context belongs to one attempt. `publish` works in `def` handlers too, where there is nothing to await.
+    `Context[Shop]` gives `state` the type of what the lifespan yields; without, it is Any.
     """
 
     __slots__ = (
@@ -98,7 +105,7 @@ class Context:
     """Number of the shard; None for functions that are not ordered."""
     staged: list[Staged]
     """What `publish` took so far."""
-    state: Any
+    state: State
     """What the project's lifespan yielded."""
     stream: str
     """Name of the stream the message stands in."""
@@ -121,7 +128,7 @@ class Context:
         expires: float = math.inf,
         key: str | None = None,
         shard: int | None = None,
-        state: Any = None,
+        state: State = None,  # type: ignore[assignment]  # of a project without a lifespan
         missing: tuple[int, ...] = (),
         host: Host | None = None,
         clock: Callable[[], float] = time.monotonic,

@@ -1,6 +1,6 @@
 """A handler's signature: which parameter takes the body, which take subject tokens, which the context.
 
-Rule 1: a parameter annotated `Context` takes the context; there is at most one.
+Rule 1: a parameter annotated `Context`, or `Context[State]`, takes the context; there is at most one.
 Rule 2: a parameter named like a token of the subject takes that token, converted to its annotation.
 Rule 3: the first other parameter takes the body; there is no second.
 """
@@ -88,7 +88,8 @@ def read(
         name = parameter.name
         annotation = _resolved(parameter, names)
         core = bare(annotation)
-        if isinstance(core, type) and issubclass(core, context):
+        marked = get_origin(core) or core  # `Context[Shop]`
+        if isinstance(marked, type) and issubclass(marked, context):
             if name in tokens:
                 raise Unbindable(f"parameter {name!r} is the context, but also a token of the subject")
             if taker is not None:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from runner import codec
-from runner.context import Context, Reply
+from runner.context import Context, Reply, State
 from runner.staged import Staged
 
 __all__ = ["Staged", "context"]
@@ -30,11 +30,11 @@ def context(
     deadline: float = 30.0,
     key: str | None = None,
     shard: int | None = None,
-    state: Any = None,
+    state: State = None,  # type: ignore[assignment]  # of a project without a lifespan
     missing: tuple[int, ...] = (),
     function: str = "test",
     replies: Mapping[str, Any] | Callable[[str, bytes], Any] | None = None,
-) -> Context:
+) -> Context[State]:
     """A context to call a handler with; what it published is in `.staged`, each with its encoded `body`.
 
     `deadline` stays at that many seconds. `replies` answers `ctx.request`: by subject, or a function of subject and

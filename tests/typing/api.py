@@ -65,9 +65,24 @@ async def split_async(order: Order) -> AsyncIterator[str]:
     yield order.id
 
 
+class Shop(Struct):
+    bank: str
+
+
 @lifespan
-async def state() -> AsyncIterator[dict[str, str]]:
-    yield {"bank": "open"}
+async def state() -> AsyncIterator[Shop]:
+    yield Shop("open")
+
+
+@consume("banks.*")
+async def look(body: bytes, ctx: Context[Shop]) -> str:
+    assert_type(ctx.state, Shop)
+    return ctx.state.bank
+
+
+@consume("banks.*")
+async def look_untyped(body: bytes, ctx: Context) -> None:
+    assert_type(ctx.state, Any)
 
 
 async def the_decorator_keeps_the_type() -> None:
@@ -77,3 +92,11 @@ async def the_decorator_keeps_the_type() -> None:
     assert_type(await charge(Order("o1", 1), customer="c1", ctx=runner.testing.context()), Order)
     assert_type(list(split(Order("o1", 1))), list[str])
     assert_type(ctx.staged[0].body, bytes)
+
+
+async def the_state_has_the_type_that_the_annotation_says() -> None:
+    ctx = testing.context(state=Shop("closed"))
+    assert_type(ctx, Context[Shop])
+    assert_type(await look(b"", ctx), str)
+    await look(b"", testing.context())
+    await look_untyped(b"", ctx)

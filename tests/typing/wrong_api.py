@@ -15,6 +15,12 @@ async def charge(order: bytes, customer: str, ctx: Context) -> int:
     return len(price)
 
 
+@consume("banks.*")
+async def look(body: bytes, ctx: Context[dict[str, str]]) -> int:
+    ctx.state.append("x")  # E: attr-defined
+    return ctx.state["bank"]  # E: return-value
+
+
 consume("orders", timeout="30s")  # E: arg-type
 consume("orders", deliver="last")  # E: arg-type
 consume("orders", "payments")  # E: call-arg
@@ -30,3 +36,7 @@ runner.publish("a", 1)  # E: attr-defined
 async def call() -> str:
     await charge(b"", 5, testing.context())  # E: arg-type
     return await charge(b"", "c1", testing.context())  # E: return-value
+
+
+async def call_with_another_state() -> None:
+    await look(b"", testing.context(state=1))  # E: arg-type

@@ -41,6 +41,27 @@ async def test_a_bound_handler_is_called_like_any_function() -> None:
     assert await charge(Order("o1", 5), "c1") == "c1 pays 5"
 
 
+@pytest.mark.parametrize(
+    "annotation",
+    [
+        Context[Order],
+        Context[dict[str, int]],
+        Context[Order] | None,
+        Annotated[Context[Order], "of the shop"],
+        "Context[Order]",
+    ],
+)
+def test_the_context_may_say_what_the_state_is(annotation: Any) -> None:
+    async def charge(order: Order, customer: str, ctx: Any) -> None: ...
+
+    charge.__annotations__["ctx"] = annotation
+    consume("orders.{customer}.created")(charge)
+    signature = bound(charge).signature
+    assert signature.context == "ctx"
+    assert signature.body is not None
+    assert signature.body.name == "order"
+
+
 def test_a_binding_keeps_what_it_was_told() -> None:
     policy = RetryPolicy(attempts=8, delay=2)
 
