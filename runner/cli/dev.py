@@ -9,6 +9,7 @@ import anyio
 import click
 from msgspec import structs
 
+from runner import devserver
 from runner.cli import failure, loop, options, signals
 from runner.cli.options import Place
 from runner.cli.tracing import tell_collector
@@ -96,7 +97,7 @@ async def _nats(place: Place) -> AsyncIterator[Place]:
         return
     async with embedded.server(place.root) as server, anyio.create_task_group() as tasks:
         tasks.start_soon(server.keep, _tell)
-        with embedded.announced(place.root / options.DEV_URL, server.url):
+        with devserver.announced(place.root, server.url):
             yield structs.replace(
                 place,
                 settings=structs.replace(place.settings, nats_url=server.url),

@@ -7,31 +7,26 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import click
 from msgspec import Struct, structs
 
+from runner import devserver
 from runner.cli import logs
 from runner.config import Settings, load_settings, redact
-from runner.errors import Unreachable, UsageError
+from runner.devserver import FUNCTIONS, find_root
+from runner.errors import UsageError
 
 log = logging.getLogger("jetrunner")
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-FUNCTIONS = "functions"
-DEV_URL = Path(".jetrunner") / "nats-url"
-"""Where `runner dev` tells the address of its server, below the project."""
-
 _HANDED_URL = "_JETRUNNER_GIVEN_NATS_URL"
 """How a worker gets the URL of its parent's command line: every user of the machine can read arguments, not the environment."""
 _KEY = "runner.cli.given"
-_URL_VARIABLES = ("JETRUNNER_NATS_URL", "NATS_URL", "JETRUNNER_NATS_CONTEXT", "NATS_CONTEXT")
 
 
 class Place(Struct, frozen=True):
@@ -93,13 +88,8 @@ def place(*, dev_server: bool = True, **more: Any) -> Place:
             "the credentials in --nats-url can be read by every user of this machine (ps): "
             "set NATS_URL, or name a context with --nats-context"
         )
-    is_set = (
-        any(given.get(key) for key in ("nats_url", "nats_context"))
-        or any(os.environ.get(name) for name in _URL_VARIABLES)
-        or settings.nats_url != Settings().nats_url
-        or settings.nats_context is not None
-    )
-    if dev_server and not is_set and (url := _dev_server(root)):
+    is_set = devserver.is_elsewhere(settings, given)
+    if dev_server and not is_set and (url := devserver.address(root)):
         settings = structs.replace(settings, nats_url=url)
     return Place(root, settings, given, is_set)
 
@@ -133,36 +123,6 @@ def environment(place: Place) -> dict[str, str]:
     """What of the same place goes to that process by its environment: it counts there as if it stood on the command line."""
     url = place.given.get("nats_url")
     return {_HANDED_URL: str(url)} if url else {}
-
-
-def find_root(start: Path) -> Path:
-    """The project a folder belongs to: itself or the nearest parent with pyproject.toml beside functions/, else itself."""
-    start = start.resolve()
-    for folder in (start, *start.parents):
-        if (folder / "pyproject.toml").is_file() and (folder / FUNCTIONS).is_dir():
-            return folder
-    return start
-
-
-def _dev_server(root: Path) -> str:
-    """The address of the project's running `runner dev`; empty when there is none. Unreachable when it does not answer."""
-    try:
-        url = (root / DEV_URL).read_text(encoding="utf-8").strip()
-        parts = urlsplit(url)
-    except (OSError, ValueError):
-        return ""
-    try:
-        with socket.create_connection((parts.hostname or "", parts.port or 0), timeout=0.5):
-            return url
-    except (OSError, ValueError):
-        from runner.engine.embedded import announcer_lives  # noqa: PLC0415  rarely needed
-
-        if not announcer_lives(root / DEV_URL):
-            return ""
-    raise Unreachable(
-        f"the nats-server of `runner dev` at {url} does not answer",
-        hint="dev starts it again in a moment: try again, or see .jetrunner/nats-server.log",
-    )
 
 
 def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:

@@ -12,7 +12,9 @@ from typing import Any
 
 import anyio
 import anyio.to_thread
+from msgspec import structs
 
+from runner import devserver
 from runner.config import Settings, load_settings
 from runner.engine import delayed, otherloop
 from runner.engine.process import Asking
@@ -138,11 +140,14 @@ class App:
 async def connect(
     nats_url: str | None = None, *, settings: Settings | None = None, project: Path | str = "."
 ) -> AsyncIterator[App]:
-    """Connect for the time of the block, by the settings of the project in `project` unless they are given.
+    """Connect for the time of the block: to `nats_url`, else as the commands do in the folder `project`.
 
-    Raises `Unreachable` and `SettingsError`.
+    That is by the environment and the project's settings, or to the server of its running `runner dev`. `settings`
+    are taken as they are. Raises `Unreachable` and `SettingsError`.
     """
-    chosen = settings or load_settings(Path(project), {"nats_url": nats_url})
+    chosen = settings
+    if chosen is None:
+        chosen = await anyio.to_thread.run_sync(_settings, nats_url, Path(project))
     tracing = Tracing(telemetry.load(os.environ), chosen.name or "app")
     try:
         async with open_connection(chosen) as connection:
@@ -150,3 +155,11 @@ async def connect(
     finally:
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(tracing.shutdown, 3.0)
+
+
+def _settings(nats_url: str | None, folder: Path) -> Settings:
+    root, given = devserver.find_root(folder), {"nats_url": nats_url}
+    settings = load_settings(root, given)
+    if not devserver.is_elsewhere(settings, given) and (url := devserver.address(root)):
+        return structs.replace(settings, nats_url=url)
+    return settings

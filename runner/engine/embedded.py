@@ -14,16 +14,16 @@ import os
 import shutil
 import sysconfig
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import anyio
 
+from runner.devserver import FOLDER
 from runner.errors import JetrunnerError, UsageError
 
-FOLDER = ".jetrunner"
 LOG = "nats-server.log"
 START_SECONDS = 10.0
 LOCK_SECONDS = 5.0
@@ -125,34 +125,6 @@ async def server(root: Path) -> AsyncIterator[Embedded]:
     finally:
         with anyio.CancelScope(shield=True):
             await embedded.stop()
-
-
-@contextmanager
-def announced(file: Path, url: str) -> Iterator[None]:
-    """The address in a file for the time of the block, where other commands look for it.
-
-    The file is locked meanwhile: its address counts although the server is down for a moment.
-    """
-    with file.open("w", encoding="utf-8") as opened:
-        fcntl.flock(opened, fcntl.LOCK_SH)
-        opened.write(url + "\n")
-        opened.flush()
-        try:
-            yield
-        finally:
-            file.unlink(missing_ok=True)
-
-
-def announcer_lives(file: Path) -> bool:
-    """Whether the process that wrote the address is still there."""
-    try:
-        with file.open("rb") as opened:
-            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        pass
-    return False
 
 
 async def _url(process: asyncio.subprocess.Process, ports: Path, folder: Path) -> str:

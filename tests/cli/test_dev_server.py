@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from runner import devserver
 from runner.engine import embedded
 from runner.errors import UsageError
 from tests.support.dev import ORDERS, SHOP, arguments, descendants, started, version
@@ -113,10 +114,86 @@ def test_a_server_that_dies_is_started_again_with_what_it_stored(shop: Project) 
     assert dev.wait() == 0
 
 
+PUBLISHING = """
+import asyncio, sys
+import runner
+
+async def main():
+    async with runner.connect(**eval(sys.argv[1])) as app:
+        ack = await app.publish("orders.ok", b"x")
+        print(f"{ack.stream}:{ack.seq}")
+
+asyncio.run(main())
+"""
+
+
+def script(
+    shop: Project, code: str, folder: Path, arguments: str = "{}", **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """A program of the user's own, run in a folder."""
+    return subprocess.run(
+        [sys.executable, "-c", code, arguments],
+        cwd=folder,
+        env=shop.environment | environment,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def test_a_program_of_the_projects_own_finds_it(shop: Project, nats_server: NatsServer) -> None:
+    dev = started(shop)
+    elsewhere = shop.root.parent
+    done = script(shop, PUBLISHING, shop.root)
+    assert (done.returncode, done.stdout) == (0, "ORDERS:1\n"), done.stderr
+    assert script(shop, PUBLISHING, shop.root / "functions").stdout == "ORDERS:2\n"
+    assert script(shop, PUBLISHING, elsewhere, f"dict(project={str(shop.root)!r})").stdout == "ORDERS:3\n"
+    dev.line("✓  charge  ORDERS:3")
+    for given, environment in (
+        (f"dict(nats_url={nats_server.url!r})", {}),
+        ("{}", {"NATS_URL": nats_server.url}),
+    ):
+        done = script(shop, PUBLISHING, shop.root, given, **environment)
+        assert "NoStream: no stream captures orders.ok" in done.stderr
+
+
+def test_a_handler_finds_it_too(shop: Project) -> None:
+    shop.function(
+        "more",
+        """
+        import runner
+        from journal import note
+        from runner import Context, consume, lifespan
+
+        @lifespan
+        async def app():
+            async with runner.connect() as app:
+                yield app
+
+        @consume("orders.more")
+        async def more(body: bytes, ctx: Context) -> None:
+            note("more", seq=(await ctx.state.publish("orders.ok", b"x")).seq)
+        """,
+    )
+    dev = started(shop)
+    assert shop.runner("publish", "orders.more", "x").stdout == "ORDERS:1\n"
+    dev.line("✓  more  ORDERS:1")
+    assert shop.journal("more")[0]["seq"] == 2
+
+
+def test_while_the_server_is_down_a_program_hears_whose_it_is(shop: Project) -> None:
+    url = f"nats://127.0.0.1:{free_port()}"
+    (shop.root / ".jetrunner").mkdir()
+    with devserver.announced(shop.root, url):
+        done = script(shop, PUBLISHING, shop.root)
+    assert f"Unreachable: the nats-server of `runner dev` at {url} does not answer" in done.stderr
+
+
 def test_while_the_server_is_down_commands_say_whose_it_is(shop: Project) -> None:
     url = f"nats://127.0.0.1:{free_port()}"
     (shop.root / ".jetrunner").mkdir()
-    with embedded.announced(shop.root / ".jetrunner" / "nats-url", url):
+    with devserver.announced(shop.root, url):
         done = shop.runner("publish", "orders.ok", "x")
     assert done.code == 3
     assert (

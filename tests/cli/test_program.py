@@ -14,7 +14,7 @@ import pytest
 
 from runner.cli import main
 from runner.cli.failure import tell
-from runner.cli.options import find_root
+from runner.devserver import find_root
 from runner.errors import ServerError, Unreachable, UsageError
 from tests.support.project import Project
 from tests.support.server import NatsServer

@@ -1,0 +1,90 @@
+"""Where the server of a running `runner dev` is: told in a file of the project, found by commands and by `connect()`."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from runner.config import Settings
+from runner.errors import Unreachable
+
+FUNCTIONS = "functions"
+FOLDER = ".jetrunner"
+"""What `runner dev` keeps, below the project."""
+URL = Path(FOLDER) / "nats-url"
+ANSWER_SECONDS = 0.5
+
+_VARIABLES = ("JETRUNNER_NATS_URL", "NATS_URL", "JETRUNNER_NATS_CONTEXT", "NATS_CONTEXT")
+
+
+def find_root(start: Path) -> Path:
+    """The project a folder belongs to: itself or the nearest parent with pyproject.toml beside functions/, else itself."""
+    start = start.resolve()
+    for folder in (start, *start.parents):
+        if (folder / "pyproject.toml").is_file() and (folder / FUNCTIONS).is_dir():
+            return folder
+    return start
+
+
+def is_elsewhere(settings: Settings, given: Mapping[str, Any]) -> bool:
+    """Whether the caller (`given`), the environment or the project says where NATS is: then no other server is looked for."""
+    return (
+        any(given.get(key) for key in ("nats_url", "nats_context"))
+        or any(os.environ.get(name) for name in _VARIABLES)
+        or settings.nats_url != Settings().nats_url
+        or settings.nats_context is not None
+    )
+
+
+def address(root: Path) -> str:
+    """The address of the project's running `runner dev`; empty when there is none. Unreachable when it does not answer."""
+    try:
+        url = (root / URL).read_text(encoding="utf-8").strip()
+        parts = urlsplit(url)
+    except (OSError, ValueError):
+        return ""
+    try:
+        with socket.create_connection((parts.hostname or "", parts.port or 0), timeout=ANSWER_SECONDS):
+            return url
+    except (OSError, ValueError):
+        if not _announcer_lives(root / URL):
+            return ""
+    raise Unreachable(
+        f"the nats-server of `runner dev` at {url} does not answer",
+        hint="dev starts it again in a moment: try again, or see .jetrunner/nats-server.log",
+    )
+
+
+@contextmanager
+def announced(root: Path, url: str) -> Iterator[None]:
+    """The address in its file for the time of the block.
+
+    The file is locked meanwhile: its address counts although the server is down for a moment.
+    """
+    file = root / URL
+    with file.open("w", encoding="utf-8") as opened:
+        fcntl.flock(opened, fcntl.LOCK_SH)
+        opened.write(url + "\n")
+        opened.flush()
+        try:
+            yield
+        finally:
+            file.unlink(missing_ok=True)
+
+
+def _announcer_lives(file: Path) -> bool:
+    """Whether the process that wrote the address is still there."""
+    try:
+        with file.open("rb") as opened:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    return False
