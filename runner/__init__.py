@@ -11,7 +11,7 @@ from runner.core.outcome import PartialFailure, Reject, Retry
 from runner.core.retry import RetryPolicy
 
 if TYPE_CHECKING:
-    from runner.engine import connect
+    from runner.engine import connect, connect_sync
 
 __all__ = [
     "Context",
@@ -20,6 +20,7 @@ __all__ = [
     "Retry",
     "RetryPolicy",
     "connect",
+    "connect_sync",
     "consume",
     "lifespan",
     "testing",
@@ -29,8 +30,8 @@ if not TYPE_CHECKING:  # else every misspelt name would have the type Any
 
     def __getattr__(name: str) -> Any:
         # Handlers and their tests need no NATS client: it is loaded when someone connects.
-        if name == "connect":
-            from runner.engine import connect  # noqa: PLC0415
+        if name in ("connect", "connect_sync"):
+            from runner import engine  # noqa: PLC0415
 
-            return connect
+            return getattr(engine, name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import anyio
 import anyio.to_thread
@@ -25,6 +25,8 @@ from runner.jetstream.publisher import Outgoing, PubAck
 from runner.staged import due, stage
 from runner.telemetry import settings as telemetry
 from runner.telemetry.tracing import Tracing
+
+T = TypeVar("T")
 
 REQUEST_SECONDS = 5.0
 PATIENCE_SECONDS = 10.0
@@ -113,6 +115,28 @@ class App:
                 self._may_ask = False
             except ServerError:  # the publish itself will tell
                 return
+
+    @overload
+    async def request(
+        self,
+        subject: str,
+        body: Any,
+        *,
+        returns: type[T],
+        headers: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+    ) -> T: ...
+
+    @overload
+    async def request(
+        self,
+        subject: str,
+        body: Any,
+        *,
+        returns: None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+    ) -> Any: ...
 
     async def request(
         self,

@@ -125,6 +125,14 @@ async def main():
 
 asyncio.run(main())
 """
+PUBLISHING_SYNC = """
+import sys
+import runner
+
+with runner.connect_sync(**eval(sys.argv[1])) as app:
+    ack = app.publish("orders.ok", b"x")
+    print(f"{ack.stream}:{ack.seq}")
+"""
 
 
 def script(
@@ -156,6 +164,13 @@ def test_a_program_of_the_projects_own_finds_it(shop: Project, nats_server: Nats
     ):
         done = script(shop, PUBLISHING, shop.root, given, **environment)
         assert "NoStream: no stream captures orders.ok" in done.stderr
+
+
+def test_a_program_without_a_loop_finds_it(shop: Project) -> None:
+    dev = started(shop)
+    done = script(shop, PUBLISHING_SYNC, shop.root / "functions")
+    assert (done.returncode, done.stdout) == (0, "ORDERS:1\n"), done.stderr
+    dev.line("✓  charge  ORDERS:1")
 
 
 def test_a_handler_finds_it_too(shop: Project) -> None:

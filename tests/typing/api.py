@@ -100,3 +100,17 @@ async def the_state_has_the_type_that_the_annotation_says() -> None:
     assert_type(await look(b"", ctx), str)
     await look(b"", testing.context())
     await look_untyped(b"", ctx)
+
+
+async def outside_of_functions() -> None:
+    async with runner.connect() as app:
+        assert_type((await app.publish("audit", b"x", delay=1.5)).seq, int)
+        assert_type(await app.request("quotes", b"x", returns=Quote), Quote)
+        assert_type(await app.request("quotes", b"x"), Any)
+
+
+def outside_of_loops() -> None:
+    with runner.connect_sync(project=".") as app:
+        assert_type(app.publish("audit", b"x", at=datetime.now(UTC)).seq, int)
+        assert_type(app.request("quotes", b"x", returns=Quote), Quote)
+        assert_type(app.request("quotes", b"x"), Any)
