@@ -32,7 +32,7 @@ DRAIN_SECONDS = 5.0
 def dev_command(output: str) -> None:
     """Run the project here, and again whenever a file in functions/ or streams/, or pyproject.toml, changes.
 
-    Unless a NATS address is set, a nats-server of the project's own is started; what it stores stays in .jetrunner/.
+    Unless a NATS address is set, a nats-server of the project's own is started; its port stays the same, and what it stores stays in .jetrunner/.
     Streams are applied. Every invocation is a line: ✓ acknowledged, ↻ retried, ✗ a dead letter, with a link to its
     trace. A mistake in a file is shown, and the last good version goes on.
     """
@@ -95,7 +95,7 @@ async def _nats(place: Place) -> AsyncIterator[Place]:
     if place.nats_is_set:
         yield place
         return
-    async with embedded.server(place.root) as server, anyio.create_task_group() as tasks:
+    async with embedded.server(place.root, _tell) as server, anyio.create_task_group() as tasks:
         tasks.start_soon(server.keep, _tell)
         with devserver.announced(place.root, server.url):
             yield structs.replace(

@@ -2,7 +2,7 @@
 
 Rule 1: one at a time: a lock is held by whoever runs it, until the server itself has ended.
 Rule 2: it ends with us however we end: it stands under a shell that reads a pipe of ours, and stops it at the pipe's end.
-Rule 3: when it ends before us, it is started again on the same port and store.
+Rule 3: its port stays the project's, and when it ends before us, it is started again on the same port and store.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 import anyio
 
 from runner.devserver import FOLDER
+from runner.engine import devport
 from runner.errors import JetrunnerError, UsageError
 
 LOG = "nats-server.log"
@@ -54,16 +55,16 @@ class Embedded:
         self._tries = 0
 
     async def start(self) -> None:
-        """Start it, on the port it had. UsageError when one runs here already, JetrunnerError when it does not start."""
+        """Start it, on the port it had, else on the project's. UsageError when one runs here already, JetrunnerError when it does not start."""
         lock = await _locked(self.folder)
         with anyio.CancelScope(shield=True):  # a process that was started must be known, to be stopped
             try:
                 for old in self._ports.glob("*.ports"):
                     old.unlink()
-                port = str(urlsplit(self.url).port) if self.url else "-1"
+                port = urlsplit(self.url).port if self.url else devport.choose(self.folder)
                 self._process = process = await asyncio.create_subprocess_exec(
                     "/bin/sh", "-c", GUARD, "nats-server",
-                    self._program, "-js", "-a", "127.0.0.1", "-p", port, "-sd", str(self.folder / "store"),
+                    self._program, "-js", "-a", "127.0.0.1", "-p", str(port or -1), "-sd", str(self.folder / "store"),
                     "--ports_file_dir", str(self._ports), "-l", str(self.folder / LOG),
                     stdin=asyncio.subprocess.PIPE,
                     stdout=asyncio.subprocess.DEVNULL,
@@ -109,10 +110,10 @@ def binary() -> str:
 
 
 @asynccontextmanager
-async def server(root: Path) -> AsyncIterator[Embedded]:
-    """A server for the time of the block, on a free port of 127.0.0.1, with the store it had the last time.
+async def server(root: Path, told: Callable[[str], None]) -> AsyncIterator[Embedded]:
+    """A server for the time of the block, on the project's port of 127.0.0.1, with the store it had the last time.
 
-    UsageError when one runs here already, JetrunnerError when it does not start.
+    `told` gets a sentence where another program has that port. UsageError when one runs here already, JetrunnerError when it does not start.
     """
     program = binary()
     folder = root / FOLDER
@@ -121,6 +122,9 @@ async def server(root: Path) -> AsyncIterator[Embedded]:
     embedded = Embedded(program, folder)
     try:
         await embedded.start()
+        port = devport.own(folder)
+        if port and port != urlsplit(embedded.url).port:
+            told(f"another program has port {port}, which is this project's: another one is taken this time")
         yield embedded
     finally:
         with anyio.CancelScope(shield=True):

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
+import socket
 import subprocess
 import sys
 import sysconfig
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from runner import devserver
-from runner.engine import embedded
+from runner.engine import devport, embedded
 from runner.errors import UsageError
 from tests.support.dev import ORDERS, SHOP, arguments, descendants, started, version
 from tests.support.port import free_port
@@ -60,11 +63,51 @@ def test_there_is_one_at_a_time(shop: Project) -> None:
 
 def test_a_killed_one_leaves_no_server_behind(shop: Project) -> None:
     dev = started(shop)
-    url = (shop.root / ".jetrunner" / "nats-url").read_text().strip()
+    (old,) = (pid for pid in descendants(dev.pid) if "nats-server" in Path(arguments(pid)[0]).name)
     dev.kill()
     again = started(shop)
-    assert again.stderr[0].split()[-1] != url
-    assert shop.runner("status", "--nats-url", url).code == 3
+    assert not Path(f"/proc/{old}").exists()
+    assert old not in descendants(again.pid)
+
+
+def test_its_port_stays_the_projects(shop: Project) -> None:
+    first = started(shop)
+    url = first.stderr[0].split()[-1]
+    first.interrupt()
+    assert first.wait() == 0
+    second = started(shop)
+    assert second.stderr[0].split()[-1] == url
+    second.kill()
+    shutil.rmtree(shop.root / ".jetrunner")  # as `git clean` does
+    assert started(shop).stderr[0].split()[-1] == url
+
+
+def test_projects_have_ports_of_their_own(shop: Project, make_project: Callable[..., Project]) -> None:
+    other = make_project(functions={"shop": SHOP}, streams={"orders": ORDERS})
+    assert started(shop).stderr[0] != started(other).stderr[0]
+
+
+def test_a_port_that_another_program_has_is_told_and_taken_again_later(shop: Project) -> None:
+    first = started(shop)
+    url = first.stderr[0].split()[-1]
+    first.interrupt()
+    assert first.wait() == 0
+    with socket.create_server(("127.0.0.1", urlsplit(url).port or 0)):
+        dev = started(shop)
+        assert dev.stderr[0].startswith(f"dev another program has port {urlsplit(url).port}")
+        assert dev.stderr[1].split()[-1] != url
+        assert shop.runner("publish", "orders.ok", "x").stdout == "ORDERS:1\n"
+        dev.interrupt()
+        assert dev.wait() == 0
+    assert started(shop).stderr[0].split()[-1] == url
+
+
+@pytest.mark.parametrize("text", ["", "x", "-1", "80", "70000", "4222\n4223"])
+def test_a_file_that_names_no_port_is_passed_over(tmp_path: Path, text: str) -> None:
+    port = devport.choose(tmp_path)
+    (tmp_path / "port").write_text(text)
+    assert devport.choose(tmp_path) == port
+    assert (tmp_path / "port").read_text() == f"{port}\n"
 
 
 def test_a_server_that_is_given_is_used(shop: Project, nats_server: NatsServer) -> None:
