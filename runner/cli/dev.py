@@ -18,6 +18,7 @@ from runner.core import shown
 from runner.engine import embedded
 from runner.engine.reload import Reloader
 from runner.engine.stop import Stop
+from runner.engine.watch import Watch, is_possible
 from runner.errors import JetrunnerError, Unreachable
 from runner.jetstream.connection import connect
 from runner.jetstream.stream import apply_streams, load_streams
@@ -30,7 +31,10 @@ DRAIN_SECONDS = 5.0
 @options.output_option
 @options.connected
 def dev_command(output: str) -> None:
-    """Run the project here, and again whenever a file in functions/ or streams/, or pyproject.toml, changes.
+    """Run the project here, and again whenever its code, a file in functions/ or streams/, or pyproject.toml changes.
+
+    Its code is every module of its own that functions may import: in this folder, and in others that are not installed
+    packages. Watching needs watchfiles, which comes with the extra `dev`; without it nothing reloads.
 
     Unless a NATS address is set, a nats-server of the project's own is started; its port stays the same, and what it stores stays in .jetrunner/.
     Streams are applied. Every invocation is a line: ✓ acknowledged, ↻ retried, ✗ a dead letter, with a link to its
@@ -42,6 +46,9 @@ def dev_command(output: str) -> None:
 
 async def dev(place: Place, output: str) -> None:
     """Run until Ctrl-C or SIGTERM."""
+    watch = Watch(place.root, _tell) if is_possible() else None
+    if watch is None:
+        _tell("watchfiles is missing: a change needs a new start (install jetrunner with its extra `dev`)")
     async with _nats(place) as here:
         _tell(f"NATS at {redact(here.settings.nats_url)}", _advice(here))
         await tell_collector()
@@ -77,9 +84,9 @@ async def dev(place: Place, output: str) -> None:
 
         stop = Stop()
         reloader = Reloader(
-            here.root,
             arguments,
             options.environment(here),
+            watch=watch,
             prepare=prepare,
             told=_tell,
             drain_timeout=drain,

@@ -73,15 +73,20 @@ def _serve(
     from runner.cli import signals  # noqa: PLC0415
     from runner.cli.invocation import Printer  # noqa: PLC0415
     from runner.engine.app import serve  # noqa: PLC0415
+    from runner.engine.codefiles import imported_elsewhere  # noqa: PLC0415
     from runner.engine.parent import Parent  # noqa: PLC0415
     from runner.engine.stop import Stop, unless  # noqa: PLC0415
 
     if each:
         # What became of an attempt is a line of the printer's.
         logging.getLogger("jetrunner.attempts").setLevel(logging.ERROR)
-    project = discovery.load(place.root, place.settings.name or None)
-    functions = chosen(project.functions, only, excluded)
     line = Parent(parent) if parent is not None else None
+    try:
+        project = discovery.load(place.root, place.settings.name or None)
+    finally:
+        if line is not None and each:
+            line.reads(imported_elsewhere(place.root))
+    functions = chosen(project.functions, only, excluded)
 
     async def main() -> None:
         stop = Stop(signals.end_in_any_case)

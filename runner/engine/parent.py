@@ -1,5 +1,6 @@
 """The line between a worker and the process that started it: one word a line, and its end means that the other is gone.
 
+A worker that reloads says which folders outside the project it has read code from, `reads <folder>`, though its code fails.
 The worker says `loaded` once its code is imported and every function has its stream, waits for `go`, and says `ready`
 once it takes messages. It is told `stop` to drain, and `stop` again to cancel what still runs. Signals are not counted
 in a worker: one that goes to the whole process group reaches it once by itself and once through its parent.
@@ -8,10 +9,12 @@ in a worker: one that goes to the whole process group reaches it once by itself 
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
+READS = b"reads "
 LOADED = b"loaded\n"
 GO = b"go\n"
 READY = b"ready\n"
@@ -25,6 +28,12 @@ class Parent:
         self._socket = socket.socket(fileno=descriptor)
         self._socket.setblocking(False)
         self._words = b""
+
+    def reads(self, folders: Iterable[str]) -> None:
+        """Tell folders that code was read from."""
+        for folder in folders:
+            if "\n" not in folder:
+                self._say(READS + os.fsencode(folder) + b"\n")
 
     async def loaded(self) -> bool:
         """Say that nothing stands in the way, and wait until told to go; False when the parent is gone."""

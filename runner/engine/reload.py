@@ -2,37 +2,29 @@
 
 Rule 1: the next worker imports the code and finds every function's stream first; only when that succeeds is the running
         one drained, so a mistake in a file is shown and the last good version goes on.
-Rule 2: a worker that dies by itself starts again after a pause; one that could not start waits for the next change.
+Rule 2: a worker that dies by itself starts again after a pause; one that could not start waits for the next change, or
+        ends it all where no change would be noticed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
 import anyio
 
 from runner.engine.stop import Stop, unless
 from runner.engine.supervisor import GRACE_SECONDS, HOPELESS, Pause, Worker, cause
+from runner.engine.watch import Watch
 from runner.errors import UsageError
 
 T = TypeVar("T")
 
 log = logging.getLogger("jetrunner.reload")
 
-FOLDERS = ("functions", "streams")
-FILE = "pyproject.toml"
-DEBOUNCE_MS = 100
-STEP_MS = 20
-TEMPORARY = re.compile(r"[.#].*|.*~|\d+|sed\w{6}|.*\.(tmp|swp|swx|bak)(\..*)?|.*___jb_\w+___", re.DOTALL)
-"""Names of files that editors and tools write beside the one that is meant."""
-LOOK_UP_MS = 200
-"""How long the watcher may go on after its task was cancelled."""
 # Python tells source files apart by size and whole seconds: an edit right after another would run as the old code.
 ENVIRONMENT = {"PYTHONDONTWRITEBYTECODE": "1"}
 
@@ -42,16 +34,16 @@ class Reloader:
 
     def __init__(
         self,
-        root: Path,
         arguments: Sequence[str],
         environment: Mapping[str, str],
         *,
+        watch: Watch | None,
         prepare: Callable[[], Awaitable[bool]],
         told: Callable[[str], None],
         drain_timeout: float,
     ) -> None:
-        """`environment` is added to ours for each worker; `prepare` is awaited before each start, and False keeps things as they are; `told` gets sentences."""
-        self._root = root
+        """`environment` is added to ours for each worker; without `watch` nothing reloads; `prepare` is awaited before each start, and False keeps things as they are; `told` gets sentences."""
+        self._watch = watch
         self._arguments = arguments
         self._environment = {**ENVIRONMENT, **environment}
         self._prepare = prepare
@@ -63,15 +55,10 @@ class Reloader:
         self._pause = Pause()
 
     async def run(self, stop: Stop) -> None:
-        """Run until `stop` is asked. Raises UsageError when files cannot be watched."""
-        try:
-            import watchfiles  # noqa: F401, PLC0415  an extra
-        except ImportError:
-            raise UsageError(
-                "reloading needs watchfiles", hint="install jetrunner with its extra `dev`"
-            ) from None
+        """Run until `stop` is asked. Raises UsageError when nothing runs, and no change would be noticed."""
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._watch)
+            if self._watch is not None:
+                tasks.start_soon(self._watch.run, self._note)
             tasks.start_soon(self._keep)
             tasks.start_soon(self._hurry, stop)
             await stop.draining.wait()
@@ -100,6 +87,10 @@ class Reloader:
             elif self._worker is not None and not self._changed.is_set():
                 self._told("the last good version goes on")
             if self._worker is None:
+                if self._watch is None:
+                    raise UsageError(
+                        "nothing runs", hint="mend what is told above, and start `runner dev` again"
+                    )
                 self._told("waiting for a change")
                 await self._changed.wait()
                 continue
@@ -117,7 +108,10 @@ class Reloader:
     async def _load(self) -> bool:
         """Start the next worker as far as it goes beside this one; False when it failed, or is out of date already."""
         self._next = worker = await Worker.start(self._arguments, self._environment)
-        if await self._unless_changed(worker.loaded):
+        loaded = await self._unless_changed(worker.loaded)
+        if self._watch is not None:
+            self._watch.also(worker.reads)
+        if loaded:
             return True
         worker.kill()
         await worker.ended()
@@ -140,49 +134,6 @@ class Reloader:
     async def _unless_changed(self, work: Callable[[], Awaitable[T]]) -> T | None:
         """The result of `work`; None when a file changes before."""
         return await unless(self._changed, work)
-
-    # -- watching ---------------------------------------------------------------------------------------
-
-    async def _watch(self) -> None:
-        """The folders and what is in them, and the root for its one file and for folders that come and go."""
-        again = anyio.Event()
-
-        async def folders() -> None:
-            nonlocal again
-            while True:
-                again = anyio.Event()
-                async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(self._watch_paths, [self._root / name for name in FOLDERS])
-                    await again.wait()
-                    tasks.cancel_scope.cancel()
-
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(folders)
-            async for names in self._changes([self._root], recursive=False):
-                if any(name in FOLDERS for name in names):
-                    again.set()
-                if wanted := [name for name in names if name in (FILE, *FOLDERS)]:
-                    self._note(wanted)
-
-    async def _watch_paths(self, paths: Sequence[Path]) -> None:
-        there = [path for path in paths if path.is_dir()]
-        if there:
-            async for names in self._changes(there, recursive=True):
-                self._note(names)
-
-    async def _changes(self, paths: Sequence[Path], *, recursive: bool) -> AsyncIterator[list[str]]:
-        from watchfiles import awatch  # noqa: PLC0415  an extra
-
-        async for changes in awatch(
-            *paths, debounce=DEBOUNCE_MS, step=STEP_MS, rust_timeout=LOOK_UP_MS, recursive=recursive
-        ):
-            names = {self._name(path) for _, path in changes if not TEMPORARY.fullmatch(Path(path).name)}
-            if names:
-                yield sorted(names)
-
-    def _name(self, path: str) -> str:
-        found = Path(path)
-        return str(found.relative_to(self._root)) if found.is_relative_to(self._root) else path
 
     def _note(self, names: Sequence[str]) -> None:
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""

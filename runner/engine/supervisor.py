@@ -20,7 +20,7 @@ from contextlib import suppress
 
 import anyio
 
-from runner.engine.parent import GO, LOADED, READY, STOP
+from runner.engine.parent import GO, LOADED, READS, READY, STOP
 from runner.engine.stop import Stop, unless
 
 log = logging.getLogger("jetrunner.workers")
@@ -54,6 +54,8 @@ class Worker:
     def __init__(self, process: asyncio.subprocess.Process, line: socket.socket) -> None:
         self.is_loaded = False
         self.is_ready = False
+        self.reads: list[str] = []
+        """Folders outside the project that it has imported code from, as far as it has told."""
         self._process = process
         self._line = line
         self._words = b""
@@ -131,15 +133,20 @@ class Worker:
 
     async def _said(self, word: bytes) -> bool:
         loop = asyncio.get_running_loop()
-        while word not in self._words:
+        while True:
+            while b"\n" in self._words:
+                said, end, self._words = self._words.partition(b"\n")
+                if said.startswith(READS):
+                    self.reads.append(os.fsdecode(said.removeprefix(READS)))
+                elif said + end == word:
+                    return True
             try:
-                heard = await loop.sock_recv(self._line, 64)
+                heard = await loop.sock_recv(self._line, 4096)
             except OSError:
                 heard = b""
             if not heard:
                 return False
             self._words += heard
-        return True
 
 
 class Supervisor:
