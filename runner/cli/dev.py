@@ -15,6 +15,8 @@ from runner.cli.options import Place
 from runner.cli.tracing import tell_collector
 from runner.config import redact
 from runner.core import shown
+from runner.core.plan import StreamPlan
+from runner.core.streamconfig import Change
 from runner.engine import embedded
 from runner.engine.reload import Reloader
 from runner.engine.stop import Stop
@@ -37,7 +39,7 @@ def dev_command(output: str) -> None:
     packages. Watching needs watchfiles, which comes with the extra `dev`; without it nothing reloads.
 
     Unless a NATS address is set, a nats-server of the project's own is started; its port stays the same, and what it stores stays in .jetrunner/.
-    Streams are applied. Every invocation is a line: ✓ acknowledged, ↻ retried, ✗ a dead letter, with a link to its
+    Streams are applied; a change that could lose something is told, and that stream stays as it is. Every invocation is a line: ✓ acknowledged, ↻ retried, ✗ a dead letter, with a link to its
     trace. A mistake in a file is shown, and the last good version goes on.
     """
     place = options.project(dev_server=False)
@@ -64,13 +66,14 @@ async def dev(place: Place, output: str) -> None:
             f"{drain}",
         ]
         first = True
+        told: set[str] = set()
 
         async def prepare() -> bool:
             nonlocal first
             try:
                 streams = load_streams(here.root)
                 async with connect(here.settings) as connection:
-                    plan = await apply_streams(connection, streams, here.settings.name)
+                    plan = await apply_streams(connection, streams, here.settings.name, partly=True)
             except JetrunnerError as error:
                 if first and isinstance(error, Unreachable):
                     raise
@@ -80,6 +83,12 @@ async def dev(place: Place, output: str) -> None:
                 first = False
             for stream in plan.changed:
                 _tell(f"stream {stream.name}: {stream.action}d")
+            refused = {_refused(stream, change): None for stream, change in plan.unsafe}
+            for sentence in refused:
+                if sentence not in told:
+                    failure.say(sentence)
+            told.clear()
+            told.update(refused)
             return True
 
         stop = Stop()
@@ -111,6 +120,10 @@ async def _nats(place: Place) -> AsyncIterator[Place]:
                 given={**place.given, "nats_url": server.url},
             )
         tasks.cancel_scope.cancel()
+
+
+def _refused(stream: StreamPlan, change: Change) -> str:
+    return f"stream {stream.name} stays as it is ({stream.file}): {change.field}: {change.why}"
 
 
 def _advice(place: Place) -> str:

@@ -53,6 +53,16 @@ class Plan(Struct, frozen=True):
         """The streams that stop `apply` from doing anything."""
         return tuple(stream for stream in self.streams if stream.action == "refuse")
 
+    @property
+    def unsafe(self) -> tuple[tuple[StreamPlan, Change], ...]:
+        """The changes that these are refused for."""
+        return tuple(
+            (stream, change)
+            for stream in self.refused
+            for change in stream.changes
+            if change.safety == "unsafe"
+        )
+
 
 def action(changes: Collection[Change], *, exists: bool) -> StreamAction:
     """What the changes of one stream amount to."""

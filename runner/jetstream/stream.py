@@ -74,14 +74,15 @@ async def plan_project(
 
 
 async def apply_streams(
-    connection: Connection, declared: Sequence[DeclaredStream], project: str = ""
+    connection: Connection, declared: Sequence[DeclaredStream], project: str = "", *, partly: bool = False
 ) -> Plan:
     """Create and update the declared streams; the plan returned is what was done.
 
-    Raises JetrunnerError, with nothing applied, when a change is unsafe; ServerError when the server refuses one.
+    Raises JetrunnerError, with nothing applied, when a change is unsafe; `partly` leaves such streams as they are, and
+    applies the others. ServerError when the server refuses one.
     """
     plan = await plan_streams(connection, declared, project)
-    if plan.refused:
+    if plan.refused and not partly:
         raise _refusal(plan)
     done: list[str] = []
     for stream in sorted(plan.changed, key=order):
@@ -102,9 +103,7 @@ async def apply_streams(
 
 
 def _refusal(plan: Plan) -> JetrunnerError:
-    unsafe = [
-        (stream, change) for stream in plan.refused for change in stream.changes if change.safety == "unsafe"
-    ]
+    unsafe = plan.unsafe
     reasons = [f"{stream.name} ({stream.file}): {change.field}: {change.why}" for stream, change in unsafe]
     others = dict.fromkeys(change.field for _, change in unsafe if change.field != "shards")
     what = "them" if len(others) == len({change.field for _, change in unsafe}) else " and ".join(others)

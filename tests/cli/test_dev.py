@@ -171,6 +171,36 @@ def test_a_wrong_stream_file_leaves_the_last_good_version_at_work(shop: Project)
     assert version(shop) == 1
 
 
+def test_another_number_of_shards_is_told_and_stops_nothing(make_project: Callable[..., Project]) -> None:
+    ordered = SHOP.replace('"orders.{kind}",', '"orders.{kind}", ordered_by="kind",')
+    sharded = ORDERS + '\n[shards]\ncount = 2\nby = ["customer"]\n'
+    project = make_project(functions={"shop": ordered})
+    project.stream("orders", sharded.replace("orders.*", "orders.{customer}"))
+    dev = started(project)
+    assert version(project) == 1
+    file = project.root / "streams" / "orders.toml"
+    file.write_text(file.read_text().replace("count = 2", "count = 4"))
+    dev.line(
+        r"error: stream ORDERS stays as it is \(streams/orders.toml\): shards: .*`runner shard resize ORDERS 4`"
+    )
+    said(dev, "dev ready in", 2)
+    assert version(project) == 1
+    project.stream("more", 'name = "MORE"\nsubjects = ["more.*"]\n')
+    dev.line("dev stream MORE: created")
+    said(dev, "dev ready in", 3)
+    edit(project, "version=1", "version=2")
+    said(dev, "dev ready in", 4)
+    assert version(project) == 2
+    assert sum("stays as it is" in line for line in dev.stderr) == 1
+    done = project.runner("shard", "resize", "ORDERS", "4")
+    assert (done.code, "generation 2" in done.stderr) == (0, True), done.stderr
+    assert version(project) == 2
+    dev.interrupt()
+    assert dev.wait() == 0
+    again = started(project)
+    assert not [line for line in again.stderr if "stays as it is" in line]
+
+
 def test_a_worker_that_dies_is_started_again(shop: Project) -> None:
     dev = started(shop)
     (worker,) = (pid for pid in dev.children() if "--parent" in arguments(pid))
