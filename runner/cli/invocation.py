@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,8 +9,8 @@ import click
 
 from runner.cli import printed
 from runner.core import raised, shown
-from runner.core.outcome import Reject, Retry
-from runner.core.settlement import Ack, Dead, Failed, Nak, Outcome, Settlement, TimedOut
+from runner.core.settlement import Ack, Dead, Nak, Outcome, Settlement, TimedOut
+from runner.engine.blame import where
 
 MARKS = {"ack": ("✓", "green"), "retry": ("↻", "yellow"), "dead": ("✗", "red")}
 
@@ -82,26 +81,6 @@ def described(settlement: Settlement, outcome: Outcome) -> tuple[str, str]:
             return "dead", _line(f"{reason}: {message}")
         case Dead(reason, error, message):
             return "dead", _line(f"{reason}: {error}: {message}" if message else f"{reason}: {error}")
-
-
-def where(outcome: Outcome, root: Path) -> str:
-    """The line of the project's code that an exception was raised in; empty without any.
-
-    `Retry` and `Reject` say what they mean by themselves.
-    """
-    error = outcome.error if isinstance(outcome, Failed) else None
-    if error is None or isinstance(error, (Retry, Reject)):
-        return ""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [
-        frame
-        for frame in frames
-        if (path := Path(frame.filename)).is_relative_to(root) and "site-packages" not in path.parts
-    ]
-    if not own:
-        return ""
-    last = own[-1]
-    return f"{Path(last.filename).relative_to(root)}:{last.lineno} in {last.name}"
 
 
 def _why(outcome: Outcome) -> str:

@@ -134,6 +134,7 @@ async def _serve(
             topology=topology,
             tracing=tracing,
             tasks=tasks,
+            root=project.root,
             observer=observer,
         )
         async with alive(project) as process.state, process.slots:

@@ -8,8 +8,9 @@ import time
 from msgspec import Struct
 
 from runner.bindings import Binding
-from runner.core import identity, raised
+from runner.core import header, identity, raised, traceparent
 from runner.core.settlement import Ack, Dead, Failed, Nak, Outcome, Settlement, TimedOut, Undecodable
+from runner.engine.blame import where
 from runner.engine.incoming import Incoming
 from runner.engine.process import Process
 from runner.jetstream.delivery import Delivery
@@ -38,6 +39,7 @@ class Attempts:
     def __init__(self, process: Process, binding: Binding) -> None:
         self._tracing = process.tracing
         self._observer = process.observer
+        self._root = process.root
         self._function = binding.function
         self._template = binding.subject.text
         self._attempts = binding.retry.attempts
@@ -74,12 +76,16 @@ class Attempts:
         match settlement:
             case Nak(delay):
                 log.info(
-                    "%s: attempt %d of %d at %s failed and comes again in %.3g s: %s",
+                    "%s: attempt %d of %d at %s failed and comes again in %.3g s: %s%s",
                     self._function, ended.attempt, self._attempts, incoming.id, delay, told(outcome),
+                    self._place(span, incoming, outcome),
                 )  # fmt: skip
             case Dead(reason, _, message, error):
-                why = told(outcome) if error is not None else message
-                log.warning("%s: %s is a dead letter, %s: %s", self._function, incoming.id, reason, why)
+                log.warning(
+                    "%s: %s is a dead letter, %s: %s%s",
+                    self._function, incoming.id, reason, told(outcome) if error is not None else message,
+                    self._place(span, incoming, outcome),
+                )  # fmt: skip
         if span is not None:
             match settlement:
                 case Ack():
@@ -101,6 +107,11 @@ class Attempts:
                 span.trace_id if span is not None and span.sampled and self._tracing.arriving else "",
             )
 
+    def _place(self, span: AttemptSpan | None, incoming: Incoming, outcome: Outcome) -> str:
+        """Where in the code an attempt failed, and in which trace that can be seen; empty when neither is known."""
+        place, trace_id = where(outcome, self._root), _trace_id(span, incoming)
+        return f"{place and f', at {place}'}{trace_id and f', trace {trace_id}'}"
+
     def _facts(self, incoming: Incoming) -> AttemptFacts:
         delivery, origin = incoming.delivery, incoming.origin
         return {
@@ -115,6 +126,14 @@ class Attempts:
             "header": delivery.header,
             "body_size": len(delivery.body),
         }
+
+
+def _trace_id(span: AttemptSpan | None, incoming: Incoming) -> str:
+    if span is not None:
+        return span.trace_id
+    block = incoming.delivery.header
+    parent = traceparent.parse(header.get(block, b"traceparent")) if block else None
+    return parent.trace_id if parent is not None else ""
 
 
 def error_of(outcome: Outcome) -> BaseException | str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 from anyio.abc import TaskGroup
@@ -59,6 +60,7 @@ class Process:
         topology: Topology,
         tracing: Tracing,
         tasks: TaskGroup,
+        root: Path = Path(),
         observer: Observer | None = None,
     ) -> None:
         self.project = project
@@ -76,6 +78,8 @@ class Process:
         self.isolation = Isolation()
         self.slots = Slots()
         self.tasks = tasks
+        self.root = root
+        """The project's folder: places in its code are told from there."""
         self.observer = observer
         self.asking = Asking(connection)
         self.loop = asyncio.get_running_loop()
