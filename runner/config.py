@@ -73,6 +73,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     """Seconds that running handlers get to finish on SIGTERM."""
     trace_url: str = "http://localhost:16686/trace/{trace_id}"
     log_level: Literal["debug", "info", "warning", "error", "critical"] = "info"
+    log_format: Literal["text", "json"] = "text"
     wire: Literal["fast", "plain"] = "fast"
     """`plain` reads and writes through nats-py alone: slower, for finding faults."""
 
@@ -210,5 +211,6 @@ _CHECKS: dict[str, Callable[[Any, Path], Any]] = {
     "drain_timeout": values.duration,
     "trace_url": values.trace_url,
     "log_level": values.one_of("debug", "info", "warning", "error", "critical"),
+    "log_format": values.one_of("text", "json"),
     "wire": values.one_of("fast", "plain"),
 }

@@ -1,4 +1,4 @@
-"""The log on stderr: one line a record, and the traceback below it where there is one."""
+"""The log on stderr: one line a record, and the traceback below it where there is one; or one JSON document a record."""
 
 from __future__ import annotations
 
@@ -6,12 +6,18 @@ import logging
 import os
 import time
 from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
 
 import click
+import msgspec
 
+from runner.cli import printed
 from runner.core import shown
 
 INDENT = "  "
+STANDARD = frozenset({*vars(logging.makeLogRecord({})), "message", "asctime", "taskName", "facts"})
+"""What every record has; the rest was given by who wrote it."""
 COLORS = {"DEBUG": "bright_black", "WARNING": "yellow", "ERROR": "red", "CRITICAL": "red"}
 
 
@@ -42,6 +48,36 @@ class Lines(logging.Formatter):
         return line
 
 
+class Documents(logging.Formatter):
+    """A JSON document a record; what was given as `extra`, and the trace it was written in, are fields."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from runner.telemetry.current import trace_id  # noqa: PLC0415  for who asks for documents alone
+
+        self._trace_id = trace_id
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One record."""
+        facts: dict[str, Any] = {
+            "time": f"{datetime.fromtimestamp(record.created, UTC):%Y-%m-%dT%H:%M:%S}.{int(record.msecs):03}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "process": record.process,
+            "message": record.getMessage(),
+        }
+        given = {name: _plain(value) for name, value in vars(record).items() if name not in STANDARD}
+        if isinstance(own := getattr(record, "facts", None), dict):
+            given |= own
+        if trace := self._trace_id():
+            given.setdefault("trace_id", trace)
+        if record.exc_info:
+            given["traceback"] = self.formatException(record.exc_info)
+        if record.stack_info:
+            given["stack"] = self.formatStack(record.stack_info)
+        return printed.data({**given, **facts}, indent=None)
+
+
 class Stderr(logging.Handler):
     """Writes where click writes: colours only to a terminal, and never a second failure."""
 
@@ -54,12 +90,23 @@ class Stderr(logging.Handler):
             self.handleError(record)
 
 
-def configure(level: str, *, processes: bool = False) -> None:
-    """Write records of `level` and above to stderr, with their process ids if told; other libraries' from warning on."""
+def _plain(value: Any) -> Any:
+    """What JSON can say of a value of the user's."""
+    try:
+        return msgspec.to_builtins(value, str_keys=True, enc_hook=str)
+    except Exception:  # noqa: BLE001  a record must not be lost for what somebody hung on it
+        return f"({type(value).__name__})"
+
+
+def configure(level: str, form: str = "text", *, processes: bool = False) -> None:
+    """Write records of `level` and above to stderr, with their process ids if told; other libraries' from warning on.
+
+    `form` is text or json.
+    """
     root = logging.getLogger()
     root.handlers = [handler for handler in root.handlers if not isinstance(handler, Stderr)]
     handler = Stderr()
-    handler.setFormatter(Lines(processes=processes))
+    handler.setFormatter(Documents() if form == "json" else Lines(processes=processes))
     root.addHandler(handler)
     chosen = getattr(logging, level.upper())
     root.setLevel(max(chosen, logging.WARNING) if chosen > logging.DEBUG else logging.INFO)

@@ -41,8 +41,9 @@ class Place(Struct, frozen=True):
 
 
 def project_options(command: F) -> F:
-    """`-C/--project` and `--log-level`."""
+    """`-C/--project`, `--log-level` and `--log-format`."""
     for option in (
+        _option("--log-format", metavar="FORMAT", help="text, or json: a document a line."),
         _option("--log-level", metavar="LEVEL", help="debug, info, warning, error or critical."),
         PROJECT,
     ):
@@ -82,7 +83,7 @@ def place(*, dev_server: bool = True, **more: Any) -> Place:
     given = {key: value for key, value in {**known, **more}.items() if value is not None and key != "project"}
     root = find_root(Path(known.get("project", ".")))
     settings = load_settings(root, given)
-    logs.configure(settings.log_level)
+    logs.configure(settings.log_level, settings.log_format)
     if not handed and redact(url := given.get("nats_url", "")) != url:
         log.warning(
             "the credentials in --nats-url can be read by every user of this machine (ps): "
@@ -113,7 +114,7 @@ def arguments(place: Place) -> list[str]:
     """The same place as command-line arguments, for a process that this one starts with `environment` as well."""
     found = ["--project", str(place.root)]
     for key, value in place.given.items():
-        if (key.startswith("nats_") and key != "nats_url") or key == "log_level":
+        if (key.startswith("nats_") and key != "nats_url") or key in ("log_level", "log_format"):
             option = "--" + key.replace("_", "-")
             found += [option] if value is True else [option, str(value)]
     return found

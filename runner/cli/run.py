@@ -59,7 +59,7 @@ def run_command(
         signals.leave_to_parent()
     place = options.project(workers=workers, health=health, drain_timeout=drain_timeout)
     if parent is not None and each is None:
-        logs.configure(place.settings.log_level, processes=True)
+        logs.configure(place.settings.log_level, place.settings.log_format, processes=True)
     if place.settings.workers is not None and parent is None:
         return _supervise(place, place.settings.workers, only, excluded)
     return _serve(place, only, excluded, parent, each)

@@ -73,19 +73,8 @@ class Attempts:
         ended: Ran,
     ) -> None:
         """The attempt is settled."""
-        match settlement:
-            case Nak(delay):
-                log.info(
-                    "%s: attempt %d of %d at %s failed and comes again in %.3g s: %s%s",
-                    self._function, ended.attempt, self._attempts, incoming.id, delay, told(outcome),
-                    self._place(span, incoming, outcome),
-                )  # fmt: skip
-            case Dead(reason, _, message, error):
-                log.warning(
-                    "%s: %s is a dead letter, %s: %s%s",
-                    self._function, incoming.id, reason, told(outcome) if error is not None else message,
-                    self._place(span, incoming, outcome),
-                )  # fmt: skip
+        if not isinstance(settlement, Ack):
+            self._tell(span, incoming, settlement, outcome, ended)
         if span is not None:
             match settlement:
                 case Ack():
@@ -107,10 +96,39 @@ class Attempts:
                 span.trace_id if span is not None and span.sampled and self._tracing.arriving else "",
             )
 
-    def _place(self, span: AttemptSpan | None, incoming: Incoming, outcome: Outcome) -> str:
-        """Where in the code an attempt failed, and in which trace that can be seen; empty when neither is known."""
+    def _tell(
+        self,
+        span: AttemptSpan | None,
+        incoming: Incoming,
+        settlement: Nak | Dead,
+        outcome: Outcome,
+        ended: Ran,
+    ) -> None:
+        """Write what went wrong into the log, where in the code, and in which trace that can be seen.
+
+        At the level debug the traceback comes with it.
+        """
         place, trace_id = where(outcome, self._root), _trace_id(span, incoming)
-        return f"{place and f', at {place}'}{trace_id and f', trace {trace_id}'}"
+        facts = {
+            "function": self._function, "message_id": incoming.id, "attempt": ended.attempt, "where": place,
+            "trace_id": trace_id,
+        }  # fmt: skip
+        error = error_of(outcome) if place and log.isEnabledFor(logging.DEBUG) else None
+        raised_here = error if isinstance(error, BaseException) else None
+        more = f"{place and f', at {place}'}{trace_id and f', trace {trace_id}'}"
+        match settlement:
+            case Nak(delay):
+                log.info(
+                    "%s: attempt %d of %d at %s failed and comes again in %.3g s: %s%s",
+                    self._function, ended.attempt, self._attempts, incoming.id, delay, told(outcome), more,
+                    exc_info=raised_here, extra={"facts": {**facts, "error": told(outcome), "retry_after": delay}},
+                )  # fmt: skip
+            case Dead(reason, _, message, cause):
+                why = told(outcome) if cause is not None else message
+                log.warning(
+                    "%s: %s is a dead letter, %s: %s%s", self._function, incoming.id, reason, why, more,
+                    exc_info=raised_here, extra={"facts": {**facts, "error": why, "reason": reason}},
+                )  # fmt: skip
 
     def _facts(self, incoming: Incoming) -> AttemptFacts:
         delivery, origin = incoming.delivery, incoming.origin
