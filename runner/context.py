@@ -90,7 +90,7 @@ class Context(Generic[State]):
     )
 
     attempt: int
-    """Which run of this message this is; 1 at first. Counts deliveries that were lost to a crash, too."""
+    """Which run of this message this is; 1 at first. Deliveries lost to a crash count, too, but not of ordered functions."""
     attempts: int
     """The most runs a message gets."""
     function: str
