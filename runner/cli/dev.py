@@ -21,7 +21,7 @@ from runner.engine import embedded
 from runner.engine.reload import Reloader
 from runner.engine.stop import Stop
 from runner.engine.watch import Watch, is_possible
-from runner.errors import JetrunnerError, Unreachable
+from runner.errors import JetrunnerError, Unreachable, UsageError
 from runner.jetstream.connection import connect
 from runner.jetstream.stream import apply_streams, load_streams
 
@@ -30,9 +30,10 @@ DRAIN_SECONDS = 5.0
 
 
 @click.command("dev", epilog="Example: runner dev")
+@click.option("--reset", is_flag=True, help="Delete what its own server has stored, and start over.")
 @options.output_option
 @options.connected
-def dev_command(output: str) -> None:
+def dev_command(output: str, reset: bool) -> None:
     """Run the project here, and again whenever its code, a file in functions/ or streams/, or pyproject.toml changes.
 
     Its code is every module of its own that functions may import: in this folder, and in others that are not installed
@@ -43,15 +44,20 @@ def dev_command(output: str) -> None:
     trace. A mistake in a file is shown, and the last good version goes on.
     """
     place = options.project(dev_server=False)
-    loop.run(lambda: dev(place, output), fast=False)
+    if reset and place.nats_is_set:
+        raise UsageError(
+            "--reset is for the server of `runner dev`, and another one is set",
+            hint="leave out the NATS address, or delete its streams with the `nats` command",
+        )
+    loop.run(lambda: dev(place, output, reset=reset), fast=False)
 
 
-async def dev(place: Place, output: str) -> None:
-    """Run until Ctrl-C or SIGTERM."""
+async def dev(place: Place, output: str, *, reset: bool = False) -> None:
+    """Run until Ctrl-C or SIGTERM; with `reset` what the server of its own had stored is deleted first."""
     watch = Watch(place.root, _tell) if is_possible() else None
     if watch is None:
         _tell("watchfiles is missing: a change needs a new start (install jetrunner with its extra `dev`)")
-    async with _nats(place) as here:
+    async with _nats(place, reset=reset) as here:
         _tell(f"NATS at {redact(here.settings.nats_url)}", _advice(here))
         await tell_collector()
         drain = min(here.settings.drain_timeout, DRAIN_SECONDS)
@@ -106,12 +112,12 @@ async def dev(place: Place, output: str) -> None:
 
 
 @asynccontextmanager
-async def _nats(place: Place) -> AsyncIterator[Place]:
+async def _nats(place: Place, *, reset: bool) -> AsyncIterator[Place]:
     """The place with a server that runs: the one that is set, or an embedded one."""
     if place.nats_is_set:
         yield place
         return
-    async with embedded.server(place.root, _tell) as server, anyio.create_task_group() as tasks:
+    async with embedded.server(place.root, _tell, empty=reset) as server, anyio.create_task_group() as tasks:
         tasks.start_soon(server.keep, _tell)
         with devserver.announced(place.root, server.url):
             yield structs.replace(

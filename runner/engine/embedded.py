@@ -20,12 +20,14 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import anyio
+import anyio.to_thread
 
 from runner.devserver import FOLDER
 from runner.engine import devport
 from runner.errors import JetrunnerError, UsageError
 
 LOG = "nats-server.log"
+STORE = "store"
 START_SECONDS = 10.0
 LOCK_SECONDS = 5.0
 """How long to wait for the server of a process that was killed a moment ago."""
@@ -46,25 +48,30 @@ kill -KILL $reader
 class Embedded:
     """A server that runs; its port and its store stay the same when it is started again."""
 
-    def __init__(self, program: str, folder: Path) -> None:
+    def __init__(self, program: str, folder: Path, *, empty: bool = False) -> None:
+        """`empty`: what was stored is deleted before the first start."""
         self.url = ""
         self.folder = folder
         self._program = program
         self._ports = folder / "ports"
         self._process: asyncio.subprocess.Process | None = None
         self._tries = 0
+        self._empty = empty
 
     async def start(self) -> None:
         """Start it, on the port it had, else on the project's. UsageError when one runs here already, JetrunnerError when it does not start."""
         lock = await _locked(self.folder)
         with anyio.CancelScope(shield=True):  # a process that was started must be known, to be stopped
             try:
+                if self._empty:  # under the lock: no server has it open
+                    await anyio.to_thread.run_sync(_delete, self.folder / STORE)
+                    self._empty = False
                 for old in self._ports.glob("*.ports"):
                     old.unlink()
                 port = urlsplit(self.url).port if self.url else devport.choose(self.folder)
                 self._process = process = await asyncio.create_subprocess_exec(
                     "/bin/sh", "-c", GUARD, "nats-server",
-                    self._program, "-js", "-a", "127.0.0.1", "-p", str(port or -1), "-sd", str(self.folder / "store"),
+                    self._program, "-js", "-a", "127.0.0.1", "-p", str(port or -1), "-sd", str(self.folder / STORE),
                     "--ports_file_dir", str(self._ports), "-l", str(self.folder / LOG),
                     stdin=asyncio.subprocess.PIPE,
                     stdout=asyncio.subprocess.DEVNULL,
@@ -110,16 +117,17 @@ def binary() -> str:
 
 
 @asynccontextmanager
-async def server(root: Path, told: Callable[[str], None]) -> AsyncIterator[Embedded]:
+async def server(root: Path, told: Callable[[str], None], *, empty: bool = False) -> AsyncIterator[Embedded]:
     """A server for the time of the block, on the project's port of 127.0.0.1, with the store it had the last time.
 
+    With `empty` that is deleted first.
     `told` gets a sentence where another program has that port. UsageError when one runs here already, JetrunnerError when it does not start.
     """
     program = binary()
     folder = root / FOLDER
     (folder / "ports").mkdir(parents=True, exist_ok=True)
     (folder / ".gitignore").write_text("*\n", encoding="utf-8")
-    embedded = Embedded(program, folder)
+    embedded = Embedded(program, folder, empty=empty)
     try:
         await embedded.start()
         port = devport.own(folder)
@@ -129,6 +137,17 @@ async def server(root: Path, told: Callable[[str], None]) -> AsyncIterator[Embed
     finally:
         with anyio.CancelScope(shield=True):
             await embedded.stop()
+
+
+def _delete(folder: Path) -> None:
+    try:
+        shutil.rmtree(folder)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise JetrunnerError(
+            f"{error.filename}: {error.strerror}", hint="what was stored cannot be deleted"
+        ) from None
 
 
 async def _url(process: asyncio.subprocess.Process, ports: Path, folder: Path) -> str:

@@ -54,6 +54,26 @@ def test_what_was_stored_is_there_the_next_time(shop: Project) -> None:
     assert shop.runner("publish", "orders.ok", "x").stdout == "ORDERS:2\n"
 
 
+def test_a_reset_starts_over_on_the_same_port(shop: Project) -> None:
+    dev = started(shop)
+    url = dev.stderr[0].split()[-1]
+    assert shop.runner("publish", "orders.ok", "x").stdout == "ORDERS:1\n"
+    refused = shop.runner("dev", "--reset")  # what runs is not touched
+    assert (refused.code, "runs in this project already" in refused.stderr) == (2, True)
+    assert shop.runner("publish", "orders.ok", "x").stdout == "ORDERS:2\n"
+    dev.terminate()
+    assert dev.wait() == 0
+    again = started(shop, "--reset")
+    assert again.stderr[0].split()[-1] == url
+    assert shop.runner("publish", "orders.ok", "x").stdout == "ORDERS:1\n"
+
+
+def test_a_reset_is_for_its_own_server_alone(shop: Project, nats_server: NatsServer) -> None:
+    done = shop.runner("dev", "--reset", "--nats-url", nats_server.url)
+    assert done.code == 2
+    assert "error: --reset is for the server of `runner dev`" in done.stderr
+
+
 def test_there_is_one_at_a_time(shop: Project) -> None:
     started(shop)
     done = shop.runner("dev")
