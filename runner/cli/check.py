@@ -9,7 +9,7 @@ import click
 
 from runner import discovery
 from runner.bindings import Binding
-from runner.cli import failure, loop, options, printed
+from runner.cli import failure, loop, options, printed, returns
 from runner.cli.options import Place
 from runner.cli.table import counted
 from runner.core import shown
@@ -97,6 +97,7 @@ class Check:
             UsageError(str(error), hint=error.hint) for error in uncaptured(functions, known)
         )
         for binding in functions:
+            self.warnings.extend(returns.warnings(binding))
             if warning := _forgetful(binding, known, self.streams):
                 self.warnings.append(warning)
 

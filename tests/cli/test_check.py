@@ -92,6 +92,99 @@ def test_a_window_shorter_than_the_retries_is_warned_of(make_project: Callable[.
     assert "streams/paid.toml" in done.stderr
 
 
+MEANT = """
+    from collections.abc import AsyncIterator
+    from typing import Any, NoReturn
+
+    from runner import Context, consume
+
+    def inner(body):
+        return body
+
+    @consume("orders.{a}.one", output="paid.{a}")
+    async def both(body: bytes) -> bytes | None: ...
+
+    @consume("orders.{a}.two", output="paid.{a}")
+    async def unannotated(body: bytes):
+        if body:
+            return None
+        return body
+
+    @consume("orders.{a}.three", output="paid.{a}")
+    async def split(body: bytes) -> AsyncIterator[bytes]:
+        yield body
+
+    @consume("orders.{a}.four")
+    async def tail(body: bytes):
+        return await inner(body)
+
+    @consume("orders.{a}.five")
+    def nested(body: bytes):
+        def deeper():
+            return 1
+        return None
+
+    @consume("orders.{a}.six", output="paid.{a}")
+    def open_ended(body: bytes) -> Any: ...
+
+    @consume("orders.{a}.seven", output="orders.{a}.eight")
+    def step(body: bytes) -> bytes:
+        return body
+"""
+ODD = """
+    from collections.abc import Awaitable
+
+    from runner import consume
+
+    @consume("orders.{a}.one")
+    async def dropped(body: bytes) -> bytes:
+        return body
+
+    @consume("orders.{a}.two")
+    def dropped_unannotated(body: bytes):
+        if body:
+            return {"a": 1}
+
+    @consume("orders.{a}.three", output="paid.{a}")
+    async def empty(body: bytes) -> None: ...
+
+    @consume("orders.{a}.four", output="paid.{a}")
+    def empty_unannotated(body: bytes):
+        print(body)
+
+    @consume("orders.{a}.five", output="paid.{a}")
+    def empty_later(body: bytes) -> Awaitable[None]: ...
+
+    @consume("orders.{a}.six", output="orders.{a}.six")
+    async def endless(body: bytes) -> bytes:
+        return body
+
+    @consume("orders.{a}.*", output="orders.{a}.seven", stream="ORDERS")
+    async def endless_too(body: bytes) -> bytes:
+        return body
+"""
+PAID = 'name = "PAID"\nsubjects = ["paid.*"]\nduplicate_window = "1h"\n'
+
+
+def test_outcomes_that_nobody_can_have_meant_are_warned_of(make_project: Callable[..., Project]) -> None:
+    streams = {"orders": ORDERS + 'duplicate_window = "1h"\n', "paid": PAID}
+    assert make_project(functions={"shop": MEANT}, streams=streams).json("check")["warnings"] == []
+    done = make_project(functions={"shop": ODD}, streams=streams).json("check")
+    assert done["ok"]
+    goes_nowhere = "returns a value, and has no output=: what it returns goes nowhere"
+    forever = "for ever unless it returns None at some time"
+    nothing = "has output='paid.{a}', and returns nothing: nothing is published there"
+    assert done["warnings"] == [
+        f"dropped {goes_nowhere}",
+        f"dropped_unannotated {goes_nowhere}",
+        f"empty {nothing}",
+        f"empty_unannotated {nothing}",
+        f"empty_later {nothing}",
+        f"endless reads what it publishes: its output orders.{{a}}.six comes back to its subject orders.{{a}}.six, {forever}",
+        f"endless_too reads what it publishes: its output orders.{{a}}.seven comes back to its subject orders.{{a}}.*, {forever}",
+    ]
+
+
 @pytest.mark.server
 async def test_with_a_server_its_streams_count_too(
     make_project: Callable[..., Project], nats_server: NatsServer, js: RawJetStream
