@@ -73,6 +73,7 @@ def _serve(
     from runner.cli import signals  # noqa: PLC0415
     from runner.cli.invocation import Printer  # noqa: PLC0415
     from runner.engine.app import serve  # noqa: PLC0415
+    from runner.engine.client import working_with  # noqa: PLC0415
     from runner.engine.codefiles import imported_elsewhere  # noqa: PLC0415
     from runner.engine.parent import Parent  # noqa: PLC0415
     from runner.engine.stop import Stop, unless  # noqa: PLC0415
@@ -99,7 +100,7 @@ def _serve(
                 line.listen(stop.request, gone=stop.drain)
             return bool(told)
 
-        with signals.stopping(stop) if line is None else nullcontext():
+        with signals.stopping(stop) if line is None else nullcontext(), working_with(place.settings):
             await serve(
                 project,
                 place.settings,

@@ -87,7 +87,7 @@ class BlockingApp:
 
 @contextmanager
 def connect_sync(
-    nats_url: str | None = None, *, settings: Settings | None = None, project: Path | str = "."
+    nats_url: str | None = None, *, settings: Settings | None = None, project: Path | str | None = None
 ) -> Iterator[BlockingApp]:
     """Connect for the time of the block, for code without a loop; finds NATS as `connect` does.
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar, overload
@@ -35,6 +35,10 @@ CLOCK_SECONDS = 60.0
 """How long an answer that told the server's time is gone by."""
 STANDSTILL_SECONDS = 20.0
 """A call from another loop is given up after that: ours has had the time for every repetition."""
+
+
+_of_functions: list[Settings] = []
+"""The settings of the runner in this process, where there is one."""
 
 
 class App:
@@ -162,16 +166,17 @@ class App:
 
 @asynccontextmanager
 async def connect(
-    nats_url: str | None = None, *, settings: Settings | None = None, project: Path | str = "."
+    nats_url: str | None = None, *, settings: Settings | None = None, project: Path | str | None = None
 ) -> AsyncIterator[App]:
-    """Connect for the time of the block: to `nats_url`, else as the commands do in the folder `project`.
+    """Connect for the time of the block: to `nats_url`, else as the commands do in the folder `project`, the current one.
 
-    That is by the environment and the project's settings, or to the server of its running `runner dev`. `settings`
-    are taken as they are. Raises `Unreachable` and `SettingsError`.
+    That is by the environment and the project's settings, or to the server of its running `runner dev`. In a function or
+    a lifespan it is the server that the runner works with. `settings` are taken as they are. Raises `Unreachable` and
+    `SettingsError`.
     """
     chosen = settings
     if chosen is None:
-        chosen = await anyio.to_thread.run_sync(_settings, nats_url, Path(project))
+        chosen = await anyio.to_thread.run_sync(_settings, nats_url, project)
     tracing = Tracing(telemetry.load(os.environ), chosen.name or "app")
     try:
         async with open_connection(chosen) as connection:
@@ -181,8 +186,20 @@ async def connect(
             await anyio.to_thread.run_sync(tracing.shutdown, 3.0)
 
 
-def _settings(nats_url: str | None, folder: Path) -> Settings:
-    root, given = devserver.find_root(folder), {"nats_url": nats_url}
+@contextmanager
+def working_with(settings: Settings) -> Iterator[None]:
+    """For the time of the block, what functions open by `connect()` goes where their messages come from."""
+    _of_functions.append(settings)
+    try:
+        yield
+    finally:
+        _of_functions.remove(settings)
+
+
+def _settings(nats_url: str | None, folder: Path | str | None) -> Settings:
+    if nats_url is None and folder is None and _of_functions:
+        return _of_functions[-1]
+    root, given = devserver.find_root(Path(folder or ".")), {"nats_url": nats_url}
     settings = load_settings(root, given)
     if not devserver.is_elsewhere(settings, given) and (url := devserver.address(root)):
         return structs.replace(settings, nats_url=url)

@@ -6,6 +6,7 @@ import asyncio
 import os
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ from msgspec import Struct
 
 import runner
 from runner.errors import NoStream, Unconfirmed, Unreachable
+from tests.support.eventually import eventually
 from tests.support.jetstream import RawJetStream
 from tests.support.port import free_port
+from tests.support.project import Project
 from tests.support.server import NatsServer
 
 pytestmark = [pytest.mark.server, pytest.mark.anyio]
@@ -129,3 +132,36 @@ async def test_a_forked_process_is_refused_at_once(
 
     assert await asyncio.to_thread(use) < 5
     assert "open one in this process" in said.read_text()
+
+
+CONNECTING = """
+    import runner
+    from journal import note
+    from runner import Context, consume, lifespan
+
+    @lifespan
+    async def app():
+        async with runner.connect() as app:
+            yield app
+
+    @consume("orders.one")
+    async def one(body: bytes, ctx: Context) -> None:
+        note("one", seq=(await ctx.state.publish("orders.two", b"x")).seq)
+
+    @consume("orders.two")
+    def two(body: bytes) -> None:
+        with runner.connect_sync() as app:
+            note("two", seq=app.publish("orders.three", b"x").seq)
+"""
+
+
+@pytest.mark.parametrize("workers", [(), ("--workers", "1")])
+async def test_what_functions_open_goes_to_the_server_of_the_runner(
+    nats_server: NatsServer, js: RawJetStream, make_project: Callable[..., Project], workers: tuple[str, ...]
+) -> None:
+    await js.create("ORDERS", ["orders.*"])
+    project = make_project(functions={"shop": CONNECTING})
+    project.start("run", "--nats-url", nats_server.url, *workers)
+    await js.publish("orders.one", b"x")
+    await eventually(lambda: bool(project.journal("two")), within=20)
+    assert (project.journal("one")[0]["seq"], project.journal("two")[0]["seq"]) == (2, 3)
