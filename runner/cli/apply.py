@@ -5,9 +5,10 @@ from __future__ import annotations
 import anyio
 import click
 
+from runner.cli import failure
 from runner.cli.options import connected, output_option
 from runner.cli.plan import Declared, read_project, refuse, show
-from runner.core.plan import Plan
+from runner.core.plan import ConsumerPlan, Plan
 from runner.jetstream.connection import connect
 from runner.jetstream.stream import apply_streams, plan_project
 
@@ -21,13 +22,18 @@ def apply_command(output: str) -> None:
     Changes that could lose something are refused, and then nothing at all is applied. Nothing is ever deleted.
     """
     declared = read_project()
-    show(anyio.run(_apply, declared), output, done=True)
+    done, consumers = anyio.run(_apply, declared)
+    show(done, output, done=True)
+    for consumer in consumers:
+        if consumer.note:
+            failure.warn(consumer.note)
 
 
-async def _apply(declared: Declared) -> Plan:
+async def _apply(declared: Declared) -> tuple[Plan, tuple[ConsumerPlan, ...]]:
     async with connect(declared.settings) as connection:
-        _, errors = await plan_project(
+        plan, errors = await plan_project(
             connection, declared.streams, declared.functions, declared.settings.name
         )
         refuse(errors)
-        return await apply_streams(connection, declared.streams, declared.settings.name)
+        done = await apply_streams(connection, declared.streams, declared.settings.name)
+        return done, plan.consumers

@@ -12,7 +12,6 @@ from runner.bindings import Binding
 from runner.cli import failure, loop, options, printed, returns
 from runner.cli.options import Place
 from runner.cli.table import counted
-from runner.core import shown
 from runner.core.capture import Catchment, capture
 from runner.core.streamconfig import DeclaredStream, merged
 from runner.errors import JetrunnerError, UsageError
@@ -41,7 +40,7 @@ def check_command(output: str) -> int:
     if output == "json":
         click.echo(printed.data(check.document()))
     for warning in check.warnings:
-        click.echo(f"{click.style('warning:', fg='yellow', bold=True)} {shown.line(warning)}", err=True)
+        failure.warn(warning)
     for problem in check.problems:
         failure.say(str(problem), problem.hint)
     if output == "text" and not check.problems:

@@ -64,6 +64,11 @@ def advise(hint: str) -> None:
     click.echo(f"{click.style('hint:', fg='cyan', bold=True)} {_indented(hint, 6)}", err=True)
 
 
+def warn(text: str) -> None:
+    """Write a `warning:` alone."""
+    click.echo(f"{click.style('warning:', fg='yellow', bold=True)} {_indented(text, 9)}", err=True)
+
+
 def _indented(text: str, columns: int) -> str:
     """Text of others may be in it: no line of it begins as one of ours does."""
     return shown.block(text, " " * columns).lstrip(" ")

@@ -62,6 +62,8 @@ def _consumer_lines(consumer: ConsumerPlan) -> Iterator[str]:
     match consumer.action:
         case "create":
             yield f"+ {what}: {consumer.function} reads {consumer.subject} (`runner run` creates it)"
+            if consumer.note:
+                yield f"    ! {consumer.note}"
         case "update":
             yield f"~ {what} (`runner run` updates it)"
             for change in consumer.changes:

@@ -35,6 +35,8 @@ class ConsumerPlan(Struct, frozen=True):
     pending: int = 0
     """Messages it has not settled: not delivered yet, or delivered and not acknowledged."""
     changes: tuple[Change, ...] = ()
+    note: str = ""
+    """What a reader should know before it is run."""
 
 
 class Plan(Struct, frozen=True):

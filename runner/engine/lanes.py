@@ -18,7 +18,6 @@ from runner.bindings import Binding
 from runner.core.history import Identity
 from runner.core.identity import shard_durable
 from runner.core.ordering import Ordering
-from runner.core.sharding import shard_filter
 from runner.engine.durables import Durables
 from runner.engine.failures import Failures, renew
 from runner.engine.fence import Fences
@@ -38,8 +37,6 @@ from runner.jetstream.reply import consumer_sequence, identity, stored_at
 from runner.jetstream.withheld import Withheld
 
 log = logging.getLogger("jetrunner.shards")
-
-ACK_WAIT_SECONDS = 60.0
 
 
 class Lanes:
@@ -99,7 +96,7 @@ class Lanes:
         self._pulling = asyncio.Lock()
         """Held while the pull is opened or closed."""
         self._function = binding.function
-        self._filter = shard_filter(binding.subject.wildcard, generation, number)
+        self._project, self._subject = process.project, binding.subject.wildcard
         self.begin_at(0)
         self.pull = ShardPull(
             process.connection, stream, self.durable, self.limit, self._arrived, self._durable_gone
@@ -121,8 +118,8 @@ class Lanes:
 
     def begin_at(self, start: int) -> None:
         """The first sequence of the stream that its durable shall ever read; 0: all."""
-        self._config = consumer.config(
-            self.durable, self._filter, "all", self._function, ack_wait=ACK_WAIT_SECONDS, start=start
+        self._config = consumer.of_shard(
+            self._project, self._function, self._subject, self.generation, self.number, start
         )
 
     def doubt(self, info: dict[str, Any] | None = None) -> None:

@@ -22,7 +22,7 @@ from runner.engine.generations import news_subject
 from runner.engine.member import Member, read_member
 from runner.engine.turnover import Reader, Turnover
 from runner.errors import NoStream, ServerError, UsageError
-from runner.jetstream import reshard
+from runner.jetstream import interest, reshard
 from runner.jetstream.backlog import Backlog
 from runner.jetstream.connection import Connection
 from runner.jetstream.consumer import NOT_FOUND
@@ -94,13 +94,27 @@ class Resize:
         if by:
             await self._require_order(by)
         try:
-            await reshard.resize(self._connection, self.stream, count, by)
+            await reshard.resize(self._connection, self.stream, count, by, self._prepare)
         except ValueError as error:
             raise UsageError(f"{self.stream}: {error}") from None
         for project in {project for project, _, _ in await self._openings()}:
             with suppress(ValueError):  # the name stands in a key of the bucket, and may be none
                 self._connection.wire.publish(news_subject(project).encode(), self.stream.encode(), b"")
         return await self.now()
+
+    async def _prepare(self, after: dict[str, Any]) -> None:
+        """The durables of the new shards stand before anything is stored there, where it would be dropped otherwise."""
+        now = sharding.read(after)
+        if now is None or not interest.forgets(after):
+            return
+        living = await self._living()
+        for project, function, opening in await self._openings():
+            runs = any(function in member.functions for member in living.get(project, {}).values())
+            if runs or not self._gone(project, function):
+                await interest.stand(
+                    self._connection, self.stream, project, function, opening.subject,
+                    now.generation, now.count, opening.first,
+                )  # fmt: skip
 
     async def look(self, now: Sharding) -> list[Progress]:
         """How far every function is. A function that nobody runs goes on here, once nothing is left for it."""

@@ -28,7 +28,7 @@ from runner.core.sharding import Sharding
 from runner.engine.claims import Claims
 from runner.engine.history import History
 from runner.errors import JetrunnerError, PermissionDenied, Unconfirmed, UsageError
-from runner.jetstream import ownstreams, reshard
+from runner.jetstream import interest, ownstreams, reshard
 from runner.jetstream.bucket import PREFIX
 from runner.jetstream.connection import Connection
 from runner.jetstream.history import state
@@ -153,6 +153,18 @@ class Turnover:
         if not standing:  # where durables stand, the bucket may have lost claims that are held
             await self._claims.prepare(reader.function, generation, count)
         first = newest + 1 if reader.deliver == "new" and not standing else 0
+        if interest.forgets(info["config"]):  # else a shard would lose what comes before it has an owner
+            subject = reader.subject
+            await interest.stand(
+                self._connection,
+                reader.stream,
+                self._project,
+                reader.function,
+                subject,
+                generation,
+                count,
+                first,
+            )
         return Opening(
             stream=reader.stream,
             created=info["created"],

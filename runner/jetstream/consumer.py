@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
-from runner.core import sharding
+from runner.core import identity, sharding
 from runner.errors import ServerError
 from runner.jetstream.connection import Connection
 
 log = logging.getLogger("jetrunner.consumer")
 
 ACK_WAIT_SECONDS = 10.0
+SHARD_ACK_WAIT_SECONDS = 60.0
 EXISTS = 10148
 NOT_FOUND = frozenset({10014, 10059})
 """Consumer, stream not found."""
@@ -73,6 +75,20 @@ def config(
         max_ack_pending=-1,
         max_waiting=4096,
         metadata={"jetrunner.function": function},
+    )
+
+
+def of_shard(
+    project: str, function: str, subject: str, generation: int, number: int, start: int = 0
+) -> ConsumerConfig:
+    """The consumer of one shard of an ordered function that reads `subject`, as published."""
+    return config(
+        identity.shard_durable(project, function, generation, number),
+        sharding.shard_filter(subject, generation, number),
+        "all",
+        function,
+        ack_wait=SHARD_ACK_WAIT_SECONDS,
+        start=start,
     )
 
 
@@ -150,7 +166,7 @@ async def remove(connection: Connection, stream: str, durable: str) -> None:
             raise
 
 
-def filters_of(config: dict[str, Any]) -> tuple[str, ...]:
+def filters_of(config: Mapping[str, Any]) -> tuple[str, ...]:
     """What a consumer's configuration filters on; empty = it reads everything."""
     one = config.get("filter_subject")
     return (one,) if one else tuple(config.get("filter_subjects") or ())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -15,6 +15,7 @@ from runner.core.plan import ConsumerPlan, function_of
 from runner.core.sharding import Sharding
 from runner.core.streamconfig import Change
 from runner.errors import JetrunnerError, UsageError
+from runner.jetstream import interest
 from runner.jetstream.connection import Connection
 from runner.jetstream.consumer import IMMUTABLE, config, differences, filters_of, update
 from runner.jetstream.inventory import consumers_on, real_streams
@@ -66,15 +67,20 @@ def _require_choice(binding: Binding, stream: Catchment, streams: Sequence[Catch
             )
 
 
-async def read_shards(connection: Connection, stream: str, project: str) -> None:
-    """Have our durables read a stream's shards before there are any.
+async def read_shards(connection: Connection, stream: str, project: str, after: Mapping[str, Any]) -> None:
+    """Have our durables read a stream's shards before there are any; `after` is its configuration with them.
 
     A message that comes while no filter matches it is passed over for good, even when the filter is changed later.
     """
     for info in await consumers_on(connection, stream):
         real = info["config"]
-        if function_of(info["name"], project) is None or _SHARD.search(info["name"]):
-            continue  # a stranger's is refused by the plan; generation 0 of an ordered function reads what was before
+        function = function_of(info["name"], project)
+        if function is None:
+            continue  # a stranger's is refused by the plan
+        if _SHARD.search(info["name"]):  # generation 0 of an ordered function: it reads what was before
+            if interest.forgets(after):
+                await _stand(connection, stream, project, function, real, after)
+            continue
         try:
             wanted = sorted(
                 {each for text in filters_of(real) for each in sharding.filters(sharding.original(text))}
@@ -83,6 +89,22 @@ async def read_shards(connection: Connection, stream: str, project: str) -> None
             raise UsageError(f"consumer {info['name']} on {stream}: {error}") from None
         if wanted and wanted != sorted(filters_of(real)):
             await update(connection, stream, real, {"filter_subjects": (None, wanted)})
+
+
+async def _stand(
+    connection: Connection,
+    stream: str,
+    project: str,
+    function: str,
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+) -> None:
+    shards, start = sharding.read(after), int(before.get("opt_start_seq") or 0)
+    for subject in filters_of(before) if shards is not None else ():
+        assert shards is not None
+        await interest.stand(
+            connection, stream, project, function, subject, shards.generation, shards.count, start
+        )
 
 
 async def plan_consumers(

@@ -10,7 +10,7 @@ import asyncio
 import base64
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -181,10 +181,17 @@ async def remove_older(connection: Connection, durable: str, opening: Opening) -
                     raise
 
 
-async def resize(connection: Connection, stream: str, count: int, by: tuple[int, ...] = ()) -> dict[str, Any]:
+async def resize(
+    connection: Connection,
+    stream: str,
+    count: int,
+    by: tuple[int, ...] = (),
+    prepare: Callable[[dict[str, Any]], Awaitable[None]] | None = None,
+) -> dict[str, Any]:
     """Give a stream other shards from now on; returns its configuration. ValueError when it cannot be.
 
-    `by` are the indexes of the tokens to shard by; without them these stay. Each replica of a stream puts a message under the
+    `by` are the indexes of the tokens to shard by; without them these stay. `prepare` is awaited with the configuration
+    that the stream is about to have. Each replica of a stream puts a message under the
     shards that it knows of when it applies it (measured on 2.15). One that is behind would put messages from before the
     change under the new ones, for good: so all of them have to be current.
     """
@@ -201,6 +208,8 @@ async def resize(connection: Connection, stream: str, count: int, by: tuple[int,
             )
         await asyncio.sleep(CURRENT_SECONDS / 100)
     after = generations.resized(info["config"], count, by)
+    if prepare is not None:
+        await prepare(after)
     config: dict[str, Any] = (await connection.api(f"STREAM.UPDATE.{stream}", after))["config"]
     return config
 

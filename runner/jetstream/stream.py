@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from runner.bindings import Binding
 from runner.core.capture import Catchment, capture, catchment, covered
-from runner.core.plan import Plan, StreamPlan, action, order
+from runner.core.plan import ConsumerPlan, Plan, StreamPlan, action, order
 from runner.core.streamconfig import Change, DeclaredStream, difference, merged
 from runner.core.subject import overlaps
 from runner.errors import JetrunnerError, ServerError
+from runner.jetstream import interest
 from runner.jetstream.connection import Connection
 from runner.jetstream.durable import plan_consumers, read_shards, uncaptured
 from runner.jetstream.inventory import holdings, real_streams, stream_info
@@ -70,7 +73,20 @@ async def plan_project(
     streams = catchments(declared, await real_streams(connection))
     if errors := uncaptured(bindings, streams):
         return plan, errors
-    return Plan(plan.streams, await plan_consumers(connection, project, bindings, streams)), []
+    configs = await real_streams(connection) | {each.name: each.config for each in plan.streams}
+    consumers = await plan_consumers(connection, project, bindings, streams)
+    return Plan(plan.streams, tuple(_noted(each, configs.get(each.stream, {})) for each in consumers)), []
+
+
+def _noted(plan: ConsumerPlan, config: Mapping[str, Any]) -> ConsumerPlan:
+    """The same, with what is lost before it stands."""
+    if plan.action != "create" or not interest.forgets(config):
+        return plan
+    note = (
+        f'{plan.stream} has retention = "interest": what is published before the first `runner run` '
+        f"is gone for {plan.function}"
+    )
+    return msgspec.structs.replace(plan, note=note)
 
 
 async def apply_streams(
@@ -89,7 +105,7 @@ async def apply_streams(
         verb = "CREATE" if stream.action == "create" else "UPDATE"
         try:
             if stream.action == "update" and any(change.field == "shards" for change in stream.changes):
-                await read_shards(connection, stream.name, project)
+                await read_shards(connection, stream.name, project, stream.config)
             await connection.api(f"STREAM.{verb}.{stream.name}", stream.config)
         except ServerError as error:
             before = f"; applied before it: {', '.join(done)}" if done else ""

@@ -1,0 +1,49 @@
+"""Streams with interest retention: they keep a message for the durables that stand when it is stored, and for no others.
+
+Rule 1: the durables of a generation of shards stand before the stream stores anything under its subjects.
+Rule 2: they are made as the instance that owns the shard would make them, so that it finds nothing to change.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from runner.jetstream import consumer
+from runner.jetstream.connection import Connection
+
+INTEREST = "interest"
+AT_ONCE = 64
+
+
+def forgets(config: Mapping[str, Any]) -> bool:
+    """Whether a stream drops what no durable waits for."""
+    return config.get("retention") == INTEREST
+
+
+async def stand(
+    connection: Connection,
+    stream: str,
+    project: str,
+    function: str,
+    subject: str,
+    generation: int,
+    count: int,
+    start: int = 0,
+) -> None:
+    """Make the durables of a function for all shards of a generation; those that are there stay as they are.
+
+    A change that is refused after this leaves them behind: nothing comes for them, and the next one finds them.
+    """
+    for begin in range(0, count, AT_ONCE):
+        await asyncio.gather(
+            *(
+                consumer.ensure(
+                    connection,
+                    stream,
+                    consumer.of_shard(project, function, subject, generation, number, start),
+                )
+                for number in range(begin, min(begin + AT_ONCE, count))
+            )
+        )
