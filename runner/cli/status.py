@@ -16,9 +16,9 @@ from runner.cli.table import counted, table
 from runner.core import identity, sharding, shown
 from runner.core.generation import stored_subject
 from runner.core.histogram import Histogram
-from runner.core.plan import function_of
+from runner.core.plan import function_of, generation_of
 from runner.core.sharding import Sharding
-from runner.engine.status import collect
+from runner.engine.snapshots import collect
 from runner.errors import ServerError
 from runner.jetstream.connection import Connection, connect
 from runner.jetstream.consumer import NOT_FOUND
@@ -149,10 +149,9 @@ async def _durables(
                 if durable == whole:
                     again[function] = waiting
                 continue
-            is_shard = (stream, durable) not in named and durable != whole
-            generation = int(durable.rsplit("-", 2)[1]) if is_shard else -1
+            generation = -1 if (stream, durable) in named else generation_of(durable)
             found.setdefault(function, []).append(
-                Waiting(stream, whole if is_shard else durable, generation, **waiting)
+                Waiting(stream, durable if (stream, durable) in named else whole, generation, **waiting)
             )
     for function, parts in found.items():
         if any(each.is_shard for each in parts):

@@ -12,7 +12,7 @@ from typing import Any
 from msgspec import Struct
 
 from runner import discovery
-from runner.engine.status import collect
+from runner.engine.snapshots import collect
 from runner.errors import UsageError
 from runner.jetstream.connection import Connection
 

@@ -10,6 +10,9 @@ from msgspec import Struct
 
 from runner.core.streamconfig import Change
 
+ALSO = "also"
+"""In the name of a durable that stands beside a function's first one."""
+
 StreamAction: TypeAlias = Literal["create", "update", "refuse", "same"]
 ConsumerAction: TypeAlias = Literal["create", "update", "same", "stray"]
 
@@ -84,9 +87,15 @@ def order(stream: StreamPlan) -> tuple[int, str]:
 
 
 def function_of(durable: str, project: str) -> str | None:
-    """The function whose durable, or shard's durable, has this name; None when it is not of this project.
+    """The function whose durable, one beside it, or a shard's, has this name; None when it is not of this project.
 
     A function's name is an identifier, so `shop-eu-charge` belongs to the project `shop-eu` and not to `shop`.
     """
-    match = re.fullmatch(rf"{re.escape(project)}-([^\W\d]\w*)(?:-\d+-\d+)?", durable)
+    match = re.fullmatch(rf"{re.escape(project)}-([^\W\d]\w*)(?:-\d+-\d+|-{ALSO}-[0-9a-f]+)?", durable)
     return match[1] if match else None
+
+
+def generation_of(durable: str) -> int:
+    """The generation of a shard's durable; -1 for one that is no shard's."""
+    match = re.search(r"-(\d+)-\d+\Z", durable)
+    return int(match[1]) if match else -1

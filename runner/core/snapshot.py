@@ -7,7 +7,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from runner.core import checked
-from runner.core.checked import Count, Function, Index, Line, Share, Stream, UnixTime
+from runner.core.checked import Count, Function, Index, Line, Pattern, Share, Stream, UnixTime
 from runner.core.generation import MOST_SHARDS
 from runner.core.histogram import SIZE
 
@@ -27,6 +27,8 @@ class Part(Struct, frozen=True, omit_defaults=True):
     rate: Share
     duration: Annotated[list[Count], Meta(min_length=1, max_length=SIZE + 1)]
     """A histogram's snapshot."""
+    subject: Pattern | None = None
+    """What it reads, as published; an earlier release does not say."""
     ordered: bool | None = None
     key_positions: Annotated[tuple[Index, ...], Meta(max_length=256)] | None = None
     """Indexes, from 0, of the tokens that make its keys, none without order; an earlier release does not say."""

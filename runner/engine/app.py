@@ -154,6 +154,7 @@ async def _serve(
                     sweep, process, running, relay
                 )  # first: the very first message may block the loop
                 started.set()  # from here on there may be something to drain
+                await Responder(connection, project.name, running).open()  # who begins asks what others read
                 await members.listen()
                 for function in running:
                     await function.start()
@@ -161,7 +162,6 @@ async def _serve(
                     await shards.start()
                     tasks.start_soon(shards.run)
                 await relay.start()
-                await Responder(connection, project.name, running).open()
                 tasks.start_soon(remember, process, running)
                 tasks.start_soon(watch_bucket, process)
                 names = ", ".join(each.binding.function for each in running)

@@ -35,8 +35,13 @@ class Durables:
         self._histories = histories
         self.floors = floors
 
-    async def ensure(self, stream: str, wanted: consumer.ConsumerConfig) -> dict[str, Any]:
-        """The durable is there afterwards: new, or anew at its floor when somebody deleted it."""
+    async def ensure(
+        self, stream: str, wanted: consumer.ConsumerConfig, *, refilter: bool = True
+    ) -> dict[str, Any]:
+        """The durable is there afterwards: new, or anew at its floor when somebody deleted it.
+
+        With `refilter` it reads what is wanted; else one that is there keeps its filter.
+        """
         history, durable = self._histories.of(stream), wanted.durable_name
         while True:
             existing = await consumer.info(self._connection, stream, durable)
@@ -47,7 +52,7 @@ class Durables:
                 await history.check()
             era = history.era
             placed = await self._placed(stream, wanted) if existing is None else wanted
-            info, new = await consumer.ensure(self._connection, stream, placed, existing)
+            info, new = await consumer.ensure(self._connection, stream, placed, existing, refilter=refilter)
             if not new:
                 return info
             await history.check(thorough=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import msgspec
 
 from runner.core import checked
@@ -69,11 +71,13 @@ class Floors:
         saved = self._saved.get((stream, durable))
         if saved is not None and saved[:2] == (sequence, newest.created):
             return
+        with suppress(JetrunnerError):
+            await self.place(stream, durable, sequence, newest)
+
+    async def place(self, stream: str, durable: str, sequence: int, newest: Identity) -> None:
+        """The same, wherever the floor was; what keeps it from being stored is raised. Raises JetrunnerError."""
         floor = Floor(sequence, newest.created, newest)
-        try:
-            place = await self._bucket.put(self._key(stream, durable), msgspec.json.encode(floor))
-        except JetrunnerError:
-            return
+        place = await self._bucket.put(self._key(stream, durable), msgspec.json.encode(floor))
         self._saved[stream, durable] = sequence, newest.created, place
 
     def looked(self, bucket: State) -> None:

@@ -13,15 +13,19 @@ from runner.core import sharding
 from runner.core.generation import Opening
 from runner.core.quantity import counted
 from runner.core.sharding import Sharding, key
-from runner.engine.function import Function
+from runner.engine.function import START_SECONDS, Function
 from runner.engine.members import Members
 from runner.engine.park import Parking
 from runner.engine.process import Process
+from runner.engine.reading import taken
 from runner.engine.records import Records
 from runner.engine.sentback import SentBack
 from runner.engine.shard import Shard
+from runner.engine.snapshots import readers
 from runner.engine.standstill import Standstill
 from runner.errors import JetrunnerError
+from runner.jetstream.publisher import insist
+from runner.jetstream.reshard import Openings
 
 log = logging.getLogger("jetrunner.functions")
 
@@ -68,8 +72,22 @@ class OrderedFunction(Function):
                 self.stream,
             )
         await self._begin(self.stream)
+        await insist(self._require_subject, START_SECONDS, f"the shards of {self.binding.function}")
         await self._parking.start()
         await self._sent_back.start()
+
+    async def _require_subject(self) -> None:
+        """No other instance reads another subject: each would give the shards' durables its own filter. Raises UsageError."""
+        project, binding = self._process.project, self.binding
+        standing, _ = await Openings(self._process.connection, project).read(binding.function)
+        if standing is None or standing.subject == binding.subject.wildcard:
+            return
+        others = await readers(
+            self._process.connection, project, binding.function, self.stream, self.durable, standing.subject
+        )
+        for instance, subject in others.items():
+            if subject != binding.subject.wildcard:
+                raise taken(binding, instance, subject)
 
     def _shard_of(self, subject: str) -> str:
         """The name of the shard where messages of a subject run now."""

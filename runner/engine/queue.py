@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from anyio.abc import TaskGroup
 
-from runner.jetstream.delivery import Delivery
+from runner.jetstream.delivery import Delivery, Source
 
 
 class Queue:
@@ -66,6 +66,12 @@ class Queue:
         while self.deliveries:
             delivery = self.deliveries.popleft()
             delivery.source.give_back(delivery)
+
+    def give_back_of(self, source: Source) -> None:
+        """Return what has come from one source and has not started."""
+        for delivery in [each for each in self.deliveries if each.source is source]:
+            self.deliveries.remove(delivery)
+            source.give_back(delivery)
 
     def _pump(self) -> None:
         """Wake slots while deliveries wait: one at first, since handlers that never wait need no second."""

@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 
 from runner.core import identity
-from runner.core import snapshot as snapshots
-from runner.core.checked import Unfit
 from runner.core.snapshot import Part, Snapshot
 from runner.engine.function import Function
+from runner.engine.snapshots import subject
 from runner.jetstream.connection import Connection
-from runner.jetstream.stray import pass_over
-
-MOST = 10_000
-"""So many answers are taken."""
-
-
-def subject(project: str) -> str:
-    """Where the instances of a project answer."""
-    return f"jetrunner.{project}.status"
 
 
 class Responder:
@@ -56,6 +44,7 @@ class Responder:
                 each.binding.function: Part(
                     stream=each.stream,
                     durable=each.durable,
+                    subject=each.binding.subject.wildcard,
                     ordered=bool(each.binding.ordered_by),
                     key_positions=each.binding.key_positions,
                     in_flight=each.unsettled,
@@ -65,25 +54,3 @@ class Responder:
                 for each in self._functions
             },
         )
-
-
-async def collect(connection: Connection, project: str, timeout: float = 0.5) -> list[dict[str, Any]]:
-    """The snapshot of every instance that answers within `timeout` seconds."""
-    found: list[dict[str, Any]] = []
-    inbox = connection.new_inbox()
-
-    def answered(subject: bytes, reply: bytes, header: bytes | None, body: bytes) -> None:
-        if header is not None or len(found) >= MOST:
-            return  # no responders
-        try:
-            found.append(msgspec.to_builtins(snapshots.read(body)))
-        except Unfit as error:  # any client can answer on our subject
-            pass_over("an answer to the question for the status", error)
-
-    unsubscribe = await connection.wire.subscribe(inbox, answered)
-    try:
-        connection.wire.publish(subject(project).encode(), b"", inbox.encode())
-        await asyncio.sleep(timeout)
-    finally:
-        await unsubscribe()
-    return sorted(found, key=lambda snapshot: str(snapshot["instance"]))

@@ -23,6 +23,9 @@ IMMUTABLE = frozenset({"deliver_policy", "opt_start_seq", "ack_policy", "replay_
 """What the server refuses to change on a consumer (measured on 2.15)."""
 
 
+FILTERS = frozenset({"filter_subject", "filter_subjects"})
+
+
 class ConsumerConfig(msgspec.Struct, frozen=True, omit_defaults=True):
     """The fields that Jetrunner sets, by their NATS names; durations in nanoseconds.
 
@@ -103,11 +106,16 @@ async def info(connection: Connection, stream: str, durable: str) -> dict[str, A
 
 
 async def ensure(
-    connection: Connection, stream: str, wanted: ConsumerConfig, existing: dict[str, Any] | None = None
+    connection: Connection,
+    stream: str,
+    wanted: ConsumerConfig,
+    existing: dict[str, Any] | None = None,
+    *,
+    refilter: bool = True,
 ) -> tuple[dict[str, Any], bool]:
     """The consumer as wanted; returns its info and whether it was created now. `existing` is its info, when it has one.
 
-    A difference is logged and then updated with `action: "update"`: the server's other calls update silently.
+    Without `refilter` it keeps the filter that it has. A difference is logged and then updated with `action: "update"`: the server's other calls update silently.
     What the server cannot change stays, with a warning.
     """
     durable = wanted.durable_name
@@ -127,8 +135,8 @@ async def ensure(
         else:
             return created, True
     changes = differences(existing["config"], body)
-    if not changes:
-        return existing, False
+    if not refilter and set(changes) & FILTERS:
+        changes = {field: change for field, change in changes.items() if field not in {*FILTERS, "metadata"}}
     for field in sorted(set(changes) & IMMUTABLE):
         real, declared = changes.pop(field)
         log.warning(
@@ -138,7 +146,8 @@ async def ensure(
     if not changes:
         return existing, False
     for field, (real, declared) in sorted(changes.items()):
-        log.warning("consumer %s on %s: %s changes from %r to %r", durable, stream, field, real, declared)
+        level = logging.DEBUG if field == "metadata" else logging.WARNING
+        log.log(level, "consumer %s on %s: %s changes from %r to %r", durable, stream, field, real, declared)
     return await update(connection, stream, existing["config"], changes), False
 
 

@@ -68,7 +68,7 @@ async def holdings(
     readers = [
         Reader(
             consumer["name"],
-            _published(filters_of(consumer["config"])) if sharded else filters_of(consumer["config"]),
+            published(filters_of(consumer["config"])) if sharded else filters_of(consumer["config"]),
             ours=bool(project) and function_of(consumer["name"], project) is not None,
             waiting=consumer["num_waiting"],
         )
@@ -89,9 +89,9 @@ async def holdings(
             continue
         for stored in (gone, f"shard.*.*.{gone}") if sharded else (gone,):
             async for subject, count in _subjects(connection, stream.name, stored):
-                published = sharding.original(subject) if sharded else subject
-                if not any(matches(pattern, published) for pattern in stream.subjects):
-                    uncaptured[published] = uncaptured.get(published, 0) + count
+                original = sharding.original(subject) if sharded else subject
+                if not any(matches(pattern, original) for pattern in stream.subjects):
+                    uncaptured[original] = uncaptured.get(original, 0) + count
     return Holdings(
         messages=state["messages"],
         bytes=state["bytes"],
@@ -107,8 +107,8 @@ async def count(connection: Connection, stream: str, pattern: str) -> int:
     return sum([number async for _, number in _subjects(connection, stream, pattern)])
 
 
-def _published(filters: tuple[str, ...]) -> tuple[str, ...]:
-    """Filters on a sharded stream as filters on subjects as they are published."""
+def published(filters: tuple[str, ...]) -> tuple[str, ...]:
+    """Give filters on a sharded stream as filters on subjects as they are published."""
     return tuple(dict.fromkeys(re.sub(r"^shard\.(\d+|\*)\.(\d+|\*)\.", "", text) for text in filters))
 
 
