@@ -21,11 +21,12 @@ from runner.discovery import Project
 from runner.engine.drain import drain
 from runner.engine.function import Function
 from runner.engine.health import Health
+from runner.engine.histories import START_SECONDS
 from runner.engine.lifespan import alive
 from runner.engine.members import Members
 from runner.engine.ordered import OrderedFunction
 from runner.engine.placement import places_now
-from runner.engine.process import START_SECONDS, Observer, Process
+from runner.engine.process import Observer, Process
 from runner.engine.relay import Relay
 from runner.engine.shards import Shards
 from runner.engine.status import Responder

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
+from typing import Any
 
 from runner.engine.lanes import Lanes
 from runner.errors import JetrunnerError
@@ -24,6 +25,8 @@ class Floored(Lanes):
 
     pending = 0
     """Messages not yet delivered, as the server last said."""
+    _standing: dict[str, Any] | None = None
+    """How the durable was left when its settings were last put back."""
     _remembered = (0, 0, 0)
     """The oldest message that was not settled and the newest that had come, when the floor was saved, and in which turn of
     what the bucket has lost."""
@@ -46,6 +49,10 @@ class Floored(Lanes):
         here = len(self.unsettled) + len(self._strays)
         try:
             info = await consumer.info(self._connection, self.stream, self.durable)
+            if info is not None and self.owned and info["config"] != self._standing:
+                self._standing = info["config"]  # somebody may have changed its settings
+                changed, _ = await consumer.ensure(self._connection, self.stream, self._config, info)
+                self._standing = changed["config"]
             newest = self.newest()
             if info is not None and newest.sequence < info["ack_floor"]["stream_seq"]:
                 newest = (await self.history.check(thorough=False)).newest

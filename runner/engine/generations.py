@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 
 from runner.core.assignment import assign
 from runner.core.generation import Opening
+from runner.engine.histories import START_SECONDS
 from runner.engine.members import Members
-from runner.engine.process import START_SECONDS, Process
+from runner.engine.process import Process
 from runner.engine.turnover import Reader, Turnover
 from runner.errors import JetrunnerError, UsageError
 from runner.jetstream.lease import Leases

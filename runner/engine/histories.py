@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from functools import partial
 
 import anyio
@@ -11,14 +12,18 @@ from anyio.abc import TaskGroup
 
 from runner.core.deadletter import Pairs
 from runner.core.origin import Origin
+from runner.engine.floor import Floors
 from runner.engine.history import History
-from runner.errors import JetrunnerError
+from runner.errors import JetrunnerError, PermissionDenied
 from runner.jetstream import ownstreams
 from runner.jetstream.connection import Connection
 from runner.jetstream.deadletters import original
+from runner.jetstream.publisher import insist
 
 log = logging.getLogger("jetrunner.streams")
 
+START_SECONDS = 20.0
+"""A cluster that elects a leader answers again within seconds."""
 RETRY_SECONDS = 0.02
 LONGEST_RETRY_SECONDS = 2.0
 
@@ -41,6 +46,14 @@ class Histories:
         if found is None:
             found = self._all[stream] = History(self._connection, stream)
         return found
+
+    async def begin(self, stream: str, floors: Floors) -> None:
+        """Find out whether a stream is the one that was read before. Raises JetrunnerError."""
+        history = self.of(stream)
+        if not history.begun:
+            history.presume(await insist(partial(floors.newest, stream), START_SECONDS))
+        with suppress(PermissionDenied):  # the history tells of it
+            await insist(history.check, START_SECONDS, f"stream {stream}")
 
     async def original(self, place: Origin) -> tuple[Pairs, bytes] | None:
         """Headers and body as they were published; None only when the stream has let go of them. Raises JetrunnerError."""

@@ -13,7 +13,8 @@ from runner.core import sharding
 from runner.core.generation import Opening
 from runner.core.quantity import counted
 from runner.core.sharding import Sharding, key
-from runner.engine.function import START_SECONDS, Function
+from runner.engine.function import Function
+from runner.engine.histories import START_SECONDS
 from runner.engine.members import Members
 from runner.engine.park import Parking
 from runner.engine.process import Process
@@ -71,7 +72,7 @@ class OrderedFunction(Function):
                 self.binding.function,
                 self.stream,
             )
-        await self._begin(self.stream)
+        await self._process.histories.begin(self.stream, self._process.floors)
         await insist(self._require_subject, START_SECONDS, f"the shards of {self.binding.function}")
         await self._parking.start()
         await self._sent_back.start()

@@ -25,8 +25,6 @@ from runner.jetstream.lease import Leases
 from runner.jetstream.topology import Topology
 from runner.telemetry.tracing import Tracing
 
-START_SECONDS = 20.0
-"""A cluster that elects a leader answers again within seconds."""
 LOOP_SECONDS = 1.0
 """How much longer a call from another loop waits for ours to tell what became of it."""
 

@@ -74,6 +74,10 @@ class Reading:
                 await self._durables.ensure(self._stream, self._main(self._pattern), refilter=False)
                 continue
             main = self._place(info)
+            if main is None and (floor := await self._left(info)):
+                log.warning("durable %s had other filters: it is made again after %d", self._durable, floor)
+                await self._remake(floor)
+                continue
             if main is None or main.subject == self._pattern:
                 return (self._source(self._main(self._pattern), info),)
             others = await self._others(main.subject)
@@ -179,16 +183,18 @@ class Reading:
         )
 
     async def _start(self, info: Mapping[str, Any]) -> int:
-        """Where a durable beside the first one begins; 0: where the function does.
+        """Where a durable beside the first one begins; 0: where the function does."""
+        floor = await self._left(info)
+        return floor + 1 if floor else 0
 
-        Where somebody else has narrowed that one, it read all of it until then.
-        """
+    async def _left(self, info: Mapping[str, Any]) -> int:
+        """Up to where a durable has read all of the subject, whose filter somebody else has changed since; 0: not known."""
         metadata = info["config"].get("metadata") or {}
         if NARROWED in metadata or metadata.get(SUBJECT) != self._pattern:
             return 0
         ask = partial(self._durables.floors.last, self._stream, self._durable)
         floor = await self._process.histories.bucket.surely(ask)
-        return floor.sequence + 1 if floor is not None else 0
+        return floor.sequence if floor is not None else 0
 
     async def _done(
         self,

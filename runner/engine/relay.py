@@ -14,7 +14,8 @@ import anyio
 
 from runner.core import header, identity
 from runner.engine import delayed
-from runner.engine.process import START_SECONDS, Process
+from runner.engine.histories import START_SECONDS
+from runner.engine.process import Process
 from runner.errors import JetrunnerError, PermissionDenied, ServerError
 from runner.jetstream import consumer, ownstreams
 from runner.jetstream.delivery import Delivery

@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-from runner.core import identity, sharding
-from runner.errors import ServerError
+from runner.core import checked, identity, sharding
+from runner.errors import JetrunnerError, ServerError
 from runner.jetstream.connection import Connection
 
 log = logging.getLogger("jetrunner.consumer")
@@ -23,6 +23,18 @@ IMMUTABLE = frozenset({"deliver_policy", "opt_start_seq", "ack_policy", "replay_
 """What the server refuses to change on a consumer (measured on 2.15)."""
 
 
+OFF: dict[str, Any] = {
+    "backoff": [],
+    "headers_only": False,
+    "inactive_threshold": 0,
+    "priority_groups": [],
+}
+"""What a durable must not have, and what stands for not having it: delays that the server adds up wrongly, no bodies, an end by
+itself, pulls that name a group."""
+REVISION = 1
+"""Of what Jetrunner wants of a durable: raised whenever that changes."""
+REVISED = "jetrunner.revision"
+"""Where a durable's metadata tells the revision that made it."""
 FILTERS = frozenset({"filter_subject", "filter_subjects"})
 
 
@@ -77,7 +89,7 @@ def config(
         max_deliver=-1,
         max_ack_pending=-1,
         max_waiting=4096,
-        metadata={"jetrunner.function": function},
+        metadata={"jetrunner.function": function, REVISED: str(REVISION)},
     )
 
 
@@ -116,7 +128,8 @@ async def ensure(
     """The consumer as wanted; returns its info and whether it was created now. `existing` is its info, when it has one.
 
     Without `refilter` it keeps the filter that it has. A difference is logged and then updated with `action: "update"`: the server's other calls update silently.
-    What the server cannot change stays, with a warning.
+    What the server cannot change stays, with a warning; where messages would be lost by it, that is an error. What a later
+    revision of Jetrunner has made is left as it is, but for its filter. Raises JetrunnerError.
     """
     durable = wanted.durable_name
     body = msgspec.to_builtins(wanted)
@@ -134,6 +147,11 @@ async def ensure(
                 raise
         else:
             return created, True
+    if why := unfit(existing["config"]):
+        raise JetrunnerError(
+            f"consumer {durable} on {stream} {why}",
+            hint=f"delete it (nats consumer rm {stream} {durable}): it is made again, and goes on where the function was",
+        )
     changes = differences(existing["config"], body)
     if not refilter and set(changes) & FILTERS:
         changes = {field: change for field, change in changes.items() if field not in {*FILTERS, "metadata"}}
@@ -181,24 +199,46 @@ def filters_of(config: Mapping[str, Any]) -> tuple[str, ...]:
     return (one,) if one else tuple(config.get("filter_subjects") or ())
 
 
+def unfit(config: Mapping[str, Any]) -> str:
+    """Why no function can read with a consumer of this configuration, which the server cannot change; empty when it can."""
+    if config.get("deliver_subject"):
+        return "is a push consumer, and cannot be pulled from"
+    if (policy := config.get("ack_policy")) != "explicit":
+        return (
+            f'has ack_policy "{policy}": what is delivered would count as done, and be lost with its process'
+        )
+    return ""
+
+
 def differences(real: dict[str, Any], wanted: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Field → (real, wanted) where they differ. A consumer created anew at its ack floor counts as wanted."""
     found: dict[str, tuple[Any, Any]] = {}
+    newer = _revision(real) > REVISION
+    if not newer:
+        found |= {field: (real[field], off) for field, off in OFF.items() if real.get(field)}
     if "filter_subject" not in wanted and "filter_subjects" not in wanted:
-        found = {
+        found |= {
             field: (real[field], None) for field in ("filter_subject", "filter_subjects") if real.get(field)
         }
     for field, value in wanted.items():
         current = real.get(field)
         if field == "metadata":
-            missing = {key: text for key, text in value.items() if (current or {}).get(key) != text}
+            missing = {
+                key: text
+                for key, text in value.items()
+                if (current or {}).get(key) != text and not (newer and key == REVISED)
+            }
             if missing:
-                found[field] = (current, {**(current or {}), **value})
+                found[field] = (current, {**(current or {}), **missing})
         elif field in {"filter_subject", "filter_subjects"}:
             if sorted(filters_of(real)) != sorted(filters_of(wanted)):
                 found[field] = (list(filters_of(real)) if field == "filter_subjects" else current, value)
-        elif field == "deliver_policy" and current == "by_start_sequence":
+        elif newer or (field == "deliver_policy" and current == "by_start_sequence"):
             continue
         elif current != value and field != "opt_start_seq":
             found[field] = (current, value)
     return found
+
+
+def _revision(config: Mapping[str, Any]) -> int:
+    return checked.number((config.get("metadata") or {}).get(REVISED, "0")) or 0

@@ -23,6 +23,8 @@ class Stored(Struct, frozen=True):
     body: bytes
     stored_ns: int
     """When, in nanoseconds of Unix time."""
+    subject: str = ""
+    """Under which it is stored."""
 
 
 async def read(connection: Connection, stream: str, sequence: int) -> Stored | None:
@@ -34,7 +36,8 @@ async def read(connection: Connection, stream: str, sequence: int) -> Stored | N
             return None
         raise
     block = base64.b64decode(message.get("hdrs") or "")
-    return Stored(block or None, base64.b64decode(message.get("data") or ""), nanoseconds(message["time"]))
+    body, stored = base64.b64decode(message.get("data") or ""), nanoseconds(message["time"])
+    return Stored(block or None, body, stored, message["subject"])
 
 
 def nanoseconds(time: str) -> int:

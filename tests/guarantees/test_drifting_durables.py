@@ -1,0 +1,133 @@
+"""Settings of a durable that somebody changes while functions run: put back, and nothing stays behind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from runner.jetstream.consumer import REVISED, REVISION
+from tests.support.eventually import eventually
+from tests.support.shop import Shop
+
+pytestmark = [pytest.mark.server, pytest.mark.anyio]
+
+WORK = """
+    @consume("orders.{id}", retry=RetryPolicy.fixed(0.2, attempts=5))
+    async def work(order: Order, ctx: Context) -> None:
+        note("run", id=order.id, attempt=ctx.attempt)
+        if ctx.attempt == 1 and order.note != "resent" and not order.id % 2:
+            if not any(each == order.id for each in seen):
+                seen.append(order.id)
+                raise ValueError("the first time")
+        note("done", id=order.id)
+
+    seen = []
+"""
+
+
+async def edited(shop: Shop, durable: str = "shop-work", **changes: Any) -> None:
+    config = (await shop.js.consumer("ORDERS", durable))["config"] | changes
+    body = {"stream_name": "ORDERS", "config": config, "action": "update"}
+    await shop.js.api(f"CONSUMER.CREATE.ORDERS.{durable}", body)
+
+
+async def config(shop: Shop) -> dict[str, Any]:
+    found: dict[str, Any] = (await shop.js.consumer("ORDERS", "shop-work"))["config"]
+    return found
+
+
+async def all_done(shop: Shop, numbers: set[int]) -> None:
+    await eventually(lambda: {each["id"] for each in shop.notes("done")} >= numbers, within=20)
+
+
+async def test_what_the_server_gives_up_meanwhile_runs_all_the_same(shop: Shop) -> None:
+    await shop.open(WORK)
+    await shop.running("work")
+    await shop.order(0)
+    await all_done(shop, {0})
+    await edited(shop, max_deliver=1)
+    await shop.order(*range(1, 21))
+    await all_done(shop, set(range(21)))
+    assert (await config(shop))["max_deliver"] == -1
+    assert not await shop.dead()
+
+
+async def test_settings_are_put_back_while_a_function_runs(shop: Shop) -> None:
+    await shop.open(WORK)
+    await shop.running("work")
+    await edited(shop, ack_wait=60 * 10**9, max_ack_pending=3, inactive_threshold=3600 * 10**9, backoff=None)
+    await edited(shop, headers_only=True)
+
+    async def put_back() -> bool:
+        found = await config(shop)
+        assert found["ack_wait"] == 10 * 10**9
+        assert found["max_ack_pending"] == -1
+        assert not found.get("inactive_threshold")
+        return not found.get("headers_only")
+
+    await eventually(put_back, within=20)
+
+
+async def test_what_a_later_revision_wants_is_left_to_it(shop: Shop) -> None:
+    await shop.open(WORK)
+    process = await shop.running("work")
+    metadata = (await config(shop))["metadata"]
+    assert metadata[REVISED] == str(REVISION)
+    newer = {**metadata, REVISED: str(REVISION + 1)}
+    await edited(shop, ack_wait=20 * 10**9, metadata=newer)
+    process.terminate()
+    await process.ended()
+    await shop.running("work")
+    await shop.order(1)
+    await all_done(shop, {1})
+    found = await config(shop)
+    assert (found["ack_wait"], found["metadata"][REVISED]) == (20 * 10**9, str(REVISION + 1))
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"ack_policy": "none"}, 'has ack_policy "none"'),
+        ({"ack_policy": "all"}, 'has ack_policy "all"'),
+        ({"ack_policy": "explicit", "deliver_subject": "push.here"}, "is a push consumer"),
+    ],
+)
+async def test_a_durable_that_no_function_can_read_with_is_an_error_at_the_start(
+    shop: Shop, fields: dict[str, Any], says: str
+) -> None:
+    await shop.open(WORK)
+    made = {"durable_name": "shop-work", "name": "shop-work", "filter_subject": "orders.*", **fields}
+    await shop.js.api("CONSUMER.CREATE.ORDERS.shop-work", {"stream_name": "ORDERS", "config": made})
+    process = shop.run()
+    assert await process.ended() == 1
+    assert f"work: consumer shop-work on ORDERS {says}" in process.output
+    assert "nats consumer rm ORDERS shop-work" in process.output
+
+
+async def test_one_that_somebody_makes_in_its_place_is_read_again_once_it_is_gone(shop: Shop) -> None:
+    await shop.open(WORK)
+    process = await shop.running("work")
+    await shop.order(1)
+    await all_done(shop, {1})
+    await shop.js.api("CONSUMER.DELETE.ORDERS.shop-work")
+    made = {
+        "durable_name": "shop-work",
+        "name": "shop-work",
+        "filter_subject": "orders.*",
+        "ack_policy": "none",
+    }
+
+    async def in_its_place() -> bool:
+        if (await config(shop))["ack_policy"] != "none":
+            await shop.js.api("CONSUMER.DELETE.ORDERS.shop-work")
+            body = {"stream_name": "ORDERS", "config": made, "action": "create"}
+            await shop.js.api("CONSUMER.CREATE.ORDERS.shop-work", body)
+        return True
+
+    await eventually(in_its_place)
+    await process.seen("ack_policy")
+    await shop.js.api("CONSUMER.DELETE.ORDERS.shop-work")
+    await shop.order(2, 3)
+    await all_done(shop, {1, 2, 3})
+    assert (await config(shop))["ack_policy"] == "explicit"
