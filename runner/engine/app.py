@@ -149,7 +149,7 @@ async def _serve(
             ]
             shards = Shards(process, members, [each for each in running if isinstance(each, OrderedFunction)])
             relay = Relay(process)
-            health = Health(running, lambda: unready(connection, stop))
+            health = Health(running, lambda: unready(connection, stop, running))
             async with health.listen(settings.health) if settings.health else nullcontext():
                 tasks.start_soon(
                     sweep, process, running, relay
@@ -241,11 +241,13 @@ async def first(tasks: anyio.abc.TaskGroup, *events: asyncio.Event) -> None:
     await happened.wait()
 
 
-def unready(connection: Connection, stop: Stop) -> str:
+def unready(connection: Connection, stop: Stop, functions: Sequence[Function]) -> str:
     """Why this process should get no traffic; empty when it should."""
     if stop.draining.is_set():
         return "draining"
-    return "" if connection.is_connected else "not connected to NATS"
+    if not connection.is_connected:
+        return "not connected to NATS"
+    return next((f"{each.binding.function}: {each.blocked}" for each in functions if each.blocked), "")
 
 
 def single(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -104,6 +104,13 @@ class Function:
         return sum(self._sources.waiting.values())
 
     @property
+    def blocked(self) -> str:
+        """Why nothing can be read here; empty while something can."""
+        return self._sources.blocked or next(
+            (pull.refused for pull in self._sources.pulls if pull.refused), ""
+        )
+
+    @property
     def standing(self) -> list[str]:
         """What has stood still for too long, and why."""
         return [self._sources.waits] if self._sources.waits else []

@@ -192,6 +192,11 @@ class OrderedFunction(Function):
                 await self.pipeline.cancelled(delivery)
 
     @property
+    def blocked(self) -> str:
+        """Why nothing can be read here; empty while something can."""
+        return next((shard.pull.refused for shard in self.owned if shard.pull.refused), "")
+
+    @property
     def pending(self) -> int:
         """Messages of the shards owned here that are not yet delivered, as the server last said."""
         return sum(shard.pending for shard in self.owned)

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from runner.core import acksubject
 from runner.core import header as headers
 from runner.core.history import Identity
-from runner.core.pull import request_size
+from runner.core.pull import Caps, request_size
 from runner.jetstream.connection import Connection
 from runner.jetstream.delivery import Delivery, newest
 from runner.jetstream.reply import identity, is_lost, stored_at, stream_sequence
@@ -35,6 +35,8 @@ LAPSED_SECONDS = 9.5
 """The server takes a message back after 10 s of silence."""
 BACKLOG_BYTES = 4 << 20
 """Unwritten bytes at which nothing more is asked for."""
+MOST_REQUESTS = 64
+"""Written at once, where the server caps what one of them may ask for."""
 REQUEST = b'{"batch":%d,"expires":%d,"idle_heartbeat":%d}'
 
 clock = time.monotonic
@@ -82,6 +84,9 @@ class Pull:
         """Whether the next write will ask for more."""
         self.is_open = False
         """Whether it asks for messages."""
+        self.refused = ""
+        """Why the server takes no request, empty while it does."""
+        self._caps = Caps()
         self._next = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{durable}".encode()
         self._inbox = b""
         self._unsubscribe: Unsubscribe | None = None
@@ -173,6 +178,7 @@ class Pull:
         if self._fresh:
             self._fresh = False
             self._heard = now
+            self.refused = ""
         if self._epoch != self._wire.epoch:
             self._write_off()
             self.wake()
@@ -204,15 +210,21 @@ class Pull:
             return
         if self._epoch != self._wire.epoch:
             self._epoch = self._wire.epoch
+            self._caps = Caps()
             self._write_off()
         size = request_size(self.room(), len(self.unsettled), self._out)
         if size <= 0 or self._wire.backlog > BACKLOG_BYTES:
             return
         if self._out == 0:
             self._heard = now
+        most = self._caps.batch
+        size = min(size, most * MOST_REQUESTS)
         self._out += size
-        request = REQUEST % (size, int(self.expires * 1e9), int(self.heartbeat * 1e9))
-        self._wire.publish_known(self._next, request, self._inbox + self._round)
+        expires = min(self.expires, self._caps.expires)
+        timing = int(expires * 1e9), int(min(self.heartbeat, expires / 2) * 1e9)
+        for asked in range(0, size, most):
+            request = REQUEST % (min(most, size - asked), *timing)
+            self._wire.publish_known(self._next, request, self._inbox + self._round)
 
     def _arrived(self, subject: bytes, reply: bytes, header: bytes | None, body: bytes) -> None:
         if not reply:
@@ -252,14 +264,22 @@ class Pull:
         now = self._heard = clock()
         found = headers.status(header or b"")
         if found is None or found[0] == 100:
+            self.refused = ""
             return
         code, text = found
+        before, self.refused = self.refused, ""
         left = headers.get(header or b"", b"Nats-Pending-Messages")
         if left and left.isdigit():
             self._out = max(0, self._out - int(left))
         else:
             self._write_off()
-        if code in (404, 408) or text.startswith(("Batch Completed", "Leadership Change", "Server Shutdown")):
+        if caps := self._caps.told(text):
+            if caps != self._caps:
+                log.info("pull from %s on %s: %s; it asks for less", self.durable, self.stream, text)
+            self._caps = caps
+        elif code in (404, 408) or text.startswith(
+            ("Batch Completed", "Leadership Change", "Server Shutdown")
+        ):
             if code == 409:
                 self._not_before = now + 0.1
                 if not text.startswith("Batch"):
@@ -269,7 +289,9 @@ class Pull:
             self._not_before = now + 0.25
             self._missing()
         else:
-            log.warning("pull from %s on %s refused: %s %s", self.durable, self.stream, code, text)
+            if text != before:
+                log.error("pull from %s on %s refused: %s %s", self.durable, self.stream, code, text)
+            self.refused = text
             self._not_before = now + 1.0
         self.wake()
 

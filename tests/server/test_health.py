@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +12,7 @@ from anyio import to_thread
 from runner.engine.health import Health
 from runner.engine.stats import Stats
 from tests.support.eventually import eventually
+from tests.support.health import asked
 from tests.support.jetstream import RawJetStream
 from tests.support.port import free_port
 from tests.support.project import Project
@@ -106,20 +105,6 @@ async def test_counters_lose_no_digit() -> None:
     metrics = Health([function], lambda: "").metrics()
     assert 'outcome="ack"} 123456789\n' in metrics
     assert 'jetrunner_pending{function="charge"} 987654321\n' in metrics
-
-
-async def asked(port: int, path: str) -> tuple[int, str]:
-    """Status and body of a GET."""
-
-    def get() -> tuple[int, str]:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read().decode()
-
-    return await to_thread.run_sync(get)
 
 
 async def _says(port: int, path: str, wanted: tuple[int, str]) -> bool:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.core.pull import request_size
+from runner.core.pull import UNCAPPED, Caps, request_size
 
 counts = st.integers(0, 300)
 
@@ -44,3 +44,28 @@ def test_a_slot_is_reserved_before_its_message_is_asked_for(
     assert asked >= 0
     assert not asked or unsettled + outstanding + asked == limit
     assert asked or outstanding or unsettled >= limit
+
+
+@pytest.mark.parametrize(
+    ("text", "caps"),
+    [
+        ("Exceeded MaxRequestBatch of 5", Caps(5)),
+        ("Exceeded MaxRequestBatch of 0", None),
+        ("Exceeded MaxRequestExpires of 1s", Caps(UNCAPPED, 1.0)),
+        ("Exceeded MaxRequestExpires of 1m30s", Caps(UNCAPPED, 90.0)),
+        ("Exceeded MaxRequestExpires of 1h0m0.5s", Caps(UNCAPPED, 3600.5)),
+        ("Exceeded MaxRequestExpires of 250ms", Caps(UNCAPPED, 0.25)),
+        ("Exceeded MaxRequestExpires of 10ns", None),
+        ("Exceeded MaxRequestExpires of ever", None),
+        ("Exceeded MaxWaiting", None),
+        ("Consumer is push based", None),
+    ],
+)
+def test_a_refusal_says_what_one_request_may_ask_for(text: str, caps: Caps | None) -> None:
+    assert Caps().told(text) == caps
+
+
+def test_one_cap_leaves_the_other() -> None:
+    first = Caps().told("Exceeded MaxRequestBatch of 5")
+    assert first is not None
+    assert first.told("Exceeded MaxRequestExpires of 1s") == Caps(5, 1.0)
