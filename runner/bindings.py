@@ -43,7 +43,7 @@ class Binding(Struct, frozen=True):
     """One function of a project: what it consumes and how."""
 
     function: str
-    """Name of the function, unique in its project."""
+    """Name of the function on the wire, unique in its project."""
     subject: Template
     output: Template | None
     retry: RetryPolicy
@@ -65,6 +65,8 @@ class Binding(Struct, frozen=True):
     line: int
     kind: Kind
     """Whether the handler is awaited, called in a thread, or iterated."""
+    label: str
+    """Its name in the code; another than `function` where it was renamed: that one stands in NATS for good."""
 
     @property
     def key_positions(self) -> tuple[int, ...]:
@@ -97,6 +99,7 @@ def consume(
     executor: Literal["process"] | None = None,
     stream: str | None = None,
     durable: str | None = None,
+    renamed_from: str | None = None,
 ) -> Callable[[F], F]:
     """Call a function with every message of a subject, until it succeeds or the message is a dead letter.
 
@@ -106,7 +109,8 @@ def consume(
     time, in stream order, whatever fails. With `on_exhausted="park"` those that come after one that was given up wait for
     it in `PARKED`, until `runner deadletter redrive --key` brings all of them back. `deliver="new"` skips what the stream
     held before the function first ran. `concurrency` is 64, and min(32, cores + 4) for a `def` handler. `stream` says which,
-    when two capture the subject. BindingError when something is wrong, at import.
+    when two capture the subject. `renamed_from` is the name that the function had when it first ran: it goes on where that one
+    is, and keeps that name in NATS. BindingError when something is wrong, at import.
     """
     if callable(subject):
         file, line = _place(subject, inspect.currentframe())
@@ -123,10 +127,9 @@ def consume(
             source = options.template("the subject", subject)
             kind = signature.kind(function)
             keys = () if ordered_by is None else options.ordered_by(ordered_by, source)
+            label = options.name("" if name is None else "name=", function.__name__ if name is None else name)
             binding = Binding(
-                function=options.name(
-                    "" if name is None else "name=", function.__name__ if name is None else name
-                ),
+                function=label if renamed_from is None else options.name("renamed_from=", renamed_from),
                 subject=source,
                 output=None if output is None else options.output(output, source),
                 retry=options.policy(retry),
@@ -143,6 +146,7 @@ def consume(
                 file=file,
                 line=line,
                 kind=kind,
+                label=label,
             )
             if output is None and binding.kind.endswith("generator"):
                 raise Unbindable("a generator needs output=, where its items are published")

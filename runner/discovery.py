@@ -140,7 +140,8 @@ def _require_unique(project: str, functions: tuple[Binding, ...]) -> None:
     taken: dict[str, Binding] = {}
     for binding in functions:
         durable = binding.durable or identity.durable(project, binding.function)
-        for what in (f"function {binding.function!r}", f"durable {durable!r}"):
+        names = dict.fromkeys((binding.function, binding.label))
+        for what in (*(f"function {name!r}" for name in names), f"durable {durable!r}"):
             if (other := taken.setdefault(what, binding)) is not binding:
                 raise BindingError(
                     f"the {what} is there already, at {other.file}:{other.line}",

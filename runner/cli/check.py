@@ -112,7 +112,7 @@ class Check:
         return {
             "ok": not self.problems,
             "project": self.place.settings.name,
-            "functions": [binding.function for binding in self.functions],
+            "functions": [binding.label for binding in self.functions],
             "streams": [stream.name for stream in self.streams],
             "problems": [{"message": str(problem), "hint": problem.hint} for problem in self.problems],
             "warnings": self.warnings,

@@ -99,9 +99,9 @@ def invoke_command(
 def find(project: Project, name: str) -> Binding:
     """A function by its name. Raises UsageError, with what was perhaps meant."""
     for binding in project.functions:
-        if binding.function == name:
+        if name in (binding.label, binding.function):
             return binding
-    names = [binding.function for binding in project.functions]
+    names = [binding.label for binding in project.functions]
     hint = did_you_mean(name, names) or f"there are: {', '.join(names) or 'none'}"
     raise UsageError(f"there is no function {name!r}", hint=hint)
 

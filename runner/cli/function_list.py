@@ -48,7 +48,8 @@ def described(binding: Binding, project: str, root: Path) -> dict[str, Any]:
     """One binding as plain values."""
     file = Path(binding.file)
     return {
-        "name": binding.function,
+        "name": binding.label,
+        "renamed_from": binding.function if binding.function != binding.label else None,
         "subject": binding.subject.text,
         "output": binding.output.text if binding.output else None,
         "stream": binding.stream,

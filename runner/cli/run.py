@@ -152,7 +152,7 @@ def worker_health(address: str, number: int) -> str:
 
 def chosen(functions: Sequence[Binding], only: Sequence[str], excluded: Sequence[str]) -> list[Binding]:
     """The functions to run. UsageError for a name that there is not, or when none are left."""
-    known = [binding.function for binding in functions]
+    known = [binding.label for binding in functions]
     for name in (*only, *excluded):
         if name not in known:
             hint = did_you_mean(name, known) or f"there are: {', '.join(known) or 'none'}"
@@ -160,7 +160,7 @@ def chosen(functions: Sequence[Binding], only: Sequence[str], excluded: Sequence
     found = [
         binding
         for binding in functions
-        if (not only or binding.function in only) and binding.function not in excluded
+        if (not only or binding.label in only) and binding.label not in excluded
     ]
     if not found:
         raise UsageError(

@@ -49,9 +49,15 @@ async def require_function(letters: DeadLetters, selection: Selection, root: Pat
     if selection.function in known:
         return
     try:
-        known |= {each.function for each in discovery.load(root, selection.project).functions}
+        functions = discovery.load(root, selection.project).functions
+        known |= {each.function for each in functions}
     except UsageError:
         return  # code that cannot be imported keeps nobody from looking at what it left behind
+    renamed = next((each.function for each in functions if each.label == selection.function), "")
+    if renamed and renamed != selection.function:
+        raise UsageError(
+            f"{selection.function} is {renamed} in NATS: it was renamed", hint=f"say --function {renamed}"
+        )
     if selection.function not in known:
         raise UsageError(
             f"there is no function {selection.function!r}, and no dead letter of one",

@@ -165,7 +165,7 @@ async def _serve(
                 await relay.start()
                 tasks.start_soon(remember, process, running)
                 tasks.start_soon(watch_bucket, process)
-                names = ", ".join(each.binding.function for each in running)
+                names = ", ".join(each.binding.label for each in running)
                 log.info("ready: %s, connected to %s", names, connection.url)
                 if ready is not None:
                     ready()

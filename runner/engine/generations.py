@@ -62,7 +62,7 @@ class Generations:
         await self._connection.wire.subscribe(news_subject(self._project), lambda *_: self._due.set())
         for function in self._functions:
             name = function.binding.function
-            while function.opening is None:
+            while function.opening is None and not function.held:
                 await insist(partial(self._look, function, step=True), START_SECONDS, f"the shards of {name}")
 
     async def run(self) -> None:
@@ -80,6 +80,9 @@ class Generations:
                 pause = DRAINING_SECONDS
                 continue
             for function in self._functions:
+                if function.held:
+                    pause = min(pause, DRAINING_SECONDS)
+                    continue
                 try:
                     await self._look(function, step=self._steps(function.binding.function))
                 except JetrunnerError as error:

@@ -17,12 +17,12 @@ from runner.engine.function import Function
 from runner.engine.histories import START_SECONDS
 from runner.engine.members import Members
 from runner.engine.park import Parking
+from runner.engine.predecessors import Predecessors
 from runner.engine.process import Process
-from runner.engine.reading import taken
 from runner.engine.records import Records
 from runner.engine.sentback import SentBack
 from runner.engine.shard import Shard
-from runner.engine.snapshots import readers
+from runner.engine.snapshots import living, readers, taken
 from runner.engine.standstill import Standstill
 from runner.errors import JetrunnerError
 from runner.jetstream.publisher import insist
@@ -32,6 +32,7 @@ log = logging.getLogger("jetrunner.functions")
 
 AT_ONCE = 64
 """Floors saved at once."""
+HOLD_SECONDS = 1.0
 REWRITES = 5
 REWRITE_SECONDS = 2.0
 
@@ -43,6 +44,8 @@ class OrderedFunction(Function):
         super().__init__(process, binding, stream)
         self.opening: Opening | None = None
         """The generation of shards that is open; None before it was read."""
+        self.held = ""
+        """An instance that goes before this one: nothing is opened until it has gone."""
         self._members = members
         self.pipeline.guard = members.own
         self._history = process.histories.of(stream)
@@ -74,6 +77,8 @@ class OrderedFunction(Function):
             )
         await self._process.histories.begin(self.stream, self._process.floors)
         await insist(self._require_subject, START_SECONDS, f"the shards of {self.binding.function}")
+        if self.held:
+            self._process.tasks.start_soon(self._hold)
         await self._parking.start()
         await self._sent_back.start()
 
@@ -81,6 +86,8 @@ class OrderedFunction(Function):
         """No other instance reads another subject: each would give the shards' durables its own filter. Raises UsageError."""
         project, binding = self._process.project, self.binding
         standing, _ = await Openings(self._process.connection, project).read(binding.function)
+        if standing is None:
+            self.held = await self._rival()
         if standing is None or standing.subject == binding.subject.wildcard:
             return
         others = await readers(
@@ -89,6 +96,30 @@ class OrderedFunction(Function):
         for instance, subject in others.items():
             if subject != binding.subject.wildcard:
                 raise taken(binding, instance, subject)
+
+    async def _rival(self) -> str:
+        """An instance that still runs the function without order, with a durable where this one is to go on; empty: none."""
+        process, function = self._process, self.binding.function
+        before = Predecessors(
+            process.connection, process.project, function, self.stream, self.binding.subject.wildcard
+        )
+        if not (await before.unordered("")).durables:
+            return ""
+        found = await living(process.connection, process.project, function, self.stream)
+        return next((instance for instance, part in found if part.get("ordered") is False), "")
+
+    async def _hold(self) -> None:
+        """Begin once no instance runs it without order any more."""
+        log.warning(
+            "%s takes nothing for now: instance %s runs it without order", self.binding.function, self.held
+        )
+        while self.held:
+            await asyncio.sleep(HOLD_SECONDS)
+            try:
+                self.held = await self._rival()
+            except JetrunnerError as error:
+                log.debug("%s: %s", self.binding.function, error)
+        log.info("%s goes on", self.binding.function)
 
     def _shard_of(self, subject: str) -> str:
         """The name of the shard where messages of a subject run now."""

@@ -9,40 +9,31 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import msgspec
-from msgspec import Struct
 
 from runner.bindings import Binding
 from runner.core import sharding
 from runner.core.plan import ALSO
 from runner.core.reading import Narrow, Place, Read, Refuse, Replace, Wait, Widen, beside, decide, goes_on
 from runner.engine.durables import Durables
+from runner.engine.predecessors import PROJECT, SUBJECT, Predecessors
 from runner.engine.process import Process
-from runner.engine.snapshots import readers
-from runner.errors import UsageError
+from runner.engine.snapshots import living, readers, taken
+from runner.engine.source import Source, reader
 from runner.jetstream import consumer, reshard
 from runner.jetstream.consumer import ConsumerConfig
 from runner.jetstream.inventory import consumers_on, published
 
 log = logging.getLogger("jetrunner.durables")
 
-SUBJECT = "jetrunner.subject"
-"""In a durable's metadata: the function's subject, as published, for which its filter stands."""
 WITHOUT = "jetrunner.without"
 """Of a durable beside another: the subjects that it leaves to others, as a JSON list."""
 NARROWED = "jetrunner.narrowed"
 """Of a durable that read more before: what it has delivered of that comes again, and is not its own any more."""
-
-
-class Source(Struct, frozen=True):
-    """One durable to read, and what gives the subject of a message as it was published; None for one that is not to run here."""
-
-    wanted: ConsumerConfig
-    original: Callable[[bytes], bytes | None] | None = None
 
 
 class Reading:
@@ -62,6 +53,11 @@ class Reading:
         self._sharded = sharding.read(config) is not None
         self._captured = config.get("subjects") or ()
         self._apart = config.get("retention") == "workqueue"
+        self._before = Predecessors(
+            process.connection, process.project, binding.function, stream, self._pattern
+        )
+        self._succeeded = False
+        """Whether what the function has left with other durables is looked at."""
 
     async def settle(self) -> tuple[Source, ...] | Wait:
         """Make the durables such that nothing of the subject is passed over; those to read, or who goes before.
@@ -70,6 +66,8 @@ class Reading:
         """
         while True:
             info = await consumer.info(self._connection, self._stream, self._durable)
+            if not self._succeeded and (wait := await self._succeed(info)) is not None:
+                return wait
             if info is None:
                 await self._durables.ensure(self._stream, self._main(self._pattern), refilter=False)
                 continue
@@ -102,6 +100,29 @@ class Reading:
         """Whether somebody has given a durable another filter than the one that is relied upon."""
         real, ours = info["config"], msgspec.to_builtins(wanted)
         return sorted(consumer.filters_of(real)) != sorted(consumer.filters_of(ours))
+
+    async def _succeed(self, info: Mapping[str, Any] | None) -> Wait | None:
+        """Go on where the function has come with other durables, once; or who goes before."""
+        found = await self._before.ordered()
+        if not found.ordered and info is None:
+            found = await self._before.unordered(self._durable)
+        if found.durables or found.ordered:
+            for name, part in await living(
+                self._connection, self._process.project, self._binding.function, self._stream
+            ):
+                if (part.get("ordered") and found.ordered) or part["durable"] in found.durables:
+                    return Wait(name, self._pattern)
+            log.warning(
+                "%s goes on after %d, where it has come with other durables: %s",
+                self._binding.function, found.floor, ", ".join(found.durables) or "none is left",
+            )  # fmt: skip
+            if self._apart:
+                await self._before.remove(found)
+            elif info is None or info["ack_floor"]["stream_seq"] < found.floor:
+                await self._remake(found.floor)
+            await self._before.remove(found)
+        self._succeeded = True
+        return None
 
     # -- who lives --------------------------------------------------------------------------------------
 
@@ -249,7 +270,7 @@ class Reading:
             place.durable, place.subject, self._binding.deliver, self._binding.function,
             sharded=self._sharded, whole=whole, start=start,
         )  # fmt: skip
-        told = {**made.metadata, SUBJECT: place.subject}
+        told = {**made.metadata, SUBJECT: place.subject, PROJECT: self._process.project}
         if narrowed:
             told[NARROWED] = "yes"
         if place.without:
@@ -262,26 +283,3 @@ class Reading:
         if not (self._sharded or without or narrowed):
             return Source(wanted)
         return Source(wanted, reader(wanted.metadata[SUBJECT], without))
-
-
-def taken(binding: Binding, instance: str, subject: str) -> UsageError:
-    """The error of a function that starts while another one runs by its name."""
-    return UsageError(
-        f"{binding.file}:{binding.line}: {binding.function}: instance {instance} reads {subject} by the same name, "
-        f"and this one would read {binding.subject.wildcard}",
-        hint="stop that one first; or, where they are two functions, give one of them another name=, or the project",
-    )
-
-
-def reader(subject: str, without: tuple[str, ...]) -> Callable[[bytes], bytes | None]:
-    """Make what gives the original of a stored subject, and None for one that others have read."""
-    read = sharding.reader(subject)
-    if not without:
-        return read
-    others = [sharding.reader(each) for each in without]
-
-    def read_subject(stored: bytes) -> bytes | None:
-        found = read(stored)
-        return None if found is None or any(other(stored) is not None for other in others) else found
-
-    return read_subject

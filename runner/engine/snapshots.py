@@ -9,12 +9,16 @@ from typing import Any
 
 import msgspec
 
+from runner.bindings import Binding
 from runner.core import identity
 from runner.core import snapshot as snapshots
 from runner.core.checked import Unfit
+from runner.errors import UsageError
 from runner.jetstream.connection import Connection
 from runner.jetstream.stray import pass_over
 
+PATIENCE_SECONDS = 1.5
+"""So long an instance may take to say what it reads, before it counts as gone."""
 MOST = 10_000
 """So many answers are taken."""
 
@@ -46,18 +50,31 @@ async def collect(connection: Connection, project: str, timeout: float = 0.5) ->
     return sorted(found, key=lambda snapshot: str(snapshot["instance"]))
 
 
+async def living(
+    connection: Connection, project: str, function: str, stream: str
+) -> list[tuple[str, dict[str, Any]]]:
+    """The other instances that run a function on a stream, each with what it says of it."""
+    me = identity.instance(socket.gethostname(), os.getpid())
+    told = [
+        (each["instance"], each["functions"][function])
+        for each in await collect(connection, project, PATIENCE_SECONDS)
+        if function in each["functions"] and each["instance"] != me
+    ]
+    return [(instance, part) for instance, part in told if part["stream"] == stream]
+
+
 async def readers(
     connection: Connection, project: str, function: str, stream: str, durable: str, standing: str
 ) -> dict[str, str]:
     """The subjects that other instances read with a function's durable; who does not tell reads what it stands for."""
-    me = identity.instance(socket.gethostname(), os.getpid())
-    found = {}
-    for each in await collect(connection, project):
-        part = each["functions"].get(function)
-        if (
-            part is not None
-            and each["instance"] != me
-            and (part["stream"], part["durable"]) == (stream, durable)
-        ):
-            found[each["instance"]] = part.get("subject") or standing
-    return found
+    found = await living(connection, project, function, stream)
+    return {name: part.get("subject") or standing for name, part in found if part["durable"] == durable}
+
+
+def taken(binding: Binding, instance: str, subject: str) -> UsageError:
+    """The error of a function that starts while another one runs by its name."""
+    return UsageError(
+        f"{binding.file}:{binding.line}: {binding.function}: instance {instance} reads {subject} by the same name, "
+        f"and this one would read {binding.subject.wildcard}",
+        hint="stop that one first; or, where they are two functions, give one of them another name=, or the project",
+    )

@@ -27,6 +27,7 @@ from runner.core.history import Identity, void
 from runner.core.sharding import Sharding
 from runner.engine.claims import Claims
 from runner.engine.history import History
+from runner.engine.predecessors import Before, Predecessors
 from runner.errors import JetrunnerError, PermissionDenied, Unconfirmed, UsageError
 from runner.jetstream import interest, ownstreams, reshard
 from runner.jetstream.bucket import PREFIX
@@ -90,6 +91,8 @@ class Turnover:
         """When a stream's generation was first seen here, by the monotonic clock."""
         self._swept: dict[str, tuple[Opening, float]] = {}
         """What was open when it was last swept, and when that was."""
+        self._succeeded: set[tuple[str, str]] = set()
+        """Functions whose durables without order are removed, each with the time at which its stream was made."""
         self.newest: dict[str, int] = {}
         """The generation in which each stream stores what comes."""
 
@@ -123,6 +126,8 @@ class Turnover:
         if not after.closing:
             try:
                 await self._sweep(reader.function, after)
+                if reader.keys:  # an instance that runs it
+                    await self._succeed(reader, created)
             except JetrunnerError as error:  # the next step sweeps again; what is open counts
                 log.warning(
                     "%s: what is left of drained generations stays for now: %s", reader.function, error
@@ -141,18 +146,33 @@ class Turnover:
             )
         return opening if first is None or opening.created != info["created"] else opening.back(first)
 
+    def _predecessors(self, reader: Reader) -> Predecessors:
+        return Predecessors(self._connection, self._project, reader.function, reader.stream, reader.subject)
+
+    async def _succeed(self, reader: Reader, created: str) -> None:
+        """Remove what it has left there: what is open tells where it goes on."""
+        if (reader.function, created) not in self._succeeded:
+            predecessors = self._predecessors(reader)
+            await predecessors.remove(await predecessors.unordered(""))
+            self._succeeded.add((reader.function, created))
+
     async def _begin(self, reader: Reader, info: Mapping[str, Any], now: Sharding) -> Opening:
         durable = identity.durable(self._project, reader.function)
         standing: dict[int, int] = {}
         for each in (await reshard.lags(self._connection, reader.stream, durable)).get(durable, ()):
             standing[each.generation] = standing.get(each.generation, 0) + 1
+        before = Before() if standing else await self._predecessors(reader).unordered("")
         stored = await reshard.stored(self._connection, reader.stream, reader.subject, now.generation)
+        stored = {each: last for each, last in stored.items() if last > before.floor}
         generation, through = generations.oldest(stored, standing, now.generation, deliver=reader.deliver)
         newest = info["state"]["last_seq"]
         count = await self._count(reader, info["config"], generation)
         if not standing:  # where durables stand, the bucket may have lost claims that are held
             await self._claims.prepare(reader.function, generation, count)
         first = newest + 1 if reader.deliver == "new" and not standing else 0
+        if before.durables:
+            first, newest = min(before.floor, newest) + 1, min(before.floor, newest)
+            log.warning("%s goes on after %d, where it has come without order", reader.function, before.floor)
         if interest.forgets(info["config"]):  # else a shard would lose what comes before it has an owner
             subject = reader.subject
             await interest.stand(

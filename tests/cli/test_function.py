@@ -82,7 +82,7 @@ def test_the_list_as_json_has_every_option(project: Project) -> None:
     found = {each["name"]: each for each in project.json("function", "list")}
     assert list(found) == ["charge", "thread", "split", "slow", "odd"]
     assert {**found["slow"], "line": 0} == {
-        "name": "slow", "subject": "slow", "output": None, "stream": None, "durable": "shop-slow", "kind": "thread",
+        "name": "slow", "renamed_from": None, "subject": "slow", "output": None, "stream": None, "durable": "shop-slow", "kind": "thread",
         "attempts": 5, "timeout": 0.1, "concurrency": min(32, (os.cpu_count() or 1) + 4), "max_age": None, "deliver": "all",
         "file": "functions/shop.py", "line": 0,
     }  # fmt: skip

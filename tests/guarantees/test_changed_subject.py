@@ -34,6 +34,7 @@ class Work:
     def __init__(self, shop: Shop) -> None:
         self.shop = shop
         self.published: list[tuple[str, int]] = []
+        self.processes: list[RunnerProcess] = []
 
     async def publish(self, *kinds: str) -> None:
         """One order of each kind."""
@@ -47,6 +48,7 @@ class Work:
         """Start this version; it is ready when this returns, and waits for more unless another goes before it."""
         self.shop.write(source)
         process = self.shop.run()
+        self.processes.append(process)
         await process.seen("ready: work")
         if reads:
             await process.seen(reads)
@@ -69,7 +71,8 @@ class Work:
 
         async def all_run() -> bool:
             missing = expected - self.runs().keys()
-            assert not missing, f"not run: {sorted(missing)[:20]} of {self.published}"
+            said = "\n\n".join(process.output for process in self.processes)
+            assert not missing, f"not run: {sorted(missing)[:20]} of {self.published}\n{said}"
             return True
 
         await eventually(all_run, within=20)

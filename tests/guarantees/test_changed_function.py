@@ -1,0 +1,136 @@
+"""A function gets another durable, another name, or keeps order from now on, and back: it goes on where it was."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from tests.support.eventually import eventually
+from tests.support.process import RunnerProcess
+from tests.support.shop import Shop
+
+pytestmark = [pytest.mark.server, pytest.mark.anyio]
+
+
+def version(label: str, *options: str, function: str = "work") -> str:
+    told = "".join(f", {option}" for option in options)
+    return f"""
+        @consume("orders.{{id}}"{told})
+        async def {function}(order: Order, ctx: Context) -> None:
+            note("run", id=order.id, version="{label}")
+    """
+
+
+PLAIN = version("plain")
+ORDERED = version("ordered", 'ordered_by="id"')
+NAMED = version("named", 'durable="chosen"')
+RENAMED = version("renamed", 'renamed_from="work"', function="toil")
+
+
+class Steps:
+    """Publishes, runs a version until all is done, and stops it."""
+
+    def __init__(self, shop: Shop) -> None:
+        self.shop = shop
+        self.count = 0
+
+    async def publish(self, count: int) -> None:
+        await self.shop.order(*range(self.count, self.count + count))
+        self.count += count
+
+    async def start(self, source: str) -> RunnerProcess:
+        self.shop.write(source)
+        process = self.shop.run()
+        await process.seen("ready: ")
+        return process
+
+    async def step(self, source: str) -> None:
+        await self.publish(10)
+        process = await self.start(source)
+        await self.publish(10)
+        await self.done()
+        process.terminate()
+        await process.ended()
+
+    async def done(self) -> None:
+        await eventually(lambda: len(self.runs()) == self.count, within=20)
+
+    def runs(self) -> Counter[int]:
+        return Counter(each["id"] for each in self.shop.notes("run"))
+
+    def once(self) -> None:
+        assert set(self.runs()) == set(range(self.count))
+        assert set(self.runs().values()) == {1}, self.runs()
+
+
+@pytest.fixture
+async def steps(shop: Shop) -> Steps:
+    await shop.open(PLAIN)
+    return Steps(shop)
+
+
+@pytest.mark.parametrize(
+    "versions",
+    [
+        (PLAIN, NAMED, PLAIN, NAMED),
+        (PLAIN, ORDERED, PLAIN, ORDERED),
+        (NAMED, ORDERED, NAMED),
+        (ORDERED, PLAIN, ORDERED),
+        (PLAIN, RENAMED, PLAIN, RENAMED),
+    ],
+    ids=["durable", "order", "named and ordered", "ordered first", "name"],
+)
+async def test_nothing_runs_again_and_nothing_is_passed_over(steps: Steps, versions: tuple[str, ...]) -> None:
+    for source in versions:
+        await steps.step(source)
+    steps.once()
+    names = await steps.shop.js.consumers("ORDERS")
+    assert len(names) == 1, names
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [(PLAIN, NAMED), (PLAIN, ORDERED), (ORDERED, PLAIN)],
+    ids=["durable", "order", "no order"],
+)
+async def test_the_new_version_begins_once_the_last_old_one_has_gone(
+    steps: Steps, old: str, new: str
+) -> None:
+    first = await steps.start(old)
+    await steps.publish(10)
+    await steps.done()
+    second = await steps.start(new)
+    await second.seen("takes nothing for now")
+    await steps.publish(10)
+    await steps.done()
+    steps.once()
+    first.terminate()
+    await first.ended()
+    await steps.publish(10)
+    await steps.done()
+    steps.once()
+    versions = {each["version"] for each in steps.shop.notes("run")[-10:]}
+    assert versions.isdisjoint(each["version"] for each in steps.shop.notes("run")[:20])
+
+
+async def test_old_and_new_instances_of_a_renamed_function_share_its_work(steps: Steps) -> None:
+    await steps.start(PLAIN)
+    await steps.start(RENAMED)
+    await steps.publish(50)
+    await steps.done()
+    steps.once()
+    assert await steps.shop.js.consumers("ORDERS") == ["shop-work"]
+
+
+async def test_a_renamed_function_has_its_new_name_in_the_commands(steps: Steps) -> None:
+    steps.shop.write(RENAMED)
+    (listed,) = steps.shop.project.json("function", "list")
+    assert (listed["name"], listed["renamed_from"], listed["durable"]) == ("toil", "work", "shop-work")
+    process = steps.shop.run("--only", "toil")
+    await process.seen("ready: toil")
+    twice = PLAIN + RENAMED
+    steps.shop.write(twice)
+    refused = steps.shop.project.runner("function", "list")
+    assert refused.code == 2
+    assert "the function 'work' is there already" in refused.stderr
