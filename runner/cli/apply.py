@@ -25,8 +25,8 @@ def apply_command(output: str) -> None:
     done, consumers = anyio.run(_apply, declared)
     show(done, output, done=True)
     for consumer in consumers:
-        if consumer.note:
-            failure.warn(consumer.note)
+        if consumer.warning:
+            failure.warn(consumer.warning)
 
 
 async def _apply(declared: Declared) -> tuple[Plan, tuple[ConsumerPlan, ...]]:

@@ -62,8 +62,6 @@ def _consumer_lines(consumer: ConsumerPlan) -> Iterator[str]:
     match consumer.action:
         case "create":
             yield f"+ {what}: {consumer.function} reads {consumer.subject} (`runner run` creates it)"
-            if consumer.note:
-                yield f"    ! {consumer.note}"
         case "update":
             yield f"~ {what} (`runner run` updates it)"
             for change in consumer.changes:
@@ -72,6 +70,10 @@ def _consumer_lines(consumer: ConsumerPlan) -> Iterator[str]:
             yield f"- {what}: not ours any more, pending {consumer.pending:,} (it stays until you delete it)"
         case "same":
             return
+    if consumer.note:
+        yield f"    {consumer.note}"
+    if consumer.warning:
+        yield f"    ! {consumer.warning}"
 
 
 def _change(change: Change) -> str:

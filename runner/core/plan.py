@@ -39,7 +39,9 @@ class ConsumerPlan(Struct, frozen=True):
     """Messages it has not settled: not delivered yet, or delivered and not acknowledged."""
     changes: tuple[Change, ...] = ()
     note: str = ""
-    """What a reader should know before it is run."""
+    """What becomes of what is stored, once it is run."""
+    warning: str = ""
+    """What is lost before it is run."""
 
 
 class Plan(Struct, frozen=True):

@@ -11,14 +11,16 @@ import msgspec
 from runner.bindings import Binding
 from runner.core import identity, sharding
 from runner.core.capture import Catchment, capture, covered, require_order
-from runner.core.plan import ConsumerPlan, function_of
+from runner.core.plan import ALSO, ConsumerPlan, function_of
+from runner.core.quantity import counted
 from runner.core.sharding import Sharding
 from runner.core.streamconfig import Change
+from runner.core.subject import covers, overlaps
 from runner.errors import JetrunnerError, UsageError
 from runner.jetstream import interest
 from runner.jetstream.connection import Connection
-from runner.jetstream.consumer import IMMUTABLE, config, differences, filters_of, update
-from runner.jetstream.inventory import consumers_on, real_streams
+from runner.jetstream.consumer import FILTERS, IMMUTABLE, config, differences, filters_of, update
+from runner.jetstream.inventory import consumers_on, count, published, real_streams
 from runner.jetstream.ownstreams import AGAIN
 
 _SHARD = re.compile(r"-\d+-\d+$")
@@ -113,6 +115,7 @@ async def plan_consumers(
     """The durables as `runner run` would make them, then the strays; `bindings` must all be captured."""
     real = {name: await consumers_on(connection, name) for name in await real_streams(connection)}
     plans: list[ConsumerPlan] = []
+    needed: set[tuple[str, str]] = set()
     for binding in bindings:
         stream = capture(binding.subject.wildcard, streams, chosen=binding.stream)
         sharded = next((each.sharding for each in streams if each.name == stream), None)
@@ -124,11 +127,17 @@ async def plan_consumers(
             continue
         durable = binding.durable or identity.durable(project, binding.function)
         info = next((each for each in found if each["name"] == durable), None)
+        beside = [each for each in found if each["name"].startswith(f"{durable}-{ALSO}-")]
         whole = sharded is not None and sharding.reads_all(
             binding.subject.wildcard, next(each.subjects for each in streams if each.name == stream)
         )
-        plans.append(_plan(binding, stream, durable, info, sharded=sharded is not None, whole=whole))
+        plan = _plan(binding, stream, durable, info, sharded=sharded is not None, whole=whole)
+        plans.append(_beside(plan, info, beside))
+        needed |= {
+            (stream, each["name"]) for each in beside if covers(binding.subject.wildcard, _published(each))
+        }
     expected = {(plan.stream, plan.name) for plan in plans}
+    expected |= needed
     expected |= {(AGAIN, identity.durable(project, plan.function)) for plan in plans}
     for stream, infos in sorted(real.items()):
         for info in infos:
@@ -142,7 +151,57 @@ async def plan_consumers(
                 plans.append(
                     ConsumerPlan(info["name"], stream, function, "stray", _subject(info), _pending(info))
                 )
-    return tuple(plans)
+    strays = [plan for plan in plans if plan.action == "stray"]
+    return tuple([await _succeeding(connection, plan, strays, bindings) for plan in plans])
+
+
+def _beside(
+    plan: ConsumerPlan, info: Mapping[str, Any] | None, beside: Sequence[Mapping[str, Any]]
+) -> ConsumerPlan:
+    """The same, with what becomes of a subject that is another one by now: the filter is not edited."""
+    if info is None or not (real := _published(info)) or real == plan.subject:
+        return plan
+    changes = tuple(change for change in plan.changes if change.field not in FILTERS)
+    if covers(plan.subject, real):
+        if any(_published(each) == plan.subject for each in beside):
+            return msgspec.structs.replace(plan, changes=changes, action="update" if changes else "same")
+        note = f"{plan.subject} is more than it reads: a durable beside it reads the rest, from its beginning"
+    elif covers(real, plan.subject):
+        note = f"{plan.subject} is less than it reads: what it leaves waits in a durable beside it"
+    else:
+        note = f"it reads {real} now: that is left where it is, and {plan.subject} is read from its beginning"
+    return msgspec.structs.replace(plan, note=note)
+
+
+async def _succeeding(
+    connection: Connection, plan: ConsumerPlan, strays: Sequence[ConsumerPlan], bindings: Sequence[Binding]
+) -> ConsumerPlan:
+    """The same, with where a durable that is made goes on: where the function has come with others, or at the beginning."""
+    if plan.action != "create":
+        return plan
+    on = [each for each in strays if each.stream == plan.stream and ALSO not in each.name.split("-")]
+    own = [each for each in on if each.function == plan.function]
+    if own:
+        note = f"{plan.function} goes on where it has come with {own[0].name}"
+        return msgspec.structs.replace(plan, note=note)
+    shards = f"shard.*.*.{plan.subject}"
+    stored = await count(connection, plan.stream, plan.subject)
+    if not overlaps(plan.subject, shards):
+        stored += await count(connection, plan.stream, shards)
+    deliver = next((each.deliver for each in bindings if each.function == plan.function), "all")
+    if not stored or deliver == "new":
+        return plan
+    note = f"what is stored will run: {counted(stored, 'message')}"
+    alike = sorted({each.function for each in on if each.subject == plan.subject})
+    if alike:
+        note += f'; if it is {alike[0]} by another name, write renamed_from="{alike[0]}": it goes on where that is'
+    return msgspec.structs.replace(plan, note=note)
+
+
+def _published(info: Mapping[str, Any]) -> str:
+    """The subject that a durable reads, as published; empty where it is not one."""
+    found = published(filters_of(info["config"]))
+    return found[0] if len(found) == 1 else ""
 
 
 def _plan_ordered(

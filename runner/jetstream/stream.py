@@ -82,11 +82,11 @@ def _noted(plan: ConsumerPlan, config: Mapping[str, Any]) -> ConsumerPlan:
     """The same, with what is lost before it stands."""
     if plan.action != "create" or not interest.forgets(config):
         return plan
-    note = (
+    warning = (
         f'{plan.stream} has retention = "interest": what is published before the first `runner run` '
         f"is gone for {plan.function}"
     )
-    return msgspec.structs.replace(plan, note=note)
+    return msgspec.structs.replace(plan, warning=warning)
 
 
 async def apply_streams(

@@ -1,0 +1,85 @@
+"""What `plan` says of functions that are not what they were: what would run again, and what would not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.support.jetstream import RawJetStream
+from tests.support.project import Project
+from tests.support.server import NatsServer
+from tests.support.shop import Shop
+
+pytestmark = [pytest.mark.server, pytest.mark.anyio]
+
+
+@pytest.fixture
+async def shop(nats_server: NatsServer, js: RawJetStream, make_project: Callable[..., Project]) -> Shop:
+    found = Shop(js, nats_server.url, make_project)
+    await found.open(function())
+    await found.order(*range(3))
+    process = await found.running("work")
+    await found.noted("run", 3)
+    await found.settled("work")
+    process.terminate()
+    await process.ended()
+    return found
+
+
+def function(name: str = "work", subject: str = "orders.{k}", *options: str) -> str:
+    told = "".join(f", {option}" for option in options)
+    return f"""
+        @consume("{subject}"{told})
+        async def {name}(order: Order) -> None:
+            note("run", id=order.id)
+    """
+
+
+def planned(shop: Shop, source: str, name: str) -> dict[str, Any]:
+    shop.write(source)
+    found: dict[str, Any] = next(
+        each for each in shop.project.json("plan")["consumers"] if each["function"] == name
+    )
+    return found
+
+
+async def test_a_new_name_would_run_everything_again_and_says_how_it_does_not(shop: Shop) -> None:
+    plan = planned(shop, function("toil"), "toil")
+    assert plan["action"] == "create"
+    assert plan["note"] == (
+        'what is stored will run: 3 messages; if it is work by another name, write renamed_from="work": '
+        "it goes on where that is"
+    )
+    text = shop.project.runner("plan").stdout
+    assert plan["note"] in text
+    assert "- consumer shop-work on ORDERS: not ours any more" in text
+    kept = planned(shop, function("toil", "orders.{k}", 'renamed_from="work"'), "work")
+    assert kept["action"] == "same"
+
+
+async def test_another_durable_or_mode_goes_on(shop: Shop) -> None:
+    plan = planned(shop, function("work", "orders.{k}", 'durable="chosen"'), "work")
+    assert (plan["action"], plan["note"]) == ("create", "work goes on where it has come with shop-work")
+    plan = planned(shop, function("work", "orders.{k}", 'ordered_by="k"'), "work")
+    assert (plan["action"], plan["note"]) == ("create", "work goes on where it has come with shop-work")
+
+
+@pytest.mark.parametrize(
+    ("subject", "says"),
+    [
+        ("orders.>", "is more than it reads"),
+        ("orders.1", "is less than it reads"),
+        ("paid.{k}", ""),
+    ],
+)
+async def test_another_subject_is_told_in_words(shop: Shop, subject: str, says: str) -> None:
+    plan = planned(shop, function("work", subject), "work")
+    assert says in plan["note"]
+    assert plan["action"] == ("update" if says else "create")
+
+
+async def test_a_first_run_says_how_much_is_there(shop: Shop) -> None:
+    both = function() + function("other", "orders.{k}", 'name="other"')
+    assert planned(shop, both, "other")["note"] == "what is stored will run: 3 messages"
