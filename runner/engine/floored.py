@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from contextlib import suppress
 from typing import Any
 
@@ -16,6 +17,8 @@ log = logging.getLogger("jetrunner.shards")
 ACKS_SECONDS = 0.01
 ACKS_LOOKS = 5
 """How often a floor is read at a hand-over, at most: acks on their way will raise it."""
+LOOK_SECONDS = 20.0
+"""A durable is looked at this often, at least: somebody may have changed its settings."""
 REMEMBER_SECONDS = 1.0
 """A hand-over waits so long for its floor, at most."""
 
@@ -25,6 +28,8 @@ class Floored(Lanes):
 
     pending = 0
     """Messages not yet delivered, as the server last said."""
+    _looked = 0.0
+    """When the durable was last looked at, by the monotonic clock."""
     _standing: dict[str, Any] | None = None
     """How the durable was left when its settings were last put back."""
     _remembered = (0, 0, 0)
@@ -44,13 +49,19 @@ class Floored(Lanes):
         """Ask how far the durable is, unless nothing happens here, and save its floor; False when it will rise yet."""
         floors, era = self._durables.floors, self.history.era
         place = (min(self.unsettled, default=0), self.ordering.top, floors.lost)
-        if place == self._remembered and not self.unsettled and not self.pending:
+        looked = time.monotonic() - self._looked < LOOK_SECONDS
+        if place == self._remembered and not self.unsettled and not self.pending and looked:
             return True
+        self._looked = time.monotonic()
         here = len(self.unsettled) + len(self._strays)
         try:
             info = await consumer.info(self._connection, self.stream, self.durable)
             if info is not None and self.owned and info["config"] != self._standing:
-                self._standing = info["config"]  # somebody may have changed its settings
+                if consumer.refiltered(info["config"], self._config):
+                    log.warning("shard %s is made again: somebody has changed its filter", self.durable)
+                    await consumer.remove(self._connection, self.stream, self.durable)
+                    return True  # its pull hears of it
+                self._standing = info["config"]
                 changed, _ = await consumer.ensure(self._connection, self.stream, self._config, info)
                 self._standing = changed["config"]
             newest = self.newest()

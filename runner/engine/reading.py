@@ -96,11 +96,6 @@ class Reading:
                 case Read():
                     raise AssertionError(step)
 
-    def strayed(self, info: Mapping[str, Any], wanted: ConsumerConfig) -> bool:
-        """Whether somebody has given a durable another filter than the one that is relied upon."""
-        real, ours = info["config"], msgspec.to_builtins(wanted)
-        return sorted(consumer.filters_of(real)) != sorted(consumer.filters_of(ours))
-
     async def _succeed(self, info: Mapping[str, Any] | None) -> Wait | None:
         """Go on where the function has come with other durables, once; or who goes before."""
         found = await self._before.ordered()

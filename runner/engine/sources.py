@@ -188,7 +188,7 @@ class Sources:
         if info["delivered"]["stream_seq"] > last:
             self._lost(pull)
             return False
-        if pull.stream == self._stream and self._reading.strayed(info, wanted):
+        if pull.stream == self._stream and consumer.refiltered(info["config"], wanted):
             self._process.tasks.start_soon(self._stray, pull.durable)
             return False
         await self._put_back(pull, wanted, info)

@@ -210,6 +210,11 @@ def unfit(config: Mapping[str, Any]) -> str:
     return ""
 
 
+def refiltered(real: Mapping[str, Any], wanted: ConsumerConfig) -> bool:
+    """Whether a consumer filters on something else than it should."""
+    return sorted(filters_of(real)) != sorted(filters_of(msgspec.to_builtins(wanted)))
+
+
 def differences(real: dict[str, Any], wanted: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Field → (real, wanted) where they differ. A consumer created anew at its ack floor counts as wanted."""
     found: dict[str, tuple[Any, Any]] = {}

@@ -131,3 +131,18 @@ async def test_one_that_somebody_makes_in_its_place_is_read_again_once_it_is_gon
     await shop.order(2, 3)
     await all_done(shop, {1, 2, 3})
     assert (await config(shop))["ack_policy"] == "explicit"
+
+
+async def test_the_filter_of_a_shard_is_put_back_and_nothing_is_passed_over(shop: Shop) -> None:
+    await shop.open("""
+        @consume("orders.{id}", ordered_by="id")
+        async def work(order: Order) -> None:
+            note("done", id=order.id)
+    """)
+    process = shop.run()
+    await process.seen("ready: work")
+    await shop.order(*range(5))
+    await all_done(shop, set(range(5)))
+    await edited(shop, "shop-work-0-0", filter_subject="orders.1")
+    await shop.order(*range(5, 10))
+    await eventually(lambda: {each["id"] for each in shop.notes("done")} == set(range(10)), within=40)
