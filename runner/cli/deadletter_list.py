@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from datetime import datetime
 from typing import Any
 
@@ -41,18 +40,23 @@ def list_command(
     if parked:
         _show_parked(selection, output)
         return
-    found: deque[DeadLetter] = deque(maxlen=limit or None)
-    total = keys = 0
+    found: list[DeadLetter] = []
+    more, total, keys = False, 0, 0
 
     async def main() -> None:
-        nonlocal total, keys
+        nonlocal more, total, keys
         async with connect(place.settings) as connection:
             keys = len(await deadletter_key.marks(connection, selection.project, selection.function))
             letters = DeadLetters(connection)
             await require_function(letters, selection, place.root)
-            async for stored in letters.browse(selection):
-                total += 1
-                found.append(stored.letter)
+            if not limit:
+                found.extend([stored.letter async for stored in letters.browse(selection)])
+                return
+            newest, more = await letters.newest(selection, limit)
+            found.extend(stored.letter for stored in newest)
+            if more and selection.is_whole:
+                counts = await letters.counts(selection.project)
+                total = counts.get(selection.function, 0) if selection.function else sum(counts.values())
 
     loop.run(main)
     if output == "json":
@@ -62,8 +66,10 @@ def list_command(
             [">SEQUENCE", "TIME", "FUNCTION", "REASON", ">ATTEMPTS", "MESSAGE", "ERROR"], [*map(_row, found)]
         ):
             click.echo(line)
-    if total > len(found):
-        click.echo(f"the newest {len(found):,} of {total:,}; --limit 0 shows all", err=True)
+    if more:
+        # To count those of one reason, all of them would have to be read.
+        of = f" of {total:,}" if total > len(found) else ", and there are older ones"
+        click.echo(f"the newest {len(found):,}{of}; --limit 0 shows all", err=True)
     elif not found:
         click.echo("no dead letters", err=True)
     if keys:

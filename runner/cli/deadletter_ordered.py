@@ -16,7 +16,8 @@ from runner.core import identity, sharding
 from runner.core.park import Letter
 from runner.errors import JetrunnerError
 from runner.jetstream.connection import Connection
-from runner.jetstream.deadletters import DeadLetters, Kept, Stored
+from runner.jetstream.deadletterpage import Stored
+from runner.jetstream.deadletters import DeadLetters, Kept
 from runner.jetstream.keymarks import Entry, Full, KeyMarks
 from runner.jetstream.ownstreams import DEADLETTERS
 from runner.jetstream.ways import key_tokens

@@ -21,7 +21,8 @@ from runner.core.deadletter import DeadLetter
 from runner.core.park import Mark
 from runner.errors import JetrunnerError, PermissionDenied, ServerError, Unconfirmed, UsageError
 from runner.jetstream.connection import connect
-from runner.jetstream.deadletters import DeadLetters, Kept, Selection, Stored
+from runner.jetstream.deadletterpage import Stored
+from runner.jetstream.deadletters import DeadLetters, Kept, Selection
 from runner.jetstream.parked import Name
 from runner.telemetry.tracing import Tracing
 

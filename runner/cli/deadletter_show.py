@@ -12,7 +12,8 @@ from runner.core import shown
 from runner.core.deadletter import DeadLetter
 from runner.errors import JetrunnerError
 from runner.jetstream.connection import connect
-from runner.jetstream.deadletters import DeadLetters, Stored
+from runner.jetstream.deadletterpage import Stored
+from runner.jetstream.deadletters import DeadLetters
 
 
 @click.command("show", epilog="Example: runner deadletter show 17")

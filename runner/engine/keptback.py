@@ -21,7 +21,8 @@ from runner.core.quantity import counted
 from runner.engine.letters import Letters
 from runner.engine.process import Process
 from runner.errors import JetrunnerError, PermissionDenied, Unconfirmed
-from runner.jetstream.deadletters import DeadLetters, Kept, Stored
+from runner.jetstream.deadletterpage import Stored
+from runner.jetstream.deadletters import DeadLetters, Kept
 from runner.jetstream.keymarks import KeyMarks
 from runner.jetstream.ownstreams import PARKED
 from runner.jetstream.parked import Message, Parked, is_bare

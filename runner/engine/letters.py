@@ -12,7 +12,8 @@ from runner.core.origin import Origin
 from runner.core.park import Letter, Mark
 from runner.engine.process import Process
 from runner.engine.replay import Replayed
-from runner.jetstream.deadletters import DeadLetters, Kept, Selection, Stored
+from runner.jetstream.deadletterpage import Stored
+from runner.jetstream.deadletters import DeadLetters, Kept, Selection
 from runner.jetstream.ownstreams import DEADLETTERS, PARKED
 from runner.jetstream.parked import Message
 from runner.jetstream.publisher import insist

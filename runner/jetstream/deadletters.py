@@ -6,49 +6,33 @@ Rule 2: a body that was omitted is read from the stream it came from; when it is
 
 from __future__ import annotations
 
-import asyncio
 import base64
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, TypeAlias
 
-import msgspec
 from msgspec import Struct
 
-from runner.core import checked, deadletter, header, identity, origin
+from runner.core import deadletter, header, identity, origin
 from runner.core.deadletter import DeadLetter, Facts, Pairs
 from runner.core.origin import Origin
-from runner.errors import JetrunnerError, NoStream, ServerError, Unconfirmed
+from runner.errors import JetrunnerError, NoStream, ServerError
 from runner.jetstream import consumer, ownstreams
 from runner.jetstream.connection import Connection
+from runner.jetstream.deadletterpage import PAGE, Stored, read, read_page
 from runner.jetstream.ownstreams import AGAIN, DEADLETTERS
 from runner.jetstream.publisher import Outgoing, PubAck
-from runner.jetstream.stored import nanoseconds
 from runner.jetstream.stored import read as read_stored
 
-PAGE = 256
-ANSWER_SECONDS = 5.0
 PATIENCE_SECONDS = 30.0
+WIDEST = 1 << 16
+"""Sequences that are looked through at once, from the end of the stream."""
+REASON = deadletter.REASON.encode()
 MISSING = frozenset({10037, 10043, 10059})
 """No message found, one deleted already, no stream."""
 NOTHING_THERE = {(10057, "no message found"), (10057, "stream store EOF")}
 """What the server says for a sequence outside of what the stream holds (measured on 2.15)."""
-
-_ADDED = frozenset(
-    f"nats-{name}"
-    for name in (
-        "stream",
-        "subject",
-        "sequence",
-        "time-stamp",
-        "num-pending",
-        "last-sequence",
-        "upto-sequence",
-    )
-)
-"""Headers that the server adds to what it is asked for."""
 
 
 Find: TypeAlias = Callable[[Origin], Awaitable["tuple[Pairs, bytes] | None"]]
@@ -57,15 +41,6 @@ Find: TypeAlias = Callable[[Origin], Awaitable["tuple[Pairs, bytes] | None"]]
 
 class Kept(JetrunnerError):  # noqa: N818  named by what happens, as its siblings are
     """A dead letter that cannot be sent back, and so stays."""
-
-
-class Stored(Struct, frozen=True):
-    """A dead letter with what sending it back needs."""
-
-    letter: DeadLetter
-    pairs: list[tuple[str, str]]
-    """Every header it is stored with, its own and the original's, but for the Msg-Id of the dead letter."""
-    stored_ns: int
 
 
 class Selection(Struct, frozen=True, kw_only=True):
@@ -82,9 +57,14 @@ class Selection(Struct, frozen=True, kw_only=True):
         """What their subjects match."""
         return identity.dead_subject(self.project, self.function or ">")
 
-    def takes(self, letter: DeadLetter) -> bool:
-        """Whether it is one of them; function and time were the server's to select."""
-        return not self.reason or letter.reason == self.reason
+    @property
+    def is_whole(self) -> bool:
+        """Whether it takes all of its function, or of the project."""
+        return not self.reason and self.since is None
+
+    def takes(self, block: bytes) -> bool:
+        """Whether it is one of them, by its headers; function and time were the server's to select."""
+        return not self.reason or header.get(block, REASON) == self.reason.encode()
 
 
 class DeadLetters:
@@ -128,19 +108,64 @@ class DeadLetters:
         """The selected ones, oldest first, those stored meanwhile included unless `up_to` is a last sequence."""
         ask: dict[str, Any] = {"batch": PAGE, "next_by_subj": selection.subject}
         ask |= {"start_time": _iso(selection.since)} if selection.since is not None else {"seq": 1}
-        while page := await self._page(ask):
-            for stored in page:
+        while True:
+            page = await read_page(self._connection, ask, selection.takes)
+            for stored in page.letters:
                 if up_to is not None and stored.letter.sequence > up_to:
                     return
-                if selection.takes(stored.letter):
-                    yield stored
+                yield stored
+            if not page.last or (up_to is not None and page.last >= up_to):
+                return
             ask.pop("start_time", None)
-            ask["seq"] = page[-1].letter.sequence + 1
+            ask["seq"] = page.last + 1
+
+    async def newest(self, selection: Selection, most: int) -> tuple[list[Stored], bool]:
+        """The newest of the selected ones, the newest last, and whether there are older ones, too.
+
+        They are looked for from the end of the stream: it may hold very many.
+        """
+        begin, end = await self._span(selection)
+        found: list[Stored] = []
+        width = max(PAGE, most)
+        while begin <= end and len(found) <= most:
+            first = max(begin, end - width + 1)
+            found = [stored async for stored in self._between(selection, first, end)] + found
+            end, width = first - 1, min(width * 4, WIDEST)
+        return found[-most:], len(found) > most
+
+    async def _between(self, selection: Selection, first: int, last: int) -> AsyncIterator[Stored]:
+        while first <= last:
+            ask = {
+                "batch": min(PAGE, last - first + 1),
+                "next_by_subj": selection.subject,
+                "seq": first,
+            }
+            page = await read_page(self._connection, ask, selection.takes)
+            for stored in page.letters:
+                if stored.letter.sequence <= last:
+                    yield stored
+            if not page.last:
+                return
+            first = page.last + 1
+
+    async def _span(self, selection: Selection) -> tuple[int, int]:
+        """First and last sequence that the selected ones may have; the first is higher where there are none."""
+        try:
+            state = (await self._connection.api(f"STREAM.INFO.{DEADLETTERS}"))["state"]
+        except ServerError as error:
+            if error.code in MISSING:
+                return 1, 0
+            raise
+        if selection.since is None:
+            return int(state["first_seq"]), int(state["last_seq"])
+        ask = {"batch": 1, "next_by_subj": selection.subject, "start_time": _iso(selection.since)}
+        page = await read_page(self._connection, ask)
+        return (page.last, int(state["last_seq"])) if page.last else (1, 0)
 
     async def get(self, sequence: int) -> Stored | None:
         """One by its own sequence in DEADLETTERS; None when there is none."""
-        page = await self._page({"seq": sequence})
-        return page[0] if page else None
+        page = await read_page(self._connection, {"seq": sequence})
+        return page.letters[0] if page.letters else None
 
     async def following(self, selection: Selection, sequence: int) -> Stored | None:
         """The first of a function from this sequence on, as the stream's leader has it; None when there is none."""
@@ -153,7 +178,7 @@ class DeadLetters:
             raise
         told = {"Nats-Sequence": str(message["seq"]), "Nats-Time-Stamp": message["time"]}
         pairs = [*header.pairs(base64.b64decode(message.get("hdrs") or "")), *told.items()]
-        return _read(header.encode(pairs), base64.b64decode(message.get("data") or b""))
+        return read(header.encode(pairs), base64.b64decode(message.get("data") or b""))
 
     async def send_back(self, stored: Stored, headers: Sequence[tuple[str, str]]) -> PubAck:
         """Send one to its function alone, with `headers` (its own, as a trace changed them), and remove it.
@@ -222,39 +247,6 @@ class DeadLetters:
             self._receivers[durable] = await consumer.info(self._connection, AGAIN, durable) is not None
         return self._receivers[durable]
 
-    async def _page(self, ask: dict[str, Any]) -> list[Stored]:
-        """One answer of the server's direct get, which is many messages."""
-        found: list[Stored] = []
-        end = asyncio.get_running_loop().create_future()
-        single = "batch" not in ask
-
-        def arrived(subject: bytes, reply: bytes, block: bytes | None, body: bytes) -> None:
-            stored = block is not None and header.last(block, b"Nats-Sequence") is not None
-            status = None if stored else header.status(block or b"")
-            if stored and block is not None:
-                found.append(_read(block, body))
-            if (status is not None or single) and not end.done():
-                end.set_result(status)
-
-        inbox = self._connection.new_inbox()
-        unsubscribe = await self._connection.wire.subscribe(inbox, arrived)
-        try:
-            self._connection.wire.publish(
-                f"$JS.API.DIRECT.GET.{DEADLETTERS}".encode(), msgspec.json.encode(ask), inbox.encode()
-            )
-            async with asyncio.timeout(ANSWER_SECONDS):
-                status = await end
-        except TimeoutError:
-            raise Unconfirmed(
-                f"no answer came for the dead letters of {ask.get('next_by_subj', DEADLETTERS)}"
-            ) from None
-        finally:
-            with suppress(OSError):
-                await unsubscribe()
-        if status is not None and status[0] not in (204, 404, 503):
-            raise ServerError(f"dead letters cannot be read: {status[1]}")
-        return found
-
 
 async def remove(connection: Connection, stream: str, sequence: int) -> None:
     """Remove a message of a stream; no error when it is gone already."""
@@ -276,17 +268,6 @@ async def original(connection: Connection, place: Origin) -> tuple[list[tuple[st
     if found is None or (place.timestamp_ns and found.stored_ns != place.timestamp_ns):
         return None  # or a namesake of the stream, made anew
     return header.pairs(found.header or b""), found.body
-
-
-def _read(block: bytes, body: bytes) -> Stored:
-    told = {name.lower(): value for name, value in header.pairs(block) if name.lower() in _ADDED}
-    pairs = [pair for pair in header.pairs(block) if pair[0].lower() not in {*_ADDED, "nats-msg-id"}]
-    time = told.get("nats-time-stamp", "")
-    named: dict[str, str] = {}
-    for name, value in pairs:
-        named.setdefault(name, value)
-    letter = deadletter.read(named, body, checked.number(told.get("nats-sequence", "")) or 0, time)
-    return Stored(letter, pairs, nanoseconds(time))
 
 
 def _iso(time: datetime) -> str:

@@ -39,7 +39,7 @@ from runner.engine.floor import Floor
 from runner.engine.member import read_member
 from runner.engine.recorded import Record
 from runner.errors import ServerError, StreamFileError
-from runner.jetstream.deadletters import _read as read_letter
+from runner.jetstream.deadletterpage import read as read_letter
 from runner.jetstream.publisher import read_ack
 from runner.jetstream.streamfile import declare
 from runner.jetstream.streamfile import parse as parse_file
