@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
 import click
 
 from runner.cli import printed
+from runner.cli.selection import document
 from runner.cli.table import table
 from runner.cli.whereabouts import Found, Whereabouts
 from runner.core import identity
-from runner.core.origin import Origin
+from runner.core.deadletter import DeadLetter
 from runner.core.park import Mark, tokens
 from runner.errors import JetrunnerError
 from runner.jetstream.connection import Connection
-from runner.jetstream.deadletters import DeadLetters, Selection
+from runner.jetstream.deadletters import DeadLetters
 from runner.jetstream.keymarks import KeyMarks
 from runner.jetstream.parked import Name, Parked
+from runner.jetstream.parkedheads import head_of, letters_of
 
 AT_ONCE = 64
 """Marks read at once."""
@@ -46,31 +47,28 @@ async def documents(
     """The parked keys as data, with what each has."""
     found = await marks(connection, project, function, key)
     counts = await Parked(connection, project).counts(function or "*", key) if found else {}
-    letters: Counter[Name] = Counter()
-    for name in {function for function, _ in found}:
-        keys = {each: mark for each, mark in found.items() if each[0] == name}
-        behind = {_place(mark.given_up): each for each, mark in keys.items() if mark.given_up}
-        coming = {letter.sequence: each for each, mark in keys.items() for letter in mark.letters}
-        async for stored in DeadLetters(connection).browse(Selection(project=project, function=name)):
-            letter = stored.letter
-            each = coming.get(letter.sequence) or behind.get(_place(letter.origin))
-            if each is not None:
-                letters[each] += 1
+    letters = await letters_of(DeadLetters(connection), project, found)
     return [
         {
             "function": name[0],
             "key": name[1],
             "state": mark.state,
             "since": datetime.fromtimestamp(mark.since, UTC).isoformat(timespec="milliseconds"),
-            "dead_letters": letters[name],
+            "dead_letters": len(letters.get(name, [])),
             "parked": counts.get((name[0], identity.key_token(name[1])), 0),
+            "head": _head(mark, letters.get(name, [])),
         }
         for name, mark in found.items()
     ]
 
 
-def _place(origin: Origin) -> tuple[str, int, int]:
-    return origin.stream, origin.sequence, origin.timestamp_ns
+def _head(mark: Mark, letters: list[DeadLetter]) -> dict[str, Any] | None:
+    """The message that the key waits behind: where it stood, and its dead letter where it is there still."""
+    if mark.given_up is None:
+        return None
+    place = identity.message_id(mark.given_up.stream, mark.given_up.sequence)
+    letter = head_of(mark, letters)
+    return {"message_id": place, "dead_letter": document(letter) if letter is not None else None}
 
 
 def show(found: list[dict[str, Any]], output: str) -> None:
@@ -86,13 +84,25 @@ def show(found: list[dict[str, Any]], output: str) -> None:
             datetime.fromisoformat(each["since"]).astimezone().strftime("%Y-%m-%d %H:%M:%S"),
             f"{each['dead_letters']:,}",
             f"{each['parked']:,}",
+            *_head_cells(each["head"]),
         ]
         for each in found
     ]
-    for line in table(["FUNCTION", "KEY", "STATE", "SINCE", ">DEAD LETTERS", ">PARKED"], rows):
+    for line in table(
+        ["FUNCTION", "KEY", "STATE", "SINCE", ">DEAD LETTERS", ">PARKED", "HEAD", "ERROR"], rows
+    ):
         click.echo(line)
     if not found:
         click.echo("no parked keys", err=True)
+
+
+def _head_cells(head: dict[str, Any] | None) -> list[str]:
+    if head is None:
+        return ["-", ""]
+    letter = head["dead_letter"]
+    if letter is None:
+        return [head["message_id"], "its dead letter is gone"]
+    return [head["message_id"], f"{letter['reason']}: {letter['error']}: {letter['message']}"]
 
 
 async def bring_back(
@@ -103,7 +113,7 @@ async def bring_back(
     told: list[dict[str, Any]] = []
     refused: list[JetrunnerError] = []
     for (name, _), mark in (await marks(connection, project, function, key)).items():
-        why = _refusal(await whereabouts.find(name, mark.positions), name, mark)
+        why = refusal(await whereabouts.find(name, mark.positions), name, mark)
         if why is not None:
             refused.append(why)
             continue
@@ -113,7 +123,7 @@ async def bring_back(
     return told, refused
 
 
-def _refusal(found: Found, function: str, mark: Mark) -> JetrunnerError | None:
+def refusal(found: Found, function: str, mark: Mark) -> JetrunnerError | None:
     """Why nobody would bring a key back: the function is gone, or reads its keys elsewhere."""
     if not found.somewhere:
         return JetrunnerError(

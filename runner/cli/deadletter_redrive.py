@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from typing import Any
 
 import anyio
@@ -12,11 +12,12 @@ import click
 from runner.cli import deadletter_key, failure, loop, options, printed
 from runner.cli.deadletter_ordered import Ordered, Sent
 from runner.cli.pace import Pace, interval
+from runner.cli.parked_retry import bring_back, require_keys
 from runner.cli.selection import require_function, selected, selection_options
-from runner.cli.table import counted, table
+from runner.cli.table import table
 from runner.cli.tracing import tracing
 from runner.cli.whereabouts import Whereabouts
-from runner.core import identity, shown
+from runner.core import identity
 from runner.core.deadletter import DeadLetter
 from runner.core.park import Mark
 from runner.errors import JetrunnerError, PermissionDenied, ServerError, Unconfirmed, UsageError
@@ -81,12 +82,13 @@ def redrive_command(
     if keys:
         if sequences or everything or reason or since or limit or rate:
             raise UsageError("--key goes with --function alone", hint="a key comes back as a whole, in order")
-        _bring_back(selected(place.settings.name, function, None, None), [*dict.fromkeys(keys)], output)
+        require_keys(keys, "--key")
+        bring_back(selected(place.settings.name, function, None, None), [*dict.fromkeys(keys)], output)
         return 0
     filtered = bool(function or reason or since or everything)
     if bool(sequences) == filtered:
         raise UsageError(
-            "give sequences or filters, not both" if filtered else "say which",
+            "give sequences or filters, not both" if filtered else "choose which dead letters to send back",
             hint="sequences, as `runner deadletter list` shows them, --function, --reason, --since, or --all; or --key",
         )
     selection = selected(place.settings.name, function, reason, since)
@@ -106,52 +108,6 @@ def redrive_command(
     loop.run(main)
     redrive.end(output)
     return 1 if redrive.kept else 0
-
-
-def _bring_back(selection: Selection, keys: Sequence[str], output: str) -> None:
-    for key in keys:
-        if not key or " " in key:
-            raise UsageError(
-                f"--key {key!r} is none: it is empty, or has a space in it",
-                hint="runner deadletter list --parked shows those that are parked",
-            )
-    told: list[dict[str, Any]] = []
-    errors: list[JetrunnerError] = []
-    missing: list[str] = []
-    place = options.place()
-
-    async def main() -> None:
-        async with connect(place.settings) as connection:
-            whereabouts = Whereabouts(connection, place.root, selection.project)
-            for key in keys:
-                back, stays = await deadletter_key.bring_back(
-                    connection, whereabouts, selection.project, selection.function, key
-                )
-                told.extend(back)
-                errors.extend(stays)
-                if not back and not stays:
-                    missing.append(key)
-
-    loop.run(main)
-    if output == "json" and told:
-        click.echo(printed.data({"keys": told}))
-    for each in told if output == "text" else ():
-        click.echo(
-            f"{each['function']}: key {shown.line(each['key'])} comes back: "
-            f"{counted(each['dead_letters'], 'dead letter')}, then {each['parked']:,} parked"
-        )
-    if missing:
-        where = f" in {selection.function}" if selection.function else ""
-        errors.append(
-            JetrunnerError(
-                f"no messages of key {', '.join(map(repr, missing))} are parked{where}",
-                hint="runner deadletter list --parked shows those that are",
-            )
-        )
-    for error in errors[:-1]:
-        failure.say(str(error), error.hint)
-    if errors:
-        raise errors[-1]
 
 
 class Redrive:

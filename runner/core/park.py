@@ -8,7 +8,9 @@ Rule 3: on the way back dead letters go first, by their place in the stream they
         Which dead letters: the one that the key was parked behind, and those that somebody has sent back one by one.
 Rule 4: a mark is written by compare-and-set, and again by each owner of the key's shard before it brings anything back:
         what an earlier owner still writes is refused.
-Rule 5: a mark tells which tokens made its key. A function that reads its keys elsewhere cannot use it.
+Rule 5: the message that a key was parked behind is skipped by one write, which also tells whose dead letter goes: until
+        an owner has taken the key, which is a write, too. So one of both counts, and whoever is late reads what stands.
+Rule 6: a mark tells which tokens made its key. A function that reads its keys elsewhere cannot use it.
 """
 
 from __future__ import annotations
@@ -124,6 +126,25 @@ class Mark(Struct, frozen=True, omit_defaults=True):
     def returning(self, now: float) -> Mark:
         """The key comes back."""
         return structs.replace(self, state="returning", since=now)
+
+    def waits_behind(self, place: Origin) -> bool:
+        """Whether the key waits behind this message, and no owner has begun to bring it back."""
+        return self.diverts and self.given_up is not None and self.given_up.same(place)
+
+    def skipped(self, letter: Letter | None, now: float) -> Mark:
+        """The key comes back without the message that it was parked behind, whose dead letter has to be removed."""
+        after = self.passed_letter(letter) if letter is not None else self
+        return structs.replace(after, state="returning", since=now, given_up=None)
+
+    def over(self, found: Mark, *, later: bool, now: float) -> Mark:
+        """What counts where a bucket went back: this is known of the key, `found` stands there; `later`: it was written since."""
+        if not later:
+            return self.asked(found.letters, now)
+        if (self.state, found.state) != ("parked", "returning"):
+            return found
+        mark = self.asked(found.letters, now).returning(found.since)
+        # A skip, whose dead letter may still be there: without it, the message would run.
+        return mark.passed_letter(Letter(found.letter, found.letter_stored, 0, 0)) if found.letter else mark
 
     def asked(self, letters: Iterable[Letter], now: float) -> Mark:
         """Dead letters were sent back: they come before everything that waits. A parked key stays parked."""

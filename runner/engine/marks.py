@@ -155,19 +155,11 @@ class Marks:
         elif known is not None and found.revision < known.revision:
             return known  # a leader that is none any more has answered
         elif known is not None and not known.revision and (keep or self._is_owned(key)):
-            mark = self._merged(known.mark, found)
+            mark = known.mark.over(found.mark, later=found.revision >= self._first, now=time.time())
             if mark != found.mark:
                 return await self._write_again(Entry(mark, 0), found.revision)
         self.know(found)
         return found
-
-    def _merged(self, known: Mark, found: Entry) -> Mark:
-        """What is known of a key, and what stands there in a bucket that went back: what was asked for since counts, too."""
-        if found.revision < self._first:
-            return known.asked(found.mark.letters, time.time())
-        if (known.state, found.mark.state) == ("parked", "returning"):
-            return known.asked(found.mark.letters, time.time()).returning(found.mark.since)
-        return found.mark
 
     def distrust(self, first: int) -> None:
         """The bucket went back: from this revision on, what is known has none there, and all that stands is read again."""

@@ -162,6 +162,20 @@ class DeadLetters:
         page = await read_page(self._connection, ask)
         return (page.last, int(state["last_seq"])) if page.last else (1, 0)
 
+    async def copies(self, selection: Selection, place: Origin) -> list[Stored]:
+        """The dead letters of one message of a function, the newest last, as the stream's leader has them."""
+        found: list[Stored] = []
+        last = 0
+        async for stored in self.browse(selection):
+            last = stored.letter.sequence
+            if stored.letter.origin.same(place):
+                found.append(stored)
+        while (late := await self.following(selection, last + 1)) is not None:
+            last = late.letter.sequence
+            if late.letter.origin.same(place):
+                found.append(late)
+        return found
+
     async def get(self, sequence: int) -> Stored | None:
         """One by its own sequence in DEADLETTERS; None when there is none."""
         page = await read_page(self._connection, {"seq": sequence})

@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from runner.core import identity, park
 from runner.core.checked import Unfit
+from runner.core.origin import Origin
 from runner.core.park import Letter, Mark
 from runner.errors import JetrunnerError, NoStream, ServerError
 from runner.jetstream import lease, ownstreams
@@ -152,6 +153,21 @@ class KeyMarks:
             if entry.mark.state == "returning":
                 return entry
             written = await self.write(function, entry.mark.returning(now), entry.revision)
+            if written is not None:
+                return written
+
+    async def skip(
+        self, function: str, key: str, head: Origin, letter: Letter | None, now: float
+    ) -> Entry | None:
+        """Tell the key's owner to bring it back without `head`, whose dead letter goes.
+
+        None when the key does not wait behind that message any more, or it may be at work already.
+        """
+        while True:
+            entry = await self.mark(function, key)
+            if entry is None or not entry.mark.waits_behind(head):
+                return None
+            written = await self.write(function, entry.mark.skipped(letter, now), entry.revision)
             if written is not None:
                 return written
 

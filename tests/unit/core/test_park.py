@@ -126,6 +126,30 @@ def test_a_lost_mark_is_made_from_the_oldest_parked_message_and_turns_nothing_ne
     assert found_parked(place(1), "anna", (1,), 2.0).through is None
 
 
+def test_a_skip_waits_for_nothing_and_names_the_dead_letter_that_goes() -> None:
+    assert PARKED.waits_behind(place(5))
+    assert PARKED.returning(2.0).waits_behind(place(5))
+    assert not PARKED.waits_behind(place(5, time=9_999))
+    assert not PARKED.returning(2.0).taken(9, letter(7, 5)).waits_behind(place(5))
+    mark = PARKED.skipped(letter(7, 5), 2.0)
+    assert (mark.state, mark.since, mark.given_up, mark.letter, mark.letter_stored) == (
+        "returning", 2.0, None, 7, 5_007,
+    )  # fmt: skip
+    assert (mark.turn(place(5)), mark.turn(place(6))) == ("ack", "divert")
+    assert PARKED.skipped(None, 2.0).letter == 0
+
+
+def test_where_the_bucket_went_back_what_was_written_since_counts_and_a_skip_too() -> None:
+    older = parked(None, place(2), (1,), 0.5, "anna")
+    assert PARKED.over(older, later=False, now=3.0) == PARKED
+    assert PARKED.over(older.freed(2.0), later=True, now=3.0).state == "free"
+    assert PARKED.over(older.returning(2.0), later=True, now=3.0) == PARKED.returning(2.0)
+    skipped = PARKED.over(PARKED.skipped(letter(7, 5), 2.0), later=True, now=3.0)
+    assert (skipped.state, skipped.has_settled(letter(7, 5))) == ("returning", True)
+    asked = PARKED.over(older.asked([letter(9, 4)], 2.0), later=False, now=3.0)
+    assert (asked.state, asked.letters) == ("parked", (letter(9, 4),))
+
+
 @pytest.mark.parametrize(
     "value",
     [

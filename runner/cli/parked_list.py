@@ -1,0 +1,34 @@
+"""`runner parked list`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from runner.cli import deadletter_key, loop, options
+from runner.cli.selection import selected
+from runner.jetstream.connection import connect
+
+
+@click.command("list", epilog="Example: runner parked list --function charge")
+@click.option("--function", metavar="NAME", help="Of this function.")
+@options.output_option
+@options.connected
+def list_command(function: str | None, output: str) -> None:
+    """Show the keys that wait, or are on their way back.
+
+    HEAD is the message that a key waits behind, ERROR why that one was given up, PARKED how many messages wait behind it.
+    `runner parked retry KEY` runs the head once more, `runner parked skip KEY` gives it up; then what waits runs, in order.
+    `runner deadletter show` has the whole story of the head: --output json tells its sequence there.
+    """
+    place = options.place()
+    selection = selected(place.settings.name, function, None, None)
+    found: list[dict[str, Any]] = []
+
+    async def main() -> None:
+        async with connect(place.settings) as connection:
+            found.extend(await deadletter_key.documents(connection, selection.project, selection.function))
+
+    loop.run(main)
+    deadletter_key.show(found, output)

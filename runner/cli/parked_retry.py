@@ -1,0 +1,85 @@
+"""`runner parked retry`: a parked key comes back, its head first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from runner.cli import deadletter_key, failure, loop, options, printed
+from runner.cli.selection import selected
+from runner.cli.table import counted
+from runner.cli.whereabouts import Whereabouts
+from runner.core import shown
+from runner.errors import JetrunnerError, UsageError
+from runner.jetstream.connection import connect
+from runner.jetstream.deadletters import Selection
+
+
+@click.command("retry", epilog="Example: runner parked retry anna")
+@click.argument("keys", metavar="KEY...", nargs=-1, required=True)
+@click.option("--function", metavar="NAME", help="Of this function alone.")
+@options.output_option
+@options.connected
+def retry_command(keys: tuple[str, ...], function: str | None, output: str) -> None:
+    """Run the message that KEY waits behind once more, then what waits, in order, and all before newer messages.
+
+    KEY is as `runner parked list` shows it: tokens of several are joined by dots. When one of the messages is given up,
+    the key is parked again. A running instance does it, or the next one that starts. `runner deadletter redrive --key`
+    is the same.
+    """
+    require_keys(keys)
+    place = options.place()
+    bring_back(selected(place.settings.name, function, None, None), [*dict.fromkeys(keys)], output)
+
+
+def require_keys(keys: Sequence[str], option: str = "KEY") -> None:
+    """Raise UsageError for what can be no key; `option` is where it was given."""
+    for key in keys:
+        if not key or " " in key:
+            raise UsageError(
+                f"{option} {key!r} is none: it is empty, or has a space in it",
+                hint="runner parked list shows those that are parked",
+            )
+
+
+def bring_back(selection: Selection, keys: Sequence[str], output: str) -> None:
+    """Have running instances bring keys back, and tell of each."""
+    told: list[dict[str, Any]] = []
+    errors: list[JetrunnerError] = []
+    missing: list[str] = []
+    place = options.place()
+
+    async def main() -> None:
+        async with connect(place.settings) as connection:
+            whereabouts = Whereabouts(connection, place.root, selection.project)
+            for key in keys:
+                back, stays = await deadletter_key.bring_back(
+                    connection, whereabouts, selection.project, selection.function, key
+                )
+                told.extend(back)
+                errors.extend(stays)
+                if not back and not stays:
+                    missing.append(key)
+
+    loop.run(main)
+    if output == "json" and told:
+        click.echo(printed.data({"keys": told}))
+    for each in told if output == "text" else ():
+        click.echo(
+            f"{each['function']}: key {shown.line(each['key'])} comes back: "
+            f"{counted(each['dead_letters'], 'dead letter')}, then {each['parked']:,} parked"
+        )
+    if missing:
+        where = f" in {selection.function}" if selection.function else ""
+        errors.append(
+            JetrunnerError(
+                f"no messages of key {', '.join(map(repr, missing))} are parked{where}",
+                hint="runner deadletter list --parked shows those that are",
+            )
+        )
+    for error in errors[:-1]:
+        failure.say(str(error), error.hint)
+    if errors:
+        raise errors[-1]
