@@ -21,7 +21,10 @@ main = Program(
             "Make the streams on the server what the project declares.",
         ),
         "check": ("runner.cli.check:check_command", "Import and validate everything, without a server."),
-        "deadletter": ("runner.cli.deadletter:deadletter_group", "Browse dead letters, and send them back."),
+        "deadletter": (
+            "runner.cli.deadletter:deadletter_group",
+            "Browse dead letters, send them back, or drop them.",
+        ),
         "dev": ("runner.cli.dev:dev_command", "Run with a server of its own, and again at every change."),
         "function": ("runner.cli.function:function_group", "List functions, or call one without NATS."),
         "new": ("runner.cli.new:new_command", "Make a project that runs."),

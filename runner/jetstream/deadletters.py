@@ -135,11 +135,7 @@ class DeadLetters:
 
     async def _between(self, selection: Selection, first: int, last: int) -> AsyncIterator[Stored]:
         while first <= last:
-            ask = {
-                "batch": min(PAGE, last - first + 1),
-                "next_by_subj": selection.subject,
-                "seq": first,
-            }
+            ask = {"batch": min(PAGE, last - first + 1), "next_by_subj": selection.subject, "seq": first}
             page = await read_page(self._connection, ask, selection.takes)
             for stored in page.letters:
                 if stored.letter.sequence <= last:
@@ -247,13 +243,29 @@ class DeadLetters:
 
     async def drop(self, stored: Stored) -> None:
         """Remove one that was read a while ago, unless its number is another's by now; no error when it is gone already."""
-        found = await read_stored(self._connection, DEADLETTERS, stored.letter.sequence)
-        if found is not None and (not stored.stored_ns or found.stored_ns == stored.stored_ns):
-            await self.remove(stored.letter.sequence)
+        await self.drop_at(stored.letter.sequence, stored.stored_ns)
+
+    async def drop_at(self, sequence: int, stored_ns: int) -> bool:
+        """The same by its number and when it was stored; whether it was there."""
+        found = await read_stored(self._connection, DEADLETTERS, sequence)
+        if found is None or (stored_ns and found.stored_ns != stored_ns):
+            return False
+        await self.remove(sequence)
+        return True
 
     async def remove(self, sequence: int) -> None:
         """Remove one; no error when it is gone already."""
         await remove(self._connection, DEADLETTERS, sequence)
+
+    async def purge(self, selection: Selection, up_to: int) -> int:
+        """Remove all of a function, or of the project, up to a sequence; how many they were."""
+        ask = {"filter": selection.subject, "seq": up_to + 1}
+        try:
+            return int((await self._connection.api(f"STREAM.PURGE.{DEADLETTERS}", ask))["purged"])
+        except ServerError as error:
+            if error.code in MISSING:
+                return 0
+            raise
 
     async def _is_received(self, letter: DeadLetter) -> bool:
         durable = identity.durable(letter.project, letter.function)

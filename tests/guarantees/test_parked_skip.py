@@ -174,6 +174,26 @@ async def test_a_head_whose_dead_letter_is_gone_is_skipped_all_the_same(shop: Sh
     await nothing_left(shop)
 
 
+async def test_a_head_is_not_dropped_among_other_dead_letters(shop: Shop) -> None:
+    await shop.open(CHARGE)
+    await running(shop)
+    touch(shop, "reject-1")
+    await order(shop, "anna", 1, 2)
+    await parked(shop, [2])
+    await shop.js.publish(
+        "deadletters.shop.charge", {}, {"Jetrunner-Dead-Project": "shop", "Jetrunner-Dead-Function": "charge"}
+    )
+    for selection in (["--all"], ["--function", "charge"], ["1", "2"]):
+        done = shop.project.runner("deadletter", "drop", *selection, "--yes")
+        assert done.code == 1
+        assert "dead letter 1 stays: key anna of charge is parked behind it" in done.stderr
+        assert "runner parked skip anna" in done.stderr
+        assert [letter.sequence for letter in await shop.dead()] == [1]
+    assert shop.project.runner("parked", "skip", "anna").code == 0
+    await finished(shop, [2])
+    await free(shop)
+
+
 @pytest.mark.timeout(180)
 async def test_nothing_but_the_skipped_is_lost_while_instances_are_killed(shop: Shop) -> None:
     """Three instances, two keys; whenever a key is parked its head is skipped, and an instance is killed."""

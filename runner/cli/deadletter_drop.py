@@ -1,0 +1,260 @@
+"""`runner deadletter drop`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import anyio
+import click
+from msgspec import Struct
+
+from runner.cli import deadletter_key, failure, loop, options, printed
+from runner.cli.selection import require_function, selected, selection_options
+from runner.cli.table import counted
+from runner.core.history import NOTHING, Identity, void
+from runner.core.origin import Origin
+from runner.core.park import Mark
+from runner.engine.history import History
+from runner.errors import JetrunnerError, ServerError, UsageError
+from runner.jetstream.bucket import NO_SUCH_STREAM
+from runner.jetstream.connection import Connection, connect
+from runner.jetstream.deadletterpage import Stored
+from runner.jetstream.deadletters import DeadLetters, Selection
+from runner.jetstream.ownstreams import BUCKET_STREAM, DEADLETTERS
+from runner.jetstream.parked import Name
+
+AT_ONCE = 64
+
+
+@click.command(
+    "drop",
+    epilog="""Examples:
+
+\b
+  runner deadletter drop 17 18
+  runner deadletter drop --function charge --reason undecodable
+  runner deadletter drop --all --yes""",
+)
+@click.argument("sequences", nargs=-1, type=click.IntRange(min=1))
+@click.option("--all", "everything", is_flag=True, help="All of the project's.")
+@selection_options
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.option("--dry-run", is_flag=True, help="Tell how many there are, and drop none.")
+@options.output_option
+@options.connected
+def drop_command(
+    sequences: tuple[int, ...],
+    everything: bool,
+    function: str | None,
+    reason: str | None,
+    since: str | None,
+    yes: bool,
+    dry_run: bool,
+    output: str,
+) -> int:
+    """Remove dead letters for good; nothing runs because of that.
+
+    What is selected by a filter is counted first, and then asked for; --yes answers. What dies meanwhile stays. One that
+    a parked key waits behind, or that is on its way back, stays, too, and is told; then it is exit 1:
+    `runner parked skip` is for those.
+    """
+    filtered = bool(function or reason or since or everything)
+    if bool(sequences) == filtered:
+        raise UsageError(
+            "give sequences or filters, not both" if filtered else "choose which dead letters to drop",
+            hint="sequences, as `runner deadletter list` shows them, --function, --reason, --since, or --all",
+        )
+    place = options.place()
+    drop = Drop(selected(place.settings.name, function, reason, since))
+
+    async def choose() -> None:
+        async with connect(place.settings) as connection:
+            await require_function(DeadLetters(connection), drop.selection, place.root)
+            await drop.choose(connection, sequences)
+
+    async def remove() -> None:
+        async with connect(place.settings) as connection:
+            await drop.remove(connection)
+
+    loop.run(choose)
+    if not dry_run and drop.count:
+        if filtered and not yes:
+            _confirm(drop.count)
+        loop.run(remove)
+    drop.end(output, dry_run=dry_run)
+    return 1 if drop.kept else 0
+
+
+def _confirm(count: int) -> None:
+    """Asked while no connection is open: an answer may take minutes."""
+    if not sys.stdin.isatty():
+        raise UsageError(
+            f"{counted(count, 'dead letter')} would be dropped for good",
+            hint="give --yes, or --dry-run to see how many there are",
+        )
+    click.confirm(f"Drop {counted(count, 'dead letter')} for good?", abort=True, err=True)
+
+
+class Chosen(Struct, frozen=True):
+    """A dead letter that goes, unless its number is another's by then."""
+
+    sequence: int
+    stored_ns: int
+    function: str
+    origin: Origin
+
+
+class Held:
+    """Dead letters that parked keys wait behind, or that come back with them: they stay."""
+
+    def __init__(self, marks: Mapping[Name, Mark]) -> None:
+        self._behind = {
+            (function, _place(mark.given_up)): key for (function, key), mark in marks.items() if mark.given_up
+        }
+        self._coming = {
+            (function, letter.sequence): key
+            for (function, key), mark in marks.items()
+            for letter in mark.letters
+        }
+
+    def concerns(self, function: str) -> bool:
+        """Whether any is of this function, or any at all."""
+        return any(function in {"", each} for each, _ in (*self._behind, *self._coming))
+
+    def why(self, letter: Chosen) -> tuple[str, str]:
+        """Why one stays, and what to do; empty for one that may go."""
+        function = letter.function
+        if (key := self._behind.get((function, _place(letter.origin)))) is not None:
+            return (
+                f"key {key} of {function} is parked behind it",
+                f"runner parked skip {key} gives it up, and runs what waits",
+            )
+        if (key := self._coming.get((function, letter.sequence))) is not None:
+            return f"it is on its way back with key {key} of {function}", ""
+        return "", ""
+
+
+class Drop:
+    """Which dead letters go, and which stay."""
+
+    def __init__(self, selection: Selection) -> None:
+        self.selection = selection
+        self.count = 0
+        self.kept: list[dict[str, Any]] = []
+        self._chosen: list[Chosen] | None = None
+        """None: all that the selection takes, up to the newest that is known."""
+        self._newest = NOTHING
+        self._hints: dict[str, None] = {}
+
+    async def choose(self, connection: Connection, sequences: tuple[int, ...]) -> None:
+        """Find those that go, as they stand now."""
+        letters = DeadLetters(connection)
+        held = await self._held(connection)
+        self._newest = await _newest(connection)
+        if sequences:
+            found = [await self._found(letters, each) for each in dict.fromkeys(sequences)]
+            self._chosen = [each for each in found if each is not None and self._goes(each, held)]
+        elif held.concerns(self.selection.function) or not self.selection.is_whole:
+            self._chosen = await self._browse(letters, held)
+        else:
+            counts = await letters.counts(self.selection.project)
+            function = self.selection.function
+            self.count = counts.get(function, 0) if function else sum(counts.values())
+            return
+        self.count = len(self._chosen)
+
+    async def remove(self, connection: Connection) -> None:
+        """Remove what was chosen, but for what a key has come to wait behind since. Raises JetrunnerError."""
+        letters = DeadLetters(connection)
+        held = await self._held(connection)
+        if self._chosen is not None:
+            going = [each for each in self._chosen if self._goes(each, held)]
+        else:
+            # It was asked for meanwhile: up to that number, others may stand there by now.
+            verdict = await History(connection, DEADLETTERS).compare(self._newest)
+            if void(verdict) is not None:
+                raise JetrunnerError(
+                    f"stream {DEADLETTERS} is not the one whose dead letters were counted",
+                    hint="runner deadletter list shows what stands there now",
+                )
+            if not held.concerns(self.selection.function):
+                self.count = await letters.purge(self.selection, self._newest.sequence)
+                return
+            going = await self._browse(letters, held)
+        self.count = 0
+        slots = anyio.Semaphore(AT_ONCE)
+
+        async def one(letter: Chosen) -> None:
+            try:
+                if await letters.drop_at(letter.sequence, letter.stored_ns):
+                    self.count += 1
+            finally:
+                slots.release()
+
+        async with anyio.create_task_group() as tasks:
+            for letter in going:
+                await slots.acquire()
+                tasks.start_soon(one, letter)
+
+    async def _held(self, connection: Connection) -> Held:
+        await History(connection, BUCKET_STREAM).follow()  # a leader that is behind would leave out a key
+        return Held(await deadletter_key.marks(connection, self.selection.project))
+
+    async def _browse(self, letters: DeadLetters, held: Held) -> list[Chosen]:
+        if not self._newest.sequence:
+            return []
+        found = letters.browse(self.selection, up_to=self._newest.sequence)
+        return [each async for stored in found if self._goes(each := _chosen(stored), held)]
+
+    async def _found(self, letters: DeadLetters, sequence: int) -> Chosen | None:
+        stored = await letters.get(sequence)
+        if stored is None:
+            self._keep(sequence, "there is none", "runner deadletter list shows them")
+        elif (other := stored.letter.project) != self.selection.project:
+            self._keep(sequence, f"it belongs to the project {other!r}", "give --project DIR of that one")
+        else:
+            return _chosen(stored)
+        return None
+
+    def _goes(self, letter: Chosen, held: Held) -> bool:
+        why, hint = held.why(letter)
+        if why:
+            self._keep(letter.sequence, why, hint)
+        return not why
+
+    def _keep(self, sequence: int, reason: str, hint: str = "") -> None:
+        self.kept.append({"sequence": sequence, "reason": reason})
+        failure.say(f"dead letter {sequence} stays: {reason}")
+        if hint:
+            self._hints[hint] = None
+
+    def end(self, output: str, *, dry_run: bool) -> None:
+        """Print what was done, or would be."""
+        for hint in self._hints:
+            failure.advise(hint)
+        if output == "json":
+            told = {"dropped": 0, "would_drop": self.count} if dry_run else {"dropped": self.count}
+            click.echo(printed.data({**told, "kept": self.kept}))
+            return
+        click.echo(f"{self.count:,} {'would be dropped' if dry_run else 'dropped'}, {len(self.kept):,} kept")
+
+
+async def _newest(connection: Connection) -> Identity:
+    """The newest dead letter; that of sequence 0 without the stream."""
+    try:
+        return (await History(connection, DEADLETTERS).check()).newest
+    except ServerError as error:
+        if error.code != NO_SUCH_STREAM:
+            raise
+        return NOTHING
+
+
+def _chosen(stored: Stored) -> Chosen:
+    letter = stored.letter
+    return Chosen(letter.sequence, stored.stored_ns, letter.function, letter.origin)
+
+
+def _place(origin: Origin) -> tuple[str, int, int]:
+    return origin.stream, origin.sequence, origin.timestamp_ns
