@@ -3,11 +3,14 @@
 Rule 1: success is acknowledged.
 Rule 2: a failure is retried while the policy allows the error and attempts are left; `Retry` and `Reject`
         speak for themselves, and a timeout is judged as the TimeoutError it is.
-Rule 3: everything else ends as a dead letter, under the reason that ended it.
+Rule 3: a retry that would come when the message is older than its function accepts is none: it ends now, with what it
+        failed with. So does one that is found too old later, where that is known.
+Rule 4: everything else ends as a dead letter, under the reason that ended it.
 """
 
 from __future__ import annotations
 
+from math import inf
 from typing import Literal, TypeAlias, assert_never
 
 from msgspec import Struct
@@ -43,11 +46,21 @@ class Undecodable(Struct, frozen=True):
     error: Exception
 
 
+class Last(Struct, frozen=True):
+    """What an earlier attempt has failed with."""
+
+    error: str
+    message: str
+    traceback: str = ""
+
+
 class Expired(Struct, frozen=True):
     """The message is older than its function accepts; both in seconds."""
 
     age: float
     max_age: float
+    last: Last | None = None
+    """None: it has not run, or it is not known what it failed with."""
 
 
 class Crashed(Struct, frozen=True):
@@ -77,7 +90,9 @@ class Dead(Struct, frozen=True):
     """Name of the exception's type."""
     message: str
     error_object: BaseException | None = None
-    """For the traceback; None where no code of the user's failed."""
+    """For the traceback; None where no code of the user's failed just now."""
+    traceback: str = ""
+    """Of an earlier attempt."""
 
 
 Settlement: TypeAlias = Ack | Nak | Dead
@@ -85,8 +100,45 @@ Settlement: TypeAlias = Ack | Nak | Dead
 ACK = Ack()
 
 
-def settle(outcome: Outcome, attempt: int, policy: RetryPolicy, noise: float) -> Settlement:
-    """Decide what is done with a message after `attempt` (1 is the first); `noise` is luck in [0, 1)."""
+def settle(
+    outcome: Outcome, attempt: int, policy: RetryPolicy, noise: float, left: float = inf
+) -> Settlement:
+    """Decide what is done with a message after `attempt` (1 is the first).
+
+    `noise` is luck in [0, 1), and `left` the seconds until the message is older than its function accepts.
+    """
+    settlement = _settle(outcome, attempt, policy, noise)
+    if isinstance(settlement, Nak) and settlement.delay >= left and (last := failure(outcome)) is not None:
+        why = f"a retry in {settlement.delay:.3g} s would be past the function's max_age"
+        error = _only_member(outcome.error) if isinstance(outcome, Failed) else None
+        return Dead("expired", last.error, _joined(last.message, why), error)
+    return settlement
+
+
+def failure(outcome: Outcome) -> Last | None:
+    """What an attempt has failed with, in words; None where no handler has."""
+    match outcome:
+        case Failed(error):
+            only = _only_member(error)
+            return Last(raised.name(only), raised.message(only))
+        case TimedOut(seconds):
+            return Last("TimeoutError", f"no result within {seconds:g} s")
+        case _:
+            return None
+
+
+def attempts_made(outcome: Outcome, attempt: int) -> int:
+    """How often the handler has run, where this would have been, or was, attempt `attempt`."""
+    match outcome:
+        case Expired():
+            return attempt - 1
+        case Crashed(starts):
+            return max(attempt - 1, starts)
+        case _:
+            return attempt
+
+
+def _settle(outcome: Outcome, attempt: int, policy: RetryPolicy, noise: float) -> Settlement:
     match outcome:
         case Succeeded():
             return ACK
@@ -96,10 +148,11 @@ def settle(outcome: Outcome, attempt: int, policy: RetryPolicy, noise: float) ->
             return _settle_timeout(seconds, attempt, policy, noise)
         case Undecodable(error):
             return _dead("undecodable", error)
-        case Expired(age, max_age):
-            return Dead(
-                "expired", "Expired", f"{age:.1f} s old, over the function's max_age of {max_age:g} s"
-            )
+        case Expired(age, max_age, last):
+            why = f"{age:.1f} s old, over the function's max_age of {max_age:g} s"
+            if last is None:
+                return Dead("expired", "Expired", why)
+            return Dead("expired", last.error, _joined(last.message, why), traceback=last.traceback)
         case Crashed(starts):
             return Dead("crashed", "Crashed", f"its process died in each of {starts} recorded starts")
         case _:
@@ -123,6 +176,10 @@ def _settle_timeout(seconds: float, attempt: int, policy: RetryPolicy, noise: fl
     if attempt >= policy.attempts or policy.verdict(error) == "reject":
         return Dead("timeout", "TimeoutError", str(error))
     return Nak(policy.wait(attempt, noise))
+
+
+def _joined(message: str, why: str) -> str:
+    return f"{message} ({why})" if message else why
 
 
 def _only_member(error: BaseException) -> BaseException:

@@ -31,7 +31,7 @@ class Burial:
         self._function = binding.function
         self._subject = identity.dead_subject(process.project, binding.function)
 
-    async def store(self, incoming: Incoming, dead: Dead, span: Any) -> None:
+    async def store(self, incoming: Incoming, dead: Dead, attempts: int, span: Any) -> None:
         """Returns when it is confirmed, however long that takes; a deleted stream is made again.
 
         Raises `ServerError` only for what waiting cannot mend, a missing permission.
@@ -42,11 +42,11 @@ class Burial:
             datetime.now(UTC),
             project=self._process.project,
             function=self._function,
-            attempts=delivery.attempt,
+            attempts=attempts,
             reason=dead.reason,
             error=dead.error,
             message=dead.message,
-            traceback=trace_of(dead.error_object),
+            traceback=dead.traceback or trace_of(dead.error_object),
         )
         original = header.pairs(delivery.header) if delivery.header is not None else []
         sent = span.dead_letter(self._subject) if span is not None else None

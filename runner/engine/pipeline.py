@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 from runner import codec
 from runner.bindings import Binding
 from runner.context import Context
-from runner.core.settlement import Expired, Failed, Outcome, Succeeded, TimedOut, Undecodable
+from runner.core.settlement import Failed, Outcome, Succeeded, TimedOut, Undecodable
 from runner.engine.attempts import Attempts, told
 from runner.engine.awaited import finished, is_work
 from runner.engine.calling import Calling
@@ -58,7 +58,6 @@ class Pipeline:
         self._process = process
         self.calling = Calling(process, binding)
         self._straight = None if process.observer or binding.max_age is not None else self.calling.straight
-        self._now = process.connection.clock.now
         self._outputs = Outputs(process, binding)
         self._attempts = Attempts(process, binding)
         self.suspects = Suspects(process, binding.function)
@@ -182,9 +181,7 @@ class Pipeline:
     async def _handle(self, delivery: Delivery, task: Any, admitted: bool) -> None:
         """The whole way, for whatever the straight one is not for."""
         incoming = read(delivery)
-        max_age = self.binding.max_age
-        if max_age is not None and (age := self._now() - incoming.stored_ns / 1e9) > max_age:
-            await self._settling.finish(incoming, Expired(age, max_age))
+        if self.binding.max_age is not None and await self._settling.expired(incoming):
             return
         if (delivery.deliveries or delivery.attempt) > 1:  # suspect
             run = partial(self._run, incoming, task, admitted)

@@ -9,14 +9,29 @@ Rule 3: a suspect's record is dropped before the nak: redelivered at once, the m
 from __future__ import annotations
 
 import logging
+import math
 from random import random
 from typing import assert_never
 
+from msgspec import structs
+
 from runner.bindings import Binding
-from runner.core.settlement import Ack, Crashed, Dead, Nak, Outcome, settle
+from runner.core.settlement import (
+    Ack,
+    Crashed,
+    Dead,
+    Expired,
+    Failed,
+    Nak,
+    Outcome,
+    attempts_made,
+    failure,
+    settle,
+)
 from runner.engine.attempts import Attempts, ran
-from runner.engine.burial import Burial, term
+from runner.engine.burial import Burial, term, trace_of
 from runner.engine.incoming import Incoming
+from runner.engine.lasterrors import LastErrors
 from runner.engine.parks import Parks
 from runner.engine.process import Process
 from runner.engine.stats import Stats
@@ -41,6 +56,24 @@ class Settling:
         self._suspects = suspects
         self._attempts = attempts
         self._burial = Burial(process, binding)
+        self._last = LastErrors(process, binding.function) if binding.max_age is not None else None
+        self._now = process.connection.clock.now
+
+    def _left(self, incoming: Incoming) -> float:
+        """Seconds until the message is too old for its function; below 0: it is."""
+        max_age = self._binding.max_age
+        return math.inf if max_age is None else max_age - (self._now() - incoming.stored_ns / 1e9)
+
+    async def expired(self, incoming: Incoming) -> bool:
+        """Whether the message is too old to run; then it is settled."""
+        max_age = self._binding.max_age
+        if max_age is None or (left := self._left(incoming)) >= 0:
+            return False
+        last = None
+        if self._last is not None and incoming.delivery.attempt > 1:
+            last = await self._last.of(incoming)
+        await self.finish(incoming, Expired(max_age - left, max_age, last))
+        return True
 
     async def finish(self, incoming: Incoming, outcome: Outcome) -> None:
         """Decide by the retry policy, then do it; a message that is settled already is left alone."""
@@ -49,7 +82,7 @@ class Settling:
             return
         delivery.finishing = True
         ended = ran(delivery)  # `again` makes the delivery ready for its next attempt
-        settlement = settle(outcome, delivery.attempt, binding.retry, random())
+        settlement = settle(outcome, delivery.attempt, binding.retry, random(), self._left(incoming))
         span = delivery.span
         if span is None and not isinstance(settlement, Ack):
             span = self._attempts.late(incoming)
@@ -58,16 +91,19 @@ class Settling:
             stats.acked += 1
             self._attempts.end(span, incoming, settlement, outcome, ended)
             await self._drop(incoming)
+            self._forget(incoming)
             return
         stats.failed += 1
         match settlement:
             case Nak(delay):
                 await self._drop(incoming)
+                await self._note(incoming, outcome)
                 await delivery.source.again(delivery, delay)
                 stats.retried += 1
             case Dead():
                 try:
-                    await self._burial.store(incoming, settlement, span)
+                    attempts = attempts_made(outcome, ended.attempt)
+                    await self._burial.store(incoming, settlement, attempts, span)
                 except ServerError as error:
                     log.error(
                         "%s: %s cannot be stored as a dead letter: %s", binding.function, incoming.id, error
@@ -84,6 +120,7 @@ class Settling:
                     source.settle(delivery, term(settlement))
                     stats.dead[settlement.reason] = stats.dead.get(settlement.reason, 0) + 1
                     await self._drop(incoming)
+                    self._forget(incoming)
             case _:
                 assert_never(settlement)
         self._attempts.end(span, incoming, settlement, outcome, ended)
@@ -91,6 +128,17 @@ class Settling:
     async def _drop(self, incoming: Incoming) -> None:
         if incoming.delivery.recorded:
             await self._suspects.drop(incoming)
+
+    async def _note(self, incoming: Incoming, outcome: Outcome) -> None:
+        """Keep what it has failed with: it may be too old when its next attempt is due."""
+        if self._last is not None and (last := failure(outcome)) is not None:
+            error = outcome.error if isinstance(outcome, Failed) else None
+            last = structs.replace(last, traceback=trace_of(error))
+            await self._last.note(incoming, last, self._left(incoming))
+
+    def _forget(self, incoming: Incoming) -> None:
+        if self._last is not None and incoming.delivery.attempt > 1:
+            self._last.forget(incoming)
 
     async def give_back(self, incoming: Incoming) -> None:
         """Give a message back that has not started, or was cancelled; deaths of other processes stay on record."""

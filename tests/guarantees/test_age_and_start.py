@@ -7,6 +7,7 @@ import time
 import pytest
 
 from tests.support.eventually import eventually
+from tests.support.jetstream import Stored
 from tests.support.shop import Shop, reason
 
 pytestmark = [pytest.mark.server, pytest.mark.anyio]
@@ -29,22 +30,104 @@ async def test_a_message_past_its_max_age_is_expired_and_a_younger_one_is_handle
     letter = await shop.dead_letter()
     await shop.settled("charge")
     assert (reason(letter), letter.json()["id"]) == ("expired", 1)
+    assert dead(letter, "Attempts", "Error") == ("0", "Expired")
+    assert "over the function's max_age of 1.5 s" in letter.headers["Jetrunner-Dead-Message"]
     assert [each["id"] for each in shop.notes("run")] == [2]
 
 
-async def test_a_message_that_gets_too_old_between_its_retries_is_expired(shop: Shop) -> None:
-    await shop.open("""
-        @consume("orders.{id}", max_age=1.5, retry=RetryPolicy.fixed(0.4, attempts=50))
+ORDER = pytest.mark.parametrize("order", ["", ', ordered_by="id"'], ids=["unordered", "ordered"])
+
+
+def dead(letter: Stored, *names: str) -> tuple[str, ...]:
+    return tuple(letter.headers[f"Jetrunner-Dead-{name}"] for name in names)
+
+
+@ORDER
+async def test_a_message_that_gets_too_old_between_its_retries_is_expired(shop: Shop, order: str) -> None:
+    await shop.open(f"""
+        @consume("orders.{{id}}", max_age=1.5, retry=RetryPolicy.fixed(0.4, attempts=50){order})
         async def charge(order: Order) -> None:
             note("run")
-            raise ValueError("no")
+            raise ValueError("no bank")
     """)
-    await shop.running("charge")
+    await shop.run().seen("ready")
     await shop.order(1)
     letter = await shop.dead_letter()
-    assert reason(letter) == "expired"
-    assert int(letter.headers["Jetrunner-Dead-Attempts"]) == len(shop.notes("run")) + 1
+    assert dead(letter, "Reason", "Error") == ("expired", "ValueError")
+    assert int(letter.headers["Jetrunner-Dead-Attempts"]) == len(shop.notes("run"))
+    assert letter.headers["Jetrunner-Dead-Message"].startswith("no bank (")
+    assert "raise ValueError" in letter.headers["Jetrunner-Dead-Traceback"]
     assert 1 <= len(shop.notes("run")) <= 4
+
+
+@ORDER
+async def test_a_retry_that_would_come_too_late_is_not_waited_for(shop: Shop, order: str) -> None:
+    await shop.open(f"""
+        @consume("orders.{{id}}", max_age=600, retry=RetryPolicy.fixed(0.01, attempts=5){order})
+        async def charge(order: Order, ctx: Context) -> None:
+            if ctx.attempt == 1:
+                raise ValueError("no bank")
+            raise Retry("bank is closed", after=3600)
+    """)
+    await shop.run().seen("ready")
+    await shop.order(1)
+    letter = await shop.dead_letter()
+    assert dead(letter, "Reason", "Error", "Attempts") == ("expired", "Retry", "2")
+    assert letter.headers["Jetrunner-Dead-Message"] == (
+        "bank is closed (a retry in 3.6e+03 s would be past the function's max_age)"
+    )
+
+
+@ORDER
+async def test_the_last_error_is_kept_for_the_process_that_finds_the_message_too_old(
+    shop: Shop, order: str
+) -> None:
+    await shop.open(f"""
+        @consume("orders.{{id}}", max_age=3.0, retry=RetryPolicy.fixed(1.5, attempts=50){order})
+        async def charge(order: Order) -> None:
+            note("run")
+            raise ValueError("no bank")
+    """)
+    process = shop.run()
+    await process.seen("ready")
+    await shop.order(1)
+    sent = time.monotonic()
+    await process.seen("failed and comes again in .* no bank")
+    process.terminate()
+    await process.ended()
+    await eventually(lambda: time.monotonic() - sent > 3.1)
+    shop.run()
+    letter = await shop.dead_letter()
+    runs = len(shop.notes("run"))
+    assert dead(letter, "Reason", "Error", "Attempts") == ("expired", "ValueError", str(runs))
+    assert letter.headers["Jetrunner-Dead-Message"].startswith("no bank (")
+    assert "raise ValueError" in letter.headers["Jetrunner-Dead-Traceback"]
+    await eventually(lambda: nothing_noted(shop))
+
+
+async def test_what_succeeds_in_the_end_leaves_no_error_behind(shop: Shop) -> None:
+    await shop.open("""
+        @consume("orders.{id}", max_age=60, retry=RetryPolicy.fixed(0.3, attempts=5))
+        async def charge(order: Order, ctx: Context) -> None:
+            note("run")
+            if ctx.attempt < 2:
+                raise ValueError("no bank")
+    """)
+    await shop.run().seen("ready")
+    await shop.order(1)
+    await shop.noted("run")
+    await eventually(lambda: noted(shop))
+    await shop.settled("charge")
+    await eventually(lambda: nothing_noted(shop))
+    assert len(shop.notes("run")) == 2
+
+
+async def noted(shop: Shop) -> bool:
+    return bool(await shop.js.messages("KV_jetrunner", "$KV.jetrunner.error.>"))
+
+
+async def nothing_noted(shop: Shop) -> bool:
+    return not await noted(shop)
 
 
 async def test_deliver_new_starts_with_what_comes_after_the_first_start_alone(shop: Shop) -> None:

@@ -106,7 +106,8 @@ async def test_every_reason_names_what_ended_the_message(shop: Shop) -> None:
     assert "$.id" in told["undecodable"]["Message"]
     assert "token" in told["token"]["Message"]
     assert told["timeout"]["Error"] == "TimeoutError"
-    assert {each["Attempts"] for each in told.values()} == {"1"}
+    assert {name for name, each in told.items() if each["Attempts"] != "1"} == {"expired"}
+    assert told["expired"]["Attempts"] == "0"
     assert shop.notes("never") == []
     for name in told:
         await shop.settled(name)

@@ -9,17 +9,20 @@ import pytest
 from runner.core.outcome import PartialFailure, Reject, Retry
 from runner.core.retry import LONGEST, RetryPolicy
 from runner.core.settlement import (
+    ACK,
     Ack,
     Crashed,
     Dead,
     Expired,
     Failed,
+    Last,
     Nak,
     Outcome,
     Settlement,
     Succeeded,
     TimedOut,
     Undecodable,
+    attempts_made,
     settle,
 )
 
@@ -65,12 +68,62 @@ def group(*errors: Exception) -> ExceptionGroup[Exception]:
             1,
             Dead("expired", "Expired", "90.0 s old, over the function's max_age of 60 s"),
         ),
+        (
+            Expired(90.0, 60.0, Last("ValueError", "no", "Traceback …")),
+            2,
+            Dead(
+                "expired",
+                "ValueError",
+                "no (90.0 s old, over the function's max_age of 60 s)",
+                None,
+                "Traceback …",
+            ),
+        ),
         (Crashed(3), 4, Dead("crashed", "Crashed", "its process died in each of 3 recorded starts")),
     ],
     ids=repr,
 )
 def test_every_outcome_is_settled(outcome: Outcome, attempt: int, expected: Settlement) -> None:
     assert settle(outcome, attempt, POLICY, 0.5) == expected
+
+
+@pytest.mark.parametrize(
+    ("outcome", "left", "expected"),
+    [
+        (Failed(BOOM), 2.1, Nak(2.0)),
+        (Failed(BOOM), 2.0, f"{BOOM} (a retry in 2 s would be past the function's max_age)"),
+        (Failed(group(BOOM)), 0.0, f"{BOOM} (a retry in 2 s would be past the function's max_age)"),
+        (TimedOut(30.0), -5.0, "no result within 30 s (a retry in 2 s would be past the function's max_age)"),
+        (Failed(Retry(after=0.0)), -1.0, "a retry in 0 s would be past the function's max_age"),
+        (Failed(NO), 0.0, "no"),
+        (Succeeded(), -1.0, ACK),
+    ],
+    ids=repr,
+)
+def test_a_retry_that_would_come_too_late_is_none(
+    outcome: Outcome, left: float, expected: Settlement | str
+) -> None:
+    settlement = settle(outcome, 1, POLICY, 0.5, left)
+    if isinstance(expected, str):
+        assert isinstance(settlement, Dead)
+        assert (settlement.reason, settlement.message) == (
+            "rejected" if expected == "no" else "expired", expected,
+        )  # fmt: skip
+        assert settlement.error_object is not None or isinstance(outcome, TimedOut)
+    else:
+        assert settlement == expected
+
+
+@pytest.mark.parametrize(
+    ("outcome", "attempt", "made"),
+    [
+        (Expired(9.0, 6.0), 1, 0), (Expired(9.0, 6.0), 3, 2), (Crashed(3), 5, 4), (Crashed(3), 1, 3),
+        (Failed(BOOM), 3, 3), (TimedOut(1.0), 2, 2), (Undecodable(GARBLED), 1, 1),
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_an_attempt_that_never_ran_is_not_counted(outcome: Outcome, attempt: int, made: int) -> None:
+    assert attempts_made(outcome, attempt) == made
 
 
 def test_a_signal_is_obeyed_whatever_the_policy_says_of_its_type() -> None:
