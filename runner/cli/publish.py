@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import stat
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
+import anyio
 import anyio.to_thread
 import click
 import msgspec
 
 from runner.cli import failure, loop, options, printed
 from runner.cli.headers import parse_headers
+from runner.cli.interruption import Interruption
 from runner.cli.sending import Sender, Sent
 from runner.cli.tracing import tracing
 from runner.core import shown
 from runner.core.subject import Template
-from runner.errors import UsageError
+from runner.errors import Unconfirmed, UsageError
 from runner.jetstream.connection import connect
 
 CHUNK = 1 << 16
@@ -59,6 +63,8 @@ def publish_command(
 
     BODY is sent as it is; "-" reads standard input. A {token} in SUBJECT is filled from the field of that name in the
     message's JSON object. A message that cannot be sent is told on stderr, and the others are sent; then it is exit 1.
+    Ctrl-C ends the sending, waits for the answers to what was sent, and tells how many are stored, up to which line; then
+    it is exit 130. Once more, it does not wait.
     """
     place = options.place()
     if (body is None) == (file is None):
@@ -69,32 +75,46 @@ def publish_command(
     template = _template(subject)
     headers = parse_headers(given)
     single = not lines and count == 1
-    report = Report(output, single=single)
+    interruption = Interruption()
+    report = Report(output, interruption, single=single)
 
     async def main() -> None:
         async with tracing(place.settings.name) as traces, connect(place.settings) as connection:
             sender = Sender(connection, traces, report)
-            with source(body, file) as stream:
-                async for where, message in messages(stream, lines):
-                    await _send(sender, template, where, message, headers, count)
+            with interruption.listening() as sending:
+                with sending, source(body, file) as stream:
+                    async for where, message in messages(stream, lines):
+                        await _send(sender, template, where, message, headers, count)
                 await sender.finish()
 
-    loop.run(main)
+    try:
+        loop.run(main)
+    except BaseException as error:
+        if not interruption.number and not isinstance(error, KeyboardInterrupt):
+            raise
+        interruption.number = interruption.number or signal.SIGINT  # before anything was sent
     return report.end()
 
 
 class Report:
     """Prints what was stored, and tells what was not."""
 
-    def __init__(self, output: str, *, single: bool) -> None:
+    def __init__(self, output: str, interruption: Interruption, *, single: bool) -> None:
         self._json = output == "json"
         self._single = single
-        self._stored = 0
+        self._interruption = interruption
+        self._stored = self._unanswered = 0
+        self._last = ""
+        """Where the last message was given whose fate is known."""
         self._hints: dict[str, None] = {}
         self._failed: list[int] = []
 
     def __call__(self, sent: Sent) -> None:
         """One message's end."""
+        if self._interruption.again or (self._interruption.number and isinstance(sent.error, Unconfirmed)):
+            self._unanswered += 1
+            return
+        self._last = sent.where
         if sent.error is not None:
             if self._single:
                 raise_later = sent.error
@@ -118,14 +138,18 @@ class Report:
 
     def end(self) -> int:
         """Close the document; the exit code."""
-        if not self._single:
-            if self._json:
-                click.echo("]" if self._stored else "[]")
-            for hint in self._hints:
-                failure.advise(hint)
+        told = self._interruption.number
+        if not self._single and self._json:
+            click.echo("]" if self._stored else "[]")
+        for hint in self._hints:
+            failure.advise(hint)
+        if told or not self._single:
             failed = f", {len(self._failed):,} not" if self._failed else ""
-            click.echo(f"{self._stored:,} stored{failed}", err=True)
-        return max(self._failed, default=0)
+            unanswered = f", {self._unanswered:,} without an answer" if self._unanswered else ""
+            last = f" up to {self._last}" if told and self._last else ""
+            lead = "interrupted: " if told else ""
+            click.echo(f"{lead}{self._stored:,} stored{last}{failed}{unanswered}", err=True)
+        return self._interruption.code or max(self._failed, default=0)
 
 
 async def _send(
@@ -176,10 +200,10 @@ def source(body: str | None, file: Path | None) -> Any:
 async def messages(stream: IO[bytes], lines: bool) -> AsyncIterator[tuple[str, bytes]]:
     """Where and what: the whole, or line by line as they come."""
     if not lines:
-        yield "", await anyio.to_thread.run_sync(stream.read)
+        yield "", b"".join([chunk async for chunk in chunks(stream)])
         return
     rest, number = b"", 0
-    while chunk := await anyio.to_thread.run_sync(partial(_some, stream), abandon_on_cancel=True):
+    async for chunk in chunks(stream):
         *whole, rest = (rest + chunk).split(b"\n")
         for line in whole:
             number += 1
@@ -189,10 +213,29 @@ async def messages(stream: IO[bytes], lines: bool) -> AsyncIterator[tuple[str, b
         yield f"line {number + 1}", rest
 
 
-def _some(stream: Any) -> bytes:
-    """What is there, not more: a slow writer's lines go out as they come."""
-    found: bytes = stream.read1(CHUNK)
-    return found
+async def chunks(stream: Any) -> AsyncIterator[bytes]:
+    """What is there, not more: a slow writer's lines go out as they come.
+
+    A thread that waits for a pipe or a terminal would hold the process after Ctrl-C: the loop waits for those.
+    """
+    waits = _waits(stream)
+    while True:
+        if waits:
+            await anyio.wait_readable(stream.fileno())
+            chunk = stream.read1(CHUNK)
+        else:
+            chunk = await anyio.to_thread.run_sync(stream.read1, CHUNK, abandon_on_cancel=True)
+        if not chunk:
+            return
+        yield chunk
+
+
+def _waits(stream: Any) -> bool:
+    try:
+        mode = os.fstat(stream.fileno()).st_mode
+    except (OSError, ValueError):  # the body itself is no file
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stream.isatty()
 
 
 def _template(subject: str) -> Template:
