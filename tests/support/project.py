@@ -67,9 +67,14 @@ class Project:
         (self.root / "pyproject.toml").write_text(body)
 
     def function(self, module: str, source: str) -> Path:
-        """Write `functions/<module>.py`; the text may be indented as a whole."""
+        """Write `functions/<module>.py`; the text may be indented as a whole.
+
+        Python would take a text of the same length, written within the same second, for the one that it compiled before.
+        """
         file = self.root / "functions" / f"{module}.py"
         file.write_text(dedent(source))
+        for compiled in (file.parent / "__pycache__").glob(f"{module}.*.pyc"):
+            compiled.unlink()
         return file
 
     def stream(self, file: str, text: str) -> Path:
