@@ -113,6 +113,8 @@ def _serve(
             )
 
     loop.run(main)
+    if line is not None:
+        signals.leave_to_the_end()
     return 0
 
 

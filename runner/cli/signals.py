@@ -39,6 +39,15 @@ def leave_to_parent() -> None:
         signal.signal(number, _nothing)
 
 
+def leave_to_the_end() -> None:
+    """Ignore a signal that asks to end, for this process ends already.
+
+    Python gives signals back their default while it finalizes, and a worker that has done all would seem to be killed.
+    """
+    for number in ASKING:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def _nothing(number: int, frame: FrameType | None) -> None: ...
 
 

@@ -254,8 +254,41 @@ async def test_a_second_signal_to_the_process_group_cancels_what_workers_run(
     await runner.seen("once more cancels")
     await runner.seen("draining")
     os.killpg(runner.pid, signal.SIGTERM)
-    assert await runner.ended(within=10) == 0
+    assert await runner.ended(within=10) == 0, runner.output
     assert shop.journal("ended") == []
+
+
+async def test_a_signal_to_a_worker_that_has_done_all_and_ends_is_no_failure(
+    shop: Project, js: RawJetStream
+) -> None:
+    shop.function(
+        "lingering",
+        """
+        import sys
+        import time
+
+        from journal import note
+        from runner import consume
+
+        class Lingering:
+            def __del__(self, note=note, now=time.monotonic):
+                note("ending")
+                ends = now() + 1
+                while now() < ends:
+                    pass
+
+        sys.modules["lingering"] = Lingering()
+
+        @consume("orders.lingering")
+        def lingering(body: bytes) -> None: ...
+        """,
+    )
+    runner = shop.start("run", "--workers", "1")
+    await runner.seen("worker 1 of 1 is ready")
+    os.killpg(runner.pid, signal.SIGTERM)
+    await eventually(lambda: shop.journal("ending"), within=20)
+    os.killpg(runner.pid, signal.SIGTERM)
+    assert await runner.ended(within=10) == 0, runner.output
 
 
 async def test_a_program_that_a_workers_handler_starts_hears_sigterm(shop: Project, js: RawJetStream) -> None:
