@@ -10,8 +10,8 @@ from typing import Any
 import click
 
 from runner.cli import failure, loop, options, printed
+from runner.cli.functions import names, ordered_functions, removal
 from runner.cli.selection import require_project
-from runner.cli.shard_functions import names, ordered_functions, removal
 from runner.cli.table import table
 from runner.core import identity, quantity
 from runner.core.checked import Unfit

@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from runner.cli import failure, loop, options, printed
-from runner.cli.shard_functions import ordered_functions, removal
+from runner.cli.functions import ordered_functions, removal
 from runner.cli.table import counted
 from runner.core import shown
 from runner.core.sharding import Sharding

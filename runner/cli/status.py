@@ -4,30 +4,22 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
-from msgspec import Struct
 
-from runner.cli import loop, options, printed
+from runner.cli import failure, functions, loop, options, printed, waiting
 from runner.cli.selection import require_project
 from runner.cli.table import counted, table
-from runner.core import identity, sharding, shown
-from runner.core.generation import stored_subject
+from runner.core import shown
 from runner.core.histogram import Histogram
-from runner.core.plan import function_of, generation_of
-from runner.core.sharding import Sharding
-from runner.engine.snapshots import collect
-from runner.errors import ServerError
 from runner.jetstream.connection import Connection, connect
-from runner.jetstream.consumer import NOT_FOUND
 from runner.jetstream.deadletters import DeadLetters
 from runner.jetstream.inventory import count
-from runner.jetstream.listing import listed
 from runner.jetstream.ownstreams import AGAIN
 from runner.jetstream.parked import Parked
-from runner.jetstream.reshard import Openings
 from runner.jetstream.server import check_server
 
 HEADS = [
@@ -35,6 +27,7 @@ HEADS = [
     "INSTANCE",
     ">PENDING",
     ">IN FLIGHT",
+    ">RETRYING",
     ">RATE",
     ">P50",
     ">P99",
@@ -45,23 +38,6 @@ HEADS = [
 ]
 
 
-class Waiting(Struct, frozen=True):
-    """What the server says of one durable of a function."""
-
-    stream: str
-    durable: str
-    """Of a shard: the name that all the function's shards have in common."""
-    generation: int
-    """Of a shard; -1 for a durable that is no shard's."""
-    pending: int
-    in_flight: int
-
-    @property
-    def is_shard(self) -> bool:
-        """Whether it is the durable of one shard."""
-        return self.generation >= 0
-
-
 @click.command("status", epilog="Example: runner status --output json")
 @options.output_option
 @options.connected
@@ -69,12 +45,14 @@ def status_command(output: str) -> None:
     """Show each function as a whole, and below it each instance that runs it.
 
     As they are now: PENDING waits in the stream, IN FLIGHT is delivered and not settled (of an ordered function also what
-    waits there behind others of its key), DEAD are the dead letters that are there, PARKED waits behind a dead letter of
-    its key. RATE is messages that ended a second, over ten seconds. Since the instances started: P50 and P99 are the
-    time in the handler alone (the milliseconds that `runner dev` and traces show include storing its outputs), FAILURES
-    are attempts that did not succeed, AVAILABLE is the share that did.
+    waits there behind others of its key), RETRYING waits for its next attempt, after a failure or because the instance that
+    had it does not answer, DEAD are the dead letters that are there, PARKED waits behind a dead letter of its key. RATE is
+    messages that ended a second, over ten seconds. Since the instances started: P50 and P99 are the time in the handler
+    alone (the milliseconds that `runner dev` and traces show include storing its outputs), FAILURES are attempts that did
+    not succeed, AVAILABLE is the share that did.
 
-    Shards of an ordered function that have not gone on for 5 s, though they could, are told after the table with the reason.
+    After the table: shards of an ordered function that have not gone on for 5 s, though they could, with the reason; publishes
+    that wait for their time (`delay=`, `at=`); functions that are not in the code any more and have something left.
     """
     place = options.place()
     project = require_project(place.settings.name)
@@ -82,7 +60,7 @@ def status_command(output: str) -> None:
     async def main() -> dict[str, Any]:
         async with connect(place.settings) as connection:
             await check_server(connection)
-            return await read(connection, project)
+            return await read(connection, project, place.root)
 
     found = loop.run(main)
     if output == "json":
@@ -90,27 +68,45 @@ def status_command(output: str) -> None:
         return
     for line in table(HEADS, [row for function in found["functions"] for row in _rows(function)]):
         click.echo(line)
+    for line in _beside(found):
+        click.echo(line, err=True)
+    for each in found["functions"]:
+        if each["gone"] and each["durable"]:
+            failure.advise(
+                functions.removal(project, each["function"], each["stream"], ordered=each["ordered"])
+            )
+
+
+def _beside(found: dict[str, Any]) -> Iterator[str]:
+    """What is told beside the table."""
     for function in found["functions"]:
         for line in function["standing"]:
-            click.echo(f"{function['function']}: {shown.line(line)}", err=True)
+            yield f"{function['function']}: {shown.line(line)}"
+    for function in found["functions"]:
+        if function["gone"]:
+            yield from _left(function)
+    if delayed := found["delayed_publishes"]:
+        yield f"published with a delay, and not due yet: {counted(delayed, 'message')}"
     if found["untold"]:
-        click.echo(f"the server cannot tell of {shown.line(', '.join(found['untold']))} now", err=True)
+        yield f"the server cannot tell of {shown.line(', '.join(found['untold']))} now"
     if not found["functions"]:
-        click.echo(f"no function of {project} has run yet: runner run", err=True)
+        yield f"no function of {found['project']} has run yet: runner run"
     elif not found["instances"]:
-        click.echo("no instance runs", err=True)
+        yield "no instance runs"
 
 
-async def read(connection: Connection, project: str) -> dict[str, Any]:
+async def read(connection: Connection, project: str, root: Path) -> dict[str, Any]:
     """Everything, as plain values: seconds, counts, messages a second, shares from 0 to 1."""
-    snapshots = await collect(connection, project)
+    first = await waiting.ask(connection, project)
+    second = await waiting.ask(connection, project) if first.moves else first
+    snapshots, durables = second.snapshots, second.durables
     dead = await DeadLetters(connection).counts(project)
     parked: Counter[str] = Counter()
     for (function, _), messages in (await Parked(connection, project).counts()).items():
         parked[function] += messages
-    untold: list[str] = []
-    durables = await _durables(connection, project, snapshots, untold)
-    names = sorted({*durables, *dead, *parked, *(name for each in snapshots for name in each["functions"])})
+    running = {name for each in snapshots for name in each["functions"]}
+    names = sorted({*durables, *dead, *parked, *running})
+    known = running if running.issuperset(names) else functions.names(functions.all_functions(root, project))
     now = time.time()
     return {
         "project": project,
@@ -119,119 +115,40 @@ async def read(connection: Connection, project: str) -> dict[str, Any]:
             for each in snapshots
         ],
         "functions": [
-            _function(name, durables.get(name, {}), dead.get(name, 0), parked[name], snapshots)
+            {
+                **_function(
+                    name, durables.get(name, {}), snapshots, min(first.retrying(name), second.retrying(name))
+                ),
+                "dead_letters": dead.get(name, 0),
+                "parked": parked[name],
+                "gone": known is not None and name not in {*known, *running},
+            }
             for name in names
         ],
-        "untold": untold,
-    }
-
-
-async def _durables(
-    connection: Connection, project: str, snapshots: Sequence[dict[str, Any]], untold: list[str]
-) -> dict[str, dict[str, Any]]:
-    """What the server says of each function's durables, and of what was sent back; `untold` gets what it cannot tell of."""
-    told = {function: each for snapshot in snapshots for function, each in snapshot["functions"].items()}
-    named = {(each["stream"], each["durable"]): function for function, each in told.items()}
-    again: dict[str, dict[str, int]] = {}
-    found: dict[str, list[Waiting]] = {}
-    listing = await listed(connection, "STREAM.LIST", "streams")
-    untold.extend(listing.lacking)
-    for stream in listing.told:
-        consumers = await listed(connection, f"CONSUMER.LIST.{stream}", "consumers")
-        untold.extend(f"{stream} > {name}" for name in consumers.lacking)
-        for durable, info in consumers.told.items():
-            function = named.get((stream, durable)) or function_of(durable, project)
-            if function is None or not info["config"].get("durable_name"):
-                continue
-            whole = identity.durable(project, function)
-            waiting = {"pending": int(info["num_pending"]), "in_flight": int(info["num_ack_pending"])}
-            if stream == AGAIN:
-                if durable == whole:
-                    again[function] = waiting
-                continue
-            generation = -1 if (stream, durable) in named else generation_of(durable)
-            found.setdefault(function, []).append(
-                Waiting(stream, durable if (stream, durable) in named else whole, generation, **waiting)
-            )
-    for function, parts in found.items():
-        if any(each.is_shard for each in parts):
-            parts.extend(await _unopened(connection, project, function, listing.told, parts))
-    facts = {function: _summed(_current(parts, told.get(function))) for function, parts in found.items()}
-    for function, waiting in again.items():
-        facts.setdefault(function, {})["again"] = waiting
-    return facts
-
-
-async def _unopened(
-    connection: Connection,
-    project: str,
-    function: str,
-    streams: Mapping[str, dict[str, Any]],
-    parts: Sequence[Waiting],
-) -> list[Waiting]:
-    """What waits in generations of shards that have no durables yet: an older one is not drained."""
-    try:
-        opening, _ = await Openings(connection, project).read(function)
-    except ServerError as error:
-        if error.code not in NOT_FOUND:
-            raise
-        return []  # the bucket is gone
-    if opening is None or (stream := streams.get(opening.stream)) is None:
-        return []
-    newest = (sharding.read(stream["config"]) or Sharding()).generation
-    standing = {each.generation for each in parts}
-    return [
-        Waiting(
-            opening.stream,
-            identity.durable(project, function),
-            generation,
-            await count(connection, opening.stream, stored_subject(opening.subject, generation)),
-            0,
-        )
-        for generation in range(opening.generation + 1, newest + 1)
-        if generation not in standing
-    ]
-
-
-def _current(parts: Sequence[Waiting], told: dict[str, Any] | None) -> Sequence[Waiting]:
-    """Without what is left of another stream, or of a time when the function kept order, or did not."""
-    if told is not None and "ordered" in told:
-        return [each for each in parts if (each.stream, each.is_shard) == (told["stream"], told["ordered"])]
-    return [each for each in parts if each.is_shard] or parts
-
-
-def _summed(parts: Sequence[Waiting]) -> dict[str, Any]:
-    """A function's durables as one: an ordered function has one for each shard."""
-    if not parts:
-        return {}
-    return {
-        "stream": parts[-1].stream,
-        "durable": parts[-1].durable,
-        "pending": sum(each.pending for each in parts),
-        "in_flight": sum(each.in_flight for each in parts),
+        "delayed_publishes": await count(connection, AGAIN, f"delayed.{project}.>"),
+        "untold": second.untold,
     }
 
 
 def _function(
-    name: str, durable: dict[str, Any], dead: int, parked: int, snapshots: Sequence[dict[str, Any]]
+    name: str, durable: dict[str, Any], snapshots: Sequence[dict[str, Any]], retrying: int
 ) -> dict[str, Any]:
     instances = [
         {"instance": each["instance"], **_measured([each["functions"][name]])}
         for each in snapshots
         if name in each["functions"]
     ]
-    whole = _measured([each["functions"][name] for each in snapshots if name in each["functions"]])
     again = durable.get("again", {})
     return {
         "function": name,
         "stream": durable.get("stream"),
         "durable": durable.get("durable"),
+        "ordered": durable.get("ordered"),
         "pending": durable.get("pending", 0) + again.get("pending", 0),
-        "dead_letters": dead,
-        "parked": parked,
-        **whole,
+        **_measured([each["functions"][name] for each in snapshots if name in each["functions"]]),
         # The server's count, which knows of instances that do not answer, too.
-        "in_flight": durable.get("in_flight", 0) + again.get("in_flight", 0),
+        "in_flight": waiting.in_flight(durable) - retrying,
+        "retrying": retrying,
         "standing": sorted(
             {line for each in snapshots for line in each["functions"].get(name, {}).get("standing", [])}
         ),
@@ -262,20 +179,26 @@ def _measured(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def _left(function: dict[str, Any]) -> Iterator[str]:
+    """What is told of a function that is not in the code any more."""
+    waits = function["pending"] + function["in_flight"] + function["retrying"]
+    yield f"{function['function']} is no function of this project, and no instance runs it: {counted(waits, 'message')} left"
+
+
 def _rows(function: dict[str, Any]) -> list[list[str]]:
-    waiting = [f"{function['pending']:,}", f"{function['in_flight']:,}"]
+    waits = [f"{function[each]:,}" for each in ("pending", "in_flight", "retrying")]
     count = len(function["instances"])
     rows = [
         [
             function["function"],
             counted(count, "instance"),
-            *waiting,
+            *waits,
             *_numbers(function, f"{function['dead_letters']:,}", f"{function['parked']:,}"),
         ]
     ]
     if count > 1:
         rows += [
-            ["", each["instance"], "", f"{each['in_flight']:,}", *_numbers(each, "", "")]
+            ["", each["instance"], "", f"{each['in_flight']:,}", "", *_numbers(each, "", "")]
             for each in function["instances"]
         ]
     return rows

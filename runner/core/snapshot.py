@@ -33,6 +33,8 @@ class Part(Struct, frozen=True, omit_defaults=True):
     key_positions: Annotated[tuple[Index, ...], Meta(max_length=256)] | None = None
     """Indexes, from 0, of the tokens that make its keys, none without order; an earlier release does not say."""
     dead: dict[Line, Count] = {}
+    delayed: Count = 0
+    """Of those in flight: they wait here for their next attempt."""
     standing: Annotated[list[Line], Meta(max_length=MOST_SHARDS)] = []
     """What stands still, and why."""
 

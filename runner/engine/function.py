@@ -120,6 +120,11 @@ class Function:
         """Messages that are in work here."""
         return sum(len(pull.unsettled) for pull in self._sources.all)
 
+    @property
+    def delayed(self) -> int:
+        """Those of them that wait for their next attempt: none, the server has those that do."""
+        return 0
+
     async def abandon(self) -> None:
         """Give back what was cancelled."""
         for pull in self._sources.all:

@@ -252,6 +252,11 @@ class Lanes:
         self._delayed[delivery.sequence] = time.monotonic() + seconds
         self._loop.call_later(seconds, self._start_again, delivery)
 
+    @property
+    def delayed(self) -> int:
+        """How many messages wait here for their next attempt."""
+        return sum(sequence in self.unsettled for sequence in self._delayed)
+
     def is_delayed(self, delivery: Delivery) -> bool:
         """Whether a message waits for its next attempt."""
         return time.monotonic() <= self._delayed.get(delivery.sequence, 0.0) + 1.0

@@ -237,6 +237,11 @@ class OrderedFunction(Function):
         """Messages that are in work here."""
         return super().unsettled + sum(len(shard.unsettled) for shard in self.shards.values())
 
+    @property
+    def delayed(self) -> int:
+        """Those of them that wait for their next attempt: they stay here."""
+        return sum(shard.delayed for shard in self.shards.values())
+
 
 def key_reader(binding: Binding) -> Callable[[bytes], Any]:
     """Reads the key from an original subject."""

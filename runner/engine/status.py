@@ -48,6 +48,7 @@ class Responder:
                     ordered=bool(each.binding.ordered_by),
                     key_positions=each.binding.key_positions,
                     in_flight=each.unsettled,
+                    delayed=each.delayed,
                     standing=each.standing,
                     **each.pipeline.stats.snapshot(now),
                 )
