@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from datetime import UTC, datetime
 from typing import Any
 
 import click
 
-from runner.cli import printed
+from runner.cli import printed, table, times
 from runner.cli.selection import document
-from runner.cli.table import table
 from runner.cli.whereabouts import Found, Whereabouts
 from runner.core import identity
 from runner.core.deadletter import DeadLetter
@@ -53,7 +51,7 @@ async def documents(
             "function": name[0],
             "key": name[1],
             "state": mark.state,
-            "since": datetime.fromtimestamp(mark.since, UTC).isoformat(timespec="milliseconds"),
+            "since": times.stamp(mark.since),
             "dead_letters": len(letters.get(name, [])),
             "parked": counts.get((name[0], identity.key_token(name[1])), 0),
             "head": _head(mark, letters.get(name, [])),
@@ -81,17 +79,16 @@ def show(found: list[dict[str, Any]], output: str) -> None:
             each["function"],
             each["key"],
             each["state"],
-            datetime.fromisoformat(each["since"]).astimezone().strftime("%Y-%m-%d %H:%M:%S"),
+            times.seconds(each["since"]),
             f"{each['dead_letters']:,}",
             f"{each['parked']:,}",
             *_head_cells(each["head"]),
         ]
         for each in found
     ]
-    for line in table(
-        ["FUNCTION", "KEY", "STATE", "SINCE", ">DEAD LETTERS", ">PARKED", "HEAD", "ERROR"], rows
-    ):
-        click.echo(line)
+    table.show(
+        ["FUNCTION", "KEY", "STATE", "SINCE", ">DEAD LETTERS", ">PARKED", "HEAD", "~ERROR"], rows, lead=2
+    )
     if not found:
         click.echo("no parked keys", err=True)
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 import click
 
-from runner.cli import deadletter_key, loop, options, printed
+from runner.cli import deadletter_key, loop, options, printed, times
 from runner.cli.selection import document, require_function, selected, selection_options
-from runner.cli.table import counted, table
+from runner.cli.table import counted, show
 from runner.core.deadletter import DeadLetter
 from runner.jetstream.connection import connect
 from runner.jetstream.deadletters import DeadLetters, Selection
-
-WIDEST = 60
 
 
 @click.command(
@@ -62,10 +59,9 @@ def list_command(
     if output == "json":
         click.echo(printed.data([document(letter) for letter in found]))
     else:
-        for line in table(
-            [">SEQUENCE", "TIME", "FUNCTION", "REASON", ">ATTEMPTS", "MESSAGE", "ERROR"], [*map(_row, found)]
-        ):
-            click.echo(line)
+        show(
+            [">SEQUENCE", "TIME", "FUNCTION", "REASON", ">ATTEMPTS", "MESSAGE", "~ERROR"], [*map(_row, found)]
+        )
     if more:
         # To count those of one reason, all of them would have to be read.
         of = f" of {total:,}" if total > len(found) else ", and there are older ones"
@@ -91,17 +87,10 @@ def _row(letter: DeadLetter) -> list[str]:
     error = " ".join(f"{letter.error}: {letter.message}".split()) if letter.message else letter.error
     return [
         str(letter.sequence),
-        _local(letter.time),
+        times.seconds(letter.time),
         letter.function,
         letter.reason,
         str(letter.attempts),
         f"{letter.stream}:{letter.origin_sequence}",
-        error if len(error) <= WIDEST else error[: WIDEST - 1] + "…",
+        error,
     ]
-
-
-def _local(time: str) -> str:
-    try:
-        return datetime.fromisoformat(time).astimezone().strftime("%Y-%m-%d %H:%M:%S")
-    except (ValueError, OverflowError):
-        return time

@@ -14,7 +14,7 @@ from runner.cli.deadletter_ordered import Ordered, Sent
 from runner.cli.pace import Pace, interval
 from runner.cli.parked_retry import bring_back, require_keys
 from runner.cli.selection import require_function, selected, selection_options
-from runner.cli.table import table
+from runner.cli.table import show
 from runner.cli.tracing import tracing
 from runner.cli.whereabouts import Whereabouts
 from runner.core import identity
@@ -212,8 +212,7 @@ class Redrive:
             click.echo(printed.data({"redriven": self.sent, "kept": self.kept}))
         else:
             rows = [[str(each["sequence"]), each["function"], each["message_id"]] for each in self.sent]
-            for line in table([">SEQUENCE", "FUNCTION", "MESSAGE"], rows):
-                click.echo(line)
+            show([">SEQUENCE", "FUNCTION", "MESSAGE"], rows)
             click.echo(f"{len(self.sent):,} sent back, {len(self.kept):,} kept")
 
     def _progress(self) -> None:

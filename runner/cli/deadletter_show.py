@@ -6,7 +6,7 @@ import base64
 
 import click
 
-from runner.cli import loop, options, printed
+from runner.cli import loop, options, printed, times
 from runner.cli.selection import document
 from runner.core import shown
 from runner.core.deadletter import DeadLetter
@@ -47,7 +47,7 @@ def show_command(sequence: int, output: str) -> None:
 def _lines(letter: DeadLetter) -> list[str]:
     facts = {
         "sequence": str(letter.sequence),
-        "time": letter.time,
+        "time": times.seconds(letter.time),
         "function": f"{letter.function} ({letter.project})",
         "reason": letter.reason,
         "error": f"{letter.error}: {letter.message}" if letter.message else letter.error,

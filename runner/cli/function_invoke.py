@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from runner import codec, discovery
 from runner.bindings import Binding
-from runner.cli import failure, loop, options, printed
+from runner.cli import failure, loop, options, printed, times
 from runner.cli.headers import parse_headers
 from runner.cli.invocation import described
 from runner.context import Context
@@ -221,7 +221,7 @@ def _show(found: Invoked, binding: Binding, output: str) -> None:
         )
     for word, messages in (("output", found.outputs), ("published", found.published)):
         for staged in messages:
-            when = f"  at {staged.at.isoformat()}" if staged.at else ""
+            when = f"  at {times.stamp(staged.at.timestamp())}" if staged.at else ""
             click.echo(f"{word:10} {staged.subject}  {shown.line(_text(staged.body))}{when}")
     click.echo(f"{binding.function}: {found.seconds * 1000:.1f} ms", err=True)
 
@@ -231,7 +231,7 @@ def _message(staged: Staged) -> dict[str, Any]:
         "subject": staged.subject,
         "body": _plain(staged.body),
         "headers": staged.headers,
-        "at": staged.at.isoformat() if staged.at else None,
+        "at": times.stamp(staged.at.timestamp()) if staged.at else None,
     }
 
 

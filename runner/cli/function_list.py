@@ -10,7 +10,7 @@ import click
 from runner import discovery
 from runner.bindings import Binding
 from runner.cli import options, printed
-from runner.cli.table import table
+from runner.cli.table import show
 from runner.core import identity
 
 
@@ -38,8 +38,7 @@ def list_command(output: str) -> None:
         for each in found
     ]
     heads = ["FUNCTION", "SUBJECT", "OUTPUT", ">ATTEMPTS", ">TIMEOUT", ">CONCURRENCY", "WHERE"]
-    for line in table(heads, rows):
-        click.echo(line)
+    show(heads, rows)
     if not rows:
         click.echo("no function yet: decorate one in functions/ with @consume", err=True)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import time
+from datetime import datetime
 from pathlib import Path
 
 import click
 
-from runner.cli import printed
+from runner.cli import printed, times
 from runner.core import raised, shown
 from runner.core.settlement import Ack, Dead, Nak, Outcome, Settlement, TimedOut
 from runner.engine.blame import where
@@ -39,7 +40,7 @@ class Printer:
         trace = self._trace_url.replace("{trace_id}", trace_id) if trace_id else ""
         if self._json:
             facts = {
-                "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+                "time": times.stamp(time.time()),
                 "function": function,
                 "message_id": message_id,
                 "settlement": kind,

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import Any
 
 import click
 import msgspec
 
-from runner.cli import printed
+from runner.cli import printed, times
 from runner.core import shown
 
 INDENT = "  "
@@ -22,7 +20,7 @@ COLORS = {"DEBUG": "bright_black", "WARNING": "yellow", "ERROR": "red", "CRITICA
 
 
 class Lines(logging.Formatter):
-    """`12:00:01.250 warning functions.charge: …`, the traceback indented below it.
+    """`2031-05-04T12:00:01.250Z warning functions.charge: …`, the traceback indented below it.
 
     Text of others is in both: what acts on a terminal is escaped, and no line of it begins as a record does.
     """
@@ -33,14 +31,13 @@ class Lines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """One record."""
-        clock = time.strftime("%H:%M:%S", time.localtime(record.created))
         level = click.style(f"{record.levelname.lower():7}", fg=COLORS.get(record.levelname))
         place = record.name.removeprefix("jetrunner.")
         if message_id := getattr(record, "message_id", None):
             place = f"{place} {message_id} attempt {getattr(record, 'attempt', '?')}"
         text = shown.line(record.getMessage())
         process = f"[{record.process}] " if self._processes else ""
-        line = f"{clock}.{int(record.msecs):03} {process}{level} {shown.line(place)}: {text}"
+        line = f"{times.stamp(record.created)} {process}{level} {shown.line(place)}: {text}"
         if record.exc_info:
             line += "\n" + shown.block(self.formatException(record.exc_info), INDENT)
         if record.stack_info:
@@ -60,7 +57,7 @@ class Documents(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """One record."""
         facts: dict[str, Any] = {
-            "time": f"{datetime.fromtimestamp(record.created, UTC):%Y-%m-%dT%H:%M:%S}.{int(record.msecs):03}Z",
+            "time": times.stamp(record.created),
             "level": record.levelname.lower(),
             "logger": record.name,
             "process": record.process,

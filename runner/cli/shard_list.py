@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import click
 
-from runner.cli import failure, loop, options, printed
+from runner.cli import failure, loop, options, printed, times
 from runner.cli.functions import names, ordered_functions, removal
 from runner.cli.selection import require_project
-from runner.cli.table import table
+from runner.cli.table import show
 from runner.core import identity, quantity
 from runner.core.checked import Unfit
 from runner.core.generation import Opening
@@ -61,8 +61,7 @@ def list_command(function: str | None, output: str) -> None:
     if output == "json":
         click.echo(printed.data({"project": project, "shards": found}))
         return
-    for line in table(HEADS, [_row(shard) for shard in found]):
-        click.echo(line)
+    show(HEADS, [_row(shard) for shard in found])
     for name, stream in sorted({(shard["function"], shard["stream"]) for shard in found if shard["gone"]}):
         failure.advise(removal(project, name, stream))
     if not found:
@@ -143,7 +142,7 @@ def _shard(function: str, opening: Opening, lag: Lag, claim: Claim, living: set[
         "epoch": claim.epoch,
         "lag": lag.pending,
         "pending": lag.unsettled,
-        "since": datetime.fromtimestamp(claim.since, UTC).isoformat() if owned else None,
+        "since": times.stamp(claim.since) if owned else None,
     }
 
 

@@ -12,7 +12,7 @@ import click
 
 from runner.cli import failure, functions, loop, options, printed, waiting
 from runner.cli.selection import require_project
-from runner.cli.table import counted, table
+from runner.cli.table import counted, show
 from runner.core import shown
 from runner.core.histogram import Histogram
 from runner.jetstream.connection import Connection, connect
@@ -66,8 +66,7 @@ def status_command(output: str) -> None:
     if output == "json":
         click.echo(printed.data(found))
         return
-    for line in table(HEADS, [row for function in found["functions"] for row in _rows(function)]):
-        click.echo(line)
+    show(HEADS, [row for function in found["functions"] for row in _rows(function)], lead=2)
     for line in _beside(found):
         click.echo(line, err=True)
     for each in found["functions"]:

@@ -16,7 +16,7 @@ from tests.support.shop import Shop
 
 pytestmark = [pytest.mark.server, pytest.mark.anyio]
 
-EVIL = "\x1b]52;c;ZXZpbA==\x07\x1b[2J\u009b31m\u202egnp.exe\u2066\x7f\x00\r\n12:00:00.000 error   jetrunner: forged"
+EVIL = "\x1b]52;c;ZXZpbA==\x07\x1b[2J\u009b31m\u202egnp.exe\u2066\x7f\x00\r\n2031-05-04T12:00:00.000Z error   jetrunner: forged"
 """Clipboard, clear, C1, direction, DEL, NUL, and a line that looks like a record of the log."""
 ACTING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
@@ -40,7 +40,9 @@ RAISES = """
 
 def harmless(text: str) -> bool:
     """Whether nothing in it acts, and no line is the forged one."""
-    return not ACTING.search(text) and not any(line.startswith("12:00:00.000") for line in text.split("\n"))
+    return not ACTING.search(text) and not any(
+        line.startswith("2031-05-04T12:00:00.000Z") for line in text.split("\n")
+    )
 
 
 @pytest.fixture
