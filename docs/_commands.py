@@ -13,7 +13,8 @@ PAGE = Path(__file__).parent / "reference" / "commands.md"
 HEAD = """# Commands
 
 Data goes to standard output, everything else to standard error. `--output json` gives one JSON document wherever there
-is data to print; endless output is JSON lines. An error ends with `error:` and, where there is one, `hint:`. Exit codes
+is data to print; endless output is JSON lines. An error ends with `error:` and, where there is one, `hint:`; with `--output json` the
+one that ends a command, wrong usage included, is one line of JSON, the last on standard error: `{"error": {"message": …, "hint": …, "exit_code": 2}}`. Exit codes
 are those of the [settings](settings.md#exit-codes) page.
 
 <!-- Written by docs/_commands.py from the commands' own help: change it there, then run `just docs`. -->

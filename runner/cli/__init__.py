@@ -1,6 +1,7 @@
 """The `runner` command: the only code that prints.
 
-Rule 1: data goes to stdout, everything else to stderr; an error ends with `error:` and, where there is one, `hint:`.
+Rule 1: data goes to stdout, everything else to stderr; an error ends with `error:` and, where there is one, `hint:`. With
+        `--output json` the error that ends a command is one line of JSON, the last on stderr.
 Rule 2: exit 0 ok, 1 failed, 2 wrong usage, settings or user code, 3 NATS unreachable; 130 after Ctrl-C.
 Rule 3: a command's module is imported when the command is asked for, so that `runner --help` is quick.
 """

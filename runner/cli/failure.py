@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import click
 
-from runner.cli import logs
+from runner.cli import logs, printed
 from runner.core import shown
 from runner.errors import JetrunnerError
 
@@ -17,9 +18,23 @@ INTERRUPTED = 130
 """128 + SIGINT, as shells have it."""
 
 
-def tell(error: BaseException) -> int:
-    """Tell a failure on stderr, and give the exit code."""
+def wants_json(arguments: Sequence[str]) -> bool:
+    """Whether a command line asks for JSON, whether or not the rest of it can be read."""
+    return "--output=json" in arguments or ("--output", "json") in pairwise(arguments)
+
+
+def tell(error: BaseException, *, as_json: bool = False) -> int:
+    """Tell the failure that ends the command on stderr, in words or as one line of JSON, and give the exit code."""
     error = _chosen(error)
+
+    def end(code: int, message: str, hint: str = "") -> int:
+        if as_json:
+            facts = {"message": message, "hint": hint or None, "exit_code": code}
+            click.echo(printed.data({"error": facts}, indent=None), err=True)
+        else:
+            say(message, hint)
+        return code
+
     match error:
         case SystemExit(code=code):
             return code if isinstance(code, int) else 0 if code is None else 1
@@ -36,20 +51,16 @@ def tell(error: BaseException) -> int:
             return error.exit_code
         case click.UsageError():
             path = error.ctx.command_path if error.ctx else "runner"
-            say(error.format_message(), f"{path} --help")
-            return error.exit_code
+            return end(error.exit_code, error.format_message(), f"{path} --help")
         case click.ClickException():
-            say(error.format_message())
-            return error.exit_code
+            return end(error.exit_code, error.format_message())
         case JetrunnerError():
             _trace(error)
-            say(str(error), error.hint)
-            return error.exit_code
+            return end(error.exit_code, str(error), error.hint)
         case _:
             _trace(error)
             text = str(error)
-            say(f"{type(error).__name__}: {text}" if text else type(error).__name__)
-            return 1
+            return end(1, f"{type(error).__name__}: {text}" if text else type(error).__name__)
 
 
 def say(message: str, hint: str = "") -> None:

@@ -63,7 +63,8 @@ class Program(LazyGroup):
         try:
             code = self.main(*args, **{"prog_name": "runner", "standalone_mode": False, **options})
         except BaseException as error:  # noqa: BLE001  the last place that can tell it
-            from runner.cli.failure import tell  # noqa: PLC0415  only where something failed
+            from runner.cli.failure import tell, wants_json  # noqa: PLC0415  only where something failed
 
-            code = tell(error)
+            given = args[0] if args else options.get("args")
+            code = tell(error, as_json=wants_json(sys.argv[1:] if given is None else given))
         sys.exit(code if isinstance(code, int) else 0)

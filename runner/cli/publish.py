@@ -23,7 +23,7 @@ from runner.cli.sending import Sender, Sent
 from runner.cli.tracing import tracing
 from runner.core import shown
 from runner.core.subject import Template
-from runner.errors import Unconfirmed, UsageError
+from runner.errors import JetrunnerError, Unconfirmed, UsageError
 from runner.jetstream.connection import connect
 
 CHUNK = 1 << 16
@@ -108,6 +108,8 @@ class Report:
         """Where the last message was given whose fate is known."""
         self._hints: dict[str, None] = {}
         self._failed: list[int] = []
+        self._error: JetrunnerError | None = None
+        """Of the only message."""
 
     def __call__(self, sent: Sent) -> None:
         """One message's end."""
@@ -117,9 +119,7 @@ class Report:
         self._last = sent.where
         if sent.error is not None:
             if self._single:
-                raise_later = sent.error
-                self._failed.append(raise_later.exit_code)
-                failure.say(str(raise_later), raise_later.hint)
+                self._error = sent.error
                 return
             self._failed.append(1)
             failure.say(f"{sent.where}: {sent.error}" if sent.where else str(sent.error))
@@ -137,8 +137,10 @@ class Report:
         click.echo(lead + printed.data(facts, indent=None))
 
     def end(self) -> int:
-        """Close the document; the exit code."""
+        """Close the document; the exit code. Raises the error of the only message."""
         told = self._interruption.number
+        if self._error is not None and not told:
+            raise self._error
         if not self._single and self._json:
             click.echo("]" if self._stored else "[]")
         for hint in self._hints:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -138,6 +139,53 @@ def test_a_traceback_is_for_the_log_level_debug_alone(
     monkeypatch.setenv("JETRUNNER_LOG_LEVEL", "debug")
     tell(ValueError("no such luck"))
     assert capsys.readouterr().err.startswith("  ValueError: no such luck\nerror: ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message", "hint"),
+    [
+        (("status", "--output", "json", "--bogus"), 2, "No such option", "runner status --help"),
+        (("status", "--bogus", "--output=json"), 2, "No such option", "runner status --help"),
+        (("deadletter", "show", "x", "--output", "json"), 2, "is not a valid integer", "runner deadletter show --help"),
+        (("deadletter", "shw", "--output", "json"), 2, "No such command", "runner deadletter --help"),
+        (("run", "--output", "json"), 2, "No such option", "runner run --help"),
+        (("deadletter", "redrive", "--output", "json"), 2, "choose which", "sequences"),
+        (("-C", "nowhere", "status", "--output", "json"), 2, "", ""),
+        (("status", "-C", "nowhere", "--output", "json"), 2, "does not exist", "runner status --help"),
+        (("status", "--nats-url", "nats://127.0.0.1:1", "--output", "json"), 3, "127.0.0.1:1", ""),
+        (("function", "invoke", "nothing", "1", "--output", "json"), 2, "nothing", ""),
+    ],
+)  # fmt: skip
+def test_with_output_json_the_error_that_ends_a_command_is_one_line_of_json(
+    make_project: Callable[..., Project], arguments: tuple[str, ...], code: int, message: str, hint: str
+) -> None:
+    project = make_project(functions={"shop": consumer("charge")})
+    done = project.runner(*arguments)
+    assert (done.code, done.stdout) == (code, "")
+    (line,) = done.stderr.splitlines()
+    error = json.loads(line)["error"]
+    assert set(error) == {"message", "hint", "exit_code"}
+    assert message in error["message"]
+    assert hint in (error["hint"] or "")
+    assert error["exit_code"] == code
+
+
+def test_an_error_of_others_words_is_json_all_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    error = UsageError("a\nb \x1b[31m \udcff ∞", hint="")
+    assert tell(error, as_json=True) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.isascii()
+    assert json.loads(line) == {"error": {"message": "a\nb \x1b[31m ? ∞", "hint": None, "exit_code": 2}}
+
+
+@pytest.mark.server
+def test_a_message_that_is_not_stored_is_an_error_in_json(
+    make_project: Callable[..., Project], nats_server: NatsServer
+) -> None:
+    done = make_project(nats=nats_server.url).runner("publish", "orders.x", "1", "--output", "json")
+    error = json.loads(done.stderr)["error"]
+    assert (done.code, done.stdout, error["message"]) == (1, "", "no stream captures orders.x")
+    assert "runner apply" in error["hint"]
 
 
 @pytest.mark.server
