@@ -12,6 +12,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 import nats.errors
 
@@ -106,12 +107,13 @@ class Ledger:
 
     # -- instances --------------------------------------------------------------------------------------
 
-    def add(self, *, behind_proxy: bool = False, url: str = "") -> Instance:
-        """Start one more instance, with a `url` of its own if given."""
+    def add(self, *, behind_proxy: bool = False, url: str = "", release: Path | None = None) -> Instance:
+        """Start one more instance, with a `url` of its own if given, or of another `release` that stands in a folder."""
         used = [each.proxy for each in self.instances]
         proxy = next((each for each in self.proxies if each not in used), None) if behind_proxy else None
+        environment = {} if release is None else {"PYTHONPATH": str(release)}
         process = self.project.start(
-            "run", NATS_URL=proxy.url if proxy else url or self.url, PYTHONFAULTHANDLER="1"
+            "run", NATS_URL=proxy.url if proxy else url or self.url, PYTHONFAULTHANDLER="1", **environment
         )
         instance = Instance(process, proxy)
         self.instances.append(instance)
