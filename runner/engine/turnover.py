@@ -221,13 +221,7 @@ class Turnover:
         )  # fmt: skip
         return opening.towards(late, opening.through)
 
-    async def _next(
-        self,
-        reader: Reader,
-        opening: Opening,
-        config: Mapping[str, Any],
-        gone: Gone,
-    ) -> Opening:
+    async def _next(self, reader: Reader, opening: Opening, config: Mapping[str, Any], gone: Gone) -> Opening:
         """Open the generation that was decided on, once all claims of the old one are sealed: none is held then."""
         function, generation = reader.function, opening.generation
         if not await self._claims.seal(function, generation, opening.count, opening.turn, gone):
@@ -262,6 +256,9 @@ class Turnover:
                 " use `runner shard resize` the next time",
                 reader.stream,
             )
+        if reader.subject != opening.subject:
+            told = "%s keeps order: it reads %s from now on, and read %s before"
+            log.warning(told, reader.function, reader.subject, opening.subject)
         return opening.corrected(now, reader.subject, reader.keys or opening.keys)
 
     async def _sweep(self, function: str, opening: Opening) -> None:

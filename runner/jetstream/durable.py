@@ -211,13 +211,16 @@ def _plan_ordered(
     shards = sharded or Sharding()
     standing = [info for info in real if _family(info["name"]) == f"{durable}-*"]
     newest = [info for info in standing if info["name"].startswith(f"{durable}-{shards.generation}-")]
+    others = {_published(info) for info in standing} - {"", binding.subject.wildcard}
+    note = "it keeps order and reads {} now: what else {} holds counts from then on, and not what came before"
     return ConsumerPlan(
         f"{durable}-*",
         stream,
         binding.function,
-        "same" if len(newest) >= shards.count else "create",
+        "create" if len(newest) < shards.count else "update" if others else "same",
         binding.subject.wildcard,
         sum(map(_pending, standing)),
+        note=note.format(", ".join(sorted(others)), binding.subject.wildcard) if others else "",
     )
 
 

@@ -83,3 +83,21 @@ async def test_another_subject_is_told_in_words(shop: Shop, subject: str, says: 
 async def test_a_first_run_says_how_much_is_there(shop: Shop) -> None:
     both = function() + function("other", "orders.{k}", 'name="other"')
     assert planned(shop, both, "other")["note"] == "what is stored will run: 3 messages"
+
+
+async def test_another_subject_of_a_function_that_keeps_order_counts_from_now_on(
+    nats_server: NatsServer, js: RawJetStream, make_project: Callable[..., Project]
+) -> None:
+    shop = Shop(js, nats_server.url, make_project)
+    await shop.open(function("work", "orders.a.{k}", 'ordered_by="k"'))
+    process = shop.run()
+    await process.seen("1 of 1 shard here")
+    process.terminate()
+    await process.ended()
+    plan = planned(shop, function("work", "orders.{t}.{k}", 'ordered_by="k"'), "work")
+    assert plan["note"] == (
+        "it keeps order and reads orders.a.* now: what else orders.*.* holds counts from then on, and not what came before"
+    )
+    assert plan["note"] in shop.project.runner("plan").stdout
+    process = shop.run()
+    await process.seen("work keeps order: it reads orders.*.* from now on, and read orders.a.* before")
