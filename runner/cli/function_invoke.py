@@ -27,7 +27,7 @@ from runner.core.settlement import Failed, Outcome, TimedOut, Undecodable, settl
 from runner.core.subject import matches, problem
 from runner.discovery import Project
 from runner.engine.awaited import finished
-from runner.engine.burial import trace_of
+from runner.engine.blame import trace_of
 from runner.engine.lifespan import alive
 from runner.errors import UsageError
 from runner.staged import Staged

@@ -37,6 +37,7 @@ from runner.values import did_you_mean
     "--drain-timeout", metavar="SECONDS", help="Time running handlers get to finish.  [default: 30]"
 )
 @click.option("--parent", type=int, hidden=True)
+@click.option("--cell", type=int, hidden=True)
 @click.option("--each", type=click.Choice(["text", "json"]), hidden=True)
 def run_command(
     workers: int | None,
@@ -45,6 +46,7 @@ def run_command(
     health: str | None,
     drain_timeout: str | None,
     parent: int | None,
+    cell: int | None,
     each: str | None,
 ) -> int:
     """Run the project's functions until told to stop.
@@ -53,10 +55,12 @@ def run_command(
     what runs finishes, what has not started is given back. A second one cancels what still runs, a third ends the
     process at once.
     """
-    if parent is not None:
+    if parent is not None or cell is not None:
         from runner.cli import signals  # noqa: PLC0415  what a supervisor needs later
 
         signals.leave_to_parent()
+    if cell is not None:
+        return _cell(cell)
     place = options.project(workers=workers, health=health, drain_timeout=drain_timeout)
     if parent is not None and each is None:
         logs.configure(place.settings.log_level, place.settings.log_format, processes=True)
@@ -115,6 +119,20 @@ def _serve(
     loop.run(main)
     if line is not None:
         signals.leave_to_the_end()
+    return 0
+
+
+def _cell(descriptor: int) -> int:
+    """Run what may kill its process, for the process that has started this one."""
+    from runner.engine import cellwork  # noqa: PLC0415
+
+    cellwork.die_with_parent()
+    loop.run(
+        lambda: cellwork.serve(
+            descriptor,
+            lambda settings: logs.configure(settings.log_level, settings.log_format, processes=True),
+        )
+    )
     return 0
 
 

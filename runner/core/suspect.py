@@ -1,16 +1,19 @@
-"""Messages that may kill their process: found out without blaming a neighbour.
+"""Messages that may kill their process: found out without blaming a neighbour, or for what was done from outside.
 
 A delivery beyond the first raises suspicion only: restarts and takeovers cause it too. So a suspect's starts are
-recorded, each with its process, and each start after a death is lonelier than the one before. Stages: 0 free,
-1 recorded, 2 solo (no other suspect beside it), 3 alone (nothing else in its process). Who dies alone, kills.
+recorded, each with its process. Stages: 0 free, 1 recorded, 2 in a cell (a process of its own, beside this one, that runs
+nothing else), 3 alone (nothing else in this process). Who dies in a cell while the process beside it lives, kills.
 
 Rule 1: a suspect waits until it may start, counts as running, has its stage recorded, then starts. Recorded while
         it still waits, it would be blamed for a death that another message caused.
 Rule 2: the record is deleted when the message is settled. A start that still stands in it is a death only if its process
         is gone: one that lives has lost the message, or its connection, and nothing else.
 Rule 3: a process dies once, so it counts once.
-Rule 4: what is already running stays; a message that may not start beside it waits, and nothing else is started
-        while it does, or it might wait for ever. What ran alone counts as running until its start stands no more.
+Rule 4: a death that a living process has seen from beside is the message's own doing. One that was found later may have
+        been done from outside, to the whole machine: the message goes to a cell, and others go on.
+Rule 5: what takes the process beside its cell along, again and again, runs alone: nothing tells such a death from one from
+        outside. What is already running stays; nothing else is started, or it might wait for ever. What ran alone
+        counts as running until its start stands no more.
 """
 
 from __future__ import annotations
@@ -27,11 +30,17 @@ from runner.core.settlement import Crashed
 
 FREE = 0
 RECORDED = 1
-SOLO = 2
+CELL = 2
 ALONE = 3
 
+SEEN_DEATHS = 2
+"""Cells that must have died with a message, seen by a process that lives, before it is found guilty."""
 DEATHS = 3
-"""Processes that must have died, the last of them with nothing else in it, before a message is found guilty."""
+"""Else: processes that must have died with it, ..."""
+ALONE_DEATHS = 2
+"""... so many of them with nothing else in them."""
+PATIENCE = 5
+"""Deaths found later after which a message runs alone: what tells them from those from outside is not to be had."""
 MOST = 8
 """Starts that a record keeps: the latest."""
 LARGEST = 4096
@@ -44,6 +53,8 @@ class Start(Struct, frozen=True):
     instance: Owner
     """The process; empty where an earlier version recorded it, which named none."""
     stage: Annotated[int, Meta(ge=RECORDED, le=ALONE)]
+    seen: bool = False
+    """Whether it is the death of a cell, seen by the process that had started it."""
 
 
 class Record(Struct, frozen=True):
@@ -95,21 +106,22 @@ Step: TypeAlias = Run | Crashed
 
 def next_step(record: Record, gone: AbstractSet[str]) -> Step:
     """Decide how a message starts that was delivered before, from its record and the processes that are gone."""
-    deaths = {start.instance: start.stage for start in record.starts if start.instance in gone}
-    if len(deaths) >= DEATHS and max(deaths.values()) >= ALONE:
-        return Crashed(starts=len(deaths))
-    unnamed = [start.stage for start in record.starts if not start.instance]
-    reached = max((*deaths.values(), *unnamed), default=FREE)
-    return Run(stage=min(ALONE, reached + 1))
+    seen = sum(start.seen for start in record.starts)
+    found = {
+        start.instance: start.stage for start in record.starts if start.instance in gone and not start.seen
+    }
+    alone = sum(stage >= ALONE for stage in found.values())
+    if seen >= SEEN_DEATHS or (alone >= ALONE_DEATHS and seen + len(found) >= DEATHS):
+        return Crashed(starts=seen + len(found))
+    unnamed = max((start.stage for start in record.starts if not start.instance), default=FREE)
+    if alone or len(found) >= PATIENCE or unnamed >= CELL:
+        return Run(ALONE)
+    return Run(CELL if seen or found or unnamed else RECORDED)
 
 
-def may_start(stage: int, *, running: int, suspects: int, highest: int) -> bool:
-    """Tell whether a message of this stage may start now in its process.
+def may_start(stage: int, *, running: int, highest: int) -> bool:
+    """Tell whether a message of this stage may start now in its process; one in a cell is not in it.
 
-    `running` counts all messages that run there, `suspects` those of stage 1 and up, `highest` is their top stage.
+    `running` counts all messages that run there, `highest` is the top stage of the suspects among them.
     """
-    if stage >= ALONE or highest >= ALONE:
-        return running == 0
-    if stage == SOLO or (stage == RECORDED and highest == SOLO):
-        return suspects == 0
-    return True
+    return running == 0 if max(stage, highest) >= ALONE else True

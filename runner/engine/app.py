@@ -138,7 +138,7 @@ async def _serve(
             root=project.root,
             observer=observer,
         )
-        async with alive(project) as process.state, process.slots:
+        async with alive(project) as process.state, process.cells, process.slots:
             ordered = [binding.function for binding in bindings if binding.ordered_by]
             members = Members(process, ordered, process.instance)
             running = [

@@ -1,8 +1,9 @@
-"""Which line of the project's code an attempt failed in."""
+"""What an attempt failed with, and which line of the project's code that was raised in."""
 
 from __future__ import annotations
 
 import sysconfig
+import traceback
 from pathlib import Path
 
 from runner.core.outcome import Reject, Retry
@@ -12,12 +13,35 @@ _LIBRARIES = tuple({f"{path}/" for name, path in sysconfig.get_paths().items() i
 _INSTALLED = ("/site-packages/", "/dist-packages/")
 
 
+class Elsewhere(Exception):  # noqa: N818  # no error of its own: the cause of one that was raised in another process
+    """What is left there of a traceback, and the place in the project's code."""
+
+    def __init__(self, trace: str, place: str) -> None:
+        super().__init__(trace)
+        self.trace = trace
+        self.place = place
+
+
+def trace_of(error: BaseException | None) -> str:
+    """The traceback of a handler's exception, without our own frames above it; empty when none is the user's."""
+    if error is not None and isinstance(error.__cause__, Elsewhere):
+        return error.__cause__.trace
+    frames = error.__traceback__ if error is not None else None
+    while frames is not None and frames.tb_frame.f_globals.get("__name__", "").startswith("runner."):
+        frames = frames.tb_next
+    if error is None or frames is None:
+        return ""
+    return "".join(traceback.format_exception(type(error), error, frames))
+
+
 def where(outcome: Outcome, root: Path) -> str:
     """`functions/shop.py:10 in charge`: the last frame that is not of a library; empty without any.
 
     `Retry` and `Reject` say what they mean by themselves.
     """
     error = outcome.error if isinstance(outcome, Failed) else None
+    if error is not None and isinstance(error.__cause__, Elsewhere):
+        return error.__cause__.place
     if error is None or isinstance(error, (Retry, Reject)):
         return ""
     found, frames = "", error.__traceback__

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import math
 import re
-import traceback
 from datetime import UTC, datetime
 from typing import Any
 
 from runner.bindings import Binding
 from runner.core import deadletter, header, identity
 from runner.core.settlement import Dead
+from runner.engine.blame import trace_of
 from runner.engine.incoming import Incoming
 from runner.engine.process import Process
 from runner.errors import NoStream, PermissionDenied, ServerError, TooLarge
@@ -98,16 +98,6 @@ class Burial:
             return deadletter.LEAST_PAYLOAD
         limit = int(config.get("max_msg_size") or -1)
         return min(limit, connection.max_payload) if limit > 0 else connection.max_payload
-
-
-def trace_of(error: BaseException | None) -> str:
-    """The traceback of a handler's exception, without our own frames above it; empty when none is the user's."""
-    frames = error.__traceback__ if error is not None else None
-    while frames is not None and frames.tb_frame.f_globals.get("__name__", "").startswith("runner."):
-        frames = frames.tb_next
-    if error is None or frames is None:
-        return ""
-    return "".join(traceback.format_exception(type(error), error, frames))
 
 
 def term(dead: Dead) -> bytes:

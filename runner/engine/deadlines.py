@@ -51,7 +51,7 @@ class Deadlines:
     def _late(self, delivery: Delivery, seconds: float) -> None:
         if not delivery.overdue:
             delivery.overdue = True
-            if not self._pipeline.calling.threaded:
+            if delivery.in_cell or not self._pipeline.calling.threaded:
                 assert delivery.task is not None
                 delivery.task.cancel()
                 return

@@ -1,6 +1,6 @@
-"""Isolation: which suspects may run beside each other, and beside anything, in this process.
+"""Isolation: what may run beside a suspect in this process.
 
-What must run alone waits until nothing else runs, and nothing else starts until its start stands no more. Beside a handler
+What runs in a cell is not in this process, and keeps nothing from starting. What must run alone waits until nothing else runs, and nothing else starts until its start stands no more. Beside a handler
 that ignored its timeout nothing is alone, and it may never end: the message goes on to another process, or comes again later.
 """
 
@@ -46,7 +46,7 @@ class Isolation:
     def running(self) -> int:
         """Handlers that run now, those that were abandoned included; looked up only when a suspect must run alone."""
         unsettled = (each for pulls in self.pulls for pull in pulls for each in pull.unsettled.values())
-        return sum(each.task is not None for each in chain(unsettled, self.abandoned))
+        return sum(each.task is not None and not each.in_cell for each in chain(unsettled, self.abandoned))
 
     @property
     def crowded(self) -> bool:
@@ -76,7 +76,6 @@ class Isolation:
                         stage,
                         # One that was let in counts before its handler runs: its start is being recorded.
                         running=self.running + len(self._stages),
-                        suspects=len(self._stages),
                         highest=max(self._stages, default=suspect.FREE),
                     )
                 ):

@@ -21,6 +21,10 @@ class Guard(Protocol):
     def holds(self, now: float) -> bool:
         """Whether it may, by the monotonic clock read a moment ago."""
 
+    @property
+    def until(self) -> float:
+        """Until when it may, by the monotonic clock, as far as is known now."""
+
     def lasts(self, now: float) -> bool:
         """Whether the process may ask for messages: it is not known to have lost what it owns."""
 

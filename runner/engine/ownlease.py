@@ -69,6 +69,11 @@ class OwnLease:
         self.pings.worked = now
         return now < self._starts_until
 
+    @property
+    def until(self) -> float:
+        """Until when it may, as far as is known now."""
+        return self._starts_until
+
     def lasts(self, now: float) -> bool:
         """Whether messages may be asked for: the lease is ours on this connection, and the claims were confirmed."""
         return now < self.state.asks_until and self._epoch == self._wire.epoch

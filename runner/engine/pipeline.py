@@ -14,7 +14,8 @@ import time
 from collections.abc import Coroutine
 from contextvars import copy_context
 from functools import partial
-from typing import Any, TypeAlias
+from math import inf
+from typing import Any
 
 from runner import codec
 from runner.bindings import Binding
@@ -23,6 +24,7 @@ from runner.core.settlement import Failed, Outcome, Succeeded, TimedOut, Undecod
 from runner.engine.attempts import Attempts, told
 from runner.engine.awaited import finished, is_work
 from runner.engine.calling import Calling
+from runner.engine.confined import Confined, Ended
 from runner.engine.incoming import Incoming, read
 from runner.engine.judging import Guard, Judging
 from runner.engine.outputs import Outputs
@@ -40,8 +42,6 @@ from runner.jetstream.pull import Pull
 from runner.staged import Staged
 
 log = logging.getLogger("jetrunner.pipeline")
-
-Ended: TypeAlias = tuple[Outcome, list[Staged]]
 
 TURN_SECONDS = 0.01
 """A slot that worked this long without a pause lets the rest of the loop go on."""
@@ -66,6 +66,10 @@ class Pipeline:
         self.queue = Queue(process.tasks, self._open_slot, binding.concurrency)
         self._suspected = Suspected(
             process, binding.function, self.suspects, self._settling, self._judging, self.queue, self.owns
+        )
+        until = lambda: self.guard.until if self.guard is not None else inf  # noqa: E731
+        self._confined = Confined(
+            binding.function, self._attempts, self._judging, self.stats, self.owns, until
         )
         self.pulls: list[Pull] = []
         self.guard: Guard | None = None
@@ -184,8 +188,10 @@ class Pipeline:
         if self.binding.max_age is not None and await self._settling.expired(incoming):
             return
         if (delivery.deliveries or delivery.attempt) > 1:  # suspect
-            run = partial(self._run, incoming, task, admitted)
-            ended = await self._suspected.run(incoming, run)
+            facts = incoming, task, admitted
+            ended = await self._suspected.run(
+                incoming, partial(self._run, *facts), partial(self._confined.run, *facts)
+            )
         else:
             ended = await self._run(incoming, task, admitted)
         if ended is not None:

@@ -14,6 +14,7 @@ from runner.context import Reply
 from runner.core import header
 from runner.core.settlement import Outcome, Settlement
 from runner.engine import otherloop
+from runner.engine.cell import Cells
 from runner.engine.floor import Floors
 from runner.engine.histories import Histories
 from runner.engine.isolation import Isolation
@@ -75,6 +76,7 @@ class Process:
         self.tracing = tracing
         self.isolation = Isolation()
         self.slots = Slots()
+        self.cells = Cells(root, project, settings, lambda: self.isolation.draining or self.slots.ending)
         self.tasks = tasks
         self.root = root
         """The project's folder: places in its code are told from there."""

@@ -29,7 +29,8 @@ from runner.core.settlement import (
     settle,
 )
 from runner.engine.attempts import Attempts, ran
-from runner.engine.burial import Burial, term, trace_of
+from runner.engine.blame import trace_of
+from runner.engine.burial import Burial, term
 from runner.engine.incoming import Incoming
 from runner.engine.lasterrors import LastErrors
 from runner.engine.parks import Parks

@@ -2,10 +2,11 @@
 
 From its second delivery on, a message's start is recorded with this process's name before its handler runs, and dropped when
 it is settled. One that is found standing is a death only if its process is gone: it is asked, on the subject that each
-process answers on. The message then starts lonelier than before, and in the end it is a dead letter, `crashed`.
+process answers on. The message then starts in a cell, a process of its own, and if that dies twice it is a dead letter, `crashed`.
 
-Rule 1: "no responders" means gone; no answer in time means nothing. For a lonelier start, which harms nobody, that is enough.
-        The verdict needs that no sign of life comes for some seconds: a process that lost its connection is back by then.
+Rule 1: "no responders" means gone; no answer in time means nothing. For another start, which harms nobody, that is enough.
+        A verdict that rests on it needs that no sign of life comes for some seconds: a process that lost its connection is
+        back by then.
 Rule 2: a process that lives on takes its own start back when it loses the message, and when it is told to end.
 Rule 3: what ran alone keeps the process to itself until its start stands no more: what comes next could kill in its name.
 """
@@ -40,7 +41,7 @@ HOLD_SECONDS = 30.0
 """How long nothing starts beside a start that ran alone and cannot be taken back."""
 
 
-class Seen(NamedTuple):
+class Found(NamedTuple):
     """What was found on record of a message, and what follows."""
 
     step: Step
@@ -78,35 +79,39 @@ class Suspects:
 
     # -- before a start ---------------------------------------------------------------------------------
 
-    async def look(self, incoming: Incoming, given_up: Callable[[], bool]) -> Seen:
+    async def look(self, incoming: Incoming, given_up: Callable[[], bool]) -> Found:
         """How the message starts. It takes some seconds to find it guilty, unless it is `given_up` meanwhile.
 
         Read from the bucket's leader: an old record would be blamed on it.
         """
         record, revision = await self._read(self._key(incoming), incoming.stored_ns)
         incoming.delivery.recorded = revision > 0
-        gone = await self._gone(start.instance for start in record.starts)
+        gone = await self._gone(start.instance for start in record.starts if not start.seen)
         step = suspect.next_step(record, gone)
         if isinstance(step, Crashed):
-            return await self._judge(incoming, gone, given_up)
-        return Seen(step, record, revision)
+            return await self._judge(incoming, record, gone, given_up)
+        return Found(step, record, revision)
 
-    async def _judge(self, incoming: Incoming, gone: set[str], given_up: Callable[[], bool]) -> Seen:
-        """Guilty, or alone once more."""
+    async def _judge(
+        self, incoming: Incoming, record: Record, gone: set[str], given_up: Callable[[], bool]
+    ) -> Found:
+        """Guilty, or in a cell or alone once more."""
         key = self._key(incoming)
-        log.info(
-            "%s: %s was started in %d processes that are gone; it is given up unless one of them shows within %g s",
-            self._function, incoming.id, len(gone), SILENT_SECONDS,
-        )  # fmt: skip
-        silent = await self._silent(gone, given_up)
+        if not isinstance(suspect.next_step(record, frozenset()), Crashed):
+            log.info(
+                "%s: %s was started in %d processes that are gone; it is given up unless one of them shows within %g s",
+                self._function, incoming.id, len(gone), SILENT_SECONDS,
+            )  # fmt: skip
+            gone = await self._silent(gone, given_up)
         record, revision = await self._read(key, incoming.stored_ns)
-        step = suspect.next_step(record, silent)
+        step = suspect.next_step(record, gone)
         if isinstance(step, Crashed):
             # Written once more: refused if a process has taken its start back, and we have read what was before.
             written = await self._bucket.swap(key, record.encode(), revision)
             if written is not None:
-                return Seen(step, record, written)
-        return Seen(Run(suspect.ALONE), record, revision)
+                return Found(step, record, written)
+            step = Run(suspect.CELL)
+        return Found(Run(max(step.stage, suspect.CELL)), record, revision)
 
     async def _read(self, key: str, stored: int) -> tuple[Record, int]:
         value, revision = await self._bucket.latest(key)
@@ -159,14 +164,14 @@ class Suspects:
         keys = {name: identity.lease_key(self._project, name) for name in instances}
         return {name: (await self._bucket.latest(key)).revision for name, key in keys.items()}
 
-    async def record(self, incoming: Incoming, seen: Seen, stage: int) -> None:
+    async def record(self, incoming: Incoming, found: Found, stage: int) -> None:
         """The start is stored when this returns, unless the message was lost meanwhile."""
         key, stored = self._key(incoming), incoming.stored_ns
         if (before := self._ours.get(key)) is not None:
             before.over.set()
         self._ours[key] = Ours(incoming)
         incoming.delivery.recorded = True
-        record, revision = seen.record, seen.revision
+        record, revision = found.record, found.revision
         ours = Start(self._instance, stage)
         while await self._bucket.swap(key, record.started(ours).encode(), revision) is None:
             await asyncio.sleep(BEHIND_SECONDS)
@@ -208,6 +213,19 @@ class Suspects:
             self._take_back(key, ours)
             with anyio.move_on_after(patience):
                 await ours.over.wait()
+
+    async def witness(self, incoming: Incoming, cell: str) -> None:
+        """Its cell has died, and this process lives: that counts, whatever becomes of this process."""
+        key, stored = self._key(incoming), incoming.stored_ns
+        death = Start(cell, suspect.CELL, seen=True)
+        while True:
+            record, revision = await self._read(key, stored)
+            counted = record.without(self._instance).started(death)
+            if await self._bucket.swap(key, counted.encode(), revision) is not None:
+                break
+            await asyncio.sleep(BEHIND_SECONDS)
+        if (ours := self._ours.pop(key, None)) is not None:
+            ours.over.set()
 
     def excuse(self) -> None:
         """The process was told to end: what becomes of it from now on is not its messages' doing."""

@@ -64,6 +64,8 @@ class Delivery:
     """Its handler took too long and was cancelled."""
     abandoned = False
     """Its handler ignored that; the message is settled without it."""
+    in_cell = False
+    """Its handler runs in a process of its own."""
     recorded = False
     """Its start is recorded as a suspect's."""
     finishing = False

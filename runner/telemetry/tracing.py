@@ -25,17 +25,18 @@ Span times are Unix nanoseconds. All of it may be called from any thread, `gate`
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import NotRequired, TypedDict, Unpack
 
+from opentelemetry import context as contexts
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind
 
 from runner.core import header as headers_of
 from runner.core import traceparent
 from runner.telemetry import failure, publishing
-from runner.telemetry.attempt import ORIGIN_TRACE, AttemptSpan, origin_of
+from runner.telemetry.attempt import ORIGIN_TRACE, SERVICE, AttemptSpan, origin_of
 from runner.telemetry.propagation import Headers
 from runner.telemetry.publishing import PublishSpan
 from runner.telemetry.settings import TelemetrySettings
@@ -133,6 +134,19 @@ class Tracing:
     def late_attempt(self, function: str, **facts: Unpack[AttemptFacts]) -> AttemptSpan | None:
         """The span of an attempt that was not sampled and failed, started when it began; None when over 20 a second."""
         return self.start_attempt(function, **facts) if self.gate.admit_late() else None
+
+    @contextmanager
+    def within(self, function: str, headers: Headers) -> Iterator[None]:
+        """Spans of the user's nest in the attempt that these headers continue: it runs here for another process."""
+        if not headers:  # it is not traced
+            yield
+            return
+        context = contexts.set_value(SERVICE, function, self._source.propagation.extract(headers))
+        token = contexts.attach(context)
+        try:
+            yield
+        finally:
+            contexts.detach(token)
 
     def unsampled_headers(
         self, header: bytes | None, stream: str, sequence: int, timestamp_ns: int

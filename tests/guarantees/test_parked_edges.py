@@ -187,9 +187,8 @@ async def test_one_that_kills_its_process_on_its_way_back_is_given_up_and_the_re
     (shop.project.root / "reject").unlink()
     (shop.project.root / "die").touch()
     redrive(shop)
-    for _ in range(3):
-        await process.ended()
-        process = shop.run()
+    await process.ended()
+    process = shop.run()
     await order(shop, 3)
     await eventually(lambda: crashed(shop), within=20)
     await eventually(lambda: counted(shop, 2))

@@ -49,7 +49,7 @@ PURGE = "$JS.API.STREAM.PURGE.KV_jetrunner"
 ALIVE = "jetrunner.shop.alive.>"
 KEY = "$KV.jetrunner.start.shop.charge.ORDERS.7"
 STORED = 1_700_000_000_123_456_789
-DEAD = [("a", 1), ("b", 2), ("c", 3)]
+DEAD = [("a", 1), ("b", 3), ("c", 3)]
 
 
 @asynccontextmanager
@@ -139,11 +139,9 @@ async def test_starts_are_read_from_the_leader_and_from_a_replica_only_where_the
         RawJetStream.connect(server.url_as("root", "r")) as js,
         connected(server.url_as("app", "a")) as connection,
     ):
-        for number, instance in enumerate("xyz", 1):
+        for instance, stage in (("x", 1), ("y", 2), ("z", 2)):
             async with process(connection, instance) as suspects:
-                assert await start(suspects, message()) == number, (
-                    "each that died makes the next one lonelier"
-                )
+                assert await start(suspects, message()) == stage
                 assert await look(suspects, message(70)) == Run(1)
         async with process(connection, "u") as suspects:
             incoming = message()
@@ -289,7 +287,7 @@ async def test_what_a_process_has_taken_back_at_the_last_moment_counts_no_more(
             return found
 
         monkeypatch.setattr(bucket, "latest", stale)
-        assert await look(suspects, message()) == Run(3)
+        assert await look(suspects, message()) == Run(2)
 
 
 async def test_a_verdict_that_takes_time_is_given_up_with_the_message(
@@ -299,7 +297,27 @@ async def test_a_verdict_that_takes_time_is_given_up_with_the_message(
         await js.publish(KEY, record(*DEAD))
         began = time.monotonic()
         seen = await suspects.look(message(), lambda: time.monotonic() - began > 0.2)
-        assert seen.step == Run(3)
+        assert seen.step == Run(2)
+        assert time.monotonic() - began < module.SILENT_SECONDS
+
+
+async def test_the_deaths_that_a_living_process_has_seen_are_a_verdict_at_once(
+    nats_server: NatsServer, connected: Connects, js: RawJetStream
+) -> None:
+    """Whoever else is asked, and however long the process lives that has seen them."""
+    async with (
+        connected(nats_server.url) as connection,
+        process(connection, "b") as suspects,
+        living(nats_server.url, "a"),
+    ):
+        await js.publish(KEY, record(("a", 1)))
+        assert await start(suspects, message()) == 1
+        await suspects.witness(message(), "cell-1")
+        assert await standing(js) == [("a", 1), ("cell-1", 2)], "its own start is none of them any more"
+        assert await start(suspects, message()) == 2
+        await suspects.witness(message(), "cell-2")
+        began = time.monotonic()
+        assert await look(suspects, message()) == Crashed(2)
         assert time.monotonic() - began < module.SILENT_SECONDS
 
 
@@ -353,15 +371,15 @@ async def test_what_ran_alone_is_left_once_its_start_stands_no_more(
     nats_server: NatsServer, connected: Connects, js: RawJetStream
 ) -> None:
     async with connected(nats_server.url) as connection, process(connection, "me") as suspects:
-        await js.publish(KEY, record(("a", 1), ("b", 2)))
+        await js.publish(KEY, record(("a", 1), ("b", 3)))
         ended, cancelled = message(), message()
         assert await start(suspects, ended) == 3
         await suspects.leave(ended, 3, ended=True, hold=True)
         assert await standing(js) == []
-        await js.publish(KEY, record(("a", 1), ("b", 2)))
+        await js.publish(KEY, record(("a", 1), ("b", 3)))
         assert await start(suspects, cancelled) == 3
         await suspects.leave(cancelled, 3, ended=False, hold=True)
-        assert await standing(js) == [("a", 1), ("b", 2)], "the deaths of others stay"
+        assert await standing(js) == [("a", 1), ("b", 3)], "the deaths of others stay"
 
 
 async def test_a_process_that_is_told_to_end_takes_all_its_starts_back(
