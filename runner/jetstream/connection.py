@@ -2,8 +2,9 @@
 
 Rule 1: a first connection that does not come up in `patience` seconds is `Unreachable`; wrong credentials and a
         refused TLS handshake at once. After that it reconnects for ever.
-Rule 2: a connection that nats-py closed for good (the server revoked us) never comes back: `closed` is set and
-        the process must end.
+Rule 2: credentials that the server takes no more are read from their files again, and tried again. When they are still
+        refused, and have not changed for some seconds, the connection is closed for good: `closed` is set and the
+        process must end.
 """
 
 from __future__ import annotations
@@ -28,11 +29,13 @@ from runner.core import header as headers
 from runner.core.checked import Unfit
 from runner.errors import ServerError, SettingsError
 from runner.jetstream import fork
+from runner.jetstream.credentials import Credentials, RenewingClient
 from runner.jetstream.inbox import Inbox, ask
 from runner.jetstream.login import options
 from runner.jetstream.plainwire import PlainWire
 from runner.jetstream.publisher import Publisher, read_ack
 from runner.jetstream.reader import abort
+from runner.jetstream.refusals import Refusals
 from runner.jetstream.serverclock import ServerClock
 from runner.jetstream.unreachable import REFUSED, unreachable
 from runner.jetstream.wire import Wire, fits
@@ -147,7 +150,10 @@ async def connect(  # noqa: C901, PLR0915  # nats-py takes its callbacks as clos
     settings: Settings, *, patience: float = 2.0, name: str = "jetrunner"
 ) -> AsyncIterator[Connection]:
     """A connection for the time of the block. Raises `Unreachable` and `SettingsError`."""
-    client = Client()
+    credentials = Credentials(settings)
+    client = RenewingClient(credentials)
+    refusals = Refusals(credentials, lambda: ending.append(asyncio.create_task(close(client))))
+    ending: list[asyncio.Task[None]] = []
     last: list[BaseException] = []
     refused = asyncio.Event()
     connection: Connection | None = None
@@ -164,6 +170,7 @@ async def connect(  # noqa: C901, PLR0915  # nats-py takes its callbacks as clos
                 refused.set()
             return
         text = str(error).removeprefix("nats: ") or type(error).__name__
+        refusals.heard(text, connected=connection.is_connected)
         connection.inbox.denied(text)
         if connection.is_connected or told != text:  # one line for an outage, not one for each attempt
             log.warning("nats: %s", text)
@@ -179,6 +186,7 @@ async def connect(  # noqa: C901, PLR0915  # nats-py takes its callbacks as clos
     async def on_reconnect() -> None:
         if connection is not None:
             log.info("connected again to %s", connection.url)
+            refusals.over()
             connection.wire.flush()
 
     async def on_close() -> None:

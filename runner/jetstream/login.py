@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from runner.config import Settings, redact
 from runner.errors import SettingsError
+from runner.jetstream.credentials import text_of
 
 
 def options(settings: Settings) -> dict[str, Any]:
@@ -31,6 +32,13 @@ def options(settings: Settings) -> dict[str, Any]:
         except ImportError:
             raise SettingsError(
                 "credentials of this kind need the nkeys package", hint="pip install 'jetrunner[nkeys]'"
+            ) from None
+    if settings.nats_creds:
+        try:
+            text_of(settings.nats_creds)
+        except OSError as error:
+            raise SettingsError(
+                f"{settings.nats_creds} cannot be read: {error.strerror}", hint="check --nats-creds"
             ) from None
     if (
         settings.nats_tls_ca

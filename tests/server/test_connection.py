@@ -240,7 +240,7 @@ async def test_a_user_that_is_revoked_is_told_that_it_is_over(
     server = make_server(USERS % "b")
     async with connected(server.url_as("app", "b")) as connection:
         reload(server, USERS % "other")
-        await asyncio.wait_for(connection.closed.wait(), 10)
+        await asyncio.wait_for(connection.closed.wait(), 20)
 
 
 async def test_credentials_that_changed_during_an_outage_are_tried_until_they_fit_again(
