@@ -74,6 +74,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     trace_url: str = "http://localhost:16686/trace/{trace_id}"
     log_level: Literal["debug", "info", "warning", "error", "critical"] = "info"
     log_format: Literal["text", "json"] = "text"
+    redact: tuple[str, ...] = ("authorization", "cookie")
+    """Names of headers and paths into bodies whose values are not shown."""
     wire: Literal["fast", "plain"] = "fast"
     """`plain` reads and writes through nats-py alone: slower, for finding faults."""
 
@@ -179,7 +181,7 @@ def _checked(key: str, value: Any, level: _Level) -> Any:
     except ValueError as error:
         # A URL that is none may hide a password anywhere.
         shown = "" if key in SECRET or key == "nats_url" else f", not {value!r}"
-        raise SettingsError(f"{level.source(key)}: {error}{shown}") from None
+        raise SettingsError(f"{level.source(key)}: {error}{shown}", hint=getattr(error, "hint", "")) from None
 
 
 def _shown(key: str, value: Any) -> Any:
@@ -212,5 +214,6 @@ _CHECKS: dict[str, Callable[[Any, Path], Any]] = {
     "trace_url": values.trace_url,
     "log_level": values.one_of("debug", "info", "warning", "error", "critical"),
     "log_format": values.one_of("text", "json"),
+    "redact": values.paths_into,
     "wire": values.one_of("fast", "plain"),
 }

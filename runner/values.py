@@ -16,8 +16,17 @@ _URL = re.compile(
 # From a scheme to the last @ before the next scheme: a password may hold any character.
 _USERINFO = re.compile(r"(?:(?<=://)|\A)(?:(?!://).)*@", re.DOTALL)
 _ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:\[\]/]*):(?P<port>\d{1,5})")
+SINGLE_DOTS = "write customer.card, with single dots; an array stands for each of its elements: items.card"
 _YES = ("1", "true", "yes", "on")
 _NO = ("0", "false", "no", "off")
+
+
+class Misfit(ValueError):  # noqa: N818  a value, told in a sentence
+    """A value that is none, and how it should be written."""
+
+    def __init__(self, problem: str, hint: str) -> None:
+        super().__init__(problem)
+        self.hint = hint
 
 
 def redact(url: str) -> str:
@@ -93,6 +102,20 @@ def trace_url(value: Any, folder: Path) -> str:
     if "{trace_id}" in text(value, folder):
         return str(value)
     raise ValueError("a URL with {trace_id} in it is expected")
+
+
+def paths_into(value: Any, folder: Path) -> tuple[str, ...]:
+    """Names of headers, and paths into bodies as `customer.card`; an array of them, or a text with commas."""
+    names = value.split(",") if isinstance(value, str) else value
+    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
+        raise Misfit("an array of texts is expected", 'for example ["authorization", "customer.card"]')
+    names = [name.strip() for name in names] if isinstance(value, str) else names
+    for name in names:
+        if not all(part and part.isprintable() and part == part.strip() for part in name.split(".")):
+            raise Misfit("the name of a header is expected, or a path into bodies", SINGLE_DOTS)
+        if any(sign in name for sign in "[]*$"):
+            raise Misfit("a path is names joined by dots, and nothing else", SINGLE_DOTS)
+    return tuple(names)
 
 
 def one_of(*words: str) -> Callable[[Any, Path], str]:

@@ -14,6 +14,7 @@ from runner.cli.whereabouts import Found, Whereabouts
 from runner.core import identity
 from runner.core.deadletter import DeadLetter
 from runner.core.park import Mark, tokens
+from runner.core.redaction import Rules
 from runner.errors import JetrunnerError
 from runner.jetstream.connection import Connection
 from runner.jetstream.deadletters import DeadLetters
@@ -40,7 +41,7 @@ async def marks(connection: Connection, project: str, function: str = "", key: s
 
 
 async def documents(
-    connection: Connection, project: str, function: str = "", key: str = ""
+    connection: Connection, rules: Rules, project: str, function: str = "", key: str = ""
 ) -> list[dict[str, Any]]:
     """The parked keys as data, with what each has."""
     found = await marks(connection, project, function, key)
@@ -54,19 +55,19 @@ async def documents(
             "since": times.stamp(mark.since),
             "dead_letters": len(letters.get(name, [])),
             "parked": counts.get((name[0], identity.key_token(name[1])), 0),
-            "head": _head(mark, letters.get(name, [])),
+            "head": _head(mark, letters.get(name, []), rules),
         }
         for name, mark in found.items()
     ]
 
 
-def _head(mark: Mark, letters: list[DeadLetter]) -> dict[str, Any] | None:
+def _head(mark: Mark, letters: list[DeadLetter], rules: Rules) -> dict[str, Any] | None:
     """The message that the key waits behind: where it stood, and its dead letter where it is there still."""
     if mark.given_up is None:
         return None
     place = identity.message_id(mark.given_up.stream, mark.given_up.sequence)
     letter = head_of(mark, letters)
-    return {"message_id": place, "dead_letter": document(letter) if letter is not None else None}
+    return {"message_id": place, "dead_letter": document(letter, rules) if letter is not None else None}
 
 
 def show(found: list[dict[str, Any]], output: str) -> None:
@@ -103,7 +104,7 @@ def _head_cells(head: dict[str, Any] | None) -> list[str]:
 
 
 async def bring_back(
-    connection: Connection, whereabouts: Whereabouts, project: str, function: str, key: str
+    connection: Connection, rules: Rules, whereabouts: Whereabouts, project: str, function: str, key: str
 ) -> tuple[list[dict[str, Any]], list[JetrunnerError]]:
     """Tell whoever owns the key to bring it back: what goes back, and why something does not."""
     bucket = KeyMarks(connection, project)
@@ -114,7 +115,7 @@ async def bring_back(
         if why is not None:
             refused.append(why)
             continue
-        found = await documents(connection, project, name, key)
+        found = await documents(connection, rules, project, name, key)
         if await bucket.bring_back(name, key, time.time()) is not None:
             told.extend(found)
     return told, refused

@@ -9,7 +9,9 @@ import click
 from runner.cli import deadletter_key, loop, options, printed, times
 from runner.cli.selection import document, require_function, selected, selection_options
 from runner.cli.table import counted, show
+from runner.core import deadletter
 from runner.core.deadletter import DeadLetter
+from runner.core.redaction import Rules
 from runner.jetstream.connection import connect
 from runner.jetstream.deadletters import DeadLetters, Selection
 
@@ -56,11 +58,13 @@ def list_command(
                 total = counts.get(selection.function, 0) if selection.function else sum(counts.values())
 
     loop.run(main)
+    rules = Rules.of(place.settings.redact)
     if output == "json":
-        click.echo(printed.data([document(letter) for letter in found]))
+        click.echo(printed.data([document(letter, rules) for letter in found]))
     else:
         show(
-            [">SEQUENCE", "TIME", "FUNCTION", "REASON", ">ATTEMPTS", "MESSAGE", "~ERROR"], [*map(_row, found)]
+            [">SEQUENCE", "TIME", "FUNCTION", "REASON", ">ATTEMPTS", "MESSAGE", "~ERROR"],
+            [_row(deadletter.redacted(letter, rules)) for letter in found],
         )
     if more:
         # To count those of one reason, all of them would have to be read.
@@ -76,8 +80,13 @@ def _show_parked(selection: Selection, output: str) -> None:
     found: list[dict[str, Any]] = []
 
     async def main() -> None:
-        async with connect(options.place().settings) as connection:
-            found.extend(await deadletter_key.documents(connection, selection.project, selection.function))
+        settings = options.place().settings
+        async with connect(settings) as connection:
+            found.extend(
+                await deadletter_key.documents(
+                    connection, Rules.of(settings.redact), selection.project, selection.function
+                )
+            )
 
     loop.run(main)
     deadletter_key.show(found, output)

@@ -8,8 +8,9 @@ import click
 
 from runner.cli import loop, options, printed, times
 from runner.cli.selection import document
-from runner.core import shown
+from runner.core import deadletter, shown
 from runner.core.deadletter import DeadLetter
+from runner.core.redaction import Rules
 from runner.errors import JetrunnerError
 from runner.jetstream.connection import connect
 from runner.jetstream.deadletterpage import Stored
@@ -31,20 +32,21 @@ def show_command(sequence: int, output: str) -> None:
     stored = loop.run(main)
     if stored is None:
         raise JetrunnerError(f"there is no dead letter {sequence}", hint="runner deadletter list shows them")
-    letter = stored.letter
+    rules = Rules.of(place.settings.redact)
+    letter = deadletter.redacted(stored.letter, rules)
     text, encoded = _body(letter.body)
     if output == "json":
-        facts = document(letter) | {"headers": letter.headers, "traceback": letter.traceback}
+        facts = document(stored.letter, rules) | {"headers": letter.headers, "traceback": letter.traceback}
         # What is not UTF-8 cannot stand in JSON as it is.
         facts |= {"body": text} if encoded is None else {"body": None, "body_base64": encoded}
         click.echo(printed.data(facts))
         return
-    for line in _lines(letter):
+    for line in _lines(letter, len(stored.letter.body)):
         click.echo(line)
     click.echo(shown.block(text, "  ") if encoded is None else f"  (base64) {encoded}")
 
 
-def _lines(letter: DeadLetter) -> list[str]:
+def _lines(letter: DeadLetter, size: int) -> list[str]:
     facts = {
         "sequence": str(letter.sequence),
         "time": times.seconds(letter.time),
@@ -63,9 +65,7 @@ def _lines(letter: DeadLetter) -> list[str]:
     if letter.traceback:
         lines += ["traceback:", shown.block(letter.traceback.rstrip("\n"), "  ")]
     lines.append(
-        "body: omitted, the dead letter was too large"
-        if letter.body_omitted
-        else f"body: {len(letter.body):,} bytes"
+        "body: omitted, the dead letter was too large" if letter.body_omitted else f"body: {size:,} bytes"
     )
     return lines
 

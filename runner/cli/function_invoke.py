@@ -23,6 +23,7 @@ from runner.cli.invocation import described
 from runner.context import Context
 from runner.core import shown
 from runner.core.outcome import Reject, Retry
+from runner.core.redaction import MSGPACK, Rules, Values
 from runner.core.settlement import Failed, Outcome, TimedOut, Undecodable, settle
 from runner.core.subject import matches, problem
 from runner.discovery import Project
@@ -33,8 +34,6 @@ from runner.errors import UsageError
 from runner.staged import Staged
 from runner.values import did_you_mean
 
-MSGPACK = "application/msgpack"
-
 
 class Invoked(Struct):
     """What one call made."""
@@ -43,6 +42,25 @@ class Invoked(Struct):
     outputs: list[Staged]
     published: list[Staged]
     seconds: float
+
+
+class Veil(Struct, frozen=True):
+    """What is not shown of the message, nor of what came of it."""
+
+    rules: Rules
+    hidden: Values
+
+    def text(self, body: bytes) -> str:
+        """A body as text."""
+        return self.hidden.hide(self.rules.body(body).decode("utf-8", "replace"))
+
+    def document(self, body: bytes) -> Any:
+        """JSON as what it says, and everything else as text."""
+        text = self.text(body)
+        try:
+            return json.loads(text)
+        except ValueError:
+            return text
 
 
 @click.command(
@@ -89,10 +107,12 @@ def invoke_command(
     headers = dict(parse_headers(given))
     data = file.read_bytes() if file else sys.stdin.buffer.read() if body == "-" else (body or "").encode()
     found = loop.run(lambda: invoke(project, binding, literal, data, headers, attempt))
+    rules = Rules.of(place.settings.redact)
+    hidden = rules.values(headers.items(), data, MSGPACK if _is_msgpack(headers) else "")
     if isinstance(found, Invoked):
-        _show(found, binding, output)
+        _show(found, binding, output, Veil(rules, hidden))
         return 0
-    _explain(found, binding, attempt, output)
+    _explain(found, binding, attempt, output, hidden)
     return 1
 
 
@@ -124,7 +144,7 @@ async def invoke(
             expires=math.inf,
             state=state,
         )
-        msgpack = any(key.lower() == "content-type" and text == MSGPACK for key, text in headers.items())
+        msgpack = _is_msgpack(headers)
         try:
             arguments = codec.compile_call(binding).bind(subject, data, msgpack, context)
         except codec.DecodeError as error:
@@ -191,46 +211,50 @@ def _subject(binding: Binding, given: str | None) -> str:
     return given
 
 
-def _explain(outcome: Outcome, binding: Binding, attempt: int, output: str) -> None:
+def _is_msgpack(headers: Mapping[str, str]) -> bool:
+    return any(key.lower() == "content-type" and text == MSGPACK for key, text in headers.items())
+
+
+def _explain(outcome: Outcome, binding: Binding, attempt: int, output: str, hidden: Values) -> None:
     """Tell what would become of the message, and why."""
     settlement = settle(outcome, attempt, binding.retry, 0.5)
-    kind, reason = described(settlement, outcome)
+    kind, reason = described(settlement, outcome, hidden)
     error = outcome.error if isinstance(outcome, Failed) else None
     if output == "json":
         click.echo(printed.data({"function": binding.function, "settlement": kind, "reason": reason}))
     elif error is not None and not isinstance(error, (Reject, Retry)) and (trace := trace_of(error)):
-        click.echo(shown.block(trace.rstrip("\n"), "  "), err=True)
+        click.echo(shown.block(hidden.hide(trace.rstrip("\n")), "  "), err=True)
     fate = "the message would be retried" if kind == "retry" else "the message would be a dead letter"
     failure.say(f"{binding.function}: {fate}: {reason}")
 
 
-def _show(found: Invoked, binding: Binding, output: str) -> None:
+def _show(found: Invoked, binding: Binding, output: str, veil: Veil) -> None:
     if output == "json":
         facts = {
             "function": binding.function,
-            "result": None if found.result is None else _plain(_encoded(found.result)),
-            "outputs": [_message(staged) for staged in found.outputs],
-            "published": [_message(staged) for staged in found.published],
+            "result": None if found.result is None else veil.document(_encoded(found.result)),
+            "outputs": [_message(staged, veil) for staged in found.outputs],
+            "published": [_message(staged, veil) for staged in found.published],
             "seconds": round(found.seconds, 6),
         }
         click.echo(printed.data(facts))
         return
     if not found.outputs:
         click.echo(
-            f"{'returned':10} {shown.line(_text(_encoded(found.result))) if found.result is not None else 'nothing'}"
+            f"{'returned':10} {shown.line(veil.text(_encoded(found.result))) if found.result is not None else 'nothing'}"
         )
     for word, messages in (("output", found.outputs), ("published", found.published)):
         for staged in messages:
             when = f"  at {times.stamp(staged.at.timestamp())}" if staged.at else ""
-            click.echo(f"{word:10} {staged.subject}  {shown.line(_text(staged.body))}{when}")
+            click.echo(f"{word:10} {staged.subject}  {shown.line(veil.text(staged.body))}{when}")
     click.echo(f"{binding.function}: {found.seconds * 1000:.1f} ms", err=True)
 
 
-def _message(staged: Staged) -> dict[str, Any]:
+def _message(staged: Staged, veil: Veil) -> dict[str, Any]:
     return {
         "subject": staged.subject,
-        "body": _plain(staged.body),
-        "headers": staged.headers,
+        "body": veil.document(staged.body),
+        "headers": veil.rules.headers(staged.headers),
         "at": times.stamp(staged.at.timestamp()) if staged.at else None,
     }
 
@@ -241,15 +265,3 @@ def _encoded(result: Any) -> bytes:
         return codec.encode(result)
     except codec.EncodeError:
         return repr(result).encode("utf-8", "replace")
-
-
-def _plain(body: bytes) -> Any:
-    """JSON as what it says, and everything else as text."""
-    try:
-        return json.loads(body)
-    except ValueError:
-        return _text(body)
-
-
-def _text(body: bytes) -> str:
-    return body.decode("utf-8", "replace")

@@ -10,6 +10,7 @@ import click
 
 from runner.cli import printed, times
 from runner.core import raised, shown
+from runner.core.redaction import NONE, Values
 from runner.core.settlement import Ack, Dead, Nak, Outcome, Settlement, TimedOut
 from runner.engine.blame import where
 
@@ -33,9 +34,10 @@ class Printer:
         attempt: int,
         seconds: float,
         trace_id: str,
+        hidden: Values,
     ) -> None:
         """One attempt."""
-        kind, reason = described(settlement, outcome)
+        kind, reason = described(settlement, outcome, hidden)
         place = where(outcome, self._root)
         trace = self._trace_url.replace("{trace_id}", trace_id) if trace_id else ""
         if self._json:
@@ -71,17 +73,19 @@ class Printer:
             click.echo(f"{'':8}  at {shown.line(place)}")
 
 
-def described(settlement: Settlement, outcome: Outcome) -> tuple[str, str]:
-    """What became of the message (`ack`, `retry` or `dead`), and why in one line; empty after a success."""
+def described(settlement: Settlement, outcome: Outcome, hidden: Values = NONE) -> tuple[str, str]:
+    """What became of the message (`ack`, `retry` or `dead`), and why in one line without what is hidden; empty after a success."""
     match settlement:
         case Ack():
             return "ack", ""
         case Nak(delay):
-            return "retry", f"again in {delay:.3g} s: {_why(outcome)}"
+            return "retry", f"again in {delay:.3g} s: {hidden.hide(_why(outcome))}"
         case Dead(reason, _, message, None):
-            return "dead", _line(f"{reason}: {message}")
+            return "dead", _line(hidden.hide(f"{reason}: {message}"))
         case Dead(reason, error, message):
-            return "dead", _line(f"{reason}: {error}: {message}" if message else f"{reason}: {error}")
+            return "dead", _line(
+                hidden.hide(f"{reason}: {error}: {message}" if message else f"{reason}: {error}")
+            )
 
 
 def _why(outcome: Outcome) -> str:

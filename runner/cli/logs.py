@@ -40,6 +40,8 @@ class Lines(logging.Formatter):
         line = f"{times.stamp(record.created)} {process}{level} {shown.line(place)}: {text}"
         if record.exc_info:
             line += "\n" + shown.block(self.formatException(record.exc_info), INDENT)
+        elif record.exc_text:
+            line += "\n" + shown.block(record.exc_text, INDENT)
         if record.stack_info:
             line += "\n" + shown.block(self.formatStack(record.stack_info), INDENT)
         return line
@@ -70,6 +72,8 @@ class Documents(logging.Formatter):
             given.setdefault("trace_id", trace)
         if record.exc_info:
             given["traceback"] = self.formatException(record.exc_info)
+        elif record.exc_text:
+            given["traceback"] = record.exc_text
         if record.stack_info:
             given["stack"] = self.formatStack(record.stack_info)
         return printed.data({**given, **facts}, indent=None)

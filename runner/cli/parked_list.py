@@ -8,6 +8,7 @@ import click
 
 from runner.cli import deadletter_key, loop, options
 from runner.cli.selection import selected
+from runner.core.redaction import Rules
 from runner.jetstream.connection import connect
 
 
@@ -28,7 +29,11 @@ def list_command(function: str | None, output: str) -> None:
 
     async def main() -> None:
         async with connect(place.settings) as connection:
-            found.extend(await deadletter_key.documents(connection, selection.project, selection.function))
+            found.extend(
+                await deadletter_key.documents(
+                    connection, Rules.of(place.settings.redact), selection.project, selection.function
+                )
+            )
 
     loop.run(main)
     deadletter_key.show(found, output)

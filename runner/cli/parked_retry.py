@@ -12,6 +12,7 @@ from runner.cli.selection import selected
 from runner.cli.table import counted
 from runner.cli.whereabouts import Whereabouts
 from runner.core import shown
+from runner.core.redaction import Rules
 from runner.errors import JetrunnerError, UsageError
 from runner.jetstream.connection import connect
 from runner.jetstream.deadletters import Selection
@@ -50,13 +51,14 @@ def bring_back(selection: Selection, keys: Sequence[str], output: str) -> None:
     errors: list[JetrunnerError] = []
     missing: list[str] = []
     place = options.place()
+    rules = Rules.of(place.settings.redact)
 
     async def main() -> None:
         async with connect(place.settings) as connection:
             whereabouts = Whereabouts(connection, place.root, selection.project)
             for key in keys:
                 back, stays = await deadletter_key.bring_back(
-                    connection, whereabouts, selection.project, selection.function, key
+                    connection, rules, whereabouts, selection.project, selection.function, key
                 )
                 told.extend(back)
                 errors.extend(stays)

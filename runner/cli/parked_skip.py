@@ -15,6 +15,7 @@ from runner.cli.whereabouts import Whereabouts
 from runner.core import identity, shown
 from runner.core.origin import Origin
 from runner.core.park import Letter, Mark
+from runner.core.redaction import Rules
 from runner.engine.history import History
 from runner.errors import JetrunnerError, UsageError
 from runner.jetstream.connection import Connection, connect
@@ -57,7 +58,8 @@ def skip_command(key: str, function: str | None, output: str) -> None:
     async def main() -> Skipped:
         async with connect(place.settings) as connection:
             whereabouts = Whereabouts(connection, place.root, selection.project)
-            return await skip(connection, whereabouts, selection, key)
+            rules = Rules.of(place.settings.redact)
+            return await skip(connection, rules, whereabouts, selection, key)
 
     done = loop.run(main)
     if output == "json":
@@ -80,7 +82,9 @@ def skip_command(key: str, function: str | None, output: str) -> None:
     )
 
 
-async def skip(connection: Connection, whereabouts: Whereabouts, selection: Selection, key: str) -> Skipped:
+async def skip(
+    connection: Connection, rules: Rules, whereabouts: Whereabouts, selection: Selection, key: str
+) -> Skipped:
     """Raises JetrunnerError where the key does not wait, or not behind the message that it does now."""
     (function, _), mark = await _one(connection, selection, key)
     why = deadletter_key.refusal(await whereabouts.find(function, mark.positions), function, mark)
@@ -108,7 +112,7 @@ async def skip(connection: Connection, whereabouts: Whereabouts, selection: Sele
         function,
         key,
         identity.message_id(head.stream, head.sequence),
-        document(last.letter) if last is not None else None,
+        document(last.letter, rules) if last is not None else None,
         counts.get((function, identity.key_token(key)), 0),
     )
 

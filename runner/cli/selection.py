@@ -10,8 +10,9 @@ from typing import Any, TypeVar, get_args
 import click
 
 from runner import discovery
-from runner.core import quantity
+from runner.core import deadletter, quantity
 from runner.core.deadletter import DeadLetter
+from runner.core.redaction import Rules
 from runner.core.settlement import Reason
 from runner.errors import SettingsError, UsageError
 from runner.jetstream.deadletters import DeadLetters, Selection
@@ -73,8 +74,9 @@ def require_project(name: str) -> str:
     return name
 
 
-def document(letter: DeadLetter) -> dict[str, Any]:
+def document(stored: DeadLetter, rules: Rules) -> dict[str, Any]:
     """One dead letter without its body; `sequence` is its own, `message_id` its original's."""
+    letter = deadletter.redacted(stored, rules)
     return {
         "sequence": letter.sequence,
         "time": letter.time,
@@ -88,7 +90,7 @@ def document(letter: DeadLetter) -> dict[str, Any]:
         "stream_sequence": letter.origin_sequence,
         "subject": letter.subject,
         "attempts": letter.attempts,
-        "body_size": len(letter.body),
+        "body_size": len(stored.body),
         "body_omitted": letter.body_omitted,
         "headers_omitted": letter.headers_omitted,
     }

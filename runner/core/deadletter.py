@@ -14,11 +14,12 @@ import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from runner.core import checked
 from runner.core.checked import Function, Project, Stream
 from runner.core.origin import Origin, carried
+from runner.core.redaction import Rules
 
 PREFIX = "Jetrunner-Dead-"
 REASON = "Jetrunner-Dead-Reason"
@@ -124,11 +125,28 @@ class DeadLetter(Struct, frozen=True, kw_only=True):
     body: bytes
     body_omitted: bool
     headers_omitted: bool
+    repeated: tuple[tuple[str, str], ...] = ()
+    """Headers of the original whose name stands there more than once, but for the first of each."""
 
     @property
     def origin(self) -> Origin:
         """Where it came from, for sending it back."""
         return Origin(self.stream, self.origin_sequence, self.timestamp_ns, self.subject)
+
+
+def redacted(letter: DeadLetter, rules: Rules) -> DeadLetter:
+    """As it is shown. What is stored keeps everything: it is what goes back to its function."""
+    kind = next((text for name, text in letter.headers.items() if name.lower() == "content-type"), "")
+    hide = rules.values([*letter.headers.items(), *letter.repeated], letter.body, kind).hide
+    return structs.replace(
+        letter,
+        error=hide(letter.error),
+        message=hide(letter.message),
+        traceback=hide(letter.traceback),
+        headers=rules.headers(letter.headers),
+        repeated=(),
+        body=rules.body(letter.body, kind),
+    )
 
 
 def build(facts: Facts, original: Iterable[tuple[str, str]]) -> Pairs:
@@ -182,7 +200,13 @@ def fit(headers: Pairs, body: bytes, room: int, taken: int = 0) -> tuple[Pairs, 
     return headers, b""
 
 
-def read(headers: Mapping[str, str], body: bytes, sequence: int, time: str) -> DeadLetter:
+def read(
+    headers: Mapping[str, str],
+    body: bytes,
+    sequence: int,
+    time: str,
+    repeated: tuple[tuple[str, str], ...] = (),
+) -> DeadLetter:
     """Read a message of `DEADLETTERS`; never raises, whoever stored it. `time` is used when no header tells it."""
     return DeadLetter(
         sequence=sequence,
@@ -204,6 +228,7 @@ def read(headers: Mapping[str, str], body: bytes, sequence: int, time: str) -> D
         body=body,
         body_omitted=headers.get(BODY) == OMITTED,
         headers_omitted=headers.get(HEADERS) == OMITTED,
+        repeated=repeated,
     )
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
+import traceback
 
 from msgspec import Struct
 
 from runner.bindings import Binding
 from runner.core import header, identity, raised, traceparent
+from runner.core.redaction import MSGPACK, NONE, Rules, Values
 from runner.core.settlement import Ack, Dead, Failed, Nak, Outcome, Settlement, TimedOut, Undecodable
 from runner.engine.blame import where
 from runner.engine.incoming import Incoming
@@ -33,6 +35,31 @@ def ran(delivery: Delivery) -> Ran:
     return Ran(delivery.attempt, time.monotonic() - delivery.started if delivery.started else 0.0)
 
 
+class Hiding:
+    """What is not shown of one message, found when text about it is first shown."""
+
+    __slots__ = ("_body", "_header", "_kind", "_rules", "_values")
+
+    def __init__(self, rules: Rules, incoming: Incoming) -> None:
+        self._rules = rules
+        self._header = incoming.delivery.header
+        self._body = incoming.delivery.body
+        self._kind = MSGPACK if incoming.msgpack else ""
+        self._values: Values | None = None
+
+    @property
+    def values(self) -> Values:
+        """All of it."""
+        if self._values is None:
+            pairs = header.pairs(self._header) if self._header is not None else ()
+            self._values = self._rules.values(pairs, self._body, self._kind)
+        return self._values
+
+    def __call__(self, text: str) -> str:
+        """The text without it."""
+        return self.values.hide(text)
+
+
 class Attempts:
     """The attempts of one function, as traces and the observer see them."""
 
@@ -40,10 +67,15 @@ class Attempts:
         self._tracing = process.tracing
         self._observer = process.observer
         self._root = process.root
+        self._rules = process.redaction
         self._function = binding.function
         self._template = binding.subject.text
         self._attempts = binding.retry.attempts
         self._durable = binding.durable or identity.durable(process.project, binding.function)
+
+    def hiding(self, incoming: Incoming) -> Hiding:
+        """What is not shown of a message."""
+        return Hiding(self._rules, incoming)
 
     def start(self, incoming: Incoming, admitted: bool) -> AttemptSpan | None:
         """A span for an attempt that begins now; None when it is not traced."""
@@ -71,19 +103,21 @@ class Attempts:
         settlement: Settlement,
         outcome: Outcome,
         ended: Ran,
+        hide: Hiding | None = None,
     ) -> None:
-        """The attempt is settled."""
+        """The attempt is settled; of one that did not succeed, `hide` is what is not shown."""
+        hidden = hide.values if hide is not None else NONE
         if not isinstance(settlement, Ack):
-            self._tell(span, incoming, settlement, outcome, ended)
+            self._tell(span, incoming, settlement, outcome, ended, hidden)
         if span is not None:
             match settlement:
                 case Ack():
                     span.end_ack()
                 case Nak(delay):
-                    span.end_retry(error_of(outcome), delay, ended.attempt + 1)
+                    span.end_retry(error_of(outcome), delay, ended.attempt + 1, hidden.hide)
                 case Dead():
                     span.end_dead_letter(
-                        settlement.reason, settlement.error_object or settlement.message or None
+                        settlement.reason, settlement.error_object or settlement.message or None, hidden.hide
                     )
         if self._observer is not None:
             self._observer(
@@ -94,6 +128,7 @@ class Attempts:
                 ended.attempt,
                 ended.seconds,
                 span.trace_id if span is not None and span.sampled and self._tracing.arriving else "",
+                hidden,
             )
 
     def _tell(
@@ -103,6 +138,7 @@ class Attempts:
         settlement: Nak | Dead,
         outcome: Outcome,
         ended: Ran,
+        hidden: Values,
     ) -> None:
         """Write what went wrong into the log, where in the code, and in which trace that can be seen.
 
@@ -118,16 +154,20 @@ class Attempts:
         more = f"{place and f', at {place}'}{trace_id and f', trace {trace_id}'}"
         match settlement:
             case Nak(delay):
-                log.info(
+                why = hidden.hide(told(outcome))
+                _say(
+                    logging.INFO,
                     "%s: attempt %d of %d at %s failed and comes again in %.3g s: %s%s",
-                    self._function, ended.attempt, self._attempts, incoming.id, delay, told(outcome), more,
-                    exc_info=raised_here, extra={"facts": {**facts, "error": told(outcome), "retry_after": delay}},
+                    (self._function, ended.attempt, self._attempts, incoming.id, delay, why, more),
+                    raised_here, hidden, {**facts, "error": why, "retry_after": delay},
                 )  # fmt: skip
             case Dead(reason, _, message, cause):
-                why = told(outcome) if cause is not None else message
-                log.warning(
-                    "%s: %s is a dead letter, %s: %s%s", self._function, incoming.id, reason, why, more,
-                    exc_info=raised_here, extra={"facts": {**facts, "error": why, "reason": reason}},
+                why = hidden.hide(told(outcome) if cause is not None else message)
+                _say(
+                    logging.WARNING,
+                    "%s: %s is a dead letter, %s: %s%s",
+                    (self._function, incoming.id, reason, why, more),
+                    raised_here, hidden, {**facts, "error": why, "reason": reason},
                 )  # fmt: skip
 
     def _facts(self, incoming: Incoming) -> AttemptFacts:
@@ -143,7 +183,27 @@ class Attempts:
             "attempts": self._attempts,
             "header": delivery.header,
             "body_size": len(delivery.body),
+            "hide": self.hiding(incoming),
         }
+
+
+def _say(
+    level: int,
+    text: str,
+    words: tuple[object, ...],
+    error: BaseException | None,
+    hidden: Values,
+    facts: object,
+) -> None:
+    """Write a record; the traceback comes as text where something in it is not shown, so that no handler writes it out."""
+    if not log.isEnabledFor(level):
+        return
+    if error is None or not hidden:
+        log.log(level, text, *words, exc_info=error, extra={"facts": facts})
+        return
+    record = log.makeRecord(log.name, level, __file__, 0, text, words, None, extra={"facts": facts})
+    record.exc_text = hidden.hide("".join(traceback.format_exception(error)).rstrip("\n"))
+    log.handle(record)
 
 
 def _trace_id(span: AttemptSpan | None, incoming: Incoming) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -100,7 +101,7 @@ class Burial:
         return min(limit, connection.max_payload) if limit > 0 else connection.max_payload
 
 
-def term(dead: Dead) -> bytes:
-    """The ack verb that ends a message, with its reason for the server's advisory."""
-    text = CONTROL.sub(" ", f"{dead.reason}: {dead.message}" if dead.message else dead.reason)
+def term(dead: Dead, hide: Callable[[str], str]) -> bytes:
+    """The ack verb that ends a message, with its reason for the server's advisory, in which others read it."""
+    text = CONTROL.sub(" ", f"{dead.reason}: {hide(dead.message)}" if dead.message else dead.reason)
     return b"+TERM " + text[:200].encode("utf-8", "replace")

@@ -25,6 +25,7 @@ from runner import codec, discovery
 from runner.bindings import Binding
 from runner.config import Settings
 from runner.core import identity, raised
+from runner.engine.attempts import Hiding
 from runner.engine.calling import Calling
 from runner.engine.cellline import CellLine, Job, Late, Opening, Ready, Report, Unfit
 from runner.engine.client import working_with
@@ -141,7 +142,8 @@ class Run:
         delivery = Delivery(job.subject, job.reply, job.header, job.body, job.sequence, job.attempt, source)
         incoming = read(delivery)
         context = self._calling.context(incoming)
-        with self._process.tracing.within(self._binding.function, job.trace):
+        hide = Hiding(self._process.redaction, incoming)
+        with self._process.tracing.within(self._binding.function, job.trace, hide):
             try:
                 arguments = self._calling.bind(incoming.origin.subject, job.body, incoming.msgpack, context)
             except codec.DecodeError as error:

@@ -94,5 +94,6 @@ class LastErrors:
 
 def _plain(text: str, *, tail: bool = False) -> str:
     """Cut, and without what JSON cannot hold; of a traceback, the last lines say most."""
-    cut = text[-LONGEST:] if tail else text[:LONGEST]
-    return cut.encode("utf-8", "replace").decode()
+    if len(text) > LONGEST:  # told by a mark: who hides a part of it must see that something is missing
+        text = "…" + text[1 - LONGEST :] if tail else text[: LONGEST - 1] + "…"
+    return text.encode("utf-8", "replace").decode()

@@ -173,7 +173,8 @@ class Pipeline:
         except (Exception, asyncio.CancelledError) as error:  # the slot must live on
             if isinstance(error, asyncio.CancelledError) and self._judging.ending:
                 raise
-            facts = self.binding.function, read(delivery).id, told(Failed(error))
+            incoming = read(delivery)
+            facts = self.binding.function, incoming.id, self._attempts.hiding(incoming)(told(Failed(error)))
             log.error("%s: %s could not be settled: %s", *facts)
             if delivery.attempt != attempt:
                 return  # its next one is due already

@@ -12,6 +12,7 @@ from anyio.abc import TaskGroup
 from runner.config import Settings
 from runner.context import Reply
 from runner.core import header
+from runner.core.redaction import Rules, Values
 from runner.core.settlement import Outcome, Settlement
 from runner.engine import otherloop
 from runner.engine.cell import Cells
@@ -42,8 +43,9 @@ class Observer(Protocol):
         attempt: int,
         seconds: float,
         trace_id: str,
+        hidden: Values,
     ) -> None:
-        """Called right after the settlement was sent; `seconds` is the time in the handler."""
+        """Called right after the settlement was sent; `seconds` is the time in the handler, `hidden` is not shown."""
 
 
 class Process:
@@ -74,6 +76,8 @@ class Process:
         self.histories.bucket.changed.append(self.floors.forget)
         self.histories.bucket.looked.append(self.floors.looked)
         self.tracing = tracing
+        self.redaction = Rules.of(settings.redact)
+        """What is not shown of messages."""
         self.isolation = Isolation()
         self.slots = Slots()
         self.cells = Cells(root, project, settings, lambda: self.isolation.draining or self.slots.ending)

@@ -83,6 +83,7 @@ class Settling:
             return
         delivery.finishing = True
         ended = ran(delivery)  # `again` makes the delivery ready for its next attempt
+        hide = self._attempts.hiding(incoming)  # of what the delivery is now
         settlement = settle(outcome, delivery.attempt, binding.retry, random(), self._left(incoming))
         span = delivery.span
         if span is None and not isinstance(settlement, Ack):
@@ -118,13 +119,13 @@ class Settling:
                     source = delivery.source
                     if settlement.reason != "expired" and isinstance(source, Parks):
                         await source.park(incoming)
-                    source.settle(delivery, term(settlement))
+                    source.settle(delivery, term(settlement, hide))
                     stats.dead[settlement.reason] = stats.dead.get(settlement.reason, 0) + 1
                     await self._drop(incoming)
                     self._forget(incoming)
             case _:
                 assert_never(settlement)
-        self._attempts.end(span, incoming, settlement, outcome, ended)
+        self._attempts.end(span, incoming, settlement, outcome, ended, hide)
 
     async def _drop(self, incoming: Incoming) -> None:
         if incoming.delivery.recorded:

@@ -96,7 +96,6 @@ def read(block: bytes, body: bytes) -> Stored:
     pairs = [pair for pair in header.pairs(block) if pair[0].lower() not in {*_ADDED, "nats-msg-id"}]
     time = told.get("nats-time-stamp", "")
     named: dict[str, str] = {}
-    for name, value in pairs:
-        named.setdefault(name, value)
-    letter = deadletter.read(named, body, checked.number(told.get("nats-sequence", "")) or 0, time)
+    repeated = tuple((name, value) for name, value in pairs if named.setdefault(name, value) is not value)
+    letter = deadletter.read(named, body, checked.number(told.get("nats-sequence", "")) or 0, time, repeated)
     return Stored(letter, pairs, nanoseconds(time))

@@ -20,6 +20,8 @@ OUTPUT_SPANS = 64
 """Outputs of one attempt with a span each; later ones carry the attempt's own context."""
 # Which service the spans of user code inside an attempt belong to.
 SERVICE = contexts.create_key("jetrunner-service")
+# What takes out of the texts of user code's spans what is not shown of the message.
+HIDE = contexts.create_key("jetrunner-hide")
 # Set in the context of a span the gate has let through; the SDK's sampler must not decide again.
 ADMITTED = contexts.create_key("jetrunner-admitted")
 
@@ -51,10 +53,17 @@ class AttemptSpan:
     __slots__ = ("_active", "_context", "_outputs", "_propagation", "_span", "_tracer")
 
     def __init__(
-        self, span: Span, parent: Context, tracer: Tracer, service: str, propagation: Propagation
+        self,
+        span: Span,
+        parent: Context,
+        tracer: Tracer,
+        service: str,
+        propagation: Propagation,
+        hide: failure.Hide | None = None,
     ) -> None:
         self._span = span
-        self._context = contexts.set_value(SERVICE, service, set_span_in_context(span, parent))
+        context = contexts.set_value(SERVICE, service, set_span_in_context(span, parent))
+        self._context = context if hide is None else contexts.set_value(HIDE, hide, context)
         self._tracer = tracer
         self._propagation = propagation
         self._outputs = 0
@@ -102,14 +111,18 @@ class AttemptSpan:
         """It succeeded: the message is acknowledged."""
         self._end("ack", "message.ack", {})
 
-    def end_retry(self, error: BaseException | str, delay: float, next_attempt: int) -> None:
+    def end_retry(
+        self, error: BaseException | str, delay: float, next_attempt: int, hide: failure.Hide = str
+    ) -> None:
         """It failed, and the message comes again after `delay` seconds."""
-        failure.record(self._span, error)
+        failure.record(self._span, error, hide=hide)
         self._end("retry", "message.nak", {"delay": delay, "next_attempt": next_attempt})
 
-    def end_dead_letter(self, reason: str, error: BaseException | str | None = None) -> None:
+    def end_dead_letter(
+        self, reason: str, error: BaseException | str | None = None, hide: failure.Hide = str
+    ) -> None:
         """The message was given up; without an exception the reason is the error's type."""
-        failure.record(self._span, error or reason, reason)
+        failure.record(self._span, error or reason, reason, hide)
         self._end("dead_letter", "message.term", {"reason": reason})
 
     def _end(self, outcome: str, event: str, facts: dict[str, str | int | float]) -> None:

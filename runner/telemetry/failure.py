@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Callable
+from typing import TypeAlias
 
 from opentelemetry.trace import Span, StatusCode
 
 from runner.core import raised
 
+Hide: TypeAlias = Callable[[str], str]
 LONGEST_MESSAGE = 1_024
 LONGEST_TRACEBACK = 16_384
 """Characters; a longer traceback loses its beginning, for the last lines say most."""
 
 
-def record(span: Span, error: BaseException | str, kind: str = "") -> None:
-    """Mark the span failed; where the error is no exception but a text, `kind` is its type, or the text itself."""
+def record(span: Span, error: BaseException | str, kind: str = "", hide: Hide = str) -> None:
+    """Mark the span failed; where the error is no exception but a text, `kind` is its type, or the text itself.
+
+    `hide` takes out of texts what is not shown.
+    """
     if not span.is_recording():
         return
     if isinstance(error, str):
         span.set_attribute("error.type", kind or error)
-        span.set_status(StatusCode.ERROR, clean(error)[:LONGEST_MESSAGE])
+        span.set_status(StatusCode.ERROR, clean(hide(error))[:LONGEST_MESSAGE])
         return
-    kind, message = _type_of(error), _message(error)
+    kind, message = _type_of(error), clean(hide(raised.text(error)))[:LONGEST_MESSAGE]
     span.set_attribute("error.type", kind)
     # Not the SDK's record_exception: half a surrogate pair in a message would make the whole batch unencodable.
     span.add_event(
@@ -29,7 +35,9 @@ def record(span: Span, error: BaseException | str, kind: str = "") -> None:
         {
             "exception.type": kind,
             "exception.message": message,
-            "exception.stacktrace": clean("".join(traceback.format_exception(error)))[-LONGEST_TRACEBACK:],
+            "exception.stacktrace": clean(hide("".join(traceback.format_exception(error))))[
+                -LONGEST_TRACEBACK:
+            ],
         },
     )
     span.set_status(StatusCode.ERROR, f"{kind}: {message}" if message else kind)
@@ -38,10 +46,6 @@ def record(span: Span, error: BaseException | str, kind: str = "") -> None:
 def _type_of(error: BaseException) -> str:
     module, name = type(error).__module__, type(error).__qualname__
     return name if module == "builtins" else f"{module}.{name}"
-
-
-def _message(error: BaseException) -> str:
-    return clean(raised.text(error))[:LONGEST_MESSAGE]
 
 
 def clean(text: str) -> str:

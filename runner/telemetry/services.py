@@ -25,6 +25,7 @@ from opentelemetry.util.types import Attributes
 from runner.errors import SettingsError
 from runner.telemetry.attempt import ADMITTED
 from runner.telemetry.export import Export
+from runner.telemetry.hiding import Hiding
 from runner.telemetry.settings import TelemetrySettings
 
 
@@ -120,7 +121,7 @@ class Services:
             provider = self._providers.get(name)
             if provider is None:
                 processors = SynchronousMultiSpanProcessor()  # type: ignore[no-untyped-call]  # the SDK left it bare
-                processors.add_span_processor(self.export.processor)
+                processors.add_span_processor(Hiding(self.export.processor))
                 provider = self._providers[name] = TracerProvider(
                     sampler=self._sampler,
                     resource=self._resource.merge(Resource({"service.name": name})),

@@ -36,7 +36,7 @@ from opentelemetry.trace import SpanKind
 from runner.core import header as headers_of
 from runner.core import traceparent
 from runner.telemetry import failure, publishing
-from runner.telemetry.attempt import ORIGIN_TRACE, SERVICE, AttemptSpan, origin_of
+from runner.telemetry.attempt import HIDE, ORIGIN_TRACE, SERVICE, AttemptSpan, origin_of
 from runner.telemetry.propagation import Headers
 from runner.telemetry.publishing import PublishSpan
 from runner.telemetry.settings import TelemetrySettings
@@ -57,6 +57,8 @@ class AttemptFacts(TypedDict):
     header: bytes | None
     body_size: int
     start_ns: NotRequired[int | None]
+    hide: NotRequired[failure.Hide]
+    """Takes out of texts what is not shown of the message."""
 
 
 class Tracing:
@@ -129,19 +131,25 @@ class Tracing:
             root=root,
             start_ns=facts.get("start_ns"),
         )
-        return AttemptSpan(span, parent, self._source.tracer(function), function, self._source.propagation)
+        return AttemptSpan(
+            span, parent, self._source.tracer(function), function, self._source.propagation, facts.get("hide")
+        )
 
     def late_attempt(self, function: str, **facts: Unpack[AttemptFacts]) -> AttemptSpan | None:
         """The span of an attempt that was not sampled and failed, started when it began; None when over 20 a second."""
         return self.start_attempt(function, **facts) if self.gate.admit_late() else None
 
     @contextmanager
-    def within(self, function: str, headers: Headers) -> Iterator[None]:
-        """Spans of the user's nest in the attempt that these headers continue: it runs here for another process."""
+    def within(self, function: str, headers: Headers, hide: failure.Hide) -> Iterator[None]:
+        """Spans of the user's nest in the attempt that these headers continue: it runs here for another process.
+
+        `hide` takes out of their texts what is not shown of the message.
+        """
         if not headers:  # it is not traced
             yield
             return
         context = contexts.set_value(SERVICE, function, self._source.propagation.extract(headers))
+        context = contexts.set_value(HIDE, hide, context)
         token = contexts.attach(context)
         try:
             yield

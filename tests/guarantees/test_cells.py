@@ -67,10 +67,10 @@ async def suspected(shop: Shop) -> None:
     await shop.give_back("charge")
 
 
-async def opened(shop: Shop, body: str, kind: str = "async def") -> RunnerProcess:
+async def opened(shop: Shop, body: str, kind: str = "async def", note: str = "") -> RunnerProcess:
     """A runner in which the first message runs in a process of its own."""
     await shop.open(SECOND.format(body=body, kind=kind))
-    await shop.order(1)
+    await shop.order(1, note=note)
     await suspected(shop)
     return shop.run()
 
@@ -287,7 +287,8 @@ async def paid(shop: Shop, count: int) -> bool:
     return await shop.js.count("PAID") == count
 
 
-async def test_spans_that_are_made_there_nest_in_the_attempt(shop: Shop) -> None:
+async def test_spans_that_are_made_there_nest_in_the_attempt_and_show_no_more_than_others(shop: Shop) -> None:
+    shop.project.settings('redact = ["note"]')
     with Receiver() as receiver:
         shop.project.environment |= {
             "OTEL_TRACES_EXPORTER": "otlp",
@@ -295,7 +296,9 @@ async def test_spans_that_are_made_there_nest_in_the_attempt(shop: Shop) -> None
             "OTEL_BSP_SCHEDULE_DELAY": "50",
         }
         await opened(
-            shop, '__import__("opentelemetry.trace").trace.get_tracer("mine").start_span("mine").end()'
+            shop,
+            '__import__("opentelemetry.trace").trace.get_tracer("mine").start_span("mine", attributes={"of": order.note}).end()',
+            note="a secret of 1234",
         )
         await shop.settled("charge")
         await eventually(lambda: [span for span in receiver.spans() if span.name == "mine"], within=20)
@@ -303,3 +306,4 @@ async def test_spans_that_are_made_there_nest_in_the_attempt(shop: Shop) -> None
         await eventually(lambda: any(span.span_id == mine.parent_id for span in receiver.spans()))
         (attempt,) = [span for span in receiver.spans() if span.span_id == mine.parent_id]
         assert (attempt.name, attempt.trace_id, mine.service) == ("charge", mine.trace_id, attempt.service)
+        assert mine.attributes["of"] == "[redacted]"

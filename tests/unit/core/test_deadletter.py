@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from runner.core import deadletter, header
 from runner.core.deadletter import Facts
 from runner.core.origin import Origin
+from runner.core.redaction import Rules
+from runner.jetstream import deadletterpage
 
 CONTRACT = {
     f"Jetrunner-Dead-{name}"
@@ -183,3 +185,20 @@ def test_what_somebody_else_stored_is_read_as_far_as_it_goes(headers: dict[str, 
 def test_a_dead_letter_of_a_dead_letter_does_not_pile_up_headers() -> None:
     once = deadletter.build(facts(), [("A", "b"), ("Nats-Msg-Id", "m1")])
     assert deadletter.build(facts(), [*once, ("Nats-Msg-Id", "m2")]) == once
+
+
+def test_what_is_shown_of_it_has_no_value_of_a_header_that_is_hidden_a_repeated_one_included() -> None:
+    pairs = [
+        ("Jetrunner-Dead-Message", "neither abcd-1 nor abcd-2 of abcd-3"),
+        ("Jetrunner-Dead-Traceback", "line abcd-2\\nline"),
+        ("Authorization", "Bearer abcd-1"),
+        ("Authorization", "Bearer abcd-2"),
+        ("AUTHORIZATION", "abcd-3"),
+    ]
+    letter = deadletterpage.read(header.encode(pairs), b"").letter
+    shown = deadletter.redacted(letter, Rules.of(["authorization"]))
+    assert shown.message == "neither [redacted] nor [redacted] of [redacted]"
+    assert shown.traceback == "line [redacted]\nline"
+    assert set(shown.headers.values()) == {"[redacted]"}
+    assert "abcd" not in repr(shown)
+    assert "abcd-2" in repr(letter)

@@ -1,0 +1,80 @@
+"""Spans of user code, on their way out: what is not shown of the message they were made for is taken out of their texts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from opentelemetry.context import Context, get_value
+from opentelemetry.sdk.trace import Event, ReadableSpan, Span, SpanProcessor
+from opentelemetry.trace import Status
+
+from runner.telemetry.attempt import HIDE
+from runner.telemetry.failure import Hide
+
+OURS = "jetrunner"
+MOST = 10_000
+"""Spans that have begun and not ended."""
+
+
+class Hiding(SpanProcessor):
+    """Hands spans on to another processor, without what is hidden. Our own spans hide that themselves."""
+
+    def __init__(self, onward: SpanProcessor) -> None:
+        self._onward = onward
+        self._running: dict[int, Hide] = {}
+        """By the id of a span: what comes at its end is a copy."""
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        """Remember what is hidden: at its end, a span does not know its message."""
+        scope = span.instrumentation_scope
+        if (scope is None or scope.name != OURS) and callable(hide := get_value(HIDE, parent_context)):
+            if len(self._running) >= MOST:  # of spans that nobody has ended
+                self._running.pop(next(iter(self._running)), None)
+            self._running[span.get_span_context().span_id] = hide
+        self._onward.on_start(span, parent_context)
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Hand it on."""
+        hide = self._running.pop(span.context.span_id, None) if span.context is not None else None
+        self._onward.on_end(span if hide is None else _without(span, hide))
+
+    def shutdown(self) -> None:
+        """End the other one."""
+        self._onward.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Have the other one send what it has."""
+        return self._onward.force_flush(timeout_millis)
+
+
+def _without(span: ReadableSpan, hide: Hide) -> ReadableSpan:
+    status = span.status
+    return ReadableSpan(
+        hide(span.name),
+        span.context,
+        span.parent,
+        span.resource,
+        _attributes(span.attributes or {}, hide),
+        [Event(each.name, _attributes(each.attributes or {}, hide), each.timestamp) for each in span.events],
+        span.links,
+        span.kind,
+        status=Status(status.status_code, hide(status.description)) if status.description else status,
+        start_time=span.start_time,
+        end_time=span.end_time,
+        instrumentation_scope=span.instrumentation_scope,
+    )
+
+
+def _attributes(attributes: Mapping[str, Any], hide: Hide) -> dict[str, Any]:
+    return {name: _value(value, hide) for name, value in attributes.items()}
+
+
+def _value(value: Any, hide: Hide) -> Any:
+    if isinstance(value, str):
+        return hide(value)
+    if isinstance(value, (list, tuple)):
+        return [_value(each, hide) for each in value]
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return value if hide(str(value)) == str(value) else hide(str(value))
+    return value
