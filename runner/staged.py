@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from runner import codec
 from runner.core import header
-from runner.core.subject import problem
+from runner.core.subject import is_reserved, problem
 
 _MSGPACK = "application/msgpack"
 
@@ -31,6 +31,10 @@ def stage(subject: str, body: Any, headers: Mapping[str, str] | None, at: dateti
     """Encode and check a message; ValueError says why it cannot be sent."""
     if why := problem(subject):
         raise ValueError(f"subject {subject!r}: {why}")
+    if at is not None and is_reserved(subject):
+        raise ValueError(
+            f"subject {subject!r} is the server's or Jetrunner's own: nothing is published there later"
+        )
     kept = dict(headers or {})
     header.encode(kept.items())
     msgpack = any(name.lower() == "content-type" and value == _MSGPACK for name, value in kept.items())

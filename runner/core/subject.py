@@ -15,6 +15,12 @@ from msgspec import Struct
 LONGEST = 3_000
 """Bytes a subject may have: the server refuses a control line over 4,096, and ours also carries a reply subject."""
 
+RESERVED = (
+    "$JS.", "$SYS.", "$SRV.", "$KV.jetrunner.", "_INBOX.", "_jetrunner.", "jetrunner.",
+    "again.", "delayed.", "due.", "deadletters.", "parked.",
+)  # fmt: skip
+"""What subjects begin with that no message of a project is published to."""
+
 _ONE = "*"
 _MANY = ">"
 _UNFIT = re.compile(rb"[\x00-\x20\x7f]")
@@ -100,6 +106,11 @@ class Template(Struct, frozen=True):
 def matches(pattern: str, subject: str) -> bool:
     """Tell whether a literal subject is one of those the pattern stands for."""
     return covers(pattern, subject)
+
+
+def is_reserved(subject: str) -> bool:
+    """Whether a subject is the server's own, or one of Jetrunner's: what is published there acts."""
+    return subject.startswith(RESERVED)
 
 
 def covers(outer: str, inner: str) -> bool:

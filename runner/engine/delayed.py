@@ -8,10 +8,11 @@ to allow schedules.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC
 
-from runner.core import header
+from runner.core import header, shown
+from runner.core.subject import is_reserved
 from runner.jetstream import ownstreams
 from runner.jetstream.publisher import Outgoing
 from runner.staged import Staged
@@ -43,10 +44,15 @@ def due_subject(project: str) -> str:
     return f"due.{project}"
 
 
-def due(pairs: Sequence[tuple[str, str]], body: bytes) -> Outgoing | None:
-    """What to publish for a message that came out; None when it does not say where."""
+def due(pairs: Sequence[tuple[str, str]], body: bytes, is_inbox: Callable[[bytes], bool]) -> Outgoing | str:
+    """What to publish for a message that came out, or why nothing is."""
     named = dict(pairs)
     if TARGET not in named or MESSAGE_ID not in named:
-        return None
+        return "it does not say where it goes"
+    target = named[TARGET]
+    if is_reserved(target) or is_inbox(
+        target.encode("utf-8", "surrogateescape")
+    ):  # with our rights, for somebody who may only publish with a delay
+        return f"it does not go there: {shown.line(target)} is a subject of the server's or of Jetrunner's"
     kept = [pair for pair in header.forwarded(pairs) if pair[0] not in (TARGET, MESSAGE_ID)]
-    return Outgoing(named[TARGET], body, (*kept, ("Nats-Msg-Id", named[MESSAGE_ID])))
+    return Outgoing(target, body, (*kept, ("Nats-Msg-Id", named[MESSAGE_ID])))

@@ -79,10 +79,12 @@ class Relay:
             self._process.tasks.start_soon(self._relay, delivery)
 
     async def _relay(self, delivery: Delivery) -> None:
-        message = delayed.due(header.pairs(delivery.header or b""), delivery.body)
-        if message is None:
-            log.error("message %d on %s does not say where it goes", delivery.sequence, self._pull.stream)
-            delivery.source.settle(delivery, b"+TERM it does not say where it goes")
+        inbox = self._process.connection.inbox
+        message = delayed.due(header.pairs(delivery.header or b""), delivery.body, inbox.is_one)
+        if isinstance(message, str):
+            log.error("message %d on %s is not published: %s", delivery.sequence, self._pull.stream, message)
+            await self._remove(delivery)
+            delivery.source.settle(delivery, b"+TERM it is not published")
             return
         try:
             await self._process.connection.publisher.publish_surely(message, PATIENCE_SECONDS)

@@ -205,3 +205,8 @@ def test_a_test_context_needs_nothing_and_is_the_same_every_time() -> None:
     assert ctx.timestamp == testing.context().timestamp
     with pytest.raises(ValueError, match="timezone"):
         testing.context(timestamp=datetime(2024, 1, 1))  # noqa: DTZ001  # what is tested
+
+
+def test_nothing_is_published_later_to_a_subject_of_the_servers() -> None:
+    with pytest.raises(ValueError, match="nothing is published there later"):
+        testing.context().publish("$JS.API.STREAM.PURGE.ORDERS", b"", delay=1.0)

@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.core.subject import LONGEST, Template, covers, matches, overlaps, problem, wire_problem
+from runner.core.subject import (
+    LONGEST,
+    Template,
+    covers,
+    is_reserved,
+    matches,
+    overlaps,
+    problem,
+    wire_problem,
+)
 
 # Every subject of up to four tokens over two letters: enough to tell any two patterns of up to three apart.
 LITERALS = [".".join(tokens) for length in (1, 2, 3, 4) for tokens in product("ab", repeat=length)]
@@ -213,3 +222,15 @@ def test_a_control_line_has_room_for_subject_and_reply_together() -> None:
     assert wire_problem(b"x" * LONGEST, b"r" * 751)
     assert wire_problem("flüge.✈".encode(), b"_INBOX.a.1") is None
     assert wire_problem(b"x" * 100, b"", 99)
+
+
+@pytest.mark.parametrize(
+    "word", ["$JS.API.INFO", "$KV.jetrunner.claim.a", "due.shop", "deadletters.shop.charge"]
+)
+def test_subjects_of_the_server_and_of_jetrunner_are_reserved(word: str) -> None:
+    assert is_reserved(word)
+
+
+@pytest.mark.parametrize("word", ["orders.a", "$KV.prices.a", "dues.a", "again", "jetrunner-shop.a"])
+def test_subjects_of_a_project_are_not(word: str) -> None:
+    assert not is_reserved(word)
