@@ -30,6 +30,10 @@ main = Program(
         "function": ("runner.cli.function:function_group", "List functions, or call one without NATS."),
         "new": ("runner.cli.new:new_command", "Make a project that runs."),
         "parked": ("runner.cli.parked:parked_group", "Keys that wait: run the head once more, or skip it."),
+        "permissions": (
+            "runner.cli.permissions:permissions_command",
+            "Print the least NATS permissions that are needed.",
+        ),
         "plan": ("runner.cli.plan:plan_command", "Show what `apply` would change."),
         "publish": ("runner.cli.publish:publish_command", "Store messages in a stream."),
         "run": ("runner.cli.run:run_command", "Run the project's functions until told to stop."),

@@ -1,0 +1,146 @@
+"""`runner permissions`: the least that a NATS user needs, as the server's configuration or a user's JWT takes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import click
+
+from runner import discovery
+from runner.bindings import Binding
+from runner.cli import failure, options, printed
+from runner.cli.function_invoke import find
+from runner.core import identity
+from runner.core.capture import Catchment, capture
+from runner.core.subject import Template
+from runner.errors import JetrunnerError, UsageError
+from runner.jetstream.interest import forgets
+from runner.jetstream.permissions import ANY, Permission, Reader, of_operator, of_publisher, of_run
+from runner.jetstream.stream import catchments, load_streams
+
+INBOX = "_INBOX"
+
+
+@click.command(
+    "permissions",
+    epilog="""Examples:
+
+\b
+  runner permissions
+  runner permissions charge --form jwt
+  runner permissions --for publish""",
+)
+@click.argument("functions", metavar="[FUNCTION...]", nargs=-1)
+@click.option(
+    "--for",
+    "role",
+    type=click.Choice(["run", "publish", "operate"]),
+    default="run",
+    show_default=True,
+    help="Who connects: `runner run`; who publishes what the functions read; who operates.",
+)
+@click.option(
+    "--form",
+    type=click.Choice(["server", "jwt"]),
+    default="server",
+    show_default=True,
+    help="For nats-server.conf, or as the claims of a user's JWT.",
+)
+@click.option(
+    "--publishes",
+    metavar="SUBJECT",
+    multiple=True,
+    help="What handlers publish with ctx.publish or request, or publishers with a delay; may be repeated.",
+)
+@options.project_options
+def permissions_command(functions: tuple[str, ...], role: str, form: str, publishes: tuple[str, ...]) -> None:
+    """Print the least permissions that a NATS user needs for all functions of the project, or for the named ones.
+
+    Nothing is asked of a server: streams are those that streams/ declares, and where none captures a subject, `*` stands
+    for its name. What handlers publish besides their output cannot be seen; name it with --publishes. `run` makes our own
+    streams itself; `operate` is for plan, apply, check, status, deadletter, parked and shard. docs/security.md says more.
+    """
+    published = [_wildcard(subject) for subject in publishes]
+    place = options.project()
+    project = discovery.load(place.root, place.settings.name or None)
+    chosen = [find(project, name) for name in functions] if functions else project.functions
+    declared = load_streams(place.root)
+    known = catchments(declared)
+    readers = [_reader(project.name, binding, known) for binding in chosen]
+    for reader in readers:
+        if reader.stream == ANY:
+            failure.warn(f"no declared stream captures what {reader.function} reads: * stands for its name")
+    inbox = place.settings.nats_inbox_prefix or INBOX
+    if role == "publish":
+        subjects = dict.fromkeys(binding.subject.wildcard for binding in chosen)
+        found = of_publisher(project.name, subjects, inbox)
+    elif role == "operate":
+        streams = dict.fromkeys((each.stream for each in readers), False)
+        streams |= {each.name: each.shards is not None or forgets(each.fields) for each in declared}
+        found = of_operator(project.name, readers, streams, inbox)
+    else:
+        found = of_run(project.name, readers, inbox)
+    there = {each.subject for each in found if each.side == "publish"}
+    found += [
+        Permission("publish", each, "given with --publishes") for each in published if each not in there
+    ]
+    click.echo(printed.data(_claims(found)) if form == "jwt" else "\n".join(_configuration(found)))
+
+
+def _wildcard(subject: str) -> str:
+    try:
+        found = Template.parse(subject).wildcard
+    except ValueError as error:
+        raise UsageError(
+            f"--publishes: {error}", hint='give a subject as functions publish to it, as "notes.*"'
+        ) from None
+    if '"' in subject or "\\" in subject:
+        raise UsageError(f"--publishes {subject!r}: a quote would end its line")
+    return found
+
+
+def _reader(project: str, binding: Binding, known: Sequence[Catchment]) -> Reader:
+    output = binding.output.wildcard if binding.output is not None else ""
+    return Reader(
+        function=binding.function,
+        stream=_stream(binding.subject.wildcard, known, chosen=binding.stream),
+        durable=binding.durable or identity.durable(project, binding.function),
+        ordered=bool(binding.ordered_by),
+        parks=binding.on_exhausted == "park",
+        ages=binding.max_age is not None,
+        output=output,
+        output_stream=_stream(output, known, publishing=True) if output else ANY,
+    )
+
+
+def _stream(
+    subject: str, known: Sequence[Catchment], *, chosen: str | None = None, publishing: bool = False
+) -> str:
+    try:
+        return capture(subject, known, chosen=chosen, publishing=publishing)
+    except JetrunnerError:
+        return chosen or ANY
+
+
+def _configuration(found: Iterable[Permission]) -> Iterable[str]:
+    """Of the user in nats-server.conf, a line for each subject with what it is for."""
+    yield "permissions {"
+    for side in ("publish", "subscribe"):
+        mine = [each for each in found if each.side == side]
+        widest = max((len(each.subject) for each in mine), default=0)
+        yield f"  {side} {{"
+        yield "    allow: ["
+        for each in mine:
+            quoted = f'"{each.subject}"'
+            yield f"      {quoted:{widest + 2}}  # {each.why}"
+        yield "    ]"
+        yield "  }"
+    yield "}"
+
+
+def _claims(found: Sequence[Permission]) -> dict[str, object]:
+    """Of a user's JWT: what stands under `nats`."""
+    by_side = {
+        side: [each.subject for each in found if each.side == side] for side in ("publish", "subscribe")
+    }
+    return {"nats": {"pub": {"allow": by_side["publish"]}, "sub": {"allow": by_side["subscribe"]}}}

@@ -1,0 +1,240 @@
+"""The least that a NATS user needs: for `runner run`, for a publisher, and for the commands that operate a project.
+
+Rule 1: nothing stands here that is not needed: `tests/guarantees/test_permissions.py` takes each away and sees something break.
+Rule 2: where a subject holds what is not known before (a shard, an instance, a message), `*` or `>` stands for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Literal, TypeAlias
+
+from msgspec import Struct
+
+from runner.core import fence, identity
+from runner.jetstream.bucket import PREFIX
+from runner.jetstream.ownstreams import AGAIN, BUCKET_STREAM, DEADLETTERS, PARKED, STREAMS
+
+Side: TypeAlias = Literal["publish", "subscribe"]
+
+ANY = "*"
+"""A stream that is not known."""
+
+
+class Permission(Struct, frozen=True):
+    """One subject that a user may publish to, or subscribe to, and what for."""
+
+    side: Side
+    subject: str
+    why: str
+
+
+class Reader(Struct, frozen=True, kw_only=True):
+    """What of a function decides what it needs."""
+
+    function: str
+    stream: str
+    durable: str
+    """Of one that keeps no order."""
+    ordered: bool = False
+    parks: bool = False
+    ages: bool = False
+    """Whether it has a `max_age`."""
+    output: str = ""
+    """With `*` for each token."""
+    output_stream: str = ANY
+
+    @property
+    def consumer(self) -> str:
+        """The durables, as they stand in a permission: those of shards are told apart within one token."""
+        return ANY if self.ordered else self.durable
+
+
+def of_run(project: str, readers: Sequence[Reader], inbox: str) -> list[Permission]:
+    """Of `runner run` with these functions."""
+    found = [*_process(project, inbox), *(each for reader in readers for each in _function(project, reader))]
+    if any(reader.ordered for reader in readers):
+        found += _order(project)
+    return _once(found)
+
+
+def of_publisher(project: str, subjects: Iterable[str], inbox: str) -> list[Permission]:
+    """Of `runner publish` and `runner.connect()`, for these subjects."""
+    return _once(
+        [
+            *(_publish(each, "the messages") for each in subjects),
+            _publish(f"delayed.{project}.*", "messages with a delay: delay=, at="),
+            _api(f"STREAM.INFO.{AGAIN}", "the server's clock, which delays are counted by"),
+            _subscribe(f"{inbox}.>", "answers"),
+        ]
+    )
+
+
+def of_operator(
+    project: str, readers: Sequence[Reader], streams: Mapping[str, bool], inbox: str
+) -> list[Permission]:
+    """Of `plan`, `apply`, `check`, `status`, `deadletter`, `parked` and `shard`, with these streams.
+
+    Of each it is told whether it has shards or interest retention: then durables are changed with it.
+    """
+    found = [*_commands(project, inbox)]
+    for name, changes_durables in streams.items():
+        if changes_durables:
+            found.append(_api(f"CONSUMER.CREATE.{name}.{ANY}", "apply and shard resize: durables go with it"))
+        found += [
+            _api(f"STREAM.INFO.{name}", "plan, apply and check; shards"),
+            _api(f"STREAM.CREATE.{name}", "apply"),
+            _api(f"STREAM.UPDATE.{name}", "apply; shard resize"),
+        ]
+    for reader in readers:
+        if not reader.ordered:
+            again = identity.durable(project, reader.function)
+            found += [
+                _publish(identity.again_subject(project, reader.function), "deadletter redrive"),
+                _api(f"CONSUMER.INFO.{AGAIN}.{again}", "whether the function takes what is sent back to it"),
+            ]
+    ordered = {reader.stream: None for reader in readers if reader.ordered}
+    if ordered:
+        found += [*_ordered_commands(project)]
+    found += [_api(f"STREAM.MSG.GET.{name}", "what waits in each shard") for name in ordered]
+    return _once(found)
+
+
+def _process(project: str, inbox: str) -> Iterator[Permission]:
+    relay = identity.durable(project, "-relay")
+    yield _api("INFO", "the version of the server")
+    yield _api("STREAM.LIST", "which stream captures which subject")
+    for name in STREAMS:
+        yield _api(f"STREAM.CREATE.{name}", "our own streams are made where they are missing")
+        yield _api(f"STREAM.INFO.{name}", "whether it is the stream of before, or an older copy of it")
+    for name in STREAMS:
+        yield _api(
+            f"STREAM.MSG.GET.{name}", "whether what was settled stands in it; reads our bucket at its leader"
+        )
+    yield _api(f"STREAM.PURGE.{BUCKET_STREAM}", "removes from our bucket what is settled")
+    yield _bucket("floor", project, "how far each durable has come")
+    yield _bucket("start", project, "starts of messages that may kill their process")
+    for subject in ("CREATE", "MSG.NEXT"):
+        yield _api(f"CONSUMER.{subject}.{AGAIN}.{relay}", "delayed messages that are due")
+    yield _publish(f"$JS.ACK.{AGAIN}.{relay}.>", "delayed messages that are due")
+    yield _api(f"STREAM.MSG.DELETE.{AGAIN}", "removes delayed messages that were published")
+    yield _publish(f"delayed.{project}.*", "ctx.publish with delay= or at=")
+    yield _publish(f"jetrunner.{project}.status", "what other instances read, before a durable is changed")
+    yield _publish(
+        identity.alive_subject(project, ANY), "whether an instance that has started a message lives"
+    )
+    yield _publish(f"{inbox}.>", "answers to other instances and to commands; pings to itself")
+    yield _subscribe(f"{inbox}.>", "answers")
+    yield _subscribe(f"jetrunner.{project}.status", "questions of `runner status` and of other instances")
+    yield _subscribe(identity.alive_subject(project, ANY), "questions whether this instance lives")
+
+
+def _function(project: str, reader: Reader) -> Iterator[Permission]:
+    name, stream, consumer = reader.function, reader.stream, reader.consumer
+    yield _api(f"STREAM.INFO.{stream}", "whether it is the stream of before, or an older copy of it")
+    yield _api(
+        f"STREAM.MSG.GET.{stream}",
+        "whether what was settled stands in it; what waits behind others of its key",
+    )
+    yield _api(f"CONSUMER.LIST.{stream}", "the durables of before")
+    for subject in ("CREATE", "INFO", "MSG.NEXT"):
+        yield _api(f"CONSUMER.{subject}.{stream}.{consumer}", f"{name} reads its messages")
+    yield _publish(f"$JS.ACK.{stream}.{consumer}.>", f"{name} settles its messages")
+    yield _publish(identity.dead_subject(project, name), f"dead letters of {name}")
+    if reader.output:
+        yield _publish(reader.output, f"outputs of {name}")
+    if reader.ages:
+        yield _bucket("error", project, "what a message failed with, where it may grow too old")
+    yield _subscribe(f"{PREFIX}parked.{project}.{name}.>", f"keys of {name} that are parked")
+    again = identity.durable(project, name)
+    if reader.ordered:
+        yield from _ordered_function(project, reader, again)
+        return
+    for subject in ("CREATE", "INFO", "MSG.NEXT"):
+        yield _api(f"CONSUMER.{subject}.{AGAIN}.{again}", f"dead letters that are sent back to {name}")
+    yield _publish(f"$JS.ACK.{AGAIN}.{again}.>", f"dead letters that are sent back to {name}")
+    yield _api(f"STREAM.PURGE.{AGAIN}", "removes what was sent back and is settled")
+    for place, durable in ((stream, consumer), (AGAIN, again)):
+        yield _subscribe(
+            f"$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.{place}.{durable}",
+            f"what the server gives up of {name}, where somebody has limited deliveries",
+        )
+
+
+def _ordered_function(project: str, reader: Reader, again: str) -> Iterator[Permission]:
+    name, stream = reader.function, reader.stream
+    yield _api(f"CONSUMER.DELETE.{stream}.{ANY}", "durables of shards that are drained, after a resize")
+    yield _api(f"CONSUMER.INFO.{AGAIN}.{again}", f"whether anything was sent back to {name}")
+    yield _subscribe(identity.again_subject(project, name), f"what is sent back to {name}")
+    if reader.output:
+        fences = fence.subject(reader.output_stream, project, name, ANY, ANY)
+        yield _publish(fences, f"fences: outputs of {name} by an owner that has lost its shard are refused")
+        yield _api(f"STREAM.MSG.GET.{reader.output_stream}", f"fences of {name}")
+    if reader.parks:
+        yield _publish(identity.parked_subject(project, name), f"messages of {name} whose key is parked")
+
+
+def _order(project: str) -> Iterator[Permission]:
+    yield _api(f"DIRECT.GET.{BUCKET_STREAM}", "leases, claims and settlements, many at once")
+    for kind, why in (
+        ("member", "the lease of each instance"),
+        ("claim", "who owns which shard"),
+        ("generation", "how many shards there are"),
+        ("settled", "what was settled in each shard"),
+        ("failures", "attempts of each message that has failed"),
+        ("parked", "keys that are parked, or on their way back"),
+    ):
+        yield _bucket(kind, project, why)
+    for kind in ("claim", "generation"):
+        yield _subscribe(f"{PREFIX}{kind}.{project}.>", "shards that change their owner, or their number")
+    for kind, why in (("members", "instances come and go"), ("resized", "another number of shards")):
+        yield _subscribe(f"jetrunner.{project}.{kind}", why)
+    yield _publish(f"jetrunner.{project}.members", "instances come and go")
+    yield _api(f"DIRECT.GET.{DEADLETTERS}", "dead letters of a key that comes back")
+    for name in (DEADLETTERS, PARKED):
+        yield _api(f"STREAM.MSG.DELETE.{name}", "what came back to its key and is settled")
+
+
+def _commands(project: str, inbox: str) -> Iterator[Permission]:
+    yield _api("INFO", "the version of the server")
+    yield _api("STREAM.LIST", "plan, apply, check and status")
+    for name in (AGAIN, DEADLETTERS, PARKED, BUCKET_STREAM):
+        yield _api(f"STREAM.INFO.{name}", "status, deadletter and parked")
+    yield _api(f"CONSUMER.LIST.{ANY}", "status, plan and apply look for consumers on every stream")
+    yield _api(f"DIRECT.GET.{DEADLETTERS}", "deadletter list, redrive and drop")
+    yield _api(f"STREAM.MSG.GET.{DEADLETTERS}", "deadletter show, redrive and drop")
+    yield _api(f"STREAM.MSG.DELETE.{DEADLETTERS}", "deadletter redrive and drop; parked skip")
+    yield _api(f"STREAM.PURGE.{DEADLETTERS}", "deadletter drop --all")
+    yield _api(f"STREAM.MSG.GET.{BUCKET_STREAM}", "which keys are parked")
+    yield _publish(f"jetrunner.{project}.status", "status; which instance runs a function")
+    yield _subscribe(f"{inbox}.>", "answers")
+
+
+def _ordered_commands(project: str) -> Iterator[Permission]:
+    yield _publish(f"{PREFIX}parked.{project}.>", "parked retry and skip; redrive of one that keeps order")
+    yield _publish(f"jetrunner.{project}.resized", "shard resize")
+    yield _api(f"DIRECT.GET.{BUCKET_STREAM}", "shard list and resize: owners and generations")
+
+
+def _once(found: Iterable[Permission]) -> list[Permission]:
+    """Each subject once, as it was told first; those to publish to before the others."""
+    once: dict[tuple[Side, str], Permission] = {}
+    for each in found:
+        once.setdefault((each.side, each.subject), each)
+    return sorted(once.values(), key=lambda each: each.side)
+
+
+def _api(suffix: str, why: str) -> Permission:
+    return _publish(f"$JS.API.{suffix}", why)
+
+
+def _bucket(kind: str, project: str, why: str) -> Permission:
+    return _publish(f"{PREFIX}{kind}.{project}.>", why)
+
+
+def _publish(subject: str, why: str) -> Permission:
+    return Permission("publish", subject, why)
+
+
+def _subscribe(subject: str, why: str) -> Permission:
+    return Permission("subscribe", subject, why)
