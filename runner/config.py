@@ -18,7 +18,7 @@ from typing import Any, Literal
 from msgspec import Struct, structs
 
 from runner import natscontext, values
-from runner.core import identity
+from runner.core import budget, identity
 from runner.errors import SettingsError
 from runner.values import did_you_mean, redact
 
@@ -71,6 +71,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     """HOST:PORT of the health endpoints; None for none."""
     drain_timeout: float = 30.0
     """Seconds that running handlers get to finish on SIGTERM."""
+    max_bytes_in_flight: int = budget.DEFAULT
+    """Bytes of messages that a process may have asked for or in work."""
     trace_url: str = "http://localhost:16686/trace/{trace_id}"
     log_level: Literal["debug", "info", "warning", "error", "critical"] = "info"
     log_format: Literal["text", "json"] = "text"
@@ -211,6 +213,7 @@ _CHECKS: dict[str, Callable[[Any, Path], Any]] = {
     "workers": values.count,
     "health": values.address,
     "drain_timeout": values.duration,
+    "max_bytes_in_flight": values.memory,
     "trace_url": values.trace_url,
     "log_level": values.one_of("debug", "info", "warning", "error", "critical"),
     "log_format": values.one_of("text", "json"),

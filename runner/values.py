@@ -17,6 +17,7 @@ _URL = re.compile(
 _USERINFO = re.compile(r"(?:(?<=://)|\A)(?:(?!://).)*@", re.DOTALL)
 _ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:\[\]/]*):(?P<port>\d{1,5})")
 SINGLE_DOTS = "write customer.card, with single dots; an array stands for each of its elements: items.card"
+LEAST_MEMORY = 1 << 20
 _YES = ("1", "true", "yes", "on")
 _NO = ("0", "false", "no", "off")
 
@@ -80,6 +81,19 @@ def count(value: Any, folder: Path) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
         return value
     raise ValueError("a whole number of 1 or more is expected")
+
+
+def memory(value: Any, folder: Path) -> int:
+    """Bytes, or a size as `64MiB`; 1 MiB or more."""
+    try:
+        found = quantity.size(value)
+    except (TypeError, ValueError):
+        found = 0
+    if found < LEAST_MEMORY or not isinstance(value, (str, int)):
+        raise Misfit(
+            "a size of 1MiB or more is expected", 'write a size, as "64MiB" or "1GiB", or a number of bytes'
+        )
+    return found
 
 
 def duration(value: Any, folder: Path) -> float:

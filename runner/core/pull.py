@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import re
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 UNCAPPED = 1 << 62
 _BATCH = re.compile(r"Exceeded MaxRequestBatch of ([0-9]{1,18})\Z")
 _EXPIRES = re.compile(
     r"Exceeded MaxRequestExpires of ((?:[0-9]{1,12}(?:\.[0-9]{1,12})?(?:h|ms|m|us|µs|ns|s))+)\Z"
 )
+_BYTES = re.compile(r"Exceeded MaxRequestMaxBytes of ([0-9]{1,18})\Z")
 _PART = re.compile(r"([0-9.]+)(h|ms|m|us|µs|ns|s)")
 _SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 SHORTEST_SECONDS = 0.001
@@ -29,14 +30,18 @@ class Caps(Struct, frozen=True):
     """Messages."""
     expires: float = float("inf")
     """Seconds."""
+    size: int = UNCAPPED
+    """Bytes."""
 
     def told(self, text: str) -> Caps | None:
         """Give the same with the cap that a refusal says; None where it says none."""
         if (match := _BATCH.match(text)) and int(match[1]) > 0:
-            return Caps(int(match[1]), self.expires)
+            return structs.replace(self, batch=int(match[1]))
+        if (match := _BYTES.match(text)) and int(match[1]) > 0:
+            return structs.replace(self, size=int(match[1]))
         if match := _EXPIRES.match(text):
             seconds = sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(match[1]))
-            return Caps(self.batch, seconds) if seconds >= SHORTEST_SECONDS else None
+            return structs.replace(self, expires=seconds) if seconds >= SHORTEST_SECONDS else None
         return None
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("jetrunner.shards")
 
 BUDGET_BYTES = 16 << 20
-"""Bodies and headers that wait in one shard; half of it stays when it is exceeded."""
+"""The most that bodies and headers that wait in one shard may have; half stays when it is exceeded."""
 AT_ONCE = 8
 """Messages fetched at once."""
 AHEAD = 16
@@ -50,6 +50,7 @@ class Held:
 
     def __init__(self, process: Process, shard: Lanes, start: Callable[[tuple[int]], None]) -> None:
         self._connection = process.connection
+        self._in_flight = process.connection.in_flight
         self._tasks = process.tasks
         self._shard = shard
         self._start = start
@@ -63,7 +64,7 @@ class Held:
     def add(self, delivery: Delivery) -> None:
         """It has to wait: all that most messages pay for it is an addition."""
         self._bytes += len(delivery.body) + (len(delivery.header) if delivery.header else 0)
-        if self._bytes > BUDGET_BYTES:
+        if self._bytes > self._in_flight.waits or self._bytes > BUDGET_BYTES:
             self._drop()
 
     def _drop(self) -> None:
@@ -77,7 +78,7 @@ class Held:
                     here.append((place, sequence, size))
                     kept += size
         here.sort()
-        while kept > BUDGET_BYTES // 2:
+        while kept > min(self._in_flight.waits, BUDGET_BYTES) // 2:
             _, sequence, size = here.pop()
             kept -= size
             delivery = unsettled[sequence]

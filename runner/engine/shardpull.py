@@ -25,9 +25,9 @@ class ShardPull(Pull):
 
     shard: Lanes
     guard: Guard
+    holds = True
     newest_reply = b""
     """Of the newest delivery that is known to be the stream's."""
-    _watched = b""
     _muted = False
     """Whether answers were not written since the shard might have been another's; it starts nothing until that is made up for."""
     _prefix = 0
@@ -58,6 +58,7 @@ class ShardPull(Pull):
         shard = self.shard
         if len(parts) == 9 and parts[4] == b"1" and shard.expects(sequence := int(parts[5]), int(parts[6])):
             self.newest_reply = reply
+            self._last = body
             self._out -= 1
             delivery = Delivery(subject[self._prefix :], reply, header, body, sequence, 1, shard)
             self.unsettled[sequence] = delivery
@@ -91,12 +92,14 @@ class ShardPull(Pull):
         if self._muted and self.guard.lasts(now):
             self._muted = False
             self._interrupted()
-        if self.newest_reply is not self._watched:
-            self._watched = self.newest_reply
-            self._fresh = True
         super().watch(now)
         self.shard.rest(now)
 
     def room(self) -> int:
         """How many messages may be here."""
-        return min(HELD_LIMIT, self.limit + self.shard.ordering.holding)
+        return min(HELD_LIMIT, self.limit + self.holding)
+
+    @property
+    def holding(self) -> int:
+        """Messages here behind others of their key; `held.py` has a bound of its own for them."""
+        return self.shard.ordering.holding

@@ -31,6 +31,7 @@ from runner.errors import ServerError, SettingsError
 from runner.jetstream import fork
 from runner.jetstream.credentials import Credentials, RenewingClient
 from runner.jetstream.inbox import Inbox, ask
+from runner.jetstream.inflight import InFlight
 from runner.jetstream.login import options
 from runner.jetstream.plainwire import PlainWire
 from runner.jetstream.publisher import Publisher, read_ack
@@ -49,7 +50,9 @@ _read = checked.json(dict[str, Any])
 class Connection:
     """A live connection: `wire` to read and write, `publisher` to store messages, `api` for JetStream's own API."""
 
-    def __init__(self, client: Client, wire: Any, inbox: Inbox, publisher: Publisher) -> None:
+    def __init__(
+        self, client: Client, wire: Any, inbox: Inbox, publisher: Publisher, in_flight: InFlight
+    ) -> None:
         self.client = client
         self.wire = wire
         self.inbox = inbox
@@ -58,6 +61,7 @@ class Connection:
         """Of our own streams, when they have to be made."""
         self.closed = asyncio.Event()
         self.clock = ServerClock()
+        self.in_flight = in_flight
 
     @property
     def is_connected(self) -> bool:
@@ -236,7 +240,7 @@ async def connect(  # noqa: C901, PLR0915  # nats-py takes its callbacks as clos
         wire: Any = Wire(client) if settings.wire != "plain" and fits(client) else PlainWire(client)
         inbox = Inbox(wire, client.new_inbox())
         publisher = Publisher(wire, inbox, lambda: client.max_payload)
-        connection = Connection(client, wire, inbox, publisher)
+        connection = Connection(client, wire, inbox, publisher, InFlight(settings.max_bytes_in_flight))
         wire.on_drop = inbox.lost
         await inbox.open()
         with fork.ours(partial(descriptor, client)):

@@ -7,7 +7,9 @@ Rule 3: a message that the server may have delivered to another by now (ours was
         asked for again: it has come again, or will, by itself.
 Rule 4: silence for twice the heartbeat, a lost connection or a status means that nothing is out any more: ask again.
         The server may still hold what was written off so: what it says of those requests later counts no more.
-Rule 5: what was settled is kept back until the stream was found to be the same on this connection (`withheld.py`).
+Rule 5: a request says how many bytes it may bring, within what all pulls of the process may have in flight (`inflight.py`).
+        A pull learns how large its messages are, and has fewer of them in flight where they are large.
+Rule 6: what was settled is kept back until the stream was found to be the same on this connection (`withheld.py`).
 """
 
 from __future__ import annotations
@@ -17,13 +19,14 @@ import math
 import time
 from collections.abc import Callable
 
-from runner.core import acksubject
+from runner.core import acksubject, budget
 from runner.core import header as headers
 from runner.core.history import Identity
 from runner.core.pull import Caps, request_size
 from runner.jetstream.connection import Connection
 from runner.jetstream.delivery import Delivery, newest
 from runner.jetstream.reply import identity, is_lost, stored_at, stream_sequence
+from runner.jetstream.weight import Weight
 from runner.jetstream.wire import Unsubscribe
 from runner.jetstream.withheld import Withheld
 
@@ -37,7 +40,10 @@ BACKLOG_BYTES = 4 << 20
 """Unwritten bytes at which nothing more is asked for."""
 MOST_REQUESTS = 64
 """Written at once, where the server caps what one of them may ask for."""
-REQUEST = b'{"batch":%d,"expires":%d,"idle_heartbeat":%d}'
+LARGE_EXPIRES_SECONDS = 2.0
+"""Of a request for large messages: what nothing comes for is soon free for others."""
+REQUEST = b'{"batch":%d,"expires":%d,"idle_heartbeat":%d,"max_bytes":%d}'
+COMPLETED = b"NATS/1.0 409 Batch Completed"
 
 clock = time.monotonic
 
@@ -46,6 +52,8 @@ class Pull:
     """Deliveries of one consumer, handed to `deliver` from within the read that brought them."""
 
     abandons = True
+    holds = False
+    """Whether messages may wait here behind others of their key."""
 
     def __init__(
         self,
@@ -77,8 +85,9 @@ class Pull:
         """Of the requests that count: another one once they were written off."""
         self._epoch = -1
         self._heard = 0.0
-        self._fresh = False
-        """Whether anything has come since the last look."""
+        self._last: bytes | None = None
+        """The newest body since the last look."""
+        self._weight = Weight(connection.in_flight, limit, self.wake)
         self._not_before = 0.0
         self.due = False
         """Whether the next write will ask for more."""
@@ -103,11 +112,14 @@ class Pull:
         self._wire.limit.require(self._next, self._inbox)
         self._unsubscribe = await self._wire.subscribe(f"{inbox}.*", self._arrived)
         self.is_open = True
+        self._weight.open(holds=self.holds)
         self.wake()
 
     async def close(self) -> None:
         """Ask for nothing more. What is on its way still arrives, and no more after this returns."""
         self.is_open = False
+        self._weight.close()
+        self._last = None
         if self._unsubscribe is not None and self._connection.is_connected:
             await self._unsubscribe()
 
@@ -175,10 +187,11 @@ class Pull:
         """Called a few times a second: notices a lost connection and a silent server."""
         if not self.is_open or not self._connection.is_connected:
             return
-        if self._fresh:
-            self._fresh = False
-            self._heard = now
-            self.refused = ""
+        if self._last is not None:
+            self._notice(self._last, now)
+        self._weight.weigh(self.unsettled, self.holding)
+        if self._weight.lapsed(now):
+            self._out = 0
         if self._epoch != self._wire.epoch:
             self._write_off()
             self.wake()
@@ -186,7 +199,7 @@ class Pull:
             self._write_off()
             self.wake()
             self._interrupted()
-        elif self._out == 0:
+        elif self._out == 0 or self._weight.size:
             self.wake()
 
     def ask_again(self) -> None:
@@ -201,6 +214,7 @@ class Pull:
     def _write_off(self) -> None:
         """Nothing is out any more, as far as we know."""
         self._out = 0
+        self._weight.written_off()
         self._round = b"%d" % (int(self._round) + 1)
 
     def _top_up(self) -> None:
@@ -212,26 +226,57 @@ class Pull:
             self._epoch = self._wire.epoch
             self._caps = Caps()
             self._write_off()
+        large = self._weight.size
+        if large:
+            self._weight.weigh(self.unsettled, self.holding)
         size = request_size(self.room(), len(self.unsettled), self._out)
         if size <= 0 or self._wire.backlog > BACKLOG_BYTES:
             return
+        if self._last is not None:
+            self._notice(self._last, now)
+            large = self._weight.size
+        if large and not self._weight.grant(size):
+            return
         if self._out == 0:
             self._heard = now
-        most = self._caps.batch
-        size = min(size, most * MOST_REQUESTS)
-        self._out += size
-        expires = min(self.expires, self._caps.expires)
+        most, weight = self._caps.batch, self._weight
+        expires = min(LARGE_EXPIRES_SECONDS if large else self.expires, self.expires, self._caps.expires)
         timing = int(expires * 1e9), int(min(self.heartbeat, expires / 2) * 1e9)
-        for asked in range(0, size, most):
-            request = REQUEST % (min(most, size - asked), *timing)
-            self._wire.publish_known(self._next, request, self._inbox + self._round)
+        reply = self._inbox + self._round
+        if large:
+            reply += b"-%d" % weight.number
+            size, length = weight.ask(reply, min(size, most), self._caps.size, now + expires)
+            self._wire.publish_known(self._next, REQUEST % (size, *timing, length), reply)
+        else:
+            size = min(size, most * MOST_REQUESTS)
+            for asked in range(0, size, most):
+                batch = min(most, size - asked)
+                request = REQUEST % (batch, *timing, min(batch * weight.part, self._caps.size))
+                self._wire.publish_known(self._next, request, reply)
+        self._out += size
+
+    @property
+    def _largest(self) -> int:
+        """Bytes of the largest message that a server with the same limit takes."""
+        return self._connection.max_payload + budget.OVERHEAD
+
+    @property
+    def holding(self) -> int:
+        """Messages here that wait for others; they are not in flight."""
+        return 0
+
+    def _notice(self, body: bytes, now: float) -> None:
+        """Messages come, and this is the newest."""
+        self._last = None
+        self._heard = now
+        self.refused = ""
+        self._weight.notice(body)
 
     def _arrived(self, subject: bytes, reply: bytes, header: bytes | None, body: bytes) -> None:
         if not reply:
-            if subject == self._inbox + self._round:
-                self._status(header)
+            self._status(subject, header)
             return
-        self._fresh = True
+        self._last = body
         self._out -= 1
         parts = reply.split(b".")
         if len(parts) == 9:
@@ -260,30 +305,41 @@ class Pull:
             self._out = 0
             self.wake()
 
-    def _status(self, header: bytes | None) -> None:
+    def _status(self, subject: bytes, header: bytes | None) -> None:
+        large = subject != (known := self._inbox + self._round)
+        if large and not subject.startswith(known + b"-"):
+            return
         now = self._heard = clock()
+        if header is not None and header.startswith(COMPLETED):
+            if large:
+                self._weight.ended(subject)
+                self.wake()
+            return
         found = headers.status(header or b"")
         if found is None or found[0] == 100:
             self.refused = ""
             return
         code, text = found
+        self._weight.ended(subject)
         before, self.refused = self.refused, ""
         left = headers.get(header or b"", b"Nats-Pending-Messages")
         if left and left.isdigit():
             self._out = max(0, self._out - int(left))
         else:
             self._write_off()
-        if caps := self._caps.told(text):
+        if text.startswith("Message Size Exceeds"):
+            room = headers.get(header or b"", b"Nats-Pending-Bytes")
+            self._weight.exceeded(int(room) if room and room.isdigit() else 0, self._largest)
+        elif caps := self._caps.told(text):
             if caps != self._caps:
                 log.info("pull from %s on %s: %s; it asks for less", self.durable, self.stream, text)
             self._caps = caps
-        elif code in (404, 408) or text.startswith(
-            ("Batch Completed", "Leadership Change", "Server Shutdown")
-        ):
+        elif code in (404, 408) or text.startswith(("Leadership Change", "Server Shutdown")):
             if code == 409:
                 self._not_before = now + 0.1
-                if not text.startswith("Batch"):
-                    self._interrupted()
+                self._interrupted()
+            elif not self._out and not self.unsettled and self._last is None:
+                self._weight.rest()
         elif code == 503 or "Deleted" in text:
             self._out = 0
             self._not_before = now + 0.25

@@ -1,0 +1,139 @@
+"""How large the messages of one pull are, and how many bytes of them are in flight.
+
+Rule 1: a pull whose messages fit into the part of a slot asks for the parts of its free slots.
+Rule 2: one with larger messages asks for what the pulls of the process leave each other; each request is on record until
+        the server says that it has ended.
+Rule 3: where nothing has come for a while it is as one with small messages; the first large one tells what they were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from itertools import islice
+
+from runner.core import budget
+from runner.jetstream.delivery import Delivery
+from runner.jetstream.inflight import InFlight
+
+WEIGHED = 256
+"""Messages that are looked at to tell how large those in flight are."""
+LATE_SECONDS = 1.0
+"""How much later the server may tell that a request has ended."""
+
+
+class Weight:
+    """Of one pull."""
+
+    def __init__(self, in_flight: InFlight, limit: int, wake: Callable[[], None]) -> None:
+        self.limit = limit
+        self.wake = wake
+        self.size = 0
+        """Bytes of a message, where that is more than a slot's part; else 0."""
+        self.held = 0
+        """Bytes that are here, where messages are large."""
+        self.coming = 0
+        """Bytes that were asked for where messages are large, and may still come."""
+        self.number = 0
+        """Of the next request."""
+        self._granted = 0
+        self._unbounded = False
+        """Whether the next message is larger than the server's limit says: it has to be asked for without one."""
+        self._alone = b""
+        """A request without a bound."""
+        self._need = 0
+        """The next message has about so many."""
+        self._large = 0
+        """What `size` was when it was last more than 0."""
+        self._requests: dict[bytes, tuple[int, float]] = {}
+        """Bytes of each that is open, and when it ends at the latest."""
+        self._in_flight = in_flight
+
+    @property
+    def part(self) -> int:
+        """Bytes of one slot, where messages are small."""
+        return self._in_flight.part
+
+    @property
+    def in_flight(self) -> int:
+        """Bytes here and on their way, where messages are large."""
+        return self.held + self.coming
+
+    def open(self, *, holds: bool) -> None:
+        """Messages are asked for from now on; whether some may wait behind others of their key."""
+        self._in_flight.open(self, holds=holds)
+
+    def close(self) -> None:
+        """Nothing more is asked for."""
+        self._in_flight.close(self)
+
+    def grant(self, messages: int) -> bool:
+        """Whether bytes may be asked for now, with so many messages."""
+        least = self._need or self.part
+        self._granted = min(self._in_flight.grant(self, least), max(least, 2 * self.size * messages))
+        return self._granted > 0
+
+    def ask(self, request: bytes, messages: int, most: int, until: float) -> tuple[int, int]:
+        """Make what was granted a request, of `most` bytes: how many messages it is for, and bytes (0: no bound)."""
+        self.number += 1
+        alone = self._unbounded or most < self._need
+        length = self._granted if alone else min(self._granted, most)
+        self._requests[request] = length, until + LATE_SECONDS
+        self.coming += length
+        if alone:
+            self._alone = request
+            return 1, 0
+        return messages, length
+
+    def ended(self, request: bytes) -> None:
+        """The server says that a request has ended."""
+        self.coming -= self._requests.pop(request, (0, 0.0))[0]
+
+    def lapsed(self, now: float) -> bool:
+        """Whether a request has ended without a word: so it does where its bytes are used up to the last one."""
+        late = [request for request, (_, until) in self._requests.items() if now > until]
+        for request in late:
+            self.ended(request)
+        return bool(late) and not self._requests
+
+    def written_off(self) -> None:
+        """No request is open any more, as far as we know."""
+        self._requests.clear()
+        self.coming = 0
+
+    def notice(self, body: bytes) -> None:
+        """Learn from the newest message."""
+        self._need, self._unbounded = 0, False
+        if self._alone:  # of a request without a bound the server does not say that it has ended
+            self.ended(self._alone)
+            self._alone = b""
+        if self.size or len(body) > self.part:
+            self._measure(budget.learned(self.size, len(body) + budget.OVERHEAD))
+
+    def weigh(self, unsettled: Mapping[int, Delivery], holding: int) -> None:
+        """Look at what is here: large messages may stay for longer than small ones. `holding` of them only wait."""
+        here = [len(each.body) for each in islice(unsettled.values(), WEIGHED)]
+        mean = sum(here) // len(here) if here else 0
+        if mean > max(self.size, self.part):
+            self._measure(mean + budget.OVERHEAD)
+        if self.size:
+            before, self.held = self.held, mean * max(0, len(unsettled) - holding)
+            if self.held < before:
+                self._in_flight.freed()
+
+    def exceeded(self, left: int, largest: int) -> None:
+        """The next message has more bytes than were left of a request."""
+        self._unbounded = left >= largest
+        if left >= max(self.size, self.part):
+            self._measure(min(largest, max(self._large, 2 * left)))
+        self._need = min(largest, max(self.size, left + 1))
+
+    def _measure(self, size: int) -> None:
+        if size > self.part:
+            self.size = self._large = size
+        else:
+            self.rest()
+
+    def rest(self) -> None:
+        """Nothing comes, or messages are small: a slot's part is enough."""
+        self.size = self.held = 0
+        self._in_flight.leave(self)
