@@ -27,6 +27,7 @@ from runner.engine.members import Members
 from runner.engine.ordered import OrderedFunction
 from runner.engine.placement import places_now
 from runner.engine.process import Observer, Process
+from runner.engine.refused import tell
 from runner.engine.relay import Relay
 from runner.engine.shards import Shards
 from runner.engine.status import Responder
@@ -166,6 +167,7 @@ async def _serve(
                 await relay.start()
                 tasks.start_soon(remember, process, running)
                 tasks.start_soon(watch_bucket, process)
+                tasks.start_soon(tell, connection.denials)
                 names = ", ".join(each.binding.label for each in running)
                 log.info("ready: %s, connected to %s", names, connection.url)
                 if ready is not None:
@@ -248,6 +250,8 @@ def unready(connection: Connection, stop: Stop, functions: Sequence[Function]) -
         return "draining"
     if not connection.is_connected:
         return "not connected to NATS"
+    if refused := connection.denials.now():
+        return f"refused: {'; '.join(refused.values())}"
     return next((f"{each.binding.function}: {each.blocked}" for each in functions if each.blocked), "")
 
 

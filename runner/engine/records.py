@@ -34,7 +34,6 @@ from runner.engine.recorded import NEWEST_BYTES, Record, Recorded, distances, fi
 from runner.errors import ServerError
 from runner.jetstream.bucket import PREFIX
 from runner.jetstream.lease import Leases
-from runner.jetstream.publisher import read_ack
 
 log = logging.getLogger("jetrunner.shards")
 
@@ -226,7 +225,7 @@ class Records:
         try:
             if error is not None:
                 raise error
-            self._last = read_ack(answer).seq
+            self._last = self._process.connection.publisher.read(self._ring, answer).seq
         except ServerError as why:
             log.debug("settlements are not on record yet: %s", why)
             self._fail(taken)

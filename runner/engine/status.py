@@ -36,7 +36,7 @@ class Responder:
 
     def snapshot(self) -> Snapshot:
         """What this instance has done since its start."""
-        now = time.monotonic()
+        now, refused = time.monotonic(), self._connection.denials.now().values()
         return Snapshot(
             self.instance,
             self._since,
@@ -49,7 +49,7 @@ class Responder:
                     key_positions=each.binding.key_positions,
                     in_flight=each.unsettled,
                     delayed=each.delayed,
-                    standing=each.standing,
+                    standing=[*each.standing, *refused],
                     **each.pipeline.stats.snapshot(now),
                 )
                 for each in self._functions

@@ -62,6 +62,7 @@ class Connection:
         self.closed = asyncio.Event()
         self.clock = ServerClock()
         self.in_flight = in_flight
+        self.denials = inbox.denials
 
     @property
     def is_connected(self) -> bool:

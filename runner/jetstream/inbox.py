@@ -8,12 +8,12 @@ One that gets its answer in many messages says True to each until the last.
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections.abc import Callable
 from typing import Any
 
 from runner.errors import NoStream, PermissionDenied, ServerError, Unconfirmed
+from runner.jetstream.denials import DENIED, Denials
 from runner.jetstream.wire import Unsubscribe
 
 SWEEP_SECONDS = 0.25
@@ -21,8 +21,6 @@ INBOX = b"_INBOX"
 """What inboxes begin with, unless another prefix is set."""
 NO_RESPONDERS = b"NATS/1.0 503"
 clock = time.monotonic
-DENIED = re.compile(r'permissions violation for publish to "([^"]+)"')
-
 MORE_SECONDS = 2.0
 """Longest silence between the messages of one answer."""
 
@@ -41,6 +39,7 @@ class Inbox:
         """What inboxes of this connection's prefix begin with."""
         self._count = 0
         self._waiting: dict[bytes, tuple[Waiter, Any, bytes, float]] = {}
+        self.denials = Denials()
         self._timer: asyncio.TimerHandle | None = None
         self._unsubscribe: Unsubscribe | None = None
 
@@ -94,6 +93,7 @@ class Inbox:
         if not found:
             return
         subject = found[1]
+        self.denials.denied(subject)
         tokens = [
             token
             for token, waiting in self._waiting.items()

@@ -123,7 +123,18 @@ class Publisher:
         header = headers.encode(list(pairs)) if pairs else b""
         self.check_size(subject, len(body) + len(header))
         _, answer = await ask(self._inbox, self._wire, subject.encode(), body, timeout, header)
-        return read_ack(answer, stream)
+        return self.read(subject, answer, stream)
+
+    def read(self, subject: str, answer: bytes, stream: str = "") -> PubAck:
+        """The PubAck, or the error in it raised; what becomes of our own writes is noted."""
+        denials = self._inbox.denials
+        try:
+            ack = read_ack(answer, stream)
+        except ServerError as error:
+            denials.note(subject, error)
+            raise
+        denials.taken(subject)
+        return ack
 
     async def publish_surely(self, message: Outgoing, patience: float, stream: str = "") -> PubAck:
         """Publish a message that carries a Msg-Id, again and again until it is confirmed.

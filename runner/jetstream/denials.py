@@ -1,0 +1,95 @@
+"""What the server refuses of what the runner itself has to write: a right that is missing, or a stream that is full.
+
+Rule 1: what is refused is kept by the first tokens of its subject, until the same is taken again, or was not tried for
+        a while.
+Rule 2: a user's own output is not among it: that is its handler's failure, or waits, and is told there.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+
+from msgspec import Struct
+
+from runner.core.shown import line
+from runner.errors import PermissionDenied, ServerError, StreamFull
+
+DENIED = re.compile(r'permissions violation for publish to "([^"]+)"')
+"""The server writes the subject in lower case."""
+COUNTS_SECONDS = 20.0
+TOKENS = 3
+
+_OWN = (
+    ("$kv.jetrunner.", "the bucket KV_jetrunner", "$KV.jetrunner.>", "KV_jetrunner"),
+    ("deadletters.", "the stream DEADLETTERS", "deadletters.>", "DEADLETTERS"),
+    ("parked.", "the stream PARKED", "parked.>", "PARKED"),
+    ("again.", "the stream JETRUNNER", "again.>", "JETRUNNER"),
+    ("delayed.", "the stream JETRUNNER", "delayed.>", "JETRUNNER"),
+    ("due.", "the stream JETRUNNER", "due.>", "JETRUNNER"),
+    ("$js.api.direct.get.kv_jetrunner", "the bucket KV_jetrunner", "$JS.API.DIRECT.GET.KV_jetrunner.>", ""),
+    ("$js.api.consumer.msg.next.", "pull requests", "$JS.API.CONSUMER.MSG.NEXT.>", ""),
+    ("$js.ack.", "acknowledgements", "$JS.ACK.>", ""),
+)
+
+
+class Denial(Struct, frozen=True):
+    """Something that is refused."""
+
+    what: str
+    why: str
+    remedy: str
+    last: float
+    """When it was last refused, by the monotonic clock."""
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.why}; {self.remedy}"
+
+
+class Denials:
+    """Of one connection."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, Denial] = {}
+
+    def denied(self, subject: str) -> None:
+        """The credentials do not allow to publish to a subject."""
+        if (own := _own(subject)) is not None:
+            what, right, _ = own
+            why = f"the credentials do not allow to publish to {line(right)}"
+            self._note(subject, what, why, f"grant the user publish permission on {right}")
+
+    def note(self, subject: str, error: ServerError) -> None:
+        """An answer to what was published to a subject."""
+        if isinstance(error, PermissionDenied):
+            self.denied(subject)
+        elif isinstance(error, StreamFull) and (own := _own(subject)) is not None:
+            what, _, stream = own
+            remedy = (
+                f"raise the limits of {stream} (max_bytes, max_msgs), or the storage of server and account"
+            )
+            self._note(subject, what, str(error), remedy)
+
+    def _note(self, subject: str, what: str, why: str, remedy: str) -> None:
+        self.found[_group(subject)] = Denial(what, why, remedy, time.monotonic())
+
+    def taken(self, subject: str) -> None:
+        """What was published to a subject is stored."""
+        if self.found:
+            self.found.pop(_group(subject), None)
+
+    def now(self) -> dict[str, str]:
+        """What is refused, each with the whole sentence."""
+        old = time.monotonic() - COUNTS_SECONDS
+        self.found = {group: each for group, each in self.found.items() if each.last > old}
+        return {each.what: str(each) for each in self.found.values()}
+
+
+def _group(subject: str) -> str:
+    return ".".join(subject.lower().split(".", TOKENS)[:TOKENS])
+
+
+def _own(subject: str) -> tuple[str, str, str] | None:
+    """What a subject of ours belongs to, the right to it, and its stream."""
+    lower = subject.lower()
+    return next((each[1:] for each in _OWN if lower.startswith(each[0])), None)
