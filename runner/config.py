@@ -71,6 +71,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     """HOST:PORT of the health endpoints; None for none."""
     drain_timeout: float = 30.0
     """Seconds that running handlers get to finish on SIGTERM."""
+    leader_timeout: float = 30.0
+    """Seconds that a cluster gets to choose a leader before a command ends with an error."""
     max_bytes_in_flight: int = budget.DEFAULT
     """Bytes of messages that a process may have asked for or in work."""
     trace_url: str = "http://localhost:16686/trace/{trace_id}"
@@ -213,6 +215,7 @@ _CHECKS: dict[str, Callable[[Any, Path], Any]] = {
     "workers": values.count,
     "health": values.address,
     "drain_timeout": values.duration,
+    "leader_timeout": values.duration,
     "max_bytes_in_flight": values.memory,
     "trace_url": values.trace_url,
     "log_level": values.one_of("debug", "info", "warning", "error", "critical"),

@@ -8,8 +8,8 @@ import click
 from runner.cli import failure
 from runner.cli.options import connected, output_option
 from runner.cli.plan import Declared, read_project, refuse, show
+from runner.cli.session import session
 from runner.core.plan import ConsumerPlan, Plan
-from runner.jetstream.connection import connect
 from runner.jetstream.stream import apply_streams, plan_project
 
 
@@ -30,7 +30,7 @@ def apply_command(output: str) -> None:
 
 
 async def _apply(declared: Declared) -> tuple[Plan, tuple[ConsumerPlan, ...]]:
-    async with connect(declared.settings) as connection:
+    async with session(declared.settings) as connection:
         plan, errors = await plan_project(
             connection, declared.streams, declared.functions, declared.settings.name
         )

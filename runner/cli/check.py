@@ -11,11 +11,11 @@ from runner import discovery
 from runner.bindings import Binding
 from runner.cli import failure, loop, options, printed, returns
 from runner.cli.options import Place
+from runner.cli.session import session
 from runner.cli.table import counted
 from runner.core.capture import Catchment, capture
 from runner.core.streamconfig import DeclaredStream, merged
 from runner.errors import JetrunnerError, UsageError
-from runner.jetstream.connection import connect
 from runner.jetstream.durable import uncaptured
 from runner.jetstream.stream import catchments, load_streams, plan_streams, real_streams
 
@@ -78,7 +78,7 @@ class Check:
 
     async def on_server(self) -> None:
         """Compare functions with declared and real streams, and declared with real ones."""
-        async with connect(self.place.settings) as connection:
+        async with session(self.place.settings) as connection:
             plan = await plan_streams(connection, self.streams, self.place.settings.name)
             known = catchments(self.streams, await real_streams(connection))
         for stream in plan.refused:

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from runner.cli import deadletter_key, failure, loop, options, printed
 from runner.cli.selection import require_function, selected, selection_options
+from runner.cli.session import session
 from runner.cli.table import counted
 from runner.core.history import NOTHING, Identity, void
 from runner.core.origin import Origin
@@ -19,7 +20,7 @@ from runner.core.park import Mark
 from runner.engine.history import History
 from runner.errors import JetrunnerError, ServerError, UsageError
 from runner.jetstream.bucket import NO_SUCH_STREAM
-from runner.jetstream.connection import Connection, connect
+from runner.jetstream.connection import Connection
 from runner.jetstream.deadletterpage import Stored
 from runner.jetstream.deadletters import DeadLetters, Selection
 from runner.jetstream.ownstreams import BUCKET_STREAM, DEADLETTERS
@@ -70,12 +71,12 @@ def drop_command(
     drop = Drop(selected(place.settings.name, function, reason, since))
 
     async def choose() -> None:
-        async with connect(place.settings) as connection:
+        async with session(place.settings) as connection:
             await require_function(DeadLetters(connection), drop.selection, place.root)
             await drop.choose(connection, sequences)
 
     async def remove() -> None:
-        async with connect(place.settings) as connection:
+        async with session(place.settings) as connection:
             await drop.remove(connection)
 
     loop.run(choose)

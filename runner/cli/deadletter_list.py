@@ -8,11 +8,11 @@ import click
 
 from runner.cli import deadletter_key, loop, options, printed, times
 from runner.cli.selection import document, require_function, selected, selection_options
+from runner.cli.session import session
 from runner.cli.table import counted, show
 from runner.core import deadletter
 from runner.core.deadletter import DeadLetter
 from runner.core.redaction import Rules
-from runner.jetstream.connection import connect
 from runner.jetstream.deadletters import DeadLetters, Selection
 
 
@@ -44,7 +44,7 @@ def list_command(
 
     async def main() -> None:
         nonlocal more, total, keys
-        async with connect(place.settings) as connection:
+        async with session(place.settings) as connection:
             keys = len(await deadletter_key.marks(connection, selection.project, selection.function))
             letters = DeadLetters(connection)
             await require_function(letters, selection, place.root)
@@ -81,7 +81,7 @@ def _show_parked(selection: Selection, output: str) -> None:
 
     async def main() -> None:
         settings = options.place().settings
-        async with connect(settings) as connection:
+        async with session(settings) as connection:
             found.extend(
                 await deadletter_key.documents(
                     connection, Rules.of(settings.redact), selection.project, selection.function

@@ -14,6 +14,7 @@ from runner.cli.deadletter_ordered import Ordered, Sent
 from runner.cli.pace import Pace, interval
 from runner.cli.parked_retry import bring_back, require_keys
 from runner.cli.selection import require_function, selected, selection_options
+from runner.cli.session import session
 from runner.cli.table import show
 from runner.cli.tracing import tracing
 from runner.cli.whereabouts import Whereabouts
@@ -21,7 +22,6 @@ from runner.core import identity
 from runner.core.deadletter import DeadLetter
 from runner.core.park import Mark
 from runner.errors import JetrunnerError, PermissionDenied, ServerError, Unconfirmed, UsageError
-from runner.jetstream.connection import connect
 from runner.jetstream.deadletterpage import Stored
 from runner.jetstream.deadletters import DeadLetters, Kept, Selection
 from runner.jetstream.parked import Name
@@ -95,7 +95,7 @@ def redrive_command(
     redrive = Redrive(interval(rate))
 
     async def main() -> None:
-        async with tracing(selection.project) as traces, connect(place.settings) as connection:
+        async with tracing(selection.project) as traces, session(place.settings) as connection:
             letters = DeadLetters(connection)
             await require_function(letters, selection, place.root)
             redrive.parked = await deadletter_key.marks(connection, selection.project)

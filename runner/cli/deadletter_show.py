@@ -8,11 +8,11 @@ import click
 
 from runner.cli import loop, options, printed, times
 from runner.cli.selection import document
+from runner.cli.session import session
 from runner.core import deadletter, shown
 from runner.core.deadletter import DeadLetter
 from runner.core.redaction import Rules
 from runner.errors import JetrunnerError
-from runner.jetstream.connection import connect
 from runner.jetstream.deadletterpage import Stored
 from runner.jetstream.deadletters import DeadLetters
 
@@ -26,7 +26,7 @@ def show_command(sequence: int, output: str) -> None:
     place = options.place()
 
     async def main() -> Stored | None:
-        async with connect(place.settings) as connection:
+        async with session(place.settings) as connection:
             return await DeadLetters(connection).get(sequence)
 
     stored = loop.run(main)

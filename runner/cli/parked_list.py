@@ -8,8 +8,8 @@ import click
 
 from runner.cli import deadletter_key, loop, options
 from runner.cli.selection import selected
+from runner.cli.session import session
 from runner.core.redaction import Rules
-from runner.jetstream.connection import connect
 
 
 @click.command("list", epilog="Example: runner parked list --function charge")
@@ -28,7 +28,7 @@ def list_command(function: str | None, output: str) -> None:
     found: list[dict[str, Any]] = []
 
     async def main() -> None:
-        async with connect(place.settings) as connection:
+        async with session(place.settings) as connection:
             found.extend(
                 await deadletter_key.documents(
                     connection, Rules.of(place.settings.redact), selection.project, selection.function

@@ -9,12 +9,12 @@ import click
 
 from runner.cli import deadletter_key, failure, loop, options, printed
 from runner.cli.selection import selected
+from runner.cli.session import session
 from runner.cli.table import counted
 from runner.cli.whereabouts import Whereabouts
 from runner.core import shown
 from runner.core.redaction import Rules
 from runner.errors import JetrunnerError, UsageError
-from runner.jetstream.connection import connect
 from runner.jetstream.deadletters import Selection
 
 
@@ -54,7 +54,7 @@ def bring_back(selection: Selection, keys: Sequence[str], output: str) -> None:
     rules = Rules.of(place.settings.redact)
 
     async def main() -> None:
-        async with connect(place.settings) as connection:
+        async with session(place.settings) as connection:
             whereabouts = Whereabouts(connection, place.root, selection.project)
             for key in keys:
                 back, stays = await deadletter_key.bring_back(

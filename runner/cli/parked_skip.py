@@ -11,6 +11,7 @@ from msgspec import Struct
 from runner.cli import deadletter_key, loop, options, printed
 from runner.cli.parked_retry import require_keys
 from runner.cli.selection import document, selected
+from runner.cli.session import session
 from runner.cli.whereabouts import Whereabouts
 from runner.core import identity, shown
 from runner.core.origin import Origin
@@ -18,7 +19,7 @@ from runner.core.park import Letter, Mark
 from runner.core.redaction import Rules
 from runner.engine.history import History
 from runner.errors import JetrunnerError, UsageError
-from runner.jetstream.connection import Connection, connect
+from runner.jetstream.connection import Connection
 from runner.jetstream.deadletterpage import Stored
 from runner.jetstream.deadletters import DeadLetters, Selection
 from runner.jetstream.keymarks import KeyMarks
@@ -56,7 +57,7 @@ def skip_command(key: str, function: str | None, output: str) -> None:
     selection = selected(place.settings.name, function, None, None)
 
     async def main() -> Skipped:
-        async with connect(place.settings) as connection:
+        async with session(place.settings) as connection:
             whereabouts = Whereabouts(connection, place.root, selection.project)
             rules = Rules.of(place.settings.redact)
             return await skip(connection, rules, whereabouts, selection, key)

@@ -13,13 +13,13 @@ from runner.bindings import Binding
 from runner.cli import printed
 from runner.cli.options import connected, output_option, project
 from runner.cli.plantext import document, lines, summary
+from runner.cli.session import session
 from runner.config import Settings
 from runner.core import shown
 from runner.core.plan import Plan
 from runner.core.streamconfig import DeclaredStream
 from runner.engine.placement import several
 from runner.errors import JetrunnerError
-from runner.jetstream.connection import connect
 from runner.jetstream.stream import load_streams, plan_project
 
 
@@ -70,5 +70,5 @@ def refuse(errors: Sequence[JetrunnerError]) -> None:
 
 
 async def _plan(declared: Declared) -> tuple[Plan, list[JetrunnerError]]:
-    async with connect(declared.settings) as connection:
+    async with session(declared.settings) as connection:
         return await plan_project(connection, declared.streams, declared.functions, declared.settings.name)

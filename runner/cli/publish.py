@@ -20,11 +20,11 @@ from runner.cli import failure, loop, options, printed
 from runner.cli.headers import parse_headers
 from runner.cli.interruption import Interruption
 from runner.cli.sending import Sender, Sent
+from runner.cli.session import session
 from runner.cli.tracing import tracing
 from runner.core import shown
 from runner.core.subject import Template
 from runner.errors import JetrunnerError, Unconfirmed, UsageError
-from runner.jetstream.connection import connect
 
 CHUNK = 1 << 16
 
@@ -79,8 +79,8 @@ def publish_command(
     report = Report(output, interruption, single=single)
 
     async def main() -> None:
-        async with tracing(place.settings.name) as traces, connect(place.settings) as connection:
-            sender = Sender(connection, traces, report)
+        async with tracing(place.settings.name) as traces, session(place.settings) as connection:
+            sender = Sender(connection, traces, report, place.settings.leader_timeout)
             with interruption.listening() as sending:
                 with sending, source(body, file) as stream:
                     async for where, message in messages(stream, lines):

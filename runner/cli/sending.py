@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeAlias
 
 from msgspec import Struct
 
-from runner.core import header
+from runner.cli.session import say
+from runner.core import header, shown
 from runner.core import subject as subjects
-from runner.errors import JetrunnerError, NoStream, ServerError, UsageError
+from runner.core.quantity import format_duration
+from runner.errors import JetrunnerError, NoStream, ServerError, Unconfirmed, UsageError
 from runner.jetstream.connection import Connection
-from runner.jetstream.publisher import PubAck, read_ack
+from runner.jetstream.publisher import PubAck, read_ack, unanswered
 from runner.telemetry.tracing import Tracing
 
 IN_FLIGHT = 512
+AGAIN_SECONDS = 0.25
 
 
 class Sent(Struct):
@@ -41,10 +45,14 @@ Told: TypeAlias = Callable[[Sent], None]
 class Sender:
     """Sends messages and tells each one's end to `told`, in order."""
 
-    def __init__(self, connection: Connection, tracing: Tracing, told: Told) -> None:
+    def __init__(self, connection: Connection, tracing: Tracing, told: Told, patience: float) -> None:
         self._connection = connection
         self._tracing = tracing
         self._told = told
+        self._patience = patience
+        """Seconds that a stream without a leader is waited for."""
+        self._told_waiting = False
+        self._tasks: set[asyncio.Task[None]] = set()
         self._waiting: deque[Sent] = deque()
         self._moved = asyncio.Event()
         self._broken: OSError | None = None
@@ -71,12 +79,15 @@ class Sender:
         sent = Sent(where, subject, entered.trace_id)
         self._waiting.append(sent)
 
-        def answered(_: Any, header: bytes | None, body: bytes, error: ServerError | None) -> None:
+        def answered(again: bool, header: bytes | None, answer: bytes, error: ServerError | None) -> None:
             try:
                 if error is not None:
                     raise error
-                sent.ack = read_ack(body)
+                sent.ack = read_ack(answer)
             except ServerError as refused:
+                if again and isinstance(refused, NoStream):
+                    self._later(self._insist(subject, body, pairs, refused, answered))
+                    return
                 sent.error = _explained(refused, subject)
                 span.__exit__(type(refused), refused, refused.__traceback__)
             else:
@@ -86,11 +97,54 @@ class Sender:
 
         try:
             block = header.encode(pairs) if pairs else b""
-            self._connection.publisher.send(subject.encode(), body, block, answered, None)
+            self._connection.publisher.send(subject.encode(), body, block, answered, True)
         except ServerError as error:
-            answered(None, None, b"", error)
+            answered(False, None, b"", error)
         except ValueError as error:
-            answered(None, None, b"", ServerError(str(error)))
+            answered(False, None, b"", ServerError(str(error)))
+
+    def _later(self, way: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(way)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _insist(
+        self,
+        subject: str,
+        body: bytes,
+        pairs: Sequence[tuple[str, str]],
+        error: ServerError,
+        answered: Callable[[bool, bytes | None, bytes, ServerError | None], None],
+    ) -> None:
+        """Nothing has answered, so nothing is stored: there is no such stream, or it has no leader and is waited for."""
+        until = time.monotonic() + self._patience
+        while isinstance(error, NoStream) and (why := await self._leaderless(subject)):
+            if not self._told_waiting:
+                self._told_waiting = True
+                say(f"waiting: {why}; at most {format_duration(self._patience)}")
+            if time.monotonic() >= until:
+                error = ServerError(
+                    why, hint="start the servers of the stream: most of them must run, and reach each other"
+                )
+                break
+            await asyncio.sleep(AGAIN_SECONDS)
+            try:
+                _, answer = await self._connection.request_whole(subject, body, pairs=list(pairs))
+            except ServerError as refused:
+                error = refused
+            else:
+                answered(False, None, answer, None)
+                return
+        answered(False, None, b"", error)
+
+    async def _leaderless(self, subject: str) -> str:
+        """Why nothing answers on a subject that a stream captures, or may capture; empty where none does."""
+        try:
+            found = await self._connection.api("STREAM.NAMES", {"subject": subject})
+        except ServerError as error:
+            return f"the cluster has no leader that answers ({error})" if unanswered(error) else ""
+        names = found.get("streams") or []
+        return f"the stream {shown.line(str(names[0]))} has no leader" if names else ""
 
     async def finish(self) -> None:
         """Return once every message is told. Raises the OSError that telling met."""
@@ -122,4 +176,6 @@ def _explained(error: ServerError, subject: str) -> ServerError:
             f"no stream captures {subject}",
             hint="declare one in streams/ and run `runner apply`, or correct the subject",
         )
+    if isinstance(error, Unconfirmed):
+        return Unconfirmed(str(error), hint="it may be stored, or not: look before you send it again")
     return error

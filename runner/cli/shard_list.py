@@ -12,6 +12,7 @@ import click
 from runner.cli import failure, loop, options, printed, times
 from runner.cli.functions import names, ordered_functions, removal
 from runner.cli.selection import require_project
+from runner.cli.session import session
 from runner.cli.table import show
 from runner.core import identity, quantity
 from runner.core.checked import Unfit
@@ -22,7 +23,7 @@ from runner.engine.member import Member, read_member
 from runner.errors import NoStream, UsageError
 from runner.jetstream import reshard
 from runner.jetstream.backlog import Backlog
-from runner.jetstream.connection import Connection, connect
+from runner.jetstream.connection import Connection
 from runner.jetstream.inventory import PATIENCE_SECONDS, stream_info
 from runner.jetstream.lease import Entry, Leases
 from runner.jetstream.reshard import Lag
@@ -48,7 +49,7 @@ def list_command(function: str | None, output: str) -> None:
     known = names(ordered_functions(place.root, project))
 
     async def main() -> list[dict[str, Any]]:
-        async with connect(place.settings) as connection:
+        async with session(place.settings) as connection:
             await check_server(connection)
             return await read(connection, project, function, known)
 

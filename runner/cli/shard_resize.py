@@ -11,13 +11,13 @@ import msgspec
 
 from runner.cli import failure, loop, options, printed
 from runner.cli.functions import ordered_functions, removal
+from runner.cli.session import session
 from runner.cli.table import counted
 from runner.core import shown
 from runner.core.sharding import Sharding
 from runner.core.streamshards import Shards
 from runner.engine.resize import Progress, Resize
 from runner.errors import JetrunnerError, ServerError
-from runner.jetstream.connection import connect
 from runner.jetstream.server import check_server
 from runner.jetstream.stream import load_streams
 
@@ -58,7 +58,7 @@ def resize_command(stream: str, count: int, wait: bool, output: str) -> None:
     tokens = declared.shards if declared is not None else None
 
     async def main() -> dict[str, Any]:
-        async with connect(place.settings) as connection:
+        async with session(place.settings) as connection:
             await check_server(connection)
             resize = Resize(connection, stream, project, functions)
             return await _resize(resize, count, tokens, Telling(project), wait=wait)

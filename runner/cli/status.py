@@ -12,10 +12,11 @@ import click
 
 from runner.cli import failure, functions, loop, options, printed, waiting
 from runner.cli.selection import require_project
+from runner.cli.session import session
 from runner.cli.table import counted, show
 from runner.core import shown
 from runner.core.histogram import Histogram
-from runner.jetstream.connection import Connection, connect
+from runner.jetstream.connection import Connection
 from runner.jetstream.deadletters import DeadLetters
 from runner.jetstream.inventory import count
 from runner.jetstream.ownstreams import AGAIN
@@ -58,7 +59,7 @@ def status_command(output: str) -> None:
     project = require_project(place.settings.name)
 
     async def main() -> dict[str, Any]:
-        async with connect(place.settings) as connection:
+        async with session(place.settings) as connection:
             await check_server(connection)
             return await read(connection, project, place.root)
 

@@ -37,7 +37,7 @@ from runner.errors import JetrunnerError, Unreachable
 from runner.jetstream import ownstreams
 from runner.jetstream.connection import Connection, connect
 from runner.jetstream.publisher import insist
-from runner.jetstream.server import check_server
+from runner.jetstream.server import check_server, led
 from runner.jetstream.topology import Topology
 from runner.telemetry import settings as telemetry
 from runner.telemetry.collector import listens
@@ -80,6 +80,7 @@ async def serve(
         async with connect(
             settings, patience=PATIENCE_SECONDS, name=f"jetrunner {project.name}"
         ) as connection:
+            await led(connection, settings.leader_timeout, log.warning)
             await check_server(connection, START_SECONDS)
             started = asyncio.Event()
             with anyio.CancelScope() as starting:

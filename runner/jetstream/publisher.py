@@ -244,11 +244,14 @@ def distrusted(attempt: Callable[[], Awaitable[PubAck]], tries: int = 3) -> Call
 
 def may_pass(error: ServerError) -> bool:
     """Whether the same publish may succeed later without anybody changing it."""
-    if isinstance(error, (Unconfirmed, StreamFull, NoStream, Incomplete)):
-        return True
     if isinstance(error, Elsewhere):
         return False
-    return error.code in BUSY or 10000 <= error.code < 10010
+    return unanswered(error) or isinstance(error, (StreamFull, NoStream)) or error.code in BUSY
+
+
+def unanswered(error: ServerError) -> bool:
+    """Whether nothing was decided: no answer came, or the cluster has no leader to give one."""
+    return isinstance(error, (Unconfirmed, Incomplete)) or 10000 <= error.code < 10010
 
 
 async def insist(attempt: Callable[[], Awaitable[T]], patience: float, what: str = "") -> T:

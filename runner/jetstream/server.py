@@ -1,12 +1,48 @@
-"""The server: whether it is new enough, and has JetStream."""
+"""The server: whether it is new enough, has JetStream, and its cluster a leader."""
 
 from __future__ import annotations
 
-from runner.errors import JetrunnerError, NoStream, ServerError
+from collections.abc import Callable
+
+import anyio
+
+from runner.core.quantity import format_duration
+from runner.errors import JetrunnerError, NoStream, PermissionDenied, ServerError
 from runner.jetstream.connection import Connection
-from runner.jetstream.publisher import insist
+from runner.jetstream.publisher import insist, unanswered
 
 OLDEST_SERVER = (2, 12)
+NOTICE_SECONDS = 1.0
+AGAIN_SECONDS = 0.25
+
+
+async def led(connection: Connection, patience: float, tell: Callable[[str], None]) -> None:
+    """Return once JetStream has a leader: what is not answered without one would pass for what is not there.
+
+    `tell` hears at once that it is waited for. Raises JetrunnerError after `patience` seconds.
+    """
+    until = anyio.current_time() + patience
+    told = False
+    while True:
+        try:
+            await connection.api("STREAM.NAMES", timeout=NOTICE_SECONDS)
+        except (PermissionDenied, NoStream):
+            return  # nothing to go by, or no JetStream: what asks for more says so
+        except ServerError as error:
+            if not unanswered(error):
+                return
+            why = str(error)
+        else:
+            return
+        if not told:
+            told = True
+            tell(f"waiting: the cluster has no leader that answers; at most {format_duration(patience)}")
+        if anyio.current_time() >= until:
+            raise JetrunnerError(
+                f"the cluster has no leader: JetStream did not answer for {format_duration(patience)} ({why})",
+                hint="start the other servers: most of them must run, and reach each other; leader_timeout says how long is waited",
+            )
+        await anyio.sleep(AGAIN_SECONDS)
 
 
 async def check_server(connection: Connection, patience: float = 0.0) -> None:

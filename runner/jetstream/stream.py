@@ -20,8 +20,9 @@ from runner.errors import JetrunnerError, ServerError
 from runner.jetstream import interest
 from runner.jetstream.connection import Connection
 from runner.jetstream.durable import plan_consumers, read_shards, uncaptured
-from runner.jetstream.inventory import holdings, real_streams, stream_info
+from runner.jetstream.inventory import PATIENCE_SECONDS, holdings, real_streams, stream_info
 from runner.jetstream.ownstreams import STREAMS
+from runner.jetstream.publisher import insist, unanswered
 from runner.jetstream.server import check_server
 from runner.jetstream.streamfile import load_streams
 
@@ -106,16 +107,33 @@ async def apply_streams(
         try:
             if stream.action == "update" and any(change.field == "shards" for change in stream.changes):
                 await read_shards(connection, stream.name, project, stream.config)
-            await connection.api(f"STREAM.{verb}.{stream.name}", stream.config)
+            await _surely(connection, f"STREAM.{verb}.{stream.name}", stream.config)
         except ServerError as error:
             before = f"; applied before it: {', '.join(done)}" if done else ""
+            what = "does not answer about" if unanswered(error) else "refuses"
             raise type(error)(
-                f"{stream.file}: the server refuses the stream {stream.name}: {error}{before}",
+                f"{stream.file}: the server {what} the stream {stream.name}: {error}{before}",
                 code=error.code,
                 hint=error.hint,
             ) from None
         done.append(stream.name)
     return plan
+
+
+async def _surely(connection: Connection, request: str, config: Mapping[str, Any]) -> None:
+    """Make a stream what its configuration says; that may be said again when no answer comes."""
+
+    async def once() -> ServerError | None:
+        try:
+            await connection.api(request, dict(config))
+        except ServerError as error:
+            if unanswered(error):
+                raise
+            return error
+        return None
+
+    if (refusal := await insist(once, PATIENCE_SECONDS, request)) is not None:
+        raise refusal
 
 
 def _refusal(plan: Plan) -> JetrunnerError:

@@ -48,7 +48,10 @@ async def test_an_instance_that_starts_while_jetstream_has_no_leader_waits_for_o
     for server in lost:
         server.kill()
     instance = project.start("run", NATS_URL=stays.url)
-    await instance.seen(r"(JetStream|the list of streams|our own streams) waits since", within=20)
+    await instance.seen(
+        r"waiting: the cluster has no leader|(JetStream|the list of streams|our own streams) waits since",
+        within=20,
+    )
     for server in lost:
         server.start()
     await instance.seen("ready: ", within=40)
