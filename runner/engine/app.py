@@ -80,28 +80,30 @@ async def serve(
         async with connect(
             settings, patience=PATIENCE_SECONDS, name=f"jetrunner {project.name}"
         ) as connection:
-            await led(connection, settings.leader_timeout, log.warning)
-            await check_server(connection, START_SECONDS)
-            started = asyncio.Event()
-            with anyio.CancelScope() as starting:
-                early = asyncio.create_task(give_up(stop, started, starting))
-                try:
-                    await _serve(
-                        project,
-                        settings,
-                        connection,
-                        tracing,
-                        functions,
-                        stop,
-                        observer,
-                        may_start,
-                        ready,
-                        started,
-                    )
-                finally:
-                    early.cancel()
-    except BaseExceptionGroup as group:
-        raise single(group) from None
+            try:
+                await led(connection, settings.leader_timeout, log.warning)
+                await check_server(connection, START_SECONDS)
+                started = asyncio.Event()
+                with anyio.CancelScope() as starting:
+                    early = asyncio.create_task(give_up(stop, started, starting))
+                    try:
+                        await _serve(
+                            project,
+                            settings,
+                            connection,
+                            tracing,
+                            functions,
+                            stop,
+                            observer,
+                            may_start,
+                            ready,
+                            started,
+                        )
+                    finally:
+                        early.cancel()
+            except (BaseExceptionGroup, JetrunnerError) as raised:
+                error = single(raised) if isinstance(raised, BaseExceptionGroup) else raised
+                raise lost(connection, error) or error from None
     finally:
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(tracing.shutdown, SHUTDOWN_SECONDS)
@@ -254,6 +256,16 @@ def unready(connection: Connection, stop: Stop, functions: Sequence[Function]) -
     if refused := connection.denials.now():
         return f"refused: {'; '.join(refused.values())}"
     return next((f"{each.binding.function}: {each.blocked}" for each in functions if each.blocked), "")
+
+
+def lost(connection: Connection, error: BaseException) -> Unreachable | None:
+    """What an error is that came because the connection was lost and has not come back; None for every other."""
+    if connection.is_connected or not isinstance(error, JetrunnerError) or error.exit_code != 1:
+        return None
+    return Unreachable(
+        f"the connection to NATS was lost, and has not come back: {error}",
+        hint="look whether the server runs and can be reached, then start again",
+    )
 
 
 def single(group: BaseExceptionGroup[BaseException]) -> BaseException:

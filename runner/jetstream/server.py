@@ -36,7 +36,12 @@ async def led(connection: Connection, patience: float, tell: Callable[[str], Non
             return
         if not told:
             told = True
-            tell(f"waiting: the cluster has no leader that answers; at most {format_duration(patience)}")
+            what = (
+                "the cluster has no leader that answers"
+                if connection.is_connected
+                else "the connection is lost"
+            )
+            tell(f"waiting: {what}; at most {format_duration(patience)}")
         if anyio.current_time() >= until:
             raise JetrunnerError(
                 f"the cluster has no leader: JetStream did not answer for {format_duration(patience)} ({why})",
