@@ -170,7 +170,7 @@ async def _serve(
                 await relay.start()
                 tasks.start_soon(remember, process, running)
                 tasks.start_soon(watch_bucket, process)
-                tasks.start_soon(tell, connection.denials)
+                tasks.start_soon(tell, connection.inbox.denials)
                 names = ", ".join(each.binding.label for each in running)
                 log.info("ready: %s, connected to %s", names, connection.url)
                 if ready is not None:
@@ -253,7 +253,7 @@ def unready(connection: Connection, stop: Stop, functions: Sequence[Function]) -
         return "draining"
     if not connection.is_connected:
         return "not connected to NATS"
-    if refused := connection.denials.now():
+    if refused := connection.inbox.denials.now():
         return f"refused: {'; '.join(refused.values())}"
     return next((f"{each.binding.function}: {each.blocked}" for each in functions if each.blocked), "")
 

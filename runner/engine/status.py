@@ -36,7 +36,7 @@ class Responder:
 
     def snapshot(self) -> Snapshot:
         """What this instance has done since its start."""
-        now, refused = time.monotonic(), self._connection.denials.now().values()
+        now, refused = time.monotonic(), self._connection.inbox.denials.now().values()
         return Snapshot(
             self.instance,
             self._since,

@@ -50,9 +50,7 @@ _read = checked.json(dict[str, Any])
 class Connection:
     """A live connection: `wire` to read and write, `publisher` to store messages, `api` for JetStream's own API."""
 
-    def __init__(
-        self, client: Client, wire: Any, inbox: Inbox, publisher: Publisher, in_flight: InFlight
-    ) -> None:
+    def __init__(self, client: Client, wire: Any, inbox: Inbox, publisher: Publisher) -> None:
         self.client = client
         self.wire = wire
         self.inbox = inbox
@@ -61,8 +59,7 @@ class Connection:
         """Of our own streams, when they have to be made."""
         self.closed = asyncio.Event()
         self.clock = ServerClock()
-        self.in_flight = in_flight
-        self.denials = inbox.denials
+        self.in_flight = InFlight()
 
     @property
     def is_connected(self) -> bool:
@@ -160,9 +157,8 @@ async def connect(  # noqa: C901, PLR0915  # nats-py takes its callbacks as clos
     refusals = Refusals(credentials, lambda: ending.append(asyncio.create_task(close(client))))
     ending: list[asyncio.Task[None]] = []
     last: list[BaseException] = []
-    refused = asyncio.Event()
+    refused, told = asyncio.Event(), ""
     connection: Connection | None = None
-    told = ""
 
     async def on_error(error: Exception) -> None:
         nonlocal told
@@ -241,7 +237,8 @@ async def connect(  # noqa: C901, PLR0915  # nats-py takes its callbacks as clos
         wire: Any = Wire(client) if settings.wire != "plain" and fits(client) else PlainWire(client)
         inbox = Inbox(wire, client.new_inbox())
         publisher = Publisher(wire, inbox, lambda: client.max_payload)
-        connection = Connection(client, wire, inbox, publisher, InFlight(settings.max_bytes_in_flight))
+        connection = Connection(client, wire, inbox, publisher)
+        connection.in_flight = InFlight(settings.max_bytes_in_flight)
         wire.on_drop = inbox.lost
         await inbox.open()
         with fork.ours(partial(descriptor, client)):

@@ -12,7 +12,6 @@ from runner.engine.probes import Probes
 from runner.jetstream.connection import Connection
 from runner.jetstream.delivery import Delivery
 from runner.jetstream.inbox import Inbox
-from runner.jetstream.inflight import InFlight
 from runner.jetstream.keymarks import KeyMarks
 from runner.jetstream.publisher import Publisher
 from runner.jetstream.pull import Pull
@@ -76,7 +75,7 @@ class Listening:
         self.wire = Wire(client)
         self.inbox = Inbox(self.wire, f"{INBOX.decode()}.0")
         self.publisher = Publisher(self.wire, self.inbox, lambda: 1 << 20)
-        self.connection = Connection(client, self.wire, self.inbox, self.publisher, InFlight())
+        self.connection = Connection(client, self.wire, self.inbox, self.publisher)
         self.delivered: list[Delivery] = []
         self.heard: list[Any] = []
 
