@@ -23,8 +23,6 @@ class Place(Struct, frozen=True):
 
     durable: str
     subject: str
-    without: tuple[str, ...] = ()
-    """Subjects of what it leaves to other durables."""
 
     def needed(self, wanted: str) -> bool:
         """Whether a function that reads `wanted` may read here: nothing comes that is not its own."""
@@ -89,8 +87,37 @@ def beside(wanted: str, main: Place, known: Sequence[Place]) -> tuple[tuple[Plac
     ours = tuple(each for each in known if each.needed(wanted))
     if any(each.subject == wanted for each in (main, *ours)):
         return ours, None
-    subjects = dict.fromkeys(each.subject for each in (main, *ours))
-    return ours, Place("", wanted, tuple(subjects))
+    return ours, Place("", wanted)
+
+
+def excluded(place: Place, main: Place, ours: Sequence[Place]) -> tuple[str, ...]:
+    """Subjects of what a durable beside `main` leaves to the others, so that exactly one of them reads a message.
+
+    What `main` reads is its own; of two others the one goes first whose subject the other's holds, else whose name does.
+    """
+    first = [each for each in ours if each != place and _goes_first(each, place)]
+    return tuple(each.subject for each in (main, *first) if overlaps(each.subject, place.subject))
+
+
+def progress(wanted: str, known: Mapping[Place, int]) -> int | None:
+    """Up to where durables have settled everything of a subject, by how far each has; None where none has read all of it."""
+    holders = [each for each in known if covers(each.subject, wanted)]
+    if not holders:
+        return None
+    holder = next(
+        each for each in holders if all(not _goes_first(other, each) for other in holders if other != each)
+    )
+    parts = [each for each in known if _goes_first(each, holder) and overlaps(each.subject, wanted)]
+    return min(known[each] for each in (holder, *parts))
+
+
+def _goes_first(one: Place, other: Place) -> bool:
+    if one.subject != other.subject:
+        if covers(other.subject, one.subject):
+            return True
+        if covers(one.subject, other.subject):
+            return False
+    return one.durable < other.durable
 
 
 def goes_on(wanted: str, before: str) -> bool:

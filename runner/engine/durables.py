@@ -36,9 +36,14 @@ class Durables:
         self.floors = floors
 
     async def ensure(
-        self, stream: str, wanted: consumer.ConsumerConfig, *, refilter: bool = True
+        self,
+        stream: str,
+        wanted: consumer.ConsumerConfig,
+        *,
+        refilter: bool = True,
+        after: int | None = None,
     ) -> dict[str, Any]:
-        """The durable is there afterwards: new, or anew at its floor when somebody deleted it.
+        """The durable is there afterwards: new, or anew at its floor when somebody deleted it, or `after` a sequence.
 
         With `refilter` it reads what is wanted; else one that is there keeps its filter.
         """
@@ -51,7 +56,7 @@ class Durables:
             if existing is None:
                 await history.check()
             era = history.era
-            placed = await self._placed(stream, wanted) if existing is None else wanted
+            placed = await self._placed(stream, wanted, after) if existing is None else wanted
             info, new = await consumer.ensure(self._connection, stream, placed, existing, refilter=refilter)
             if not new:
                 return info
@@ -62,7 +67,9 @@ class Durables:
                 return info
             await self._remove(stream, info)  # it was placed in the history before
 
-    async def _placed(self, stream: str, wanted: consumer.ConsumerConfig) -> consumer.ConsumerConfig:
+    async def _placed(
+        self, stream: str, wanted: consumer.ConsumerConfig, after: int | None
+    ) -> consumer.ConsumerConfig:
         """The same, beginning where the one before it has ended."""
         history, durable = self._histories.of(stream), wanted.durable_name
         now = await history.check(thorough=False)
@@ -70,6 +77,10 @@ class Durables:
             now.work_queue
         ):  # it holds what is not settled, and nothing else; the server lets none begin elsewhere
             return msgspec.structs.replace(wanted, deliver_policy="all", opt_start_seq=0)
+        if after is not None:
+            start = min(after, now.last) + 1 if after else 0
+            policy = "by_start_sequence" if start else "all"
+            return msgspec.structs.replace(wanted, deliver_policy=policy, opt_start_seq=start)
         floor = await self._histories.bucket.surely(partial(self.floors.last, stream, durable))
         if floor is None:
             start = min(wanted.opt_start_seq, now.last + 1)

@@ -7,7 +7,7 @@ from contextlib import suppress
 import msgspec
 
 from runner.core import checked
-from runner.core.checked import Count, Line, Unfit
+from runner.core.checked import Count, Line, Pattern, Unfit
 from runner.core.history import NOTHING, Identity, State
 from runner.errors import JetrunnerError, PermissionDenied
 from runner.jetstream.bucket import Bucket
@@ -23,6 +23,8 @@ class Floor(msgspec.Struct, frozen=True):
     """When the stream was made."""
     newest: Identity = NOTHING
     """The newest message that the stream had when the floor was read."""
+    subject: Pattern | None = None
+    """What the durable read then, as published; None: not known."""
 
     @property
     def known(self) -> Identity:
@@ -41,8 +43,8 @@ class Floors:
         self._bucket = bucket
         self._leases = leases
         self._project = project
-        self._saved: dict[tuple[str, str], tuple[int, str, int]] = {}
-        """A floor, when its stream was made, and the sequence in the bucket at which that was saved."""
+        self._saved: dict[tuple[str, str], tuple[int, str, str, int]] = {}
+        """A floor, when its stream was made, what the durable read, and the sequence in the bucket at which that was saved."""
 
         self.lost = 0
         """Counts how often the bucket has lost something."""
@@ -63,26 +65,30 @@ class Floors:
         known = [floor.known for entry in found.values() if (floor := _read(entry.value)) is not None]
         return max(known, key=lambda each: (each.stored_ns, each.sequence), default=NOTHING)
 
-    async def save(self, stream: str, durable: str, sequence: int, newest: Identity) -> None:
+    async def save(
+        self, stream: str, durable: str, sequence: int, newest: Identity, subject: str = ""
+    ) -> None:
         """Remember a floor that has moved; one that cannot be stored now is stored the next time.
 
         `newest` is a message of the same history that is no older than the floor.
         """
         saved = self._saved.get((stream, durable))
-        if saved is not None and saved[:2] == (sequence, newest.created):
+        if saved is not None and saved[:3] == (sequence, newest.created, subject):
             return
         with suppress(JetrunnerError):
-            await self.place(stream, durable, sequence, newest)
+            await self.place(stream, durable, sequence, newest, subject)
 
-    async def place(self, stream: str, durable: str, sequence: int, newest: Identity) -> None:
+    async def place(
+        self, stream: str, durable: str, sequence: int, newest: Identity, subject: str = ""
+    ) -> None:
         """The same, wherever the floor was; what keeps it from being stored is raised. Raises JetrunnerError."""
-        floor = Floor(sequence, newest.created, newest)
+        floor = Floor(sequence, newest.created, newest, subject or None)
         place = await self._bucket.put(self._key(stream, durable), msgspec.json.encode(floor))
-        self._saved[stream, durable] = sequence, newest.created, place
+        self._saved[stream, durable] = sequence, newest.created, subject, place
 
     def looked(self, bucket: State) -> None:
         """What the bucket has let go of is saved again: somebody has purged it."""
-        kept = {key: saved for key, saved in self._saved.items() if saved[2] >= bucket.first}
+        kept = {key: saved for key, saved in self._saved.items() if saved[3] >= bucket.first}
         self.lost += len(kept) < len(self._saved)
         self._saved = kept
 

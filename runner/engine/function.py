@@ -84,7 +84,8 @@ class Function:
             if not await self._sources.looked(pull, info, now.last):
                 continue
             floor = info["ack_floor"]["stream_seq"]
-            await self._process.floors.save(pull.stream, pull.durable, floor, now.newest)
+            subject = self._sources.reads(pull)
+            await self._process.floors.save(pull.stream, pull.durable, floor, now.newest, subject)
             if pull.stream == ownstreams.AGAIN:
                 await self._settled.remove(floor, moment)
 

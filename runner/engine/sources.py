@@ -18,6 +18,7 @@ from runner.core.reading import Wait
 from runner.engine.durables import Durables
 from runner.engine.histories import START_SECONDS
 from runner.engine.pipeline import Pipeline
+from runner.engine.predecessors import SUBJECT
 from runner.engine.process import Process
 from runner.engine.reading import Reading
 from runner.engine.stranded import Stranded
@@ -92,14 +93,22 @@ class Sources:
         Where another instance needs a durable as it is, and goes before this one, nothing is read until it has gone.
         """
         async with self._settling:
-            found = await insist(self._reading.settle, START_SECONDS, f"durable {self._durable}")
+            if self._queue.giving_back:
+                return
+            self._forget_left()
+            settle = partial(self._reading.settle, pulls=self._opened and bool(self._reads))
+            try:
+                found = await insist(settle, START_SECONDS, f"durable {self._durable}")
+            except (ServerError, UsageError):
+                raise
+            except JetrunnerError as error:
+                raise JetrunnerError(f"{self._place}: {error}", hint=error.hint) from None
             sources = {each.wanted.durable_name: each for each in ([] if isinstance(found, Wait) else found)}
             for pull in self._reads:
                 source = sources.pop(pull.durable, None)
                 if source is None:
                     await self._leave(pull)
                 else:
-                    await self._durables.ensure(self._stream, source.wanted)
                     pull.original, self.pulls[pull] = source.original, source.wanted
             for source in sources.values():
                 pull = await self.add(self._stream, source.wanted, self._limit)
@@ -109,6 +118,11 @@ class Sources:
         if isinstance(found, Wait):
             why = f"instance {found.instance} reads {found.subject} with the durable {self._durable}"
             self._stand_by(why, ready=True)
+
+    def reads(self, pull: Pull) -> str:
+        """The subject that a durable of the function stands for, as published; empty where none is told."""
+        wanted = self.pulls.get(pull)
+        return wanted.metadata.get(SUBJECT, "") if wanted is not None else ""
 
     @property
     def _reads(self) -> list[Pull]:
@@ -121,6 +135,12 @@ class Sources:
         self._left.append(pull)
         await pull.close()
         self._queue.give_back_of(pull)
+
+    def _forget_left(self) -> None:
+        for pull in [each for each in self._left if not each.unsettled]:
+            self._left.remove(pull)
+            self._watched.remove(pull)
+            self._process.histories.of(pull.stream).remove(pull)
 
     def _stand_by(self, why: str, *, ready: bool = False) -> None:
         before, self.waits = self.waits, why
@@ -145,7 +165,7 @@ class Sources:
 
     async def _stray(self, durable: str) -> None:
         """Somebody has given a durable another filter: what it does not read any more is read beside it."""
-        if self._settling.locked():
+        if self._settling.locked() or self._queue.giving_back:
             return
         log.warning("durable %s has another filter than it had: somebody has changed it", durable)
         try:
@@ -202,7 +222,7 @@ class Sources:
     ) -> Pull:
         """Make sure of a durable; it is asked once it is opened. Raises JetrunnerError."""
         await self._process.histories.begin(stream, self._process.floors)
-        ensure = partial(self._durables.ensure, stream, wanted)
+        ensure = partial(self._durables.ensure, stream, wanted, refilter=stream != self._stream)
         try:
             info = await insist(ensure, START_SECONDS, f"durable {wanted.durable_name}")
         except ServerError:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from textwrap import dedent
 
 import pytest
+from nats.aio.msg import Msg
 
 from tests.support.eventually import eventually
 from tests.support.process import RunnerProcess
@@ -58,10 +60,7 @@ class Work:
         """Start a version, publish, wait for it to have run what is its own, and stop it."""
         process = await self.started(source)
         await self.publish(*kinds)
-        if source is NARROWER:
-            await self.done("a")
-        else:
-            await self.done("a", "b")
+        await self.done(*("a" if source is NARROWER else "b" if "other" in source else "ab"))
         process.terminate()
         await process.ended()
 
@@ -196,6 +195,60 @@ async def test_all_is_read_by_one_durable_again_once_the_wider_version_starts_al
     await work.run_once(WIDER, *"abab")
     assert await work.shop.js.consumers("ORDERS") == ["shop-work"]
     assert (await work.shop.js.consumer("ORDERS", "shop-work"))["config"]["filter_subject"] == "orders.*.*"
+    work.once()
+
+
+async def test_three_versions_one_after_the_other_run_nothing_twice(work: Work) -> None:
+    other = version("orders.b.{k}", "other")
+    await work.run_once(NARROWER, *"abab")
+    await work.run_once(WIDER, *"abab")
+    for _ in range(2):
+        process = await work.started(other)
+        await work.publish(*"abab")
+        await work.done("b")
+        process.terminate()
+        await process.ended()
+        await work.run_once(WIDER, *"abab")
+    work.once()
+
+
+@pytest.mark.parametrize("first", [NARROWER, version("orders.b.{k}", "other")], ids=["less", "another"])
+@pytest.mark.parametrize("after", [0.0, 0.6, 1.2])
+async def test_an_instance_that_starts_while_another_decides_is_not_passed_by(
+    work: Work, first: str, after: float
+) -> None:
+    second = WIDER if first == NARROWER else NARROWER
+    await work.run_once(second, *"abab")
+    asked = asyncio.Event()
+
+    async def hear(_: Msg) -> None:
+        asked.set()
+
+    await work.shop.js.client.subscribe("jetrunner.shop.status", cb=hear)
+    work.shop.write(first)
+    work.processes.append(work.shop.run())
+    async with asyncio.timeout(20):
+        await asked.wait()
+    await asyncio.sleep(after)  # it listens for answers for 1.5 s
+    work.shop.write(second)
+    late = work.shop.run()
+    work.processes.append(late)
+    for _ in range(40):
+        await work.publish("a", "b")
+        await asyncio.sleep(0.1)  # messages keep coming while they settle
+    if first == NARROWER:
+        await work.done("a", "b")
+    else:  # two functions by one name: the first one's turn was over before the second asked
+        await work.done("b")
+        assert await late.ended() == 2
+    work.once()
+
+
+async def test_a_durable_that_goes_between_two_steps_of_a_change_runs_nothing_again(work: Work) -> None:
+    await work.run_once(NARROWER, *"abab")
+    await work.run_once(version("orders.b.{k}", "other"), "b")
+    await work.shop.js.api("CONSUMER.DELETE.ORDERS.shop-work")
+    await work.run_once(NARROWER, "a")
     work.once()
 
 

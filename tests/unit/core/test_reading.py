@@ -4,7 +4,21 @@ from __future__ import annotations
 
 import pytest
 
-from runner.core.reading import Narrow, Place, Read, Refuse, Replace, Step, Wait, Widen, beside, decide
+from runner.core.reading import (
+    Narrow,
+    Place,
+    Read,
+    Refuse,
+    Replace,
+    Step,
+    Wait,
+    Widen,
+    beside,
+    decide,
+    excluded,
+    progress,
+)
+from runner.core.subject import covers
 
 NARROW, WIDE, OTHER = "jobs.a.*", "jobs.*.*", "orders.*"
 
@@ -48,8 +62,40 @@ def test_a_work_queue_has_no_durable_beside_another(
 
 
 def test_what_a_subject_has_gained_is_read_beside_what_it_had() -> None:
-    main, first, second = Place("m", NARROW), Place("m-1", WIDE, (NARROW,)), Place("m-2", "jobs.>")
+    main, first, second = Place("m", NARROW), Place("m-1", WIDE), Place("m-2", "jobs.>")
     assert beside(NARROW, main, [first]) == ((), None)
-    assert beside(WIDE, main, []) == ((), Place("", WIDE, (NARROW,)))
+    assert beside(WIDE, main, []) == ((), Place("", WIDE))
     assert beside(WIDE, main, [first, second]) == ((first,), None)
-    assert beside("jobs.>", main, [first]) == ((first,), Place("", "jobs.>", (NARROW, WIDE)))
+    assert beside("jobs.>", main, [first]) == ((first,), Place("", "jobs.>"))
+
+
+@pytest.mark.parametrize(
+    ("main", "subjects"),
+    [
+        (NARROW, [WIDE]),
+        ("jobs.b.*", [WIDE, NARROW]),
+        ("jobs.b.*", ["jobs.>", WIDE, NARROW, "jobs.*.x"]),
+        (NARROW, ["jobs.*.x", "jobs.y.*", "jobs.>"]),
+    ],
+)
+def test_exactly_one_durable_runs_each_message(main: str, subjects: list[str]) -> None:
+    first = Place("m", main)
+    ours = tuple(Place(f"m-{number}", subject) for number, subject in enumerate(subjects))
+    for message in ("jobs.a.x", "jobs.a.z", "jobs.b.x", "jobs.b.z", "jobs.y.x", "jobs.c.z", "jobs.q"):
+        runs = [place for place in (first, *ours) if covers(place.subject, message)]
+        read = [
+            place
+            for place in runs
+            if place == first or not any(covers(each, message) for each in excluded(place, first, ours))
+        ]
+        assert len(read) == bool(runs), message
+
+
+def test_a_subject_goes_on_where_a_durable_has_read_all_of_it() -> None:
+    wide, narrow, crossing = Place("m-1", WIDE), Place("m-2", NARROW), Place("m-3", "jobs.*.x")
+    assert progress("jobs.b.*", {}) is None
+    assert progress("jobs.b.*", {narrow: 9}) is None
+    assert progress("jobs.b.*", {wide: 7, narrow: 9}) == 7
+    assert progress(NARROW, {wide: 7, narrow: 9}) == 9
+    assert progress(WIDE, {wide: 7, narrow: 5}) == 5  # the wide one has left what the narrow one reads
+    assert progress("jobs.b.*", {wide: 7, crossing: 3}) == 3

@@ -1,0 +1,76 @@
+"""Who changes the durables of a function: one instance at a time, and none that begins to read in the meantime.
+
+Rule 1: whoever asks what others read, and acts on their answers, does both in one turn. Who begins to read does that in a turn,
+        too: it would not have heard the question.
+Rule 2: a turn that was not confirmed for 10 s may be taken: its instance is gone. It confirms it before each change.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
+
+import anyio
+
+from runner.errors import JetrunnerError, PermissionDenied, ServerError
+from runner.jetstream.consumer import NOT_FOUND
+from runner.jetstream.lease import Leases
+
+LAPSED_SECONDS = 10.0
+LOOK_SECONDS = 0.05
+GIVE_SECONDS = 1.0
+
+
+class TurnLost(Exception):  # noqa: N818  # an error is named by what happened
+    """Another instance has taken the turn."""
+
+
+class Turn:
+    """The turn of one instance; entered when it is its own."""
+
+    def __init__(self, leases: Leases, project: str, function: str, instance: str) -> None:
+        self._leases = leases
+        self._key = f"reading.{project}.{function}"
+        self._me = instance.encode()
+        self._revision = -1
+        """Of the key, as it was written here; -1 without a bucket that may be written: then there are no turns."""
+
+    async def __aenter__(self) -> Self:
+        seen, since = -1, time.monotonic()
+        while True:
+            try:
+                entry = await self._leases.latest(self._key)
+                value, revision = (entry.value, entry.revision) if entry is not None else (b"", 0)
+                if revision != seen:
+                    seen, since = revision, time.monotonic()
+                if not value or value == self._me or time.monotonic() - since > LAPSED_SECONDS:
+                    taken = await self._leases.swap(self._key, self._me, revision)
+                    if taken is not None:
+                        self._revision = taken
+                        return self
+            except PermissionDenied:
+                return self
+            except ServerError as error:
+                if error.code not in NOT_FOUND:
+                    raise
+                return self  # there is no bucket
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def confirm(self) -> None:
+        """It is still ours. Raises `TurnLost`."""
+        if self._revision >= 0:
+            revision = await self._leases.swap(self._key, self._me, self._revision)
+            if revision is None:
+                self._revision = -1
+                raise TurnLost
+            self._revision = revision
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._revision >= 0:
+            with suppress(JetrunnerError), anyio.move_on_after(GIVE_SECONDS, shield=True):  # it lapses
+                await self._leases.swap(self._key, b"", self._revision)
