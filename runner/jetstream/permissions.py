@@ -65,6 +65,7 @@ def of_publisher(project: str, subjects: Iterable[str], inbox: str) -> list[Perm
             *(_publish(each, "the messages") for each in subjects),
             _publish(f"delayed.{project}.*", "messages with a delay: delay=, at="),
             _api(f"STREAM.INFO.{AGAIN}", "the server's clock, which delays are counted by"),
+            _api("STREAM.NAMES", "whether the cluster has a leader"),
             _subscribe(f"{inbox}.>", "answers"),
         ]
     )
@@ -103,6 +104,7 @@ def of_operator(
 def _process(project: str, inbox: str) -> Iterator[Permission]:
     relay = identity.durable(project, "-relay")
     yield _api("INFO", "the version of the server")
+    yield _api("STREAM.NAMES", "whether the cluster has a leader")
     yield _api("STREAM.LIST", "which stream captures which subject")
     for name in STREAMS:
         yield _api(f"STREAM.CREATE.{name}", "our own streams are made where they are missing")
@@ -150,6 +152,7 @@ def _function(project: str, reader: Reader) -> Iterator[Permission]:
     if reader.ordered:
         yield from _ordered_function(project, reader, again)
         return
+    yield _bucket("reading", project, "one instance at a time changes a function's durables")
     for subject in ("CREATE", "INFO", "MSG.NEXT"):
         yield _api(f"CONSUMER.{subject}.{AGAIN}.{again}", f"dead letters that are sent back to {name}")
     yield _publish(f"$JS.ACK.{AGAIN}.{again}.>", f"dead letters that are sent back to {name}")
@@ -197,6 +200,7 @@ def _order(project: str) -> Iterator[Permission]:
 
 def _commands(project: str, inbox: str) -> Iterator[Permission]:
     yield _api("INFO", "the version of the server")
+    yield _api("STREAM.NAMES", "whether the cluster has a leader")
     yield _api("STREAM.LIST", "plan, apply, check and status")
     for name in (AGAIN, DEADLETTERS, PARKED, BUCKET_STREAM):
         yield _api(f"STREAM.INFO.{name}", "status, deadletter and parked")

@@ -42,6 +42,7 @@ BACK = "the log says that nothing tells when that stream goes back (test_history
 LIMITED = "what the server gives up, where somebody has limited deliveries, stays (test_drifting_durables.py)"
 FORMERLY = "what was sent back to it while it kept no order stays (test_changed_function.py)"
 CLOCK = "a hint: it is read every few seconds all the same"
+LEADERLESS = "a cluster without a leader is told of later (test_no_leader.py)"
 LESS: dict[tuple[Role, str], str] = {
     ("run", "$JS.API.STREAM.INFO.DEADLETTERS"): BACK,
     ("run", "$JS.API.STREAM.INFO.PARKED"): BACK,
@@ -64,6 +65,17 @@ LESS: dict[tuple[Role, str], str] = {
     ): "a delayed message that cannot be published is tried each 10 s, not later and later",
     ("run", "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.REMINDERS.shop-remind"): LIMITED,
     ("run", "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.JETRUNNER.shop-remind"): LIMITED,
+    (
+        "run",
+        "$KV.jetrunner.reading.shop.>",
+    ): "two that begin at one time, with other subjects (test_changed_subject.py)",
+    (
+        "run",
+        "jetrunner.shop.status",
+    ): "the server tells, too, that others ask for messages (test_changed_subject.py)",
+    ("run", "$JS.API.STREAM.NAMES"): LEADERLESS,
+    ("operate", "$JS.API.STREAM.NAMES"): LEADERLESS,
+    ("publish", "$JS.API.STREAM.NAMES"): LEADERLESS,
     ("run", "$KV.jetrunner.claim.shop.>"): CLOCK,
     ("run", "$KV.jetrunner.generation.shop.>"): CLOCK,
     ("run", "jetrunner.shop.members"): CLOCK,
