@@ -34,15 +34,17 @@ class Declared(Struct, frozen=True):
 @click.command("plan", epilog="Example: runner plan --nats-url nats://127.0.0.1:4222")
 @connected
 @output_option
-def plan_command(output: str) -> None:
+def plan_command(output: str) -> int:
     """Show how the streams and consumers on the server differ from the project's.
 
-    Marks: + is created, ~ is changed, ! is refused, - is not ours any more. Nothing is changed.
+    Marks: + is created, ~ is changed, ! is refused, - is not ours any more. Nothing is changed. Exits with 1 where a change
+    is refused.
     """
     declared = read_project()
     plan, errors = anyio.run(_plan, declared)
     show(plan, output)
     refuse(errors)
+    return 1 if plan.refused else 0
 
 
 def read_project() -> Declared:

@@ -74,8 +74,12 @@ async def plan_project(
     streams = catchments(declared, await real_streams(connection))
     if errors := uncaptured(bindings, streams):
         return plan, errors
-    configs = await real_streams(connection) | {each.name: each.config for each in plan.streams}
-    consumers = await plan_consumers(connection, project, bindings, streams)
+    # A stream whose changes are refused stays as it is, and functions read that.
+    real = await real_streams(connection)
+    refused = {each.name for each in plan.refused if each.name in real}
+    standing = catchments([each for each in declared if each.name not in refused], real)
+    consumers = await plan_consumers(connection, project, bindings, standing)
+    configs = real | {each.name: each.config for each in plan.streams}
     return Plan(plan.streams, tuple(_noted(each, configs.get(each.stream, {})) for each in consumers)), []
 
 

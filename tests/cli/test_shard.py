@@ -116,7 +116,7 @@ async def test_a_resize_tells_its_progress_and_what_to_write_into_the_file(
     assert resize.stdout == []
     assert "post: works on generation 2" in resize.stderr
     assert any("set count = 8 under [shards] in streams/ledger.toml" in line for line in resize.stderr)
-    plan = project.json("plan")["streams"][0]
+    plan = project.json("plan", code=1)["streams"][0]
     assert (plan["action"], plan["changes"][0]["field"]) == ("refuse", "shards")
     project.stream("ledger", SHARDED.replace("count = 4", "count = 8"))
     assert project.json("plan")["streams"][0]["action"] == "same"
@@ -239,7 +239,7 @@ async def test_other_tokens_come_from_the_file_and_must_be_those_of_every_key(
     )
     assert "let its instances run with that token in ordered_by= first" in refused.stderr
     project.function("ledger", wide.replace('ordered_by="account"', 'ordered_by=("kind", "account")'))
-    told = project.json("plan")["streams"][0]["changes"][0]["why"]
+    told = project.json("plan", code=1)["streams"][0]["changes"][0]["why"]
     assert "run `runner shard resize LEDGER 4`, which takes `by` from the file, or go back to" in told
     older = project.runner("shard", "resize", "LEDGER", "4")
     assert (older.code, "post of shop does not hold it" in older.stderr) == (2, True), "it runs as it was"

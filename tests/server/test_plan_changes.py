@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from textwrap import dedent
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from tests.support.jetstream import RawJetStream
 from tests.support.project import Project
 from tests.support.server import NatsServer
-from tests.support.shop import Shop
+from tests.support.shop import IMPORTS, Shop
 
 pytestmark = [pytest.mark.server, pytest.mark.anyio]
 
@@ -101,3 +102,19 @@ async def test_another_subject_of_a_function_that_keeps_order_counts_from_now_on
     assert plan["note"] in shop.project.runner("plan").stdout
     process = shop.run()
     await process.seen("work keeps order: it reads orders.*.* from now on, and read orders.a.* before")
+
+
+async def test_a_refused_number_of_shards_makes_no_consumers_and_is_a_failure(
+    nats_server: NatsServer, js: RawJetStream, make_project: Callable[..., Project]
+) -> None:
+    stream = 'name = "ORDERS"\nsubjects = ["orders.{k}"]\n[shards]\ncount = 4\nby = ["k"]\n'
+    project = make_project(nats=nats_server.url, streams={"orders": stream})
+    project.function("shop", IMPORTS + dedent(function("work", "orders.{k}", 'ordered_by="k"')))
+    await project.applied()
+    process = project.start("run")
+    await process.seen("4 of 4 shards here")
+    project.stream("orders", (project.root / "streams" / "orders.toml").read_text().replace("4", "8"))
+    done = project.runner("plan")
+    assert done.code == 1
+    assert "run `runner shard resize ORDERS 8`" in done.stdout
+    assert "consumer" not in done.stdout

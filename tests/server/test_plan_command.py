@@ -66,7 +66,7 @@ async def test_an_unsafe_change_is_shown_by_plan_and_refused_by_apply(
     assert project.runner("apply").code == 0
     project.stream("orders", ORDERS + 'storage = "memory"\n')
     planned = project.runner("plan")
-    assert planned.code == 0
+    assert planned.code == 1
     assert '! storage: "file" → "memory": the server cannot change the storage of a stream' in planned.stdout
     applied = project.runner("apply")
     assert (applied.code, applied.stdout) == (1, "")

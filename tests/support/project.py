@@ -110,10 +110,10 @@ class Project:
         )
         return Finished(done.returncode, done.stdout, done.stderr)
 
-    def json(self, *arguments: str, within: float = 30.0, **environment: str) -> Any:
-        """Run `runner <arguments> --output json`, expect exit 0, and return the document."""
+    def json(self, *arguments: str, within: float = 30.0, code: int = 0, **environment: str) -> Any:
+        """Run `runner <arguments> --output json`, expect this exit code, and return the document."""
         done = self.runner(*arguments, "--output", "json", within=within, **environment)
-        assert done.code == 0, f"exit {done.code}:\n{done.stderr}"
+        assert done.code == code, f"exit {done.code}:\n{done.stderr}"
         return json.loads(done.stdout)
 
     def journal(self, what: str | None = None) -> list[dict[str, Any]]:
