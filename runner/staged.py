@@ -6,13 +6,14 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from numbers import Real
 from typing import Any
 
 from msgspec import Struct
 
 from runner import codec
 from runner.core import header
-from runner.core.subject import is_reserved, problem
+from runner.core.subject import is_reserved, problem, unfilled
 
 _MSGPACK = "application/msgpack"
 
@@ -31,6 +32,8 @@ def stage(subject: str, body: Any, headers: Mapping[str, str] | None, at: dateti
     """Encode and check a message; ValueError says why it cannot be sent."""
     if why := problem(subject):
         raise ValueError(f"subject {subject!r}: {why}")
+    if unfilled(subject):
+        raise ValueError(f"subject {subject!r} has a token that was not filled in: an f-string?")
     if at is not None and is_reserved(subject):
         raise ValueError(
             f"subject {subject!r} is the server's or Jetrunner's own: nothing is published there later"
@@ -46,9 +49,10 @@ def due(delay: float | None, at: datetime | None, now: Callable[[], float] = tim
 
     `now` tells the Unix time by the clock that it is delivered by.
     """
+    _require_types(delay, at)
     if delay is None:
         if at is not None and at.tzinfo is None:
-            raise ValueError(f"at={at} has no timezone")
+            raise ValueError(f"at={at} has no timezone: write datetime.now(UTC)")
         return at
     if at is not None:
         raise ValueError("give delay= or at=, not both")
@@ -58,3 +62,11 @@ def due(delay: float | None, at: datetime | None, now: Callable[[], float] = tim
         return datetime.fromtimestamp(now(), UTC) + timedelta(seconds=delay)
     except OverflowError:
         raise ValueError(f"delay={delay} is later than time goes") from None
+
+
+def _require_types(delay: object, at: object) -> None:
+    """Type checkers know, and most code that publishes has none."""
+    if at is not None and not isinstance(at, datetime):
+        raise TypeError(f"at= is a datetime with a timezone, not {at!r}")
+    if delay is not None and (not isinstance(delay, Real) or isinstance(delay, bool)):
+        raise TypeError(f"delay= is a number of seconds, not {delay!r}")

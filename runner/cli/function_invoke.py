@@ -25,7 +25,7 @@ from runner.core import shown
 from runner.core.outcome import Reject, Retry
 from runner.core.redaction import MSGPACK, Rules, Values
 from runner.core.settlement import Failed, Outcome, TimedOut, Undecodable, settle
-from runner.core.subject import matches, problem
+from runner.core.subject import matches, problem, unfilled
 from runner.discovery import Project
 from runner.engine.awaited import finished
 from runner.engine.blame import trace_of
@@ -206,6 +206,8 @@ def _subject(binding: Binding, given: str | None) -> str:
         return binding.subject.text
     if why := problem(given):
         raise UsageError(f"--subject {given!r}: {why}")
+    if unfilled(given):
+        raise UsageError(f"--subject {given!r} has a token that was not filled in", hint="give one subject")
     if not matches(binding.subject.wildcard, given):
         raise UsageError(f"{binding.function} reads {binding.subject.text}, and {given} is none of those")
     return given

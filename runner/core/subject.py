@@ -23,6 +23,8 @@ RESERVED = (
 
 _ONE = "*"
 _MANY = ">"
+_UNFILLED = re.compile(r"\{(?:\d?|[^\W\d][\w.\[\]()'\"]*)(?:![rsa])?(?::[^{}.]*)?\}")
+"""What Python's f-strings and `format` replace; a braced UUID is none of it."""
 _UNFIT = re.compile(rb"[\x00-\x20\x7f]")
 
 # Unicode whitespace is legal for the server, but nobody means it; surrogates cannot be sent as UTF-8.
@@ -149,6 +151,11 @@ def problem(subject: str) -> str | None:
         if token in (_ONE, _MANY):
             return f"the wildcard {token!r} stands for many subjects; publish to one"
     return None
+
+
+def unfilled(subject: str) -> bool:
+    """Whether a name in braces stands in a subject that is published: a handler would get it for a value."""
+    return "{" in subject and _UNFILLED.search(subject) is not None
 
 
 def wire_problem(subject: bytes, reply: bytes, longest: int = LONGEST) -> str | None:

@@ -171,6 +171,7 @@ def test_a_call_ends_at_the_functions_timeout(project: Project) -> None:
         (("charge", "1"), "which is many subjects"),
         (("charge", "1", "--subject", "orders.ada"), "is none of those"),
         (("charge", "1", "--subject", "orders.*.7"), "wildcard"),
+        (("charge", "1", "--subject", "orders.{customer}.7"), "not filled in"),
         (("thread", "1", "--file", "pyproject.toml"), "not both"),
     ],
 )

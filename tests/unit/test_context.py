@@ -121,6 +121,11 @@ async def test_a_time_is_kept_as_given() -> None:
     [
         ("", {}),
         ("a b", {}),
+        ("orders.{customer}.created", {}),
+        ("orders.{order.customer}.created", {}),
+        ("orders.{customer!r}.x-{number:03d}", {}),
+        ("orders.{order['id'].lower()}", {}),
+        ("orders.{}", {}),
         ("a.*", {}),
         ("a.>", {}),
         ("a..b", {}),
@@ -210,3 +215,33 @@ def test_a_test_context_needs_nothing_and_is_the_same_every_time() -> None:
 def test_nothing_is_published_later_to_a_subject_of_the_servers() -> None:
     with pytest.raises(ValueError, match="nothing is published there later"):
         testing.context().publish("$JS.API.STREAM.PURGE.ORDERS", b"", delay=1.0)
+
+
+def test_a_token_that_was_not_filled_in_is_told() -> None:
+    with pytest.raises(ValueError, match=r"orders\.\{customer\}\.created' has a token that was not filled in"):
+        made().publish("orders.{customer}.created", {})
+
+
+def test_braces_that_hold_no_name_are_a_token_as_any_other() -> None:
+    ctx = made()
+    ctx.publish("orders.{6f9619ff-8b86-d011-b42d-00c04fc964ff}.x", 1)
+    ctx.publish("orders.{a", 1)
+    assert len(ctx.staged) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"delay": "3"}, "delay= is a number of seconds, not '3'"),
+        ({"delay": timedelta(seconds=3)}, "delay= is a number of seconds"),
+        ({"at": "2030-01-01"}, "at= is a datetime with a timezone, not '2030-01-01'"),
+    ],
+)
+def test_an_argument_of_another_type_is_named(options: dict[str, Any], told: str) -> None:
+    with pytest.raises(TypeError, match=told):
+        made().publish("payments.c1", 1, **options)
+
+
+def test_a_time_without_a_timezone_is_told_how_to_be_written() -> None:
+    with pytest.raises(ValueError, match=r"has no timezone: write datetime\.now\(UTC\)"):
+        made().publish("payments.c1", 1, at=datetime(2030, 1, 1))  # noqa: DTZ001  # what is tested
