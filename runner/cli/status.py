@@ -161,7 +161,7 @@ def _measured(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     durations = Histogram()
     for part in parts:
         try:
-            durations.merge(Histogram.restore(part["duration"]))
+            durations.merge(Histogram.restore(part["duration"], part.get("extremes")))
         except ValueError:
             continue  # an instance of another version
     acked = sum(part["acked"] for part in parts)

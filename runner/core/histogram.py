@@ -1,6 +1,7 @@
 """A latency histogram: counters whose width grows with the value, four to each doubling.
 
-A bucket spans at most a quarter of its lower edge, so a percentile is off by less than 12%; below 8 µs by none.
+A bucket spans at most a quarter of its lower edge, so a percentile is off by less than 12%; below 8 µs by none. It is
+never under the least nor over the most that was counted.
 Counting is two shifts and an addition: no lock, no float, no allocation.
 """
 
@@ -31,11 +32,13 @@ SIZE = index(LONGEST) + 1
 class Histogram:
     """Counts of durations, in microseconds."""
 
-    __slots__ = ("buckets", "total_us")
+    __slots__ = ("buckets", "least", "most", "total_us")
 
     def __init__(self) -> None:
         self.buckets = [0] * SIZE
         self.total_us = 0
+        self.least = LONGEST
+        self.most = 0
 
     def count(self, us: int, times: int = 1) -> None:
         """Count a duration; outside of 0 to LONGEST it counts as the nearer end."""
@@ -44,6 +47,10 @@ class Histogram:
         shift = us.bit_length() - 3
         if us < 4:
             shift, us = -1, max(us, 0)
+        if us < self.least:  # noqa: PLR1730
+            self.least = us
+        if us > self.most:  # noqa: PLR1730
+            self.most = us
         self.buckets[us if shift < 0 else (shift << 2) + (us >> shift)] += times
         self.total_us += us * times
 
@@ -61,7 +68,7 @@ class Histogram:
         rank = max(1, -(-number * p // 100))
         running = accumulate(self.buckets)
         bucket = next(at for at, below in enumerate(running) if below >= rank)
-        low, high = lower(bucket), lower(bucket + 1) - 1
+        low, high = max(lower(bucket), self.least), min(lower(bucket + 1) - 1, self.most)
         # The harmonic mean of the edges: equally far, in proportion, from both.
         return 2 * low * high / (low + high) / 1e6 if high else 0.0
 
@@ -69,18 +76,31 @@ class Histogram:
         """Add another histogram's counts to these."""
         self.buckets = [mine + theirs for mine, theirs in zip(self.buckets, other.buckets, strict=True)]
         self.total_us += other.total_us
+        self.least = min(self.least, other.least)
+        self.most = max(self.most, other.most)
 
     def snapshot(self) -> list[int]:
         """Give everything as whole numbers: the sum of microseconds, then each bucket up to the last used."""
         used = max((at + 1 for at, count in enumerate(self.buckets) if count), default=0)
         return [self.total_us, *self.buckets[:used]]
 
+    @property
+    def extremes(self) -> tuple[int, int] | None:
+        """The least and the most microseconds that were counted; None when nothing was."""
+        return (self.least, self.most) if self.least <= self.most else None
+
     @classmethod
-    def restore(cls, snapshot: Sequence[int]) -> Self:
-        """Make the histogram a snapshot was taken of; ValueError when it is none."""
+    def restore(cls, snapshot: Sequence[int], extremes: Sequence[int] | None = None) -> Self:
+        """Make the histogram a snapshot was taken of; ValueError when it is none. Without `extremes` its buckets' edges count."""
         if not 1 <= len(snapshot) <= SIZE + 1 or min(snapshot) < 0:
             raise ValueError("not a histogram's snapshot")
         histogram = cls()
         histogram.total_us = snapshot[0]
         histogram.buckets[: len(snapshot) - 1] = snapshot[1:]
+        used = [at for at, count in enumerate(histogram.buckets) if count]
+        if used:
+            least, most = extremes or (lower(used[0]), lower(used[-1] + 1) - 1)
+            if least > most or (index(max(least, 0)), index(min(most, LONGEST))) != (used[0], used[-1]):
+                raise ValueError("not a histogram's extremes")
+            histogram.least, histogram.most = least, most
         return histogram

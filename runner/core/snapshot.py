@@ -27,6 +27,8 @@ class Part(Struct, frozen=True, omit_defaults=True):
     rate: Share
     duration: Annotated[list[Count], Meta(min_length=1, max_length=SIZE + 1)]
     """A histogram's snapshot."""
+    extremes: tuple[Count, Count] | None = None
+    """The least and the most microseconds in it; None while it is empty, and an earlier release does not say."""
     subject: Pattern | None = None
     """What it reads, as published; an earlier release does not say."""
     ordered: bool | None = None

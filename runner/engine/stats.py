@@ -67,4 +67,5 @@ class Stats:
             "dead": dict(self.dead),
             "rate": self.rate(now),
             "duration": self.duration.snapshot(),
+            "extremes": self.duration.extremes,
         }

@@ -218,7 +218,9 @@ def test_nothing_is_published_later_to_a_subject_of_the_servers() -> None:
 
 
 def test_a_token_that_was_not_filled_in_is_told() -> None:
-    with pytest.raises(ValueError, match=r"orders\.\{customer\}\.created' has a token that was not filled in"):
+    with pytest.raises(
+        ValueError, match=r"orders\.\{customer\}\.created' has a token that was not filled in"
+    ):
         made().publish("orders.{customer}.created", {})
 
 

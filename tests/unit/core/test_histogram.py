@@ -73,3 +73,24 @@ def test_an_empty_histogram_has_zero_for_every_percentile() -> None:
 def test_what_is_no_snapshot_is_refused(snapshot: list[int]) -> None:
     with pytest.raises(ValueError, match="snapshot"):
         Histogram.restore(snapshot)
+
+
+@given(durations, st.sampled_from([0, 1, 50, 90, 99, 100]))
+def test_a_percentile_is_none_that_cannot_be(values: list[int], p: int) -> None:
+    histogram = counted(values)
+    sent = Histogram.restore(histogram.snapshot(), histogram.extremes)
+    sent.merge(Histogram())
+    for each in (histogram, sent):
+        # Half a nanosecond: the mean of two equal numbers may differ from them in its last bit.
+        assert min(values) / 1e6 - 5e-10 <= each.percentile(p) <= max(values) / 1e6 + 5e-10
+
+
+def test_five_seconds_are_five_seconds() -> None:
+    """Its bucket begins at 4.2 s, and what was shown was 4.66 s."""
+    assert counted([5_000_900, 5_001_300]).percentile(50) == pytest.approx(5.001, abs=0.001)
+
+
+@pytest.mark.parametrize("extremes", [(9, 5), (0, 5_000_000), (5_000_000, 2**40), (-1, 5_000_000)])
+def test_extremes_that_are_not_of_the_snapshot_are_refused(extremes: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="extremes"):
+        Histogram.restore(counted([5_000_000]).snapshot(), extremes)
