@@ -33,11 +33,15 @@ def list_command(output: str) -> None:
             str(each["attempts"]),
             f"{each['timeout']:g} s",
             str(each["concurrency"]),
+            ", ".join(each["ordered_by"]) or "-",
+            each["on_exhausted"],
             f"{each['file']}:{each['line']}",
         ]
         for each in found
     ]
-    heads = ["FUNCTION", "SUBJECT", "OUTPUT", ">ATTEMPTS", ">TIMEOUT", ">CONCURRENCY", "WHERE"]
+    heads = [
+        "FUNCTION", "SUBJECT", "OUTPUT", ">ATTEMPTS", ">TIMEOUT", ">CONCURRENCY", "ORDERED BY", "ON EXHAUSTED", "WHERE",
+    ]  # fmt: skip
     show(heads, rows)
     if not rows:
         click.echo("no function yet: decorate one in functions/ with @consume", err=True)
@@ -57,6 +61,8 @@ def described(binding: Binding, project: str, root: Path) -> dict[str, Any]:
         "attempts": binding.retry.attempts,
         "timeout": binding.timeout,
         "concurrency": binding.concurrency,
+        "ordered_by": list(binding.ordered_by),
+        "on_exhausted": binding.on_exhausted,
         "max_age": binding.max_age,
         "deliver": binding.deliver,
         "file": str(file.relative_to(root)) if file.is_relative_to(root) else binding.file,

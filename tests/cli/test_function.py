@@ -72,6 +72,10 @@ def test_the_list_is_a_table_of_bindings(project: Project) -> None:
         "ATTEMPTS",
         "TIMEOUT",
         "CONCURRENCY",
+        "ORDERED",
+        "BY",
+        "ON",
+        "EXHAUSTED",
         "WHERE",
     ]
     assert lines[1].split()[:4] == ["charge", "orders.{customer}.{number}", "paid.{customer}", "2"]
@@ -83,9 +87,25 @@ def test_the_list_as_json_has_every_option(project: Project) -> None:
     assert list(found) == ["charge", "thread", "split", "slow", "odd"]
     assert {**found["slow"], "line": 0} == {
         "name": "slow", "renamed_from": None, "subject": "slow", "output": None, "stream": None, "durable": "shop-slow", "kind": "thread",
-        "attempts": 5, "timeout": 0.1, "concurrency": min(32, (os.cpu_count() or 1) + 4), "max_age": None, "deliver": "all",
+        "attempts": 5, "timeout": 0.1, "concurrency": min(32, (os.cpu_count() or 1) + 4), "ordered_by": [], "on_exhausted": "dead_letter", "max_age": None, "deliver": "all",
         "file": "functions/shop.py", "line": 0,
     }  # fmt: skip
+
+
+def test_the_list_says_what_keeps_order_and_what_parks(make_project: Callable[..., Project]) -> None:
+    project = make_project(
+        functions={
+            "shop": """
+            from runner import consume
+
+            @consume("orders.{customer}.{item}", ordered_by=("customer", "item"), on_exhausted="park")
+            async def charge(order: bytes) -> None: ...
+            """
+        }
+    )
+    (found,) = project.json("function", "list")
+    assert (found["ordered_by"], found["on_exhausted"]) == (["customer", "item"], "park")
+    assert "  customer, item  park  " in project.runner("function", "list").stdout
 
 
 def test_a_project_without_functions_has_an_empty_list(make_project: Callable[..., Project]) -> None:
