@@ -7,9 +7,8 @@ from typing import Any, TypeVar
 
 import click
 
-from runner import discovery
 from runner.bindings import Binding
-from runner.cli import failure, loop, options, printed, returns
+from runner.cli import code, failure, loop, options, printed, returns
 from runner.cli.options import Place
 from runner.cli.session import session
 from runner.cli.table import counted
@@ -58,7 +57,7 @@ class Check:
         self.warnings: list[str] = []
         self.streams: Sequence[DeclaredStream] = self._tried(lambda: load_streams(place.root), ())
         self.functions: Sequence[Binding] = self._tried(
-            lambda: discovery.load(place.root, place.settings.name or None).functions, ()
+            lambda: code.load(place.root, place.settings.name or None).functions, ()
         )
         self._sound = not self.problems
 

@@ -15,9 +15,9 @@ import anyio.to_thread
 import click
 from msgspec import Struct
 
-from runner import codec, discovery
+from runner import codec
 from runner.bindings import Binding
-from runner.cli import failure, loop, options, printed, times
+from runner.cli import code, failure, loop, options, printed, times
 from runner.cli.headers import parse_headers
 from runner.cli.invocation import described
 from runner.context import Context
@@ -96,17 +96,18 @@ def invoke_command(
     """Call FUNCTION once with BODY ("-" reads standard input; none is empty), and print what it returned and published.
 
     Nothing is sent anywhere. The lifespan of the project runs around the call. Exit 1 when the message would be
-    retried or given up.
+    retried or given up. What your code prints goes to stderr.
     """
     place = options.place()
     if body is not None and file is not None:
         raise UsageError("give a BODY or --file, not both")
-    project = discovery.load(place.root, place.settings.name or None)
+    project = code.load(place.root, place.settings.name or None)
     binding = find(project, name)
     literal = _subject(binding, subject)
     headers = dict(parse_headers(given))
     data = file.read_bytes() if file else sys.stdin.buffer.read() if body == "-" else (body or "").encode()
-    found = loop.run(lambda: invoke(project, binding, literal, data, headers, attempt))
+    with code.prints_aside():
+        found = loop.run(lambda: invoke(project, binding, literal, data, headers, attempt))
     rules = Rules.of(place.settings.redact)
     hidden = rules.values(headers.items(), data, MSGPACK if _is_msgpack(headers) else "")
     if isinstance(found, Invoked):

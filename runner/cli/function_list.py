@@ -7,9 +7,8 @@ from typing import Any
 
 import click
 
-from runner import discovery
 from runner.bindings import Binding
-from runner.cli import options, printed
+from runner.cli import code, options, printed
 from runner.cli.table import show
 from runner.core import identity
 
@@ -20,7 +19,7 @@ from runner.core import identity
 def list_command(output: str) -> None:
     """Show every function of the project: what feeds it, where its results go, and where it is written."""
     place = options.project()
-    project = discovery.load(place.root, place.settings.name or None)
+    project = code.load(place.root, place.settings.name or None)
     found = [described(binding, project.name, project.root) for binding in project.functions]
     if output == "json":
         click.echo(printed.data(found))

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import redirect_stdout
 from pathlib import Path
 
-from runner import discovery
 from runner.bindings import Binding
+from runner.cli import code
 from runner.core import identity
 from runner.errors import UsageError
 from runner.jetstream.ownstreams import AGAIN
@@ -16,8 +14,7 @@ from runner.jetstream.ownstreams import AGAIN
 def all_functions(root: Path, project: str) -> tuple[Binding, ...] | None:
     """The project's functions; None when its code is not here, or cannot be imported."""
     try:
-        with redirect_stdout(sys.stderr):  # what the user's modules print is no data of ours
-            return tuple(discovery.load(root, project or None).functions)
+        return tuple(code.load(root, project or None).functions)
     except UsageError:
         return None
 

@@ -6,9 +6,8 @@ from collections.abc import Iterable, Sequence
 
 import click
 
-from runner import discovery
 from runner.bindings import Binding
-from runner.cli import failure, options, printed
+from runner.cli import code, failure, options, printed
 from runner.cli.function_invoke import find
 from runner.core import identity
 from runner.core.capture import Catchment, capture
@@ -62,7 +61,7 @@ def permissions_command(functions: tuple[str, ...], role: str, form: str, publis
     """
     published = [_wildcard(subject) for subject in publishes]
     place = options.project()
-    project = discovery.load(place.root, place.settings.name or None)
+    project = code.load(place.root, place.settings.name or None)
     chosen = [find(project, name) for name in functions] if functions else project.functions
     declared = load_streams(place.root)
     known = catchments(declared)

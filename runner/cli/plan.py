@@ -8,9 +8,8 @@ import anyio
 import click
 from msgspec import Struct
 
-from runner import discovery
 from runner.bindings import Binding
-from runner.cli import printed
+from runner.cli import code, printed
 from runner.cli.options import connected, output_option, project
 from runner.cli.plantext import document, lines, summary
 from runner.cli.session import session
@@ -51,7 +50,7 @@ def read_project() -> Declared:
     """The current project's own side of the plan. Raises UsageError for whatever is wrong in it."""
     here = project()
     streams = load_streams(here.root)
-    functions = discovery.load(here.root, here.settings.name or None).functions
+    functions = code.load(here.root, here.settings.name or None).functions
     return Declared(here.settings, streams, functions)
 
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar, get_args
 
 import click
 
-from runner import discovery
+from runner.cli import code
 from runner.core import deadletter, quantity
 from runner.core.deadletter import DeadLetter
 from runner.core.redaction import Rules
@@ -50,7 +50,7 @@ async def require_function(letters: DeadLetters, selection: Selection, root: Pat
     if selection.function in known:
         return
     try:
-        functions = discovery.load(root, selection.project).functions
+        functions = code.load(root, selection.project).functions
         known |= {each.function for each in functions}
     except UsageError:
         return  # code that cannot be imported keeps nobody from looking at what it left behind

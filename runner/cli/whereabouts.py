@@ -11,7 +11,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from runner import discovery
+from runner.cli import code
 from runner.engine.snapshots import collect
 from runner.errors import UsageError
 from runner.jetstream.connection import Connection
@@ -45,17 +45,17 @@ class Whereabouts:
         live = [facts for each in snapshots if (facts := _of(each, function)) is not None]
         if live:
             return Found(tuple(positions for facts in live if (positions := _read(facts, expected))), True)
-        code = self._load()
-        if code is None:
+        known = self._load()
+        if known is None:
             return Found((expected,), somewhere=not snapshots)
-        return Found((code[function],) if code.get(function) else (), function in code)
+        return Found((known[function],) if known.get(function) else (), function in known)
 
     def _load(self) -> dict[str, Positions] | None:
         """The code's functions; None where it cannot be imported."""
         if not self._loaded:
             self._loaded = True
             try:
-                found = discovery.load(self._root, self._project).functions
+                found = code.load(self._root, self._project).functions
             except UsageError:
                 return None
             self._code = {each.function: each.key_positions for each in found}
