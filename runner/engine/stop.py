@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
 import anyio
+
+log = logging.getLogger("jetrunner")
 
 T = TypeVar("T")
 
@@ -47,7 +50,14 @@ async def unless(event: asyncio.Event, work: Callable[[], Awaitable[T]]) -> T | 
 
 
 async def together(works: Iterable[Callable[[], Coroutine[Any, Any, None]]]) -> None:
-    """Do all of it at the same time."""
+    """Do all of it at the same time; one that fails is told in the log, and ends none of the others."""
+
+    async def one(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        try:
+            await work()
+        except Exception:  # whatever it is, a drain goes on
+            log.exception("a step of the drain has failed; it goes on without it")
+
     async with anyio.create_task_group() as tasks:
         for work in works:
-            tasks.start_soon(work)
+            tasks.start_soon(one, work)
