@@ -95,8 +95,6 @@ async def skip(
         raise _unskippable(function, mark)
     letters = DeadLetters(connection)
     found = await _copies(connection, letters, Selection(project=selection.project, function=function), head)
-    for copy in found[:-1]:
-        await letters.drop(copy)
     last = found[-1] if found else None
     letter = None
     if last is not None:
@@ -107,8 +105,8 @@ async def skip(
     if await marks.skip(function, key, head, letter, time.time()) is None:
         behind = identity.message_id(head.stream, head.sequence)
         raise JetrunnerError(f"key {key} of {function} does not wait behind {behind} any more", hint=LISTED)
-    if last is not None:
-        await letters.drop(last)
+    for copy in found:  # only now: before that write the key may have gone on to wait behind another message
+        await letters.drop(copy)
     return Skipped(
         function,
         key,

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import random
+from typing import Any
 
 import pytest
 
+from runner.cli import parked_skip
+from runner.cli.whereabouts import Whereabouts
+from runner.config import Settings
+from runner.core.redaction import Rules
+from runner.errors import JetrunnerError
+from runner.jetstream.connection import connect
+from runner.jetstream.deadletters import Selection
+from runner.jetstream.keymarks import KeyMarks
 from tests.guarantees.test_parked import (
     CHARGE,
     done,
@@ -192,6 +201,36 @@ async def test_a_head_is_not_dropped_among_other_dead_letters(shop: Shop) -> Non
     assert shop.project.runner("parked", "skip", "anna").code == 0
     await finished(shop, [2])
     await free(shop)
+
+
+async def test_who_skips_too_late_has_removed_no_dead_letter(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between its look at the dead letters and its write, the key is told to go on without that message by another command."""
+    await shop.open(CHARGE)
+    first = await running(shop)
+    touch(shop, "reject-1")
+    await order(shop, "anna", 1, 2)
+    await parked(shop, [2])
+    first.terminate()
+    await first.ended()
+    (letter,) = await shop.dead()
+    again = {name: text for name, text in letter.headers.items() if name != "Nats-Msg-Id"}
+    await shop.js.publish(letter.subject, letter.json(), again)
+    assert len(await shop.dead()) == 2
+    write = KeyMarks.skip
+
+    async def too_late(self: KeyMarks, function: str, key: str, *facts: Any) -> Any:
+        assert await write(self, function, key, *facts) is not None
+        return await write(self, function, key, *facts)
+
+    monkeypatch.setattr(KeyMarks, "skip", too_late)
+    async with connect(Settings(nats_url=shop.url), patience=10) as connection:
+        where = Whereabouts(connection, shop.project.root, "shop")
+        selection = Selection(project="shop")
+        with pytest.raises(JetrunnerError, match="does not wait behind ORDERS:1 any more"):
+            await parked_skip.skip(connection, Rules.of(()), where, selection, "anna")
+    assert len(await shop.dead()) == 2
 
 
 @pytest.mark.timeout(180)
