@@ -160,7 +160,9 @@ async def _serve(
                     sweep, process, running, relay
                 )  # first: the very first message may block the loop
                 started.set()  # from here on there may be something to drain
-                await Responder(connection, project.name, running).open()  # who begins asks what others read
+                await Responder(
+                    connection, project.name, process.instance, running
+                ).open()  # who begins asks what others read
                 await members.listen()
                 for function in running:
                     await function.start()

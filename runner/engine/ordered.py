@@ -91,8 +91,9 @@ class OrderedFunction(Function):
         if standing is None or standing.subject == binding.subject.wildcard:
             return
         others = await readers(
-            self._process.connection, project, binding.function, self.stream, self.durable, standing.subject
-        )
+            self._process.connection, project, binding.function, self.stream, self.durable, standing.subject,
+            me=self._process.instance,
+        )  # fmt: skip
         for instance, subject in others.items():
             if subject != binding.subject.wildcard:
                 raise taken(binding, instance, subject)
@@ -105,7 +106,7 @@ class OrderedFunction(Function):
         )
         if not (await before.unordered("")).durables:
             return ""
-        found = await living(process.connection, process.project, function, self.stream)
+        found = await living(process.connection, process.project, function, self.stream, me=process.instance)
         return next((instance for instance, part in found if part.get("ordered") is False), "")
 
     async def _hold(self) -> None:

@@ -136,8 +136,9 @@ class Reading:
         """What is to be done, by what the others say, and by what the server knows of those that say nothing."""
         process, function = self._process, self._binding.function
         others = await readers(
-            self._connection, process.project, function, self._stream, self._durable, main.subject
-        )
+            self._connection, process.project, function, self._stream, self._durable, main.subject,
+            me=process.instance,
+        )  # fmt: skip
         step = decide(self._pattern, main.subject, others, apart=self._apart)
         self._alone = not others and not pulls and not info["num_waiting"]
         if isinstance(step, (Narrow, Replace)) and info["num_waiting"] and not pulls:
@@ -158,8 +159,9 @@ class Reading:
             found = await self._before.unordered(self._durable)
         if found.durables or found.ordered:
             for name, part in await living(
-                self._connection, self._process.project, self._binding.function, self._stream
-            ):
+                self._connection, self._process.project, self._binding.function, self._stream,
+                me=self._process.instance,
+            ):  # fmt: skip
                 if (part.get("ordered") and found.ordered) or part["durable"] in found.durables:
                     return Wait(name, self._pattern)
             log.warning(

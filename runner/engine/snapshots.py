@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
 from typing import Any
 
 import msgspec
 
 from runner.bindings import Binding
-from runner.core import identity
 from runner.core import snapshot as snapshots
 from runner.core.checked import Unfit
 from runner.errors import UsageError
@@ -51,10 +48,12 @@ async def collect(connection: Connection, project: str, timeout: float = 0.5) ->
 
 
 async def living(
-    connection: Connection, project: str, function: str, stream: str
+    connection: Connection, project: str, function: str, stream: str, *, me: str
 ) -> list[tuple[str, dict[str, Any]]]:
-    """The other instances that run a function on a stream, each with what it says of it."""
-    me = identity.instance(socket.gethostname(), os.getpid())
+    """The instances other than `me` that run a function on a stream, each with what it says of it.
+
+    One of the release before this is called by its host and process id alone, and so never as this one.
+    """
     told = [
         (each["instance"], each["functions"][function])
         for each in await collect(connection, project, PATIENCE_SECONDS)
@@ -64,10 +63,10 @@ async def living(
 
 
 async def readers(
-    connection: Connection, project: str, function: str, stream: str, durable: str, standing: str
+    connection: Connection, project: str, function: str, stream: str, durable: str, standing: str, *, me: str
 ) -> dict[str, str]:
     """The subjects that other instances read with a function's durable; who does not tell reads what it stands for."""
-    found = await living(connection, project, function, stream)
+    found = await living(connection, project, function, stream, me=me)
     return {name: part.get("subject") or standing for name, part in found if part["durable"] == durable}
 
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import time
 from collections.abc import Sequence
 
 import msgspec
 
-from runner.core import identity
 from runner.core.snapshot import Part, Snapshot
 from runner.engine.function import Function
 from runner.engine.snapshots import subject
@@ -19,12 +16,15 @@ from runner.jetstream.connection import Connection
 class Responder:
     """Answers for this instance."""
 
-    def __init__(self, connection: Connection, project: str, functions: Sequence[Function]) -> None:
+    def __init__(
+        self, connection: Connection, project: str, instance: str, functions: Sequence[Function]
+    ) -> None:
         self._connection = connection
         self._project = project
         self._functions = functions
         self._since = time.time()
-        self.instance = identity.instance(socket.gethostname(), os.getpid())
+        self.instance = instance
+        """The name of this process alone: host and process id may be those of another container, too."""
 
     async def open(self) -> None:
         """Start to answer; the subscription ends with the connection."""

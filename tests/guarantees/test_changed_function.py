@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -112,6 +114,45 @@ async def test_the_new_version_begins_once_the_last_old_one_has_gone(
     steps.once()
     versions = {each["version"] for each in steps.shop.notes("run")[-10:]}
     assert versions.isdisjoint(each["version"] for each in steps.shop.notes("run")[:20])
+
+
+SAME_PLACE = """
+    import os, socket, sys
+
+    there = os.getpid
+
+    def pid():
+        asks = sys._getframe(1).f_globals.get("__name__", "")
+        return 1 if asks in ("runner.engine.app", "runner.engine.status", "runner.engine.snapshots") else there()
+
+    os.getpid, socket.gethostname = pid, lambda: "box"
+"""
+
+
+async def test_instances_of_two_containers_with_one_host_name_are_told_apart(
+    steps: Steps, tmp_path: Path
+) -> None:
+    """The first process of each container has the same process id as well."""
+    (tmp_path / "sitecustomize.py").write_text(dedent(SAME_PLACE))
+    steps.shop.write(PLAIN)
+    first = steps.shop.run(PYTHONPATH=str(tmp_path))
+    await first.seen("ready: ")
+    await steps.publish(5)
+    await steps.done()
+    steps.shop.write(NAMED)
+    second = steps.shop.run(PYTHONPATH=str(tmp_path))
+    await second.seen("takes nothing for now: instance box-1-")
+    await steps.publish(5)
+    await steps.done()
+    steps.once()
+    names = {each["instance"] for each in steps.shop.project.json("status")["instances"]}
+    assert len(names) == 2
+    first.terminate()
+    await first.ended()
+    await steps.publish(5)
+    await steps.done()
+    steps.once()
+    assert {each["version"] for each in steps.shop.notes("run")[-5:]} == {"named"}
 
 
 async def test_old_and_new_instances_of_a_renamed_function_share_its_work(steps: Steps) -> None:
