@@ -197,7 +197,7 @@ async def connect(  # noqa: C901, PLR0915  # nats-py takes its callbacks as clos
     where = redact(settings.nats_url)
     connecting = asyncio.create_task(
         client.connect(
-            **options(settings),
+            **options(settings, client),
             name=name,
             error_cb=on_error,
             disconnected_cb=on_disconnect,

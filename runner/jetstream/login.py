@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
+
+from nats.aio.client import Client
 
 from runner.config import Settings, redact
 from runner.errors import SettingsError
 from runner.jetstream.credentials import text_of
 
 
-def options(settings: Settings) -> dict[str, Any]:
-    """nats-py's own connect options for the settings."""
+def options(settings: Settings, client: Client) -> dict[str, Any]:
+    """The options for `client.connect` by the settings, which go before what the URLs hold."""
     servers = [url.strip() for url in settings.nats_url.split(",") if url.strip()]
     for url in servers:
         require_readable(url)
@@ -26,6 +29,10 @@ def options(settings: Settings) -> dict[str, Any]:
         ("inbox_prefix", settings.nats_inbox_prefix),
     )
     chosen.update((option, value) for option, value in credentials if value)
+    if not (
+        {"user", "password"} <= chosen.keys() or {"token", "user_credentials", "nkeys_seed"} & chosen.keys()
+    ):
+        chosen.update(_of_urls(servers, client))
     if settings.nats_creds or settings.nats_nkey:
         try:
             import nkeys  # type: ignore[import-untyped]  # noqa: F401, PLC0415  # an extra: only credentials of this kind need it
@@ -51,18 +58,56 @@ def options(settings: Settings) -> dict[str, Any]:
     return chosen
 
 
+def _of_urls(servers: list[str], client: Client) -> dict[str, Any]:
+    """The user and password, or the token, that the URLs hold; nats-py would send them as they are escaped there.
+
+    A server without its own, as those of a cluster that tell of each other, gets those of the first that has some.
+    """
+    found = {url: own for url in servers if (own := userinfo(url)) is not None}
+    if not found:
+        return {}
+    if len({len(own) for own in found.values()}) > 1:
+        raise SettingsError(
+            "one NATS URL holds a token, another a user and password",
+            hint="give all servers the same kind of credentials",
+        )
+    first = next(iter(found.values()))
+
+    def of_current(place: int) -> Callable[[], str]:
+        def asked() -> str:
+            server = client._current_server  # noqa: SLF001  # nats-py has no public word for where it connects to
+            own = userinfo(server.uri.geturl()) if server is not None else None
+            return (own or first)[place]
+
+        return asked
+
+    if len(first) == 1:
+        return {"token": of_current(0)}
+    return {"user": of_current(0), "password": of_current(1)}
+
+
+def userinfo(url: str) -> tuple[str, ...] | None:
+    """`(user, password)` or `(token,)` of a URL, without its escapes (`%40` for `@`); None where it holds neither."""
+    parts = urlsplit(url)
+    if parts.username is None:
+        return None
+    escaped = (parts.username,) if parts.password is None else (parts.username, parts.password)
+    return tuple(unquote(each, errors="strict") for each in escaped)
+
+
 def require_readable(url: str) -> None:
     """Raise `SettingsError` for a URL that nats-py would quote, password and all, in an error of its own."""
     try:
         parts = urlsplit(url)
-        _ = parts.port  # raises where it is no number
+        _ = parts.port, userinfo(url)  # raises where the one is no number, or the other no text
         readable = "@" not in parts.path + parts.query + parts.fragment
     except ValueError:
         readable = False
     if not readable:
         raise SettingsError(
             f"the NATS URL {redact(url)} cannot be read",
-            hint="a user or password with #, /, ? or [ in it does not fit into a URL: set NATS_USER and NATS_PASSWORD",
+            hint="in a user or password, write other characters than letters and digits as escapes (%2F for /), "
+            "or set NATS_USER and NATS_PASSWORD",
         )
 
 

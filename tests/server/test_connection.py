@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -103,6 +104,54 @@ async def test_right_credentials_come_from_the_url_or_the_settings(
         async with connect(settings) as connection:
             await check_server(connection)
             assert "b@" not in connection.url
+
+
+@pytest.mark.parametrize("password", ["p@ss/w:rd#?[", "100%", "a+b c", "pässwört", "%40"])
+async def test_a_user_and_a_password_may_be_escaped_in_the_url(
+    make_server: Callable[..., NatsServer], password: str
+) -> None:
+    server = make_server(f'authorization {{ users: [ {{user: "a@b", password: "{password}"}} ] }}')
+    url = f"nats://a%40b:{quote(password, safe='')}@127.0.0.1:{server.port}"
+    async with connect(Settings(nats_url=url)) as connection:
+        await check_server(connection)
+        assert "***@" in connection.url
+
+
+async def test_a_token_may_be_escaped_in_the_url(make_server: Callable[..., NatsServer]) -> None:
+    server = make_server('authorization { token: "t/k@n" }')
+    async with connect(Settings(nats_url=f"nats://t%2Fk%40n@127.0.0.1:{server.port}")) as connection:
+        await check_server(connection)
+
+
+async def test_each_of_several_urls_has_its_own_credentials_and_one_without_those_of_the_first(
+    make_server: Callable[..., NatsServer],
+) -> None:
+    first = make_server('authorization { users: [ {user: a, password: "p@1"} ] }')
+    second = make_server('authorization { users: [ {user: b, password: "p@2"} ] }')
+    third = make_server('authorization { users: [ {user: a, password: "p@1"} ] }')
+    one = f"nats://a:p%401@127.0.0.1:{first.port}"
+    first.stop()
+    for others in (f"nats://b:p%402@127.0.0.1:{second.port}", f"nats://127.0.0.1:{third.port}"):
+        async with connect(Settings(nats_url=f"{one},{others}"), patience=5) as connection:
+            await check_server(connection)
+
+
+async def test_credentials_of_the_settings_go_before_those_of_the_url(
+    make_server: Callable[..., NatsServer],
+) -> None:
+    server = make_server(USERS % "b")
+    url = server.url_as("token", "x%40")
+    async with connect(Settings(nats_url=url, nats_user="app", nats_password="b")) as connection:
+        await check_server(connection)
+
+
+async def test_urls_of_a_token_and_of_a_user_are_refused_and_so_is_what_is_no_text() -> None:
+    both = await refusal(Settings(nats_url="nats://tok@127.0.0.1:1,nats://app:secret@127.0.0.1:2"))
+    assert "token" in str(both)
+    assert "secret" not in str(both) + both.hint
+    torn = await refusal(Settings(nats_url="nats://app:se%ffcret@127.0.0.1:1"))
+    assert isinstance(torn, SettingsError)
+    assert "cret" not in str(torn) + torn.hint
 
 
 async def test_tls_connects_with_the_right_authority_alone(
