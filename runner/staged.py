@@ -16,6 +16,8 @@ from runner.core import header
 from runner.core.subject import is_reserved, problem, unfilled
 
 _MSGPACK = "application/msgpack"
+LATEST = datetime(2262, 4, 11, tzinfo=UTC)
+"""The server counts nanoseconds in 64 bits; a time after that would come out at once (tried on 2.15)."""
 
 
 class Staged(Struct, frozen=True):
@@ -53,20 +55,25 @@ def due(delay: float | None, at: datetime | None, now: Callable[[], float] = tim
     if delay is None:
         if at is not None and at.tzinfo is None:
             raise ValueError(f"at={at} has no timezone: write datetime.now(UTC)")
+        if at is not None and at > LATEST:
+            raise ValueError(f"at={at} is later than NATS can tell: {LATEST:%Y-%m-%d} is the last day")
         return at
     if at is not None:
         raise ValueError("give delay= or at=, not both")
     if not 0 <= delay < math.inf:
         raise ValueError(f"delay={delay} is not a number of seconds from 0 on")
     try:
-        return datetime.fromtimestamp(now(), UTC) + timedelta(seconds=delay)
+        then = datetime.fromtimestamp(now(), UTC) + timedelta(seconds=delay)
     except OverflowError:
-        raise ValueError(f"delay={delay} is later than time goes") from None
+        then = datetime.max.replace(tzinfo=UTC)
+    if then > LATEST:
+        raise ValueError(f"delay={delay} is later than NATS can tell: {LATEST:%Y-%m-%d} is the last day")
+    return then
 
 
 def _require_types(delay: object, at: object) -> None:
     """Type checkers know, and most code that publishes has none."""
     if at is not None and not isinstance(at, datetime):
         raise TypeError(f"at= is a datetime with a timezone, not {at!r}")
-    if delay is not None and (not isinstance(delay, Real) or isinstance(delay, bool)):
+    if delay is not None and (isinstance(delay, bool) or not isinstance(delay, Real)):
         raise TypeError(f"delay= is a number of seconds, not {delay!r}")

@@ -14,6 +14,7 @@ from runner.cli.session import session
 from runner.cli.table import counted
 from runner.core.capture import Catchment, capture
 from runner.core.streamconfig import DeclaredStream, merged
+from runner.engine.placement import clashing
 from runner.errors import JetrunnerError, UsageError
 from runner.jetstream.durable import uncaptured
 from runner.jetstream.stream import catchments, load_streams, plan_streams, real_streams
@@ -94,6 +95,9 @@ class Check:
         self.problems.extend(
             UsageError(str(error), hint=error.hint) for error in uncaptured(functions, known)
         )
+        if not self.problems:
+            placed = [(each, capture(each.subject.wildcard, known, chosen=each.stream)) for each in functions]
+            self.problems.extend(clashing(placed, {each.name for each in known if each.work_queue}))
         for binding in functions:
             self.warnings.extend(returns.warnings(binding))
             if warning := _forgetful(binding, known, self.streams):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
 from typing import Any
 
@@ -29,22 +29,43 @@ class Catchment(Struct, frozen=True):
     """The stream file that declares it; empty when none does."""
     sharding: Sharding | None = None
     """How it is sharded; None when it is not, or not by us."""
+    work_queue: bool = False
+    """Whether each of its messages is for one function, and gone then."""
+
+
+def clashes(
+    reading: Iterable[tuple[str, str, str]], queues: Collection[str]
+) -> Iterator[tuple[str, str, str]]:
+    """Pairs of functions that would read the same messages of a work queue, with its name: the server lets only one.
+
+    `reading` gives each function's name, subject and stream; `queues` are the names of the work queues.
+    """
+    seen: list[tuple[str, str, str]] = []
+    for function, subject, stream in reading:
+        if stream in queues:
+            yield from (
+                (other, function, stream)
+                for other, theirs, where in seen
+                if where == stream and overlaps(subject, theirs)
+            )
+            seen.append((function, subject, stream))
 
 
 def catchment(name: str, config: Mapping[str, Any], file: str = "") -> Catchment:
     """The catchment of a stream configuration; without subjects, a mirror or sources it is the stream's name."""
     fed = bool(config.get("mirror") or config.get("sources"))
     subjects = tuple(config.get("subjects") or (() if fed else (name,)))
+    queue = config.get("retention") == "workqueue"
     if (sharded := sharding.read(config)) is not None:
         # Subjects keep their published form for everyone but the server, see core.sharding.
-        return Catchment(name, subjects, _copied(config) if fed else subjects, file, sharded)
+        return Catchment(name, subjects, _copied(config) if fed else subjects, file, sharded, queue)
     stored = list(subjects)
     if transform := config.get("subject_transform"):
         source = transform.get("src") or ">"
         stored = [subject for subject in stored if not covers(source, subject)]
         if any(overlaps(source, subject) for subject in subjects):
             stored.append(_MAPPED.sub("*", transform["dest"]))
-    return Catchment(name, subjects, None if fed else tuple(stored), file)
+    return Catchment(name, subjects, None if fed else tuple(stored), file, None, queue)
 
 
 def capture(

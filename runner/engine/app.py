@@ -164,6 +164,8 @@ async def _serve(
                     connection, project.name, process.instance, running
                 ).open()  # who begins asks what others read
                 await members.listen()
+                for function in running:  # what the server refuses of one is told before another has worked
+                    await function.prepare()
                 for function in running:
                     await function.start()
                 if ordered:

@@ -44,11 +44,14 @@ class Function:
         self._kept = (-1, 0)
         """How many messages had ended here when the floors were saved, and how often the bucket had lost something."""
 
-    async def start(self) -> None:
-        """Make sure of the durables and start to pull."""
+    async def prepare(self) -> None:
+        """Make sure of the durables; nothing is asked for yet. Raises JetrunnerError for what the server refuses."""
         await self._process.histories.begin(self.stream, self._process.floors)
         await self._sources.settle()
         await self._add_again()
+
+    async def start(self) -> None:
+        """Start to pull."""
         await self._sources.open()
         await KeptBack(self._process, self.binding.function).start()
 

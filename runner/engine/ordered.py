@@ -20,6 +20,7 @@ from runner.engine.park import Parking
 from runner.engine.predecessors import Predecessors
 from runner.engine.process import Process
 from runner.engine.records import Records
+from runner.engine.refusal import require_room
 from runner.engine.sentback import SentBack
 from runner.engine.shard import Shard
 from runner.engine.snapshots import living, readers, taken
@@ -67,8 +68,8 @@ class OrderedFunction(Function):
         """Open shards that no living instance owns."""
         self._told = 0, 0
 
-    async def start(self) -> None:
-        """Know the keys that are kept back; shards come with their claims."""
+    async def prepare(self) -> None:
+        """See that nothing stands in the way of its shards, as far as that can be asked. Raises JetrunnerError."""
         if sharding.read(self._process.topology.config(self.stream)) is None:
             log.info(
                 "%s: %s has no [shards]: one instance at a time works for it",
@@ -77,6 +78,18 @@ class OrderedFunction(Function):
             )
         await self._process.histories.begin(self.stream, self._process.floors)
         await insist(self._require_subject, START_SECONDS, f"the shards of {self.binding.function}")
+        await insist(self._require_room, START_SECONDS, f"the consumers on {self.stream}")
+
+    async def _require_room(self) -> None:
+        binding, config = self.binding, self._process.topology.config(self.stream)
+        shards = sharding.read(config) or Sharding()
+        await require_room(
+            self._process.connection, f"{binding.file}:{binding.line}: {binding.function}", self.stream, config,
+            (f"{self.durable}-", shards.count), binding.subject.wildcard,
+        )  # fmt: skip
+
+    async def start(self) -> None:
+        """Know the keys that are kept back; shards come with their claims."""
         if self.held:
             self._process.tasks.start_soon(self._hold)
         await self._parking.start()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from runner.bindings import Binding
-from runner.core.capture import Catchment, capture
+from runner.core.capture import Catchment, capture, clashes
 from runner.core.streamconfig import DeclaredStream
 from runner.errors import JetrunnerError, UsageError
 from runner.jetstream.durable import uncaptured
@@ -36,7 +36,24 @@ def places(
             errors.append(problem)
     if errors:
         raise several(errors)
-    return [(each, capture(each.subject.wildcard, known, chosen=each.stream)) for each in bindings]
+    placed = [(each, capture(each.subject.wildcard, known, chosen=each.stream)) for each in bindings]
+    if errors := clashing(placed, {name for name in real if real[name].get("retention") == "workqueue"}):
+        raise several(errors)
+    return placed
+
+
+def clashing(placed: Sequence[tuple[Binding, str]], queues: Collection[str]) -> list[JetrunnerError]:
+    """An error for each two functions that would read the same messages of a work queue."""
+    where = {binding.function: f"{binding.file}:{binding.line}" for binding, _ in placed}
+    reading = [(binding.function, binding.subject.wildcard, stream) for binding, stream in placed]
+    return [
+        UsageError(
+            f"{where[second]}: {second} reads messages that {first} reads ({where[first]}), and {stream} is a work queue: "
+            "each message of it is for one function",
+            hint=f'give them subjects that do not overlap, or set retention = "limits" for {stream}',
+        )
+        for first, second, stream in clashes(reading, queues)
+    ]
 
 
 async def places_now(

@@ -21,6 +21,7 @@ from runner.engine.pipeline import Pipeline
 from runner.engine.predecessors import SUBJECT
 from runner.engine.process import Process
 from runner.engine.reading import Reading
+from runner.engine.refusal import refused
 from runner.engine.stranded import Stranded
 from runner.errors import JetrunnerError, ServerError, UsageError
 from runner.jetstream import consumer, ownstreams
@@ -99,10 +100,10 @@ class Sources:
             settle = partial(self._reading.settle, pulls=self._opened and bool(self._reads))
             try:
                 found = await insist(settle, START_SECONDS, f"durable {self._durable}")
-            except (ServerError, UsageError):
+            except UsageError:
                 raise
             except JetrunnerError as error:
-                raise JetrunnerError(f"{self._place}: {error}", hint=error.hint) from None
+                raise refused(self._place, self._durable, self._stream, error) from None
             sources = {each.wanted.durable_name: each for each in ([] if isinstance(found, Wait) else found)}
             for pull in self._reads:
                 source = sources.pop(pull.durable, None)
@@ -225,10 +226,8 @@ class Sources:
         ensure = partial(self._durables.ensure, stream, wanted, refilter=stream != self._stream)
         try:
             info = await insist(ensure, START_SECONDS, f"durable {wanted.durable_name}")
-        except ServerError:
-            raise
         except JetrunnerError as error:
-            raise JetrunnerError(f"{self._place}: {error}", hint=error.hint) from None
+            raise refused(self._place, wanted.durable_name, stream, error) from None
         pull = Pull(
             self._connection, stream, wanted.durable_name, limit, self._queue.arrive, lambda: self._lost(pull)
         )

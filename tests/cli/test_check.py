@@ -65,6 +65,23 @@ def test_every_problem_is_told_at_once(make_project: Callable[..., Project]) -> 
     ]
 
 
+def test_two_functions_that_read_the_same_of_a_work_queue_are_an_error(
+    make_project: Callable[..., Project],
+) -> None:
+    project = make_project(
+        functions={
+            "charge": CHARGE,
+            "other": CHARGE.replace("charge", "other").replace(".created", ".{what}"),
+        },
+        streams={"orders": ORDERS + 'retention = "workqueue"\n'},
+    )
+    done = project.runner("check")
+    assert done.code == 2
+    assert "functions/other.py:4: other reads messages that charge reads" in done.stderr
+    assert "ORDERS is a work queue" in done.stderr
+    assert "hint: give them subjects that do not overlap" in done.stderr
+
+
 def test_a_subject_that_no_declared_stream_captures_is_an_error_with_a_hint(
     make_project: Callable[..., Project],
 ) -> None:

@@ -135,6 +135,9 @@ async def test_a_time_is_kept_as_given() -> None:
         ("a", {"delay": float("nan")}),
         ("a", {"delay": float("inf")}),
         ("a", {"delay": 1e300}),
+        ("a", {"delay": 250 * 366 * 86_400}),  # nanoseconds in 64 bits end in 2262
+        ("a", {"at": datetime(2262, 4, 12, tzinfo=UTC)}),
+        ("a", {"at": datetime.max.replace(tzinfo=timezone(timedelta(hours=-2)))}),
         ("a", {"at": datetime(2030, 1, 1)}),  # noqa: DTZ001  # what is tested
         ("a", {"delay": 1, "at": datetime(2030, 1, 1, tzinfo=UTC)}),
     ],

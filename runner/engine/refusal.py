@@ -1,0 +1,68 @@
+"""What the server refuses of a function's durable, in words that say whose it is and what can be done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from runner.core.subject import overlaps
+from runner.errors import JetrunnerError, PermissionDenied, ServerError, UsageError
+from runner.jetstream.connection import Connection
+from runner.jetstream.consumer import filters_of
+from runner.jetstream.inventory import consumers_on, published
+
+MORE_CONSUMERS = (
+    "raise max_consumers of the stream, or of the account; or remove consumers that nothing reads with"
+)
+OVERLAPPING = "each message of a work queue is for one consumer: `nats consumer ls` shows who reads there; give the functions subjects that do not overlap"
+
+HINTS = {
+    10026: MORE_CONSUMERS,
+    10099: OVERLAPPING,
+    10100: OVERLAPPING,
+}
+"""By the server's err_code: maximum consumers limit reached; multiple non-filtered consumers not allowed on workqueue stream,
+filtered consumer not unique on workqueue stream."""
+
+
+def refused(place: str, durable: str, stream: str, error: JetrunnerError) -> JetrunnerError:
+    """The same error, of the same kind, with the function it is about, told as `<file>:<line>: <function>`."""
+    if not isinstance(error, ServerError):
+        return JetrunnerError(f"{place}: {error}", hint=error.hint)
+    hint = error.hint or HINTS.get(error.code, "")
+    if isinstance(error, PermissionDenied) and not hint:
+        hint = "`runner permissions` prints what a runner needs"
+    return type(error)(f"{place}: durable {durable} on {stream}: {error}", code=error.code, hint=hint)
+
+
+async def require_room(
+    connection: Connection,
+    place: str,
+    stream: str,
+    config: Mapping[str, Any],
+    shards: tuple[str, int],
+    subject: str,
+) -> None:
+    """The stream takes the durables of a function's shards, which are made later. Raises UsageError.
+
+    `config` is the stream's, `shards` how the names of the durables begin and how many there are.
+    """
+    most, queue = config.get("max_consumers") or -1, config.get("retention") == "workqueue"
+    if most <= 0 and not queue:
+        return
+    prefix, count = shards
+    try:
+        infos = await consumers_on(connection, stream)
+    except PermissionDenied:
+        return
+    others = [each for each in infos if not each["name"].startswith(prefix)]
+    if most > 0 and len(others) + count > most:
+        raise UsageError(
+            f"{place}: it has {count} durables on {stream}, one a shard, beside {len(others)} consumers, and the stream takes {most}",
+            hint=MORE_CONSUMERS,
+        )
+    for each in others if queue else ():
+        if any(overlaps(subject, theirs) for theirs in published(filters_of(each["config"])) or (">",)):
+            raise UsageError(
+                f"{place}: consumer {each['name']} reads messages of {stream} that it reads", hint=OVERLAPPING
+            )
