@@ -18,7 +18,7 @@ from runner import devserver
 from runner.config import Settings, load_settings
 from runner.engine import delayed, otherloop
 from runner.engine.process import Asking
-from runner.errors import NoStream, PermissionDenied, ServerError, Unconfirmed
+from runner.errors import NoStream, PermissionDenied, ServerError, SettingsError, Unconfirmed
 from runner.jetstream.connection import Connection
 from runner.jetstream.connection import connect as open_connection
 from runner.jetstream.publisher import Outgoing, PubAck
@@ -200,6 +200,10 @@ def _settings(nats_url: str | None, folder: Path | str | None) -> Settings:
     if nats_url is None and folder is None and _of_functions:
         return _of_functions[-1]
     root, given = devserver.find_root(Path(folder or ".")), {"nats_url": nats_url}
+    if folder is not None and not (root if nats_url else root / "pyproject.toml").exists():
+        raise SettingsError(
+            f"there is no project in {folder}", hint="give project= the folder with its pyproject.toml"
+        )
     settings = load_settings(root, given)
     if not devserver.is_elsewhere(settings, given) and (url := devserver.address(root)):
         return structs.replace(settings, nats_url=url)

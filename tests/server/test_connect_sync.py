@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -15,7 +17,7 @@ import pytest
 from msgspec import Struct
 
 import runner
-from runner.errors import NoStream, Unconfirmed, Unreachable
+from runner.errors import NoStream, SettingsError, Unconfirmed, Unreachable
 from tests.support.eventually import eventually
 from tests.support.jetstream import RawJetStream
 from tests.support.port import free_port
@@ -89,9 +91,69 @@ async def test_its_thread_ends_with_its_block(nats_server: NatsServer, tmp_path:
     before = set(threading.enumerate())
     with runner.connect_sync(nats_server.url, project=tmp_path) as app:
         assert set(threading.enumerate()) > before
-    with pytest.raises(RuntimeError, match="not running"):
+    with pytest.raises(RuntimeError, match="this connection is closed"):
         app.publish("orders.1", b"x")
     assert not [each for each in set(threading.enumerate()) - before if "portal" in each.name]
+
+
+async def test_without_a_block_it_says_how_it_is_opened() -> None:
+    opening: Any = runner.connect_sync("nats://127.0.0.1:1")
+    with pytest.raises(RuntimeError, match=r"connect_sync\(\) is not open: write `with"):
+        opening.publish("orders.1", b"x")
+    with pytest.raises(AttributeError, match="publsh"):
+        opening.publsh("orders.1", b"x")
+
+
+KEPT = """
+import os, sys, threading
+import runner
+app = runner.connect_sync(sys.argv[1]).open()
+print(app.publish("orders.1", b"x").seq, flush=True)
+if not (child := os.fork()):
+    sys.exit(0)
+os.waitpid(child, 0)
+print(app.publish("orders.2", b"x").seq, flush=True)
+if sys.argv[2] == "close":
+    app.close()
+    app.close()
+    try:
+        app.publish("orders.3", b"x")
+    except RuntimeError as error:
+        print(error)
+"""
+
+
+@pytest.mark.parametrize("end", ["close", "leave"])
+async def test_it_is_kept_open_until_it_is_closed_or_the_process_ends(
+    nats_server: NatsServer, js: RawJetStream, tmp_path: Path, end: str
+) -> None:
+    """As web applications do, at the level of a module; the end of a forked child does not touch it."""
+    await js.create("ORDERS", ["orders.*"])
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", KEPT, nats_server.url, end],
+        cwd=tmp_path,
+        env=os.environ | {"OTEL_TRACES_EXPORTER": "none"},
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.split("\n")[:2] == ["1", "2"]
+    assert ("this connection is closed" in done.stdout) == (end == "close")
+
+
+@pytest.mark.parametrize("there", [True, False])
+async def test_a_project_that_is_not_there_is_told(tmp_path: Path, *, there: bool) -> None:
+    folder = tmp_path / "nowhere"
+    if there:
+        folder.mkdir()
+    with (
+        pytest.raises(SettingsError, match=f"there is no project in {folder}"),
+        runner.connect_sync(project=folder),
+    ):
+        raise AssertionError("there is no project")
 
 
 async def test_without_a_server_it_says_so(tmp_path: Path) -> None:

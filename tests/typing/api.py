@@ -114,3 +114,4 @@ def outside_of_loops() -> None:
         assert_type(app.publish("audit", b"x", at=datetime.now(UTC)).seq, int)
         assert_type(app.request("quotes", b"x", returns=Quote), Quote)
         assert_type(app.request("quotes", b"x"), Any)
+    assert_type(runner.connect_sync().open().publish("audit", b"x").seq, int)
