@@ -16,7 +16,7 @@ import anyio.to_thread
 import click
 import msgspec
 
-from runner.cli import failure, loop, options, printed
+from runner.cli import failure, loop, options, printed, unread
 from runner.cli.headers import parse_headers
 from runner.cli.interruption import Interruption
 from runner.cli.sending import Sender, Sent
@@ -64,7 +64,7 @@ def publish_command(
     BODY is sent as it is; "-" reads standard input. A {token} in SUBJECT is filled from the field of that name in the
     message's JSON object. A message that cannot be sent is told on stderr, and the others are sent; then it is exit 1.
     Ctrl-C ends the sending, waits for the answers to what was sent, and tells how many are stored, up to which line; then
-    it is exit 130. Once more, it does not wait.
+    it is exit 130. Once more, it does not wait. Where no function of the project here reads SUBJECT, that is told on stderr.
     """
     place = options.place()
     if (body is None) == (file is None):
@@ -93,7 +93,10 @@ def publish_command(
         if not interruption.number and not isinstance(error, KeyboardInterrupt):
             raise
         interruption.number = interruption.number or signal.SIGINT  # before anything was sent
-    return report.end()
+    code = report.end()
+    if report.stored and not interruption.number:
+        unread.warn(place, template)
+    return code
 
 
 class Report:
@@ -103,7 +106,7 @@ class Report:
         self._json = output == "json"
         self._single = single
         self._interruption = interruption
-        self._stored = self._unanswered = 0
+        self.stored = self._unanswered = 0
         self._last = ""
         """Where the last message was given whose fate is known."""
         self._hints: dict[str, None] = {}
@@ -128,12 +131,12 @@ class Report:
             return
         assert sent.ack is not None
         ack = sent.ack
-        self._stored += 1
+        self.stored += 1
         if not self._json:
             click.echo(f"{shown.line(ack.stream)}:{ack.seq}" + (" duplicate" if ack.duplicate else ""))
             return
         facts = {"stream": ack.stream, "seq": ack.seq, "duplicate": ack.duplicate, "trace_id": sent.trace_id}
-        lead = "" if self._single else "[" if self._stored == 1 else ","
+        lead = "" if self._single else "[" if self.stored == 1 else ","
         click.echo(lead + printed.data(facts, indent=None))
 
     def end(self) -> int:
@@ -142,7 +145,7 @@ class Report:
         if self._error is not None and not told:
             raise self._error
         if not self._single and self._json:
-            click.echo("]" if self._stored else "[]")
+            click.echo("]" if self.stored else "[]")
         for hint in self._hints:
             failure.advise(hint)
         if told or not self._single:
@@ -150,7 +153,7 @@ class Report:
             unanswered = f", {self._unanswered:,} without an answer" if self._unanswered else ""
             last = f" up to {self._last}" if told and self._last else ""
             lead = "interrupted: " if told else ""
-            click.echo(f"{lead}{self._stored:,} stored{last}{failed}{unanswered}", err=True)
+            click.echo(f"{lead}{self.stored:,} stored{last}{failed}{unanswered}", err=True)
         return self._interruption.code or max(self._failed, default=0)
 
 

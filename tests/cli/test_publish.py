@@ -175,3 +175,47 @@ async def test_a_reader_that_has_seen_enough_ends_it(project: Project, orders: R
     )
     assert done.stdout == "ORDERS:1\n"
     assert "Traceback" not in done.stderr
+
+
+READING = """
+    from runner import consume
+    print("imported")
+
+    @consume("orders.{customer}.created")
+    async def charge(order: bytes) -> None: ...
+
+    @consume("logs.>")
+    async def collect(line: bytes) -> None: ...
+"""
+
+
+@pytest.mark.parametrize(
+    ("subject", "near"),
+    [
+        ("orders.ada.craeted", "orders.{customer}.created"),
+        ("order.ada.created", "orders.{customer}.created"),
+        ("orders.{customer}.craeted", "orders.{customer}.created"),
+        ("audit", ""),
+        ("orders.ada.created", None),
+        ("orders.{customer}.created", None),
+        ("logs.web.1", None),
+    ],
+)
+async def test_a_subject_that_no_function_reads_is_told(
+    project: Project, js: RawJetStream, subject: str, near: str | None
+) -> None:
+    await js.create("ALL", ["orders.>", "order.>", "audit", "logs.>"])
+    project.function("shop", READING)
+    done = project.runner("publish", subject, '{"customer": "ada"}')
+    assert (done.code, done.stdout) == (0, "ALL:1\n")
+    assert (f"warning: no function of shop reads {subject}" in done.stderr) == (near is not None)
+    assert (f"hint: did you mean {near}?" in done.stderr) == bool(near)
+    assert ("hint" in done.stderr) == bool(near)
+
+
+async def test_code_that_cannot_be_imported_is_no_matter_of_publish(
+    project: Project, orders: RawJetStream
+) -> None:
+    project.function("shop", "import nowhere")
+    done = project.runner("publish", "orders.x", "1")
+    assert (done.code, done.stdout, done.stderr) == (0, "ORDERS:1\n", "")
