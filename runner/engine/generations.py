@@ -52,7 +52,7 @@ class Generations:
         self._members = members
         self._functions = functions
         self._changed = changed
-        self._turnover = Turnover(process.connection, process.project, process.histories.of)
+        self._turnover = Turnover(process.connection, process.project, process.histories.of, process.instance)
         self._leases = Leases(process.connection)
         self._due = asyncio.Event()
 

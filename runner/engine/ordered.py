@@ -23,7 +23,7 @@ from runner.engine.records import Records
 from runner.engine.refusal import require_room
 from runner.engine.sentback import SentBack
 from runner.engine.shard import Shard
-from runner.engine.snapshots import living, readers, taken
+from runner.engine.snapshots import readers, taken
 from runner.engine.standstill import Standstill
 from runner.errors import JetrunnerError
 from runner.jetstream.publisher import insist
@@ -117,10 +117,7 @@ class OrderedFunction(Function):
         before = Predecessors(
             process.connection, process.project, function, self.stream, self.binding.subject.wildcard
         )
-        if not (await before.unordered("")).durables:
-            return ""
-        found = await living(process.connection, process.project, function, self.stream, me=process.instance)
-        return next((instance for instance, part in found if part.get("ordered") is False), "")
+        return await before.reader(await before.unordered(""), process.instance)
 
     async def _hold(self) -> None:
         """Begin once no instance runs it without order any more."""

@@ -16,6 +16,7 @@ from msgspec import Struct
 from runner.core import identity, sharding
 from runner.core.plan import ALSO, generation_of
 from runner.core.sharding import Sharding
+from runner.engine.usage import reader_of
 from runner.errors import PermissionDenied, ServerError
 from runner.jetstream import consumer, ownstreams, reshard
 from runner.jetstream.bucket import PREFIX
@@ -111,6 +112,22 @@ class Predecessors:
         if before.ordered:
             key = f"{PREFIX}{self._openings.prefix}{self._function}"
             await self._connection.api(f"STREAM.PURGE.{ownstreams.BUCKET_STREAM}", {"filter": key})
+
+    async def remove_unread(self, me: str) -> bool:
+        """Remove the durables without order, unless an instance other than `me` reads one of them. Raises ServerError."""
+        before = await self.unordered("")
+        if found := await self.reader(before, me):
+            told = "%s: %s is not removed yet: instance %s reads it"
+            log.warning(told, self._function, ", ".join(before.durables), found)
+            return False
+        await self.remove(before)
+        return True
+
+    async def reader(self, before: Before, me: str) -> str:
+        """An instance other than `me` that reads what was left, without order; empty: none. Raises ServerError."""
+        return await reader_of(
+            self._connection, self._project, self._function, self._stream, before.durables, me=me
+        )
 
     def _ours(self, info: Mapping[str, Any]) -> bool:
         metadata = info["config"].get("metadata") or {}

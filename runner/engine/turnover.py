@@ -78,13 +78,18 @@ class Turnover:
     """Steps through the generations for the functions of a project."""
 
     def __init__(
-        self, connection: Connection, project: str, history: Callable[[str], History] | None = None
+        self,
+        connection: Connection,
+        project: str,
+        history: Callable[[str], History] | None = None,
+        me: str = "",
     ) -> None:
         self._history = history if history is not None else cache(partial(History, connection))
         """Of a stream."""
         self.openings = reshard.Openings(connection, project)
         self._connection = connection
         self._project = project
+        self._me = me  # the instance that steps; empty: a command
         self._leases = Leases(connection)
         self._claims = Claims(connection, project)
         self._seen: dict[tuple[str, str, int], float] = {}
@@ -150,11 +155,10 @@ class Turnover:
         return Predecessors(self._connection, self._project, reader.function, reader.stream, reader.subject)
 
     async def _succeed(self, reader: Reader, created: str) -> None:
-        """Remove what it has left there: what is open tells where it goes on."""
-        if (reader.function, created) not in self._succeeded:
-            predecessors = self._predecessors(reader)
-            await predecessors.remove(await predecessors.unordered(""))
-            self._succeeded.add((reader.function, created))
+        """Remove what it has left there, once none of it is read: what is open tells where it goes on."""
+        key = reader.function, created
+        if key not in self._succeeded and await self._predecessors(reader).remove_unread(self._me):
+            self._succeeded.add(key)
 
     async def _begin(self, reader: Reader, info: Mapping[str, Any], now: Sharding) -> Opening:
         durable = identity.durable(self._project, reader.function)

@@ -116,6 +116,29 @@ async def test_the_new_version_begins_once_the_last_old_one_has_gone(
     assert versions.isdisjoint(each["version"] for each in steps.shop.notes("run")[:20])
 
 
+@pytest.mark.parametrize("old", [PLAIN, NAMED], ids=["its durable", "another durable"])
+async def test_an_instance_that_is_held_up_is_still_there_for_one_that_keeps_order(
+    steps: Steps, old: str
+) -> None:
+    """It does not say in time what it reads; its pull request waits at the server."""
+    first = await steps.start(old)
+    await steps.publish(5)
+    await steps.done()
+    first.freeze()
+    steps.shop.write(ORDERED)
+    second = steps.shop.run()
+    await second.seen("takes nothing for now: instance that does not answer")
+    first.thaw()
+    await steps.publish(5)
+    await steps.done()
+    assert {each["version"] for each in steps.shop.notes("run")} <= {"plain", "named"}
+    first.terminate()
+    await first.ended()
+    await steps.publish(5)
+    await steps.done()
+    steps.once()
+
+
 SAME_PLACE = """
     import os, socket, sys
 
