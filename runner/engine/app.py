@@ -24,6 +24,7 @@ from runner.engine.health import Health
 from runner.engine.histories import START_SECONDS
 from runner.engine.lifespan import alive
 from runner.engine.members import Members
+from runner.engine.newcomers import warn_of_newcomers
 from runner.engine.ordered import OrderedFunction
 from runner.engine.placement import places_now
 from runner.engine.process import Observer, Process
@@ -143,6 +144,7 @@ async def _serve(
             root=project.root,
             observer=observer,
         )
+        await warn_of_newcomers(process, placed, project.functions)
         async with alive(project) as process.state, process.cells, process.slots:
             ordered = [binding.function for binding in bindings if binding.ordered_by]
             members = Members(process, ordered, process.instance)

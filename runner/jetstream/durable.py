@@ -15,12 +15,12 @@ from runner.core.plan import ALSO, ConsumerPlan, function_of
 from runner.core.quantity import counted
 from runner.core.sharding import Sharding
 from runner.core.streamconfig import Change
-from runner.core.subject import covers, overlaps
+from runner.core.subject import covers
 from runner.errors import JetrunnerError, UsageError
-from runner.jetstream import interest
+from runner.jetstream import interest, newcomers
 from runner.jetstream.connection import Connection
 from runner.jetstream.consumer import FILTERS, IMMUTABLE, config, differences, filters_of, update
-from runner.jetstream.inventory import consumers_on, count, published, real_streams
+from runner.jetstream.inventory import consumers_on, published, real_streams
 from runner.jetstream.ownstreams import AGAIN
 
 _SHARD = re.compile(r"-\d+-\d+$")
@@ -152,7 +152,12 @@ async def plan_consumers(
                     ConsumerPlan(info["name"], stream, function, "stray", _subject(info), _pending(info))
                 )
     strays = [plan for plan in plans if plan.action == "stray"]
-    return tuple([await _succeeding(connection, plan, strays, bindings) for plan in plans])
+    return tuple(
+        [
+            await _succeeding(connection, project, plan, strays, bindings, real.get(plan.stream, ()))
+            for plan in plans
+        ]
+    )
 
 
 def _beside(
@@ -174,28 +179,33 @@ def _beside(
 
 
 async def _succeeding(
-    connection: Connection, plan: ConsumerPlan, strays: Sequence[ConsumerPlan], bindings: Sequence[Binding]
+    connection: Connection,
+    project: str,
+    plan: ConsumerPlan,
+    strays: Sequence[ConsumerPlan],
+    bindings: Sequence[Binding],
+    durables: Sequence[Mapping[str, Any]],
 ) -> ConsumerPlan:
     """The same, with where a durable that is made goes on: where the function has come with others, or at the beginning."""
     if plan.action != "create":
         return plan
-    on = [each for each in strays if each.stream == plan.stream and ALSO not in each.name.split("-")]
-    own = [each for each in on if each.function == plan.function]
+    own = [
+        each
+        for each in strays
+        if (each.stream, each.function) == (plan.stream, plan.function) and ALSO not in each.name.split("-")
+    ]
     if own:
         note = f"{plan.function} goes on where it has come with {own[0].name}"
         return msgspec.structs.replace(plan, note=note)
-    shards = f"shard.*.*.{plan.subject}"
-    stored = await count(connection, plan.stream, plan.subject)
-    if not overlaps(plan.subject, shards):
-        stored += await count(connection, plan.stream, shards)
-    deliver = next((each.deliver for each in bindings if each.function == plan.function), "all")
-    if not stored or deliver == "new":
+    binding = next(each for each in bindings if each.function == plan.function)
+    waiting = await newcomers.stored(connection, plan.stream, plan.subject)
+    if not waiting or binding.deliver == "new":
         return plan
-    note = f"what is stored will run: {counted(stored, 'message')}"
-    alike = sorted({each.function for each in on if each.subject == plan.subject})
-    if alike:
-        note += f'; if it is {alike[0]} by another name, write renamed_from="{alike[0]}": it goes on where that is'
-    return msgspec.structs.replace(plan, note=note)
+    known = {each.function for each in bindings}
+    note = newcomers.suspected(binding, waiting, project, known, durables)
+    return msgspec.structs.replace(
+        plan, note=note or f"what is stored will run: {counted(waiting, 'message')}"
+    )
 
 
 def _published(info: Mapping[str, Any]) -> str:

@@ -50,14 +50,32 @@ async def test_a_new_name_would_run_everything_again_and_says_how_it_does_not(sh
     plan = planned(shop, function("toil"), "toil")
     assert plan["action"] == "create"
     assert plan["note"] == (
-        'what is stored will run: 3 messages; if it is work by another name, write renamed_from="work": '
-        "it goes on where that is"
+        'toil is new and will run 3 stored messages; work is gone. Renamed? @consume(…, renamed_from="work"). '
+        'New on purpose? deliver="new" leaves out what is stored'
     )
     text = shop.project.runner("plan").stdout
     assert plan["note"] in text
     assert "- consumer shop-work on ORDERS: not ours any more" in text
     kept = planned(shop, function("toil", "orders.{k}", 'renamed_from="work"'), "work")
     assert kept["action"] == "same"
+
+
+async def test_a_misspelt_old_name_is_told(shop: Shop) -> None:
+    plan = planned(shop, function("toil", "orders.{k}", 'renamed_from="wrok"'), "wrok")
+    assert plan["note"].startswith(
+        'toil is new and will run 3 stored messages; nothing on orders.* is of renamed_from="wrok"; work is gone.'
+    )
+
+
+async def test_another_name_of_the_project_is_told(shop: Shop) -> None:
+    file = shop.project.root / "pyproject.toml"
+    file.write_text(file.read_text().replace(f'name = "{shop.project.name}"', 'name = "store"'))
+    plan = planned(shop, function(), "work")
+    assert plan["note"] == (
+        "work is new and will run 3 stored messages; the server holds its durable of project shop, "
+        'and store starts over. Project renamed? [tool.jetrunner] name = "shop". '
+        'New on purpose? deliver="new" leaves out what is stored'
+    )
 
 
 async def test_another_durable_or_mode_goes_on(shop: Shop) -> None:
