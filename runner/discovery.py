@@ -18,7 +18,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from runner import bindings, config, ownlog
+from runner import bindings, config, misspelt, ownlog
 from runner.bindings import Binding, binding_of, bound_in, is_lifespan
 from runner.core import identity, raised
 from runner.errors import BindingError, JetrunnerError, SettingsError, UsageError
@@ -97,9 +97,9 @@ def _imported(name: str, root: Path) -> ModuleType:
     except JetrunnerError:
         raise
     except (Exception, SystemExit) as error:
-        hint = "is it installed?" if isinstance(error, ModuleNotFoundError) else ""
         raise UsageError(
-            f"{_where(error, name, root)}: {raised.name(error)}: {_text(error)}", hint=hint
+            f"{_where(error, name, root)}: {raised.name(error)}: {_text(error)}",
+            hint=misspelt.hint(error, root),
         ) from error
 
 

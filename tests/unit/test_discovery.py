@@ -204,6 +204,31 @@ def test_an_error_in_user_code_names_file_and_line(
     assert caught.value.exit_code == 2
 
 
+@pytest.mark.parametrize(
+    ("source", "hint"),
+    [
+        ("import functions.helpers.pricng", "did you mean 'functions.helpers.pricing'?"),
+        (
+            "import functions.helpers.quite_another",
+            "functions.helpers is a package of this project, and has no quite_another",
+        ),
+        ("import functons", "did you mean 'functions'?"),
+        ("import email.mesage", "is it installed?"),
+        ("from runner import consume\nconsume('a', retires=3)", "did you mean 'retry'?"),
+        ("from runner import consume\nconsume('a', concurency=3)", "did you mean 'concurrency'?"),
+        ("from runner import RetryPolicy\nRetryPolicy(atempts=3)", "did you mean 'attempts'?"),
+        ("def mine(retry): ...\nmine(retires=3)", ""),
+    ],
+)
+def test_a_misspelt_name_is_told_what_it_was_perhaps_meant_to_be(
+    project: Make, source: str, hint: str
+) -> None:
+    root = project(orders=source, **{"helpers/__init__": "", "helpers/pricing": ""})
+    with pytest.raises(UsageError, match=r"functions/orders\.py:") as caught:
+        discovery.load(root)
+    assert caught.value.hint == hint
+
+
 def test_a_wrong_binding_names_file_and_line(project: Make) -> None:
     root = project(orders=bound("charge", "..x"))
     with pytest.raises(BindingError, match=r"functions/orders\.py:4: subject .* has an empty token"):

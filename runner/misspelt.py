@@ -1,0 +1,56 @@
+"""Names that user code has misspelt, found in the error that its import ended with."""
+
+from __future__ import annotations
+
+import inspect
+import pkgutil
+import re
+import traceback
+from collections.abc import Iterable
+from importlib.util import find_spec
+from pathlib import Path
+
+from runner.bindings import consume
+from runner.core.retry import RetryPolicy
+from runner.values import did_you_mean
+
+_ARGUMENT = re.compile(r"nexpected keyword argument '(\w+)'")
+
+
+def hint(error: BaseException, root: Path) -> str:
+    """What was perhaps meant, or is to be done; empty where nothing is known."""
+    if isinstance(error, ModuleNotFoundError):
+        return _module(error.name or "", root)
+    if isinstance(error, TypeError) and (found := _ARGUMENT.search(str(error))) and "ean '" not in str(error):
+        return did_you_mean(found[1], _options(error))
+    return ""
+
+
+def _options(error: TypeError) -> Iterable[str]:
+    """The keyword arguments of what was called: ours are told apart by the line of the call."""
+    if str(error).startswith("consume()"):
+        return inspect.signature(consume).parameters
+    calls = [frame.line or "" for frame in traceback.extract_tb(error.__traceback__)][-1:]
+    return inspect.signature(RetryPolicy).parameters if "RetryPolicy(" in "".join(calls) else ()
+
+
+def _module(name: str, root: Path) -> str:
+    package, _, last = name.rpartition(".")
+    if not package:
+        # `functions` and what stands beside it; an installed package is named by its own error.
+        return did_you_mean(name, (each.name for each in pkgutil.iter_modules([str(root)]))) or INSTALLED
+    try:
+        spec = find_spec(package)
+    except (ImportError, ValueError):
+        spec = None
+    places = [str(place) for place in spec.submodule_search_locations or ()] if spec else []
+    if not any(root in Path(place).resolve().parents for place in places):
+        return INSTALLED
+    near = did_you_mean(last, (each.name for each in pkgutil.iter_modules(places)))
+    return (
+        near.replace("mean '", f"mean '{package}.")
+        or f"{package} is a package of this project, and has no {last}"
+    )
+
+
+INSTALLED = "is it installed?"
