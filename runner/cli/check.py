@@ -45,7 +45,8 @@ def check_command(output: str) -> int:
         failure.say(str(problem), problem.hint)
     if output == "text" and not check.problems:
         functions, streams = counted(len(check.functions), "function"), counted(len(check.streams), "stream")
-        click.echo(f"{place.settings.name}: {functions}, {streams}, all well")
+        well = counted(len(check.warnings), "warning") if check.warnings else "all well"
+        click.echo(f"{place.settings.name}: {functions}, {streams}, {well}")
     return max((problem.exit_code for problem in check.problems), default=0)
 
 

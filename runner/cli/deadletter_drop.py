@@ -85,7 +85,7 @@ def drop_command(
             _confirm(drop.count)
         loop.run(remove)
     drop.end(output, dry_run=dry_run)
-    return 1 if drop.kept else 0
+    return 1 if drop.kept or drop.missing else 0
 
 
 def _confirm(count: int) -> None:
@@ -144,6 +144,7 @@ class Drop:
         self.selection = selection
         self.count = 0
         self.kept: list[dict[str, Any]] = []
+        self.missing: list[int] = []
         self._chosen: list[Chosen] | None = None
         """None: all that the selection takes, up to the newest that is known."""
         self._newest = NOTHING
@@ -212,7 +213,9 @@ class Drop:
     async def _found(self, letters: DeadLetters, sequence: int) -> Chosen | None:
         stored = await letters.get(sequence)
         if stored is None:
-            self._keep(sequence, "there is none", "runner deadletter list shows them")
+            self.missing.append(sequence)
+            failure.say(f"there is no dead letter {sequence}")
+            self._hints["runner deadletter list shows them"] = None
         elif (other := stored.letter.project) != self.selection.project:
             self._keep(sequence, f"it belongs to the project {other!r}", "give --project DIR of that one")
         else:
@@ -237,9 +240,11 @@ class Drop:
             failure.advise(hint)
         if output == "json":
             told = {"dropped": 0, "would_drop": self.count} if dry_run else {"dropped": self.count}
-            click.echo(printed.data({**told, "kept": self.kept}))
+            click.echo(printed.data({**told, "kept": self.kept, "missing": self.missing}))
             return
-        click.echo(f"{self.count:,} {'would be dropped' if dry_run else 'dropped'}, {len(self.kept):,} kept")
+        missing = f", {len(self.missing):,} not there" if self.missing else ""
+        done = "would be dropped" if dry_run else "dropped"
+        click.echo(f"{self.count:,} {done}, {len(self.kept):,} kept{missing}")
 
 
 async def _newest(connection: Connection) -> Identity:

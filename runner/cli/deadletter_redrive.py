@@ -107,7 +107,7 @@ def redrive_command(
 
     loop.run(main)
     redrive.end(output)
-    return 1 if redrive.kept else 0
+    return 1 if redrive.kept or redrive.missing else 0
 
 
 class Redrive:
@@ -118,6 +118,7 @@ class Redrive:
         """Keys whose dead letters go back with what is parked, or not at all."""
         self.sent: list[dict[str, Any]] = []
         self.kept: list[dict[str, Any]] = []
+        self.missing: list[int] = []
         self._interval = interval
         """Seconds from one to the next; 0 for as fast as it goes."""
         self._told = time.monotonic()
@@ -204,16 +205,23 @@ class Redrive:
         if hint:
             self._hints[hint] = None
 
+    def miss(self, sequence: int) -> None:
+        """Tell of one that is not there."""
+        self.missing.append(sequence)
+        failure.say(f"there is no dead letter {sequence}")
+        self._hints["runner deadletter list shows them"] = None
+
     def end(self, output: str) -> None:
         """Print what was done."""
         for hint in self._hints:
             failure.advise(hint)
         if output == "json":
-            click.echo(printed.data({"redriven": self.sent, "kept": self.kept}))
+            click.echo(printed.data({"redriven": self.sent, "kept": self.kept, "missing": self.missing}))
         else:
             rows = [[str(each["sequence"]), each["function"], each["message_id"]] for each in self.sent]
             show([">SEQUENCE", "FUNCTION", "MESSAGE"], rows)
-            click.echo(f"{len(self.sent):,} sent back, {len(self.kept):,} kept")
+            missing = f", {len(self.missing):,} not there" if self.missing else ""
+            click.echo(f"{len(self.sent):,} sent back, {len(self.kept):,} kept{missing}")
 
     def _progress(self) -> None:
         if time.monotonic() - self._told >= PROGRESS_SECONDS:
@@ -233,7 +241,7 @@ async def _chosen(
     for sequence in dict.fromkeys(sequences):
         stored_one = await letters.get(sequence)
         if stored_one is None:
-            redrive.keep(sequence, "there is none", "runner deadletter list shows them")
+            redrive.miss(sequence)
         elif stored_one.letter.project != selection.project:
             other = stored_one.letter.project
             redrive.keep(sequence, f"it belongs to the project {other!r}", "give --project DIR of that one")

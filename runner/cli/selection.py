@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -97,6 +98,8 @@ def document(stored: DeadLetter, rules: Rules) -> dict[str, Any]:
 
 
 def _time(text: str) -> datetime:
+    if re.fullmatch(r"[0-9.]+", text):
+        raise UsageError(f"--since {text!r} has no unit", hint=f"write {text}s, {text}m, {text}h or {text}d")
     try:
         return datetime.now(UTC) - timedelta(seconds=quantity.seconds(text))
     except (ValueError, OverflowError):

@@ -247,7 +247,14 @@ def test_without_any_there_is_an_empty_list(
 ) -> None:
     project = make_project(nats=nats_server.url)
     assert project.json("deadletter", "list") == []
-    assert project.json("deadletter", "redrive", "--all") == {"redriven": [], "kept": []}
+    assert project.json("deadletter", "redrive", "--all") == {
+        "redriven": [],
+        "kept": [],
+        "missing": [],
+    }
+    done = project.runner("deadletter", "redrive", "4")
+    assert (done.code, done.stdout) == (1, "0 sent back, 0 kept, 1 not there\n")
+    assert done.stderr == "error: there is no dead letter 4\nhint: runner deadletter list shows them\n"
     done = project.runner("deadletter", "show", "7")
     assert (done.code, done.stdout) == (1, "")
     assert "error: there is no dead letter 7" in done.stderr
@@ -262,6 +269,7 @@ def test_without_any_there_is_an_empty_list(
         (("redrive", "1", "--all"), "not both"),
         (("redrive", "--all", "--rate", "fast"), "is not a rate"),
         (("list", "--since", "yesterday"), "neither a duration nor a time"),
+        (("list", "--since", "5"), "write 5s, 5m, 5h or 5d"),
         (("list", "--reason", "boredom"), "boredom"),
         (("list", "--function", "a.b"), "is no name of a function"),
         (("show", "0"), "0"),

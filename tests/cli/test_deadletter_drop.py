@@ -98,8 +98,8 @@ async def test_by_number(stacks: Stacks) -> None:
     assert (done.code, done.stdout) == (0, "2 dropped, 0 kept\n"), done.stderr
     assert await stacks.left() == [1, 3, 5]
     done = stacks.project.runner("deadletter", "drop", "1", "2", "5", "99")
-    assert (done.code, done.stdout) == (1, "1 dropped, 3 kept\n")
-    assert "dead letter 2 stays: there is none" in done.stderr
+    assert (done.code, done.stdout) == (1, "1 dropped, 1 kept, 2 not there\n")
+    assert "error: there is no dead letter 2\n" in done.stderr
     assert "dead letter 5 stays: it belongs to the project 'other'" in done.stderr
     assert await stacks.left() == [3, 5]
 
