@@ -5,6 +5,7 @@ more; the server tells of it once. It is sent to its function by the function's 
 
 Rule 1: what is told counts only where the durable was found with a limit: anybody may have written it.
 Rule 2: each has a Msg-Id of its own: all instances may send it, and it comes once.
+Rule 3: what is told is kept until it is stored again, however often that fails.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+import anyio
 from msgspec import Struct
 
 from runner.core import checked, header, identity, origin, sharding
@@ -27,14 +29,18 @@ from runner.jetstream import consumer
 from runner.jetstream.ownstreams import AGAIN
 from runner.jetstream.publisher import Outgoing
 from runner.jetstream.stored import read as read_stored
+from runner.jetstream.wire import Unsubscribe
 
 log = logging.getLogger("jetrunner.durables")
 
 ADVISORY = "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES"
 LIMITED_SECONDS = 60.0
 """What is told so long after the limit was found counts, too: several instances hear of it, and one puts it back."""
-MOST = 10_000
+MOST = 100_000
+"""So many that are told are kept; of more, the log has the numbers."""
 PATIENCE_SECONDS = 30.0
+FIRST_SECONDS, LAST_SECONDS = 0.5, 30.0
+"""Pauses before what could not be sent back is sent once more."""
 
 
 class Told(Struct, frozen=True):
@@ -48,6 +54,16 @@ class Told(Struct, frozen=True):
 _read = checked.json(Told)
 
 
+class Item(Struct, frozen=True):
+    """One that was told."""
+
+    told: Told
+    wanted: consumer.ConsumerConfig
+    """How its durable should be."""
+    heard: float
+    """When, by the monotonic clock."""
+
+
 class Stranded:
     """Those of one function."""
 
@@ -56,15 +72,24 @@ class Stranded:
         self._connection = process.connection
         self._function = function
         self._target = identity.again_subject(process.project, function)
-        self._told: deque[Told] = deque(maxlen=MOST)
+        self._items: deque[Item] = deque()
+        self._listening: dict[tuple[str, str], Unsubscribe] = {}
         self._limited: dict[tuple[str, str], float] = {}
         """Until when what is told of a durable counts, by the monotonic clock."""
         self._busy = False
 
     async def listen(self, wanted: consumer.ConsumerConfig, stream: str) -> None:
-        """Hear of what the server gives up of a durable; without the right to, it is only put back."""
+        """Hear of what the server gives up of a durable, once however often this is called; without the right to, it is only put back."""
+        await self.leave(stream, wanted.durable_name)
         subject = f"{ADVISORY}.{stream}.{wanted.durable_name}"
-        await self._connection.wire.subscribe(subject, partial(self._heard, wanted))
+        heard = partial(self._heard, stream, wanted)
+        self._listening[stream, wanted.durable_name] = await self._connection.wire.subscribe(subject, heard)
+
+    async def leave(self, stream: str, durable: str) -> None:
+        """Hear of a durable no more; what was told of it is still sent."""
+        unsubscribe = self._listening.pop((stream, durable), None)
+        if unsubscribe is not None and self._connection.is_connected:
+            await unsubscribe()
 
     def limited(self, stream: str, durable: str, config: Mapping[str, Any]) -> bool:
         """Whether the server gives up messages of a durable; remembered for a while."""
@@ -75,6 +100,7 @@ class Stranded:
 
     def _heard(
         self,
+        stream: str,
         wanted: consumer.ConsumerConfig,
         subject: bytes,
         reply: bytes,
@@ -85,26 +111,58 @@ class Stranded:
             told = _read(body)
         except Unfit:
             return
-        if told.consumer == wanted.durable_name:
-            self._told.append(told)
-            if not self._busy:
-                self._busy = True
-                self._process.tasks.start_soon(self._look, told.stream, wanted)
+        if (told.stream, told.consumer) != (stream, wanted.durable_name):
+            return
+        if len(self._items) >= MOST:
+            where = identity.message_id(told.stream, told.stream_seq)
+            log.error(
+                "%s: the server has given up %s, and too many wait already: it does not run",
+                told.consumer,
+                where,
+            )
+            return
+        self._items.append(Item(told, wanted, time.monotonic()))
+        if not self._busy:
+            self._busy = True
+            self._process.tasks.start_soon(self._send_all)
+
+    async def _send_all(self) -> None:
+        pause = FIRST_SECONDS
+        try:
+            while self._items:
+                if await self._round():
+                    pause = FIRST_SECONDS
+                else:
+                    await anyio.sleep(pause)
+                    pause = min(LAST_SECONDS, 2 * pause)
+        finally:
+            self._busy = False
+
+    async def _round(self) -> bool:
+        """Send each that was told by now; False where one of them has to be sent later."""
+        looked: set[str] = set()
+        whole = True
+        for _ in range(len(self._items)):
+            item = self._items[0]
+            try:
+                if item.wanted.durable_name not in looked:
+                    await self._look(item.told.stream, item.wanted)
+                    looked.add(item.wanted.durable_name)
+                if item.heard < self._limited.get((item.told.stream, item.told.consumer), 0.0):
+                    await self._send(item.told)
+            except JetrunnerError as error:
+                log.warning("%s: what the server gave up is not sent back yet: %s", self._function, error)
+                self._items.rotate(-1)
+                whole = False
+            else:
+                self._items.popleft()
+        return whole
 
     async def _look(self, stream: str, wanted: consumer.ConsumerConfig) -> None:
         """Put the limit back first: what is sent again must not be given up as well."""
-        try:
-            info = await consumer.info(self._connection, stream, wanted.durable_name)
-            if info is not None and self.limited(stream, wanted.durable_name, info["config"]):
-                await consumer.ensure(self._connection, stream, wanted, info, refilter=False)
-            while self._told:
-                told = self._told.popleft()
-                if time.monotonic() < self._limited.get((told.stream, told.consumer), 0.0):
-                    await self._send(told)
-        except JetrunnerError as error:
-            log.warning("%s: what the server gave up is not sent back yet: %s", self._function, error)
-        finally:
-            self._busy = False
+        info = await consumer.info(self._connection, stream, wanted.durable_name)
+        if info is not None and self.limited(stream, wanted.durable_name, info["config"]):
+            await consumer.ensure(self._connection, stream, wanted, info, refilter=False)
 
     async def _send(self, told: Told) -> None:
         found = await read_stored(self._connection, told.stream, told.stream_seq)

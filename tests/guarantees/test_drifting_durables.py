@@ -146,3 +146,24 @@ async def test_the_filter_of_a_shard_is_put_back_and_nothing_is_passed_over(shop
     await edited(shop, "shop-work-0-0", filter_subject="orders.1")
     await shop.order(*range(5, 10))
     await eventually(lambda: {each["id"] for each in shop.notes("done")} == set(range(10)), within=40)
+
+
+async def test_what_the_server_gave_up_is_sent_back_once_that_can_be_stored_again(shop: Shop) -> None:
+    await shop.open(WORK)
+    process = await shop.running("work")
+    own = (await shop.js.stream("JETRUNNER"))["config"]
+    await shop.js.api("STREAM.UPDATE.JETRUNNER", own | {"max_msg_size": 10})
+    numbers: set[int] = set()
+
+    def given_up() -> bool:
+        return "what the server gave up is not sent back yet" in process.output
+
+    while not given_up():  # the limit may be put back before the server has given up anything
+        number = 2 * len(numbers) + 2
+        numbers.add(number)
+        await edited(shop, max_deliver=1)
+        await shop.order(number)
+        await eventually(lambda: given_up() or {each["id"] for each in shop.notes("done")} >= numbers)
+    await shop.js.api("STREAM.UPDATE.JETRUNNER", own)
+    await all_done(shop, numbers)
+    assert not await shop.dead()
