@@ -126,7 +126,8 @@ def refusal(found: Found, function: str, mark: Mark) -> JetrunnerError | None:
     if not found.somewhere:
         return JetrunnerError(
             f"key {mark.key} is parked in {function}, which neither this project nor a running instance has",
-            hint=f'@consume(..., name="{function}") gives the function its old name back, and then the key comes back',
+            hint=f'@consume(..., name="{function}") gives the function its old name back, and then the key comes '
+            f"back; runner function forget {function} removes all that is left of it",
         )
     if (
         not found.positions or mark.positions in found.positions

@@ -123,7 +123,8 @@ class Ordered:
         if not found.somewhere:
             raise Kept(
                 f"nobody reads what is sent back to {function}",
-                hint=f"start a runner of {project} that has the function {function}",
+                hint=f"start a runner of {project} that has the function {function}; does it not come back: "
+                f"runner function forget {function}",
             )
         return positions if positions in found.positions or not found.positions else found.positions[0]
 

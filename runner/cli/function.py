@@ -6,10 +6,14 @@ from runner.cli.group import LazyGroup
 
 function_group = LazyGroup(
     "function",
-    help="List functions, or call one without NATS.",
+    help="List functions, call one without NATS, or remove what one has left.",
     epilog="Example: runner function list",
     lazy={
         "list": ("runner.cli.function_list:list_command", "Show every function and what feeds it."),
         "invoke": ("runner.cli.function_invoke:invoke_command", "Call a function here, without NATS."),
+        "forget": (
+            "runner.cli.function_forget:forget_command",
+            "Remove what a function that is gone has left.",
+        ),
     },
 )

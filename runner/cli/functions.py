@@ -6,9 +6,7 @@ from pathlib import Path
 
 from runner.bindings import Binding
 from runner.cli import code
-from runner.core import identity
 from runner.errors import UsageError
-from runner.jetstream.ownstreams import AGAIN
 
 
 def all_functions(root: Path, project: str) -> tuple[Binding, ...] | None:
@@ -30,12 +28,9 @@ def names(functions: tuple[Binding, ...] | None) -> frozenset[str] | None:
     return None if functions is None else frozenset(each.function for each in functions)
 
 
-def removal(project: str, function: str, stream: str, *, ordered: bool = True) -> str:
-    """What to delete of a function that does not come back."""
-    if not ordered:
-        durable = identity.durable(project, function)
-        return f"if {function} does not come back, delete its durables ({durable} on {stream} and {AGAIN}: `nats consumer rm`)"
+def removal(function: str) -> str:
+    """What to do about a function that is not in the code any more."""
     return (
-        f"if {function} does not come back, delete its durables ({project}-{function}-* on {stream}: `nats consumer "
-        f"rm`) and its place (`nats kv del jetrunner generation.{project}.{function}`)"
+        f'{function} has another name now? renamed_from="{function}" goes on where it is; '
+        f"it does not come back? runner function forget {function}"
     )

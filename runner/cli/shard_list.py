@@ -63,8 +63,8 @@ def list_command(function: str | None, output: str) -> None:
         click.echo(printed.data({"project": project, "shards": found}))
         return
     show(HEADS, [_row(shard) for shard in found])
-    for name, stream in sorted({(shard["function"], shard["stream"]) for shard in found if shard["gone"]}):
-        failure.advise(removal(project, name, stream))
+    for name in sorted({shard["function"] for shard in found if shard["gone"]}):
+        failure.advise(removal(name))
     if not found:
         click.echo(f"no function of {project} that keeps order has run yet: runner run", err=True)
 

@@ -76,7 +76,7 @@ def resize_command(stream: str, count: int, wait: bool, output: str) -> None:
         )
     for function in found["functions"]:
         if function["state"] == "gone":
-            failure.advise(removal(project, function["function"], stream))
+            failure.advise(removal(function["function"]))
 
 
 async def _resize(
@@ -159,7 +159,7 @@ def _refuse(stream: str, now: Sharding, progress: list[Progress]) -> None:
         f"{stream} is still on its way to {counted(now.count, 'shard')}: {what} in older generations",
         hint=(
             f"start {' and '.join(each.function for each in idle)} (runner run); "
-            + "; ".join(removal(each.project, each.function, stream) for each in idle)
+            + "; ".join(removal(each.function) for each in idle)
             if idle
             else f"wait for it: runner shard resize {stream} {now.count} shows how far it is"
         ),

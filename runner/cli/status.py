@@ -71,10 +71,8 @@ def status_command(output: str) -> None:
     for line in _beside(found):
         click.echo(line, err=True)
     for each in found["functions"]:
-        if each["gone"] and each["durable"]:
-            failure.advise(
-                functions.removal(project, each["function"], each["stream"], ordered=each["ordered"])
-            )
+        if each["gone"]:
+            failure.advise(functions.removal(each["function"]))
 
 
 def _beside(found: dict[str, Any]) -> Iterator[str]:
@@ -182,7 +180,10 @@ def _measured(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def _left(function: dict[str, Any]) -> Iterator[str]:
     """What is told of a function that is not in the code any more."""
     waits = function["pending"] + function["in_flight"] + function["retrying"]
-    yield f"{function['function']} is no function of this project, and no instance runs it: {counted(waits, 'message')} left"
+    yield (
+        f"{function['function']} is no function of this project, and no instance runs it: {waits:,} to run, "
+        f"{function['parked']:,} parked, {counted(function['dead_letters'], 'dead letter')}"
+    )
 
 
 def _rows(function: dict[str, Any]) -> list[list[str]]:

@@ -203,7 +203,7 @@ async def test_a_function_that_the_project_has_no_more_is_marked_and_not_waited_
             "refund: is not waited for: no ordered function of shop, and no instance runs it; 1 message left"
             in done.stderr
         )
-        assert "hint: if refund does not come back, delete its durables (shop-refund-* on" in done.stderr
+        assert "it does not come back? runner function forget refund" in done.stderr
     for name in await js.consumers("LEDGER"):
         if name.startswith("shop-refund-"):
             await js.api(f"CONSUMER.DELETE.LEDGER.{name}")

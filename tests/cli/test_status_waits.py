@@ -89,8 +89,11 @@ async def test_what_is_left_of_a_function_that_is_gone_is_told(project: Project,
 
     assert left() == {"gone": True, "kept": False}
     said = project.runner("status").stderr
-    assert "gone is no function of this project, and no instance runs it: 3 messages left\n" in said
-    assert "hint: if gone does not come back, delete its durables (shop-gone on ORDERS and JETRUNNER" in said
+    assert (
+        "gone is no function of this project, and no instance runs it: 3 to run, 0 parked, 0 dead letters\n"
+        in said
+    )
+    assert "it does not come back? runner function forget gone" in said
     await project.start("run").seen("ready")
     assert left() == {"gone": True, "kept": False}
     project.function("shop", "this is no Python")

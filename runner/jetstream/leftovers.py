@@ -1,0 +1,127 @@
+"""Everything that the server holds of one function, to remove it: for a function that does not come back.
+
+Rule: durables go first: without them nothing of the function is read, and when it ends early, it is done again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from msgspec import Struct
+
+from runner.core import identity
+from runner.core.plan import function_of
+from runner.errors import ServerError
+from runner.jetstream import consumer
+from runner.jetstream.bucket import NO_SUCH_STREAM, PREFIX
+from runner.jetstream.connection import Connection
+from runner.jetstream.inventory import consumers_on, count, real_streams
+from runner.jetstream.ownstreams import AGAIN, BUCKET_STREAM, DEADLETTERS, PARKED
+from runner.jetstream.subjects import subjects
+
+KINDS = ("claim", "failures", "settled", "parked", "start")
+"""Keys of the bucket that begin with one of these, the project and the function are the function's."""
+PROJECT = "jetrunner.project"
+
+
+class Durable(Struct, frozen=True):
+    """One durable of the function."""
+
+    stream: str
+    name: str
+    unsettled: int
+    """Messages it has not settled."""
+
+
+class Leftovers(Struct, frozen=True):
+    """What there is of a function."""
+
+    durables: tuple[Durable, ...]
+    parked: int
+    dead_letters: int
+    sent_back: int
+    """Dead letters on their way back to it."""
+    keys: tuple[str, ...]
+    """Of the bucket: floors, claims, its place, failures, marks of keys."""
+
+    @property
+    def nothing(self) -> bool:
+        """Whether there is nothing at all."""
+        return not (self.durables or self.parked or self.dead_letters or self.sent_back or self.keys)
+
+    @property
+    def to_run(self) -> int:
+        """Messages that it would run if it came back, without those that are parked."""
+        return sum(each.unsettled for each in self.durables)
+
+
+class Forgetting:
+    """Counts and removes what is left of a function."""
+
+    def __init__(
+        self, connection: Connection, project: str, function: str, taken: Collection[str] = ()
+    ) -> None:
+        """`taken` are durables that other functions have chosen (`durable=`): they stay."""
+        self._connection = connection
+        self._project = project
+        self._function = function
+        self._taken = taken
+
+    async def find(self) -> Leftovers:
+        """What there is now. Raises ServerError."""
+        durables = [
+            Durable(stream, info["name"], int(info["num_pending"]) + int(info["num_ack_pending"]))
+            for stream in sorted(await real_streams(self._connection))
+            for info in await consumers_on(self._connection, stream)
+            if self._ours(info["name"], info["config"].get("metadata") or {})
+        ]
+        names = {each.name for each in durables}
+        keys: list[str] = []
+        for pattern in (
+            *(f"{kind}.{self._project}.{self._function}.>" for kind in KINDS),
+            f"generation.{self._project}.{self._function}",
+        ):
+            keys += [key async for key, _ in subjects(self._connection, BUCKET_STREAM, PREFIX + pattern)]
+        floors = f"{PREFIX}floor.{self._project}.*.*"
+        async for key, _ in subjects(self._connection, BUCKET_STREAM, floors):
+            durable = key.rpartition(".")[2]
+            if durable in names or self._ours(durable, {}):
+                keys.append(key)
+        return Leftovers(
+            tuple(durables),
+            await self._count(PARKED, identity.parked_subject(self._project, self._function)),
+            await self._count(DEADLETTERS, identity.dead_subject(self._project, self._function)),
+            await self._count(AGAIN, identity.again_subject(self._project, self._function)),
+            tuple(sorted(keys)),
+        )
+
+    async def remove(self, found: Leftovers) -> None:
+        """Remove what was found. Raises ServerError."""
+        for durable in found.durables:
+            await consumer.remove(self._connection, durable.stream, durable.name)
+        for stream, subject, there in (
+            (PARKED, identity.parked_subject(self._project, self._function), found.parked),
+            (DEADLETTERS, identity.dead_subject(self._project, self._function), found.dead_letters),
+            (AGAIN, identity.again_subject(self._project, self._function), found.sent_back),
+        ):
+            if there:
+                await self._purge(stream, subject)
+        for key in found.keys:
+            await self._purge(BUCKET_STREAM, key)
+
+    def _ours(self, name: str, metadata: dict[str, str]) -> bool:
+        if name in self._taken:
+            return False
+        told = (metadata.get(PROJECT), metadata.get("jetrunner.function"))
+        return function_of(name, self._project) == self._function or told == (self._project, self._function)
+
+    async def _count(self, stream: str, subject: str) -> int:
+        try:
+            return await count(self._connection, stream, subject)
+        except ServerError as error:
+            if error.code != NO_SUCH_STREAM:
+                raise
+            return 0
+
+    async def _purge(self, stream: str, subject: str) -> None:
+        await self._connection.api(f"STREAM.PURGE.{stream}", {"filter": subject})
