@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from runner.bindings import Binding
-from runner.cli import code, failure, loop, options, printed, returns
+from runner.cli import circles, code, failure, loop, options, printed, returns
 from runner.cli.options import Place
 from runner.cli.session import session
 from runner.cli.table import counted
@@ -99,8 +99,11 @@ class Check:
         if not self.problems:
             placed = [(each, capture(each.subject.wildcard, known, chosen=each.stream)) for each in functions]
             self.problems.extend(clashing(placed, {each.name for each in known if each.work_queue}))
+        self.warnings.extend(circles.warnings(functions))
         for binding in functions:
             self.warnings.extend(returns.warnings(binding))
+            if warning := _unsharded(binding, known):
+                self.warnings.append(warning)
             if warning := _forgetful(binding, known, self.streams):
                 self.warnings.append(warning)
 
@@ -121,6 +124,21 @@ class Check:
             "problems": [{"message": str(problem), "hint": problem.hint} for problem in self.problems],
             "warnings": self.warnings,
         }
+
+
+def _unsharded(binding: Binding, known: Sequence[Catchment]) -> str:
+    """A warning when a function keeps order on a stream that is not sharded."""
+    if not binding.ordered_by:
+        return ""
+    try:
+        source = binding.stream or capture(binding.subject.wildcard, known)
+    except JetrunnerError:
+        return ""
+    if not any(each.name == source and each.sharding is None for each in known):
+        return ""
+    return (
+        f"{binding.function} keeps order, and {source} has no [shards]: one instance at a time works for it"
+    )
 
 
 def _forgetful(binding: Binding, known: Sequence[Catchment], declared: Sequence[DeclaredStream]) -> str:

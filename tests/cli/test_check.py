@@ -241,3 +241,48 @@ def test_without_a_server_none_is_asked(make_project: Callable[..., Project]) ->
         functions={"charge": CHARGE}, streams={"orders": ORDERS}, nats="nats://127.0.0.1:1"
     )
     assert project.runner("check").code == 0
+
+
+ROUND = """
+    from runner import consume
+
+    @consume("orders.{id}", output="payments.{id}")
+    async def pay(order: dict) -> dict: ...
+
+    @consume("payments.*", output="receipts.1")
+    async def book(payment: dict) -> dict: ...
+
+    @consume("receipts.{id}", output="orders.{id}")
+    async def print_out(receipt: dict) -> dict: ...
+
+    @consume("payments.{id}", output="mail.{id}")
+    async def thank(payment: dict) -> dict: ...
+"""
+
+
+def test_functions_that_feed_each_other_in_a_circle_are_warned_of(
+    make_project: Callable[..., Project],
+) -> None:
+    shop = 'name = "SHOP"\nsubjects = ["orders.*", "payments.*", "receipts.*", "mail.*"]\n'
+    project = make_project(functions={"shop": ROUND}, streams={"shop": shop})
+    assert project.json("check")["warnings"] == [
+        "pay → book → print_out → pay: what they publish comes back to pay, for ever unless one of them returns None at some time"
+    ]
+    project.function("shop", ROUND.replace('output="orders.{id}"', 'output="mail.{id}"'))
+    assert project.json("check")["warnings"] == []
+
+
+def test_order_on_a_stream_without_shards_is_warned_of(make_project: Callable[..., Project]) -> None:
+    source = """
+        from runner import consume
+
+        @consume("orders.{customer}", ordered_by="customer")
+        async def charge(order: dict) -> None: ...
+    """
+    stream = 'name = "ORDERS"\nsubjects = ["orders.{customer}"]\n'
+    project = make_project(functions={"shop": source}, streams={"orders": stream})
+    assert project.json("check")["warnings"] == [
+        "charge keeps order, and ORDERS has no [shards]: one instance at a time works for it"
+    ]
+    project.stream("orders", stream + '[shards]\ncount = 4\nby = ["customer"]\n')
+    assert project.json("check")["warnings"] == []
