@@ -11,7 +11,7 @@ import importlib
 import pkgutil
 import sys
 import traceback
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,7 +21,7 @@ from msgspec import Struct
 from runner import bindings, config, misspelt, ownlog
 from runner.bindings import Binding, binding_of, bound_in, is_lifespan
 from runner.core import identity, raised
-from runner.errors import BindingError, JetrunnerError, SettingsError, UsageError
+from runner.errors import BindingError, JetrunnerError, SettingsError, UsageError, several
 
 PACKAGE = "functions"
 
@@ -57,7 +57,7 @@ def load(root: Path, name: str | None = None) -> Project:
     # First, so that no other package of this name is found before ours.
     sys.path[:] = [str(root), *(entry for entry in sys.path if entry != str(root))]
     try:
-        modules = list(_modules(root))
+        modules = _modules(root)
     finally:
         ownlog.enable()
     functions = _functions(modules)
@@ -72,16 +72,23 @@ def unload() -> None:
     importlib.invalidate_caches()
 
 
-def _modules(root: Path) -> Iterator[ModuleType]:
+def _modules(root: Path) -> list[ModuleType]:
+    """All of them; what is wrong in each is told at once."""
     package = _imported(PACKAGE, root)
     found = Path(package.__file__ or "").resolve()
     if root not in found.parents:
         raise UsageError(f"the package {PACKAGE} was found in {found.parent}, not in {root}")
-    pending = [package]
-    while pending:
-        module = pending.pop(0)
-        yield module
-        pending.extend(_imported(f"{module.__name__}.{name}", root) for name in _public(module))
+    found_modules = [package]
+    wrong: list[JetrunnerError] = []
+    for module in found_modules:
+        for name in _public(module):
+            try:
+                found_modules.append(_imported(f"{module.__name__}.{name}", root))
+            except JetrunnerError as error:
+                wrong.append(error)
+    if wrong:
+        raise several(wrong)
+    return found_modules
 
 
 def _public(package: ModuleType) -> list[str]:

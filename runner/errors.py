@@ -19,11 +19,15 @@ JetrunnerError
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class JetrunnerError(Exception):
     """Something went wrong; `hint` tells the next step."""
 
     exit_code = 1
+    parts: tuple[JetrunnerError, ...] = ()
+    """The errors that this one is made of; empty for one alone."""
 
     def __init__(self, message: str = "", *, hint: str = "") -> None:
         super().__init__(message or (self.__doc__ or "").split("\n", maxsplit=1)[0])
@@ -38,6 +42,19 @@ class UsageError(JetrunnerError):
 
 class SettingsError(UsageError):
     """A setting is wrong."""
+
+
+def several(errors: Sequence[JetrunnerError]) -> JetrunnerError:
+    """Errors as one: a line each, and every hint once. Its class is theirs where that is one UsageError."""
+    each = {str(error): error for error in errors}  # one module's error may be met by each that imports it
+    if len(each) == 1:
+        return errors[0]
+    hints = "\n".join(dict.fromkeys(error.hint for error in errors if error.hint))
+    kinds = {type(error) for error in errors}
+    kind = kinds.pop() if len(kinds) == 1 else UsageError
+    found = (kind if issubclass(kind, UsageError) else UsageError)("\n".join(each), hint=hints)
+    found.parts = tuple(each.values())
+    return found
 
 
 class BindingError(UsageError):

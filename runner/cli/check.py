@@ -111,7 +111,7 @@ class Check:
         try:
             return act()
         except JetrunnerError as error:
-            self.problems.append(error)
+            self.problems.extend(error.parts or (error,))
             return otherwise
 
     def document(self) -> dict[str, Any]:

@@ -17,8 +17,7 @@ from runner.config import Settings
 from runner.core import shown
 from runner.core.plan import Plan
 from runner.core.streamconfig import DeclaredStream
-from runner.engine.placement import several
-from runner.errors import JetrunnerError
+from runner.errors import JetrunnerError, several
 from runner.jetstream.stream import load_streams, plan_project
 
 

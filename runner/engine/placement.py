@@ -9,7 +9,7 @@ from typing import Any
 from runner.bindings import Binding
 from runner.core.capture import Catchment, capture, clashes
 from runner.core.streamconfig import DeclaredStream
-from runner.errors import JetrunnerError, UsageError
+from runner.errors import JetrunnerError, UsageError, several
 from runner.jetstream.durable import uncaptured
 from runner.jetstream.listing import incomplete
 from runner.jetstream.stream import catchments, load_streams
@@ -67,14 +67,6 @@ async def places_now(
         if topology.lacking:
             raise incomplete("streams", topology.lacking, str(error)) from None
         raise
-
-
-def several(errors: Sequence[JetrunnerError]) -> JetrunnerError:
-    """Errors as one: a line each, and every hint once."""
-    if len(errors) == 1:
-        return errors[0]
-    hints = "\n".join(dict.fromkeys(error.hint for error in errors if error.hint))
-    return UsageError("\n".join(str(error) for error in errors), hint=hints)
 
 
 def _explained(

@@ -12,32 +12,47 @@ from runner.core import streamfield, streamshards
 from runner.core.streamconfig import DeclaredStream, merged
 from runner.core.streamconflict import conflict
 from runner.core.subject import overlaps
-from runner.errors import StreamFileError
+from runner.errors import JetrunnerError, StreamFileError, several
 from runner.jetstream.ownstreams import STREAMS
 
 FOLDER = "streams"
 OWN = {name: tuple(config["subjects"]) for name, config in STREAMS.items()} | {"PARKED": ("parked.>",)}
 """Streams that Jetrunner makes for itself, and their subjects."""
+FEEDING = ("subjects", "subject_transform", "republish", "mirror", "sources")
+"""Fields without which nothing can be said of [shards]."""
 
 
 def load_streams(root: Path) -> tuple[DeclaredStream, ...]:
     """The declared streams of a project, by name; none without a `streams` folder.
 
-    Raises StreamFileError for the first thing wrong, naming file, line where there is one, and field.
+    Raises StreamFileError for all that is wrong, naming file, line where there is one, and field.
     """
     folder = root / FOLDER
     files = sorted(path for path in folder.glob("*.toml") if path.is_file()) if folder.is_dir() else []
-    streams = [_read(path, f"{FOLDER}/{path.name}") for path in files]
-    for one, other in combinations(streams, 2):
-        if one.name == other.name:
-            raise StreamFileError(f'{other.file}: name: "{other.name}" is declared in {one.file} already')
-        for own in one.subjects:
-            if clash := next((text for text in other.subjects if overlaps(own, text)), None):
-                raise StreamFileError(
-                    f'{other.file}: subjects: "{clash}" overlaps "{own}" of {one.file}',
-                    hint="a message belongs to one stream: make one of the two narrower",
-                )
+    streams: list[DeclaredStream] = []
+    wrong: list[JetrunnerError] = []
+    for path in files:
+        try:
+            streams.append(_read(path, f"{FOLDER}/{path.name}"))
+        except StreamFileError as error:
+            wrong.extend(error.parts or (error,))
+    wrong.extend(found for pair in combinations(streams, 2) if (found := _clash(*pair)))
+    if wrong:
+        raise several(wrong)
     return tuple(sorted(streams, key=lambda stream: stream.name))
+
+
+def _clash(one: DeclaredStream, other: DeclaredStream) -> StreamFileError | None:
+    """Why two files cannot stand beside each other."""
+    if one.name == other.name:
+        return StreamFileError(f'{other.file}: name: "{other.name}" is declared in {one.file} already')
+    for own in one.subjects:
+        if clash := next((text for text in other.subjects if overlaps(own, text)), None):
+            return StreamFileError(
+                f'{other.file}: subjects: "{clash}" overlaps "{own}" of {one.file}',
+                hint="a message belongs to one stream: make one of the two narrower",
+            )
+    return None
 
 
 def _read(path: Path, file: str) -> DeclaredStream:
@@ -69,11 +84,14 @@ def declare(table: dict[str, Any], file: str, text: str = "") -> DeclaredStream:
     def wrong(key: str, message: str, hint: str = "") -> StreamFileError:
         return StreamFileError(f"{file}{_line(text, key)}: {key}: {message}", hint=hint)
 
-    try:
-        fields = streamfield.read({key: value for key, value in table.items() if key not in streamfield.OURS})
-        sharded = streamshards.read(table, fields)
-    except streamfield.FieldError as error:
-        raise wrong(error.key, str(error)) from None
+    fields, errors = _fields(table)
+    if not errors or not {each.key.partition(".")[0] for each in errors} & {*FEEDING}:
+        try:
+            sharded = streamshards.read(table, fields)
+        except streamfield.FieldError as error:
+            errors.append(error)
+    if errors:
+        raise several([wrong(error.key, str(error)) for error in errors])
     if "name" not in fields:
         raise wrong("name", "missing", 'a stream needs one: name = "ORDERS"')
     name = fields["name"]
@@ -96,6 +114,19 @@ def declare(table: dict[str, Any], file: str, text: str = "") -> DeclaredStream:
         named = [field for field in clashing[0] if field in table]
         raise wrong(named[0] if named else clashing[0][0], clashing[1])
     return declared
+
+
+def _fields(table: dict[str, Any]) -> tuple[dict[str, Any], list[streamfield.FieldError]]:
+    """The server's fields, and what is wrong with them: one error a field of the file."""
+    rest = {key: value for key, value in table.items() if key not in streamfield.OURS}
+    errors: list[streamfield.FieldError] = []
+    while True:
+        try:
+            return streamfield.read(rest), errors
+        except streamfield.FieldError as error:
+            errors.append(error)
+            bad = next(key for key in rest if error.key == key or error.key.startswith(f"{key}."))
+            del rest[bad]
 
 
 def _line(text: str, key: str) -> str:

@@ -286,3 +286,40 @@ def test_order_on_a_stream_without_shards_is_warned_of(make_project: Callable[..
     ]
     project.stream("orders", stream + '[shards]\ncount = 4\nby = ["customer"]\n')
     assert project.json("check")["warnings"] == []
+
+
+def test_everything_that_is_wrong_is_told_at_once(make_project: Callable[..., Project]) -> None:
+    orders = """
+        name = "ORDERS"
+        subjects = ["orders.*.*"]
+        retentoin = "limits"
+        max_age = "yesterday"
+        [shards]
+        count = "four"
+    """
+    bound = "from runner import consume\n@consume('orders..created')\nasync def zz(body: bytes): ...\n"
+    project = make_project(
+        functions={
+            "yy": "import nowhere_at_all",
+            "zz": bound,
+            "aa": "from functions import yy",
+            "charge": CHARGE,
+        },
+        streams={"orders": orders, "paid": 'name = "PAID"\nsubjects = "paid.*"\n'},
+    )
+    done = project.runner("check", "--output", "json")
+    told = [problem["message"] for problem in json.loads(done.stdout)["problems"]]
+    assert done.code == 2
+    for place in (
+        "streams/orders.toml:4: retentoin: no such field",
+        "streams/orders.toml:5: max_age: ",
+        "streams/orders.toml:7: shards.count: ",
+        "streams/paid.toml:2: subjects: ",
+        "functions/yy.py:1: ModuleNotFoundError",
+        "functions/zz.py:",
+    ):
+        assert sum(place in each for each in told) == 1, told
+    assert len(told) == 6
+    done = project.runner("run", "--nats-url", "nats://127.0.0.1:1")
+    assert done.code == 2
+    assert "functions/zz.py:" in done.stderr
