@@ -184,7 +184,10 @@ class Sources:
             return  # what the server does not take back is told once
         self._stranded.limited(pull.stream, pull.durable, info["config"])
         try:
-            found, _ = await consumer.ensure(self._connection, pull.stream, wanted, info)
+            own = (
+                pull.stream == self._stream
+            )  # another filter of its is no setting: what it passes over is looked for
+            found, _ = await consumer.ensure(self._connection, pull.stream, wanted, info, refilter=not own)
             self._standing[pull] = found["config"]
         except ServerError as error:
             log.debug("durable %s keeps its settings: %s", pull.durable, error)

@@ -127,7 +127,8 @@ async def ensure(
 ) -> tuple[dict[str, Any], bool]:
     """The consumer as wanted; returns its info and whether it was created now. `existing` is its info, when it has one.
 
-    Without `refilter` it keeps the filter that it has. A difference is logged and then updated with `action: "update"`: the server's other calls update silently.
+    Without `refilter` it keeps the filter that it has by then: what `existing` says may be old, so it is asked again right before it
+    is changed, for the server knows no revision of it. A difference is logged and then updated with `action: "update"`: the server's other calls update silently.
     What the server cannot change stays, with a warning; where messages would be lost by it, that is an error. What a later
     revision of Jetrunner has made is left as it is, but for its filter. Raises JetrunnerError.
     """
@@ -147,14 +148,15 @@ async def ensure(
                 raise
         else:
             return created, True
+    changes = _changes(existing["config"], body, refilter=refilter)
+    if set(changes) - IMMUTABLE:
+        existing = await info(connection, stream, durable) or existing
+        changes = _changes(existing["config"], body, refilter=refilter)
     if why := unfit(existing["config"]):
         raise JetrunnerError(
             f"consumer {durable} on {stream} {why}",
             hint=f"delete it (nats consumer rm {stream} {durable}): it is made again, and goes on where the function was",
         )
-    changes = differences(existing["config"], body)
-    if not refilter and set(changes) & FILTERS:
-        changes = {field: change for field, change in changes.items() if field not in {*FILTERS, "metadata"}}
     for field in sorted(set(changes) & IMMUTABLE):
         real, declared = changes.pop(field)
         log.warning(
@@ -167,6 +169,14 @@ async def ensure(
         level = logging.DEBUG if field == "metadata" else logging.WARNING
         log.log(level, "consumer %s on %s: %s changes from %r to %r", durable, stream, field, real, declared)
     return await update(connection, stream, existing["config"], changes), False
+
+
+def _changes(real: dict[str, Any], wanted: dict[str, Any], *, refilter: bool) -> dict[str, tuple[Any, Any]]:
+    """What is to be changed; with a filter that stays, its metadata stays, too."""
+    found = differences(real, wanted)
+    if not refilter and set(found) & FILTERS:
+        return {field: change for field, change in found.items() if field not in {*FILTERS, "metadata"}}
+    return found
 
 
 async def update(

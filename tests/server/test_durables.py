@@ -152,3 +152,26 @@ async def test_a_durable_of_a_work_queue_reads_all_that_is_there_whatever_its_fl
         await js.publish(f"ledger.{number}")
     await durables.floors.save("LEDGER", NAME, 40, (await look(connection, "LEDGER")).newest)
     assert await made(durables, start=30) == (0, 50)
+
+
+async def test_what_somebody_changes_between_the_look_and_the_change_of_a_durable_stays(
+    connection: Connection, js: RawJetStream
+) -> None:
+    """Its other settings are put back, over the filter and the description that it has by then."""
+    await js.create("LEDGER", ["ledger.>"])
+    wanted = consumer.config(NAME, "ledger.*.posted", "all", "post")
+    made, _ = await consumer.ensure(connection, "LEDGER", wanted)
+    looked = await consumer.update(connection, "LEDGER", made["config"], {"max_ack_pending": (-1, 3)})
+    theirs = {"filter_subject": (None, "ledger.a.posted"), "description": (None, "theirs")}
+    await consumer.update(connection, "LEDGER", looked["config"], theirs)
+    found, _ = await consumer.ensure(connection, "LEDGER", wanted, looked, refilter=False)
+    assert found["config"]["max_ack_pending"] == -1
+    assert (found["config"]["filter_subject"], found["config"]["description"]) == (
+        "ledger.a.posted",
+        "theirs",
+    )
+    found, _ = await consumer.ensure(connection, "LEDGER", wanted, looked)
+    assert (found["config"]["filter_subject"], found["config"]["description"]) == (
+        "ledger.*.posted",
+        "theirs",
+    )
