@@ -17,15 +17,15 @@ from runner.telemetry.collector import listens
 from runner.telemetry.tracing import Tracing
 
 FLUSH_SECONDS = 3.0
-ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
 
 @asynccontextmanager
 async def tracing(project: str) -> AsyncIterator[Tracing]:
     """Tracing for the time of the block. A collector that nobody asked for and that is not there is no news."""
-    if not logs.debugging() and not any(os.environ.get(name) for name in ENDPOINTS):
+    found = settings.load(os.environ)
+    if not logs.debugging() and not found.asked:
         logging.getLogger("jetrunner.telemetry").setLevel(logging.ERROR)
-    chosen = Tracing(settings.load(os.environ), project or "runner", one_try=True)
+    chosen = Tracing(found, project or "runner", one_try=True)
     try:
         yield chosen
     finally:

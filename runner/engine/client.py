@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -177,7 +178,10 @@ async def connect(
     chosen = settings
     if chosen is None:
         chosen = await anyio.to_thread.run_sync(_settings, nats_url, project)
-    tracing = Tracing(telemetry.load(os.environ), chosen.name or "app")
+    traces = telemetry.load(os.environ)
+    tracing = Tracing(traces, chosen.name or "app")
+    if not traces.asked and not logging.getLogger("jetrunner.telemetry").isEnabledFor(logging.DEBUG):
+        tracing.presume_missing()  # a collector that nobody asked for and that is not there is no news
     try:
         async with open_connection(chosen) as connection:
             yield App(connection, tracing, chosen.name or "app")

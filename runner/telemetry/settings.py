@@ -34,6 +34,8 @@ class TelemetrySettings(Struct, frozen=True, kw_only=True):
 
     exporter: Literal["otlp", "console", "none"] = "otlp"
     endpoint: str = "http://localhost:4318/v1/traces"
+    asked: bool = False
+    """Whether a variable names the endpoint; else it is the default, where perhaps nothing listens."""
     headers: tuple[tuple[str, str], ...] = ()
     """Sent with each export; may hold credentials, so never shown."""
     timeout: float = PATIENCE
@@ -73,6 +75,7 @@ def load(environ: Mapping[str, str]) -> TelemetrySettings:
     return TelemetrySettings(
         exporter=_exporter(environ, warnings),
         endpoint=_endpoint(environ, warnings),
+        asked=bool(_text(environ, _specific(environ, "ENDPOINT"))),
         headers=_pairs(environ, _specific(environ, "HEADERS"), warnings),
         timeout=_timeout(environ, warnings),
         interval=_milliseconds(environ, "OTEL_BSP_SCHEDULE_DELAY", INTERVAL, warnings),

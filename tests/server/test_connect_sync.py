@@ -227,3 +227,30 @@ async def test_what_functions_open_goes_to_the_server_of_the_runner(
     await js.publish("orders.one", b"x")
     await eventually(lambda: bool(project.journal("two")), within=20)
     assert (project.journal("one")[0]["seq"], project.journal("two")[0]["seq"]) == (2, 3)
+
+
+TRACED = "import runner, sys\nwith runner.connect_sync(sys.argv[1]) as app: app.publish('orders.1', b'x')\n"
+
+
+@pytest.mark.parametrize("asked", [True, False])
+async def test_a_collector_that_nobody_asked_for_is_no_news_to_a_script(
+    nats_server: NatsServer, js: RawJetStream, tmp_path: Path, *, asked: bool
+) -> None:
+    await js.create("ORDERS", ["orders.*"])
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
+    if asked:
+        environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = f"http://127.0.0.1:{free_port()}"
+    else:  # the default port may be taken on this machine: what is asked for there goes nowhere
+        environment["HTTP_PROXY"] = f"http://127.0.0.1:{free_port()}"
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-c", TRACED, nats_server.url],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert ("traces do not arrive" in done.stderr) == asked, done.stderr
