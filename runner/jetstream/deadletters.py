@@ -34,7 +34,6 @@ MISSING = frozenset({10037, 10043, 10059})
 NOTHING_THERE = {(10057, "no message found"), (10057, "stream store EOF")}
 """What the server says for a sequence outside of what the stream holds (measured on 2.15)."""
 
-
 Find: TypeAlias = Callable[[Origin], Awaitable["tuple[Pairs, bytes] | None"]]
 """Finds a message as it was published; None when its stream has let go of it."""
 
