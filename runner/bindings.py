@@ -69,6 +69,11 @@ class Binding(Struct, frozen=True):
     """Its name in the code; another than `function` where it was renamed: that one stands in NATS for good."""
 
     @property
+    def both_names(self) -> str:
+        """`ship (pack)` where the function has another name in NATS than in the code, else its name."""
+        return self.label if self.label == self.function else f"{self.label} ({self.function})"
+
+    @property
     def key_positions(self) -> tuple[int, ...]:
         """Indexes, from 0, of the tokens that make a message's key, in the order of `ordered_by`."""
         places = dict(zip(self.subject.names, self.subject.positions, strict=True))

@@ -68,7 +68,7 @@ def drop_command(
             hint="sequences, as `runner deadletter list` shows them, --function, --reason, --since, or --all",
         )
     place = options.place()
-    drop = Drop(selected(place.settings.name, function, reason, since))
+    drop = Drop(selected(place, function, reason, since))
 
     async def choose() -> None:
         async with session(place.settings) as connection:

@@ -35,7 +35,7 @@ def list_command(
     it was given up in a function with on_exhausted="park".
     """
     place = options.place()
-    selection = selected(place.settings.name, function, reason, since)
+    selection = selected(place, function, reason, since)
     if parked:
         _show_parked(selection, output)
         return

@@ -83,7 +83,7 @@ def redrive_command(
         if sequences or everything or reason or since or limit or rate:
             raise UsageError("--key goes with --function alone", hint="a key comes back as a whole, in order")
         require_keys(keys, "--key")
-        bring_back(selected(place.settings.name, function, None, None), [*dict.fromkeys(keys)], output)
+        bring_back(selected(place, function, None, None), [*dict.fromkeys(keys)], output)
         return 0
     filtered = bool(function or reason or since or everything)
     if bool(sequences) == filtered:
@@ -91,7 +91,7 @@ def redrive_command(
             "give sequences or filters, not both" if filtered else "choose which dead letters to send back",
             hint="sequences, as `runner deadletter list` shows them, --function, --reason, --since, or --all; or --key",
         )
-    selection = selected(place.settings.name, function, reason, since)
+    selection = selected(place, function, reason, since)
     redrive = Redrive(interval(rate))
 
     async def main() -> None:

@@ -17,7 +17,10 @@ from runner.core import identity
 @options.output_option
 @options.project_options
 def list_command(output: str) -> None:
-    """Show every function of the project: what feeds it, where its results go, and where it is written."""
+    """Show every function of the project: what feeds it, where its results go, and where it is written.
+
+    `ship (pack)` is called ship in the code, and pack in NATS (`renamed_from=`); commands take either name.
+    """
     place = options.project()
     project = code.load(place.root, place.settings.name or None)
     found = [described(binding, project.name, project.root) for binding in project.functions]
@@ -26,7 +29,7 @@ def list_command(output: str) -> None:
         return
     rows = [
         [
-            each["name"],
+            each["name"] if each["renamed_from"] is None else f"{each['name']} ({each['renamed_from']})",
             each["subject"],
             each["output"] or "-",
             str(each["attempts"]),

@@ -34,3 +34,13 @@ def removal(function: str) -> str:
         f'{function} has another name now? renamed_from="{function}" goes on where it is; '
         f"it does not come back? runner function forget {function}"
     )
+
+
+def in_nats(root: Path, project: str, name: str) -> str:
+    """The name in NATS of a function that the code may call otherwise; the same where the code does not tell."""
+    return called(all_functions(root, project), name)
+
+
+def called(code: tuple[Binding, ...] | None, name: str) -> str:
+    """The same, by code that is read already."""
+    return next((each.function for each in code or () if each.label == name), name)

@@ -24,7 +24,7 @@ def list_command(function: str | None, output: str) -> None:
     `runner deadletter show` has the whole story of the head: --output json tells its sequence there.
     """
     place = options.place()
-    selection = selected(place.settings.name, function, None, None)
+    selection = selected(place, function, None, None)
     found: list[dict[str, Any]] = []
 
     async def main() -> None:

@@ -32,7 +32,7 @@ def retry_command(keys: tuple[str, ...], function: str | None, output: str) -> N
     """
     require_keys(keys)
     place = options.place()
-    bring_back(selected(place.settings.name, function, None, None), [*dict.fromkeys(keys)], output)
+    bring_back(selected(place, function, None, None), [*dict.fromkeys(keys)], output)
 
 
 def require_keys(keys: Sequence[str], option: str = "KEY") -> None:

@@ -54,7 +54,7 @@ def skip_command(key: str, function: str | None, output: str) -> None:
     """
     place = options.place()
     require_keys([key])
-    selection = selected(place.settings.name, function, None, None)
+    selection = selected(place, function, None, None)
 
     async def main() -> Skipped:
         async with session(place.settings) as connection:

@@ -174,13 +174,14 @@ def chosen(functions: Sequence[Binding], only: Sequence[str], excluded: Sequence
     """The functions to run. UsageError for a name that there is not, or when none are left."""
     known = [binding.label for binding in functions]
     for name in (*only, *excluded):
-        if name not in known:
+        if not any(name in {each.label, each.function} for each in functions):
             hint = did_you_mean(name, known) or f"there are: {', '.join(known) or 'none'}"
             raise UsageError(f"there is no function {name!r}", hint=hint)
     found = [
         binding
         for binding in functions
-        if (not only or binding.label in only) and binding.label not in excluded
+        if (not only or {binding.label, binding.function} & {*only})
+        and not {binding.label, binding.function} & {*excluded}
     ]
     if not found:
         raise UsageError(

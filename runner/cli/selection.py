@@ -10,7 +10,8 @@ from typing import Any, TypeVar, get_args
 
 import click
 
-from runner.cli import code
+from runner.cli import code, functions
+from runner.cli.options import Place
 from runner.core import deadletter, quantity
 from runner.core.deadletter import DeadLetter
 from runner.core.redaction import Rules
@@ -33,13 +34,20 @@ def selection_options(command: F) -> F:
     return command
 
 
-def selected(project: str, function: str | None, reason: str | None, since: str | None) -> Selection:
-    """The options as a selection. Raises UsageError for a time that is none, SettingsError without a project."""
+def selected(place: Place, function: str | None, reason: str | None, since: str | None) -> Selection:
+    """The options as a selection; a function that was renamed may be called by either name.
+
+    Raises UsageError for a time that is none, SettingsError without a project.
+    """
+    project = place.settings.name
     require_project(project)
     if function is not None and not function.isidentifier():
         raise UsageError(f"{function!r} is no name of a function")
     return Selection(
-        project=project, function=function or "", reason=reason or "", since=_time(since) if since else None
+        project=project,
+        function=functions.in_nats(place.root, project, function) if function else "",
+        reason=reason or "",
+        since=_time(since) if since else None,
     )
 
 
@@ -51,15 +59,9 @@ async def require_function(letters: DeadLetters, selection: Selection, root: Pat
     if selection.function in known:
         return
     try:
-        functions = code.load(root, selection.project).functions
-        known |= {each.function for each in functions}
+        known |= {each.function for each in code.load(root, selection.project).functions}
     except UsageError:
         return  # code that cannot be imported keeps nobody from looking at what it left behind
-    renamed = next((each.function for each in functions if each.label == selection.function), "")
-    if renamed and renamed != selection.function:
-        raise UsageError(
-            f"{selection.function} is {renamed} in NATS: it was renamed", hint=f"say --function {renamed}"
-        )
     if selection.function not in known:
         raise UsageError(
             f"there is no function {selection.function!r}, and no dead letter of one",

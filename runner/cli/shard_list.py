@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from runner.cli import failure, loop, options, printed, times
-from runner.cli.functions import names, ordered_functions, removal
+from runner.cli.functions import called, names, ordered_functions, removal
 from runner.cli.selection import require_project
 from runner.cli.session import session
 from runner.cli.table import show
@@ -46,12 +46,14 @@ def list_command(function: str | None, output: str) -> None:
     """
     place = options.place()
     project = require_project(place.settings.name)
-    known = names(ordered_functions(place.root, project))
+    code = ordered_functions(place.root, project)
+    known = names(code)
+    chosen = called(code, function) if function is not None else None
 
     async def main() -> list[dict[str, Any]]:
         async with session(place.settings) as connection:
             await check_server(connection)
-            return await read(connection, project, function, known)
+            return await read(connection, project, chosen, known)
 
     found = loop.run(main)
     if function is not None and not found:

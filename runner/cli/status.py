@@ -79,7 +79,7 @@ def _beside(found: dict[str, Any]) -> Iterator[str]:
     """What is told beside the table."""
     for function in found["functions"]:
         for line in function["standing"]:
-            yield f"{function['function']}: {shown.line(line)}"
+            yield f"{_name(function)}: {shown.line(line)}"
     for function in found["functions"]:
         if function["gone"]:
             yield from _left(function)
@@ -139,6 +139,9 @@ def _function(
     again = durable.get("again", {})
     return {
         "function": name,
+        "label": next(
+            (label for each in snapshots if (label := each["functions"].get(name, {}).get("label"))), name
+        ),
         "stream": durable.get("stream"),
         "durable": durable.get("durable"),
         "ordered": durable.get("ordered"),
@@ -186,12 +189,18 @@ def _left(function: dict[str, Any]) -> Iterator[str]:
     )
 
 
+def _name(function: dict[str, Any]) -> str:
+    """`ship (pack)` where the code of those that run it calls it otherwise than NATS does."""
+    name, label = function["function"], function["label"]
+    return str(name) if name == label else f"{label} ({name})"
+
+
 def _rows(function: dict[str, Any]) -> list[list[str]]:
     waits = [f"{function[each]:,}" for each in ("pending", "in_flight", "retrying")]
     count = len(function["instances"])
     rows = [
         [
-            function["function"],
+            _name(function),
             counted(count, "instance"),
             *waits,
             *_numbers(function, f"{function['dead_letters']:,}", f"{function['parked']:,}"),

@@ -37,6 +37,8 @@ class Part(Struct, frozen=True, omit_defaults=True):
     dead: dict[Line, Count] = {}
     delayed: Count = 0
     """Of those in flight: they wait here for their next attempt."""
+    label: Stream | None = None
+    """What its code calls it, where that is another name than in NATS."""
     standing: Annotated[list[Line], Meta(max_length=MOST_SHARDS)] = []
     """What stands still, and why."""
 

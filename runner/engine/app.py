@@ -177,7 +177,7 @@ async def _serve(
                 tasks.start_soon(remember, process, running)
                 tasks.start_soon(watch_bucket, process)
                 tasks.start_soon(tell, connection.inbox.denials)
-                names = ", ".join(each.binding.label for each in running)
+                names = ", ".join(each.binding.both_names for each in running)
                 log.info("ready: %s, connected to %s", names, connection.url)
                 if ready is not None:
                     ready()

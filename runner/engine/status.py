@@ -47,6 +47,7 @@ class Responder:
                     subject=each.binding.subject.wildcard,
                     ordered=bool(each.binding.ordered_by),
                     key_positions=each.binding.key_positions,
+                    label=each.binding.label if each.binding.label != each.binding.function else None,
                     in_flight=each.unsettled,
                     delayed=each.delayed,
                     standing=[*each.standing, *refused],
