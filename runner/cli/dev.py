@@ -41,7 +41,8 @@ def dev_command(output: str, reset: bool) -> None:
 
     Unless a NATS address is set, a nats-server of the project's own is started; its port stays the same, and what it stores stays in .jetrunner/.
     Streams are applied; a change that could lose something is told, and that stream stays as it is. Every invocation is a line: ✓ acknowledged, ↻ retried, ✗ a dead letter, with a link to its
-    trace. A mistake in a file is shown, and the last good version goes on.
+    trace. A mistake in a file is shown, and the last good version goes on. A lifespan begins once the version before has
+    ended, so when it fails nothing runs until the next change.
     """
     place = options.project(dev_server=False)
     if reset and place.nats_is_set:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -31,7 +33,7 @@ async def alive(project: Project) -> AsyncIterator[Any]:
     except JetrunnerError:
         raise
     except Exception as error:
-        raise UsageError(f"the lifespan failed: {raised.line(error)}") from error
+        raise UsageError(f"the lifespan failed: {raised.line(error)}{_place(error, project.root)}") from error
     finally:
         ownlog.enable()
     try:
@@ -43,3 +45,13 @@ async def alive(project: Project) -> AsyncIterator[Any]:
             except Exception:
                 log.exception("the lifespan failed in its end")
             await generator.aclose()
+
+
+def _place(error: BaseException, root: Path) -> str:
+    """Where in the project it was raised, or what it had called: the innermost line of its own; empty without one."""
+    own = [
+        f"{file.relative_to(root)}:{frame.lineno}"
+        for frame in traceback.extract_tb(error.__traceback__)
+        if (file := Path(frame.filename)).is_relative_to(root) and "site-packages" not in file.parts
+    ]
+    return f", at {own[-1]}" if own else ""

@@ -111,6 +111,8 @@ async def test_a_lifespan_that_fails_is_told_and_ends_the_process(shop: Shop) ->
         yield
     """
     )
+    file = shop.project.root / "functions" / "shop.py"
+    line = 1 + next(i for i, text in enumerate(file.read_text().splitlines()) if "no database" in text)
     process = shop.run()
-    await process.seen("^error: the lifespan failed: OSError: no database")
+    await process.seen(f"^error: the lifespan failed: OSError: no database, at functions/shop.py:{line}$")
     assert await process.ended() == 2
