@@ -112,7 +112,7 @@ def consume(
     of a generator) is published. Without `name` the function's own name is taken. `timeout` and `max_age` are in
     seconds. `ordered_by` names one token of the subject, or several: messages with the same ones are handled one at a
     time, in stream order, whatever fails. With `on_exhausted="park"` those that come after one that was given up wait for
-    it in `PARKED`, until `runner deadletter redrive --key` brings all of them back. `deliver="new"` skips what the stream
+    it in `PARKED`, until `runner parked retry` brings all of them back. `deliver="new"` skips what the stream
     held before the function first ran. `concurrency` is 64, and min(32, cores + 4) for a `def` handler. `stream` says which,
     when two capture the subject. `renamed_from` is the name that the function had when it first ran: it goes on where that one
     is, and keeps that name in NATS. BindingError when something is wrong, at import.

@@ -170,7 +170,7 @@ class Ordered:
                 if await self._write(first, letters, now) is None:
                     raise Kept(
                         f"key {first.key} of {first.function} is parked",
-                        hint=f"runner deadletter redrive --key {first.key} brings it back, in order",
+                        hint=f"runner parked retry {first.key} brings it back, in order",
                     )
         except (JetrunnerError, ValueError) as error:
             for each in group:

@@ -189,7 +189,7 @@ class Redrive:
             if function == letter.function and mark.key_of(letter.subject) == key:
                 raise Kept(
                     f"key {key} of {function} is parked",
-                    hint=f"runner deadletter redrive --key {key} brings it back, in order",
+                    hint=f"runner parked retry {key} brings it back, in order",
                 )
 
     def stays(self, sequence: int, error: Exception) -> None:

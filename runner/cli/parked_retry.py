@@ -78,7 +78,7 @@ def bring_back(selection: Selection, keys: Sequence[str], output: str) -> None:
         errors.append(
             JetrunnerError(
                 f"no messages of key {', '.join(map(repr, missing))} are parked{where}",
-                hint="runner deadletter list --parked shows those that are",
+                hint="runner parked list shows those that are",
             )
         )
     for error in errors[:-1]:

@@ -97,8 +97,8 @@ class Marks:
             f"{binding.file}:{binding.line}: {self._function}: {keys} {named}{more} {are} kept back by "
             f"{tokens(strange[0].positions)} of the subject, and ordered_by= is {tokens(self._positions)} now: newer "
             "messages would run before those that are parked",
-            hint="run it with the subject and the ordered_by= of before, until `runner deadletter redrive --key KEY` "
-            "has brought back what `runner deadletter list --parked` shows",
+            hint="run it with the subject and the ordered_by= of before, until `runner parked retry KEY` "
+            "has brought back what `runner parked list` shows",
         )
 
     # -- reading and writing ----------------------------------------------------------------------------

@@ -233,7 +233,7 @@ async def test_dead_letters_of_a_parked_key_do_not_go_back_one_by_one(shop: Shop
     alone = shop.project.runner("deadletter", "redrive", "--all")
     assert alone.code == 1
     assert "key anna of charge is parked" in alone.stderr
-    assert "hint: runner deadletter redrive --key anna" in alone.stderr
+    assert "hint: runner parked retry anna" in alone.stderr
     both = shop.project.runner("deadletter", "redrive", "--key", "anna", "--all")
     assert (both.code, "--key goes with --function alone" in both.stderr) == (2, True)
     listed = shop.project.runner("deadletter", "list")
