@@ -8,6 +8,7 @@ import time
 from contextlib import suppress
 from typing import Any
 
+from runner.core.history import Identity
 from runner.engine.lanes import Lanes
 from runner.errors import JetrunnerError
 from runner.jetstream import consumer
@@ -32,6 +33,8 @@ class Floored(Lanes):
     """When the durable was last looked at, by the monotonic clock."""
     _standing: dict[str, Any] | None = None
     """How the durable was left when its settings were last put back."""
+    _floor: tuple[int, int, Identity] | None = None
+    """The last floor that was read of the durable as it should be, and in which turn of the stream's history."""
     _remembered = (0, 0, 0)
     """The oldest message that was not settled and the newest that had come, when the floor was saved, and in which turn of
     what the bucket has lost."""
@@ -59,6 +62,10 @@ class Floored(Lanes):
             if info is not None and self.owned and info["config"] != self._standing:
                 if consumer.refiltered(info["config"], self._config):
                     log.warning("shard %s is made again: somebody has changed its filter", self.durable)
+                    if (
+                        self._floor is not None and self._floor[0] == era
+                    ):  # the durable's own may be past what it left out
+                        await floors.place(self.stream, self.durable, *self._floor[1:])
                     await consumer.remove(self._connection, self.stream, self.durable)
                     return True  # its pull hears of it
                 self._standing = info["config"]
@@ -73,6 +80,7 @@ class Floored(Lanes):
         if info is None or era != self.history.era:
             return True
         self.pending = info["num_pending"]
+        self._floor = era, info["ack_floor"]["stream_seq"], newest
         await floors.save(self.stream, self.durable, info["ack_floor"]["stream_seq"], newest)
         if info["num_ack_pending"] > here:  # acks are on their way, or deliveries
             return False

@@ -133,6 +133,10 @@ async def test_one_that_somebody_makes_in_its_place_is_read_again_once_it_is_gon
     assert (await config(shop))["ack_policy"] == "explicit"
 
 
+async def _stands(shop: Shop, floor: str) -> bool:
+    return any(each.json()["sequence"] == 5 for each in await shop.js.messages("KV_jetrunner", floor))
+
+
 async def test_the_filter_of_a_shard_is_put_back_and_nothing_is_passed_over(shop: Shop) -> None:
     await shop.open("""
         @consume("orders.{id}", ordered_by="id")
@@ -143,8 +147,14 @@ async def test_the_filter_of_a_shard_is_put_back_and_nothing_is_passed_over(shop
     await process.seen("ready: work")
     await shop.order(*range(5))
     await all_done(shop, set(range(5)))
+    floor = "$KV.jetrunner.floor.shop.ORDERS.shop-work-0-0"
+    await eventually(lambda: _stands(shop, floor), within=20)
     await edited(shop, "shop-work-0-0", filter_subject="orders.1")
+    await shop.js.api(
+        "STREAM.PURGE.KV_jetrunner", {"filter": floor}
+    )  # it is saved again before the durable goes
     await shop.order(*range(5, 10))
+    await process.seen("durable shop-work-0-0 on ORDERS was deleted; it goes on after 5", within=40)
     await eventually(lambda: {each["id"] for each in shop.notes("done")} == set(range(10)), within=40)
 
 
