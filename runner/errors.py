@@ -96,6 +96,10 @@ class StreamFull(ServerError):
     """The stream takes no more messages."""
 
 
+class NoConfirmation(ServerError):
+    """The stream confirms nothing: whether it has stored a message is not to be known."""
+
+
 class PermissionDenied(ServerError):
     """The credentials do not allow it."""
 

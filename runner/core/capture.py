@@ -31,6 +31,8 @@ class Catchment(Struct, frozen=True):
     """How it is sharded; None when it is not, or not by us."""
     work_queue: bool = False
     """Whether each of its messages is for one function, and gone then."""
+    confirms: bool = True
+    """Whether publishers are told that a message is stored."""
 
 
 def clashes(
@@ -55,17 +57,18 @@ def catchment(name: str, config: Mapping[str, Any], file: str = "") -> Catchment
     """The catchment of a stream configuration; without subjects, a mirror or sources it is the stream's name."""
     fed = bool(config.get("mirror") or config.get("sources"))
     subjects = tuple(config.get("subjects") or (() if fed else (name,)))
+    confirms = not config.get("no_ack")
     queue = config.get("retention") == "workqueue"
     if (sharded := sharding.read(config)) is not None:
         # Subjects keep their published form for everyone but the server, see core.sharding.
-        return Catchment(name, subjects, _copied(config) if fed else subjects, file, sharded, queue)
+        return Catchment(name, subjects, _copied(config) if fed else subjects, file, sharded, queue, confirms)
     stored = list(subjects)
     if transform := config.get("subject_transform"):
         source = transform.get("src") or ">"
         stored = [subject for subject in stored if not covers(source, subject)]
         if any(overlaps(source, subject) for subject in subjects):
             stored.append(_MAPPED.sub("*", transform["dest"]))
-    return Catchment(name, subjects, None if fed else tuple(stored), file, None, queue)
+    return Catchment(name, subjects, None if fed else tuple(stored), file, None, queue, confirms)
 
 
 def capture(
@@ -102,6 +105,15 @@ def capture(
         hint = f'add "{subject}" to its subjects, or choose another stream'
         raise NoStream(f"{_called(known[0])} does not capture {subject}", hint=hint)
     raise NoStream(f"no stream captures {subject}", hint=_advice(subject, known, publishing))
+
+
+def require_confirmation(stream: Catchment) -> None:
+    """A stream says what it has stored, as outputs need it. Raises UsageError."""
+    if not stream.confirms:
+        raise UsageError(
+            f"{_called(stream)} confirms nothing (no_ack = true), which an output needs",
+            hint="set no_ack = false in its file and run `runner apply`, or declare another stream for the output",
+        )
 
 
 def require_order(stream: Catchment, subject: Template, ordered_by: Sequence[str]) -> None:

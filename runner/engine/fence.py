@@ -30,7 +30,7 @@ from runner.engine.process import Process
 from runner.errors import JetrunnerError, NoStream, ServerError, ShardLost
 from runner.jetstream.bucket import NO_MESSAGE
 from runner.jetstream.fenced import MOVED, FencedWriter, Message
-from runner.jetstream.publisher import NOT_YET, Outgoing, PubAck, distrusted, insist, read_ack
+from runner.jetstream.publisher import NOT_YET, Doubt, Outgoing, PubAck, distrusted, insist, read_ack
 
 log = logging.getLogger("jetrunner.fences")
 
@@ -89,14 +89,14 @@ class Fence:
         self._paused = False
         self._look()
 
-    async def store(self, messages: Sequence[Outgoing]) -> PubAck:
+    async def store(self, messages: Sequence[Outgoing], doubt: Doubt) -> PubAck:
         """Store messages together, each with its Msg-Id; repeats for ever what may pass.
 
         Raises `ShardLost`, `Elsewhere`, and the ServerError family for what waiting cannot mend.
         """
         raw = [raw_message(message) for message in messages]
         attempt = distrusted(lambda: self._store(raw), tries=1)
-        return await insist(attempt, math.inf, f"output to {messages[0].subject}")
+        return await insist(attempt, math.inf, f"output to {messages[0].subject}", doubt)
 
     async def _store(self, messages: Sequence[Message]) -> PubAck:
         future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()

@@ -2,7 +2,8 @@
 
 Rule 1: an output's Msg-Id derives from its input and its number within its stream: stored again, it is a duplicate.
 Rule 2: what goes into one stream goes together, as one atomic batch; over 1,000 in chunks.
-Rule 3: a stream that is full or away is waited for; what waiting cannot mend is the handler's failure.
+Rule 3: a stream that is full or away is waited for; what waiting cannot mend is the handler's failure. So is a stream
+        that confirms nothing, delayed or not: it would be waited for without an end.
 Rule 4: an ordered function's outputs go under its shard's fence, where the stream holds one: those of an instance that
         has lost the shard are refused.
 Rule 5: the subjects of streams may be changed at any time: where an answer shows it, the rest is planned anew. Several
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from functools import partial
 
 from runner.core import batch, header, identity
 from runner.core.batch import Batch
@@ -21,7 +23,7 @@ from runner.engine import delayed
 from runner.engine.fence import Fences
 from runner.engine.incoming import Incoming
 from runner.engine.process import Process
-from runner.errors import Elsewhere, ServerError, ShardLost
+from runner.errors import Elsewhere, NoConfirmation, ServerError, ShardLost
 from runner.jetstream.delivery import Delivery
 from runner.jetstream.publisher import INCOMPLETE, NO_BATCHES, Outgoing, PubAck
 from runner.staged import Staged
@@ -65,7 +67,8 @@ class Proceeds:
                 return
             except ServerError as error:
                 plans += error.code != INCOMPLETE  # which passes some time, and is no fault of the handler's
-                most = PLANS if isinstance(error, Elsewhere) else 2 if error.code == NO_BATCHES else 0
+                changed = error.code == NO_BATCHES or isinstance(error, NoConfirmation)  # by now, perhaps
+                most = PLANS if isinstance(error, Elsewhere) else 2 if changed else 0
                 if plans >= most:
                     raise
             await topology.renew(version)
@@ -77,6 +80,7 @@ class Proceeds:
         for output in self._left:
             # Of a delayed one, too: when its time has come nobody could be told.
             stream = await process.topology.find(output.staged.subject)
+            process.topology.require_confirmation(stream)
             placed.append((delayed.STREAM if output.staged.at is not None else stream, output))
         passed_on: list[tuple[str, str]] = []
         if delivery.span is None and process.tracing.enabled:
@@ -151,11 +155,13 @@ class Proceeds:
         fence = await self._fences.of(stream) if self._fences is not None else None
         if self._fences is not None and self._incoming.delivery.settled:
             raise ShardLost("its message is settled, or the stream has lost it")
+        topology = self._process.topology
+        doubt = partial(topology.doubt, [message.subject for message in messages])
         if fence is not None:
-            return await fence.store(messages)
-        ack = await self._process.connection.publisher.publish_together(messages, math.inf, stream)
+            return await fence.store(messages, doubt)
+        ack = await self._process.connection.publisher.publish_together(messages, math.inf, stream, doubt)
         if ack.stream not in {"", stream}:
-            self._process.topology.outdated = True
+            topology.outdated = True
         return ack
 
     def _given(self, staged: Staged, carried: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:

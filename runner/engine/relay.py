@@ -19,7 +19,7 @@ from runner.engine.process import Process
 from runner.errors import JetrunnerError, PermissionDenied, ServerError
 from runner.jetstream import consumer, ownstreams
 from runner.jetstream.delivery import Delivery
-from runner.jetstream.publisher import insist
+from runner.jetstream.publisher import Outgoing, insist
 from runner.jetstream.pull import Pull
 
 log = logging.getLogger("jetrunner.relay")
@@ -87,13 +87,21 @@ class Relay:
             delivery.source.settle(delivery, b"+TERM it is not published")
             return
         try:
-            await self._process.connection.publisher.publish_surely(message, PATIENCE_SECONDS)
+            await self._publish(message)
         except (ServerError, ValueError) as error:
             log.error("a delayed message to %s: %s", message.subject, error)
             await delivery.source.again(delivery, min(REPEAT_SECONDS, 2.0 ** min(delivery.attempt, 10)))
         else:
             await self._remove(delivery)
             delivery.source.settle(delivery, b"+ACK")
+
+    async def _publish(self, message: Outgoing) -> None:
+        """Not into a stream that confirms nothing: tried until it does, it would be stored over and over."""
+        topology = self._process.topology
+        doubt = partial(topology.doubt, (message.subject,))
+        if topology.config(topology.known(message.subject) or "").get("no_ack"):
+            await doubt()
+        await self._process.connection.publisher.publish_surely(message, PATIENCE_SECONDS, doubt=doubt)
 
     async def _remove(self, delivery: Delivery) -> None:
         """Unless its number is another message's by now: the stream may have gone back, or be another, since it came."""

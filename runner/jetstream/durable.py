@@ -10,7 +10,7 @@ import msgspec
 
 from runner.bindings import Binding
 from runner.core import identity, sharding
-from runner.core.capture import Catchment, capture, covered, require_order
+from runner.core.capture import Catchment, capture, covered, require_confirmation, require_order
 from runner.core.plan import ALSO, ConsumerPlan, function_of
 from runner.core.quantity import counted
 from runner.core.sharding import Sharding
@@ -40,7 +40,8 @@ def uncaptured(bindings: Iterable[Binding], streams: Sequence[Catchment]) -> lis
             found.append(_blamed(binding, "", error))
         if binding.output is not None:
             try:
-                capture(binding.output.wildcard, streams, publishing=True)
+                name = capture(binding.output.wildcard, streams, publishing=True)
+                require_confirmation(next(each for each in streams if each.name == name))
             except JetrunnerError as error:
                 found.append(_blamed(binding, "its output: ", error))
     return found

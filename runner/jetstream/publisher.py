@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import anyio
 import msgspec
@@ -29,6 +29,8 @@ from runner.jetstream.inbox import Inbox, Waiter, ask
 log = logging.getLogger("jetrunner.publisher")
 
 T = TypeVar("T")
+
+Doubt: TypeAlias = Callable[[], Awaitable[None]]
 
 CONFIRM_SECONDS = 5.0
 BATCH_LIMIT = 1000
@@ -136,7 +138,9 @@ class Publisher:
         denials.taken(subject)
         return ack
 
-    async def publish_surely(self, message: Outgoing, patience: float, stream: str = "") -> PubAck:
+    async def publish_surely(
+        self, message: Outgoing, patience: float, stream: str = "", doubt: Doubt | None = None
+    ) -> PubAck:
         """Publish a message that carries a Msg-Id, again and again until it is confirmed.
 
         Repeats for `patience` seconds what may pass: a lost answer or connection, a full stream, a stream
@@ -146,18 +150,19 @@ class Publisher:
             lambda: self.publish(message.subject, message.body, message.headers, stream=stream),
             patience,
             f"a message to {message.subject}",
+            doubt,
         )
 
     async def publish_together(
-        self, messages: Sequence[Outgoing], patience: float, stream: str = ""
+        self, messages: Sequence[Outgoing], patience: float, stream: str = "", doubt: Doubt | None = None
     ) -> PubAck:
-        """Store up to 1,000 messages, each with its Msg-Id, in one stream: all of them or none."""
+        """Store up to 1,000 messages, each with its Msg-Id, in one stream: all of them or none. `doubt` as in `insist`."""
         if len(messages) == 1:
-            return await self.publish_surely(messages[0], patience, stream)
+            return await self.publish_surely(messages[0], patience, stream, doubt)
         attempt = (
             distrusted(lambda: self._batch(messages, stream)) if stream else lambda: self._batch(messages, "")
         )
-        return await insist(attempt, patience, f"a batch to {messages[0].subject}")
+        return await insist(attempt, patience, f"a batch to {messages[0].subject}", doubt)
 
     async def _batch(self, messages: Sequence[Outgoing], stream: str) -> PubAck:
         if len(messages) > BATCH_LIMIT:
@@ -254,8 +259,13 @@ def unanswered(error: ServerError) -> bool:
     return isinstance(error, (Unconfirmed, Incomplete)) or 10000 <= error.code < 10010
 
 
-async def insist(attempt: Callable[[], Awaitable[T]], patience: float, what: str = "") -> T:
-    """Await `attempt()` until it succeeds, waiting 50 ms to 2 s in between, for `patience` seconds."""
+async def insist(
+    attempt: Callable[[], Awaitable[T]], patience: float, what: str = "", doubt: Doubt | None = None
+) -> T:
+    """Await `attempt()` until it succeeds, waiting 50 ms to 2 s in between, for `patience` seconds.
+
+    Where no answer came, `doubt` finds out whether one can come at all, and raises if not.
+    """
     began = anyio.current_time()
     told = 1.0
     wait = 0.05
@@ -263,6 +273,8 @@ async def insist(attempt: Callable[[], Awaitable[T]], patience: float, what: str
         try:
             return await attempt()
         except ServerError as error:
+            if doubt is not None and isinstance(error, Unconfirmed):
+                await doubt()
             waited = anyio.current_time() - began
             if not may_pass(error) or waited + wait > patience:
                 raise

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import anyio
 
 from runner.core import subject as subjects
-from runner.errors import NoStream
+from runner.errors import JetrunnerError, NoConfirmation, NoStream
 from runner.jetstream.connection import Connection
 from runner.jetstream.listing import incomplete, listed
 from runner.jetstream.publisher import insist
+
+log = logging.getLogger("jetrunner.topology")
 
 REFRESH_SECONDS = 1.0
 """The server is asked again at most this often."""
@@ -26,6 +30,7 @@ class Topology:
         self._streams: dict[str, dict[str, Any]] = {}
         self._found: dict[str, str] = {}
         self._loaded = 0.0
+        self._refreshed = 0.0
         self._loading = anyio.Lock()
         self.version = 0
         """Counts how often it was loaded."""
@@ -51,6 +56,30 @@ class Topology:
             if self.version == version:
                 await anyio.sleep(self._loaded + REFRESH_SECONDS - time.monotonic())
                 await insist(self.load, math.inf, "the list of streams")
+
+    async def refresh(self) -> None:
+        """Load again since an answer has not come, once a second at most; what the server does not tell stays as known."""
+        async with self._loading:
+            if time.monotonic() - self._refreshed >= REFRESH_SECONDS:
+                try:
+                    await self.load()
+                except JetrunnerError as error:
+                    log.debug("the list of streams: %s", error)
+                self._refreshed = time.monotonic()
+
+    async def doubt(self, subjects: Iterable[str]) -> None:
+        """No answer came for messages to these subjects. Raises `NoConfirmation` where none can come."""
+        await self.refresh()
+        for subject in subjects:  # which may be another stream's by now
+            self.require_confirmation(self.known(subject) or "")
+
+    def require_confirmation(self, stream: str) -> None:
+        """Raise `NoConfirmation` for a stream that answers no publish."""
+        if self.config(stream).get("no_ack"):
+            raise NoConfirmation(
+                f"stream {stream} confirms nothing (no_ack = true): whether it stores an output is not to be known",
+                hint="set no_ack = false on the stream",
+            )
 
     @property
     def streams(self) -> dict[str, dict[str, Any]]:
