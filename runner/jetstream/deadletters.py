@@ -200,8 +200,7 @@ class DeadLetters:
         if not await self._is_received(letter):
             raise Kept(
                 f"nobody reads what is sent back to {letter.function}",
-                hint=f"start a runner of {letter.project} that has the function {letter.function}; does it not come back: "
-                f"runner function forget {letter.function}",
+                hint=f"start a runner that has the function, or remove it: runner function forget {letter.function}",
             )
         whole, body = await self.whole(letter, headers)
         message_id = f"redrive:{letter.sequence}.{stored.stored_ns}"
