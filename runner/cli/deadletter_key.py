@@ -100,7 +100,8 @@ def _head_cells(head: dict[str, Any] | None) -> list[str]:
     letter = head["dead_letter"]
     if letter is None:
         return [head["message_id"], "its dead letter is gone"]
-    return [head["message_id"], f"{letter['reason']}: {letter['error']}: {letter['message']}"]
+    place = f"{head['message_id']} (dead letter {letter['sequence']})"
+    return [place, f"{letter['reason']}: {letter['error']}: {letter['message']}"]
 
 
 async def bring_back(

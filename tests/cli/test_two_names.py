@@ -54,5 +54,6 @@ async def test_commands_take_either_name_and_show_both(
             "key 1 of pack is parked behind it"
             in project.runner("deadletter", "drop", "--function", name, "-y").stderr
         )
+    assert "ORDERS:1 (dead letter 1)" in project.runner("parked", "list").stdout
     unknown = project.runner("run", "--only", "pakc")
     assert (unknown.code, "there is no function 'pakc'" in unknown.stderr) == (2, True)
