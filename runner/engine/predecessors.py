@@ -16,8 +16,9 @@ from msgspec import Struct
 from runner.core import identity, sharding
 from runner.core.plan import ALSO, generation_of
 from runner.core.sharding import Sharding
+from runner.core.subject import covers
 from runner.engine.usage import reader_of
-from runner.errors import PermissionDenied, ServerError
+from runner.errors import PermissionDenied, ServerError, UsageError
 from runner.jetstream import consumer, ownstreams, reshard
 from runner.jetstream.bucket import PREFIX
 from runner.jetstream.connection import Connection
@@ -89,21 +90,29 @@ class Predecessors:
         names = tuple(each["name"] for each in shards)
         now = sharding.read(info["config"]) or Sharding()
         floor = max(0, opening.first - 1)
-        if opening.subject != self._subject or opening.closing or opening.generation != now.generation:
-            return Before(floor if opening.subject == self._subject else 0, names, ordered=True)
+        if not covers(opening.subject, self._subject):
+            raise UsageError(
+                f"{self._function} kept order until now and read {opening.subject}: without order it would read "
+                f"{self._subject}, and nothing tells where both go on",
+                hint=f"run it without ordered_by= on {opening.subject} first, and change the subject after that",
+            )
+        newest = not opening.closing and opening.generation == now.generation
         by_number = {int(each["name"].rpartition("-")[2]): each for each in shards
                      if generation_of(each["name"]) == opening.generation}  # fmt: skip
         least: int = info["state"]["last_seq"]
+        through = opening.through
         for number in range(opening.count):
             shard = by_number.get(number)
             if shard is None:
                 return Before(floor, names, ordered=True)
-            text = sharding.shard_filter(self._subject, opening.generation, number)
+            text = sharding.shard_filter(opening.subject, opening.generation, number)
             last = await reshard.last(self._connection, self._stream, text)
+            through = max(through, last)
             waits = shard["num_pending"] or shard["num_ack_pending"]
             if waits or last > shard["delivered"]["stream_seq"]:
                 least = min(least, shard["ack_floor"]["stream_seq"])
-        return Before(max(floor, least), names, ordered=True)
+        # What later generations hold has come after all that this one holds, and is not read.
+        return Before(max(floor, least if newest else min(least, through)), names, ordered=True)
 
     async def remove(self, before: Before) -> None:
         """Remove what was left. Raises ServerError."""

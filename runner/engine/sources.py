@@ -136,6 +136,7 @@ class Sources:
         self._left.append(pull)
         await pull.close()
         self._queue.give_back_of(pull)
+        await self._stranded.leave(pull.stream, pull.durable)
 
     def _forget_left(self) -> None:
         for pull in [each for each in self._left if not each.unsettled]:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from textwrap import dedent
 
 import pytest
 
 from tests.support.eventually import eventually
+from tests.support.jetstream import RawJetStream
 from tests.support.process import RunnerProcess
-from tests.support.shop import Shop
+from tests.support.project import Project
+from tests.support.server import NatsServer
+from tests.support.shop import IMPORTS, Shop
 
 pytestmark = [pytest.mark.server, pytest.mark.anyio]
 
@@ -198,3 +202,49 @@ async def test_a_renamed_function_has_its_new_name_in_the_commands(steps: Steps)
     refused = steps.shop.project.runner("function", "list")
     assert refused.code == 2
     assert "the function 'work' is there already" in refused.stderr
+
+
+async def test_a_function_that_keeps_no_order_any_more_goes_on_though_its_shards_change(
+    make_project: Callable[..., Project], nats_server: NatsServer, js: RawJetStream
+) -> None:
+    """Messages stand in the shards of before and in those of now, and none of the latter has been read."""
+    stream = 'name = "ORDERS"\nsubjects = ["orders.{id}"]\n[shards]\ncount = 2\nby = ["id"]\n'
+    project = make_project(nats=nats_server.url, streams={"orders": stream})
+    project.function("shop", IMPORTS + dedent(ORDERED))
+    await project.applied()
+    process = project.start("run")
+    await process.seen("2 of 2 shards here")
+
+    async def publish(first: int, last: int) -> None:
+        for number in range(first, last):
+            await js.publish(f"orders.{number}", {"id": number})
+
+    def ran() -> Counter[int]:
+        return Counter(each["id"] for each in project.journal("run"))
+
+    await publish(0, 20)
+    await eventually(lambda: len(ran()) == 20)
+    process.terminate()
+    await process.ended()
+    await publish(20, 30)
+    resized = project.start("shard", "resize", "ORDERS", "4", "--no-wait")
+    assert await resized.ended() == 0, resized.output
+    await publish(30, 40)
+    project.function("shop", IMPORTS + dedent(PLAIN))
+    project.start("run")
+    await eventually(lambda: len(ran()) == 40, within=20)
+    again = [number for number, count in ran().items() if count > 1]
+    assert len(again) < 10, again  # what one shard has done behind the last that another has
+
+
+async def test_a_function_that_loses_its_order_and_its_subject_at_once_is_refused(steps: Steps) -> None:
+    await steps.step(ORDERED)
+    await steps.shop.js.api(
+        "STREAM.UPDATE.ORDERS",
+        {**(await steps.shop.js.stream("ORDERS"))["config"], "subjects": ["orders.>", "bills.>"]},
+    )
+    steps.shop.write(PLAIN.replace("orders.{id}", "bills.{id}"))
+    process = steps.shop.run()
+    assert await process.ended(within=30) == 2
+    assert "nothing tells where both go on" in process.output
+    assert "hint: run it without ordered_by= on orders.* first" in process.output
