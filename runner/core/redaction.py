@@ -95,6 +95,8 @@ class Rules(Struct, frozen=True):
 
     def _may_hold(self, body: bytes) -> bool:
         """Whether a rule may name anything there: a name can be written in other ways."""
+        if not all(name.isascii() for name in self.names):
+            return True  # upper and lower case of other letters are not told apart in bytes
         lowered = body.replace(b"\0", b"").lower()  # of UTF-16 and UTF-32, every other byte is 0
         lasts = {name.rpartition(".")[2].encode() for name in self.names}
         return any(last in lowered for last in lasts) or (

@@ -57,6 +57,10 @@ class Missing(Exception):  # noqa: N818  # an error is named by what happened
     """There is no cell, or none that can run this; nothing has started."""
 
 
+class GivenUp(Exception):  # noqa: N818  # an error is named by what happened
+    """No cell was free while the message could still be run here; nothing has started."""
+
+
 class Cell:
     """One such process."""
 
@@ -165,8 +169,10 @@ class Cells:
 
     @asynccontextmanager
     async def one(self, given_up: Callable[[], bool], *, fresh: bool) -> AsyncIterator[Cell]:
-        """A cell for one message; `fresh`: one that has run nothing before. Raises `Missing`."""
-        while self._taken >= MOST and not given_up():
+        """A cell for one message; `fresh`: one that has run nothing before. Raises `Missing` and `GivenUp`."""
+        while self._taken >= MOST:
+            if given_up():
+                raise GivenUp
             await asyncio.sleep(POLL_SECONDS)
         self._taken += 1
         try:

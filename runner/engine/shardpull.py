@@ -51,6 +51,7 @@ class ShardPull(Pull):
             super()._top_up()
         else:
             self.due = False  # asked for again once the shard is confirmed
+            self._weight.stand_back()
 
     def _arrived(self, subject: bytes, reply: bytes, header: bytes | None, body: bytes) -> None:
         """The straight way of a new message; every other goes the long one."""
@@ -58,7 +59,7 @@ class ShardPull(Pull):
         shard = self.shard
         if len(parts) == 9 and parts[4] == b"1" and shard.expects(sequence := int(parts[5]), int(parts[6])):
             self.newest_reply = reply
-            self._last = body
+            self._last = header, body
             self._out -= 1
             delivery = Delivery(subject[self._prefix :], reply, header, body, sequence, 1, shard)
             self.unsettled[sequence] = delivery

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from runner.core import suspect
 from runner.core.settlement import Crashed
-from runner.engine.cell import Cell, Died, Missing
+from runner.engine.cell import Cell, Died, GivenUp, Missing
 from runner.engine.incoming import Incoming
 from runner.engine.isolation import CROWDED_SECONDS
 from runner.engine.judging import Judging
@@ -67,6 +67,10 @@ class Suspected:
             try:
                 async with self._cells.one(partial(self._given_up, delivery), fresh=fresh) as cell:
                     return await self._on_record(incoming, found, suspect.CELL, partial(in_cell, cell))
+            except GivenUp:
+                if not delivery.settled:
+                    await self._settling.give_back(incoming)
+                return None
             except Missing as error:
                 self._cells.miss(str(error))
                 return await self._here(incoming, found, suspect.ALONE, handler)

@@ -66,6 +66,11 @@ class InFlight:
                 self._over = None
             self.freed()
 
+    def stand_back(self, pull: Weight) -> None:
+        """It asks for nothing now, and has no place in the queue until it does."""
+        if self._queue.pop(pull, None) is not None:
+            self.freed()
+
     def grant(self, pull: Weight, least: int) -> int:
         """How many bytes it may ask for now; 0 where that would be less than `least`: it is woken when there are more."""
         self._large.add(pull)

@@ -85,7 +85,7 @@ class Pull:
         """Of the requests that count: another one once they were written off."""
         self._epoch = -1
         self._heard = 0.0
-        self._last: bytes | None = None
+        self._last: tuple[bytes | None, bytes] | None = None
         """The newest body since the last look."""
         self._weight = Weight(connection.in_flight, limit, self.wake)
         self._not_before = 0.0
@@ -265,18 +265,18 @@ class Pull:
         """Messages here that wait for others; they are not in flight."""
         return 0
 
-    def _notice(self, body: bytes, now: float) -> None:
+    def _notice(self, newest: tuple[bytes | None, bytes], now: float) -> None:
         """Messages come, and this is the newest."""
         self._last = None
         self._heard = now
         self.refused = ""
-        self._weight.notice(body)
+        self._weight.notice(len(newest[0] or b"") + len(newest[1]))
 
     def _arrived(self, subject: bytes, reply: bytes, header: bytes | None, body: bytes) -> None:
         if not reply:
             self._status(subject, header)
             return
-        self._last = body
+        self._last = header, body
         self._out -= 1
         parts = reply.split(b".")
         if len(parts) == 9:
@@ -329,7 +329,7 @@ class Pull:
             self._write_off()
         if text.startswith("Message Size Exceeds"):
             room = headers.get(header or b"", b"Nats-Pending-Bytes")
-            self._weight.exceeded(int(room) if room and room.isdigit() else 0, self._largest)
+            self._weight.exceeded(int(room) if room and room.isdigit() else 0, self._largest, self._caps.size)
         elif caps := self._caps.told(text):
             if caps != self._caps:
                 log.info("pull from %s on %s: %s; it asks for less", self.durable, self.stream, text)

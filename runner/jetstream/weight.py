@@ -100,18 +100,18 @@ class Weight:
         self._requests.clear()
         self.coming = 0
 
-    def notice(self, body: bytes) -> None:
-        """Learn from the newest message."""
+    def notice(self, length: int) -> None:
+        """Learn from the newest message, of so many bytes with its headers."""
         self._need, self._unbounded = 0, False
         if self._alone:  # of a request without a bound the server does not say that it has ended
             self.ended(self._alone)
             self._alone = b""
-        if self.size or len(body) > self.part:
-            self._measure(budget.learned(self.size, len(body) + budget.OVERHEAD))
+        if self.size or length > self.part:
+            self._measure(budget.learned(self.size, length + budget.OVERHEAD))
 
     def weigh(self, unsettled: Mapping[int, Delivery], holding: int) -> None:
         """Look at what is here: large messages may stay for longer than small ones. `holding` of them only wait."""
-        here = [len(each.body) for each in islice(unsettled.values(), WEIGHED)]
+        here = [len(each.body) + len(each.header or b"") for each in islice(unsettled.values(), WEIGHED)]
         mean = sum(here) // len(here) if here else 0
         if mean > max(self.size, self.part):
             self._measure(mean + budget.OVERHEAD)
@@ -120,11 +120,11 @@ class Weight:
             if self.held < before:
                 self._in_flight.freed()
 
-    def exceeded(self, left: int, largest: int) -> None:
-        """The next message has more bytes than were left of a request."""
+    def exceeded(self, left: int, largest: int, most: int) -> None:
+        """The next message has more bytes than were left of a request; none may ask for more than `most`."""
         self._unbounded = left >= largest
-        if left >= max(self.size, self.part):
-            self._measure(min(largest, max(self._large, 2 * left)))
+        if left >= min(max(self.size, self.part), most):
+            self._measure(max(self.part + 1, min(largest, max(self._large, 2 * left))))
         self._need = min(largest, max(self.size, left + 1))
 
     def _measure(self, size: int) -> None:
@@ -132,6 +132,10 @@ class Weight:
             self.size = self._large = size
         else:
             self.rest()
+
+    def stand_back(self) -> None:
+        """It may not ask now: others do not wait for it."""
+        self._in_flight.stand_back(self)
 
     def rest(self) -> None:
         """Nothing comes, or messages are small: a slot's part is enough."""

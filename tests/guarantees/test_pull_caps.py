@@ -83,6 +83,22 @@ async def test_a_cap_that_somebody_gives_a_durable_is_kept_to(shop: Shop, change
     assert changes.items() <= found.items()
 
 
+async def test_a_message_larger_than_a_request_may_ask_for_is_asked_for_alone(shop: Shop) -> None:
+    await shop.open(WORK)
+    process = await shop.running("work")
+    await shop.order(0)
+    await all_run(shop, {0})
+    await edited(shop, max_bytes=65_536)
+    process.terminate()
+    await process.ended()
+    for number in range(1, 6):
+        await shop.order(number, note="x" * (100_000 if number % 2 else 10))
+    process = shop.run()
+    await process.seen("ready: work")
+    await all_run(shop, set(range(6)))
+    assert not refusals(process)
+
+
 async def test_a_process_whose_requests_are_all_refused_is_not_ready_and_says_so_once(shop: Shop) -> None:
     await shop.open(WORK)
     port = free_port()
