@@ -62,6 +62,11 @@ def get(raw: bytes, name: bytes) -> bytes | None:
     return (raw[start:] if end < 0 else raw[start:end]).strip(b" \t")
 
 
+def is_marker(raw: bytes | None) -> bool:
+    """Tell whether a message without a body is the server's word that its subject's last one is gone."""
+    return raw is not None and get(raw, b"Nats-Marker-Reason") is not None
+
+
 def last(raw: bytes, name: bytes) -> bytes | None:
     """Find the last value of one header: the server adds its own behind those that a message was stored with."""
     start = raw.lower().rfind(b"\r\n" + name.lower() + b":")

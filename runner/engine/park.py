@@ -18,6 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from runner.core import park
+from runner.core.header import is_marker
 from runner.engine.incoming import Incoming, read
 from runner.engine.marks import Marks, text_of
 from runner.engine.process import Process
@@ -103,6 +104,8 @@ class Parking:
             return False
         incoming = read(delivery)
         turn = known.mark.turn(incoming.origin)
+        if turn == "divert" and not delivery.body and is_marker(delivery.header):
+            turn = "ack"  # its copy, which lacks the server's own headers, would be taken for a message
         if turn == "ack":
             shard.settle(delivery, b"+ACK")
         elif turn == "divert":

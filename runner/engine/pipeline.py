@@ -1,9 +1,8 @@
 """One delivery's way, from arrival to ack: decode → call → settle → apply.
 
 No task, timer or cancel scope is made per message. Persistent slot tasks take deliveries from one queue; the sweeper
-watches deadlines and leases. A handler that leaves a context variable behind ends its slot: what one message binds,
-no other sees. A message in its first delivery that has no headers, for a handler that takes its
-body alone, goes the straight way in `_work`; every other goes through `_handle`. Both mean the same.
+watches deadlines and leases. A handler that leaves a context variable behind ends its slot: no other message sees it.
+A first delivery without headers, to a handler of the body alone, goes straight in `_work`; all else by `_handle`.
 """
 
 from __future__ import annotations
@@ -186,6 +185,8 @@ class Pipeline:
     async def _handle(self, delivery: Delivery, task: Any, admitted: bool) -> None:
         """The whole way, for whatever the straight one is not for."""
         incoming = read(delivery)
+        if not delivery.body and self._settling.passed_over(incoming):
+            return
         if self.binding.max_age is not None and await self._settling.expired(incoming):
             return
         if (delivery.deliveries or delivery.attempt) > 1:  # suspect

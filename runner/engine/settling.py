@@ -16,6 +16,7 @@ from typing import assert_never
 from msgspec import structs
 
 from runner.bindings import Binding
+from runner.core.header import is_marker
 from runner.core.settlement import (
     Ack,
     Crashed,
@@ -64,6 +65,17 @@ class Settling:
         """Seconds until the message is too old for its function; below 0: it is."""
         max_age = self._binding.max_age
         return math.inf if max_age is None else max_age - (self._now() - incoming.stored_ns / 1e9)
+
+    def passed_over(self, incoming: Incoming) -> bool:
+        """Whether a message without a body is a marker of the server's, and none for a handler; then it is settled."""
+        delivery = incoming.delivery
+        marker = is_marker(delivery.header)
+        if marker:
+            log.debug(
+                "%s: %s marks that its subject's last message is gone", self._binding.function, incoming.id
+            )
+            delivery.source.settle(delivery, b"+ACK")
+        return marker
 
     async def expired(self, incoming: Incoming) -> bool:
         """Whether the message is too old to run; then it is settled."""
