@@ -69,6 +69,7 @@ class Context(Generic[State]):
     __slots__ = (
         "_clock",
         "_expires",
+        "_given",
         "_headers",
         "_host",
         "_log",
@@ -135,8 +136,7 @@ class Context(Generic[State]):
     ) -> None:
         """Made by the engine for each attempt; `runner.testing.context` makes one for a test.
 
-        `headers` may be the raw block; `params` default to the subject's tokens by `template`; `expires` is the
-        reading of `clock`, in seconds, at which the attempt times out.
+        `headers` may be the raw block; `params` default to tokens by `template`; `expires` is a reading of `clock`.
         """
         self.function = function
         self.subject = subject
@@ -151,7 +151,8 @@ class Context(Generic[State]):
         self.staged = []
         self._template = template
         self._params = params
-        self._headers = headers
+        self._given = headers
+        self._headers: Mapping[str, str] | None = None
         self._timestamp = timestamp_ns
         self._expires = expires
         self._host = host
@@ -172,10 +173,16 @@ class Context(Generic[State]):
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """The message's headers; of a repeated one the first value."""
-        if not isinstance(self._headers, Mapping):
-            self._headers = header.parse(self._headers) if self._headers else {}
+        """The message's headers; of a repeated one the first value, see `header_values`."""
+        if self._headers is None:
+            self._headers = given if isinstance(given := self._given, Mapping) else header.parse(given or b"")
         return self._headers
+
+    def header_values(self, name: str) -> tuple[str, ...]:
+        """All values of a header, in order, whatever the case of its name; empty when there is none."""
+        given, name = self._given, name.lower()
+        pairs = given.items() if isinstance(given, Mapping) else header.pairs(given or b"")
+        return tuple(value for each, value in pairs if each.lower() == name)
 
     @property
     def timestamp(self) -> datetime:
@@ -269,10 +276,8 @@ class Context(Generic[State]):
         if self._host is None:
             raise RuntimeError("this context has no connection to ask through")
         message = stage(subject, body, headers, None)
-        left = self.deadline
-        reply = await self._host.request(
-            message.subject, message.body, message.headers, left if timeout is None else min(timeout, left)
-        )
+        left = self.deadline if timeout is None else min(timeout, self.deadline)
+        reply = await self._host.request(message.subject, message.body, message.headers, left)
         return reply.decode(returns)
 
 

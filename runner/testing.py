@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from runner import codec
 from runner.context import Context, Reply, State
+from runner.core import header
 from runner.staged import Staged
 
 __all__ = ["Staged", "context"]
@@ -21,7 +22,7 @@ def context(
     *,
     subject: str = "test",
     params: Mapping[str, str] | None = None,
-    headers: Mapping[str, str] | None = None,
+    headers: Mapping[str, str | Sequence[str]] | None = None,
     attempt: int = 1,
     attempts: int = 5,
     stream: str = "TEST",
@@ -37,7 +38,7 @@ def context(
 ) -> Context[State]:
     """A context to call a handler with; what it published is in `.staged`, each with its encoded `body`.
 
-    `deadline` stays at that many seconds. `replies` answers `ctx.request`: by subject, or a function of subject and
+    A header with several values is a list in `headers`. `deadline` stays at that many seconds. `replies` answers `ctx.request`: by subject, or a function of subject and
     body; an answer that is an exception is raised. ValueError when `timestamp` has no timezone.
     """
     if timestamp.tzinfo is None:
@@ -46,7 +47,7 @@ def context(
         function=function,
         subject=subject,
         params=dict(params or {}),
-        headers=dict(headers or {}),
+        headers=_block(headers) if headers else None,
         attempt=attempt,
         attempts=attempts,
         stream=stream,
@@ -59,6 +60,15 @@ def context(
         missing=missing,
         host=_Answers(replies),
         clock=lambda: 0.0,
+    )
+
+
+def _block(headers: Mapping[str, str | Sequence[str]]) -> bytes:
+    """As they come with a message."""
+    return header.encode(
+        (name, value)
+        for name, given in headers.items()
+        for value in ([given] if isinstance(given, str) else given)
     )
 
 

@@ -6,7 +6,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from runner.cli import code, failure, loop, options, printed, times
 from runner.cli.headers import parse_headers
 from runner.cli.invocation import described
 from runner.context import Context
-from runner.core import shown
+from runner.core import header, shown
 from runner.core.outcome import Reject, Retry
 from runner.core.redaction import MSGPACK, Rules, Values
 from runner.core.settlement import Failed, Outcome, TimedOut, Undecodable, settle
@@ -104,12 +104,12 @@ def invoke_command(
     project = code.load(place.root, place.settings.name or None)
     binding = find(project, name)
     literal = _subject(binding, subject)
-    headers = dict(parse_headers(given))
+    headers = parse_headers(given)
     data = file.read_bytes() if file else sys.stdin.buffer.read() if body == "-" else (body or "").encode()
     with code.prints_aside():
         found = loop.run(lambda: invoke(project, binding, literal, data, headers, attempt))
     rules = Rules.of(place.settings.redact)
-    hidden = rules.values(headers.items(), data, MSGPACK if _is_msgpack(headers) else "")
+    hidden = rules.values(headers, data, MSGPACK if _is_msgpack(headers) else "")
     if isinstance(found, Invoked):
         _show(found, binding, output, Veil(rules, hidden))
         return 0
@@ -128,7 +128,12 @@ def find(project: Project, name: str) -> Binding:
 
 
 async def invoke(
-    project: Project, binding: Binding, subject: str, data: bytes, headers: Mapping[str, str], attempt: int
+    project: Project,
+    binding: Binding,
+    subject: str,
+    data: bytes,
+    headers: Sequence[tuple[str, str]],
+    attempt: int,
 ) -> Invoked | Outcome:
     """Call it as a running process would. Raises JetrunnerError for a broken lifespan."""
     async with alive(project) as state:
@@ -136,7 +141,7 @@ async def invoke(
             function=binding.function,
             subject=subject,
             template=binding.subject,
-            headers=headers,
+            headers=header.encode(headers) if headers else None,
             attempt=attempt,
             attempts=binding.retry.attempts,
             stream="LOCAL",
@@ -214,8 +219,8 @@ def _subject(binding: Binding, given: str | None) -> str:
     return given
 
 
-def _is_msgpack(headers: Mapping[str, str]) -> bool:
-    return any(key.lower() == "content-type" and text == MSGPACK for key, text in headers.items())
+def _is_msgpack(headers: Iterable[tuple[str, str]]) -> bool:
+    return any(key.lower() == "content-type" and text == MSGPACK for key, text in headers)
 
 
 def _explain(outcome: Outcome, binding: Binding, attempt: int, output: str, hidden: Values) -> None:

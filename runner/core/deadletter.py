@@ -239,16 +239,19 @@ def _shrunk(headers: Pairs, room: int, *, keep: str) -> Pairs | None:
     headers = [pair for pair in headers if pair[0] != TRACEBACK]
     if _size(headers) <= room:
         return headers
-    copies = [at for at, (name, _) in enumerate(headers) if not _is_own(name) and name.lower() != keep]
-    copies.sort(key=lambda at: _size([headers[at]]))
+    copies: dict[str, int] = {}  # a repeated header goes whole: a rest of it could not be told from all of it
+    for name, value in headers:
+        if not _is_own(name) and name.lower() != keep:
+            copies[name.lower()] = copies.get(name.lower(), 0) + _size([(name, value)]) - _BLOCK
     headers = [*headers, (HEADERS, OMITTED)]
     over = _size(headers) - room
-    dropped: set[int] = set()
-    while over > 0 and copies:
-        largest = copies.pop()
-        dropped.add(largest)
-        over -= _size([headers[largest]]) - _BLOCK
-    return None if over > 0 else [pair for at, pair in enumerate(headers) if at not in dropped]
+    dropped: set[str] = set()
+    for name in sorted(copies, key=copies.__getitem__, reverse=True):
+        if over <= 0:
+            break
+        dropped.add(name)
+        over -= copies[name]
+    return None if over > 0 else [pair for pair in headers if pair[0].lower() not in dropped]
 
 
 def _is_own(name: str) -> bool:

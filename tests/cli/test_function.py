@@ -207,3 +207,19 @@ def test_a_token_that_does_not_convert_is_undecodable(project: Project) -> None:
     done = project.runner("function", "invoke", "charge", "--subject", "orders.ada.x", '{"id": "1"}')
     assert done.code == 1
     assert "undecodable: DecodeError: token 'number'" in done.stderr
+
+
+def test_a_header_that_is_given_twice_has_both_values(make_project: Callable[..., Project]) -> None:
+    project = make_project(
+        functions={
+            "tags": """
+            from runner import Context, consume
+
+            @consume("tags")
+            async def tags(ctx: Context) -> list[str]:
+                return [ctx.headers["Tag"], *ctx.header_values("tag")]
+            """
+        }
+    )
+    called = project.json("function", "invoke", "tags", "--header", "Tag: a", "--header", "Tag: b")
+    assert called["result"] == ["a", "a", "b"]

@@ -48,6 +48,28 @@ def test_a_message_without_headers_has_an_empty_mapping() -> None:
     assert made().params == {}
 
 
+@pytest.mark.parametrize(
+    "ctx",
+    [
+        made(headers=b"NATS/1.0\r\nTag: a\r\ntag: b\r\nOther: c\r\nTag: a\r\n\r\n"),
+        testing.context(headers={"Tag": ["a", "b", "a"], "Other": "c"}),
+    ],
+    ids=["wire", "test"],
+)
+def test_a_header_that_is_repeated_gives_all_its_values_in_order(ctx: Context) -> None:
+    assert ctx.headers["Tag"] == "a"
+    assert ctx.header_values("Tag") == ctx.header_values("TAG") == ("a", "b", "a")
+    assert ctx.header_values("other") == ("c",)
+    assert ctx.header_values("Ta") == ()
+    assert ctx.header_values("Tag") == ("a", "b", "a")
+
+
+def test_a_message_without_headers_has_no_values() -> None:
+    assert made().header_values("Tag") == made(headers={}).header_values("Tag") == ()
+    assert testing.context().header_values("Tag") == ()
+    assert made(headers={"Tag": "a"}).header_values("tag") == ("a",)
+
+
 def test_the_deadline_counts_down_and_stops_at_zero() -> None:
     now = 100.0
     ctx = made(clock=lambda: now)

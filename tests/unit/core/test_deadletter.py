@@ -119,6 +119,14 @@ def test_headers_stay_within_what_a_stream_takes_of_them_however_much_room_there
     assert body == b"body"
 
 
+def test_of_a_repeated_header_all_values_stay_or_none_does() -> None:
+    original = [("Tag", "a"), ("Small", "s"), ("tag", "l" * 1_000), ("Tag", "b")]
+    headers, body = deadletter.fit(deadletter.build(facts(), original), b"body", 1_400)
+    assert [pair for pair in headers if pair[0].lower() in ("tag", "small")] == [("Small", "s")]
+    assert (deadletter.HEADERS, "omitted") in headers
+    assert body == b"body"
+
+
 def test_what_was_omitted_is_told() -> None:
     original = [("Large", "l" * 1_000)]
     headers, body = deadletter.fit(deadletter.build(facts(), original), b"b" * 5_000, 1_400)
