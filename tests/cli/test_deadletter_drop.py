@@ -111,13 +111,13 @@ async def test_by_filter_it_asks_and_without_a_terminal_it_wants_a_yes(stacks: S
     assert "would be dropped" in stacks.project.runner("deadletter", "drop", "--all", "--dry-run").stdout
     assert await stacks.left() == [1, 2, 3, 4, 5]
     assert stacks.project.json("deadletter", "drop", "--function", "charge", "--reason", "rejected", "--yes") == {
-        "dropped": 2, "kept": [],
+        "dropped": 2, "kept": [], "missing": [],
     }  # fmt: skip
     assert await stacks.left() == [2, 3, 5]
     assert stacks.project.json("deadletter", "drop", "--function", "audit", "--yes")["dropped"] == 1
     assert stacks.project.json("deadletter", "drop", "--all", "-y")["dropped"] == 1
     assert await stacks.left() == [5]
-    assert stacks.project.json("deadletter", "drop", "--all") == {"dropped": 0, "kept": []}
+    assert stacks.project.json("deadletter", "drop", "--all") == {"dropped": 0, "kept": [], "missing": []}
 
 
 @pytest.mark.parametrize(

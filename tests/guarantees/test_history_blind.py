@@ -50,7 +50,8 @@ async def test_a_runner_that_may_not_ask_how_its_stream_is_does_not_start(
     reload(server, BLIND)
     process = shop.run()
     assert await process.ended() == 1
-    assert f"error: {REFUSED}" in process.output
+    assert "error: " in process.output
+    assert REFUSED in process.output
 
 
 @pytest.mark.parametrize("order", ["", ', ordered_by="id"'], ids=["any order", "ordered"])

@@ -34,6 +34,7 @@ async def test_no_more_run_at_once_than_the_concurrency(
     await shop.open(COUNTED.format(slots=slots, kind=kind, pause=pause))
     await shop.order(*range(40))
     shop.run()
+    await shop.noted("run", 44)
     await shop.settled("charge")
     assert max(each["running"] for each in shop.notes("run")) == slots
     assert len(shop.notes("run")) == 44

@@ -38,7 +38,7 @@ WORK = """
     @consume("jobs.{id}", output="done.{id}", timeout=60.0)
     async def work(job: Job) -> Job:
         note("start", id=job.id)
-        await asyncio.sleep(4.0 if job.id == 1 else 0.0)
+        await asyncio.sleep(9.0 if job.id == 1 else 0.0)
         note("end", id=job.id)
         return job
 """
@@ -78,15 +78,14 @@ async def test_credentials_that_are_renewed_before_they_end_go_on_and_no_handler
 ) -> None:
     creds, project = tmp_path / "app.creds", make_project(functions={"work": WORK})
     async with administering(operator, server, tmp_path) as js:
-        operator.write_creds(creds, lasts=3)
+        operator.write_creds(creds, lasts=8)
         process = project.start("run", NATS_URL=server.url, NATS_CREDS=str(creds))
         await process.seen("ready")
         await js.publish("jobs.1", {"id": 1})
         await eventually(lambda: project.journal("start"))
-        operator.write_creds(creds, lasts=3)
-        await process.seen("authentication expired")
-        await process.seen("connected again")
         operator.write_creds(creds)
+        await process.seen("authentication expired", within=20)
+        await process.seen("connected again", within=20)
         await js.publish("jobs.2", {"id": 2})
         await eventually(lambda: js.settled("JOBS", "shop-work"), within=20)
         assert [each["id"] for each in project.journal("start")] == [1, 2], "nothing was cut, or ran twice"
@@ -103,7 +102,7 @@ async def test_credentials_that_are_renewed_late_or_half_written_are_waited_for(
     operator: Operator, settings: Settings
 ) -> None:
     creds = Path(settings.nats_creds or "")
-    operator.write_creds(creds, lasts=2)
+    operator.write_creds(creds, lasts=4)
     async with connect(settings) as connection:
         await ended(connection)
         whole = creds.with_suffix(".whole")
@@ -127,17 +126,19 @@ def write(file: Path, text: str | None) -> None:
 
 
 async def test_credentials_that_nobody_renews_end_it_after_a_while_and_renewed_ones_get_as_long(
-    operator: Operator, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    operator: Operator, server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """By the fast wire: nats-py's own task fails with InvalidStateError where it is closed while it reconnects."""
     monkeypatch.setattr(refusals, "REFUSED_SECONDS", 1.5)
-    creds = Path(settings.nats_creds or "")
-    operator.write_creds(creds, lasts=2)
+    creds = tmp_path / "app.creds"
+    settings = Settings(nats_url=server.url, nats_creds=str(creds), wire="fast")
+    operator.write_creds(creds, lasts=3)
     async with connect(settings) as connection:
         await ended(connection)
         await asyncio.sleep(1.0)
         Operator().write_creds(creds)  # of another operator: refused, too
         began = asyncio.get_running_loop().time()
-        await asyncio.wait_for(connection.closed.wait(), 10)
+        await asyncio.wait_for(connection.closed.wait(), 30)
         assert asyncio.get_running_loop().time() - began > 1.4
 
 
@@ -147,7 +148,7 @@ async def test_a_client_outside_of_functions_goes_on_with_renewed_credentials(
     monkeypatch.setenv("OTEL_TRACES_EXPORTER", "none")
     creds = tmp_path / "app.creds"
     async with administering(operator, server, tmp_path) as js:
-        operator.write_creds(creds, lasts=4)
+        operator.write_creds(creds, lasts=6)
         settings = Settings(nats_url=server.url, nats_creds=str(creds))
         async with runner.connect(settings=settings) as app:
             await app.publish("jobs.1", {"id": 1})

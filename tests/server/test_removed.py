@@ -94,8 +94,8 @@ def slowly(monkeypatch: pytest.MonkeyPatch, connection: Connection, then: Callab
     """What is published is confirmed after something else has happened."""
     publish = connection.publisher.publish_surely
 
-    async def slow(message: Outgoing, patience: float) -> PubAck:
-        ack = await publish(message, patience)
+    async def slow(message: Outgoing, patience: float, **more: Any) -> PubAck:
+        ack = await publish(message, patience, **more)
         await then()
         return ack
 
@@ -115,8 +115,8 @@ async def test_a_function_removes_nothing_of_a_stream_made_again_while_its_floor
         await settle(js, 3)
         make, save = made_again(js, here.connection), here.floors.save
 
-        async def slow(stream: str, durable: str, sequence: int, newest: Identity) -> None:
-            await save(stream, durable, sequence, newest)
+        async def slow(stream: str, durable: str, sequence: int, newest: Identity, subject: str) -> None:
+            await save(stream, durable, sequence, newest, subject)
             await make()
 
         monkeypatch.setattr(here.floors, "save", slow)
