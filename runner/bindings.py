@@ -74,6 +74,11 @@ class Binding(Struct, frozen=True):
         return self.label if self.label == self.function else f"{self.label} ({self.function})"
 
     @property
+    def place(self) -> str:
+        """`<file>:<line>: <function>`, as errors begin."""
+        return f"{self.file}:{self.line}: {self.function}"
+
+    @property
     def key_positions(self) -> tuple[int, ...]:
         """Indexes, from 0, of the tokens that make a message's key, in the order of `ordered_by`."""
         places = dict(zip(self.subject.names, self.subject.positions, strict=True))

@@ -98,7 +98,7 @@ class Check:
         )
         if not self.problems:
             placed = [(each, capture(each.subject.wildcard, known, chosen=each.stream)) for each in functions]
-            self.problems.extend(clashing(placed, {each.name for each in known if each.work_queue}))
+            self.problems.extend(clashing(placed, known))
         self.warnings.extend(circles.warnings(functions))
         for binding in functions:
             self.warnings.extend(returns.warnings(binding))

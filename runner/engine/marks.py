@@ -94,7 +94,7 @@ class Marks:
         keys, are = ("keys", "are") if len(strange) > 1 else ("key", "is")
         binding = self._binding
         raise UsageError(
-            f"{binding.file}:{binding.line}: {self._function}: {keys} {named}{more} {are} kept back by "
+            f"{binding.place}: {keys} {named}{more} {are} kept back by "
             f"{tokens(strange[0].positions)} of the subject, and ordered_by= is {tokens(self._positions)} now: newer "
             "messages would run before those that are parked",
             hint="run it with the subject and the ordered_by= of before, until `runner parked retry KEY` "

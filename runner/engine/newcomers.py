@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from runner.bindings import Binding
 from runner.core import identity
@@ -24,21 +25,30 @@ async def warn_of_newcomers(
 ) -> None:
     """Tell what would run again; `functions` are all of the project's. What cannot be asked is not told."""
     known = {each.function for each in functions}
+    streams: dict[str, list[Binding]] = {}
     for binding, stream in placed:
+        if binding.deliver != "new":
+            streams.setdefault(stream, []).append(binding)
+    for stream, bindings in streams.items():
         try:
-            told = await _told(process, binding, stream, known)
+            durables = await consumers_on(process.connection, stream, PATIENCE_SECONDS)
         except JetrunnerError as error:
-            log.debug("whether %s is new is not known: %s", binding.label, error)
+            log.debug("which functions are new on %s is not known: %s", stream, error)
             continue
-        if told:
-            log.warning("%s", told)
+        for binding in bindings:
+            try:
+                told = await _told(process, binding, stream, known, durables)
+            except JetrunnerError as error:
+                log.debug("whether %s is new is not known: %s", binding.label, error)
+                continue
+            if told:
+                log.warning("%s", told)
 
 
-async def _told(process: Process, binding: Binding, stream: str, known: set[str]) -> str:
-    if binding.deliver == "new":
-        return ""
+async def _told(
+    process: Process, binding: Binding, stream: str, known: set[str], durables: Sequence[Mapping[str, Any]]
+) -> str:
     durable = binding.durable or identity.durable(process.project, binding.function)
-    durables = await consumers_on(process.connection, stream, PATIENCE_SECONDS)
     if any(
         each["name"] == durable or function_of(each["name"], process.project) == binding.function
         for each in durables

@@ -84,7 +84,7 @@ class OrderedFunction(Function):
         binding, config = self.binding, self._process.topology.config(self.stream)
         shards = sharding.read(config) or Sharding()
         await require_room(
-            self._process.connection, f"{binding.file}:{binding.line}: {binding.function}", self.stream, config,
+            self._process.connection, binding.place, self.stream, config,
             (f"{self.durable}-", shards.count), binding.subject.wildcard,
         )  # fmt: skip
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +37,14 @@ def places(
     if errors:
         raise several(errors)
     placed = [(each, capture(each.subject.wildcard, known, chosen=each.stream)) for each in bindings]
-    if errors := clashing(placed, {name for name in real if real[name].get("retention") == "workqueue"}):
+    if errors := clashing(placed, known):
         raise several(errors)
     return placed
 
 
-def clashing(placed: Sequence[tuple[Binding, str]], queues: Collection[str]) -> list[JetrunnerError]:
+def clashing(placed: Sequence[tuple[Binding, str]], known: Sequence[Catchment]) -> list[JetrunnerError]:
     """An error for each two functions that would read the same messages of a work queue."""
+    queues = {each.name for each in known if each.work_queue}
     where = {binding.function: f"{binding.file}:{binding.line}" for binding, _ in placed}
     reading = [(binding.function, binding.subject.wildcard, stream) for binding, stream in placed]
     return [
@@ -88,8 +89,7 @@ def _not_atomic(
     if real.get(target, {}).get("allow_atomic"):
         return None
     return UsageError(
-        f"{binding.file}:{binding.line}: {binding.function}: "
-        f"stream {target} allows no atomic batches, which a generator's output needs",
+        f"{binding.place}: stream {target} allows no atomic batches, which a generator's output needs",
         hint=f"set allow_atomic = true in its file and {APPLY}",
     )
 

@@ -17,7 +17,7 @@ from runner.engine.process import Process
 from runner.engine.source import Source, reader
 from runner.jetstream import consumer
 from runner.jetstream.consumer import ConsumerConfig
-from runner.jetstream.inventory import consumers_on, published
+from runner.jetstream.inventory import consumers_on, subjects_of
 
 NARROWED = "jetrunner.narrowed"
 """Of a durable that read more before: what it has delivered of that comes again, and is not its own any more."""
@@ -39,7 +39,7 @@ class Places:
     def of(self, info: Mapping[str, Any]) -> Place | None:
         """What a durable reads; None where that is no subject of a function's."""
         config = info["config"]
-        found = published(consumer.filters_of(config))
+        found = subjects_of(config)
         if not found and (told := (config.get("metadata") or {}).get(SUBJECT)):
             found = (told,)
         return Place(info["name"], found[0]) if len(found) == 1 else None

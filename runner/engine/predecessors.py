@@ -22,7 +22,7 @@ from runner.errors import PermissionDenied, ServerError, UsageError
 from runner.jetstream import consumer, ownstreams, reshard
 from runner.jetstream.bucket import PREFIX
 from runner.jetstream.connection import Connection
-from runner.jetstream.inventory import consumers_on, published
+from runner.jetstream.inventory import consumers_on, subjects_of
 
 log = logging.getLogger("jetrunner.durables")
 
@@ -142,7 +142,7 @@ class Predecessors:
         metadata = info["config"].get("metadata") or {}
         if f"-{ALSO}-" in info["name"] or generation_of(info["name"]) >= 0:
             return False
-        filters = published(consumer.filters_of(info["config"])) or (metadata.get(SUBJECT),)
+        filters = subjects_of(info["config"]) or (metadata.get(SUBJECT),)
         if filters != (self._subject,):
             return False
         if info["name"] == identity.durable(self._project, self._function):

@@ -38,6 +38,7 @@ from runner.engine.process import Process
 from runner.engine.snapshots import living, readers, taken
 from runner.engine.source import Source, reader
 from runner.engine.turn import Turn, TurnLost
+from runner.engine.usage import SILENT
 from runner.jetstream import consumer, reshard
 from runner.jetstream.lease import Leases
 
@@ -142,7 +143,7 @@ class Reading:
         step = decide(self._pattern, main.subject, others, apart=self._apart)
         self._alone = not others and not pulls and not info["num_waiting"]
         if isinstance(step, (Narrow, Replace)) and info["num_waiting"] and not pulls:
-            return Wait("that does not answer", main.subject)
+            return Wait(SILENT, main.subject)
         return step
 
     async def _make(self) -> None:
@@ -168,9 +169,7 @@ class Reading:
                 "%s goes on after %d, where it has come with other durables: %s",
                 self._binding.function, found.floor, ", ".join(found.durables) or "none is left",
             )  # fmt: skip
-            if self._apart:
-                await self._before.remove(found)
-            elif info is None or info["ack_floor"]["stream_seq"] < found.floor:
+            if not self._apart and (info is None or info["ack_floor"]["stream_seq"] < found.floor):
                 await self._remake(turn, found.floor)
             await self._before.remove(found)
         self._succeeded = True

@@ -8,8 +8,7 @@ from typing import Any
 from runner.core.subject import overlaps
 from runner.errors import JetrunnerError, PermissionDenied, ServerError, UsageError
 from runner.jetstream.connection import Connection
-from runner.jetstream.consumer import filters_of
-from runner.jetstream.inventory import consumers_on, published
+from runner.jetstream.inventory import consumers_on, subjects_of
 
 MORE_CONSUMERS = (
     "raise max_consumers of the stream, or of the account; or remove consumers that nothing reads with"
@@ -62,7 +61,7 @@ async def require_room(
             hint=MORE_CONSUMERS,
         )
     for each in others if queue else ():
-        if any(overlaps(subject, theirs) for theirs in published(filters_of(each["config"])) or (">",)):
+        if any(overlaps(subject, theirs) for theirs in subjects_of(each["config"]) or (">",)):
             raise UsageError(
                 f"{place}: consumer {each['name']} reads messages of {stream} that it reads", hint=OVERLAPPING
             )

@@ -73,7 +73,7 @@ async def readers(
 def taken(binding: Binding, instance: str, subject: str) -> UsageError:
     """The error of a function that starts while another one runs by its name."""
     return UsageError(
-        f"{binding.file}:{binding.line}: {binding.function}: instance {instance} reads {subject} by the same name, "
+        f"{binding.place}: instance {instance} reads {subject} by the same name, "
         f"and this one would read {binding.subject.wildcard}",
         hint="stop that one first; or, where they are two functions, give one of them another name=, or the project",
     )

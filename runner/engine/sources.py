@@ -57,7 +57,7 @@ class Sources:
         self._process = process
         self._connection = process.connection
         self._function = binding.function
-        self._place = f"{binding.file}:{binding.line}: {binding.function}"
+        self._place = binding.place
         self._limit = binding.concurrency
         self._stream = stream
         self._durable = durable

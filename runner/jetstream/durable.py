@@ -20,7 +20,7 @@ from runner.errors import JetrunnerError, UsageError
 from runner.jetstream import interest, newcomers
 from runner.jetstream.connection import Connection
 from runner.jetstream.consumer import FILTERS, IMMUTABLE, config, differences, filters_of, update
-from runner.jetstream.inventory import consumers_on, published, real_streams
+from runner.jetstream.inventory import consumers_on, real_streams, subjects_of
 from runner.jetstream.ownstreams import AGAIN
 
 _SHARD = re.compile(r"-\d+-\d+$")
@@ -211,7 +211,7 @@ async def _succeeding(
 
 def _published(info: Mapping[str, Any]) -> str:
     """The subject that a durable reads, as published; empty where it is not one."""
-    found = published(filters_of(info["config"]))
+    found = subjects_of(info["config"])
     return found[0] if len(found) == 1 else ""
 
 
@@ -274,4 +274,4 @@ def _pending(info: dict[str, Any]) -> int:
 
 def _blamed(binding: Binding, what: str, error: JetrunnerError) -> JetrunnerError:
     """The same error, with the function it is about."""
-    return type(error)(f"{binding.file}:{binding.line}: {binding.function}: {what}{error}", hint=error.hint)
+    return type(error)(f"{binding.place}: {what}{error}", hint=error.hint)

@@ -68,7 +68,7 @@ async def holdings(
     readers = [
         Reader(
             consumer["name"],
-            published(filters_of(consumer["config"])) if sharded else filters_of(consumer["config"]),
+            subjects_of(consumer["config"]) if sharded else filters_of(consumer["config"]),
             ours=bool(project) and function_of(consumer["name"], project) is not None,
             waiting=consumer["num_waiting"],
         )
@@ -110,6 +110,11 @@ async def count(connection: Connection, stream: str, pattern: str) -> int:
 def published(filters: tuple[str, ...]) -> tuple[str, ...]:
     """Give filters on a sharded stream as filters on subjects as they are published."""
     return tuple(dict.fromkeys(re.sub(r"^shard\.(\d+|\*)\.(\d+|\*)\.", "", text) for text in filters))
+
+
+def subjects_of(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Say what a consumer reads, as published; nothing where it has no filter and reads all."""
+    return published(filters_of(config))
 
 
 def _age(info: Mapping[str, Any]) -> float:

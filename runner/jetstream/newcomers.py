@@ -9,8 +9,7 @@ from runner.bindings import Binding
 from runner.core.newcomer import Newcomer, Standing, suspicion
 from runner.core.subject import overlaps
 from runner.jetstream.connection import Connection
-from runner.jetstream.consumer import filters_of
-from runner.jetstream.inventory import count, published
+from runner.jetstream.inventory import count, subjects_of
 
 
 async def stored(connection: Connection, stream: str, subject: str) -> int:
@@ -35,4 +34,4 @@ def suspected(
 def _standing(info: Mapping[str, Any]) -> Standing:
     config = info["config"]
     function = (config.get("metadata") or {}).get("jetrunner.function", "")
-    return Standing(info["name"], published(filters_of(config)) or (">",), function)
+    return Standing(info["name"], subjects_of(config) or (">",), function)
