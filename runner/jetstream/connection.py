@@ -154,7 +154,7 @@ async def connect(  # noqa: C901, PLR0915  # nats-py takes its callbacks as clos
     """A connection for the time of the block. Raises `Unreachable` and `SettingsError`."""
     credentials = Credentials(settings)
     client = RenewingClient(credentials)
-    refusals = Refusals(credentials, lambda: ending.append(asyncio.create_task(close(client))))
+    refusals = Refusals(credentials, lambda: ending.append(asyncio.create_task(end())))
     ending: list[asyncio.Task[None]] = []
     last: list[BaseException] = []
     refused, told = asyncio.Event(), ""
@@ -187,12 +187,17 @@ async def connect(  # noqa: C901, PLR0915  # nats-py takes its callbacks as clos
     async def on_reconnect() -> None:
         if connection is not None:
             log.info("connected again to %s", connection.url)
-            refusals.over()
+            if connection.is_connected:  # the server may have ended it again before this is called
+                refusals.over()
             connection.wire.flush()
 
     async def on_close() -> None:
         if connection is not None:
             connection.closed.set()
+
+    async def end() -> None:
+        await close(client)
+        await on_close()  # nats-py does not call it where a part of its closing fails
 
     where = redact(settings.nats_url)
     connecting = asyncio.create_task(
