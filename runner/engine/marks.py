@@ -135,14 +135,13 @@ class Marks:
         return found
 
     async def read(self, key: bytes, *, keep: bool = False) -> Entry | None:
-        """Read a key's mark anew, and give what stands; `keep`, or an owned shard's: what is lost is written again.
-
-        One that was written here meanwhile counts.
-        """
+        """Read a key's mark anew, unless it is written here meanwhile; `keep`, or an owned shard's: what is lost is written again."""
         era = -1
         while era != self._era:  # what the bucket before has answered counts no more
             era, before = self._era, self.standing.get(key)
             found = await self._bucket.mark(self._function, text_of(key))
+            if found is not None and found.is_before(before):
+                found = await self._surely(key, before)
         known = self.standing.get(key)
         if known is not before:  # written here meanwhile
             if found is None or known is None or known.revision >= found.revision:
@@ -152,13 +151,23 @@ class Marks:
                 return await self._write_again(known, 0)
             self._forget(key)
             return None
-        elif known is not None and found.revision < known.revision:
-            return known  # a leader that is none any more has answered
         elif known is not None and not known.revision and (keep or self._is_owned(key)):
             mark = known.mark.over(found.mark, later=found.revision >= self._first, now=time.time())
             if mark != found.mark:
                 return await self._write_again(Entry(mark, 0), found.revision)
         self.know(found)
+        return found
+
+    async def _surely(self, key: bytes, known: Entry | None) -> Entry | None:
+        """A mark that is older than what is known: a leader that is none any more has answered, or the bucket went back.
+
+        The bucket's history has not seen that where nothing had looked at the bucket since the mark was written.
+        """
+        if not await self._process.histories.bucket.follow():
+            return known
+        found = await self._bucket.mark(self._function, text_of(key))
+        if found is not None and self.standing.get(key) is known and found.is_before(known):
+            self.distrust(found.revision + 1)
         return found
 
     def distrust(self, first: int) -> None:

@@ -43,6 +43,10 @@ class Entry(Struct, frozen=True):
     revision: int
     """0: it is not in the bucket yet, or not any more."""
 
+    def is_before(self, known: Entry | None) -> bool:
+        """Whether it was written before one that is known."""
+        return known is not None and self.revision < known.revision
+
 
 class KeyMarks:
     """The marks of one project's keys."""
