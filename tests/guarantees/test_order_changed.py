@@ -196,6 +196,7 @@ async def test_a_dead_letter_on_its_way_comes_back_by_the_key_of_now(shop: Shop,
     touch(shop, "reject-1")
     await order(shop, 1, 2)
     await shop.dead_letter()
+    await eventually(lambda: done(shop) == [2], within=20)
     await stopped(process)
     assert shop.project.runner("deadletter", "redrive", "--all").code == 0
     shop.write(charge('ordered_by=("region", "customer")' + parks))
