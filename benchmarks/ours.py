@@ -1,6 +1,6 @@
 """Jetrunner as a contender: the real `serve` with one `@consume` function, in a process of its own.
 
-python -m benchmarks.ours noop|ordered|output|latency URL STREAM SUBJECT NAME MESSAGES CONCURRENCY [PROFILE]
+python -m benchmarks.ours noop|real|ordered|output|latency URL STREAM SUBJECT NAME MESSAGES CONCURRENCY [PROFILE]
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import uvloop
 from benchmarks.meter import Meter
 from benchmarks.timing import Latencies
 from benchmarks.workload import Order, Timed
-from runner import consume
+from runner import Context, consume
 from runner.bindings import Binding, binding_of
 from runner.cli import loop
 from runner.config import Settings
@@ -31,6 +31,16 @@ def noop(meter: Meter, stream: str, subject: str, name: str, concurrency: int) -
 
     @consume(subject, stream=stream, name=name, concurrency=concurrency)
     async def handler(order: Order) -> None:
+        tick()
+
+    return binding_of(handler)
+
+
+def real(meter: Meter, stream: str, subject: str, name: str, concurrency: int) -> Binding | None:
+    tick = meter.tick
+
+    @consume(subject.replace("*", "{customer}"), stream=stream, name=name, concurrency=concurrency)
+    async def handler(order: Order, customer: str, ctx: Context) -> None:
         tick()
 
     return binding_of(handler)
@@ -59,7 +69,7 @@ def output(meter: Meter, stream: str, subject: str, name: str, concurrency: int)
     return binding_of(handler)
 
 
-KINDS = {"noop": noop, "ordered": ordered, "output": output}
+KINDS = {"noop": noop, "real": real, "ordered": ordered, "output": output}
 
 
 def latency(latencies: Latencies, stream: str, subject: str, name: str, concurrency: int) -> Binding | None:

@@ -67,20 +67,38 @@ class Server:
         config = {"durable_name": name, "ack_policy": "explicit", "max_ack_pending": -1}
         self.api(f"CONSUMER.DURABLE.CREATE.{stream}.{name}", {"stream_name": stream, "config": config})
 
-    def fill(self, stream: str, subject: str, total: int, keys: int = 100) -> None:
-        """Store `total` orders in a stream, each confirmed, over so many subjects in turn."""
-        asyncio.run(self._fill(subject, total, keys))
+    def fill(
+        self, stream: str, subject: str, total: int, keys: int = 100, *, with_headers: bool = False
+    ) -> None:
+        """Store `total` orders in a stream, each confirmed, over so many subjects in turn, bare or with usual headers."""
+        asyncio.run(self._fill(subject, total, keys, with_headers=with_headers))
         stored = self.api(f"STREAM.INFO.{stream}")["state"]["messages"]
         assert stored == total, f"{stream} has {stored} messages instead of {total}"
 
-    async def _fill(self, subject: str, total: int, keys: int) -> None:
+    async def _fill(self, subject: str, total: int, keys: int, *, with_headers: bool) -> None:
         client = await nats.connect(self.url)
         js = client.jetstream()
         body = order()
         for start in range(0, total, CHUNK):
             numbers = range(start, min(start + CHUNK, total))
-            await asyncio.gather(*[await js.publish_async(f"{subject}.c{n % keys}", body) for n in numbers])
+            await asyncio.gather(
+                *[
+                    await js.publish_async(
+                        f"{subject}.c{n % keys}", body, headers=usual(n) if with_headers else None
+                    )
+                    for n in numbers
+                ]
+            )
         await client.close()
+
+
+def usual(number: int) -> dict[str, str]:
+    """Headers of a message as publishers send them: an id, a trace that is not sampled, one of the user's."""
+    return {
+        "Nats-Msg-Id": f"order-{number}",
+        "traceparent": f"00-{number + 1:032x}-{number + 1:016x}-00",
+        "Tenant": "acme",
+    }
 
 
 @contextmanager
