@@ -7,7 +7,7 @@ Everything is compiled once, when a function is bound. JSON, or MessagePack wher
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, TypeAlias
 
 import msgspec
@@ -47,40 +47,80 @@ class Bound(Protocol):
     @property
     def signature(self) -> Signature: ...
 
+    @property
+    def handler(self) -> Callable[..., Any]: ...
+
 
 class Call(Struct, frozen=True):
     """How a delivery becomes the arguments of one handler."""
 
-    fast: Read | None
-    """For a handler whose only parameter is the body: decodes a JSON body that is not empty.
+    bind: Callable[[bytes, bytes, bool, Any], Sequence[Any]]
+    """Subject, body, whether that is MessagePack, and the context, to the arguments of `handler`.
 
-    Often the bare decoder, so it raises any Exception: `explain` makes a DecodeError of it.
+    It runs the bare decoder, so it raises any Exception: `explain` makes a DecodeError of it.
     """
-    bind: Callable[[str, bytes, bool, Any], dict[str, Any]]
-    """Subject, body, whether that is MessagePack, and the context, to keyword arguments. Raises DecodeError."""
+    handler: Callable[..., Any]
+    """The handler, for arguments by position."""
 
 
 def compile_call(binding: Bound) -> Call:
     """Compile a binding's arguments; TypeError when an annotation cannot be decoded to, NameError when not yet."""
     signature = binding.signature
-    body, taker = signature.body, signature.context
-    places = dict(zip(binding.subject.names, binding.subject.positions, strict=True))
-    tokens = [(name, places[name], converter(annotation)) for name, annotation in signature.tokens]
-    name = body.name if body else ""
-    decode = decoder(body.annotation, body.default) if body else None
+    body, places = signature.body, {name: place for place, name in enumerate(signature.order)}
+    positions = dict(zip(binding.subject.names, binding.subject.positions, strict=True))
+    tokens = [(name, places[name], positions[name], converter(kind)) for name, kind in signature.tokens]
+    handler = _by_position(binding.handler, signature)
+    if body is None:
+        return Call(_binder(len(places), None, tokens, places.get(signature.context or "")), handler)
+    decode, from_json = decoder(body.annotation, body.default), _readers(body.annotation)[0]
+    if len(places) == 1:
 
-    def bind(subject: str, data: bytes, msgpack: bool, context: Any) -> dict[str, Any]:
-        arguments: dict[str, Any] = {}
-        if decode is not None:
-            arguments[name] = decode(data, msgpack)
+        def bind_body(_subject: bytes, data: bytes, msgpack: bool, _context: Any) -> Sequence[Any]:
+            return (decode(data, msgpack) if msgpack or not data else from_json(data),)
+
+        return Call(bind_body, handler)
+
+    def read(data: bytes, msgpack: bool) -> Any:
+        return decode(data, msgpack) if msgpack or not data else from_json(data)
+
+    return Call(
+        _binder(len(places), (places[body.name], read), tokens, places.get(signature.context or "")), handler
+    )
+
+
+def _binder(
+    count: int,
+    body: tuple[int, Callable[[bytes, bool], Any]] | None,
+    tokens: list[tuple[str, int, int, Callable[[str], Any]]],
+    taker: int | None,
+) -> Callable[[bytes, bytes, bool, Any], Sequence[Any]]:
+    blank: list[Any] = [None] * count
+    place, read = body or (0, None)
+
+    def bind(subject: bytes, data: bytes, msgpack: bool, context: Any) -> Sequence[Any]:
+        arguments = blank.copy()
+        if read is not None:
+            arguments[place] = read(data, msgpack)
         if tokens:
-            _bind_tokens(arguments, tokens, subject.split("."))
+            _bind_tokens(arguments, tokens, subject.decode(errors="surrogateescape").split("."))
         if taker is not None:
             arguments[taker] = context
         return arguments
 
-    alone = body is not None and body.positional and not tokens and taker is None
-    return Call(_readers(body.annotation)[0] if body and alone else None, bind)
+    return bind
+
+
+def _by_position(handler: Callable[..., Any], signature: Signature) -> Callable[..., Any]:
+    """The same, where its keyword-only parameters are given by position, too."""
+    if not signature.keywords:
+        return handler
+    first = len(signature.order) - signature.keywords
+    names = signature.order[first:]
+
+    def call(*arguments: Any) -> Any:
+        return handler(*arguments[:first], **dict(zip(names, arguments[first:], strict=True)))
+
+    return call
 
 
 def decoder(annotation: Any = Any, default: Any = EMPTY) -> Callable[[bytes, bool], Any]:
@@ -136,11 +176,11 @@ def explain(error: Exception) -> DecodeError:
 
 
 def _bind_tokens(
-    arguments: dict[str, Any], tokens: list[tuple[str, int, Callable[[str], Any]]], parts: list[str]
+    arguments: list[Any], tokens: list[tuple[str, int, int, Callable[[str], Any]]], parts: list[str]
 ) -> None:
-    for name, place, convert in tokens:
+    for name, place, position, convert in tokens:
         try:
-            arguments[name] = convert(parts[place])
+            arguments[place] = convert(parts[position])
         except IndexError:
             raise DecodeError(f"the subject has no token for {name!r}") from None
         except ValueError as error:

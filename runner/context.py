@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # a default for a type variable: typing has none before Pytho
 else:
     State = TypeVar("State")
 T = TypeVar("T")
+M = TypeVar("M")
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -72,7 +73,10 @@ class Context(Generic[State]):
         "_given",
         "_headers",
         "_host",
+        "_know",
         "_log",
+        "_made",
+        "_message",
         "_params",
         "_sealed",
         "_template",
@@ -84,7 +88,6 @@ class Context(Generic[State]):
         "missing",
         "sequence",
         "shard",
-        "staged",
         "state",
         "stream",
         "subject",
@@ -104,8 +107,6 @@ class Context(Generic[State]):
     """The message's sequence in its stream."""
     shard: int | None
     """Number of the shard; None for functions that are not ordered."""
-    staged: list[Staged]
-    """What `publish` took so far."""
     state: State
     """What the project's lifespan yielded."""
     stream: str
@@ -148,7 +149,9 @@ class Context(Generic[State]):
         self.shard = shard
         self.state = state
         self.missing = missing
-        self.staged = []
+        self._know: Callable[[Any], dict[str, Any]] | None = None
+        self._message: Any = None
+        self._made: list[Staged] | None = None
         self._template = template
         self._params = params
         self._given = headers
@@ -159,6 +162,27 @@ class Context(Generic[State]):
         self._clock = clock
         self._log: logging.LoggerAdapter[logging.Logger] | None = None
         self._sealed = False
+
+    @classmethod
+    def about(cls, message: M, know: Callable[[M], dict[str, Any]]) -> Context[Any]:
+        """Make one that asks `know` for the fields of the above when the first of them is read; it costs little until then."""
+        context = cls.__new__(cls)
+        context._message = message  # noqa: SLF001  # it is one of us
+        context._know = know  # noqa: SLF001
+        context._made = None  # noqa: SLF001
+        context._sealed = False  # noqa: SLF001
+        return context
+
+    if not TYPE_CHECKING:  # to a type checker, every name would be one
+
+        def __getattr__(self, name: str) -> Any:
+            """Fill what is empty: only then is this called."""
+            if name not in _FILLED or (know := self._know) is None:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            made, sealed = self._made, self._sealed
+            self.__init__(**know(self._message))
+            self._made, self._sealed = made, sealed
+            return getattr(self, name)
 
     def __repr__(self) -> str:
         # Headers and state stay out: they may hold secrets.
@@ -228,14 +252,17 @@ class Context(Generic[State]):
         )
         return _DONE
 
-    def start(self, expires: float) -> None:
-        """Set when the attempt times out, as a reading of the clock. The engine calls it before the handler."""
-        self._expires = expires
+    @property
+    def staged(self) -> list[Staged]:
+        """What `publish` took so far."""
+        if self._made is None:
+            self._made = []
+        return self._made
 
-    def seal(self) -> list[Staged]:
-        """End publishing: what was staged, in order. The engine calls it when the handler has returned."""
+    def seal(self) -> list[Staged] | None:
+        """End publishing: what was staged, in order, or None. The engine calls it when the handler has returned."""
         self._sealed = True
-        return self.staged
+        return self._made
 
     @overload
     async def request(
@@ -279,6 +306,9 @@ class Context(Generic[State]):
         left = self.deadline if timeout is None else min(timeout, self.deadline)
         reply = await self._host.request(message.subject, message.body, message.headers, left)
         return reply.decode(returns)
+
+
+_FILLED = frozenset(Context.__slots__)
 
 
 class _Log(logging.LoggerAdapter[logging.Logger]):

@@ -35,8 +35,6 @@ class Parameter(Struct, frozen=True):
     """What the body is decoded to; `Any` (plain JSON) without an annotation."""
     default: Any = EMPTY
     """Given for an empty body; `EMPTY` when there is none."""
-    positional: bool = True
-    """False for a keyword-only parameter."""
 
 
 class Signature(Struct, frozen=True):
@@ -47,6 +45,10 @@ class Signature(Struct, frozen=True):
     """Name and annotation of each parameter that takes a subject token."""
     context: str | None = None
     """Name of the parameter that takes the context."""
+    order: tuple[str, ...] = ()
+    """Names of all of them, as the handler takes them."""
+    keywords: int = 0
+    """How many of the last of these are keyword-only."""
 
 
 class Unbindable(ValueError):  # noqa: N818  # a finding, which becomes a BindingError with a place
@@ -83,8 +85,11 @@ def read(
     body: Parameter | None = None
     found: list[tuple[str, Any]] = []
     taker: str | None = None
-    for parameter in inspect.signature(handler).parameters.values():
+    keywords = 0
+    parameters = inspect.signature(handler).parameters
+    for parameter in parameters.values():
         _require_keyword(parameter)
+        keywords += parameter.kind is parameter.KEYWORD_ONLY
         name = parameter.name
         annotation = _resolved(parameter, names)
         core = bare(annotation)
@@ -103,15 +108,13 @@ def read(
                     f"parameter {name!r}: a list body needs batch=",
                     hint="for one message that is a list, use tuple[…, ...]",
                 )
-            body = Parameter(
-                name, annotation, parameter.default, parameter.kind is not parameter.KEYWORD_ONLY
-            )
+            body = Parameter(name, annotation, parameter.default)
         else:
             raise Unbindable(
                 f"parameter {name!r} is no token of the subject, and {body.name!r} takes the body already",
                 hint=_advice(name, (*tokens, body.name)),
             )
-    return Signature(body, tuple(found), taker)
+    return Signature(body, tuple(found), taker, tuple(parameters), keywords)
 
 
 def _require_keyword(parameter: inspect.Parameter) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -147,19 +147,19 @@ async def invoke(
             stream="LOCAL",
             sequence=1,
             timestamp_ns=time.time_ns(),
-            expires=math.inf,
+            expires=time.monotonic() + binding.timeout,
             state=state,
         )
         msgpack = _is_msgpack(headers)
         try:
-            arguments = codec.compile_call(binding).bind(subject, data, msgpack, context)
-        except codec.DecodeError as error:
-            return Undecodable(error)
-        context.start(time.monotonic() + binding.timeout)
+            call = codec.compile_call(binding)
+            arguments = call.bind(subject.encode(errors="surrogateescape"), data, msgpack, context)
+        except Exception as error:  # noqa: BLE001  a type's own validation may raise anything
+            return Undecodable(codec.explain(error))
         started = time.perf_counter()
         try:
             with anyio.move_on_after(binding.timeout) as scope:
-                result = await _call(binding, arguments)
+                result = await _call(binding, partial(call.handler, *arguments))
             if scope.cancelled_caught:
                 return TimedOut(binding.timeout)
             outputs = _outputs(binding, result, subject)
@@ -167,26 +167,25 @@ async def invoke(
             raise
         except BaseException as error:  # noqa: BLE001  sys.exit in a handler is a failed attempt, too
             return Failed(error)
-        return Invoked(result, outputs, context.seal(), time.perf_counter() - started)
+        return Invoked(result, outputs, context.seal() or [], time.perf_counter() - started)
 
 
-async def _call(binding: Binding, arguments: dict[str, Any]) -> Any:
+async def _call(binding: Binding, handler: Callable[[], Any]) -> Any:
     """What the handler returned; of a generator, the list of its items."""
-    handler = binding.handler
 
     def guarded() -> tuple[bool, Any]:
         # SystemExit and StopIteration do not travel from a thread as they are.
         try:
-            value = handler(**arguments)
+            value = handler()
             return True, list(value) if binding.kind == "thread_generator" else value
         except BaseException as error:  # noqa: BLE001  raised again below
             return False, error
 
     match binding.kind:
         case "async":
-            return await finished(await handler(**arguments))
+            return await finished(await handler())
         case "async_generator":
-            return [item async for item in handler(**arguments)]
+            return [item async for item in handler()]
         case "thread" | "thread_generator":
             fine, value = await anyio.to_thread.run_sync(guarded, abandon_on_cancel=True)
             if fine:

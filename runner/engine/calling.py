@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import anyio
@@ -14,9 +14,10 @@ from runner.bindings import Binding
 from runner.context import Context
 from runner.core.sharding import key
 from runner.engine.awaited import finished
-from runner.engine.incoming import Incoming
+from runner.engine.incoming import read
 from runner.engine.process import Process
 from runner.engine.sharing import SHARING
+from runner.jetstream.delivery import Delivery
 
 
 class Calling:
@@ -27,33 +28,39 @@ class Calling:
         self._binding = binding
         call = codec.compile_call(binding)
         self.bind = call.bind
-        self.straight = call.fast if binding.kind == "async" else None
-        """Decodes the body for a handler that takes nothing else; None when there is more to do."""
+        self.handler = call.handler
+        """Takes what `bind` gives."""
+        self.takes_context = binding.signature.context is not None
+        self.awaited = binding.kind == "async"
+        """Whether calling it is all there is to do: it runs in the loop, and gives one result."""
         self.threaded = binding.kind.startswith("thread")
         """Whether it runs where a cancellation cannot reach it."""
-        self._handler = binding.handler
         self._kind = binding.kind
         self._threads = anyio.CapacityLimiter(binding.concurrency)
         self._key_positions = binding.key_positions
 
-    def context(self, incoming: Incoming) -> Context:
-        """What the handler may know about its message."""
-        origin, delivery = incoming.origin, incoming.delivery
-        return Context(
-            function=self._binding.function,
-            subject=origin.subject,
-            template=self._binding.subject,
-            headers=delivery.header,
-            attempt=delivery.attempt,
-            attempts=self._binding.retry.attempts,
-            stream=origin.stream,
-            sequence=origin.sequence,
-            timestamp_ns=origin.timestamp_ns,
-            key=self._key(origin.subject),
-            shard=getattr(delivery.source, "number", None),
-            state=self._process.state,
-            host=self._process.asking,
-        )
+    def context(self, delivery: Delivery) -> Context[Any]:
+        """What the handler may know about its message, once it asks."""
+        return Context.about(delivery, self._facts)
+
+    def _facts(self, delivery: Delivery) -> dict[str, Any]:
+        origin = read(delivery).origin
+        return {
+            "function": self._binding.function,
+            "subject": origin.subject,
+            "template": self._binding.subject,
+            "headers": delivery.header,
+            "attempt": delivery.attempt,
+            "attempts": self._binding.retry.attempts,
+            "stream": origin.stream,
+            "sequence": origin.sequence,
+            "timestamp_ns": origin.timestamp_ns,
+            "expires": delivery.started + self._binding.timeout,
+            "key": self._key(origin.subject),
+            "shard": getattr(delivery.source, "number", None),
+            "state": self._process.state,
+            "host": self._process.asking,
+        }
 
     def _key(self, subject: str) -> str | None:
         if not self._key_positions:
@@ -63,17 +70,17 @@ class Calling:
         except ValueError:  # sent back by somebody who made its origin up
             return None
 
-    async def __call__(self, arguments: dict[str, Any]) -> Any:
+    async def __call__(self, arguments: Sequence[Any]) -> Any:
         """What the handler returned; of a generator, the list of its items."""
         match self._kind:
             case "async":
-                return await finished(await self._handler(**arguments))
+                return await finished(await self.handler(*arguments))
             case "async_generator":
-                return [item async for item in self._handler(**arguments)]
+                return [item async for item in self.handler(*arguments)]
             case "thread":
-                return await finished(await self._in_thread(lambda: self._handler(**arguments)))
+                return await finished(await self._in_thread(lambda: self.handler(*arguments)))
             case "thread_generator":
-                return await self._in_thread(lambda: list(self._handler(**arguments)))
+                return await self._in_thread(lambda: list(self.handler(*arguments)))
 
     async def _in_thread(self, call: Callable[[], Any]) -> Any:
         """Abandoned when the process ends; until then the slot is held as long as the thread runs."""

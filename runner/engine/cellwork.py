@@ -141,20 +141,21 @@ class Run:
         source: Any = SimpleNamespace(number=job.shard)  # it is settled elsewhere
         delivery = Delivery(job.subject, job.reply, job.header, job.body, job.sequence, job.attempt, source)
         incoming = read(delivery)
-        context = self._calling.context(incoming)
+        context = self._calling.context(delivery)
         hide = Hiding(self._process.redaction, incoming)
         with self._process.tracing.within(self._binding.function, job.trace, hide):
             try:
-                arguments = self._calling.bind(incoming.origin.subject, job.body, incoming.msgpack, context)
-            except codec.DecodeError as error:
-                return self._report(error, decoding=True)
+                subject = incoming.origin.subject.encode(errors="surrogateescape")
+                arguments = self._calling.bind(subject, job.body, incoming.msgpack, context)
+            except Exception as error:  # noqa: BLE001  # a type's own validation may raise anything
+                return self._report(codec.explain(error), decoding=True)
             now = time.monotonic()
             if now >= job.until:
                 return Late()
-            context.start(now + self._binding.timeout)
+            delivery.started = now
             try:
                 result = await self._calling(arguments)
-                made = self._outputs.collect(result, context.seal(), incoming.origin.subject)
+                made = self._outputs.collect(result, context.seal() or [], incoming.origin.subject)
             except BaseException as error:  # noqa: BLE001  # whatever user code raises is judged
                 return self._report(error)
             return Report("succeeded", made)

@@ -69,7 +69,7 @@ class Outputs:
         )  # fmt: skip
         if self._process.tracing.enabled:
             for name, value in self._process.tracing.unsampled_headers(
-                None, tokens[2].decode(), delivery.sequence, int(tokens[7])
+                delivery.header, tokens[2].decode(), delivery.sequence, int(tokens[7])
             ):
                 head += f"{name}: {value}\r\n".encode()
         fences = fences_of(delivery) if self._ordered else None

@@ -2,7 +2,8 @@
 
 No task, timer or cancel scope is made per message. Persistent slot tasks take deliveries from one queue; the sweeper
 watches deadlines and leases. A handler that leaves a context variable behind ends its slot: no other message sees it.
-A first delivery without headers, to a handler of the body alone, goes straight in `_work`; all else by `_handle`.
+`_work` is the way of a message; what is rare leaves it for `_handle`: a delivery that is not the first (`careful`), a
+traced one, MessagePack, no body, one that is too old, a handler in a thread or a generator, an observer, all that fails.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class Pipeline:
         self.stats = Stats()
         self._process = process
         self.calling = Calling(process, binding)
-        self._straight = None if process.observer or binding.max_age is not None else self.calling.straight
+        self._straight = self.calling.awaited and process.observer is None
         self._outputs = Outputs(process, binding)
         self._attempts = Attempts(process, binding)
         self.suspects = Suspects(process, binding.function)
@@ -80,20 +81,23 @@ class Pipeline:
 
     async def _work(self, task: asyncio.Task[Any]) -> None:  # noqa: C901, PLR0912, PLR0915  # hot: one straight function
         queue, stats, isolation = self.queue.deliveries, self.stats, self._process.isolation
-        handler, decode = self.binding.handler, self._straight
+        straight, call, bind = self._straight, self.calling.handler, self.calling.bind
+        contexts = self.calling.context if self.calling.takes_context else None
+        aged = self._settling.aged if self.binding.max_age is not None else None
         output, outputs = self.binding.output, self._outputs
         tracing, wait, here = self._process.tracing, self.queue.wait, copy_context
         flush = self._process.connection.wire.flush
         traced, admit = tracing.enabled, tracing.gate.admit
         guard, pause, slots = self.guard, self.queue.pause, self._process.slots
-        context = slots.context
+        variables = slots.context
+        context: Context[Any] | None = None
         plain: type[Any] | None = None  # of a result that is no work: most are of one type
         began = now = clock()
         while not slots.ending:
             count = 0
             while queue:
                 try:
-                    if here() != context:
+                    if here() != variables:
                         return
                 except Exception:  # noqa: BLE001  # of a value that a handler bound, and that cannot be compared
                     return
@@ -109,19 +113,22 @@ class Pipeline:
                     pause(guard.wait)
                     break
                 delivery = queue.popleft()
-                body = delivery.body
-                if decode is None or delivery.careful or delivery.header is not None or not body:
-                    await self._safely(
-                        delivery, self._handle(delivery, task, traced and admit(delivery.header))
-                    )
+                header = delivery.header
+                admitted = traced and admit(header)
+                if (
+                    admitted
+                    or not straight
+                    or delivery.careful
+                    or (header is not None and (not delivery.body or b"msgpack" in header.lower()))
+                    or (aged is not None and aged(delivery))
+                ):
+                    await self._safely(delivery, self._handle(delivery, task, admitted))
                     now = clock()
                     continue
-                if traced and admit(None):
-                    await self._safely(delivery, self._handle(delivery, task, True))
-                    now = clock()
-                    continue
+                if contexts is not None:
+                    context = contexts(delivery)
                 try:
-                    value = decode(body)
+                    arguments = bind(delivery.subject, delivery.body, False, context)
                 except Exception as error:  # noqa: BLE001  # a type's own validation may raise anything
                     undecodable = Undecodable(codec.explain(error))
                     await self._safely(delivery, self._settling.finish(read(delivery), undecodable))
@@ -130,16 +137,19 @@ class Pipeline:
                 delivery.started = now
                 delivery.task = task
                 try:
-                    result = await handler(value)
+                    result = await call(*arguments)
                     if result is not None and type(result) is not plain:
                         if is_work(result):
                             result = await finished(result)
                         else:
                             plain = type(result)
                 except BaseException as error:  # noqa: BLE001  # whatever user code raises is judged
+                    if context is not None:
+                        context.seal()
                     await self._safely(delivery, self._judged(delivery, error))
                     now = clock()
                     continue
+                staged = context.seal() if context is not None else None
                 if task.cancelling():  # at the deadline, or by the handler itself
                     await calm(task)
                     if delivery.overdue:
@@ -151,13 +161,17 @@ class Pipeline:
                 ended = clock()
                 stats.durations.append(ended - now)
                 now = ended
-                if result is None or output is None:
+                if staged:
+                    delivery.result = result
+                    await self._safely(delivery, self._send(delivery, staged))
+                    now = clock()
+                elif result is None or output is None:
                     delivery.source.ack(delivery)
                     stats.acked += 1
                 else:
                     delivery.result = result
                     if not outputs.send(delivery, result, self._stored):
-                        await self._safely(delivery, self._send(delivery))
+                        await self._safely(delivery, self._send(delivery, []))
                         now = clock()
             if count > 1:  # a single answer goes with those of other slots, when this turn of the loop ends
                 flush()
@@ -203,9 +217,9 @@ class Pipeline:
         """How the handler ended, and what it has made; None when the message is another owner's by now."""
         if self.guard is not None and not await self.owns(incoming.delivery):
             return None
-        context = self.calling.context(incoming)
+        context = self.calling.context(incoming.delivery)
         outcome = await self._call(incoming, context, task, admitted)
-        staged = context.seal()
+        staged = context.seal() or []
         return self._made(incoming, staged) if isinstance(outcome, Succeeded) else (outcome, staged)
 
     async def owns(self, delivery: Delivery) -> bool:
@@ -221,13 +235,11 @@ class Pipeline:
             span.activate()
         try:
             try:
-                arguments = self.calling.bind(
-                    incoming.origin.subject, delivery.body, incoming.msgpack, context
-                )
-            except codec.DecodeError as error:
-                return Undecodable(error)
+                subject = incoming.origin.subject.encode(errors="surrogateescape")
+                arguments = self.calling.bind(subject, delivery.body, incoming.msgpack, context)
+            except Exception as error:  # noqa: BLE001  # a type's own validation may raise anything
+                return Undecodable(codec.explain(error))
             delivery.started = clock()
-            context.start(delivery.started + self.binding.timeout)
             delivery.task = task
             try:
                 delivery.result = await self.calling(arguments)
@@ -258,10 +270,10 @@ class Pipeline:
         except ValueError as error:
             return Failed(error), []
 
-    async def _send(self, delivery: Delivery) -> None:
-        """Settle, the long way, what has gone the straight one."""
+    async def _send(self, delivery: Delivery, staged: list[Staged]) -> None:
+        """Store what cannot be sent at once, and settle."""
         incoming = read(delivery)
-        await self._store(incoming, *self._made(incoming, []))
+        await self._store(incoming, *self._made(incoming, staged))
 
     async def _store(self, incoming: Incoming, outcome: Outcome, made: list[Staged]) -> None:
         """Store what was made, then settle."""
@@ -285,7 +297,7 @@ class Pipeline:
             delivery.source.ack(delivery)
             self.stats.acked += 1
         elif not self._judging.ending:
-            self._process.tasks.start_soon(self._safely, delivery, self._send(delivery))
+            self._process.tasks.start_soon(self._safely, delivery, self._send(delivery, []))
 
     async def time_out(self, delivery: Delivery) -> None:
         """Settle a message whose handler does not end; its slot stays taken until it does."""

@@ -36,6 +36,11 @@ class Queue:
         if not self._pumping:
             self._start_pump()
 
+    def return_here(self, delivery: Delivery) -> None:
+        """The same for a message that was sent back: its place is told by its headers."""
+        delivery.careful = True
+        self.arrive(delivery)
+
     def pause(self, until: Callable[[], Awaitable[None]]) -> None:
         """Nothing may start now: one waits `until` it may, not every slot."""
         if not self._paused:

@@ -39,6 +39,8 @@ from runner.engine.process import Process
 from runner.engine.stats import Stats
 from runner.engine.suspects import Suspects
 from runner.errors import ServerError
+from runner.jetstream.delivery import Delivery
+from runner.jetstream.reply import stored_at
 
 log = logging.getLogger("jetrunner.settling")
 
@@ -76,6 +78,11 @@ class Settling:
             )
             delivery.source.settle(delivery, b"+ACK")
         return marker
+
+    def aged(self, delivery: Delivery) -> bool:
+        """Whether a message is too old to run."""
+        max_age = self._binding.max_age
+        return max_age is not None and self._now() - stored_at(delivery.reply) / 1e9 > max_age
 
     async def expired(self, incoming: Incoming) -> bool:
         """Whether the message is too old to run; then it is settled."""

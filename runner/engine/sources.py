@@ -232,9 +232,8 @@ class Sources:
             info = await insist(ensure, START_SECONDS, f"durable {wanted.durable_name}")
         except JetrunnerError as error:
             raise refused(self._place, wanted.durable_name, stream, error) from None
-        pull = Pull(
-            self._connection, stream, wanted.durable_name, limit, self._queue.arrive, lambda: self._lost(pull)
-        )
+        arrive = self._queue.arrive if stream == self._stream else self._queue.return_here
+        pull = Pull(self._connection, stream, wanted.durable_name, limit, arrive, lambda: self._lost(pull))
         pull.gone = self._gone
         pull.doubted = partial(self._doubted, stream)
         self._process.histories.of(stream).add(pull)

@@ -72,8 +72,7 @@ def test_a_message_without_headers_has_no_values() -> None:
 
 def test_the_deadline_counts_down_and_stops_at_zero() -> None:
     now = 100.0
-    ctx = made(clock=lambda: now)
-    ctx.start(130.0)
+    ctx = made(clock=lambda: now, expires=130.0)
     assert ctx.deadline == 30.0
     now = 120.0
     assert ctx.deadline == 10.0
@@ -179,7 +178,7 @@ def test_a_body_that_cannot_be_encoded_is_refused_at_once() -> None:
 def test_publishing_after_the_handler_has_returned_is_an_error() -> None:
     ctx = made()
     ctx.publish("a", 1)
-    assert len(ctx.seal()) == 1
+    assert len(ctx.seal() or []) == 1
     with pytest.raises(RuntimeError, match="has returned"):
         ctx.publish("a", 2)
     assert len(ctx.staged) == 1
