@@ -1,6 +1,6 @@
 """Jetrunner as a contender: the real `serve` with one `@consume` function, in a process of its own.
 
-python -m benchmarks.ours noop|real|ordered|output|latency URL STREAM SUBJECT NAME MESSAGES CONCURRENCY [PROFILE]
+python -m benchmarks.ours noop|real|real_output|ordered|output|latency URL STREAM SUBJECT NAME MESSAGES CONCURRENCY [PROFILE]
 """
 
 from __future__ import annotations
@@ -69,7 +69,24 @@ def output(meter: Meter, stream: str, subject: str, name: str, concurrency: int)
     return binding_of(handler)
 
 
-KINDS = {"noop": noop, "real": real, "ordered": ordered, "output": output}
+def real_output(meter: Meter, stream: str, subject: str, name: str, concurrency: int) -> Binding | None:
+    tick = meter.tick
+
+    @consume(
+        subject.replace("*", "{customer}"),
+        stream=stream,
+        name=name,
+        concurrency=concurrency,
+        output=f"out.{name}.x",
+    )
+    async def handler(order: Order, customer: str, ctx: Context) -> Order:
+        tick()
+        return order
+
+    return binding_of(handler)
+
+
+KINDS = {"real_output": real_output, "noop": noop, "real": real, "ordered": ordered, "output": output}
 
 
 def latency(latencies: Latencies, stream: str, subject: str, name: str, concurrency: int) -> Binding | None:

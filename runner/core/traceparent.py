@@ -12,6 +12,8 @@ _ZERO_SPAN = "0" * 16
 # Version 00 ends after the flags; a later one may go on after a dash, and ff is no version.
 _SHAPE = re.compile(r"(?!ff)([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 
+_LINE = re.compile(rb"\n[tT]raceparent: (00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-)[0-9a-f]{2}\r\n")
+
 
 class TraceParent(Struct, frozen=True, gc=False):
     """The span a message was sent in."""
@@ -40,6 +42,12 @@ def parse(value: bytes | str | None) -> TraceParent | None:
 def format(parent: TraceParent) -> str:  # noqa: A001  read as traceparent.format, the opposite of parse
     """Write the header value."""
     return f"00-{parent.trace_id}-{parent.span_id}-{'01' if parent.sampled else '00'}"
+
+
+def unsampled_line(block: bytes) -> bytes | None:
+    """Make the line of a header block that says the same parent, not sampled; None where it is not written as usual."""
+    found = _LINE.search(block)
+    return b"traceparent: %b00\r\n" % found[1] if found is not None else None
 
 
 def derived_trace_id(stream: str, sequence: int, timestamp_ns: int) -> str:

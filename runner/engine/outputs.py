@@ -68,10 +68,9 @@ class Outputs:
             tokens[2], delivery.sequence, tokens[7], self._wire_name,
         )  # fmt: skip
         if self._process.tracing.enabled:
-            for name, value in self._process.tracing.unsampled_headers(
+            head += self._process.tracing.unsampled_lines(
                 delivery.header, tokens[2].decode(), delivery.sequence, int(tokens[7])
-            ):
-                head += f"{name}: {value}\r\n".encode()
+            )
         fences = fences_of(delivery) if self._ordered else None
         try:
             if fences is not None and fences.main is not None:
