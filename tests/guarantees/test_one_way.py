@@ -1,0 +1,137 @@
+"""Whatever a message carries and a handler takes, the same becomes of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import product
+
+import pytest
+
+from tests.support.eventually import eventually
+from tests.support.shop import Shop, reason
+
+pytestmark = [pytest.mark.server, pytest.mark.anyio]
+
+BEHAVIOURS = """
+    from msgspec import UNSET
+
+    FAILED = set()
+
+    class Paid(Struct):
+        id: int
+        note: str = ""
+
+    async def behave(function, order):
+        note("run", function=function, id=order.id)
+        match order.note:
+            case "again" if (function, order.id) not in FAILED:
+                FAILED.add((function, order.id))
+                raise ValueError("once more")
+            case "never":
+                raise ValueError("never")
+            case "late":
+                await asyncio.sleep(30)
+            case "cancels itself":
+                asyncio.current_task().cancel()
+                await asyncio.sleep(1)
+            case "rejects":
+                raise Reject("no")
+            case "large":
+                return Paid(order.id, "x" * 2_000_000)
+            case "publishes":
+                return UNSET
+        return Paid(order.id)
+"""
+FUNCTION = """
+    @consume("orders.{name}.{{k}}"{options}, timeout=0.5, retry=RetryPolicy.fixed(0.01, attempts=2))
+    {kind} {name}({takes}):
+        {body}
+"""
+AWAITED = """made = await behave("{name}", order)
+        if order.note == "publishes":
+            {publish}
+            return None
+        {end} made"""
+TAKES = {
+    "body": "order: Order",
+    "token": "order: Order, k: str",
+    "context": "order: Order, k: int, ctx: Context",
+    "keywords": "*, ctx: Context, k: str, order: Order",
+}
+OPTIONS = {"none": "", "ordered": ', ordered_by="k"', "aged": ", max_age=600"}
+HEADERS: dict[str, dict[str, str]] = {
+    "bare": {},
+    "usual": {"Tenant": "acme", "traceparent": f"00-{7:032x}-{7:016x}-00"},
+    "sampled": {"traceparent": f"00-{8:032x}-{8:016x}-01", "tracestate": "a=b"},
+    "odd": {"Content-Type": "application/json; charset=utf-8", "X": "msgpack", "traceparent": "00-zz"},
+}
+EXPECTED = {
+    "fine": (1, "", 1),
+    "again": (2, "", 1),
+    "never": (2, "exhausted", 0),
+    "late": (2, "timeout", 0),
+    "cancels itself": (2, "exhausted", 0),
+    "rejects": (1, "rejected", 0),
+    "large": (2, "exhausted", 0),
+    "publishes": (1, "", 1),
+    "wrong": (0, "undecodable", 0),
+}
+"""Runs, the dead letter's reason, and outputs of a function that has some."""
+
+
+def function(takes: str, options: str, *, output: bool) -> tuple[str, str]:
+    """Name and source of one function."""
+    name = f"{takes}_{options}_{'output' if output else 'alone'}"
+    publish = f'ctx.publish("paid.{name}.{{}}".format(order.id), Paid(order.id))'
+    body = AWAITED.format(
+        name=name, publish=publish if "ctx" in TAKES[takes] else "return Paid(order.id)", end="return"
+    )
+    told = OPTIONS[options] + (f', output="paid.{name}.{{k}}"' if output else "")
+    return name, FUNCTION.format(name=name, options=told, kind="async def", takes=TAKES[takes], body=body)
+
+
+@pytest.mark.parametrize("traced", [False, True], ids=["no traces", "traces"])
+async def test_the_same_becomes_of_a_message_whatever_it_carries_and_its_handler_takes(
+    shop: Shop, traced: bool
+) -> None:
+    functions = [
+        function(*each, output=output) for output in (False, True) for each in product(TAKES, OPTIONS)
+    ]
+    await shop.open(BEHAVIOURS + "".join(source for _, source in functions))
+    environment = {"OTEL_TRACES_EXPORTER": "console"} if traced else {}
+    numbers: dict[int, tuple[str, str, str]] = {}
+    for (name, _), (headers, behaviour) in product(functions, product(HEADERS, EXPECTED)):
+        number = len(numbers)
+        numbers[number] = name, headers, behaviour
+        body = {"id": str(number)} if behaviour == "wrong" else {"id": number, "note": behaviour}
+        await shop.js.publish(f"orders.{name}.{number}", body, HEADERS[headers])
+    process = shop.run(**environment)
+
+    async def over() -> bool:
+        infos = [await shop.js.consumer("ORDERS", each) for each in await shop.js.consumers("ORDERS")]
+        return len(infos) >= len(functions) and not any(
+            info["num_pending"] + info["num_ack_pending"] for info in infos
+        )
+
+    await eventually(over, within=60)
+    runs = Counter(each["id"] for each in shop.notes("run"))
+    letters = {
+        int(letter.headers["Jetrunner-Dead-Subject"].split(".")[-1]): reason(letter)
+        for letter in await shop.dead()
+    }
+    outputs = Counter(int(each.subject.split(".")[-1]) for each in await shop.js.messages("PAID"))
+    found = {
+        (name, headers, behaviour): (runs[number], letters.get(number, ""), outputs[number])
+        for number, (name, headers, behaviour) in numbers.items()
+    }
+    expected = {}
+    for name, headers, behaviour in numbers.values():
+        ran, why, made = EXPECTED[behaviour]
+        has_output, takes_context = name.endswith("output"), name.startswith(("context", "keywords"))
+        if behaviour == "large" and not has_output:
+            ran, why = 1, ""
+        if not has_output and not (behaviour == "publishes" and takes_context):
+            made = 0
+        expected[name, headers, behaviour] = ran, why, made
+    assert found == expected
+    assert process.running
