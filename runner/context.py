@@ -9,18 +9,16 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Awaitable, Callable, Generator, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
-from msgspec import Struct
-
-from runner import codec
 from runner.core import header, identity
 from runner.core.subject import Template
-from runner.staged import Staged, due, stage
+from runner.host import Host
+from runner.staged import DONE, Staged, due, stage
 
-__all__ = ["Context", "Host", "Reply", "Staged"]
+__all__ = ["Context", "Staged"]
 
 if TYPE_CHECKING:  # a default for a type variable: typing has none before Python 3.13
     from typing_extensions import TypeVar as Defaulted
@@ -32,32 +30,6 @@ T = TypeVar("T")
 M = TypeVar("M")
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-class Reply(Struct, frozen=True):
-    """The answer to a request."""
-
-    body: bytes
-    msgpack: bool = False
-    """Whether its headers say that the body is MessagePack."""
-
-    def decode(self, returns: Any) -> Any:
-        """The answer as `returns`; without, as plain JSON, and an empty one as None. Raises DecodeError."""
-        if returns is None and not self.body:
-            return None
-        return codec.decoder(Any if returns is None else returns)(self.body, self.msgpack)
-
-
-class Host(Protocol):
-    """What runs a handler, and does for it what needs a connection."""
-
-    async def request(self, subject: str, body: bytes, headers: Mapping[str, str], timeout: float) -> Reply:
-        """Send a request and wait for its answer, at most `timeout` seconds."""
-        ...
-
-    def now(self) -> float:
-        """Unix time by the server's clock, in seconds."""
-        ...
 
 
 class Context(Generic[State]):
@@ -250,7 +222,7 @@ class Context(Generic[State]):
         self.staged.append(
             stage(subject, body, headers, due(delay, at, self._host.now if self._host else time.time))
         )
-        return _DONE
+        return DONE
 
     @property
     def staged(self) -> list[Staged]:
@@ -317,14 +289,3 @@ class _Log(logging.LoggerAdapter[logging.Logger]):
     def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
         kwargs["extra"] = {**(self.extra or {}), **(kwargs.get("extra") or {})}
         return msg, kwargs
-
-
-class _Done:
-    """Awaitable, and over at once: so that a forgotten `await` loses no message."""
-
-    def __await__(self) -> Generator[Any, Any, None]:
-        return
-        yield
-
-
-_DONE = _Done()

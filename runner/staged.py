@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from datetime import UTC, datetime, timedelta
 from numbers import Real
 from typing import Any
@@ -77,3 +77,15 @@ def _require_types(delay: object, at: object) -> None:
         raise TypeError(f"at= is a datetime with a timezone, not {at!r}")
     if delay is not None and (isinstance(delay, bool) or not isinstance(delay, Real)):
         raise TypeError(f"delay= is a number of seconds, not {delay!r}")
+
+
+class _Done:
+    """Awaitable, and over at once: so that a forgotten `await` loses no message."""
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        return
+        yield
+
+
+DONE = _Done()
+"""What a handler awaits once its message is staged."""

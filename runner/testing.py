@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from runner import codec
-from runner.context import Context, Reply, State
+from runner.context import Context, State
 from runner.core import header
+from runner.host import Reply
 from runner.staged import Staged
 
 __all__ = ["Staged", "context"]

@@ -10,7 +10,6 @@ from typing import Any, Protocol
 from anyio.abc import TaskGroup
 
 from runner.config import Settings
-from runner.context import Reply
 from runner.core import header
 from runner.core.redaction import Rules, Values
 from runner.core.settlement import Outcome, Settlement
@@ -21,6 +20,7 @@ from runner.engine.histories import Histories
 from runner.engine.isolation import Isolation
 from runner.engine.slots import Slots
 from runner.errors import Unconfirmed
+from runner.host import Reply
 from runner.jetstream.bucket import Bucket
 from runner.jetstream.connection import Connection
 from runner.jetstream.lease import Leases

@@ -15,6 +15,7 @@ LINES = {
 ONE_STATE = {
     "runner/core/ordering.py",
     "runner/engine/lanes.py",
+    "runner/engine/pipeline.py",
     "runner/engine/shard.py",
     "runner/jetstream/pull.py",
 }

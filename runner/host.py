@@ -1,0 +1,36 @@
+"""What runs a handler, as the context sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from runner import codec
+
+
+class Reply(Struct, frozen=True):
+    """The answer to a request."""
+
+    body: bytes
+    msgpack: bool = False
+    """Whether its headers say that the body is MessagePack."""
+
+    def decode(self, returns: Any) -> Any:
+        """The answer as `returns`; without, as plain JSON, and an empty one as None. Raises DecodeError."""
+        if returns is None and not self.body:
+            return None
+        return codec.decoder(Any if returns is None else returns)(self.body, self.msgpack)
+
+
+class Host(Protocol):
+    """What runs a handler, and does for it what needs a connection."""
+
+    async def request(self, subject: str, body: bytes, headers: Mapping[str, str], timeout: float) -> Reply:
+        """Send a request and wait for its answer, at most `timeout` seconds."""
+        ...
+
+    def now(self) -> float:
+        """Unix time by the server's clock, in seconds."""
+        ...
