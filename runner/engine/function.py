@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import time
 
+import anyio
+
 from runner.bindings import Binding
 from runner.core import identity
 from runner.engine.deadlines import Deadlines
@@ -22,6 +24,9 @@ log = logging.getLogger("jetrunner.functions")
 
 LOOK_SECONDS = 10.0
 """Durables are looked at this often, at least."""
+WORK_OFF_SECONDS = 0.5
+"""A function has no more here than it completes in some 20 ms, unless it has become slow."""
+LOOK_AGAIN_SECONDS = 0.005
 AGAIN_LIMIT = 16
 """Messages sent back that are asked for at once; they share the function's slots."""
 
@@ -95,12 +100,19 @@ class Function:
     # -- the end ----------------------------------------------------------------------------------------
 
     async def stop_pulling(self) -> None:
-        """Ask for nothing more, and give back what has not started."""
-        self.pipeline.queue.giving_back = True
+        """Ask for nothing more, work off for a moment what is here for the first time, and give back the rest."""
+        queue = self.pipeline.queue
+        if self.binding.key_positions:
+            queue.giving_back = True
+        else:  # the server counts one that is given back as delivered
+            queue.work_off()
+        until = time.monotonic() + WORK_OFF_SECONDS
         try:
             await together(pull.close for pull in list(self._sources.pulls))
+            while queue.working_off and queue.deliveries and time.monotonic() < until:
+                await anyio.sleep(LOOK_AGAIN_SECONDS)
         finally:
-            self.pipeline.queue.give_back()
+            queue.give_back()
 
     @property
     def pending(self) -> int:

@@ -17,7 +17,9 @@ class Queue:
     def __init__(self, tasks: TaskGroup, open_slot: Callable[[], None], slots: int) -> None:
         self.deliveries: deque[Delivery] = deque()
         self.giving_back = False
-        """True once the process drains: what has not started goes back at once."""
+        """True once the process drains: what has not started goes back, but for what is worked off."""
+        self.working_off = False
+        """Whether what comes for the first time still runs while the process drains."""
         self._tasks = tasks
         self._open_slot = open_slot
         self._closed_slots = slots
@@ -29,7 +31,7 @@ class Queue:
 
     def arrive(self, delivery: Delivery) -> None:
         """Take a delivery, from within the read that brought it."""
-        if self.giving_back:
+        if self.giving_back and (delivery.careful or not self.working_off):
             delivery.source.give_back(delivery)
             return
         self.deliveries.append(delivery)
@@ -65,9 +67,16 @@ class Queue:
         self._waiting.append(future)
         await future
 
+    def work_off(self) -> None:
+        """From now on return what does not come for the first time: that has been counted already, and may take long."""
+        self.giving_back = self.working_off = True
+        for delivery in [each for each in self.deliveries if each.careful]:
+            self.deliveries.remove(delivery)
+            delivery.source.give_back(delivery)
+
     def give_back(self) -> None:
         """Return everything that has not started, and from now on whatever still arrives."""
-        self.giving_back = True
+        self.giving_back, self.working_off = True, False
         while self.deliveries:
             delivery = self.deliveries.popleft()
             delivery.source.give_back(delivery)

@@ -13,6 +13,7 @@ from typing import Any
 import anyio
 
 from runner.bindings import Binding
+from runner.core.ahead import MOST
 from runner.core.history import Identity
 from runner.core.reading import Wait
 from runner.engine.durables import Durables
@@ -232,15 +233,18 @@ class Sources:
             info = await insist(ensure, START_SECONDS, f"durable {wanted.durable_name}")
         except JetrunnerError as error:
             raise refused(self._place, wanted.durable_name, stream, error) from None
-        arrive = self._queue.arrive if stream == self._stream else self._queue.return_here
-        pull = Pull(self._connection, stream, wanted.durable_name, limit, arrive, lambda: self._lost(pull))
+        own = stream == self._stream
+        arrive, ahead = (self._queue.arrive, MOST) if own else (self._queue.return_here, 0)
+        pull = Pull(
+            self._connection, stream, wanted.durable_name, limit, arrive, lambda: self._lost(pull), ahead
+        )
         pull.gone = self._gone
         pull.doubted = partial(self._doubted, stream)
         self._process.histories.of(stream).add(pull)
         self.pulls[pull] = wanted
         await self._stranded.listen(wanted, stream)
         self._watched.append(pull)
-        if stream == self._stream:
+        if own:
             self.waiting[wanted.durable_name] = info["num_pending"]
         return pull
 

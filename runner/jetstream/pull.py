@@ -1,6 +1,6 @@
 """Continuous pull of one durable consumer: requests overlap, and a slot is free before its message is asked for.
 
-Rule 1: what is out (asked for, not yet here) plus what is unsettled never exceeds `limit`.
+Rule 1: what is out (asked for, not here yet) and unsettled is never more than `limit` and what may wait (`core/ahead.py`).
 Rule 2: a message that comes again while it is still unsettled here is the same message: it only renews its reply
         (unless it was stored at another time: then the stream's history is another, and so is the message).
 Rule 3: a message that the server may have delivered to another by now (ours was not heard of for its `ack_wait`) is not
@@ -40,8 +40,6 @@ BACKLOG_BYTES = 4 << 20
 """Unwritten bytes at which nothing more is asked for."""
 MOST_REQUESTS = 64
 """Written at once, where the server caps what one of them may ask for."""
-LARGE_EXPIRES_SECONDS = 2.0
-"""Of a request for large messages: what nothing comes for is soon free for others."""
 REQUEST = b'{"batch":%d,"expires":%d,"idle_heartbeat":%d,"max_bytes":%d}'
 COMPLETED = b"NATS/1.0 409 Batch Completed"
 
@@ -63,7 +61,9 @@ class Pull:
         limit: int,
         deliver: Callable[[Delivery], None],
         missing: Callable[[], None],
+        ahead: int = 0,
     ) -> None:
+        """`limit` messages run at once; up to `ahead` more wait here for that."""
         self.stream = stream
         self.durable = durable
         self.limit = limit
@@ -87,7 +87,7 @@ class Pull:
         self._heard = 0.0
         self._last: tuple[bytes | None, bytes] | None = None
         """The newest body since the last look."""
-        self._weight = Weight(connection.in_flight, limit, self.wake)
+        self._weight = Weight(connection.in_flight, limit, self.wake, ahead)
         self._not_before = 0.0
         self.due = False
         """Whether the next write will ask for more."""
@@ -124,7 +124,7 @@ class Pull:
             await self._unsubscribe()
 
     def room(self) -> int:
-        """How many messages may be here, or on their way, at once."""
+        """How many messages may be here, or on their way, at once, but for those that wait until others have run."""
         return self.limit
 
     def wake(self) -> None:
@@ -229,7 +229,8 @@ class Pull:
         large = self._weight.size
         if large:
             self._weight.weigh(self.unsettled, self.holding)
-        size = request_size(self.room(), len(self.unsettled), self._out)
+        room = self.room() + self._weight.ahead(now, len(self.unsettled) + self._out)
+        size = request_size(room, len(self.unsettled), self._out)
         if size <= 0 or self._wire.backlog > BACKLOG_BYTES:
             return
         if self._last is not None:
@@ -240,7 +241,7 @@ class Pull:
         if self._out == 0:
             self._heard = now
         most, weight = self._caps.batch, self._weight
-        expires = min(LARGE_EXPIRES_SECONDS if large else self.expires, self.expires, self._caps.expires)
+        expires = min(weight.expires, self.expires, self._caps.expires)
         timing = int(expires * 1e9), int(min(self.heartbeat, expires / 2) * 1e9)
         reply = self._inbox + self._round
         if large:
@@ -254,11 +255,7 @@ class Pull:
                 request = REQUEST % (batch, *timing, min(batch * weight.part, self._caps.size))
                 self._wire.publish_known(self._next, request, reply)
         self._out += size
-
-    @property
-    def _largest(self) -> int:
-        """Bytes of the largest message that a server with the same limit takes."""
-        return self._connection.max_payload + budget.OVERHEAD
+        weight.asked(size)
 
     @property
     def holding(self) -> int:
@@ -324,12 +321,15 @@ class Pull:
         before, self.refused = self.refused, ""
         left = headers.get(header or b"", b"Nats-Pending-Messages")
         if left and left.isdigit():
-            self._out = max(0, self._out - int(left))
+            missed = min(self._out, int(left))
+            self._out -= missed
+            self._weight.asked(-missed)
         else:
             self._write_off()
         if text.startswith("Message Size Exceeds"):
             room = headers.get(header or b"", b"Nats-Pending-Bytes")
-            self._weight.exceeded(int(room) if room and room.isdigit() else 0, self._largest, self._caps.size)
+            largest = self._connection.max_payload + budget.OVERHEAD
+            self._weight.exceeded(int(room) if room and room.isdigit() else 0, largest, self._caps.size)
         elif caps := self._caps.told(text):
             if caps != self._caps:
                 log.info("pull from %s on %s: %s; it asks for less", self.durable, self.stream, text)

@@ -10,13 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from itertools import islice
+from math import inf
 
 from runner.core import budget
+from runner.core.ahead import Ahead
 from runner.jetstream.delivery import Delivery
 from runner.jetstream.inflight import InFlight
 
 WEIGHED = 256
 """Messages that are looked at to tell how large those in flight are."""
+LARGE_EXPIRES_SECONDS = 2.0
+"""Of a request for large messages: what nothing comes for is soon free for others."""
+AHEAD_EXPIRES_SECONDS = 0.25
+"""Of a request for more messages than run at once: what comes later may take longer."""
 LATE_SECONDS = 1.0
 """How much later the server may tell that a request has ended."""
 
@@ -24,7 +30,8 @@ LATE_SECONDS = 1.0
 class Weight:
     """Of one pull."""
 
-    def __init__(self, in_flight: InFlight, limit: int, wake: Callable[[], None]) -> None:
+    def __init__(self, in_flight: InFlight, limit: int, wake: Callable[[], None], ahead: int = 0) -> None:
+        """Of a pull with so many slots, and up to `ahead` messages that wait for one."""
         self.limit = limit
         self.wake = wake
         self.size = 0
@@ -47,11 +54,25 @@ class Weight:
         self._requests: dict[bytes, tuple[int, float]] = {}
         """Bytes of each that is open, and when it ends at the latest."""
         self._in_flight = in_flight
+        self._ahead = Ahead(ahead)
 
     @property
     def part(self) -> int:
-        """Bytes of one slot, where messages are small."""
-        return self._in_flight.part
+        """Bytes of one message, where messages are small: those of one slot, unless more messages share them."""
+        return self._ahead.part(self._in_flight.part, self.limit)
+
+    def ahead(self, now: float, held: int) -> int:
+        """How many messages may be asked for beyond the slots, with so many here or on their way."""
+        return self._ahead.look(now, held, 0 if self.size else self._in_flight.part, self.limit)
+
+    @property
+    def expires(self) -> float:
+        """How long a request may stand, in seconds."""
+        return LARGE_EXPIRES_SECONDS if self.size else AHEAD_EXPIRES_SECONDS if self._ahead.messages else inf
+
+    def asked(self, messages: int) -> None:
+        """So many were asked for."""
+        self._ahead.held += messages
 
     @property
     def in_flight(self) -> int:
@@ -68,7 +89,7 @@ class Weight:
 
     def grant(self, messages: int) -> bool:
         """Whether bytes may be asked for now, with so many messages."""
-        least = self._need or self.part
+        least = self._need or self._in_flight.part
         self._granted = min(self._in_flight.grant(self, least), max(least, 2 * self.size * messages))
         return self._granted > 0
 
@@ -99,6 +120,7 @@ class Weight:
         """No request is open any more, as far as we know."""
         self._requests.clear()
         self.coming = 0
+        self._ahead.forget()
 
     def notice(self, length: int) -> None:
         """Learn from the newest message, of so many bytes with its headers."""
@@ -106,14 +128,15 @@ class Weight:
         if self._alone:  # of a request without a bound the server does not say that it has ended
             self.ended(self._alone)
             self._alone = b""
-        if self.size or length > self.part:
+        self._ahead.learn(length)
+        if self.size or length > self._in_flight.part:
             self._measure(budget.learned(self.size, length + budget.OVERHEAD))
 
     def weigh(self, unsettled: Mapping[int, Delivery], holding: int) -> None:
         """Look at what is here: large messages may stay for longer than small ones. `holding` of them only wait."""
         here = [len(each.body) + len(each.header or b"") for each in islice(unsettled.values(), WEIGHED)]
         mean = sum(here) // len(here) if here else 0
-        if mean > max(self.size, self.part):
+        if mean > max(self.size, self._in_flight.part):
             self._measure(mean + budget.OVERHEAD)
         if self.size:
             before, self.held = self.held, mean * max(0, len(unsettled) - holding)
@@ -122,13 +145,14 @@ class Weight:
 
     def exceeded(self, left: int, largest: int, most: int) -> None:
         """The next message has more bytes than were left of a request; none may ask for more than `most`."""
+        self._ahead.pause()
         self._unbounded = left >= largest
-        if left >= min(max(self.size, self.part), most):
-            self._measure(max(self.part + 1, min(largest, max(self._large, 2 * left))))
+        if left >= min(max(self.size, self._in_flight.part), most):
+            self._measure(max(self._in_flight.part + 1, min(largest, max(self._large, 2 * left))))
         self._need = min(largest, max(self.size, left + 1))
 
     def _measure(self, size: int) -> None:
-        if size > self.part:
+        if size > self._in_flight.part:
             self.size = self._large = size
         else:
             self.rest()

@@ -1,4 +1,4 @@
-"""A function never runs more messages at once than its `concurrency`, and asks for none that it has no free slot for."""
+"""A function never runs more messages at once than its `concurrency`; only one that is fast has more of them here, and not for long."""
 
 from __future__ import annotations
 
@@ -82,6 +82,55 @@ async def test_of_two_instances_with_one_slot_neither_hoards(shop: Shop) -> None
     await shop.noted("run", 20)
     by = [each["pid"] for each in shop.notes("run")]
     assert all(7 <= by.count(pid) <= 13 for pid in set(by)), by
+    await shop.settled("charge")
+
+
+async def test_a_fast_function_has_more_here_than_run_and_never_runs_more(shop: Shop) -> None:
+    await shop.open("""
+        running = most = count = 0
+
+        @consume("orders.{id}", concurrency=2)
+        async def charge(order: Order, ctx: Context) -> None:
+            global running, most, count
+            running += 1
+            most, count = max(most, running), count + 1
+            if count % 100 == 0:
+                await asyncio.sleep(0)
+                note("ran", most=most, count=count)
+            running -= 1
+    """)
+    await shop.running("charge")
+    published, here = 0, 0
+    while here <= 8:  # four times its slots
+        assert published < 100_000, here
+        for _ in range(500):
+            published += 1
+            await shop.js.client.publish(f"orders.{published}", b'{"id":%d}' % published)
+        await shop.js.client.flush()
+        here = max(here, await shop.in_work("charge"))
+    await shop.settled("charge")
+    last = shop.notes("ran")[-1]
+    assert last["most"] == 2
+    assert last["count"] == published // 100 * 100, "none ran twice"
+
+
+async def test_a_function_that_was_fast_and_is_slow_now_has_hardly_more_here_than_it_runs(shop: Shop) -> None:
+    await shop.open("""
+        @consume("orders.{id}", concurrency=2)
+        async def charge(order: Order) -> None:
+            if order.note == "slow":
+                note("slow")
+                await asyncio.sleep(0.1)
+    """)
+    await shop.order(*range(2_000))
+    await shop.running("charge")
+    await shop.settled("charge")
+    await shop.order(*range(10), note="slow")
+    await shop.noted("slow", 10)
+    await shop.order(*range(60), note="slow")
+    await shop.noted("slow", 20)
+    at_most = 2 + 2  # both slots may complete one in the same 20 ms
+    assert max([await shop.in_work("charge") for _ in range(30)]) <= at_most
     await shop.settled("charge")
 
 

@@ -130,6 +130,36 @@ async def test_a_stop_under_load_redelivers_nothing_late(shop: Shop) -> None:
     assert stays.running
 
 
+async def test_what_a_fast_function_has_here_is_worked_off_and_counts_no_delivery(shop: Shop) -> None:
+    """One that is given back has its second delivery, without a first attempt."""
+    await shop.open("""
+        count = 0
+
+        @consume("orders.{id}", concurrency=4)
+        async def charge(order: Order, ctx: Context) -> None:
+            global count
+            count += 1
+            if ctx.attempt > 1:
+                note("again", id=order.id)
+            if count % 1_000 == 0:
+                note("thousand")
+    """)
+    for number in range(40_000):
+        await shop.js.client.publish(f"orders.{number}", b'{"id":%d}' % number)
+    await shop.js.client.flush()
+    process = shop.run()
+    for thousands in (3, 8, 13):
+        await shop.noted("thousand", thousands)
+        process.terminate()
+        assert await process.ended() == 0
+        info = await shop.js.consumer("ORDERS", "shop-charge")
+        assert (info["num_ack_pending"], info["num_redelivered"]) == (0, 0), thousands
+        assert info["num_pending"] > 0, "it was stopped while it was fast"
+        process = shop.run()
+    await shop.settled("charge", within=40)
+    assert shop.notes("again") == []
+
+
 async def test_a_second_sigterm_cancels_what_runs_and_gives_it_back(shop: Shop) -> None:
     await shop.open("""
         @consume("orders.{id}", concurrency=4, timeout=60)
