@@ -46,7 +46,7 @@ class Still:
         shard = self._shard
         if why := shard.pull.guard.why(now):
             return why
-        if shard.ordering.barrier:
+        if shard.ordering.barrier and shard.ordering.awaited:
             return f"it waits for {shard.ordering.awaited:,} messages that its last owner left"
         heads = shard.ordering.heads()
         here = [shard.unsettled[each] for each in heads if each in shard.unsettled]
@@ -58,4 +58,6 @@ class Still:
             return "its messages wait for a slot"
         if shard.resting:
             return "what was settled is not on record yet"
+        if shard.ordering.barrier:
+            return "the server is being asked what its last owner left"
         return f"{len(heads):,} of its keys are held, and no handler runs"
