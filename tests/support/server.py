@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from tests.support.eventually import until
@@ -44,6 +45,8 @@ class NatsServer:
         self.store = directory / "store"
         self.log = directory / "nats-server.log"
         self._process: subprocess.Popen[bytes] | None = None
+        self.started = 0.0
+        """When it was started last, by the monotonic clock."""
 
     @property
     def url(self) -> str:
@@ -91,6 +94,7 @@ class NatsServer:
             stderr=subprocess.PIPE,
         )
         self._process = process
+        self.started = time.monotonic()
         ready = ports / f"nats-server_{process.pid}.ports"  # written when the listeners stand
         try:
             until(lambda: ready.exists() or process.poll() is not None, within=20)

@@ -17,6 +17,8 @@ OLDER = "server back with an older store"
 BUCKET = "KV_jetrunner"
 APART_SECONDS = 2.0
 """Between a purge of the bucket and a kill of the server: which acks a killed server may forget stands in the bucket."""
+TOLD_SECONDS = 10.0
+"""So long after a start of the server, an instance that cannot reach it may be the only one that knows of such an ack."""
 
 
 async def half_open(ledger: Ledger) -> bool:
@@ -37,7 +39,7 @@ async def purge_bucket(ledger: Ledger) -> bool:
     """Purge the bucket of leases, claims and records, or delete it."""
     what = ledger.luck.choice(["PURGE", "PURGE", "DELETE"])
     async with ledger.server_down:
-        await asyncio.sleep(APART_SECONDS)
+        await _acks_told(ledger)
         ledger.mark("P bucket")
         ledger.note(f"  {what} {BUCKET}")
         try:
@@ -46,6 +48,16 @@ async def purge_bucket(ledger: Ledger) -> bool:
             return False
         await asyncio.sleep(APART_SECONDS)
     return True
+
+
+async def _acks_told(ledger: Ledger) -> None:
+    """Return once every instance has had time to acknowledge again what a killed server may have forgotten."""
+    quiet = time.monotonic()
+    while time.monotonic() - quiet < APART_SECONDS:
+        recent = ledger.server is not None and time.monotonic() - ledger.server.started < TOLD_SECONDS
+        if recent and any(each.troubled for each in ledger.instances):
+            quiet = time.monotonic()
+        await asyncio.sleep(0.05)
 
 
 async def restore(ledger: Ledger) -> bool:
