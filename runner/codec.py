@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from inspect import signature as signature_of
 from typing import Any, Protocol, TypeAlias
 
 import msgspec
@@ -111,16 +112,30 @@ def _binder(
 
 
 def _by_position(handler: Callable[..., Any], signature: Signature) -> Callable[..., Any]:
-    """The same, where its keyword-only parameters are given by position, too."""
-    if not signature.keywords:
-        return handler
+    """The same for arguments by position, whatever its parameters are: keyword-only, or behind a decorator that knows others."""
     first = len(signature.order) - signature.keywords
+    if not _takes(handler, signature.order[:first]):
+        first = 0
     names = signature.order[first:]
+    if not names:
+        return handler
 
     def call(*arguments: Any) -> Any:
         return handler(*arguments[:first], **dict(zip(names, arguments[first:], strict=True)))
 
     return call
+
+
+def _takes(handler: Callable[..., Any], names: Sequence[str]) -> bool:
+    """Whether its own first parameters, not those of what it may wrap, have these names, and may be given by position."""
+    try:
+        parameters = list(signature_of(handler, follow_wrapped=False).parameters.values())
+    except (TypeError, ValueError):
+        return False
+    first = parameters[: len(names)]
+    return [each.name for each in first] == list(names) and all(
+        each.kind is each.POSITIONAL_OR_KEYWORD for each in first
+    )
 
 
 def decoder(annotation: Any = Any, default: Any = EMPTY) -> Callable[[bytes, bool], Any]:

@@ -18,8 +18,6 @@ from runner.core.subject import Template
 from runner.host import Host
 from runner.staged import DONE, Staged, due, stage
 
-__all__ = ["Context", "Staged"]
-
 if TYPE_CHECKING:  # a default for a type variable: typing has none before Python 3.13
     from typing_extensions import TypeVar as Defaulted
 
@@ -136,9 +134,10 @@ class Context(Generic[State]):
         self._sealed = False
 
     @classmethod
-    def about(cls, message: M, know: Callable[[M], dict[str, Any]]) -> Context[Any]:
+    def about(cls, message: M, attempt: int, know: Callable[[M], dict[str, Any]]) -> Context[Any]:
         """Make one that asks `know` for the fields of the above when the first of them is read; it costs little until then."""
         context = cls.__new__(cls)
+        context.attempt = attempt  # a message is the same in the next one
         context._message = message  # noqa: SLF001  # it is one of us
         context._know = know  # noqa: SLF001
         context._made = None  # noqa: SLF001
@@ -151,10 +150,19 @@ class Context(Generic[State]):
             """Fill what is empty: only then is this called."""
             if name not in _FILLED or (know := self._know) is None:
                 raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-            made, sealed = self._made, self._sealed
-            self.__init__(**know(self._message))
-            self._made, self._sealed = made, sealed
+            known = Context(**know(self._message))
+            for each in _FILLED:
+                try:
+                    object.__getattribute__(self, each)
+                except AttributeError:  # what was set meanwhile stays
+                    setattr(self, each, getattr(known, each))
             return getattr(self, name)
+
+    def __copy__(self, _: Any = None) -> Context[State]:
+        """Itself: what a copy published would be lost."""
+        return self
+
+    __deepcopy__ = __copy__
 
     def __repr__(self) -> str:
         # Headers and state stay out: they may hold secrets.
@@ -280,7 +288,7 @@ class Context(Generic[State]):
         return reply.decode(returns)
 
 
-_FILLED = frozenset(Context.__slots__)
+_FILLED = frozenset(Context.__slots__) - {"_know", "_made", "_message", "_sealed"}
 
 
 class _Log(logging.LoggerAdapter[logging.Logger]):

@@ -1,7 +1,8 @@
 """How many messages a pull may have here beyond those that can run at once: what a function that is fast waits for is the way.
 
 Rule 1: at most what was completed in 20 ms, by the last time that this was measured: a message waits about that long here.
-Rule 2: at most `MOST` messages, and no more bytes than the pull may ask for anyway: each gets a smaller part of them.
+Rule 2: at most `EACH` messages for each that runs, and no more bytes than the pull may ask for anyway: each gets a smaller
+        part of them. What a killed process had here comes again as if it had been started.
 Rule 3: none while messages do not fit into such a part.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 from runner.core import budget
 
 SECONDS = 0.02
+EACH = 8
 MOST = 4_096
 MOST_BYTES = 8 << 20
 PAUSE_SECONDS = 1.0
@@ -40,6 +42,8 @@ class Ahead:
 
     def look(self, now: float, held: int, part: int, limit: int) -> int:
         """How many there may be, with so many here and on their way; `part`: bytes for each of the `limit` that run at once."""
+        if not self._most:
+            return 0
         if held < self.held:
             self._completed += self.held - held
         self.held = held
@@ -52,7 +56,7 @@ class Ahead:
             self._completed = 0
             self._began = now
         fitting = min(part * limit, MOST_BYTES) // (2 * self._size) - limit if self._size else 0
-        self.messages = max(0, min(self._measured, self._most, fitting))
+        self.messages = max(0, min(self._measured, self._most, EACH * limit, fitting))
         return self.messages
 
     def part(self, part: int, limit: int) -> int:

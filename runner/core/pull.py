@@ -1,6 +1,6 @@
 """How many messages to ask for.
 
-Rule 1: a slot is reserved before its message is asked for: unsettled + outstanding never exceeds the limit.
+Rule 1: room is reserved before a message is asked for: unsettled + outstanding never exceeds the limit.
 Rule 2: ask again once half of what may be outstanding has come, or an eighth of the limit: requests stay few where
         slots are rarely free, and the server always has one to answer where they are (a sixth of the rate, measured).
 Rule 3: a server, and a durable, may cap what one request asks for: it refuses the request, and says the cap.

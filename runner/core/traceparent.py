@@ -12,7 +12,7 @@ _ZERO_SPAN = "0" * 16
 # Version 00 ends after the flags; a later one may go on after a dash, and ff is no version.
 _SHAPE = re.compile(r"(?!ff)([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 
-_LINE = re.compile(rb"\n[tT]raceparent: (00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-)[0-9a-f]{2}\r\n")
+_LINE = re.compile(rb"\r\n[tT]raceparent: (00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-)[0-9a-f]{2}\r\n")
 
 
 class TraceParent(Struct, frozen=True, gc=False):

@@ -41,7 +41,7 @@ class Calling:
 
     def context(self, delivery: Delivery) -> Context[Any]:
         """What the handler may know about its message, once it asks."""
-        return Context.about(delivery, self._facts)
+        return Context.about(delivery, delivery.attempt, self._facts)
 
     def _facts(self, delivery: Delivery) -> dict[str, Any]:
         origin = read(delivery).origin
@@ -50,7 +50,6 @@ class Calling:
             "subject": origin.subject,
             "template": self._binding.subject,
             "headers": delivery.header,
-            "attempt": delivery.attempt,
             "attempts": self._binding.retry.attempts,
             "stream": origin.stream,
             "sequence": origin.sequence,

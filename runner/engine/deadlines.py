@@ -15,6 +15,8 @@ log = logging.getLogger("jetrunner.deadlines")
 MANY = 500
 MANY_SECONDS = 1.0
 """Of so many messages, most of them waiting in their lanes, each is looked at only so often."""
+HOARDED_SECONDS = 1.0
+"""What a function has fetched ahead goes back when the next message has waited so long for a slot."""
 GRACE_SECONDS = 1.0
 """Time a cancelled handler has to end before its message is settled without it."""
 
@@ -27,13 +29,21 @@ class Deadlines:
         self._pipeline = pipeline
         self._timeout = pipeline.binding.timeout
         self._swept: WeakKeyDictionary[Pull, float] = WeakKeyDictionary()
+        self._first: Delivery | None = None
+        """The message that has waited longest for a slot, and since when it has been seen to."""
+        self._first_since = 0.0
 
     def sweep(self, now: float) -> None:
         """Extend leases, cancel handlers that are late, and settle without those that ignore it."""
         for pull in self._pipeline.pulls:
             pull.watch(now)
             looked = self._swept.get(pull)
-            if looked is not None and len(pull.unsettled) > MANY and now - looked < MANY_SECONDS:
+            if (
+                pull.holds
+                and looked is not None
+                and len(pull.unsettled) > MANY
+                and now - looked < MANY_SECONDS
+            ):
                 continue
             self._swept[pull] = now
             for delivery in list(pull.unsettled.values()):
@@ -47,6 +57,19 @@ class Deadlines:
                     and not delivery.abandoned
                 ):
                     self._late(delivery, now - delivery.started - self._timeout)
+
+        self._give_back_hoarded(now)
+
+    def _give_back_hoarded(self, now: float) -> None:
+        """A fast function that has become slow has more here than it can start soon: others may be free."""
+        queue = self._pipeline.queue
+        first = queue.deliveries[0] if queue.deliveries else None
+        if first is not self._first:
+            self._first, self._first_since = first, now
+        elif first is not None and now - self._first_since >= HOARDED_SECONDS:
+            for pull in self._pipeline.pulls:
+                if not pull.holds:
+                    queue.give_back_newest(pull, len(pull.unsettled) - pull.limit)
 
     def _late(self, delivery: Delivery, seconds: float) -> None:
         if not delivery.overdue:

@@ -25,7 +25,7 @@ log = logging.getLogger("jetrunner.functions")
 LOOK_SECONDS = 10.0
 """Durables are looked at this often, at least."""
 WORK_OFF_SECONDS = 0.5
-"""A function has no more here than it completes in some 20 ms, unless it has become slow."""
+"""A stop works off for so long what was fetched ahead. It takes some 20 ms, unless the function has become slow."""
 LOOK_AGAIN_SECONDS = 0.005
 AGAIN_LIMIT = 16
 """Messages sent back that are asked for at once; they share the function's slots."""

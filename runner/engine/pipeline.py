@@ -152,10 +152,10 @@ class Pipeline:
                 staged = context.seal() if context is not None else None
                 if task.cancelling():  # at the deadline, or by the handler itself
                     await calm(task)
-                    if delivery.overdue:
-                        await self._safely(delivery, self._judged(delivery, None))
-                        now = clock()
-                        continue
+                if delivery.overdue:  # though the handler may have taken the cancellation back
+                    await self._safely(delivery, self._judged(delivery, None))
+                    now = clock()
+                    continue
                 delivery.task = None
                 count += 1
                 ended = clock()
@@ -175,6 +175,7 @@ class Pipeline:
                         now = clock()
             if count > 1:  # a single answer goes with those of other slots, when this turn of the loop ends
                 flush()
+            delivery = header = arguments = context = result = staged = None  # type: ignore[assignment]  # not kept while idle
             await wait()
             began = now = clock()
 

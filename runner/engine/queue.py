@@ -81,6 +81,13 @@ class Queue:
             delivery = self.deliveries.popleft()
             delivery.source.give_back(delivery)
 
+    def give_back_newest(self, source: Source, count: int) -> None:
+        """Return so many of one source's messages that have not started, the newest first."""
+        if count > 0:
+            for delivery in [each for each in self.deliveries if each.source is source][-count:]:
+                self.deliveries.remove(delivery)
+                source.give_back(delivery)
+
     def give_back_of(self, source: Source) -> None:
         """Return what has come from one source and has not started."""
         for delivery in [each for each in self.deliveries if each.source is source]:

@@ -69,8 +69,7 @@ class Pull:
         self.limit = limit
         self.unsettled: dict[int, Delivery] = {}
         """Every delivery that is not settled yet, by stream sequence."""
-        self.expires = EXPIRES_SECONDS
-        self.heartbeat = HEARTBEAT_SECONDS
+        self.expires, self.heartbeat = EXPIRES_SECONDS, HEARTBEAT_SECONDS
         self.lease = LEASE_SECONDS
         """A message in work is extended this often, in seconds."""
         self.original: Callable[[bytes], bytes | None] | None = None
@@ -158,6 +157,7 @@ class Pull:
 
     def give_back(self, delivery: Delivery) -> None:
         """Return a message that has not started: any instance may have it at once."""
+        self._weight.asked(-1)  # it was not completed
         self._return(delivery, b"-NAK")
 
     def _return(self, delivery: Delivery, verb: bytes) -> None:

@@ -186,7 +186,7 @@ class Tracing:
         """The same as lines of a header block; quick for what is usual: a `traceparent` alone."""
         if header is not None and self._usual:
             lower = header.lower()
-            if b"tracestate" not in lower and b"baggage" not in lower:
+            if lower.count(b"traceparent:") == 1 and b"tracestate" not in lower and b"baggage" not in lower:
                 line = traceparent.unsampled_line(header)
                 if line is not None:
                     return line

@@ -13,16 +13,29 @@ from tests.support.shop import Shop, reason
 pytestmark = [pytest.mark.server, pytest.mark.anyio]
 
 BEHAVIOURS = """
+    import functools
+
     from msgspec import UNSET
 
     FAILED = set()
+
+    def passing_on(handler):
+        @functools.wraps(handler)
+        async def call(ctx, **rest):
+            return await handler(ctx=ctx, **rest)
+        return call
 
     class Paid(Struct):
         id: int
         note: str = ""
 
-    async def behave(function, order):
+    async def behave(function, order, k=None, ctx=None):
         note("run", function=function, id=order.id)
+        if k is not None and int(k) != order.id:
+            note("wrong", id=order.id, k=k)
+        if ctx is not None:
+            told = ctx.subject.split(".")[-1], ctx.headers.get("Tenant", ""), ctx.attempt, ctx.message_id
+            note("told", id=order.id, told=told)
         match order.note:
             case "again" if (function, order.id) not in FAILED:
                 FAILED.add((function, order.id))
@@ -31,6 +44,11 @@ BEHAVIOURS = """
                 raise ValueError("never")
             case "late":
                 await asyncio.sleep(30)
+            case "late and takes it back":
+                try:
+                    await asyncio.sleep(30)
+                except asyncio.CancelledError:
+                    asyncio.current_task().uncancel()
             case "cancels itself":
                 asyncio.current_task().cancel()
                 await asyncio.sleep(1)
@@ -44,19 +62,20 @@ BEHAVIOURS = """
 """
 FUNCTION = """
     @consume("orders.{name}.{{k}}"{options}, timeout=0.5, retry=RetryPolicy.fixed(0.01, attempts=2))
-    {kind} {name}({takes}):
+    {decorated}async def {name}({takes}):
         {body}
 """
-AWAITED = """made = await behave("{name}", order)
+AWAITED = """made = await behave("{name}", order{more})
         if order.note == "publishes":
             {publish}
             return None
-        {end} made"""
+        return made"""
 TAKES = {
     "body": "order: Order",
     "token": "order: Order, k: str",
     "context": "order: Order, k: int, ctx: Context",
     "keywords": "*, ctx: Context, k: str, order: Order",
+    "decorated": "order: Order, ctx: Context, k: str",
 }
 OPTIONS = {"none": "", "ordered": ', ordered_by="k"', "aged": ", max_age=600"}
 HEADERS: dict[str, dict[str, str]] = {
@@ -70,6 +89,7 @@ EXPECTED = {
     "again": (2, "", 1),
     "never": (2, "exhausted", 0),
     "late": (2, "timeout", 0),
+    "late and takes it back": (2, "timeout", 0),
     "cancels itself": (2, "exhausted", 0),
     "rejects": (1, "rejected", 0),
     "large": (2, "exhausted", 0),
@@ -83,11 +103,15 @@ def function(takes: str, options: str, *, output: bool) -> tuple[str, str]:
     """Name and source of one function."""
     name = f"{takes}_{options}_{'output' if output else 'alone'}"
     publish = f'ctx.publish("paid.{name}.{{}}".format(order.id), Paid(order.id))'
+    more = "".join(f", {each}={each}" for each in ("k", "ctx") if f"{each}: " in TAKES[takes])
     body = AWAITED.format(
-        name=name, publish=publish if "ctx" in TAKES[takes] else "return Paid(order.id)", end="return"
+        name=name, more=more, publish=publish if "ctx" in TAKES[takes] else "return Paid(order.id)"
     )
     told = OPTIONS[options] + (f', output="paid.{name}.{{k}}"' if output else "")
-    return name, FUNCTION.format(name=name, options=told, kind="async def", takes=TAKES[takes], body=body)
+    return name, FUNCTION.format(
+        name=name, options=told, takes=TAKES[takes], body=body,
+        decorated="@passing_on\n    " if takes == "decorated" else "",
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("traced", [False, True], ids=["no traces", "traces"])
@@ -127,7 +151,10 @@ async def test_the_same_becomes_of_a_message_whatever_it_carries_and_its_handler
     expected = {}
     for name, headers, behaviour in numbers.values():
         ran, why, made = EXPECTED[behaviour]
-        has_output, takes_context = name.endswith("output"), name.startswith(("context", "keywords"))
+        has_output, takes_context = (
+            name.endswith("output"),
+            name.startswith(("context", "keywords", "decorated")),
+        )
         if behaviour == "large" and not has_output:
             ran, why = 1, ""
         if not has_output and not (behaviour == "publishes" and takes_context):
@@ -135,3 +162,10 @@ async def test_the_same_becomes_of_a_message_whatever_it_carries_and_its_handler
         expected[name, headers, behaviour] = ran, why, made
     assert found == expected
     assert process.running
+    assert shop.notes("wrong") == []
+    attempts = Counter[int]()
+    for each in shop.notes("told"):
+        number = each["id"]
+        attempts[number] += 1
+        tenant = HEADERS[numbers[number][1]].get("Tenant", "")
+        assert each["told"] == [str(number), tenant, attempts[number], f"ORDERS:{number + 1}"]
