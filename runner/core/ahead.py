@@ -11,7 +11,7 @@ from __future__ import annotations
 from runner.core import budget
 
 SECONDS = 0.02
-EACH = 8
+EACH = 16
 MOST = 4_096
 MOST_BYTES = 8 << 20
 PAUSE_SECONDS = 1.0
