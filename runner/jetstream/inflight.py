@@ -7,12 +7,24 @@ Rule 2: while one stands there that could have its message within the budget, th
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import Protocol
 
 from runner.core.budget import DEFAULT, parts
 
-if TYPE_CHECKING:
-    from runner.jetstream.weight import Weight
+
+class Puller(Protocol):
+    """One pull, as the others see it."""
+
+    limit: int
+    coming: int
+    """Bytes that were asked for, and may still come."""
+    wake: Callable[[], None]
+    """There may be more to have."""
+
+    @property
+    def in_flight(self) -> int:
+        """Bytes here and on their way."""
 
 
 class InFlight:
@@ -20,15 +32,15 @@ class InFlight:
 
     def __init__(self, total: int = DEFAULT) -> None:
         self._budget = parts(total)
-        self._slots: dict[Weight, int] = {}
+        self._slots: dict[Puller, int] = {}
         """Of every open pull."""
-        self._holding: set[Weight] = set()
+        self._holding: set[Puller] = set()
         self._expected = 0
-        self._large: set[Weight] = set()
+        self._large: set[Puller] = set()
         """Pulls with large messages."""
-        self._queue: dict[Weight, int] = {}
+        self._queue: dict[Puller, int] = {}
         """Pulls that have nothing and got nothing, and how many bytes they need."""
-        self._over: Weight | None = None
+        self._over: Puller | None = None
         """The one that may go over the budget, by one message."""
         self.part = self._budget.part(0)
         self.waits = self._budget.waiting
@@ -39,14 +51,14 @@ class InFlight:
         self._expected = slots
         self._divide()
 
-    def open(self, pull: Weight, *, holds: bool) -> None:
+    def open(self, pull: Puller, *, holds: bool) -> None:
         """It asks for messages from now on; whether some may wait behind others of their key."""
         self._slots[pull] = pull.limit
         if holds:
             self._holding.add(pull)
         self._divide()
 
-    def close(self, pull: Weight) -> None:
+    def close(self, pull: Puller) -> None:
         """It asks for nothing more."""
         self._slots.pop(pull, None)
         self._holding.discard(pull)
@@ -57,7 +69,7 @@ class InFlight:
         self.part = self._budget.part(max(self._expected, sum(self._slots.values())))
         self.waits = self._budget.waiting // max(1, len(self._holding))
 
-    def leave(self, pull: Weight) -> None:
+    def leave(self, pull: Puller) -> None:
         """Its messages are small: its part is enough."""
         if pull in self._large:
             self._large.discard(pull)
@@ -66,12 +78,12 @@ class InFlight:
                 self._over = None
             self.freed()
 
-    def stand_back(self, pull: Weight) -> None:
+    def stand_back(self, pull: Puller) -> None:
         """It asks for nothing now, and has no place in the queue until it does."""
         if self._queue.pop(pull, None) is not None:
             self.freed()
 
-    def grant(self, pull: Weight, least: int) -> int:
+    def grant(self, pull: Puller, least: int) -> int:
         """How many bytes it may ask for now; 0 where that would be less than `least`: it is woken when there are more."""
         self._large.add(pull)
         rest = [each for each in self._large if each is not pull and each is not self._over]
@@ -99,7 +111,7 @@ class InFlight:
         return 0
 
     @property
-    def _turn(self) -> Weight | None:
+    def _turn(self) -> Puller | None:
         """Whose turn it is, of those that need not go over the budget."""
         largest = self._budget.largest
         return next((each for each, least in self._queue.items() if least <= largest), None)
