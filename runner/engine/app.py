@@ -204,7 +204,7 @@ async def sweep(process: Process, functions: Sequence[Function], relay: Relay) -
             watchdog.beat()
             now = time.monotonic()
             for function in functions:
-                function.deadlines.sweep(now)
+                function.sweep(now)
                 function.pipeline.stats.collect()
             relay.sweep(now)
             process.tracing.gate.refill(now)

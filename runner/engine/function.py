@@ -68,6 +68,10 @@ class Function:
         limit = min(self.binding.concurrency, AGAIN_LIMIT)
         await self._sources.add(ownstreams.AGAIN, wanted, limit)
 
+    def sweep(self, now: float) -> None:
+        """Called about ten times a second."""
+        self.deadlines.sweep(now)
+
     async def keep(self) -> None:
         """Called every few seconds: `remember`, if messages wait, are in work, or have ended here, and now and then."""
         now = time.monotonic()

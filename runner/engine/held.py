@@ -15,16 +15,14 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
 
+from runner.core.ordering import Ordering
+from runner.engine.history import History
 from runner.engine.process import Process
 from runner.errors import JetrunnerError
 from runner.jetstream import stored
 from runner.jetstream.delivery import Delivery
 from runner.jetstream.reply import stored_at
-
-if TYPE_CHECKING:
-    from runner.engine.lanes import Lanes
 
 log = logging.getLogger("jetrunner.shards")
 
@@ -46,14 +44,30 @@ DROPPED = bytes(bytearray(b"dropped"))
 
 
 class Held:
-    """What waits in one shard; `start` is called with a sequence whose message is whole again."""
+    """What waits in one shard; `start` is called with a sequence whose message is whole again.
 
-    def __init__(self, process: Process, shard: Lanes, start: Callable[[tuple[int]], None]) -> None:
+    `ack` takes one that the stream has let go of, `mistake` one whose number another has there.
+    """
+
+    def __init__(
+        self,
+        process: Process,
+        history: History,
+        ordering: Ordering,
+        unsettled: dict[int, Delivery],
+        start: Callable[[tuple[int]], None],
+        ack: Callable[[Delivery], None],
+        mistake: Callable[[Delivery], None],
+    ) -> None:
         self._connection = process.connection
         self._in_flight = process.connection.in_flight
         self._tasks = process.tasks
-        self._shard = shard
+        self._history = history
+        self._ordering = ordering
+        self._unsettled = unsettled
         self._start = start
+        self._ack = ack
+        self._mistake = mistake
         self._bytes = 0
         """What waits is no more than this."""
         self._wanted: deque[Delivery] = deque()
@@ -68,9 +82,9 @@ class Held:
             self._drop()
 
     def _drop(self) -> None:
-        unsettled, kept = self._shard.unsettled, 0
+        unsettled, kept = self._unsettled, 0
         here: list[tuple[int, int, int]] = []
-        for waiting in self._shard.ordering.waiting_lanes():
+        for waiting in self._ordering.waiting_lanes():
             for place, sequence in enumerate(waiting):
                 delivery = unsettled.get(sequence)
                 if delivery is not None and delivery.body is not DROPPED:
@@ -118,43 +132,41 @@ class Held:
 
     async def _restore(self, delivery: Delivery) -> bool:
         """Fetch a message and start it, however long that takes; False when it will not start."""
-        shard, sequence, wait = self._shard, delivery.sequence, RETRY_SECONDS
+        history, sequence, wait = self._history, delivery.sequence, RETRY_SECONDS
         while self._waits(delivery):  # a shard that is lost forgets it
             try:
                 # Where it is the stream that has gone back, the shard forgets it.
-                found = await shard.history.surely(
-                    partial(stored.read, self._connection, shard.stream, sequence)
-                )
+                found = await history.surely(partial(stored.read, self._connection, history.stream, sequence))
             except JetrunnerError as error:
-                log.warning("message %d of %s cannot be fetched yet: %s", sequence, shard.stream, error)
+                log.warning("message %d of %s cannot be fetched yet: %s", sequence, history.stream, error)
             else:
                 if not self._waits(delivery):
                     return False
                 if found is None:
-                    log.warning("message %d of %s was removed before its turn came", sequence, shard.stream)
-                    shard.ack(delivery)
+                    log.warning("message %d of %s was removed before its turn came", sequence, history.stream)
+                    self._ack(delivery)
                     return False
                 if found.stored_ns == stored_at(delivery.reply):
                     delivery.header, delivery.body = found.header, found.body
                     self._fetched.append(delivery)
                     self._start((sequence,))
                     return True
-                shard.mistake(delivery)
+                self._mistake(delivery)
             await asyncio.sleep(wait)
             wait = min(LONGEST_RETRY_SECONDS, wait * 2)
         return False
 
     async def _restore_next(self, delivery: Delivery) -> None:
         """What cannot be fetched now is fetched when its turn comes."""
-        shard, restored = self._shard, 0
-        for sequence in shard.ordering.behind(delivery.sequence, NEXT):
-            following = shard.unsettled.get(sequence)
+        restored = 0
+        for sequence in self._ordering.behind(delivery.sequence, NEXT):
+            following = self._unsettled.get(sequence)
             if following is None or following.body is not DROPPED:
                 continue
             if restored > NEXT_BYTES:
                 return
             try:
-                found = await stored.read(self._connection, shard.stream, sequence)
+                found = await stored.read(self._connection, self._history.stream, sequence)
             except JetrunnerError:
                 return
             if (
@@ -169,4 +181,4 @@ class Held:
                 self._bytes += size
 
     def _waits(self, delivery: Delivery) -> bool:
-        return self._shard.unsettled.get(delivery.sequence) is delivery
+        return self._unsettled.get(delivery.sequence) is delivery

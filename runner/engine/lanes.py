@@ -11,8 +11,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Protocol
 
 from runner.bindings import Binding
 from runner.core.history import Identity
@@ -24,7 +25,6 @@ from runner.engine.fence import Fences
 from runner.engine.held import DROPPED, Held
 from runner.engine.incoming import Incoming
 from runner.engine.newest import Newest
-from runner.engine.park import Parking
 from runner.engine.pipeline import Pipeline
 from runner.engine.process import Process
 from runner.engine.records import Records
@@ -37,6 +37,26 @@ from runner.jetstream.reply import consumer_sequence, identity, stored_at
 from runner.jetstream.withheld import Withheld
 
 log = logging.getLogger("jetrunner.shards")
+
+
+class Diversion(Protocol):
+    """What keeps messages of some keys from running when their turn comes (`park.py`)."""
+
+    @property
+    def marks(self) -> Mapping[bytes, Any]:
+        """Such keys; while there are none, `turns_away` is not asked."""
+
+    def turns_away(self, shard: Lanes, key: bytes, delivery: Delivery) -> bool:
+        """Whether a message does not run now; then it is settled otherwise."""
+
+    async def park(self, shard: Lanes, key: bytes, incoming: Incoming) -> None:
+        """A message of this key was given up; returns once it may be terminated."""
+
+    async def load(self, shard: Lanes) -> None:
+        """Know all such keys of a shard. Raises JetrunnerError."""
+
+    def lose(self, shard: Lanes) -> None:
+        """Another instance owns the shard."""
 
 
 class Lanes:
@@ -60,7 +80,7 @@ class Lanes:
         number: int,
         durables: Durables,
         records: Records,
-        parking: Parking,
+        parking: Diversion,
         key_of: Callable[[bytes], Any],
     ) -> None:
         self.name = f"{binding.function}.{generation}.{number}"
@@ -95,8 +115,9 @@ class Lanes:
         """Replies of what came and will not start here, since the shard is not ours any more."""
         self._pulling = asyncio.Lock()
         """Held while the pull is opened or closed."""
-        self._function = binding.function
-        self._project, self._subject = process.project, binding.subject.wildcard
+        self._config_from = partial(
+            consumer.of_shard, process.project, binding.function, binding.subject.wildcard, generation, number
+        )
         self.begin_at(0)
         self.pull = ShardPull(
             process.connection, stream, self.durable, self.limit, self._arrived, self._durable_gone
@@ -110,7 +131,10 @@ class Lanes:
         self.turns = Turns(self.ordering, self._start, self._resting)
         self._delayed: dict[int, float] = {}
         """When a message runs again that waits for its next attempt, by the monotonic clock."""
-        self._held = Held(process, self, self._start)
+        self._held = Held(
+            process, self.history, self.ordering, self.unsettled, self._start, self.ack, self.mistake
+        )
+        self._isolation = process.isolation
         self._told = Withheld(self._wire)
         self.withhold = self._told.begin
         """Settle without a word to the server: the next takeover tells it."""
@@ -118,9 +142,7 @@ class Lanes:
 
     def begin_at(self, start: int) -> None:
         """The first sequence of the stream that its durable shall ever read; 0: all."""
-        self._config = consumer.of_shard(
-            self._project, self._function, self._subject, self.generation, self.number, start
-        )
+        self._config = self._config_from(start)
 
     def doubt(self, info: dict[str, Any] | None = None) -> None:
         """Start nothing more before the server was asked what it holds."""
@@ -299,7 +321,6 @@ class Lanes:
     def rest(self, now: float) -> None:
         """Called a few times a second."""
         self._resting.pass_time(now)
-        self._parking.resume(self)
 
     async def again(self, delivery: Delivery, delay: float) -> None:
         """Count the failure, and run it again here after `delay` seconds; its lane waits."""

@@ -15,19 +15,16 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
 
 from runner.bindings import Binding
 from runner.core.park import Mark, tokens
 from runner.engine import lostmarks
+from runner.engine.lanes import Lanes
 from runner.engine.process import Process
 from runner.engine.rekey import rekey
 from runner.errors import JetrunnerError, PermissionDenied, UsageError
 from runner.jetstream.keymarks import Entry, KeyMarks
 from runner.jetstream.parked import Parked
-
-if TYPE_CHECKING:
-    from runner.engine.lanes import Lanes
 
 log = logging.getLogger("jetrunner.parked")
 

@@ -21,10 +21,12 @@ from runner.engine.predecessors import Predecessors
 from runner.engine.process import Process
 from runner.engine.records import Records
 from runner.engine.refusal import require_room
+from runner.engine.resumption import Resumption
 from runner.engine.sentback import SentBack
 from runner.engine.shard import Shard
 from runner.engine.snapshots import readers, taken
 from runner.engine.standstill import Standstill
+from runner.engine.still import Still
 from runner.errors import JetrunnerError
 from runner.jetstream.publisher import insist
 from runner.jetstream.reshard import Openings
@@ -61,6 +63,9 @@ class OrderedFunction(Function):
         process.histories.bucket.changed.append(self._records.forget)
         process.histories.bucket.looked.append(self._records.looked)
         self._parking = Parking(process, self.pipeline, self._shard_of)
+        self._resumption = Resumption(self._parking)
+        self._stills: dict[str, Still] = {}
+        """By the names of the shards."""
         self._sent_back = SentBack(process, binding, self.pipeline, self._durables)
         self.shards: dict[str, Shard] = {}
         """Every shard that was ever owned here, by name."""
@@ -159,8 +164,16 @@ class OrderedFunction(Function):
             found.limit = found.pull.limit = max(
                 16, min(self.binding.concurrency, 4 * self.binding.concurrency // len(self.shard_names()))
             )
+            self._stills[name] = Still(found)
         found.begin_at(start)
         return found
+
+    def sweep(self, now: float) -> None:
+        """Look after each shard, too."""
+        super().sweep(now)
+        for shard in self.owned:
+            self._resumption.look(shard)
+            self._stills[shard.name].look(now)
 
     async def keep(self) -> None:
         """Save the floors of the shards owned here that have moved, and look for what was sent back otherwise."""
@@ -193,13 +206,14 @@ class OrderedFunction(Function):
         """A shard that was given back is dropped with its generation, once no handler of it runs here."""
         if name not in self.shard_names() and not self.shards[name].ordering.running:
             self._history.remove(self.shards.pop(name))
+            del self._stills[name]
 
     @property
     def standing(self) -> list[str]:
         """What has stood still for too long, as this instance sees it, and why."""
         return [
             *self.standstill.told(),
-            *(line for shard in self.owned if shard.still for line in shard.still.standstill.told()),
+            *(line for shard in self.owned for line in self._stills[shard.name].standstill.told()),
         ]
 
     async def stop_pulling(self) -> None:

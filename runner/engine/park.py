@@ -15,22 +15,18 @@ import math
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
 
 from runner.core import park
 from runner.core.header import is_marker
 from runner.engine.incoming import Incoming, read
+from runner.engine.lanes import Lanes
 from runner.engine.marks import Marks, text_of
+from runner.engine.pipeline import Pipeline
 from runner.engine.process import Process
-from runner.engine.unpark import Unparking
 from runner.errors import JetrunnerError
 from runner.jetstream import ownstreams
 from runner.jetstream.delivery import Delivery
 from runner.jetstream.pull import Pull, clock
-
-if TYPE_CHECKING:
-    from runner.engine.lanes import Lanes
-    from runner.engine.pipeline import Pipeline
 
 log = logging.getLogger("jetrunner.parked")
 
@@ -41,7 +37,7 @@ REPEAT_SECONDS = 5.0
 
 
 class Parking:
-    """The keys of one ordered function that are kept back, or come back, in this process."""
+    """The keys of one ordered function that are kept back in this process."""
 
     def __init__(self, process: Process, pipeline: Pipeline, place: Callable[[str], str]) -> None:
         self.process = process
@@ -58,8 +54,6 @@ class Parking:
         self.parks = pipeline.binding.on_exhausted == "park"
         """Whether a key is parked whose message is given up."""
         self._positions = pipeline.binding.key_positions
-        self._returning: set[bytes] = set()
-        """Keys that are being brought back here."""
 
     async def start(self) -> None:
         """Learn of every mark. Raises UsageError for marks that this function cannot use."""
@@ -135,30 +129,6 @@ class Parking:
         while not shard.history.confirmed and not delivery.settled:
             await asyncio.sleep(WAIT_SECONDS)
         return await self.pipeline.owns(delivery) and shard.history.confirmed
-
-    # -- a key comes back -------------------------------------------------------------------------------
-
-    def resume(self, shard: Lanes) -> None:
-        """Bring back what is due in a shard; called a few times a second while it is owned."""
-        if not self.book.due or not shard.owned or shard.ordering.barrier:
-            return
-        for key in self.book.due - self._returning:
-            tenure = shard.fences.tenure
-            if tenure is not None and self.book.shard_of(key) == shard.name:
-                self._returning.add(key)
-                self.process.tasks.start_soon(self._bring_back, Unparking(self, shard, tenure, key))
-
-    async def _bring_back(self, unparking: Unparking) -> None:
-        try:
-            await unparking.run()
-        except JetrunnerError as error:
-            log.warning("%s: key %s waits on its way back: %s", self.function, unparking.text, error)
-            await asyncio.sleep(RETRY_SECONDS)
-        except Exception:  # its key waits; nothing else does
-            log.exception("%s: key %s waits on its way back", self.function, unparking.text)
-            await asyncio.sleep(REPEAT_SECONDS)
-        finally:
-            self._returning.discard(unparking.key)
 
     def lose(self, shard: Lanes) -> None:
         """Another instance owns the shard: what runs here of its returning keys is nobody's, and is cancelled, but for threads."""

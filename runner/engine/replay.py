@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
@@ -14,12 +13,10 @@ from runner.core.origin import Origin
 from runner.core.park import Letter
 from runner.engine.failures import renew
 from runner.engine.incoming import Incoming
+from runner.engine.lanes import Lanes
+from runner.engine.queue import Queue
 from runner.jetstream.delivery import Delivery
 from runner.jetstream.ownstreams import DEADLETTERS, PARKED
-
-if TYPE_CHECKING:
-    from runner.engine.lanes import Lanes
-    from runner.engine.park import Parking
 
 FIRST_PARKED = -(1 << 61)
 FIRST_LETTER = FIRST_PARKED - (1 << 60)
@@ -81,23 +78,25 @@ class Replaying:
     """A handler that ignores its timeout holds its key's lane until it ends."""
 
     def __init__(
-        self, parking: Parking, shard: Lanes, fail: Callable[[Delivery, float], Awaitable[float | None]]
+        self,
+        shard: Lanes,
+        unsettled: dict[int, Delivery],
+        queue: Queue,
+        fail: Callable[[Delivery, float], Awaitable[float | None]],
     ) -> None:
-        self.unsettled = parking.pull.unsettled
+        self.unsettled = unsettled
         self.limit = 1
         self.fences = shard.fences
         self.number = shard.number
         self.parks = False
-        """Whether it was given up, and its key is to be parked."""
-        loop = parking.process.loop
-        self.ended: asyncio.Future[bytes | None] = loop.create_future()
+        """Whether it was given up."""
+        self._loop = asyncio.get_running_loop()
+        self.ended: asyncio.Future[bytes | None] = self._loop.create_future()
         """What it was answered with; None when it was given back."""
-        self._parking = parking
         self._shard = shard
         self._fail = fail
         """Puts a failure on record: seconds until the next attempt, None when it is not ours to run any more."""
-        self._loop = loop
-        self._queue = parking.pipeline.queue
+        self._queue = queue
 
     def start(self, delivery: Delivery, rest: float) -> None:
         """Run it after so many seconds."""
@@ -117,8 +116,8 @@ class Replaying:
         self._end(delivery, None)
 
     async def park(self, incoming: Incoming) -> None:
-        """It was given up: the key is parked again, once what it comes from is settled."""
-        self.parks = self._parking.parks
+        """It was given up: the key may be parked again, once what it comes from is settled."""
+        self.parks = True
 
     async def again(self, delivery: Delivery, delay: float) -> None:
         """Count the failure, and run it again after `delay` seconds."""

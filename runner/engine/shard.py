@@ -17,7 +17,6 @@ from typing import Any
 from runner.core.history import Identity, State
 from runner.engine.fence import Tenure
 from runner.engine.floored import Floored
-from runner.engine.still import Still
 from runner.errors import JetrunnerError, PermissionDenied
 from runner.jetstream import consumer
 from runner.jetstream.delivery import Delivery
@@ -43,15 +42,6 @@ LONGEST_RETRY_SECONDS = 1.6
 
 class Shard(Floored):
     """A shard and its lanes. It outlives its ownership: what still runs when it is lost keeps its lane."""
-
-    still: Still | None = None
-
-    def rest(self, now: float) -> None:
-        """Called a few times a second."""
-        super().rest(now)
-        if self.still is None:
-            self.still = Still(self)
-        self.still.look(now)
 
     def mark(self) -> tuple[object, ...]:
         """What changes whenever something moves here."""
@@ -296,7 +286,7 @@ class Shard(Floored):
 
         A cancelled thread would run on, with its slot and its lane free: it is left to end.
         """
-        self._parking.process.isolation.abandon(running)
+        self._isolation.abandon(running)
         self._tasks.start_soon(self._outlast, running)
         for delivery in running:
             if delivery.task is not None and not self._pipeline.calling.threaded:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
+from runner.core.ordering import Ordering
 from runner.core.sharding import original
-from runner.jetstream.delivery import Delivery
+from runner.engine.judging import Guard
+from runner.jetstream.delivery import Delivery, Source
 from runner.jetstream.pull import Pull, clock
-
-if TYPE_CHECKING:
-    from runner.engine.judging import Guard
-    from runner.engine.lanes import Lanes
 
 HELD_LIMIT = 10_000
 """Messages of one shard that may be held back behind others of their key."""
@@ -20,10 +18,39 @@ A silent server is noticed after as long, while records of what it may not have 
 LEASE_SECONDS = 20.0
 
 
+class Window(Source, Protocol):
+    """The shard that is pulled for, as its pull sees it."""
+
+    ordering: Ordering
+    generation: int
+    number: int
+    owned: bool
+    answering: bool
+    """Whether nothing new is to be asked for."""
+
+    def expects(self, sequence: int, number: int) -> bool:
+        """Whether a delivery of that stream and consumer sequence may go the straight way."""
+
+    def arrive_next(self, delivery: Delivery) -> None:
+        """Take such a delivery."""
+
+    def mistake(self, delivery: Delivery) -> None:
+        """The stream has another message under the number of this one."""
+
+    def doubt(self) -> None:
+        """Something may have been lost: ask the server what it holds."""
+
+    def withhold(self) -> None:
+        """Keep back what is settled, until the server was asked."""
+
+    def rest(self, now: float) -> None:
+        """Called a few times a second."""
+
+
 class ShardPull(Pull):
     """A pull whose window grows by what is held back, so that one blocked key does not stall its shard."""
 
-    shard: Lanes
+    shard: Window
     guard: Guard
     holds = True
     newest_reply = b""
@@ -33,7 +60,7 @@ class ShardPull(Pull):
     _prefix = 0
     """Length of what stands before the original subject."""
 
-    def belong(self, shard: Lanes, guard: Guard) -> None:
+    def belong(self, shard: Window, guard: Guard) -> None:
         """Pull for this shard, while the guard's lease lasts."""
         self.shard = shard
         self.guard = guard

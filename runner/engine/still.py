@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from runner.engine.held import DROPPED
+from runner.engine.shard import Shard
 from runner.engine.standstill import Standstill
-
-if TYPE_CHECKING:
-    from runner.engine.shard import Shard
 
 LOOK_SECONDS = 1.0
 AGAIN_SECONDS = 15.0

@@ -18,14 +18,15 @@ import logging
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
 
 from runner.core import failed, identity
 from runner.core.origin import Origin
 from runner.core.park import Letter, Mark
 from runner.core.quantity import counted
 from runner.engine.fence import Tenure
+from runner.engine.lanes import Lanes
 from runner.engine.letters import Letters
+from runner.engine.park import Parking
 from runner.engine.replay import Replayed, Replaying, known_as
 from runner.errors import JetrunnerError
 from runner.jetstream.delivery import Delivery
@@ -33,10 +34,6 @@ from runner.jetstream.keymarks import Entry
 from runner.jetstream.ownstreams import PARKED
 from runner.jetstream.parked import is_bare
 from runner.jetstream.publisher import insist
-
-if TYPE_CHECKING:
-    from runner.engine.lanes import Lanes
-    from runner.engine.park import Parking
 
 log = logging.getLogger("jetrunner.parked")
 
@@ -244,7 +241,7 @@ class Unparking:
     async def _one(self, replayed: Replayed) -> bool:
         """Run one to its end and settle it; False when it is not ours to settle."""
         shard, number = self._shard, replayed.number
-        source = Replaying(self._parking, shard, self._fail)
+        source = Replaying(shard, self._parking.pull.unsettled, self._parking.pipeline.queue, self._fail)
         record = self._entry.mark.failed
         if record is not None and not record.is_about(replayed.message):
             record = None
@@ -258,9 +255,10 @@ class Unparking:
                 while delivery.task is not None:  # its lane is free when the handler has ended
                     await asyncio.sleep(0.02)
                 return False
-            if not await self._change(lambda mark: _settled(mark, replayed, parks=source.parks)):
+            parks = source.parks and self._parking.parks
+            if not await self._change(lambda mark: _settled(mark, replayed, parks=parks)):
                 return False
-            if source.parks:
+            if parks:
                 log.warning("%s: key %s is parked again", self._function, self.text)
             if replayed.letter is not None:
                 await self._letters.remove(replayed.letter)

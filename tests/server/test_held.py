@@ -10,6 +10,7 @@ import anyio
 import pytest
 
 from runner.config import Settings
+from runner.core.ordering import Ordering
 from runner.engine.held import AHEAD, AT_ONCE, DROPPED, Held
 from runner.engine.histories import Histories
 from runner.jetstream.connection import connect
@@ -35,6 +36,10 @@ class Looking(Held):
         return super()._ahead()
 
 
+def not_gone(delivery: Delivery) -> None:
+    raise AssertionError(f"message {delivery.sequence} is in the stream")
+
+
 async def test_while_no_slot_is_free_it_is_seldom_looked_for_one(
     nats_server: NatsServer, js: RawJetStream
 ) -> None:
@@ -43,17 +48,14 @@ async def test_while_no_slot_is_free_it_is_seldom_looked_for_one(
         await js.publish(f"ledger.{number}", b"%d" % number)
     unsettled: dict[int, Delivery] = {}
     brought: list[int] = []
-    shard: Any = SimpleNamespace(
-        stream="LEDGER", unsettled=unsettled, ordering=SimpleNamespace(behind=lambda *_: [])
-    )
+    source: Any = SimpleNamespace(unsettled=unsettled)
     async with connect(Settings(nats_url=nats_server.url)) as connection, anyio.create_task_group() as tasks:
         process: Any = SimpleNamespace(connection=connection, tasks=tasks)
-        shard.history = Histories(connection, tasks).of("LEDGER")
-        held = Looking(process, shard, brought.extend)
+        history = Histories(connection, tasks).of("LEDGER")
+        held = Looking(process, history, Ordering(), unsettled, brought.extend, not_gone, not_gone)
         for sequence in range(1, COUNT + 1):
             stored = nanoseconds((await js.message("LEDGER", sequence)).time)
             reply = b"$JS.ACK.LEDGER.post.1.%d.%d.%d.0" % (sequence, sequence, stored)
-            source: Any = shard
             unsettled[sequence] = Delivery(b"ledger", reply, None, DROPPED, sequence, 1, source)
         for delivery in unsettled.values():
             held.bring(delivery)
@@ -93,10 +95,9 @@ async def test_a_leader_that_its_servers_do_not_follow_is_not_believed_that_a_me
             del unsettled[delivery.sequence]
 
         history = Histories(connection, tasks).of("LEDGER")
-        shard: Any = SimpleNamespace(stream="LEDGER", unsettled=unsettled, history=history, ack=ack)
+        source: Any = SimpleNamespace(unsettled=unsettled)
         process: Any = SimpleNamespace(connection=connection, tasks=tasks)
-        source: Any = shard
-        held = Held(process, shard, lambda _: None)
+        held = Held(process, history, Ordering(), unsettled, lambda _: None, ack, ack)
         await history.check()
         leader = await cluster.leader("LEDGER")
         others = [server for server in cluster.servers if server is not leader]
