@@ -17,7 +17,6 @@ from __future__ import annotations
 from bisect import insort
 from collections import deque
 from collections.abc import Hashable, Iterable, Sequence
-from itertools import islice
 
 from msgspec import Struct
 
@@ -104,10 +103,6 @@ class Ordering:
             return []
         behind = {each for waiting in self._lanes.values() for each in waiting or ()}
         return [sequence for sequence in self._held if sequence not in behind]
-
-    def behind(self, sequence: int, most: int) -> list[int]:
-        """What waits in the lane of this message, by its turn; none while the barrier stands."""
-        return list(islice(self._lanes.get(self._held.get(sequence)) or (), most))
 
     def know(self, sequences: Iterable[int]) -> None:
         """These were settled elsewhere: they need only be acked. Call it before `takeover`."""

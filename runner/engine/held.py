@@ -4,8 +4,7 @@ Rule 1: only what waits is dropped, behind another message of its key or behind 
         turn goes first.
 Rule 2: what is fetched is the very message, as the stream's leader has it. One that the stream has let go of meanwhile
         is acknowledged.
-Rule 3: little is fetched ahead of the slots; the lanes wait meanwhile, and one task looks, the more seldom the longer
-        nothing starts. What follows in a lane is fetched while it runs.
+Rule 3: eight are fetched at once, and no more while eight that were fetched wait for a slot; their lanes wait meanwhile.
 """
 
 from __future__ import annotations
@@ -29,12 +28,7 @@ log = logging.getLogger("jetrunner.shards")
 BUDGET_BYTES = 16 << 20
 """The most that bodies and headers that wait in one shard may have; half stays when it is exceeded."""
 AT_ONCE = 8
-"""Messages fetched at once."""
-AHEAD = 16
-"""Messages that are here again, and may start but have not."""
-NEXT = 32
-NEXT_BYTES = 1 << 20
-"""So many messages that follow in the lane are fetched together with the one whose turn it is, while it runs."""
+"""Messages fetched at once, and those that are here again and have not started."""
 PAUSE_SECONDS = 0.005
 LONGEST_PAUSE_SECONDS = 0.25
 RETRY_SECONDS = 0.1
@@ -73,7 +67,6 @@ class Held:
         self._wanted: deque[Delivery] = deque()
         self._fetched: list[Delivery] = []
         self._fetching = 0
-        self._looking = asyncio.Lock()
 
     def add(self, delivery: Delivery) -> None:
         """It has to wait: all that most messages pay for it is an addition."""
@@ -109,20 +102,15 @@ class Held:
     async def _fetch(self) -> None:
         try:
             while self._wanted:
-                async with self._looking:
-                    await self._may_fetch()
-                    if not self._wanted:
-                        return
-                    delivery = self._wanted.popleft()
-                if await self._restore(delivery):
-                    await self._restore_next(delivery)
+                await self._restore(self._wanted.popleft())
+                await self._slots()
         finally:
             self._fetching -= 1
 
-    async def _may_fetch(self) -> None:
-        """Wait until little is here that has not started."""
+    async def _slots(self) -> None:
+        """Wait until few are here again that have not started."""
         wait = PAUSE_SECONDS
-        while self._ahead() >= AHEAD:
+        while self._ahead() >= AT_ONCE:
             await asyncio.sleep(wait)
             wait = min(LONGEST_PAUSE_SECONDS, wait * 2)
 
@@ -130,8 +118,8 @@ class Held:
         self._fetched = [each for each in self._fetched if not each.started and self._waits(each)]
         return len(self._fetched)
 
-    async def _restore(self, delivery: Delivery) -> bool:
-        """Fetch a message and start it, however long that takes; False when it will not start."""
+    async def _restore(self, delivery: Delivery) -> None:
+        """Fetch a message and start it, however long that takes."""
         history, sequence, wait = self._history, delivery.sequence, RETRY_SECONDS
         while self._waits(delivery):  # a shard that is lost forgets it
             try:
@@ -141,44 +129,19 @@ class Held:
                 log.warning("message %d of %s cannot be fetched yet: %s", sequence, history.stream, error)
             else:
                 if not self._waits(delivery):
-                    return False
+                    return
                 if found is None:
                     log.warning("message %d of %s was removed before its turn came", sequence, history.stream)
                     self._ack(delivery)
-                    return False
+                    return
                 if found.stored_ns == stored_at(delivery.reply):
                     delivery.header, delivery.body = found.header, found.body
                     self._fetched.append(delivery)
                     self._start((sequence,))
-                    return True
+                    return
                 self._mistake(delivery)
             await asyncio.sleep(wait)
             wait = min(LONGEST_RETRY_SECONDS, wait * 2)
-        return False
-
-    async def _restore_next(self, delivery: Delivery) -> None:
-        """What cannot be fetched now is fetched when its turn comes."""
-        restored = 0
-        for sequence in self._ordering.behind(delivery.sequence, NEXT):
-            following = self._unsettled.get(sequence)
-            if following is None or following.body is not DROPPED:
-                continue
-            if restored > NEXT_BYTES:
-                return
-            try:
-                found = await stored.read(self._connection, self._history.stream, sequence)
-            except JetrunnerError:
-                return
-            if (
-                found is not None
-                and following.body is DROPPED
-                and self._waits(following)
-                and found.stored_ns == stored_at(following.reply)
-            ):
-                following.header, following.body = found.header, found.body
-                size = len(found.body) + len(found.header or b"")
-                restored += size
-                self._bytes += size
 
     def _waits(self, delivery: Delivery) -> bool:
         return self._unsettled.get(delivery.sequence) is delivery
