@@ -1,6 +1,7 @@
 """Strict order inside one shard: a lane for each key, and a barrier between old messages and new ones.
 
-Rule 1: a key's messages run one at a time, by stream sequence; a lane is free again when its message is settled.
+Rule 1: a key's messages run one at a time, by stream sequence; a lane is free again when its message is settled and that
+        is committed: what is settled, and not committed yet, may be forgotten by everybody else.
 Rule 2: behind the barrier nothing starts. It stands from `hold` or `takeover` until every old message that the server
     holds pending is here; then all that is held starts by sequence, the old before the new.
 Rule 3: what is held here is never asked for again, and what was settled here never runs again: its ack was lost.
@@ -44,8 +45,8 @@ class Ordering:
     """
 
     __slots__ = (
-        "_awaited", "_delivered", "_earlier", "_held", "_highest", "_lanes",
-        "_leftover", "_owned", "_recent", "_remember", "_room", "top",
+        "_awaited", "_committing", "_delivered", "_earlier", "_held", "_highest", "_lanes",
+        "_leftover", "_owned", "_recent", "_remember", "_room", "_uncommitted", "top",
     )  # fmt: skip
 
     def __init__(self, remember: int = 16_384) -> None:
@@ -58,6 +59,8 @@ class Ordering:
         self._room: list[int] = []  # behind the barrier, unsorted
         self._recent: set[int] = set()
         self._earlier: set[int] = set()
+        self._uncommitted: list[int] = []
+        self._committing: list[int] = []  # on their way
         self._owned = False
         self._awaited = 0
         self._delivered = -1
@@ -67,7 +70,7 @@ class Ordering:
 
     @property
     def running(self) -> int:
-        """Messages started and not settled."""
+        """Messages started, and not settled or not committed."""
         return len(self._lanes)
 
     @property
@@ -85,9 +88,10 @@ class Ordering:
         """Old messages that are still to come before the barrier opens; 0 while no takeover has told."""
         return self._awaited
 
-    def followed(self, sequence: int) -> bool:
-        """Whether a message waits in the lane behind this one."""
-        return self._lanes.get(self._held.get(sequence)) is not None
+    @property
+    def uncommitted(self) -> int:
+        """How many are settled, and not committed yet."""
+        return len(self._uncommitted) + len(self._committing)
 
     def waiting(self, key: Hashable) -> int:
         """How many messages wait in this key's lane behind the one that runs; none while the barrier stands."""
@@ -130,38 +134,55 @@ class Ordering:
             waiting.append(sequence)
         return _NOTHING
 
-    def settle(self, sequence: int) -> tuple[int, ...]:
-        """Free the lane of a message that ran; give the next of its key, if that may start now.
-
-        One left running by a `release` keeps its lane, whatever became of the message elsewhere, until `outlasted`.
-        """
-        try:
-            key = self._held.pop(sequence)
-        except KeyError:
-            return _NOTHING
+    def settle(self, sequence: int) -> bool:
+        """A message that ran is settled; whether one waits in its lane, which is free once that is committed."""
         self._recent.add(sequence)
-        self._forget_old()
-        if self._lanes[key] is None:
-            del self._lanes[key]
-            return _NOTHING
-        return self._next(key)
+        self._uncommitted.append(sequence)
+        return self._lanes.get(self._held.get(sequence)) is not None
 
-    def settle_all(self, sequences: Iterable[int]) -> list[int]:
-        """`settle` each; give all that may start then, in order for each key."""
+    def settle_again(self, sequences: Iterable[int]) -> None:
+        """What was settled and committed before is to be committed once more: it may be forgotten again."""
+        self._uncommitted += sequences
+
+    def take(self, most: int) -> list[int]:
+        """What is to be committed now, the oldest first, until `commit` or `put_back`."""
+        taken = self._committing = self._uncommitted[:most]
+        del self._uncommitted[:most]
+        return taken
+
+    def put_back(self, taken: list[int]) -> None:
+        """What was taken was not committed; nothing happens when the shard was released meanwhile."""
+        if taken is self._committing:
+            self._uncommitted[:0], self._committing = taken, []
+
+    def commit(self, taken: list[int]) -> list[int]:
+        """What was taken is committed: give all that may start then, in order for each key.
+
+        Nothing happens when the shard was released meanwhile. One left running by a `release` keeps its lane, whatever
+        became of the message elsewhere, until `outlasted`.
+        """
         ready: list[int] = []
-        held, lanes, add = self._held, self._lanes, self._recent.add
-        for sequence in sequences:
+        if taken is not self._committing:
+            return ready
+        self._committing = []
+        held, lanes = self._held, self._lanes
+        for sequence in taken:
             try:
                 key = held.pop(sequence)
             except KeyError:
                 continue
-            add(sequence)
             if lanes[key] is None:
                 del lanes[key]
             else:
                 ready += self._next(key)
-        self._forget_old()
+        if len(self._recent) >= self._remember:
+            self._earlier, self._recent = self._recent, set()
         return ready
+
+    def leave(self, sequence: int) -> tuple[int, ...]:
+        """Free a lane of something that never came from the stream: there is nothing to commit."""
+        key = self._held.pop(sequence, None)
+        return self._next(key) if key is not None else _NOTHING
 
     def outlasted(self, sequence: int, key: Hashable) -> tuple[int, ...]:
         """Free the lane of what a `release` left running, since it has ended; it does not count as settled."""
@@ -199,7 +220,8 @@ class Ordering:
         self._close()
         self._owned = True
         self._delivered = delivered
-        self._awaited = max(0, pending - sum(floor < sequence <= delivered for sequence in self._held))
+        here = sum(floor < each <= delivered and not self.settled(each) for each in self._held)
+        self._awaited = max(0, pending - here)
         reack = self.done(floor, delivered)
         if not self._awaited:
             return Recovery(range(0), reack, self._open())
@@ -213,7 +235,7 @@ class Ordering:
     def release(self, free: Iterable[int] = ()) -> None:
         """Forget everything but what runs: the shard is not ours any more.
 
-        `free` have a lane that they do not use: they have not begun, or they ended and their settlement rests.
+        `free` have a lane that they do not use: they have not begun. Nor do those that are settled.
         """
         self.cut(_LOWEST, free)
         self._owned = False
@@ -227,8 +249,9 @@ class Ordering:
         owned = self._owned
         self.hold()
         self._owned = owned
-        waiting, unused = set(self._room), set(free)
-        for sequence in [each for each in self._held if each >= first]:
+        waiting, ended = set(self._room), {*self._uncommitted, *self._committing}
+        unused = {*free, *ended}
+        for sequence in [each for each in self._held if each >= first or each in ended]:
             key = self._held.pop(sequence)
             if sequence not in waiting and sequence not in unused:
                 self._leftover[key] = sequence
@@ -236,6 +259,7 @@ class Ordering:
                 del self._lanes[key]
         self._room = [each for each in self._room if each < first]
         self._recent, self._earlier = set(), set()
+        self._uncommitted, self._committing = [], []
         self._highest = min(self._highest, first - 1)
 
     def _arrive_again_or_old(self, sequence: int, key: Hashable) -> tuple[int, ...]:
@@ -270,10 +294,6 @@ class Ordering:
         if not waiting:
             self._lanes[key] = None
         return (following,)
-
-    def _forget_old(self) -> None:
-        if len(self._recent) >= self._remember:
-            self._earlier, self._recent = self._recent, set()
 
     def _close(self) -> None:
         if self.barrier:

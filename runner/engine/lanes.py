@@ -28,9 +28,9 @@ from runner.engine.newest import Newest
 from runner.engine.pipeline import Pipeline
 from runner.engine.process import Process
 from runner.engine.records import Records
-from runner.engine.resting import EAGER, Resting
 from runner.engine.shardpull import ShardPull
 from runner.engine.turns import Turns
+from runner.engine.uncommitted import Uncommitted
 from runner.jetstream import consumer
 from runner.jetstream.delivery import Delivery, newest
 from runner.jetstream.reply import consumer_sequence, identity, stored_at
@@ -127,8 +127,8 @@ class Lanes:
         self.unsettled = self.pull.unsettled
         self.history = process.histories.of(stream)
         self.newest = Newest(self.pull, self.history)
-        self._resting = Resting(records, self.name, self.ordering, self._start, self.newest)
-        self.turns = Turns(self.ordering, self._start, self._resting)
+        self._uncommitted = Uncommitted(records, self.name, self.ordering, self._start, self.newest)
+        self.turns = Turns(self.ordering, self._start, self._uncommitted)
         self._delayed: dict[int, float] = {}
         """When a message runs again that waits for its next attempt, by the monotonic clock."""
         self._held = Held(
@@ -196,7 +196,7 @@ class Lanes:
             self.doubt()
         self._delivered = number
         key = self._key_of(delivery.subject)
-        if sequence <= ordering.top and (ordering.settled(sequence) or sequence in self._resting):
+        if sequence <= ordering.top and ordering.settled(sequence):
             del self.unsettled[sequence]
             if self.newest.before(delivery):
                 self.doubt()  # it comes again when more is known
@@ -217,7 +217,7 @@ class Lanes:
             self._start(ready)
         else:
             self._held.add(delivery)
-            self._resting.hurry()
+            self._uncommitted.hurry()
         if not ordering.barrier:
             if barrier:
                 self.newest.note(self.unsettled)
@@ -231,7 +231,7 @@ class Lanes:
         ready = self.ordering.arrive(delivery.sequence, self._key_of(delivery.subject))
         if not ready:
             self._held.add(delivery)
-            self._resting.hurry()
+            self._uncommitted.hurry()
         elif self._parking.marks:
             self._start(ready)
         else:
@@ -305,22 +305,17 @@ class Lanes:
     def _free(self, sequence: int) -> None:
         if self.failures.known and sequence in self.failures.known:
             self._tasks.start_soon(self.failures.drop, sequence)
-        resting, pull = self._resting, self.pull
-        settled = resting.settled
-        settled.append(sequence)
-        if not resting.hurried and (
-            len(settled) >= EAGER
-            or self.ordering.followed(sequence)
-            or self.ordering.barrier
-            or not self.owned
-        ):
-            resting.hurry()
+        uncommitted, pull = self._uncommitted, self.pull
+        if self.ordering.settle(sequence):
+            uncommitted.hurry()
+        elif not uncommitted.wanted:
+            uncommitted.want()
         if not pull.due:
             pull.wake()
 
     def rest(self, now: float) -> None:
         """Called a few times a second."""
-        self._resting.pass_time(now)
+        self._uncommitted.doubtful(now)
 
     async def again(self, delivery: Delivery, delay: float) -> None:
         """Count the failure, and run it again here after `delay` seconds; its lane waits."""

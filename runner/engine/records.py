@@ -3,10 +3,10 @@
 An ack is no record. It is lost with the process that sent it, and a server that is killed forgets those of its last
 tenth of a second (measured): then the message would run again though a later one of its key has been done.
 
-Rule 1: a key's next message starts once the settlement of the one before is on record in the bucket, or is so old that
-        the server has stored its ack. On a replicated stream no ack is ever that old: all go on record, and count for longer.
-Rule 2: one write is on its way at a time, and what is wanted meanwhile goes with the next; where few messages come, a
-        settlement that nobody waits for is never written. What one message cannot hold goes with those that follow.
+Rule 1: a key's next message starts once the settlement of the one before is on record in the bucket. What is on record
+        counts for longer on a replicated stream: there an ack may be lost long after it was sent.
+Rule 2: a settlement is written at once when a key waits for it, else within 20 ms. One write is on its way at a time, and
+        what is settled meanwhile goes with the next. What one message cannot hold goes with those that follow.
 Rule 3: acks may go nowhere for a while until that is noticed: then the shard is in doubt, starts nothing, and sends and
         records them again. What is on record stays for longer than that, and of a shard in doubt until it is not.
 Rule 4: a record says from which sequence of the bucket on its instance's records count. Keys of what counts no more are
@@ -18,10 +18,11 @@ Rule 6: what the bucket has lost is written again.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Protocol, TypeAlias
 
 import msgspec
@@ -37,8 +38,8 @@ from runner.jetstream.lease import Leases
 
 log = logging.getLogger("jetrunner.shards")
 
-KEEP_SECONDS = 0.5
-"""The server stores acks about every 0.1 s."""
+COMMIT_SECONDS = 0.02
+"""A settlement for which no key waits is written within that time."""
 COUNT_SECONDS = 3.0
 """A record counts so long, at least. A silent server is noticed within twice the heartbeat of a shard's pull (1.9 s) and the
 time between two looks (`ShardPull.watch`)."""
@@ -57,7 +58,7 @@ class Settled(Protocol):
     """What one shard has settled, under its name."""
 
     name: str
-    hurried: bool
+    wanted: bool
     """Whether there is more to be recorded."""
     newest: Callable[[], Identity]
     """A message of the stream that is no older than any that was settled."""
@@ -65,17 +66,17 @@ class Settled(Protocol):
     def doubtful(self, now: float) -> bool:
         """Whether acks of what it has put on record may have gone nowhere."""
 
-    def take(self, most: int) -> Sequence[int]:
+    def take(self, most: int) -> list[int]:
         """The settlements to be recorded now, the oldest first."""
 
-    def recorded(self, sequences: Sequence[int]) -> None:
+    def recorded(self, taken: list[int]) -> None:
         """What was taken is on record."""
 
-    def missed(self, sequences: Sequence[int]) -> None:
+    def missed(self, taken: list[int]) -> None:
         """What was taken may not be on record: it is wanted again."""
 
 
-Part: TypeAlias = tuple[Settled, str, Sequence[int]]
+Part: TypeAlias = tuple[Settled, str, list[int]]
 """What one record says of one shard, and under which name."""
 
 
@@ -110,8 +111,6 @@ class Records:
     ) -> None:
         self._process = process
         self._history = history
-        self.replicated = replicated
-        """Whether an ack may be lost long after it was sent: each settlement is recorded then."""
         self._seconds = STALLED_SECONDS if replicated else COUNT_SECONDS
         """So long a record counts, at least."""
         self._newest = NOTHING
@@ -134,20 +133,32 @@ class Records:
         """Sequence of the last record."""
         self._epoch = process.connection.wire.epoch
         self._wanted: deque[Settled] = deque()
-        self._busy = False
-
-    @property
-    def link(self) -> int:
-        """The connection that acks leave on, -1 while there is none."""
-        connection = self._process.connection
-        return int(connection.wire.epoch) if connection.is_connected else -1
+        self._busy = self._urgent = False  # a write is under way, or about to be; another follows it at once
+        self._timer: asyncio.TimerHandle | None = None  # begins the next; none while one is under way
 
     def want(self, shard: Settled) -> None:
-        """Put what a shard has settled on record; `shard.recorded` is called once it is."""
+        """Put what a shard has settled on record soon; `shard.recorded` is called once it is."""
         self._wanted.append(shard)
+        self._begin_soon()
+
+    def hurry(self, shard: Settled) -> None:
+        """The same at once, or right after what is under way: a key waits."""
+        if not shard.wanted:
+            self._wanted.append(shard)
+        self._urgent = True
         if not self._busy:
-            self._busy = True
-            self._process.loop.call_soon(self._write)
+            self._begin()
+
+    def _begin_soon(self) -> None:
+        if not self._busy and self._timer is None:
+            self._timer = self._process.loop.call_later(COMMIT_SECONDS, self._begin)
+
+    def _begin(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._busy = True
+        self._process.loop.call_soon(self._write)
 
     def _write(self) -> None:
         now = time.monotonic()
@@ -200,9 +211,10 @@ class Records:
             if sequences:
                 taken.fresh.append((shard, shard.name, sequences))
                 left -= size(shard.name, sequences)
-            if shard.hurried:
+            if shard.wanted:
                 break
             wanted.popleft()
+        self._urgent = bool(wanted or self._again)
 
     def _send(self, taken: Taken) -> None:
         settled: dict[str, list[int]] = {}
@@ -245,9 +257,10 @@ class Records:
             for shard, _name, sequences in taken.fresh:
                 shard.recorded(sequences)
         finally:
-            if (self._wanted or self._again) and not self._busy:
-                self._busy = True
-                self._write()
+            if (self._urgent or self._again) and not self._busy:
+                self._begin()
+            elif self._wanted:
+                self._begin_soon()
 
     def _fail(self, taken: Taken) -> None:
         """Write it again, later: as much of it as fits then."""
@@ -284,5 +297,4 @@ class Records:
         self._leaving.clear()
         self._counting.clear()
         if self._again and not self._busy:
-            self._busy = True
-            self._process.loop.call_soon(self._write)
+            self._begin()

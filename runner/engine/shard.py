@@ -51,11 +51,6 @@ class Shard(Floored):
         """Whether a message waits for a slot."""
         return delivery in self._queue.deliveries
 
-    @property
-    def resting(self) -> bool:
-        """Whether something is settled, and its settlement not on record."""
-        return bool(self._resting)
-
     async def open(self, tenure: Tenure) -> None:
         """Take the shard over from whoever had it; returns once its messages may start, or it is lost again."""
         self.fences.begin(tenure)  # at once: whatever ends the tenure from now on is seen below
@@ -77,7 +72,7 @@ class Shard(Floored):
         self._strays.clear()
         self._remembered = (0, 0, 0)  # by the last tenure; its floor was another's to raise meanwhile
         for record in records:
-            self.ordering.know(record.get(self._resting.name, ()))
+            self.ordering.know(record.get(self._uncommitted.name, ()))
         self.owned = True
         if self.pull not in self._pipeline.pulls:
             self._pipeline.pulls.append(self.pull)
@@ -104,8 +99,8 @@ class Shard(Floored):
                 self._doubtful = False
                 epoch = self._wire.epoch
                 try:
-                    if self._resting:
-                        await self._resting.record()
+                    if self.ordering.uncommitted:
+                        await self._uncommitted.record()
                         figures = None
                     if figures is None:
                         figures, now = await asyncio.gather(self._info(), self._stream())
@@ -116,9 +111,8 @@ class Shard(Floored):
                     figures = None  # they may be of before the error
                     await asyncio.sleep(RETRY_SECONDS)
                     continue
-                self._doubtful |= (
-                    epoch != self._wire.epoch or not self.history.confirmed or bool(self._resting)
-                )
+                self._doubtful |= epoch != self._wire.epoch or not self.history.confirmed
+                self._doubtful |= self.ordering.uncommitted > 0
                 self._opened.clear()
                 reacked = not self._doubtful and await self._take_over(figures, epoch)
                 figures = None
@@ -141,7 +135,7 @@ class Shard(Floored):
 
     def _made_at(self, created: str) -> None:
         self.newest.made = created
-        self._resting.name = f"{self.name}@{created}"
+        self._uncommitted.name = f"{self.name}@{created}"
 
     def cut(self, first: int, known: Identity) -> None:
         """From this sequence on the stream has other messages than those that are known here: forget them.
@@ -152,7 +146,8 @@ class Shard(Floored):
         forgotten = self._forget_waiting(0)
         running = list(self.unsettled.values())
         self.unsettled.clear()
-        self.ordering.cut(0, (*forgotten, *self._resting.clear()))
+        self.ordering.cut(0, forgotten)
+        self._uncommitted.end()
         self._strays = [reply for reply in self._strays if stream_sequence(reply) < first]
         self.newest.forget()
         self.fences.forget_waiting()
@@ -211,7 +206,8 @@ class Shard(Floored):
     def _answer(self, verb: bytes, sequences: Sequence[int], number: int) -> None:
         """In the predecessor's name: of an ack's subject the server takes the sequence alone (measured)."""
         if verb == b"+ACK":  # on record once more: what the server forgot before, it may forget again
-            self._resting.settled.extend(sequences)
+            self.ordering.settle_again(sequences)
+            self._uncommitted.hurry()
         for sequence in sequences:
             reply = f"$JS.ACK.{self.stream}.{self.durable}.1.{sequence}.{number}.0.0"
             self._wire.answer(reply.encode(), verb)
@@ -232,8 +228,8 @@ class Shard(Floored):
         forgotten = self._forget_waiting()
         self.turns.give_back()
         await asyncio.gather(self._turn_pull(), self._handlers_end())
-        await asyncio.gather(self._ack_again(), self._resting.record())
-        await self._resting.record()
+        await asyncio.gather(self._ack_again(), self._uncommitted.record())
+        await self._uncommitted.record()
         self._let_go([*forgotten, *self.unsettled])
 
     async def _ack_again(self) -> None:
@@ -320,7 +316,8 @@ class Shard(Floored):
         return forgotten
 
     def _let_go(self, forgotten: list[int]) -> None:
-        self.ordering.release((*forgotten, *self._resting.clear()))
+        self.ordering.release(forgotten)
+        self._uncommitted.end()
         self.unsettled.clear()
         self.fences.end()
         self.turns.end()

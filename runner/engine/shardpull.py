@@ -124,8 +124,9 @@ class ShardPull(Pull):
         self.shard.rest(now)
 
     def room(self) -> int:
-        """How many messages may be here."""
-        return min(HELD_LIMIT, self.limit + self.holding)
+        """How many messages may be here; what is settled, and not on record yet, counts towards the most."""
+        ordering = self.shard.ordering
+        return min(HELD_LIMIT - ordering.uncommitted, self.limit + ordering.holding)
 
     @property
     def holding(self) -> int:

@@ -52,7 +52,7 @@ class Still:
             return "its next messages are being read from the stream again"
         if any(shard.is_queued(each) for each in here):
             return "its messages wait for a slot"
-        if shard.resting:
+        if shard.ordering.uncommitted:
             return "what was settled is not on record yet"
         if shard.ordering.barrier:
             return "the server is being asked what its last owner left"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from runner.core.ordering import Ordering
-from runner.engine.resting import Resting
+from runner.engine.uncommitted import Uncommitted
 from runner.jetstream.delivery import Delivery
 
 places = itertools.count(-(1 << 63))
@@ -18,12 +18,14 @@ places = itertools.count(-(1 << 63))
 class Turns:
     """The lanes of one shard that are held by no message."""
 
-    def __init__(self, ordering: Ordering, start: Callable[[Sequence[int]], None], resting: Resting) -> None:
+    def __init__(
+        self, ordering: Ordering, start: Callable[[Sequence[int]], None], uncommitted: Uncommitted
+    ) -> None:
         self.replayed: dict[int, Delivery] = {}
         """What runs in such lanes, by the numbers of the deliveries."""
         self._ordering = ordering
         self._start = start
-        self._resting = resting
+        self._uncommitted = uncommitted
         self._turns: dict[int, asyncio.Event] = {}
         """By their numbers; set once it is their turn, or the shard is lost."""
         self._keys: dict[int, Any] = {}
@@ -37,7 +39,7 @@ class Turns:
         self._keys[number] = key
         turn = self._turns[number] = asyncio.Event()
         self._start(self._ordering.arrive(number, key))
-        self._resting.hurry()
+        self._uncommitted.hurry()
         return number, turn
 
     def begin(self, number: int) -> None:
@@ -49,7 +51,7 @@ class Turns:
         """Give such a place up, and let the lane go on."""
         del self._turns[number]
         key = self._keys.pop(number)
-        self._start(self._ordering.settle(number) or self._ordering.outlasted(number, key))
+        self._start(self._ordering.leave(number) or self._ordering.outlasted(number, key))
 
     def give_back(self) -> None:
         """Nothing starts any more: what has not is for the next owner, though its start is being recorded."""

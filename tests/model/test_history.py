@@ -242,7 +242,8 @@ class History(RuleBasedStateMachine):
         del self.me.here[sequence]
         if not self.me.ordering.barrier:  # in doubt, the next takeover acknowledges it
             self.ack(sequence)
-        self.start(self.me.ordering.settle(sequence))
+        self.me.ordering.settle(sequence)
+        self.start(tuple(self.me.ordering.commit(self.me.ordering.take(1))))
 
     @precondition(lambda self: self.me.leftover)
     @rule()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from hypothesis import settings
@@ -78,7 +79,8 @@ class OrderedShard(RuleBasedStateMachine):
         self.leftover: set[int] = set()  # running since before the shard was another's
         self.settled: set[int] = set()  # by this owner, since it owns the shard
         self.elsewhere: set[int] = set()  # settled by other owners, on record, their acks lost
-        self.resting: list[int] = []  # acked again, not on record yet
+        self.uncommitted: set[int] = set()  # settled by this owner, and their lanes are not free yet
+        self.committing: list[int] = []  # on their way into the record
         self.missing = range(0)  # to be asked for
         self.prompt = True
         """Whether it is asked for at once; else other things happen in between."""
@@ -169,28 +171,44 @@ class OrderedShard(RuleBasedStateMachine):
         candidates = sorted(self.running)
         ended = data.draw(st.lists(st.sampled_from(candidates), min_size=2, unique=True))
         for sequence in ended:
-            self.note_end(sequence)
-        self.start(tuple(self.ordering.settle_all(ended)))
+            self.end(sequence)
+        self.commit()
 
     @precondition(lambda self: self.leftover)
     @rule(data=st.data())
     def a_handler_of_an_earlier_tenure_ends(self, data: st.DataObject) -> None:
         self.outlast(data.draw(st.sampled_from(sorted(self.leftover))))
 
-    @precondition(lambda self: self.resting)
-    @rule()
-    def what_was_acked_again_is_on_record(self) -> None:
-        resting, self.resting = self.resting, []
-        self.start(tuple(self.ordering.settle_all(resting)))
+    @precondition(lambda self: self.ordering.uncommitted)
+    @rule(most=st.integers(1, 3))
+    def settlements_are_on_their_way_into_the_record(self, most: int) -> None:
+        if not self.committing:
+            self.committing = self.ordering.take(most)
+
+    @precondition(lambda self: self.committing)
+    @rule(stored=st.booleans())
+    def they_are_on_record_or_not(self, *, stored: bool) -> None:
+        """The answer may come when the shard was lost, and taken over again, meanwhile."""
+        taken, self.committing = self.committing, []
+        if not stored:
+            self.ordering.put_back(taken)
+            return
+        self.start(tuple(self.ordering.commit(taken)), taken)
+
+    def commit(self) -> None:
+        """Everything that is settled goes on record."""
+        if self.committing:
+            self.they_are_on_record_or_not(stored=True)
+        taken = self.ordering.take(1_000)
+        self.start(tuple(self.ordering.commit(taken)), taken)
 
     def end(self, sequence: int) -> None:
-        self.note_end(sequence)
-        self.start(self.ordering.settle(sequence))
-
-    def note_end(self, sequence: int) -> None:
         self.running.remove(sequence)
         self.settled.add(sequence)
         self.acks.append(sequence)
+        self.uncommitted.add(sequence)
+        waits = self.ordering.waiting(self.server.stored[sequence]) > 0
+        assert self.ordering.settle(sequence) == waits
 
     def outlast(self, sequence: int) -> None:
         self.leftover.remove(sequence)
@@ -215,7 +233,7 @@ class OrderedShard(RuleBasedStateMachine):
             self.it_asks_for_some_of_what_is_missing(len(recovery.nak))
         for sequence in recovery.reack:
             self.server.ack(sequence)
-        self.resting += recovery.reack
+        self.ordering.settle_again(recovery.reack)
         self.start(recovery.start)
 
     @precondition(lambda self: self.owned and self.missing)
@@ -240,7 +258,8 @@ class OrderedShard(RuleBasedStateMachine):
     def the_owner_dies_and_another_takes_over(self, *, late: bool) -> None:
         landing = self.acks if late else []
         self.ordering = Ordering()
-        self.running, self.leftover, self.settled, self.resting = set(), set(), set(), []
+        self.running, self.leftover, self.settled, self.uncommitted = set(), set(), set(), set()
+        self.committing = []
         self.lose_what_is_on_its_way()
         self.take_over(landing)
 
@@ -259,7 +278,7 @@ class OrderedShard(RuleBasedStateMachine):
         if settled:
             self.somebody_else_settles_on_record_and_its_acks_are_lost(settled)
         self.the_claim_comes_back()
-        self.what_was_acked_again_is_on_record()
+        self.commit()
         if twice:
             self.the_server_delivers(5)
             self.messages_arrive(5)
@@ -267,10 +286,10 @@ class OrderedShard(RuleBasedStateMachine):
             self.the_claim_comes_back()
 
     def lose(self, begun: set[int]) -> None:
-        self.ordering.release([*(set(self.server.stored) - begun), *self.resting])
+        self.ordering.release(self.running - begun)
         self.owned = False
         self.leftover |= begun
-        self.running, self.settled, self.resting = set(), set(), []
+        self.running, self.settled, self.uncommitted = set(), set(), set()
         self.acks, self.asked, self.missing = [], None, range(0)
 
     @precondition(lambda self: not self.owned)
@@ -312,7 +331,9 @@ class OrderedShard(RuleBasedStateMachine):
         server = self.server
         return Figures(server.floor, server.delivered, server.deliveries, len(server.pending))
 
-    def start(self, sequences: tuple[int, ...]) -> None:
+    def start(self, sequences: tuple[int, ...], committed: Iterable[int] = ()) -> None:
+        if self.owned:
+            self.uncommitted.difference_update(committed)
         for sequence in sequences:
             key = self.server.stored[sequence]
             for earlier in (
@@ -321,12 +342,14 @@ class OrderedShard(RuleBasedStateMachine):
                 acked = earlier <= self.server.delivered and earlier not in self.server.pending
                 if not acked and earlier not in self.settled:
                     self.violations.append(f"{sequence} started before {earlier} of its key was settled")
+                if earlier in self.uncommitted:
+                    self.violations.append(f"{sequence} started before {earlier} of its key was committed")
             if sequence in self.settled or sequence not in self.server.pending:
                 self.violations.append(f"{sequence} ran again after it was settled")
             if self.ordering.barrier:
                 self.violations.append(f"{sequence} started behind the barrier")
             self.running.add(sequence)
-            lanes = [self.server.stored[each] for each in [*self.running, *self.leftover]]
+            lanes = [self.server.stored[each] for each in [*self.running, *self.leftover, *self.uncommitted]]
             if len(lanes) != len(set(lanes)):
                 self.violations.append(f"{sequence} started beside another of its key")
 
@@ -338,7 +361,7 @@ class OrderedShard(RuleBasedStateMachine):
 
     @invariant()
     def it_knows_how_many_run(self) -> None:
-        assert self.ordering.running == len(self.running) + len(self.leftover)
+        assert self.ordering.running == len(self.running) + len(self.leftover) + len(self.uncommitted)
         assert self.ordering.holding >= 0
 
     @invariant()
@@ -357,6 +380,7 @@ class OrderedShard(RuleBasedStateMachine):
                 self.arrives()
             for sequence in sorted(self.running):
                 self.end(sequence)
+            self.commit()
             for sequence in sorted(self.leftover):
                 self.outlast(sequence)
             self.acks_arrive()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,7 +16,7 @@ from runner.core.history import NOTHING
 from runner.core.ordering import Ordering
 from runner.engine.history import History
 from runner.engine.records import Records
-from runner.engine.resting import Resting
+from runner.engine.uncommitted import Uncommitted
 from runner.jetstream import ownstreams
 from runner.jetstream.connection import Connection, connect
 from tests.support.eventually import eventually
@@ -41,18 +41,36 @@ def made(connection: Connection, *, replicated: bool = False) -> Records:
     return Records(process, "post", ME, History(connection, "LEDGER"), replicated=replicated)
 
 
-def at_rest(records: Records, name: str, ordering: Ordering) -> Resting:
-    return Resting(records, name, ordering, lambda _: None, lambda: NOTHING)
+class Shard(Uncommitted):
+    """The settlements of one shard, which is not in doubt unless its ordering says so."""
+
+    def settle(self, *sequences: int) -> None:
+        """As handlers that have ended do."""
+        for sequence in sequences:
+            self._ordering.settle(sequence)
+        if not self.wanted:
+            self.want()
+
+    @property
+    def left(self) -> int:
+        """How many are not on record."""
+        return self._ordering.uncommitted
 
 
-def shard(records: Records, number: int = 0, settled: Iterable[int] = ()) -> Resting:
-    """The settlements of a shard that is not in doubt, on their way into the bucket if there are any."""
-    ordering = Ordering()
-    ordering.takeover(0, 0, 0)
-    resting = at_rest(records, f"post.1.{number}@now", ordering)
-    resting.settled.extend(settled)
-    resting.hurry()
-    return resting
+def shard_of(records: Records, name: str, ordering: Ordering | None = None) -> Shard:
+    if ordering is None:
+        ordering = Ordering()
+        ordering.takeover(0, 0, 0)
+    return Shard(records, name, ordering, lambda _: None, lambda: NOTHING)
+
+
+def shard(records: Records, number: int = 0, settled: Iterable[int] = ()) -> Shard:
+    """One whose settlements are on their way into the bucket if there are any."""
+    made = shard_of(records, f"post.1.{number}@now")
+    if settled:
+        made.settle(*settled)
+        made.hurry()
+    return made
 
 
 async def found(connection: Connection) -> dict[str, set[int]]:
@@ -64,7 +82,7 @@ async def found(connection: Connection) -> dict[str, set[int]]:
     return known
 
 
-async def recorded(shards: list[Resting]) -> None:
+async def recorded(shards: list[Shard]) -> None:
     async with asyncio.timeout(10):
         await asyncio.gather(*(each.record() for each in shards))
 
@@ -116,62 +134,38 @@ async def test_what_was_written_before_a_lost_connection_is_written_again_in_par
         assert await found(connection) == {"post.1.0@now": set(range(5_000)), "post.1.1@now": {7}}
 
 
-class Breaking(Resting):
+class Breaking(Shard):
     """Fails once when it is asked what is to be recorded."""
 
     whole = False
 
-    def take(self, *most: int) -> Sequence[int]:
+    def take(self, most: int) -> list[int]:
         if not self.whole:
             self.whole = True
             raise ValueError("not now")
-        return super().take(*most)
+        return super().take(most)
 
 
 async def test_a_write_that_fails_in_any_way_is_made_again(connection: Connection) -> None:
     records = made(connection)
     breaking = Breaking(records, "post.1.0@now", Ordering(), lambda _: None, lambda: NOTHING)
-    breaking.settled.append(7)
+    breaking.settle(7)
     asyncio.get_running_loop().set_exception_handler(lambda *_: None)  # without the repair the loop is told
     await recorded([shard(records, 1, [8]), breaking, shard(records, 2, [9])])
     assert await found(connection) == {"post.1.0@now": {7}, "post.1.1@now": {8}, "post.1.2@now": {9}}
 
 
-async def test_it_is_cheap_to_ask_what_rests_in_a_shard_however_much_it_is(connection: Connection) -> None:
-    """Each message that comes while a shard is in doubt is looked for among what was settled."""
-    records = made(connection)
-    resting = at_rest(records, "post.1.0@now", Ordering())
-    began = time.process_time()
-    for number in range(30_000):
-        resting.settled.append(number)
-        assert number in resting
-        assert number + 1 not in resting
-    assert time.process_time() - began < 1.0
-    await recorded([resting])
-    assert 7 not in resting
-    resting.settled.append(8)
-    assert 8 in resting
-
-
-async def test_nothing_is_taken_for_stored_while_acks_cannot_leave(
+async def test_what_is_settled_while_there_is_no_connection_is_on_record_once_there_is_one(
     connection: Connection, nats_server: NatsServer
 ) -> None:
-    resting = at_rest(made(connection), "post.1.0@now", Ordering())
-    resting.pass_time(0.0)
-    resting.settled.append(7)
-    resting.pass_time(1.0)
+    alone = shard(made(connection))
     await asyncio.to_thread(nats_server.kill)
     await eventually(lambda: not connection.is_connected)
-    for moment in range(2, 9):
-        resting.pass_time(float(moment))
-    assert 7 in resting
+    alone.settle(7)
     await asyncio.to_thread(nats_server.start)
     await eventually(lambda: connection.is_connected)
-    resting.pass_time(9.0)
-    resting.pass_time(9.4)
-    assert 7 in resting, "its ack may just have left"
-    resting.pass_time(9.6)
-    assert 7 not in resting
+    await eventually(lambda: alone.left == 0)
+    assert await found(connection) == {"post.1.0@now": {7}}
 
 
 async def test_an_answer_that_cannot_be_read_is_none(connection: Connection, js: RawJetStream) -> None:
@@ -185,27 +179,27 @@ async def test_an_answer_that_cannot_be_read_is_none(connection: Connection, js:
     await js.api(f"STREAM.DELETE.{ownstreams.BUCKET_STREAM}")
     stranger = await js.client.subscribe("$KV.>", cb=answer)
     await js.client.flush()
-    resting = shard(made(connection), 0, [7])
+    one = shard(made(connection), 0, [7])
     await answered.wait()
     await stranger.unsubscribe()
     await js.client.flush()
     await ownstreams.ensure(connection, ownstreams.BUCKET_STREAM)
-    await recorded([resting])
+    await recorded([one])
     assert await found(connection) == {"post.1.0@now": {7}}
 
 
-async def record(resting: Resting, sequence: int) -> None:
-    resting.settled.append(sequence)
-    await recorded([resting])
+async def record(one: Shard, sequence: int) -> None:
+    one.settle(sequence)
+    await recorded([one])
 
 
 async def test_what_is_recorded_is_found_for_longer_than_acks_may_go_nowhere(connection: Connection) -> None:
     """However often is written, no record makes room for another before that."""
-    resting = shard(made(connection))
+    one = shard(made(connection))
     moments = []
     for sequence in range(1_500):
         moments.append(time.monotonic())
-        await record(resting, sequence)
+        await record(one, sequence)
     young = {sequence for sequence, moment in enumerate(moments) if moments[-1] - moment < 2.8}
     assert young <= (await found(connection))["post.1.0@now"]
 
@@ -216,7 +210,7 @@ async def test_what_a_shard_in_doubt_has_recorded_is_found_until_it_is_not(
     """Its acks may have gone nowhere, and nobody can send them again before its server answers."""
     records, ordering = made(connection), Ordering()
     ordering.takeover(0, 0, 0)
-    doubtful, other = at_rest(records, "post.1.1@now", ordering), shard(records, 2)
+    doubtful, other = shard_of(records, "post.1.1@now", ordering), shard(records, 2)
     await record(doubtful, 7)
     ordering.hold()
     known: dict[str, set[int]] = {"post.1.2@now": {0}}
@@ -238,27 +232,48 @@ async def test_where_little_is_written_there_are_few_keys(
     connection: Connection, js: RawJetStream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("runner.engine.records.COUNT_SECONDS", 0.0)
-    resting = shard(made(connection))
+    one = shard(made(connection))
     for sequence in range(50):
-        await record(resting, sequence)
+        await record(one, sequence)
     assert await js.count(ownstreams.BUCKET_STREAM) <= 2
     assert (await found(connection))["post.1.0@now"] <= {48, 49}
 
 
 @pytest.mark.parametrize("replicated", [False, True], ids=["one replica", "several replicas"])
-async def test_a_settlement_that_nobody_waits_for_goes_on_record_where_its_ack_may_be_lost_late(
-    connection: Connection, replicated: bool
+async def test_what_no_key_waits_for_goes_on_record_too_many_settlements_in_one_message(
+    connection: Connection, js: RawJetStream, replicated: bool
 ) -> None:
-    """A leader that the other servers do not hear takes acks for up to 20 s, and they are lost with it."""
     records = made(connection, replicated=replicated)
-    alone = shard(records)
-    alone.pass_time(time.monotonic())
-    alone.settled.append(7)
-    for seconds in (1.0, 2.0):
-        alone.pass_time(time.monotonic() + seconds)
-    assert bool(alone) == replicated, "it rests until it is on record"
-    await asyncio.wait_for(alone.record(), 5)
-    assert (await found(connection)) == ({"post.1.0@now": {7}} if replicated else {})
+    shards = [shard(records, number) for number in range(20)]
+    for sequence in range(100):
+        for each in shards:
+            each.settle(sequence)
+    await eventually(lambda: not any(each.left for each in shards))
+    assert await found(connection) == {f"post.1.{number}@now": set(range(100)) for number in range(20)}
+    assert await js.count(ownstreams.BUCKET_STREAM) == 1
+
+
+async def test_a_key_that_waits_takes_along_what_no_key_waits_for(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runner.engine.records.COUNT_SECONDS", 3600.0)
+    monkeypatch.setattr("runner.engine.records.COMMIT_SECONDS", 3600.0)
+    records = made(connection)
+    patient, hurried = shard(records, 1), shard(records, 2)
+    patient.settle(7)
+    hurried.settle(8)
+    await asyncio.sleep(0)
+    assert (patient.left, hurried.left) == (1, 1)
+    hurried.hurry()
+    await eventually(lambda: (patient.left, hurried.left) == (0, 0))
+    patient.settle(9)
+    hurried.settle(10)
+    hurried.hurry()  # and while that is on its way
+    await asyncio.sleep(0)
+    patient.settle(11)
+    patient.hurry()
+    await eventually(lambda: (patient.left, hurried.left) == (0, 0))
+    assert await found(connection) == {"post.1.1@now": {7, 9, 11}, "post.1.2@now": {8, 10}}
 
 
 async def test_what_is_on_record_of_a_replicated_stream_counts_for_longer(

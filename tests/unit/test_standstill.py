@@ -39,6 +39,8 @@ def test_the_heads_of_lanes_are_those_whose_turn_it_is() -> None:
         ordering.arrive(sequence, key)
     assert ordering.heads() == [1, 3]
     ordering.settle(1)
+    assert ordering.heads() == [1, 3]
+    ordering.commit(ordering.take(1))
     assert ordering.heads() == [2, 3]
     ordering.hold()
     assert ordering.heads() == []
