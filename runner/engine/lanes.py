@@ -19,6 +19,7 @@ from runner.bindings import Binding
 from runner.core.history import Identity
 from runner.core.identity import shard_durable
 from runner.core.ordering import Ordering
+from runner.core.shardlife import ShardLife, State
 from runner.engine.durables import Durables
 from runner.engine.failures import Failures, renew
 from runner.engine.fence import Fences
@@ -62,13 +63,10 @@ class Diversion(Protocol):
 class Lanes:
     """One shard's lanes; who owns the shard is `Shard`'s business."""
 
+    owned = False
+    """Whether its messages may start here: `life.owned`, for the straight way."""
     abandons = False
     """A handler that ignores its timeout keeps its lane until it ends."""
-    answering = False
-    """What was left here is being asked for: nothing new meanwhile, it would take the room."""
-    _recovering = False
-    _doubtful = False
-    """Something may have been lost since the server was last asked."""
 
     def __init__(
         self,
@@ -89,8 +87,7 @@ class Lanes:
         self.generation = generation
         self.durable = shard_durable(process.project, binding.function, generation, number)
         self.ordering = Ordering()
-        self.owned = False
-        """Whether its messages may start here."""
+        self.life = ShardLife(State.RELEASED)
         self.limit = binding.concurrency
         self._connection = process.connection
         self._wire = process.connection.wire
@@ -144,7 +141,12 @@ class Lanes:
         """The first sequence of the stream that its durable shall ever read; 0: all."""
         self._config = self._config_from(start)
 
-    def doubt(self, info: dict[str, Any] | None = None) -> None:
+    @property
+    def answering(self) -> bool:
+        """Whether what was left here is being asked for: nothing new meanwhile, it would take the room."""
+        return self.life.state is State.CALLING
+
+    def doubt(self) -> None:
         """Start nothing more before the server was asked what it holds."""
         raise NotImplementedError
 
@@ -166,14 +168,12 @@ class Lanes:
     def confirm(self) -> None:
         """The stream is the same; what the server holds unsettled is to be asked."""
         self.fences.resume()
-        if self.owned:
-            self.doubt()
+        self.doubt()
 
     def mistake(self, delivery: Delivery) -> None:
         """The stream has another message under the number of one that is here."""
         self.history.doubt(identity(delivery.reply))
-        if self.owned:
-            self.doubt()
+        self.doubt()
 
     def _durable_gone(self) -> None:
         if self.owned:

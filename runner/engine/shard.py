@@ -14,7 +14,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from runner.core.history import Identity, State
+from runner.core.history import Identity
+from runner.core.history import State as StreamState
+from runner.core.shardlife import Action, Event, ShardLife, State
 from runner.engine.fence import Tenure
 from runner.engine.floored import Floored
 from runner.errors import JetrunnerError, PermissionDenied
@@ -53,7 +55,8 @@ class Shard(Floored):
 
     async def open(self, tenure: Tenure) -> None:
         """Take the shard over from whoever had it; returns once its messages may start, or it is lost again."""
-        self.fences.begin(tenure)  # at once: whatever ends the tenure from now on is seen below
+        self.life = life = ShardLife()  # at once: whatever ends it from now on is seen below
+        self.fences.begin(tenure)
         era, epoch, began = self.history.era, self._wire.epoch, time.monotonic()
         now, records, info, _, _, _ = await asyncio.gather(
             self.history.check(),
@@ -63,7 +66,7 @@ class Shard(Floored):
             self.failures.load(),
             self._parking.load(self),
         )
-        if self.fences.tenure is not tenure or not (
+        if life.state is not State.TAKING or not (
             time.monotonic() - began < LONG_OPENING_SECONDS or await tenure.lasts()
         ):
             return
@@ -73,58 +76,61 @@ class Shard(Floored):
         self._remembered = (0, 0, 0)  # by the last tenure; its floor was another's to raise meanwhile
         for record in records:
             self.ordering.know(record.get(self._uncommitted.name, ()))
-        self.owned = True
         if self.pull not in self._pipeline.pulls:
             self._pipeline.pulls.append(self.pull)
         fresh = era == self.history.era and epoch == self._wire.epoch
-        self.doubt(info if fresh else None)
+        self._happens(Event.LOADED, info if fresh else None)
 
-    def doubt(self, info: dict[str, Any] | None = None) -> None:
+    def doubt(self) -> None:
         """Start nothing more, ask the server what it holds unsettled, have it delivered anew, and go on in order.
 
-        At the beginning, after our own reconnect, and whenever a delivery may have been lost on its way.
+        After our own reconnect, and whenever a delivery may have been lost on its way. A shard that is not owned has no doubts.
         """
-        self.ordering.hold()
-        self.withhold()
-        self._doubtful = True
-        self._opened.set()
-        if not self._recovering:
-            self._recovering = True
-            self._tasks.start_soon(self._recover, info)
+        self._happens(Event.DOUBT)
 
-    async def _recover(self, info: dict[str, Any] | None) -> None:
-        figures, wait = info, MISSING_SECONDS / 16
-        try:
-            while self.owned:
-                self._doubtful = False
-                epoch = self._wire.epoch
-                try:
-                    if self.ordering.uncommitted:
-                        await self._uncommitted.record()
-                        figures = None
-                    if figures is None:
-                        figures, now = await asyncio.gather(self._info(), self._stream())
-                        if now is not None and figures["delivered"]["stream_seq"] > now.last:
-                            figures = await self._durables.ensure(self.stream, self._config)
-                except JetrunnerError as error:
-                    log.debug("shard %s cannot be taken up yet: %s", self.durable, error)
-                    figures = None  # they may be of before the error
-                    await asyncio.sleep(RETRY_SECONDS)
-                    continue
-                self._doubtful |= epoch != self._wire.epoch or not self.history.confirmed
-                self._doubtful |= self.ordering.uncommitted > 0
+    def _happens(self, event: Event, figures: dict[str, Any] | None = None) -> None:
+        life = self.life
+        actions = life.happens(event)
+        self.owned = life.owned
+        if Action.HOLD in actions:
+            self.ordering.hold()
+            self.withhold()
+            self._opened.set()
+        if Action.RECOVER in actions:
+            self._tasks.start_soon(self._recover, life, figures)
+
+    async def _recover(self, life: ShardLife, figures: dict[str, Any] | None) -> None:
+        """Ask the server until nothing is missing; `figures` is what it said of the durable just now."""
+        wait = MISSING_SECONDS / 16
+        while life.recovering:
+            life.happens(Event.ASK)
+            epoch = self._wire.epoch
+            try:
+                if self.ordering.uncommitted:
+                    await self._uncommitted.record()
+                    figures = None
+                if figures is None:
+                    figures, now = await asyncio.gather(self._info(), self._stream())
+                    if now is not None and figures["delivered"]["stream_seq"] > now.last:
+                        figures = await self._durables.ensure(self.stream, self._config)
+            except JetrunnerError as error:
+                log.debug("shard %s cannot be taken up yet: %s", self.durable, error)
+                figures = None  # they may be of before the error
+                await asyncio.sleep(RETRY_SECONDS)
+                life.happens(Event.LATE)
+                continue
+            if epoch != self._wire.epoch or not self.history.confirmed or self.ordering.uncommitted:
+                life.happens(Event.LATE)
+            if life is self.life:
                 self._opened.clear()
-                reacked = not self._doubtful and await self._take_over(figures, epoch)
-                figures = None
-                await self._turn_pull()
-                await self._arrivals(RECOUNT_SECONDS if reacked else wait)
-                wait = min(MISSING_SECONDS, wait * 2)
-                if not self.ordering.barrier and not self._doubtful:
-                    break
-        finally:
-            self._recovering = False
+            reacked = life.state is State.ASKING and await self._take_over(life, figures, epoch)
+            figures = None
+            await self._turn_pull()
+            await self._arrivals(life, RECOUNT_SECONDS if reacked else wait)
+            wait = min(MISSING_SECONDS, wait * 2)
+            life.happens(Event.LATE if self.ordering.barrier else Event.COMPLETE)
 
-    async def _stream(self) -> State | None:
+    async def _stream(self) -> StreamState | None:
         """How the stream is; None where the credentials do not allow to look any more: the history has told of that."""
         try:
             now = await self.history.check()
@@ -156,21 +162,18 @@ class Shard(Floored):
         self._leave(running)
         self.confirm()  # what comes from here on is kept, and the server is asked anew what it has delivered
 
-    async def _arrivals(self, wait: float) -> None:
+    async def _arrivals(self, life: ShardLife, wait: float) -> None:
         """Wait for the barrier to open, as long as something comes every `wait` seconds."""
         awaited = -1
-        while (
-            self.owned and self.ordering.barrier and not self._doubtful and self.ordering.awaited != awaited
-        ):
+        while life.state is State.AWAITING and self.ordering.barrier and self.ordering.awaited != awaited:
             awaited = self.ordering.awaited
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await self._opened.wait()
 
-    async def _take_over(self, info: dict[str, Any], epoch: int) -> bool:
+    async def _take_over(self, life: ShardLife, info: dict[str, Any], epoch: int) -> bool:
         """Whether acks were sent again: the server's figures count what they settle."""
-        if not self.owned:
-            return False  # it was lost meanwhile
+        life.happens(Event.TOLD)
         self._told.end()  # what was kept back is acknowledged again with everything else
         floor, delivered = info["ack_floor"]["stream_seq"], info["delivered"]
         recovery = self.ordering.takeover(floor, delivered["stream_seq"], info["num_ack_pending"])
@@ -183,12 +186,11 @@ class Shard(Floored):
         if not self.ordering.barrier:
             self.newest.note(self.unsettled)
         self._start(recovery.start)
-        await self._ask_for(recovery.nak, number)
+        await self._ask_for(life, recovery.nak, number)
         return bool(recovery.reack)
 
-    async def _ask_for(self, sequences: range, number: int) -> None:
+    async def _ask_for(self, life: ShardLife, sequences: range, number: int) -> None:
         """Have delivered again what is missing of these: millions, where other shards' messages stand in between."""
-        self.answering = True
         epoch = self._wire.epoch
         try:
             for begin in range(sequences.start, sequences.stop, AT_ONCE):
@@ -197,10 +199,10 @@ class Shard(Floored):
                 await asyncio.sleep(0)
                 while self._wire.backlog > BACKLOG_BYTES and epoch == self._wire.epoch:
                     await asyncio.sleep(PAUSE_SECONDS)
-                if not self.owned or self._doubtful or not self.ordering.barrier or epoch != self._wire.epoch:
+                if life.state is not State.CALLING or not self.ordering.barrier or epoch != self._wire.epoch:
                     return
         finally:
-            self.answering = False
+            life.happens(Event.CALLED)
             self.pull.ask_again()
 
     def _answer(self, verb: bytes, sequences: Sequence[int], number: int) -> None:
@@ -224,7 +226,7 @@ class Shard(Floored):
 
     async def drain(self) -> None:
         """Start nothing more, and return when everything that runs here is settled, and what was is on record."""
-        self.owned = False
+        self._happens(Event.DRAIN)
         forgotten = self._forget_waiting()
         self.turns.give_back()
         await asyncio.gather(self._turn_pull(), self._handlers_end())
@@ -269,7 +271,7 @@ class Shard(Floored):
     def lose(self) -> None:
         """Somebody else owns it: stop at once. What runs is cancelled, but for threads; what it would send is not sent."""
         log.warning("shard %s is another instance's now", self.durable)
-        self.owned = False
+        self._happens(Event.LET_GO)
         forgotten = self._forget_waiting()
         running = list(self.unsettled.values())
         self._parking.lose(self)
@@ -316,6 +318,7 @@ class Shard(Floored):
         return forgotten
 
     def _let_go(self, forgotten: list[int]) -> None:
+        self._happens(Event.LET_GO)
         self.ordering.release(forgotten)
         self._uncommitted.end()
         self.unsettled.clear()

@@ -25,8 +25,10 @@ class Window(Source, Protocol):
     generation: int
     number: int
     owned: bool
-    answering: bool
-    """Whether nothing new is to be asked for."""
+
+    @property
+    def answering(self) -> bool:
+        """Whether nothing new is to be asked for."""
 
     def expects(self, sequence: int, number: int) -> bool:
         """Whether a delivery of that stream and consumer sequence may go the straight way."""

@@ -254,7 +254,7 @@ class Shards:
                 stands = await self._held.stands(name, held.claim)
                 self._resolve(name)
                 self.claims.reread()  # those that are held are to be found as they were written, soon
-                if stands and shard.owned:
+                if stands:
                     shard.doubt()
         except JetrunnerError as error:
             log.debug("the claim of shard %s cannot be confirmed: %s", name, error)
@@ -292,8 +292,7 @@ class Shards:
         await self._held.confirm()
         await self.claims.refresh(self._generations.names(), self._view.names)
         for shard in self.owned.values():
-            if shard.owned:
-                shard.doubt()
+            shard.doubt()
         self._own.confirm(began)
         for function in self._functions.values():  # the bucket may have lost more than the lease
             self._process.tasks.start_soon(function.rewrite)
