@@ -12,6 +12,9 @@ _ZERO_SPAN = "0" * 16
 # Version 00 ends after the flags; a later one may go on after a dash, and ff is no version.
 _SHAPE = re.compile(r"(?!ff)([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 
+_EMPTY = blake2b(digest_size=16).copy
+_NO_TRACE = bytes(16)
+_ONE = bytes(15) + b"\x01"
 _LINE = re.compile(rb"\r\n[tT]raceparent: (00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-)[0-9a-f]{2}\r\n")
 
 
@@ -52,5 +55,12 @@ def unsampled_line(block: bytes) -> bytes | None:
 
 def derived_trace_id(stream: str, sequence: int, timestamp_ns: int) -> str:
     """Make the trace id of a message that came without one: 32 hex digits, the same in every attempt."""
-    digest = blake2b(f"{stream}:{sequence}.{timestamp_ns}".encode(), digest_size=16).hexdigest()
-    return digest if digest != _ZERO_TRACE else "1".zfill(32)
+    return derived(f"{stream}:{sequence}.{timestamp_ns}".encode()).hex()
+
+
+def derived(place: bytes) -> bytes:
+    """Make the same of `<stream>:<sequence>.<time>`, as bytes."""
+    digest = _EMPTY()  # a copy costs less than one that is made
+    digest.update(place)
+    found = digest.digest()
+    return found if found != _NO_TRACE else _ONE

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import traceback
+from functools import partial
 
 from msgspec import Struct
 
@@ -13,7 +14,7 @@ from runner.core import header, identity, raised, traceparent
 from runner.core.redaction import MSGPACK, NONE, Rules, Values
 from runner.core.settlement import Ack, Dead, Failed, Nak, Outcome, Settlement, TimedOut, Undecodable
 from runner.engine.blame import where
-from runner.engine.incoming import Incoming
+from runner.engine.incoming import SENT_BACK, Incoming, is_msgpack, read
 from runner.engine.process import Process
 from runner.jetstream.delivery import Delivery
 from runner.telemetry.attempt import AttemptSpan
@@ -38,13 +39,12 @@ def ran(delivery: Delivery) -> Ran:
 class Hiding:
     """What is not shown of one message, found when text about it is first shown."""
 
-    __slots__ = ("_body", "_header", "_kind", "_rules", "_values")
+    __slots__ = ("_body", "_header", "_rules", "_values")
 
-    def __init__(self, rules: Rules, incoming: Incoming) -> None:
+    def __init__(self, rules: Rules, header: bytes | None, body: bytes) -> None:
         self._rules = rules
-        self._header = incoming.delivery.header
-        self._body = incoming.delivery.body
-        self._kind = MSGPACK if incoming.msgpack else ""
+        self._header = header
+        self._body = body
         self._values: Values | None = None
 
     @property
@@ -52,7 +52,8 @@ class Hiding:
         """All of it."""
         if self._values is None:
             pairs = header.pairs(self._header) if self._header is not None else ()
-            self._values = self._rules.values(pairs, self._body, self._kind)
+            kind = MSGPACK if is_msgpack(self._header) else ""
+            self._values = self._rules.values(pairs, self._body, kind)
         return self._values
 
     def __call__(self, text: str) -> str:
@@ -72,10 +73,20 @@ class Attempts:
         self._template = binding.subject.text
         self._attempts = binding.retry.attempts
         self._durable = binding.durable or identity.durable(process.project, binding.function)
+        self._spans = process.tracing.spans(
+            self._function, self._durable, self._template, self._attempts, partial(Hiding, self._rules)
+        )
 
     def hiding(self, incoming: Incoming) -> Hiding:
         """What is not shown of a message."""
-        return Hiding(self._rules, incoming)
+        return Hiding(self._rules, incoming.delivery.header, incoming.delivery.body)
+
+    def begin(self, delivery: Delivery) -> AttemptSpan:
+        """A span for an attempt that the gate has admitted, and that begins now; quickly where all is as usual."""
+        span = None
+        if not delivery.subject.startswith(SENT_BACK):
+            span = self._spans.begin(delivery)
+        return span or self._tracing.start_attempt(self._function, **self._facts(read(delivery)))
 
     def start(self, incoming: Incoming, admitted: bool) -> AttemptSpan | None:
         """A span for an attempt that begins now; None when it is not traced."""

@@ -142,7 +142,7 @@ class Run:
         delivery = Delivery(job.subject, job.reply, job.header, job.body, job.sequence, job.attempt, source)
         incoming = read(delivery)
         context = self._calling.context(delivery)
-        hide = Hiding(self._process.redaction, incoming)
+        hide = Hiding(self._process.redaction, incoming.delivery.header, incoming.delivery.body)
         with self._process.tracing.within(self._binding.function, job.trace, hide):
             try:
                 subject = incoming.origin.subject.encode(errors="surrogateescape")

@@ -34,11 +34,13 @@ class Incoming(Struct, frozen=True):
     @property
     def msgpack(self) -> bool:
         """Whether the headers say that the body is MessagePack."""
-        block = self.delivery.header
-        if block is None:
-            return False
-        kind = header.get(block, b"Content-Type")
-        return kind is not None and kind.split(b";")[0].strip().lower() == MSGPACK
+        return is_msgpack(self.delivery.header)
+
+
+def is_msgpack(block: bytes | None) -> bool:
+    """Whether headers say that the body is MessagePack."""
+    kind = header.get(block, b"Content-Type") if block is not None else None
+    return kind is not None and kind.split(b";")[0].strip().lower() == MSGPACK
 
 
 def read(delivery: Delivery) -> Incoming:

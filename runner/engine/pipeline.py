@@ -2,8 +2,8 @@
 
 No task, timer or cancel scope is made per message. Persistent slot tasks take deliveries from one queue; the sweeper
 watches deadlines and leases. A handler that leaves a context variable behind ends its slot: no other message sees it.
-`_work` is the way of a message; what is rare leaves it for `_handle`: a delivery that is not the first (`careful`), a
-traced one, MessagePack, no body, one that is too old, a handler in a thread or a generator, an observer, all that fails.
+`_work` is the way of a message; what is rare leaves it for `_handle`: a delivery that is not the first (`careful`),
+MessagePack, no body, one that is too old, a handler in a thread or a generator, an observer, all that fails.
 """
 
 from __future__ import annotations
@@ -90,6 +90,7 @@ class Pipeline:
         traced, admit = tracing.enabled, tracing.gate.admit
         guard, pause, slots = self.guard, self.queue.pause, self._process.slots
         variables = slots.context
+        attempts = self._attempts
         context: Context[Any] | None = None
         plain: type[Any] | None = None  # of a result that is no work: most are of one type
         began = now = clock()
@@ -116,8 +117,7 @@ class Pipeline:
                 header = delivery.header
                 admitted = traced and admit(header)
                 if (
-                    admitted
-                    or not straight
+                    not straight
                     or delivery.careful
                     or (header is not None and (not delivery.body or b"msgpack" in header.lower()))
                     or (aged is not None and aged(delivery))
@@ -125,6 +125,8 @@ class Pipeline:
                     await self._safely(delivery, self._handle(delivery, task, admitted))
                     now = clock()
                     continue
+                if admitted:
+                    span = delivery.span = attempts.begin(delivery)
                 if contexts is not None:
                     context = contexts(delivery)
                 try:
@@ -136,6 +138,8 @@ class Pipeline:
                     continue
                 delivery.started = now
                 delivery.task = task
+                if admitted:
+                    span.activate()
                 try:
                     result = await call(*arguments)
                     if result is not None and type(result) is not plain:
@@ -146,10 +150,14 @@ class Pipeline:
                 except BaseException as error:  # noqa: BLE001  # whatever user code raises is judged
                     if context is not None:
                         context.seal()
+                    if admitted:
+                        span.deactivate()
                     await self._safely(delivery, self._judged(delivery, error))
                     now = clock()
                     continue
                 staged = context.seal() if context is not None else None
+                if admitted:
+                    span.deactivate()
                 if task.cancelling():  # at the deadline, or by the handler itself
                     await calm(task)
                 if delivery.overdue:  # though the handler may have taken the cancellation back
@@ -166,11 +174,13 @@ class Pipeline:
                     await self._safely(delivery, self._send(delivery, staged))
                     now = clock()
                 elif result is None or output is None:
+                    if admitted and not delivery.settled:
+                        span.end_ack()
                     delivery.source.ack(delivery)
                     stats.acked += 1
                 else:
                     delivery.result = result
-                    if not outputs.send(delivery, result, self._stored):
+                    if admitted or not outputs.send(delivery, result, self._stored):
                         await self._safely(delivery, self._send(delivery, []))
                         now = clock()
             if count > 1:  # a single answer goes with those of other slots, when this turn of the loop ends

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextvars import Token
+from typing import TypeAlias, cast
 
-from opentelemetry import context as contexts
 from opentelemetry.context import Context
-from opentelemetry.trace import Span, SpanKind, Tracer, format_trace_id, set_span_in_context
+from opentelemetry.trace import format_trace_id
 
 from runner.core import traceparent
 from runner.telemetry import failure
-from runner.telemetry.propagation import Headers, Propagation
+from runner.telemetry.keys import CURRENT, HIDE, SERVICE, SPAN
+from runner.telemetry.ownspan import OwnSpan
+from runner.telemetry.propagation import Headers
+from runner.telemetry.sdkspan import AnySpan
+from runner.telemetry.source import SpanSource
 
 ORIGIN_TRACE = "Jetrunner-Origin-Trace"
 """Holds a traceparent: the message starts a trace of its own, with a link to that one."""
@@ -18,21 +23,30 @@ FAR = 300.0
 """Seconds of delay from which a message starts a trace of its own: one with hours of nothing in it cannot be read."""
 OUTPUT_SPANS = 64
 """Outputs of one attempt with a span each; later ones carry the attempt's own context."""
-# Which service the spans of user code inside an attempt belong to.
-SERVICE = contexts.create_key("jetrunner-service")
-# What takes out of the texts of user code's spans what is not shown of the message.
-HIDE = contexts.create_key("jetrunner-hide")
-# Set in the context of a span the gate has let through; the SDK's sampler must not decide again.
-ADMITTED = contexts.create_key("jetrunner-admitted")
+Hiding: TypeAlias = Callable[[bytes | None, bytes], failure.Hide]
+"""Makes what takes out of texts what is not shown of the message with these headers and this body."""
+
+
+class Common:
+    """What all attempts of a function have in common."""
+
+    __slots__ = ("function", "hiding", "source")
+
+    def __init__(self, source: SpanSource, function: str, hiding: Hiding | None) -> None:
+        self.source = source
+        self.function = function
+        self.hiding = hiding
 
 
 class SentSpan:
     """A message on its way to a stream; send it with `headers`, then call `end` once."""
 
-    __slots__ = ("_span", "headers")
+    __slots__ = ("_placed", "_span", "headers")
 
-    def __init__(self, span: Span | None, headers: Headers) -> None:
+    def __init__(self, span: AnySpan | None, headers: Headers, *, placed: bool = True) -> None:
+        """`placed`: the span says already which stream it is for."""
         self._span = span
+        self._placed = placed
         self.headers = headers
         """What the message carries so that its receivers continue the trace."""
 
@@ -40,34 +54,36 @@ class SentSpan:
         """Stored in `stream` at `sequence`, or not stored because of `error`."""
         if self._span is None:
             return
+        if stream and not self._placed:
+            self._span.note("jetrunner.stream", stream)
         if sequence:
-            self._span.set_attribute("messaging.message.id", f"{stream}:{sequence}")
+            self._span.note("messaging.message.id", f"{stream}:{sequence}")
         if error is not None:
             failure.record(self._span, error)
-        self._span.end()
+        self._span.finish()
 
 
 class AttemptSpan:
-    """One attempt; exactly one of the `end_` methods is called, after the settlement is sent."""
+    """One attempt; exactly one of the `end_` methods is called, when it is settled."""
 
-    __slots__ = ("_active", "_context", "_outputs", "_propagation", "_span", "_tracer")
+    _outputs = 0
+    _active: Token[Context] | None = None
+    _hide: failure.Hide | None = None
 
     def __init__(
         self,
-        span: Span,
-        parent: Context,
-        tracer: Tracer,
-        service: str,
-        propagation: Propagation,
-        hide: failure.Hide | None = None,
+        span: AnySpan,
+        of: Common,
+        parent: Context | None,
+        header: bytes | None = None,
+        body: bytes = b"",
     ) -> None:
+        """`parent` is what came with the message, None where that is no more than a `traceparent`."""
         self._span = span
-        context = contexts.set_value(SERVICE, service, set_span_in_context(span, parent))
-        self._context = context if hide is None else contexts.set_value(HIDE, hide, context)
-        self._tracer = tracer
-        self._propagation = propagation
-        self._outputs = 0
-        self._active: Token[Context] | None = None
+        self._of = of
+        self._parent = parent
+        self._header = header
+        self._body = body
 
     @property
     def trace_id(self) -> str:
@@ -79,28 +95,32 @@ class AttemptSpan:
         """False when an explicit OTEL_TRACES_SAMPLER decided against this trace; every method still works."""
         return self._span.get_span_context().trace_flags.sampled
 
+    def hide_with(self, hide: failure.Hide | None) -> None:
+        """Say what takes out of texts what is not shown of the message."""
+        self._hide = hide
+
     def activate(self) -> None:
         """Make it the current span of this task, and of the threads and tasks started in it: user spans nest."""
-        self._active = contexts.attach(self._context)
+        self._active = CURRENT.set(self._context())
 
     def deactivate(self) -> None:
         """Undo `activate`; called elsewhere than in the task that activated, it does nothing there, and no harm."""
         token, self._active = self._active, None
         if token is not None:
             try:
-                token.var.reset(token)
+                CURRENT.reset(token)
             except ValueError:  # another context's token; that context goes with its task
                 return
 
     def inject(self) -> Headers:
         """Headers that continue the trace from this attempt itself."""
-        return self._propagation.inject(self._context)
+        return self._carried(self._span)
 
     def output(self, subject: str, stream: str = "", *, template: str = "", delay: float = 0.0) -> SentSpan:
         """Start the span of a message this attempt sends, `delay` seconds from now when it is scheduled."""
         self._outputs += 1
         if self._outputs > OUTPUT_SPANS:
-            return SentSpan(None, self._onward(self._context, delay))
+            return SentSpan(None, self._onward(self._span, delay))
         return self._send(subject, stream, template, delay)
 
     def dead_letter(self, subject: str) -> SentSpan:
@@ -109,7 +129,7 @@ class AttemptSpan:
 
     def end_ack(self) -> None:
         """It succeeded: the message is acknowledged."""
-        self._end("ack", "message.ack", {})
+        self._span.finish_acked()
 
     def end_retry(
         self, error: BaseException | str, delay: float, next_attempt: int, hide: failure.Hide = str
@@ -126,23 +146,41 @@ class AttemptSpan:
         self._end("dead_letter", "message.term", {"reason": reason})
 
     def _end(self, outcome: str, event: str, facts: dict[str, str | int | float]) -> None:
-        self._span.set_attribute("jetrunner.outcome", outcome)
-        self._span.add_event(event, facts)
-        self._span.end()
+        self._span.note("jetrunner.outcome", outcome)
+        self._span.happened(event, facts)
+        self._span.finish()
+
+    def _context(self) -> Context:
+        """What is current while the handler runs; not made by `set_value`, which copies all each time."""
+        of = self._of
+        context: dict[str, object] = {SPAN: self._span.current, SERVICE: of.function}
+        if self._hide is not None or of.hiding is not None:
+            context[HIDE] = self.hide
+        # A context is a dict that refuses to be changed, and costs more for it.
+        return cast("Context", context) if self._parent is None else Context({**self._parent, **context})
+
+    def hide(self, text: str) -> str:
+        """The text without what is not shown of the message."""
+        if self._hide is None:
+            hiding = self._of.hiding
+            self._hide = str if hiding is None else hiding(self._header, self._body)
+        return self._hide(text)
 
     def _send(self, subject: str, stream: str, template: str, delay: float) -> SentSpan:
-        span = self._tracer.start_span(
-            failure.clean(f"send {template or subject}"),
-            self._context,
-            SpanKind.PRODUCER,
-            send_attributes(subject, template, stream),
-        )
+        attributes: dict[str, str | int | float] = {**send_attributes(subject, template, stream)}
         if delay:
-            span.set_attribute("jetrunner.delay", delay)
-        return SentSpan(span, self._onward(set_span_in_context(span, self._context), delay))
+            attributes["jetrunner.delay"] = delay
+        name = failure.clean(f"send {template or subject}")
+        span = self._of.source.child(self._of.function, name, self._span, self._context, attributes)
+        return SentSpan(span, self._onward(span, delay), placed=bool(stream))
 
-    def _onward(self, context: Context, delay: float) -> Headers:
-        headers = self._propagation.inject(context)
+    def _carried(self, span: AnySpan) -> Headers:
+        if self._parent is None and isinstance(span, OwnSpan):
+            return [("traceparent", span.traceparent)]
+        return self._of.source.propagation.inject(Context({**self._context(), SPAN: span.current}))
+
+    def _onward(self, span: AnySpan, delay: float) -> Headers:
+        headers = self._carried(span)
         return as_origin(headers) if delay > FAR else headers
 
 

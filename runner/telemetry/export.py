@@ -6,6 +6,7 @@ import logging
 import re
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Self
 
@@ -19,11 +20,14 @@ from opentelemetry.sdk.trace.export import (
 )
 
 from runner.errors import SettingsError
+from runner.telemetry.outbox import Outbox
 from runner.telemetry.settings import TelemetrySettings
 
 LOG = logging.getLogger("jetrunner.telemetry")
 LAST_TRY_SECONDS = 0.3
 """Time at the end for a collector that took nothing the last time."""
+DROPS_SECONDS = 60.0
+"""Time between two lines about spans that found no room."""
 # The exporter waits 0.8 s or more before it tries again: with less than that it tries once.
 ONE_TRY = 0.75
 _EXPORTER = "opentelemetry.exporter.otlp.proto.http.trace_exporter"
@@ -91,36 +95,72 @@ class QuietExporter(SpanExporter):
         self.failing = False
         self.lost = 0
         """Spans given up since the last batch that arrived."""
+        self.dropped = 0
+        """Spans that found no room, since the start."""
+        self._tell_drops = 0.0
+        self._one_at_a_time = threading.Lock()
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Send a batch; what does not arrive is given up."""
-        closing = self._closing
-        if self._given_up:
-            self.lost += len(spans)
-            return SpanExportResult.FAILURE
-        with self._hush:
-            sent = self._sent(spans)
-            if not sent and self._hush.undecodable and len(spans) > 1:
-                # One span with, say, half a surrogate pair in a text must not cost the other 511.
-                sent = sum(self._sent((span,)) for span in spans) > 0
-            reason = "" if sent else self._hush.reason
-        if sent:
-            if self.failing:
-                LOG.info("traces arrive at %s again; %d spans were lost", self._destination, self.lost)
-            self.failing, self.lost, self._took = False, 0, True
-            return SpanExportResult.SUCCESS
-        self.lost += len(spans)
-        self._given_up = closing  # what failed a moment ago must not hold up the end of the process
-        if not self.failing:
-            self.failing = True
-            LOG.warning("traces do not arrive at %s: %s (OTEL_TRACES_EXPORTER=none turns them off)",
-                        self._destination, reason)  # fmt: skip
-        return SpanExportResult.FAILURE
+        arrived = self._deliver(len(spans), lambda: self._sent_all(spans))
+        return SpanExportResult.SUCCESS if arrived else SpanExportResult.FAILURE
+
+    def send(self, request: bytes, spans: int) -> bool:
+        """Send spans that are encoded; what does not arrive is given up."""
+        return self._deliver(spans, lambda: self._posted(request))
+
+    def drop(self, spans: int) -> None:
+        """Count spans that found no room, and say so where that is not because none arrive."""
+        self.dropped += spans
+        if self.failing:
+            self.lost += spans
+        elif time.monotonic() >= self._tell_drops:
+            self._tell_drops = time.monotonic() + DROPS_SECONDS
+            LOG.warning("%d spans were dropped, more than %s takes in time (%d since the start)",
+                        spans, self._destination, self.dropped)  # fmt: skip
+
+    def _deliver(self, spans: int, send: Callable[[], bool]) -> bool:
+        with self._one_at_a_time:
+            closing = self._closing
+            if self._given_up:
+                self.lost += spans
+                return False
+            with self._hush:
+                sent = send()
+                reason = "" if sent else self._hush.reason
+            if sent:
+                if self.failing:
+                    LOG.info("traces arrive at %s again; %d spans were lost", self._destination, self.lost)
+                self.failing, self.lost, self._took = False, 0, True
+                return True
+            self.lost += spans
+            self._given_up = closing  # what failed a moment ago must not hold up the end of the process
+            if not self.failing:
+                self.failing = True
+                LOG.warning("traces do not arrive at %s: %s (OTEL_TRACES_EXPORTER=none turns them off)",
+                            self._destination, reason)  # fmt: skip
+            return False
+
+    def _sent_all(self, spans: Sequence[ReadableSpan]) -> bool:
+        sent = self._sent(spans)
+        if not sent and self._hush.undecodable and len(spans) > 1:
+            # One span with, say, half a surrogate pair in a text must not cost the other 511.
+            return sum(self._sent((span,)) for span in spans) > 0
+        return sent
 
     def _sent(self, spans: Sequence[ReadableSpan]) -> bool:
         try:
             return self._inner.export(spans) is SpanExportResult.SUCCESS
         except Exception as error:  # noqa: BLE001  a traceback a batch is what this class is there to prevent
+            logging.getLogger(_EXPORTER).warning("%s", type(error).__name__)
+            return False
+
+    def _posted(self, request: bytes) -> bool:
+        # The exporter's own client: its endpoint, headers, compression, certificates and patience are those of all.
+        client = self._inner._client  # type: ignore[attr-defined]  # noqa: SLF001
+        try:
+            return bool(client.export(request).success)
+        except Exception as error:  # noqa: BLE001
             logging.getLogger(_EXPORTER).warning("%s", type(error).__name__)
             return False
 
@@ -164,6 +204,16 @@ class Export:
             self.processor = BatchSpanProcessor(self._exporter, schedule_delay_millis=interval)
         except ValueError as error:
             raise SettingsError(f"the OTEL_BSP_* variables do not fit: {error}") from error
+        self.outbox: Outbox | None = None
+        """Of the runner's own spans, where they are encoded here."""
+        if settings.exporter == "otlp":
+            self.outbox = Outbox(
+                self._exporter.send,
+                settings.interval,
+                most=settings.most,
+                batch=settings.batch,
+                dropped=self._exporter.drop,
+            )
 
     @property
     def arriving(self) -> bool:
@@ -176,7 +226,12 @@ class Export:
 
     def flush(self, timeout: float) -> bool:
         """Send what is queued; False when that takes longer than `timeout` seconds or fails."""
-        return _within(timeout, self.processor.force_flush) and not self._exporter.failing
+        return _within(timeout, self._flush) and not self._exporter.failing
+
+    def _flush(self) -> None:
+        if self.outbox is not None:
+            self.outbox.flush()
+        self.processor.force_flush()
 
     def shutdown(self, timeout: float) -> bool:
         """Send what is queued and end, in `timeout` seconds at most; False when spans were lost."""
@@ -184,8 +239,13 @@ class Export:
             timeout = min(timeout, LAST_TRY_SECONDS)
         self._exporter.hurry()
         # The SDK alone would take 30 s with a collector that hangs.
-        ended = _within(timeout, self.processor.shutdown)
-        return ended and not self._exporter.lost
+        ended = _within(timeout, self._end)
+        return ended and not self._exporter.lost and not self._exporter.dropped
+
+    def _end(self) -> None:
+        if self.outbox is not None:
+            self.outbox.shutdown()
+        self.processor.shutdown()  # type: ignore[no-untyped-call]  # the SDK left it bare
 
 
 def _within(seconds: float, act: Callable[[], object]) -> bool:

@@ -6,9 +6,8 @@ import traceback
 from collections.abc import Callable
 from typing import TypeAlias
 
-from opentelemetry.trace import Span, StatusCode
-
 from runner.core import raised
+from runner.telemetry.sdkspan import AnySpan
 
 Hide: TypeAlias = Callable[[str], str]
 LONGEST_MESSAGE = 1_024
@@ -16,21 +15,21 @@ LONGEST_TRACEBACK = 16_384
 """Characters; a longer traceback loses its beginning, for the last lines say most."""
 
 
-def record(span: Span, error: BaseException | str, kind: str = "", hide: Hide = str) -> None:
+def record(span: AnySpan, error: BaseException | str, kind: str = "", hide: Hide = str) -> None:
     """Mark the span failed; where the error is no exception but a text, `kind` is its type, or the text itself.
 
     `hide` takes out of texts what is not shown.
     """
-    if not span.is_recording():
+    if not span.recording:
         return
     if isinstance(error, str):
-        span.set_attribute("error.type", kind or error)
-        span.set_status(StatusCode.ERROR, clean(hide(error))[:LONGEST_MESSAGE])
+        span.note("error.type", kind or error)
+        span.failed(clean(hide(error))[:LONGEST_MESSAGE])
         return
     kind, message = _type_of(error), clean(hide(raised.text(error)))[:LONGEST_MESSAGE]
-    span.set_attribute("error.type", kind)
+    span.note("error.type", kind)
     # Not the SDK's record_exception: half a surrogate pair in a message would make the whole batch unencodable.
-    span.add_event(
+    span.happened(
         "exception",
         {
             "exception.type": kind,
@@ -40,7 +39,7 @@ def record(span: Span, error: BaseException | str, kind: str = "", hide: Hide = 
             ],
         },
     )
-    span.set_status(StatusCode.ERROR, f"{kind}: {message}" if message else kind)
+    span.failed(f"{kind}: {message}" if message else kind)
 
 
 def _type_of(error: BaseException) -> str:

@@ -9,8 +9,8 @@ from opentelemetry.context import Context, get_value
 from opentelemetry.sdk.trace import Event, ReadableSpan, Span, SpanProcessor
 from opentelemetry.trace import Status
 
-from runner.telemetry.attempt import HIDE
 from runner.telemetry.failure import Hide
+from runner.telemetry.keys import HIDE
 
 OURS = "jetrunner"
 MOST = 10_000

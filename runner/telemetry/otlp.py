@@ -24,7 +24,7 @@ def decode(body: bytes) -> list[Span]:
         raise ValueError("not an OTLP trace export") from error
     spans = []
     for batch in request.resource_spans:
-        resource = _attributes(batch.resource.attributes)
+        resource = attributes(batch.resource.attributes)
         for scope in batch.scope_spans:
             spans += [_span(span, resource) for span in scope.spans]
     return spans
@@ -40,18 +40,19 @@ def _span(span: trace_pb2.Span, resource: Attributes) -> Span:
         start_ns=span.start_time_unix_nano,
         end_ns=span.end_time_unix_nano,
         service=str(resource.get("service.name", "")),
-        attributes=_attributes(span.attributes),
+        attributes=attributes(span.attributes),
         resource=resource,
-        events=tuple(Event(one.name, one.time_unix_nano, _attributes(one.attributes)) for one in span.events),
+        events=tuple(Event(one.name, one.time_unix_nano, attributes(one.attributes)) for one in span.events),
         links=tuple(
-            SpanLink(one.trace_id.hex(), one.span_id.hex(), _attributes(one.attributes)) for one in span.links
+            SpanLink(one.trace_id.hex(), one.span_id.hex(), attributes(one.attributes)) for one in span.links
         ),
         status=_STATUSES[span.status.code] if span.status.code < len(_STATUSES) else "unset",
         status_message=span.status.message,
     )
 
 
-def _attributes(pairs: Iterable[KeyValue]) -> Attributes:
+def attributes(pairs: Iterable[KeyValue]) -> Attributes:
+    """The values of attributes."""
     return {pair.key: _value(pair.value) for pair in pairs}
 
 
@@ -68,7 +69,7 @@ def _value(value: AnyValue) -> Value:
         case "array_value":
             return [_value(one) for one in value.array_value.values]
         case "kvlist_value":
-            return _attributes(value.kvlist_value.values)
+            return attributes(value.kvlist_value.values)
         case "bytes_value":
             return value.bytes_value.hex()
         case _:

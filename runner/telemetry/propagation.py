@@ -30,6 +30,8 @@ class _Appending(Setter[Headers]):
         carrier.append((key, value))
 
 
+_USUAL = {"traceparent", "tracestate", "baggage"}
+"""Names of headers that the propagators of the default read."""
 _GETTER = _ByName()
 _SETTER = _Appending()
 
@@ -53,6 +55,8 @@ class Propagation:
         self.traceparent = any(isinstance(one, TraceContextTextMapPropagator) for one in found)
         self.fields = frozenset(field.lower() for one in found for field in one.fields)
         """Lower-case names of the headers that carry trace context."""
+        self.usual = {"traceparent"} <= self.fields <= _USUAL
+        """Whether a `traceparent` alone says all."""
         self.warnings = tuple(warnings)
 
     def extract(self, headers: Headers) -> Context:

@@ -10,13 +10,14 @@ from random import getrandbits
 from opentelemetry import context as contexts
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.trace import Span, SpanKind, format_trace_id, set_span_in_context
+from opentelemetry.trace import SpanKind, format_trace_id, set_span_in_context
 
 from runner.core import traceparent
 from runner.telemetry import failure
 from runner.telemetry.attempt import as_origin, origin_of, send_attributes
 from runner.telemetry.propagation import Headers
-from runner.telemetry.source import SpanSource
+from runner.telemetry.sdkspan import AnySpan
+from runner.telemetry.source import Attributes, SpanSource
 
 
 class PublishSpan:
@@ -24,8 +25,8 @@ class PublishSpan:
 
     __slots__ = ("_span", "headers", "trace_id")
 
-    def __init__(self, span: Span | None, headers: Headers) -> None:
-        self._span = span if span is not None and span.is_recording() else None
+    def __init__(self, span: AnySpan | None, headers: Headers) -> None:
+        self._span = span if span is not None and span.recording else None
         self.headers = headers
         """What the message carries so that its receivers continue the trace."""
         self.trace_id = "" if self._span is None else format_trace_id(self._span.get_span_context().trace_id)
@@ -34,7 +35,7 @@ class PublishSpan:
     def stored(self, stream: str, sequence: int) -> None:
         """Note where the message stands."""
         if self._span is not None:
-            self._span.set_attribute("messaging.message.id", f"{stream}:{sequence}")
+            self._span.note("messaging.message.id", f"{stream}:{sequence}")
 
     @contextmanager
     def ending(self) -> Iterator[PublishSpan]:
@@ -48,7 +49,7 @@ class PublishSpan:
             failure.record(self._span, error)
             raise
         finally:
-            self._span.end()
+            self._span.finish()
 
 
 def publish(
@@ -67,10 +68,10 @@ def publish(
             f"{getrandbits(128) | 1:032x}", f"{getrandbits(64) | 1:016x}", sampled=False
         )
         return PublishSpan(None, [("traceparent", traceparent.format(unsampled))])
-    attributes: dict[str, str | int] = {**send_attributes(subject, template)}
+    attributes: Attributes = {**send_attributes(subject, template)}
     name = failure.clean(f"send {template or subject}")
     span = source.start(source.project, name, SpanKind.PRODUCER, context, attributes, admitted=root)
-    return PublishSpan(span, source.propagation.inject(set_span_in_context(span, context)))
+    return PublishSpan(span, source.propagation.inject(set_span_in_context(span.current, context)))
 
 
 def redrive(source: SpanSource, subject: str, headers: Iterable[tuple[str, str]]) -> PublishSpan:
@@ -78,11 +79,13 @@ def redrive(source: SpanSource, subject: str, headers: Iterable[tuple[str, str]]
     carried = as_origin(list(headers))
     if source.services is None or not _admitted(source):
         return PublishSpan(None, carried)
-    attributes: dict[str, str | int] = {**send_attributes(subject, "")}
+    attributes: Attributes = {**send_attributes(subject, "")}
     span = source.start(
         source.project, f"send {subject}", SpanKind.PRODUCER, Context(), attributes, origin=origin_of(carried)
     )
-    return PublishSpan(span, [*carried, *source.propagation.inject(set_span_in_context(span, Context()))])
+    return PublishSpan(
+        span, [*carried, *source.propagation.inject(set_span_in_context(span.current, Context()))]
+    )
 
 
 def _admitted(source: SpanSource) -> bool:

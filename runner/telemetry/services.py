@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
+from opentelemetry import context as contexts
 from opentelemetry.context import Context, get_value
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.proto.trace.v1 import trace_pb2
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import SpanLimits, SynchronousMultiSpanProcessor, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, SynchronousMultiSpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import (
     ALWAYS_OFF,
@@ -19,13 +24,29 @@ from opentelemetry.sdk.trace.sampling import (
     SamplingResult,
     TraceIdRatioBased,
 )
-from opentelemetry.trace import Link, SpanKind, Tracer, TraceState, get_current_span
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import (
+    Link,
+    NonRecordingSpan,
+    Span,
+    SpanContext,
+    SpanKind,
+    TraceFlags,
+    Tracer,
+    TraceState,
+    get_current_span,
+    set_span_in_context,
+)
 from opentelemetry.util.types import Attributes
 
 from runner.errors import SettingsError
-from runner.telemetry.attempt import ADMITTED
+from runner.telemetry import otlp
 from runner.telemetry.export import Export
+from runner.telemetry.failure import clean
 from runner.telemetry.hiding import Hiding
+from runner.telemetry.keys import ADMITTED
+from runner.telemetry.outbox import Lane
+from runner.telemetry.ownspan import OwnSpan
 from runner.telemetry.settings import TelemetrySettings
 
 
@@ -76,7 +97,7 @@ def sampler(name: str, ratio: float) -> Sampler:
 
 
 class TraceIds(RandomIdGenerator):
-    """Random ids, unless the thread has said what the next root's trace id is.
+    """Random ids, unless the thread has said what the next ones are.
 
     It does not claim randomness: the flag for it would make `-03` of `-01`, which some readers of headers do not expect.
     """
@@ -84,17 +105,40 @@ class TraceIds(RandomIdGenerator):
     def __init__(self) -> None:
         self._thread = threading.local()
 
-    def next_root(self, trace_id: int | None) -> None:
-        """The trace id of roots this thread starts from now on; None: random again."""
-        self._thread.trace_id = trace_id
+    @contextmanager
+    def next(self, trace_id: int, span_id: int | None = None) -> Iterator[None]:
+        """The ids of the spans that this thread starts meanwhile."""
+        self._thread.trace_id, self._thread.span_id = trace_id, span_id
+        try:
+            yield
+        finally:
+            self._thread.trace_id = self._thread.span_id = None
 
     def generate_trace_id(self) -> int:
         """Make the trace id of a root."""
         return getattr(self._thread, "trace_id", None) or super().generate_trace_id()
 
+    def generate_span_id(self) -> int:
+        """Make the id of a span."""
+        return getattr(self._thread, "span_id", None) or super().generate_span_id()
+
     def is_trace_id_random(self) -> bool:
         """Say no: see the class."""
         return False
+
+
+# What the SDK alone obeys.
+_SDK_ALONE = (
+    "OTEL_ATTRIBUTE_COUNT_LIMIT",
+    "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT",
+    "OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT",
+    "OTEL_LINK_ATTRIBUTE_COUNT_LIMIT",
+    "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT",
+    "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT",
+    "OTEL_SPAN_EVENT_COUNT_LIMIT",
+    "OTEL_SPAN_LINK_COUNT_LIMIT",
+    "OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED",
+)
 
 
 class Services:
@@ -113,6 +157,9 @@ class Services:
         self._resource = Resource.create({"service.namespace": project, **dict(settings.resource)})
         self._providers: dict[str, TracerProvider] = {}
         self._lock = threading.Lock()
+        self._lanes: dict[str, Lane] = {}
+        self.own = self.export.outbox is not None and not any(map(os.environ.get, _SDK_ALONE))
+        """Whether the runner's own spans are encoded here; else the SDK makes them."""
 
     def provider(self, service: str) -> TracerProvider:
         """The provider whose `service.name` is `service`, or OTEL_SERVICE_NAME where that is set."""
@@ -135,3 +182,59 @@ class Services:
     def tracer(self, service: str) -> Tracer:
         """The tracer Jetrunner's own spans of this service come from."""
         return self.provider(service).get_tracer("jetrunner")
+
+    def lane(self, service: str) -> Lane | None:
+        """Where encoded spans of this service go; None where the SDK makes them."""
+        if not self.own:
+            return None
+        name = self._settings.service_name or service
+        if name not in self._lanes:
+            self._lanes[name] = self._new_lane(name)
+        return self._lanes[name]
+
+    def _new_lane(self, service: str) -> Lane:
+        outbox = self.export.outbox
+        assert outbox is not None
+        resource = self.provider(service).resource
+        if any(isinstance(value, str) and clean(value) != value for value in resource.attributes.values()):
+            return Lane(service, b"", b"", lambda _lane, _span: None, self.replace)  # OTLP cannot hold it
+        scope, context = InstrumentationScope("jetrunner", ""), SpanContext(1, 1, is_remote=False)
+        sample = ReadableSpan(
+            "", context, resource=resource, start_time=0, end_time=0, instrumentation_scope=scope
+        )
+        (written,) = encode_spans([sample]).resource_spans
+        del written.scope_spans[0].spans[:]
+        (scoped,) = written.scope_spans
+        del written.scope_spans[:]
+        return outbox.lane(service, written.SerializeToString(), scoped.SerializeToString(), self.replace)
+
+    def replace(self, own: OwnSpan) -> Span:
+        """A span of the SDK's in the place of an own one that has not ended."""
+        wire = trace_pb2.Span.FromString(own.encoded(0))
+        trace_id, context = int.from_bytes(own.trace_id, "big"), Context()
+        if wire.parent_span_id:
+            parent = SpanContext(
+                trace_id,
+                int.from_bytes(wire.parent_span_id, "big"),
+                is_remote=bool(wire.flags & trace_pb2.SPAN_FLAGS_CONTEXT_IS_REMOTE_MASK),
+                trace_flags=TraceFlags(own.flags),
+                trace_state=own.state,
+            )
+            context = set_span_in_context(NonRecordingSpan(parent))
+        links = [
+            Link(
+                SpanContext(
+                    int.from_bytes(each.trace_id, "big"), int.from_bytes(each.span_id, "big"), is_remote=True
+                )
+            )
+            for each in wire.links
+        ]
+        with self.ids.next(trace_id, int.from_bytes(own.span_id, "big")):
+            return self.tracer(own.lane.name).start_span(
+                wire.name,
+                contexts.set_value(ADMITTED, True, context),
+                SpanKind(wire.kind - 1),
+                otlp.attributes(wire.attributes),
+                links,
+                own.start_ns,
+            )

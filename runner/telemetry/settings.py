@@ -42,6 +42,10 @@ class TelemetrySettings(Struct, frozen=True, kw_only=True):
     """Seconds for one export, its retries included."""
     interval: float = INTERVAL
     """Seconds between exports."""
+    most: int | None = None
+    """Spans that wait at most; None: as many as the runner thinks fit."""
+    batch: int | None = None
+    """Spans in one export at most."""
     sampler: str = ""
     """One of SAMPLERS; empty: the parent decides, and up to 100 messages a second without one are taken."""
     ratio: float = 1.0
@@ -79,6 +83,8 @@ def load(environ: Mapping[str, str]) -> TelemetrySettings:
         headers=_pairs(environ, _specific(environ, "HEADERS"), warnings),
         timeout=_timeout(environ, warnings),
         interval=_milliseconds(environ, "OTEL_BSP_SCHEDULE_DELAY", INTERVAL, warnings),
+        most=_count(environ, "OTEL_BSP_MAX_QUEUE_SIZE"),
+        batch=_count(environ, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE"),
         sampler=sampler,
         ratio=_ratio(environ, sampler, warnings),
         propagators=_propagators(environ),
@@ -152,6 +158,12 @@ def _milliseconds(environ: Mapping[str, str], name: str, default: float, warning
     if value:
         warnings.append(f"{name}={value} is not a time in milliseconds; {default:g} s it is")
     return default
+
+
+def _count(environ: Mapping[str, str], name: str) -> int | None:
+    """A number above 0; of what is none, the SDK tells."""
+    value = _text(environ, name)
+    return int(value) if value.isascii() and value.isdecimal() and int(value) > 0 else None
 
 
 def _timeout(environ: Mapping[str, str], warnings: list[str]) -> float:

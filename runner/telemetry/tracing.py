@@ -31,12 +31,13 @@ from typing import NotRequired, TypedDict, Unpack
 
 from opentelemetry import context as contexts
 from opentelemetry import trace
-from opentelemetry.trace import SpanKind
 
 from runner.core import header as headers_of
 from runner.core import traceparent
 from runner.telemetry import failure, publishing
-from runner.telemetry.attempt import HIDE, ORIGIN_TRACE, SERVICE, AttemptSpan, origin_of
+from runner.telemetry.attempt import ORIGIN_TRACE, AttemptSpan, Hiding
+from runner.telemetry.functionspans import FunctionSpans
+from runner.telemetry.keys import HIDE, SERVICE
 from runner.telemetry.propagation import Headers
 from runner.telemetry.publishing import PublishSpan
 from runner.telemetry.settings import TelemetrySettings
@@ -61,10 +62,6 @@ class AttemptFacts(TypedDict):
     """Takes out of texts what is not shown of the message."""
 
 
-_USUAL = {"traceparent", "tracestate", "baggage"}
-"""Names of headers that the propagators of the default read."""
-
-
 class Tracing:
     """Makes every span of the process; see the top of the module."""
 
@@ -74,9 +71,8 @@ class Tracing:
         self.enabled = settings.enabled
         self.gate = self._source.gate
         self.fields = self._source.propagation.fields | {ORIGIN_TRACE.lower()}
-        self._usual = {"traceparent"} <= self._source.propagation.fields <= _USUAL
-        self.server: dict[str, str | int] = {}
-        """`server.address` and `server.port` of the NATS server, once connected."""
+        self._usual = self._source.propagation.usual
+        self._spans: dict[tuple[str, str, str, int], FunctionSpans] = {}
         if settings.enabled:
             for warning in (*settings.warnings, *self._source.propagation.warnings):
                 logging.getLogger("jetrunner.telemetry").warning("%s", warning)
@@ -84,10 +80,24 @@ class Tracing:
     def install(self) -> None:
         """Let spans the user's code makes with OpenTelemetry's API nest in its attempts, unless it has its own SDK."""
         services = self._source.services
-        if services is not None and isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+        if services is None:
+            return
+        if not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+            services.own = False  # its processors and samplers may look at spans as the SDK makes them
+        else:
             from runner.telemetry.user_spans import UserTracerProvider  # noqa: PLC0415  only where it is used
 
             trace.set_tracer_provider(UserTracerProvider(services.provider))
+
+    @property
+    def server(self) -> dict[str, str | int]:
+        """`server.address` and `server.port` of the NATS server, once connected."""
+        return self._source.server
+
+    @server.setter
+    def server(self, facts: dict[str, str | int]) -> None:
+        self._source.server = facts
+        self._spans.clear()
 
     @property
     def arriving(self) -> bool:
@@ -101,44 +111,30 @@ class Tracing:
 
     def start_attempt(self, function: str, **facts: Unpack[AttemptFacts]) -> AttemptSpan:
         """Start the span of one attempt the gate has admitted; `start_ns` is now unless given."""
-        raw = facts["header"]
-        headers = headers_of.pairs(raw) if raw else []
-        parent = self._source.propagation.extract(headers)
-        origin = origin_of(headers)
-        root = ""
-        if not trace.get_current_span(parent).get_span_context().is_valid:
-            # What was sent back keeps its stream and sequence, but must not fall into the trace of its first life.
-            place = (
-                facts["stream"] if origin is None else f"{facts['stream']} {origin.trace_id}{origin.span_id}"
-            )
-            root = traceparent.derived_trace_id(place, facts["sequence"], facts["timestamp_ns"])
-        span = self._source.start(
-            function,
-            function,
-            SpanKind.CONSUMER,
-            parent,
-            {
-                "messaging.system": "nats",
-                "messaging.operation.name": "process",
-                "messaging.operation.type": "process",
-                "messaging.destination.name": failure.clean(facts["subject"]),
-                "messaging.destination.template": facts["template"],
-                "messaging.consumer.group.name": facts["durable"],
-                "messaging.message.id": f"{facts['stream']}:{facts['sequence']}",
-                "messaging.message.body.size": facts["body_size"],
-                "faas.name": function,
-                "faas.trigger": "pubsub",
-                "jetrunner.attempt": facts["attempt"],
-                "jetrunner.attempts": facts["attempts"],
-                **self.server,
-            },
-            origin=origin,
-            root=root,
-            start_ns=facts.get("start_ns"),
+        key = function, facts["durable"], facts["template"], facts["attempts"]
+        spans = self._spans.get(key)
+        if spans is None:
+            spans = self._spans[key] = self.spans(*key)
+        return spans.start(
+            facts["subject"],
+            facts["stream"],
+            facts["sequence"],
+            facts["timestamp_ns"],
+            facts["attempt"],
+            facts["header"],
+            facts["body_size"],
+            facts.get("start_ns"),
+            facts.get("hide"),
         )
-        return AttemptSpan(
-            span, parent, self._source.tracer(function), function, self._source.propagation, facts.get("hide")
-        )
+
+    def spans(
+        self, function: str, durable: str, template: str, attempts: int, hiding: Hiding | None = None
+    ) -> FunctionSpans:
+        """What starts the attempts of one function.
+
+        `hiding` makes of a message's headers and body what takes out of texts what is not shown of it.
+        """
+        return FunctionSpans(self._source, function, durable, template, attempts, hiding)
 
     def late_attempt(self, function: str, **facts: Unpack[AttemptFacts]) -> AttemptSpan | None:
         """The span of an attempt that was not sampled and failed, started when it began; None when over 20 a second."""

@@ -13,7 +13,7 @@ from opentelemetry.trace import Link, NoOpTracer, Span, SpanKind, Tracer, Tracer
 from opentelemetry.util._decorator import _agnosticcontextmanager
 from opentelemetry.util.types import Attributes
 
-from runner.telemetry.attempt import SERVICE
+from runner.telemetry.keys import SERVICE
 
 _NOTHING = NoOpTracer()
 

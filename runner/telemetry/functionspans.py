@@ -1,0 +1,157 @@
+"""The attempts of one function: what is the same in all their spans is encoded once."""
+
+from __future__ import annotations
+
+import re
+from binascii import unhexlify
+from random import getrandbits
+from time import time_ns
+from typing import Protocol
+
+from opentelemetry.trace import SpanKind, get_current_span
+
+from runner.core import header as headers_of
+from runner.core import otlp, traceparent
+from runner.telemetry import failure
+from runner.telemetry.attempt import AttemptSpan, Common, Hiding, origin_of
+from runner.telemetry.ownspan import RANDOM, SAMPLED, OwnSpan
+from runner.telemetry.source import Attributes, SpanSource
+
+LONGEST = 512
+"""Bytes of a subject or id that the short way takes."""
+_SUBJECT = otlp.TextAttribute("messaging.destination.name", LONGEST).heads
+_MESSAGE_ID = otlp.TextAttribute("messaging.message.id", LONGEST).heads
+_SIZES = 4096
+"""Sizes of bodies whose attribute is kept."""
+_ROOT = otlp.parent(None, remote=False)
+_REMOTE = otlp.parent(bytes(8), remote=True)[:-8]
+_TRACEPARENT = re.compile(
+    rb"\r\n[tT]raceparent: 00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})\r\n"
+)
+
+
+class Delivered(Protocol):
+    """A message as it was delivered."""
+
+    reply: bytes
+    sequence: int
+    subject: bytes
+    header: bytes | None
+    body: bytes
+    attempt: int
+
+
+class FunctionSpans:
+    """Starts the span of each attempt of a function."""
+
+    def __init__(
+        self,
+        source: SpanSource,
+        function: str,
+        durable: str,
+        template: str,
+        attempts: int,
+        hiding: Hiding | None = None,
+    ) -> None:
+        self._of = Common(source, function, hiding)
+        self._lane = source.lane(function) if source.propagation.usual else None
+        self._same: Attributes = {
+            "messaging.system": "nats",
+            "messaging.operation.name": "process",
+            "messaging.operation.type": "process",
+            "messaging.destination.template": template,
+            "messaging.consumer.group.name": durable,
+            "faas.name": function,
+            "faas.trigger": "pubsub",
+            "jetrunner.attempts": attempts,
+            **source.server,
+        }
+        self._shape = otlp.kind(otlp.CONSUMER, failure.clean(function)) + otlp.attributes(self._same)
+        self._first = self._shape + otlp.attribute("jetrunner.attempt", 1)
+        self._sizes: dict[int, bytes] = {}
+
+    def begin(self, delivery: Delivered) -> AttemptSpan | None:
+        """Start the span of what is usual, quickly; None where the long way has to (`start`).
+
+        Usual is a message as its stream delivers it, whose headers say of traces no more than a `traceparent`.
+        """
+        lane = self._lane
+        reply, subject, header = delivery.reply.split(b"."), delivery.subject, delivery.header
+        if lane is None or len(reply) != 9:
+            return None
+        message_id = b"%b:%d" % (reply[2], delivery.sequence)
+        if len(subject) > LONGEST or len(message_id) > LONGEST or not (subject + message_id).isascii():
+            return None
+        source, parent, flags, above, trace_id = self._of.source, _ROOT, 0, None, b""
+        if header is not None:
+            lower = header.lower()
+            at = lower.find(b"traceparent")
+            if b"tracestate" in lower or b"baggage" in lower or b"jetrunner-origin" in lower:
+                return None
+            if at >= 0:
+                found = _TRACEPARENT.match(header, max(0, at - 2))
+                if found is None or lower.find(b"traceparent", at + 11) >= 0:
+                    return None
+                trace_id, parent = unhexlify(found[1]), _REMOTE + unhexlify(found[2])
+                flags = int(found[3], 16)
+                above, flags = bool(flags & SAMPLED), flags & RANDOM
+        if not trace_id:
+            trace_id = traceparent.derived(b"%b.%b" % (message_id, reply[7]))
+        if source.takes_all or source.takes(trace_id, above):
+            flags |= SAMPLED
+        body, attempt = delivery.body, delivery.attempt
+        parts = [
+            self._first if attempt == 1 else self._shape + otlp.attribute("jetrunner.attempt", attempt),
+            _SUBJECT[len(subject)], subject, _MESSAGE_ID[len(message_id)], message_id,
+            self._sizes.get(len(body)) or self._size(len(body)),
+        ]  # fmt: skip
+        span_id = (getrandbits(64) or 1).to_bytes(8, "big")
+        span = OwnSpan(lane, trace_id, span_id, parent, flags, time_ns(), parts)
+        return AttemptSpan(span, self._of, None, header, body)
+
+    def _size(self, body_size: int) -> bytes:
+        if len(self._sizes) >= _SIZES:
+            self._sizes.clear()
+        size = self._sizes[body_size] = otlp.attribute("messaging.message.body.size", body_size)
+        return size
+
+    def start(
+        self,
+        subject: str,
+        stream: str,
+        sequence: int,
+        timestamp_ns: int,
+        attempt: int,
+        header: bytes | None,
+        body_size: int,
+        start_ns: int | None = None,
+        hide: failure.Hide | None = None,
+    ) -> AttemptSpan:
+        """Start the span of one attempt, now unless told."""
+        headers = headers_of.pairs(header) if header else []
+        parent = self._of.source.propagation.extract(headers)
+        origin = origin_of(headers)
+        root = ""
+        if not get_current_span(parent).get_span_context().is_valid:
+            # What was sent back keeps its stream and sequence, but must not fall into the trace of its first life.
+            place = stream if origin is None else f"{stream} {origin.trace_id}{origin.span_id}"
+            root = traceparent.derived_trace_id(place, sequence, timestamp_ns)
+        span = self._of.source.start(
+            self._of.function,
+            self._of.function,
+            SpanKind.CONSUMER,
+            parent,
+            {
+                **self._same,
+                "messaging.destination.name": failure.clean(subject),
+                "messaging.message.id": f"{stream}:{sequence}",
+                "messaging.message.body.size": body_size,
+                "jetrunner.attempt": attempt,
+            },
+            origin=origin,
+            root=root,
+            start_ns=start_ns,
+        )
+        attempt_span = AttemptSpan(span, self._of, parent)
+        attempt_span.hide_with(hide)
+        return attempt_span

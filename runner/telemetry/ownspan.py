@@ -1,0 +1,187 @@
+"""A span of the runner's own: the little that changes from one to the next, encoded when it ends.
+
+The SDK makes one in 30 µs and encodes it in 50; this is made and encoded in about three. It is a span of OpenTelemetry's
+API as well: the code of a handler finds it as its current span. What that code writes on it is for the SDK: a span of
+the SDK's with the same ids takes its place then, and what was known of it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from time import time_ns
+from typing import Any
+
+from opentelemetry.trace import INVALID_SPAN, Span, SpanContext, Status, StatusCode, TraceFlags, TraceState
+from opentelemetry.util.types import Attributes
+
+from runner.core import otlp
+from runner.telemetry.outbox import Lane
+
+# Flags of a trace.
+SAMPLED, RANDOM = 1, 2
+_REPLACING = threading.Lock()
+"""Threads of a handler may write on one span at once."""
+_UNSET = otlp.status(otlp.UNSET)
+
+
+class OwnSpan(Span):
+    """Sampled or not; `finish` is called once."""
+
+    state: TraceState | None = None
+    """What the trace carries for others."""
+    _context: SpanContext | None = None
+    _status = _UNSET
+    _ended = False
+    _sdk: Span | None = None
+
+    def __init__(
+        self,
+        lane: Lane,
+        trace_id: bytes,
+        span_id: bytes,
+        parent: bytes,
+        flags: int,
+        start_ns: int,
+        parts: list[bytes],
+    ) -> None:
+        """`parent` is a field; so are `parts`, which hold name, kind, attributes and links."""
+        self.lane = lane
+        self.trace_id = trace_id
+        self.span_id = span_id
+        self.parent = parent
+        self.flags = flags
+        self.start_ns = start_ns
+        self.parts = parts
+
+    # -- for the runner ---------------------------------------------------------------------------------
+
+    @property
+    def current(self) -> Span:
+        """What the code of a handler finds."""
+        return self
+
+    @property
+    def traceparent(self) -> str:
+        """The header that continues the trace from it."""
+        return f"00-{self.trace_id.hex()}-{self.span_id.hex()}-{self.flags:02x}"
+
+    @property
+    def recording(self) -> bool:
+        """Whether anything of it will be seen."""
+        return not self._ended and self.flags & SAMPLED == SAMPLED
+
+    def child(self, span_id: bytes, start_ns: int, parts: list[bytes]) -> OwnSpan:
+        """Start a span below it."""
+        if self.state is not None:
+            parts.append(otlp.state(",".join(f"{key}={value}" for key, value in self.state.items())))
+        above = otlp.parent(self.span_id, remote=False)
+        span = OwnSpan(self.lane, self.trace_id, span_id, above, self.flags, start_ns, parts)
+        span.state = self.state
+        return span
+
+    def note(self, key: str, value: otlp.Value) -> None:
+        """Add an attribute that it does not have."""
+        if self._sdk is not None:
+            self._sdk.set_attribute(key, value)
+        else:
+            self.parts.append(otlp.attribute(key, value))
+
+    def happened(self, name: str, facts: Mapping[str, otlp.Value]) -> None:
+        """Add an event."""
+        if self._sdk is not None:
+            self._sdk.add_event(name, facts)
+        else:
+            self.parts.append(otlp.event(name, time_ns(), facts))
+
+    def failed(self, why: str) -> None:
+        """Mark it as an error."""
+        if self._sdk is not None:
+            self._sdk.set_status(StatusCode.ERROR, why)
+        else:
+            self._status = otlp.status(otlp.ERROR, why)
+
+    def finish(self) -> None:
+        """End it."""
+        if self._sdk is not None:
+            self._sdk.end()
+        elif self.flags & SAMPLED and not self._ended:
+            self._ended = True
+            self.lane.put(self.lane, self.encoded(time_ns()))
+
+    def finish_acked(self) -> None:
+        """End an attempt that has succeeded, as nearly all do."""
+        if self._sdk is not None or self._ended:
+            self.note("jetrunner.outcome", "ack")
+            self.happened("message.ack", {})
+            self.finish()
+        elif self.flags & SAMPLED:
+            self._ended = True
+            head, lane = otlp.acked(self.trace_id, self.span_id, self.start_ns, time_ns()), self.lane
+            lane.put(lane, b"".join((head, self.parent, *self.parts, otlp.ACKED)))
+
+    def encoded(self, end_ns: int) -> bytes:
+        """The whole span."""
+        head = otlp.ids(self.trace_id, self.span_id, self.start_ns, end_ns)
+        return b"".join((head, self.parent, *self.parts, self._status))
+
+    # -- for the code of handlers -----------------------------------------------------------------------
+
+    def _replaced(self) -> Span:
+        """The SDK's span in its place."""
+        with _REPLACING:
+            if self._sdk is None:
+                if not self.recording:
+                    return INVALID_SPAN
+                self._sdk = self.lane.replace(self)
+            return self._sdk
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or not self.recording:
+            raise AttributeError(name)
+        return getattr(self._replaced(), name)
+
+    def get_span_context(self) -> SpanContext:  # noqa: D102  as the API says
+        context = self._context
+        if context is None:
+            context = self._context = SpanContext(
+                int.from_bytes(self.trace_id, "big"),
+                int.from_bytes(self.span_id, "big"),
+                is_remote=False,
+                trace_flags=TraceFlags(self.flags),
+                trace_state=self.state,
+            )
+        return context
+
+    def is_recording(self) -> bool:  # noqa: D102
+        return self.recording if self._sdk is None else self._sdk.is_recording()
+
+    def end(self, end_time: int | None = None) -> None:  # noqa: D102
+        self._replaced().end(end_time)
+
+    def set_attributes(self, attributes: Mapping[str, Any]) -> None:  # noqa: D102
+        self._replaced().set_attributes(attributes)
+
+    def set_attribute(self, key: str, value: Any) -> None:  # noqa: D102
+        self._replaced().set_attribute(key, value)
+
+    def add_event(self, name: str, attributes: Attributes = None, timestamp: int | None = None) -> None:  # noqa: D102
+        self._replaced().add_event(name, attributes, timestamp)
+
+    def add_link(self, context: SpanContext, attributes: Attributes = None) -> None:  # noqa: D102
+        self._replaced().add_link(context, attributes)
+
+    def update_name(self, name: str) -> None:  # noqa: D102
+        self._replaced().update_name(name)
+
+    def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:  # noqa: D102
+        self._replaced().set_status(status, description)
+
+    def record_exception(  # noqa: D102
+        self,
+        exception: BaseException,
+        attributes: Attributes = None,
+        timestamp: int | None = None,
+        escaped: bool = False,
+    ) -> None:
+        self._replaced().record_exception(exception, attributes, timestamp, escaped)
