@@ -10,13 +10,14 @@ from typing import Any
 
 from runner import codec
 from runner.bindings import Binding
-from runner.core import identity
+from runner.core import header, identity
 from runner.engine.incoming import Incoming
 from runner.engine.proceeds import Proceeds, fences_of
 from runner.engine.process import Process
-from runner.errors import TooLarge
+from runner.errors import ServerError, TooLarge
 from runner.jetstream.delivery import Delivery
 from runner.jetstream.inbox import Waiter
+from runner.jetstream.publisher import read_ack
 from runner.staged import Staged
 
 
@@ -67,9 +68,17 @@ class Outputs:
         head = b"NATS/1.0\r\nNats-Msg-Id: %b:%d.%b:%b:0\r\n" % (
             tokens[2], delivery.sequence, tokens[7], self._wire_name,
         )  # fmt: skip
-        if self._process.tracing.enabled:
+        span = delivery.span
+        if span is not None:
+            sent = span.output(subject.decode(errors="surrogateescape"))
+            try:
+                head += header.encode(sent.headers)[len(b"NATS/1.0\r\n") : -len(b"\r\n")]
+            except ValueError:  # of a propagator that is not ours
+                return False
+            delivery.sent = sent
+        elif self._process.tracing.enabled:
             head += self._process.tracing.unsampled_lines(
-                delivery.header, tokens[2].decode(), delivery.sequence, int(tokens[7])
+                delivery.header, tokens[2], delivery.sequence, tokens[7]
             )
         fences = fences_of(delivery) if self._ordered else None
         try:
@@ -80,6 +89,15 @@ class Outputs:
         except (TooLarge, ValueError):  # a subject that is too long
             return False
         return True
+
+    def confirmed(self, delivery: Delivery, answer: bytes) -> None:
+        """The PubAck of what `send` sent is here: its span ends."""
+        try:
+            ack = read_ack(answer)
+        except ServerError:
+            delivery.sent.end()
+        else:
+            delivery.sent.end(stream=ack.stream, sequence=ack.seq)
 
     async def store(self, made: list[Staged], incoming: Incoming) -> None:
         """Store them, each once, and return when all are confirmed; waits as long as a stream is full or away.

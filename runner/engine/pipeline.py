@@ -180,7 +180,7 @@ class Pipeline:
                     stats.acked += 1
                 else:
                     delivery.result = result
-                    if admitted or not outputs.send(delivery, result, self._stored):
+                    if not outputs.send(delivery, result, self._stored):
                         await self._safely(delivery, self._send(delivery, []))
                         now = clock()
             if count > 1:  # a single answer goes with those of other slots, when this turn of the loop ends
@@ -304,10 +304,17 @@ class Pipeline:
 
     def _stored(self, delivery: Delivery, _: bytes | None, answer: bytes, error: ServerError | None) -> None:
         """The PubAck of a single output is here, or will not come."""
+        span = delivery.span
         if error is None and is_stored(answer):
+            if span is not None:
+                self._outputs.confirmed(delivery, answer)
+                if not delivery.settled:
+                    span.end_ack()
             delivery.source.ack(delivery)
             self.stats.acked += 1
         elif not self._judging.ending:
+            if span is not None:
+                delivery.sent.end(error=error or "unconfirmed")
             self._process.tasks.start_soon(self._safely, delivery, self._send(delivery, []))
 
     async def time_out(self, delivery: Delivery) -> None:

@@ -71,6 +71,9 @@ class Delivery:
     finishing = False
     """Its outcome is being settled."""
     span: Any = None
+    """Of its attempt, where that is traced."""
+    sent: Any = None
+    """The span of the output that is on its way."""
     result: Any = None
 
     def __init__(

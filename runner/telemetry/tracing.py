@@ -178,15 +178,17 @@ class Tracing:
         unsampled = traceparent.TraceParent(parent.trace_id, parent.span_id, sampled=False)
         return [("traceparent", traceparent.format(unsampled)), *kept]
 
-    def unsampled_lines(self, header: bytes | None, stream: str, sequence: int, timestamp_ns: int) -> bytes:
-        """The same as lines of a header block; quick for what is usual: a `traceparent` alone."""
-        if header is not None and self._usual:
+    def unsampled_lines(self, header: bytes | None, stream: bytes, sequence: int, stored: bytes) -> bytes:
+        """The same as lines of a header block; quick for what is usual: a `traceparent` alone, or no headers."""
+        if self._usual:
+            if header is None:
+                return traceparent.derived_line(b"%b:%d.%b" % (stream, sequence, stored))
             lower = header.lower()
             if lower.count(b"traceparent:") == 1 and b"tracestate" not in lower and b"baggage" not in lower:
                 line = traceparent.unsampled_line(header)
                 if line is not None:
                     return line
-        pairs = self.unsampled_headers(header, stream, sequence, timestamp_ns)
+        pairs = self.unsampled_headers(header, stream.decode(), sequence, int(stored))
         lines = "".join(f"{name}: {value}\r\n" for name, value in pairs)
         return lines.encode("utf-8", "surrogateescape")
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from itertools import product
 
 import pytest
 
+from runner.telemetry.receiver import Receiver
 from tests.support.eventually import eventually
 from tests.support.shop import Shop, reason
 
@@ -84,6 +86,7 @@ HEADERS: dict[str, dict[str, str]] = {
     "sampled": {"traceparent": f"00-{8:032x}-{8:016x}-01", "tracestate": "a=b"},
     "odd": {"Content-Type": "application/json; charset=utf-8", "X": "msgpack", "traceparent": "00-zz"},
 }
+SENDERS = {f"{7:016x}": None, f"{8:016x}": None}
 EXPECTED = {
     "fine": (1, "", 1),
     "again": (2, "", 1),
@@ -114,15 +117,25 @@ def function(takes: str, options: str, *, output: bool) -> tuple[str, str]:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("traced", [False, True], ids=["no traces", "traces"])
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with Receiver(capacity=100_000) as receiver:
+        yield receiver
+
+
+@pytest.mark.parametrize("traces", ["none", "console", "otlp"])
 async def test_the_same_becomes_of_a_message_whatever_it_carries_and_its_handler_takes(
-    shop: Shop, traced: bool
+    shop: Shop, traces: str, receiver: Receiver
 ) -> None:
     functions = [
         function(*each, output=output) for output in (False, True) for each in product(TAKES, OPTIONS)
     ]
     await shop.open(BEHAVIOURS + "".join(source for _, source in functions))
-    environment = {"OTEL_TRACES_EXPORTER": "console"} if traced else {}
+    environment = {
+        "OTEL_TRACES_EXPORTER": traces,
+        "OTEL_TRACES_SAMPLER": "always_on" if traces == "otlp" else "",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint,
+    }
     numbers: dict[int, tuple[str, str, str]] = {}
     for (name, _), (headers, behaviour) in product(functions, product(HEADERS, EXPECTED)):
         number = len(numbers)
@@ -169,3 +182,20 @@ async def test_the_same_becomes_of_a_message_whatever_it_carries_and_its_handler
         attempts[number] += 1
         tenant = HEADERS[numbers[number][1]].get("Tenant", "")
         assert each["told"] == [str(number), tenant, attempts[number], f"ORDERS:{number + 1}"]
+    if traces != "otlp":
+        return
+    process.terminate()
+    assert await process.ended() == 0
+    spans = {span.span_id: span for span in receiver.spans()}
+    begun = Counter(
+        span.attributes["messaging.message.id"] for span in spans.values() if span.kind == "consumer"
+    )
+    for message in await shop.js.messages("ORDERS"):
+        number = int(message.subject.split(".")[-1])
+        assert begun[f"ORDERS:{message.sequence}"] == max(1, runs[number])
+    assert not [span for span in spans.values() if span.parent_id and span.parent_id not in spans | SENDERS]
+    for paid in await shop.js.messages("PAID"):
+        sent = spans[paid.headers["traceparent"].split("-")[2]]
+        assert (sent.kind, spans[sent.parent_id].kind) == ("producer", "consumer")
+        assert sent.attributes["messaging.message.id"] == f"PAID:{paid.sequence}"
+        assert sent.attributes["jetrunner.stream"] == "PAID"
