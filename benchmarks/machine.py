@@ -32,7 +32,7 @@ CAVEATS = (
     "Handlers do nothing: with handlers that work, the differences shrink.",
     "FastStream gets a tenth of the messages, uses its msgspec serializer, and a task for each message of a fetch.",
     (
-        "Default tracing takes up to 100 messages a second that have no traceparent; a sampled one costs far more, and the 100 "
+        "Default tracing takes up to 100 messages a second that have no traceparent; a sampled one costs more, and the 100 "
         "that a fresh process takes at once fall into the warm-up."
     ),
     "Latency: an unhurried stream; what the publisher was late is in no percentile.",

@@ -1,29 +1,47 @@
-"""Tracing: the same functions with default traces to a receiver on the loopback, and with none."""
+"""Tracing: the same functions with no traces, with the default's sample, and with every message traced, to a sink."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from benchmarks import outputs, throughput
-from benchmarks.contender import Contender
-from benchmarks.throughput import DEFAULT
-from runner.telemetry.receiver import Receiver
+from msgspec import structs
 
-OFF, ON = "no-op, tracing off", "no-op, default tracing"
+from benchmarks import outputs, sink, throughput
+from benchmarks.contender import Contender
+from benchmarks.meter import Measured
+from benchmarks.server import Server
+from benchmarks.throughput import DEFAULT
+
+OFF, ON, ALL = "no-op, tracing off", "no-op, default tracing", "no-op, every message traced"
 OUTPUT_OFF, OUTPUT_ON = "output, tracing off", "output, default tracing"
+OUTPUT_ALL = "output, every message traced"
 
 
 @contextmanager
 def contenders(messages: int) -> Iterator[list[Contender]]:
-    """The contenders while the receiver listens; RuntimeError if no span came."""
-    with Receiver() as receiver:
-        on = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint}
+    """The contenders while the sink listens."""
+    with sink.running() as collector:
+        on = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint}
+        every = on | {"OTEL_TRACES_SAMPLER": "always_on"}
         yield [
             throughput.ours(messages, DEFAULT, OFF),
-            throughput.ours(messages, DEFAULT, ON, on, OFF),
+            counted(throughput.ours(messages, DEFAULT, ON, on, OFF), collector, 1),
+            counted(throughput.ours(messages, DEFAULT, ALL, every, OFF), collector, messages),
             outputs.ours(messages, DEFAULT, OUTPUT_OFF, beside=OUTPUT_OFF),
-            outputs.ours(messages, DEFAULT, OUTPUT_ON, on, OUTPUT_OFF),
+            counted(outputs.ours(messages, DEFAULT, OUTPUT_ON, on, OUTPUT_OFF), collector, 1),
+            counted(outputs.ours(messages, DEFAULT, OUTPUT_ALL, every, OUTPUT_OFF), collector, 2 * messages),
         ]
-        if not receiver.spans():
-            raise RuntimeError("no span came: tracing was not on")
+
+
+def counted(contender: Contender, collector: sink.Sink, least: int) -> Contender:
+    """The same contender, whose spans have to arrive; RuntimeError if some did not."""
+
+    def run(server: Server, name: str) -> Measured:
+        measured = contender.run(server, name)
+        spans = collector.count()
+        if spans < least:
+            raise RuntimeError(f"{contender.name}: {spans} spans came of {least}")
+        return measured
+
+    return structs.replace(contender, run=run)
