@@ -185,7 +185,7 @@ class Pipeline:
                         now = clock()
             if count > 1:  # a single answer goes with those of other slots, when this turn of the loop ends
                 flush()
-            delivery = header = arguments = context = result = staged = None  # type: ignore[assignment]  # not kept while idle
+            delivery = header = arguments = context = result = staged = span = None  # type: ignore[assignment]  # not kept while idle
             await wait()
             began = now = clock()
 
