@@ -3,118 +3,129 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from pathlib import Path
 
-import msgspec
-
-from benchmarks import contender, latency, ordered, outputs, throughput, tracing
-from benchmarks.machine import CAVEATS, look
-from benchmarks.report import Report, compare, text
-from benchmarks.round import interleave
-from benchmarks.server import Server, running
+from benchmarks import latency, round, sections  # noqa: A004  a round of runs
+from benchmarks.arena import Arena, opened
+from benchmarks.contender import Contender, Skipped
+from benchmarks.elsewhere import Elsewhere
+from benchmarks.machine import Machine, look
+from benchmarks.report import RESULTS, Report, text, write
 from benchmarks.workload import SIZE
 
-SECTIONS = ("throughput", "outputs", "tracing", "ordered", "latency")
-FULL_MESSAGES, FULL_ROUNDS, FULL_SECONDS = 200_000, 5, 10.0
-RESULTS = Path(__file__).parent / "results"
+MESSAGES, ROUNDS, SECONDS = 200_000, 3, 10.0
+QUICK_MESSAGES, QUICK_ROUNDS, QUICK_SECONDS = 1000, 1, 0.5
 
 
 def main() -> None:
     options = arguments()
-    with running() as server:
-        server.stream("BENCH", "orders.*")
-        if options.section not in {"latency", "ordered"} or options.profile:
-            print(f"storing {options.messages:,} messages", file=sys.stderr)
-            server.fill("BENCH", "orders", options.messages)
-        if options.profile:
-            profile(server, options)
-        else:
-            measure(server, options)
+    machine = look()
+    for name in chosen(options.sections):
+        # Each on a server of its own: the streams of one section are not in another's way.
+        with opened(options.messages, options.rounds, quick=options.quick) as arena:
+            if options.profile is not None:
+                profile(name, arena, options.profile)
+                return
+            report = measure(name, arena, machine, options.seconds)
+        print(text(report, title(name)), flush=True)
+        print(f"written to {write(report, options.output)}", file=sys.stderr)
 
 
-def measure(server: Server, options: argparse.Namespace) -> None:
-    messages, rounds = options.messages, options.rounds
-    chosen = SECTIONS if options.section == "all" else (options.section,)
+def chosen(names: list[str]) -> list[str]:
+    """The sections that these names stand for, each once, in their own order."""
+    wanted = {one for name in names for one in sections.GROUPS.get(name, (name,))}
+    return [name for name in sections.NAMES if name in wanted]
+
+
+def title(name: str) -> str:
+    return latency.TITLE if name == sections.LATENCY else sections.SECTIONS[name].title
+
+
+def measure(name: str, arena: Arena, machine: Machine, seconds: float) -> Report:
     report = Report(
+        section=name,
         date=time.strftime("%Y-%m-%d"),
-        machine=look(server.store),
+        machine=machine,
+        elsewhere=0.0,
         storage="file storage",
         message_bytes=SIZE,
-        messages=messages,
-        rounds=rounds,
-        latency_rate=latency.RATE,
-        latency_seconds=options.seconds,
-        caveats=CAVEATS,
-        skipped=[],
+        messages=arena.messages,
+        rounds=arena.rounds,
     )
-    if report.machine.load > report.machine.cores / 4:
-        print(f"WARNING  something else runs here: load {report.machine.load}", file=sys.stderr)
-    if "throughput" in chosen:
-        found, report.skipped = throughput.contenders(server, messages)
-        report.throughput = interleave("throughput", found, server, rounds)
-    if "outputs" in chosen:
-        report.outputs = interleave("outputs", outputs.contenders(messages), server, rounds)
-    if "tracing" in chosen:
-        with tracing.contenders(messages) as traced:
-            report.tracing = interleave("tracing", traced, server, rounds)
-    if "ordered" in chosen:
-        report.ordered = interleave("ordered", ordered.contenders(server, messages), server, rounds)
-    if "latency" in chosen:
-        report.latency = latency.measure(server, options.seconds, rounds)
-    report.comparisons = compare(report)
-    print(text(report))
-    path = options.output or RESULTS / name(report, options)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
-    print(f"written to {path}", file=sys.stderr)
+    if name == sections.LATENCY:
+        elsewhere = Elsewhere(arena.server)
+        report.latency = latency.measure(arena, seconds)
+    else:
+        print(f"{name}: filling streams", file=sys.stderr)
+        contenders, report.skipped = found(name, arena)
+        for one in report.skipped:
+            print(f"SKIPPED  {one.name}: {one.reason}", file=sys.stderr)
+        elsewhere = Elsewhere(arena.server)
+        report.results = round.interleave(name, contenders, arena)
+    report.elsewhere = elsewhere.cores()
+    return report
 
 
-def name(report: Report, options: argparse.Namespace) -> str:
-    """A file that holds less than the full measurement says so in its name."""
-    parts = [report.date, report.machine.slug]
-    if options.section != "all":
-        parts.append(options.section)
-    if options.messages < FULL_MESSAGES or options.rounds < FULL_ROUNDS or options.seconds < FULL_SECONDS:
-        parts.append("quick")
-    return "-".join(parts) + ".json"
+def found(name: str, arena: Arena) -> tuple[list[Contender], list[Skipped]]:
+    """The contenders of a section, and those that are missing here."""
+    everyone = sections.SECTIONS[name].contenders(arena)
+    return (
+        [one for one in everyone if isinstance(one, Contender)],
+        [one for one in everyone if isinstance(one, Skipped)],
+    )
 
 
-def profile(server: Server, options: argparse.Namespace) -> None:
+def profile(name: str, arena: Arena, part: str) -> None:
     """Show where the time of our own hot path goes; the profiler itself costs several times as much."""
-    kind = "output" if options.section == "outputs" else "noop"
-    env = contender.environment()
-    if options.section == "tracing":
-        del env[
-            "OTEL_SDK_DISABLED"
-        ]  # to a collector that is not there, or is: all but the export is the same
-    if kind == "output":
-        server.stream("OUT", "out.profile.*")
-    given = (kind, server.url, "BENCH", "orders.*", "profile", options.messages, options.concurrency)
-    with contender.spawned("ours", *given, options.sort, env=env) as process:
-        output, _ = process.communicate(timeout=contender.PATIENCE_SECONDS)
-    print(output)
-    sys.exit(process.returncode)
+    contenders, _ = found(name, arena)
+    ours = [one for one in contenders if one.name.startswith("jetrunner") and part in one.name]
+    if not ours:
+        raise SystemExit(f"error: no contender of ours in {name} is named like {part!r}")
+    print(f"profile of {ours[0].name}", file=sys.stderr)
+    os.environ["BENCH_PROFILE"] = "yes"
+    ours[0].run("profile")
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("section", nargs="?", default="all", choices=[*SECTIONS, "all"])
-    parser.add_argument("--messages", type=int, default=FULL_MESSAGES)
-    parser.add_argument("--rounds", type=int, default=FULL_ROUNDS)
-    parser.add_argument("--seconds", type=float, default=FULL_SECONDS, help="of each latency run")
-    parser.add_argument("--output", type=Path, help="where the JSON goes instead of benchmarks/results/")
-    parser.add_argument("--profile", action="store_true", help="profile our own hot path instead (cProfile)")
-    parser.add_argument("--concurrency", type=int, default=throughput.DEFAULT, help="for --profile")
-    parser.add_argument("--sort", default="tottime", choices=["tottime", "cumtime"], help="for --profile")
+    parser.add_argument("sections", nargs="*", default=["all"], metavar="SECTION", help=", ".join(NAMES))
+    parser.add_argument("--messages", type=int)
+    parser.add_argument("--rounds", type=int)
+    parser.add_argument("--seconds", type=float, help="of each latency run")
+    parser.add_argument("--quick", action="store_true", help="small counts, one round, for trying out")
+    parser.add_argument(
+        "--output", type=Path, help="folder for the JSON; benchmarks/results where all is measured in full"
+    )
+    parser.add_argument(
+        "--profile", metavar="NAME", help="profile the contender of ours with this in its name, instead"
+    )
     options = parser.parse_args()
-    if options.messages < 1000 or options.rounds < 1 or options.seconds <= 0:
-        parser.error("at least 1,000 messages, one round and some seconds")
-    if options.profile and options.section == "latency":
-        parser.error("latency has no profile")
+    if unknown := set(options.sections) - set(NAMES):
+        parser.error(f"no section {', '.join(sorted(unknown))}: there are {', '.join(NAMES)}")
+    full = (MESSAGES, ROUNDS, SECONDS)
+    asked = (QUICK_MESSAGES, QUICK_ROUNDS, QUICK_SECONDS) if options.quick else full
+    options.messages = options.messages or asked[0]
+    options.rounds = options.rounds or asked[1]
+    options.seconds = options.seconds or asked[2]
+    if options.messages < QUICK_MESSAGES or options.rounds < 1 or options.seconds <= 0:
+        parser.error(f"at least {QUICK_MESSAGES:,} messages, one round and some seconds")
+    if options.profile is not None and (
+        len(chosen(options.sections)) != 1 or sections.LATENCY in options.sections
+    ):
+        parser.error("a profile is of one section, and not of latency")
+    if options.output is None:
+        less = any(
+            one < other
+            for one, other in zip((options.messages, options.rounds, options.seconds), full, strict=True)
+        )
+        options.output = RESULTS / "quick" if less else RESULTS
     return options
 
+
+NAMES = (*sections.NAMES, *sections.GROUPS)
 
 if __name__ == "__main__":
     main()

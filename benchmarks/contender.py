@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PATIENCE_SECONDS = 600
 
 
-class Sample(msgspec.Struct, frozen=True):
+class Sample(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What one run showed."""
 
     rate: float
@@ -31,23 +31,38 @@ class Sample(msgspec.Struct, frozen=True):
     """Microseconds of CPU a message, of the contender's whole process."""
     server_cpu: float
     """The same of nats-server, over the contender's whole life: warm-up, start and end included."""
+    memory: float
+    """Most megabytes that the contender's process had in memory; 0 where it does not say."""
+    spans: int | None = None
+    """Spans that reached the sink, where traces go to one."""
 
 
-class Contender(msgspec.Struct, frozen=True):
-    """Something that handles messages; `run` is given the server and a name that no run had before."""
+class Contender(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that handles messages; `run` is given a name that no run had before."""
 
     name: str
     messages: int
-    run: Callable[[Server, str], Measured]
-    beside: str = ""
-    """The contender it is compared with; empty for the first one of its section."""
+    run: Callable[[str], Measured]
+    base: bool = False
+    """Those that follow are compared with it, as all are with the first of a section."""
+    at: int | None = None
+    """Its place on the axis, in a section that shows how cost grows."""
+    spans: int | None = None
+    """How many spans it makes, where every message is traced."""
+
+
+class Skipped(msgspec.Struct, frozen=True):
+    """A contender that is missing here."""
+
+    name: str
+    reason: str
 
 
 def sample(contender: Contender, server: Server, run: str) -> Sample:
     before = server.cpu
-    measured = contender.run(server, run)
+    measured = contender.run(run)
     server_cpu = (server.cpu - before) / contender.messages * 1e6
-    return Sample(measured.rate, measured.cpu, server_cpu)
+    return Sample(measured.rate, measured.cpu, server_cpu, measured.memory, measured.spans)
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -57,9 +72,11 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 @contextmanager
-def spawned(module: str, *arguments: object, env: Mapping[str, str]) -> Iterator[subprocess.Popen[str]]:
+def spawned(
+    module: str, *arguments: object, env: Mapping[str, str], interpreter: str = sys.executable
+) -> Iterator[subprocess.Popen[str]]:
     """A module of this package as a process, which does not outlive the block."""
-    command = [sys.executable, "-m", f"benchmarks.{module}", *map(str, arguments)]
+    command = [interpreter, "-m", f"benchmarks.{module}", *map(str, arguments)]
     with subprocess.Popen(command, cwd=ROOT, env=dict(env), stdout=subprocess.PIPE, text=True) as process:
         try:
             yield process
@@ -75,21 +92,24 @@ def finish(process: subprocess.Popen[str]) -> str:
     return output.strip().splitlines()[-1]
 
 
-def python(module: str, *arguments: object, env: Mapping[str, str] | None = None) -> Measured:
-    with spawned(module, *arguments, env=environment(env)) as process:
+def python(
+    module: str,
+    *arguments: object,
+    env: Mapping[str, str] | None = None,
+    interpreter: str = sys.executable,
+) -> Measured:
+    with spawned(module, *arguments, env=environment(env), interpreter=interpreter) as process:
         return msgspec.json.decode(finish(process), type=Measured)
 
 
-def check(server: Server, stream: str, consumers: str | list[str], total: int) -> None:
+def check(server: Server, stream: str, consumers: list[str], total: int) -> None:
     """Everything is acknowledged, and nothing came twice; the consumers are gone afterwards."""
-    names = [consumers] if isinstance(consumers, str) else consumers
-    infos = [server.api(f"CONSUMER.INFO.{stream}.{name}") for name in names]
+    infos = server.each([f"CONSUMER.INFO.{stream}.{name}" for name in consumers])
     left = sum(info["num_pending"] + info["num_ack_pending"] for info in infos)
     delivered = sum(info["delivered"]["consumer_seq"] for info in infos)
     if left or delivered != total:
-        raise RuntimeError(f"{names[0]}: {left} of {total} messages are left, {delivered} deliveries")
-    for name in names:
-        server.api(f"CONSUMER.DELETE.{stream}.{name}")
+        raise RuntimeError(f"{consumers[0]}: {left} of {total} messages are left, {delivered} deliveries")
+    server.each([f"CONSUMER.DELETE.{stream}.{name}" for name in consumers])
 
 
 # -- Go ---------------------------------------------------------------------------------------------------

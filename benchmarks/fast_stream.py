@@ -1,8 +1,9 @@
 """FastStream's JetStream pull subscriber as a contender, in a process of its own.
 
-python -m benchmarks.fast_stream URL STREAM SUBJECT CONSUMER MESSAGES BATCH
+python -m benchmarks.fast_stream noop|real URL STREAM SUBJECT CONSUMER MESSAGES BATCH
 
-Its fast options: the msgspec serializer, one fetch for a whole batch, a task for each message of it, no log.
+`real` takes the body, a token of the subject and the message, as the handler of ours does. Its fast options: the msgspec
+serializer, one fetch for a whole batch, a task for each message of it, no log.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from importlib import import_module
+from typing import Any
 
 import nats
 import uvloop
@@ -20,7 +22,7 @@ from benchmarks.meter import Meter
 from benchmarks.workload import Order
 
 
-async def run(url: str, stream: str, subject: str, consumer: str, total: int, batch: int) -> None:
+async def run(kind: str, url: str, stream: str, subject: str, consumer: str, total: int, batch: int) -> None:
     # By name, since it is installed for benchmarks alone.
     framework = import_module("faststream.nats")
     serializer = import_module("fast_depends.msgspec").MsgSpecSerializer()
@@ -29,8 +31,18 @@ async def run(url: str, stream: str, subject: str, consumer: str, total: int, ba
     meter = Meter(total, finished.set)
     tick = meter.tick
 
-    async def handler(order: Order) -> None:
+    async def noop(order: Order) -> None:
         tick()
+
+    async def real(order: Order, customer: str, message: Any) -> None:
+        tick()
+
+    handler: Any = noop
+    if kind == "real":
+        handler = real
+        subject = subject.replace("*", "{customer}")
+        real.__defaults__ = (import_module("faststream").Path(), None)
+        real.__annotations__["message"] = import_module("faststream.nats.annotations").NatsMessage
 
     broker.subscriber(
         subject,
@@ -50,8 +62,8 @@ async def run(url: str, stream: str, subject: str, consumer: str, total: int, ba
 
 
 def main() -> None:
-    url, stream, subject, consumer, total, batch = sys.argv[1:]
-    uvloop.run(run(url, stream, subject, consumer, int(total), int(batch)))
+    kind, url, stream, subject, consumer, total, batch = sys.argv[1:]
+    uvloop.run(run(kind, url, stream, subject, consumer, int(total), int(batch)))
 
 
 if __name__ == "__main__":

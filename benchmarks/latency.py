@@ -6,16 +6,21 @@ from statistics import median
 
 import msgspec
 
+from benchmarks.arena import Arena
 from benchmarks.contender import environment, finish, spawned
+from benchmarks.ours import Task
 from benchmarks.server import Server
-from benchmarks.throughput import DEFAULT
 from benchmarks.timing import Percentiles
 
 RATE = 1000
 """Messages a second."""
+TITLE = "Latency"
+SAYS = f"{RATE:,} messages a second, from right before the send to the handler's first line."
+NAMES = {"bare": "nats-py, callback", "ours": "jetrunner, default concurrency"}
+WINDOW = 64
 
 
-class Latency(msgspec.Struct, frozen=True):
+class Latency(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Of one contender, in milliseconds: medians over the rounds, and the worst of all."""
 
     name: str
@@ -28,13 +33,12 @@ class Latency(msgspec.Struct, frozen=True):
     rounds: list[Percentiles]
 
 
-def measure(server: Server, seconds: float, rounds: int) -> list[Latency]:
-    names = {"bare": f"nats-py callback, window {DEFAULT}", "ours": f"jetrunner, concurrency {DEFAULT}"}
-    found: dict[str, list[Percentiles]] = {module: [] for module in names}
-    late: dict[str, float] = dict.fromkeys(names, 0.0)
-    for number in range(rounds):
-        for module in names if number % 2 == 0 else reversed(names):
-            percentiles, sent_late = once(server, module, f"l{number}{module}", int(seconds * RATE))
+def measure(arena: Arena, seconds: float) -> list[Latency]:
+    found: dict[str, list[Percentiles]] = {module: [] for module in NAMES}
+    late: dict[str, float] = dict.fromkeys(NAMES, 0.0)
+    for number in range(arena.rounds):
+        for module in NAMES if number % 2 == 0 else reversed(NAMES):
+            percentiles, sent_late = once(arena.server, module, f"l{number}{module}", int(seconds * RATE))
             found[module].append(percentiles)
             late[module] = max(late[module], sent_late)
     return [
@@ -47,7 +51,7 @@ def measure(server: Server, seconds: float, rounds: int) -> list[Latency]:
             sent_late=late[module],
             rounds=found[module],
         )
-        for module, name in names.items()
+        for module, name in NAMES.items()
     ]
 
 
@@ -57,9 +61,12 @@ def once(server: Server, module: str, run: str, total: int) -> tuple[Percentiles
     server.stream(stream, subject)
     if module == "bare":
         server.consumer(stream, run)
-        arguments: tuple[object, ...] = ("latency", server.url, stream, run, run, total, DEFAULT)
+        arguments: tuple[object, ...] = ("latency", server.url, stream, run, run, total, WINDOW)
     else:
-        arguments = ("latency", server.url, stream, subject, run, total, DEFAULT)
+        task = Task(
+            url=server.url, stream=stream, subject=subject, name=run, messages=total, handler="latency"
+        )
+        arguments = (msgspec.json.encode(task).decode(),)
     with spawned(module, *arguments, env=environment()) as process:
         assert process.stdout is not None
         if process.stdout.readline().strip() != "ready":

@@ -6,9 +6,11 @@ Rule 2: CPU is user and system time of the whole process, every thread of it, be
 
 from __future__ import annotations
 
+import re
 import resource
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import msgspec
 
@@ -23,6 +25,10 @@ class Measured(msgspec.Struct, frozen=True):
     """Messages a second."""
     cpu: float
     """Microseconds of CPU a message."""
+    memory: float = 0.0
+    """Most megabytes that the process had in memory until the last message."""
+    spans: int | None = None
+    """Spans that reached the sink, where traces go to one."""
 
 
 class Meter:
@@ -40,7 +46,7 @@ class Meter:
         for _ in range(total - warm - 1):
             yield
         seconds, cpu = time.perf_counter() - began, used() - cpu
-        self.measured = Measured((total - warm) / seconds, cpu / (total - warm) * 1e6)
+        self.measured = Measured((total - warm) / seconds, cpu / (total - warm) * 1e6, peak())
         done()
         while True:  # a message that comes twice; the arena finds that out
             yield
@@ -55,3 +61,12 @@ def used() -> float:
     """Seconds of CPU that this process has used."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime
+
+
+def peak() -> float:
+    """Most megabytes that this process has had in memory; 0.0 where there is no /proc."""
+    try:  # not ru_maxrss: that is the parent's, where it was larger
+        found = re.search(r"^VmHWM:\s+(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
+    except OSError:
+        return 0.0
+    return int(found[1]) / 1024 if found else 0.0

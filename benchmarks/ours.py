@@ -1,17 +1,21 @@
-"""Jetrunner as a contender: the real `serve` with one `@consume` function, in a process of its own.
+"""Jetrunner as a contender: the real `serve` with `@consume` functions, in a process of its own.
 
-python -m benchmarks.ours noop|real|real_output|ordered|output|latency URL STREAM SUBJECT NAME MESSAGES CONCURRENCY [PROFILE]
+python -m benchmarks.ours TASK, which is a Task in JSON
 """
 
 from __future__ import annotations
 
 import asyncio
 import cProfile
+import os
 import pstats
 import sys
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import uvloop
 
 from benchmarks.meter import Meter
@@ -25,97 +29,111 @@ from runner.discovery import Project
 from runner.engine.app import serve
 from runner.engine.stop import Stop
 
+COMPUTED_NS = 100_000
+"""CPU that the computing handler uses."""
 
-def noop(meter: Meter, stream: str, subject: str, name: str, concurrency: int) -> Binding | None:
-    tick = meter.tick
 
-    @consume(subject, stream=stream, name=name, concurrency=concurrency)
-    async def handler(order: Order) -> None:
+class Task(msgspec.Struct, frozen=True, kw_only=True):
+    """What this process is to handle, and how."""
+
+    url: str
+    stream: str
+    subject: str
+    """Ends in `*`, the customer's token."""
+    name: str
+    messages: int
+    handler: str = "noop"
+    concurrency: int | None = None
+    """The default, where None."""
+    ordered: bool = False
+    """By the customer."""
+    output: bool = False
+    functions: int = 1
+    """So many share the work: the first reads the customer `c0`, the second `c1`, and so on."""
+
+
+Handler = Callable[..., Awaitable[object]]
+
+
+def handlers(tick: Callable[[], None]) -> dict[str, Handler]:
+    async def noop(order: Order) -> None:
         tick()
 
-    return binding_of(handler)
-
-
-def real(meter: Meter, stream: str, subject: str, name: str, concurrency: int) -> Binding | None:
-    tick = meter.tick
-
-    @consume(subject.replace("*", "{customer}"), stream=stream, name=name, concurrency=concurrency)
-    async def handler(order: Order, customer: str, ctx: Context) -> None:
-        tick()
-
-    return binding_of(handler)
-
-
-def ordered(meter: Meter, stream: str, subject: str, name: str, concurrency: int) -> Binding | None:
-    tick = meter.tick
-
-    @consume(
-        subject.replace("*", "{key}"), stream=stream, name=name, concurrency=concurrency, ordered_by="key"
-    )
-    async def handler(order: Order) -> None:
-        tick()
-
-    return binding_of(handler)
-
-
-def output(meter: Meter, stream: str, subject: str, name: str, concurrency: int) -> Binding | None:
-    tick = meter.tick
-
-    @consume(subject, stream=stream, name=name, concurrency=concurrency, output=f"out.{name}.x")
-    async def handler(order: Order) -> Order:
+    async def noop_output(order: Order) -> Order:
         tick()
         return order
 
-    return binding_of(handler)
+    async def real(order: Order, customer: str, ctx: Context) -> None:
+        tick()
 
-
-def real_output(meter: Meter, stream: str, subject: str, name: str, concurrency: int) -> Binding | None:
-    tick = meter.tick
-
-    @consume(
-        subject.replace("*", "{customer}"),
-        stream=stream,
-        name=name,
-        concurrency=concurrency,
-        output=f"out.{name}.x",
-    )
-    async def handler(order: Order, customer: str, ctx: Context) -> Order:
+    async def real_output(order: Order, customer: str, ctx: Context) -> Order:
         tick()
         return order
 
-    return binding_of(handler)
+    async def compute(order: Order) -> None:
+        tick()
+        end = time.thread_time_ns() + COMPUTED_NS
+        while time.thread_time_ns() < end:
+            pass
+
+    async def await_1(order: Order) -> None:
+        tick()
+        await asyncio.sleep(0.001)
+
+    async def await_10(order: Order) -> None:
+        tick()
+        await asyncio.sleep(0.01)
+
+    found: list[Handler] = [noop, noop_output, real, real_output, compute, await_1, await_10]
+    return {handler.__name__: handler for handler in found}
 
 
-KINDS = {"real_output": real_output, "noop": noop, "real": real, "ordered": ordered, "output": output}
-
-
-def latency(latencies: Latencies, stream: str, subject: str, name: str, concurrency: int) -> Binding | None:
+def timing(latencies: Latencies) -> Handler:
     record, clock = latencies.record, time.monotonic_ns
 
-    @consume(subject, stream=stream, name=name, concurrency=concurrency)
-    async def handler(message: Timed) -> None:
+    async def latency(message: Timed) -> None:
         record(clock() - message.sent)
 
-    return binding_of(handler)
+    return latency
 
 
-async def run(
-    kind: str, url: str, stream: str, subject: str, name: str, total: int, concurrency: int
-) -> None:
+def bound(task: Task, make: Callable[[], Handler]) -> tuple[Binding, ...]:
+    options: dict[str, Any] = {"stream": task.stream}
+    if task.concurrency is not None:
+        options["concurrency"] = task.concurrency
+    if task.ordered:
+        options["ordered_by"] = "customer"
+    if task.output:
+        options["output"] = f"out.{task.name}.x"
+    if task.functions > 1:  # each with a handler of its own: a function has one binding
+        names = {f"{task.name}_{n}": task.subject.replace("*", f"c{n}") for n in range(task.functions)}
+    elif task.ordered or task.handler == "real":
+        names = {task.name: task.subject.replace("*", "{customer}")}
+    else:
+        names = {task.name: task.subject}
+    return tuple(binding(consume(subject, name=name, **options)(make())) for name, subject in names.items())
+
+
+def binding(function: object) -> Binding:
+    found = binding_of(function)
+    assert found is not None
+    return found
+
+
+async def run(task: Task) -> None:
     stop = Stop()
     report: Meter | Latencies
-    if kind == "latency":
-        report = latencies = Latencies(total, stop.request)
-        binding = latency(latencies, stream, subject, name, concurrency)
+    if task.handler == "latency":
+        report = latencies = Latencies(task.messages, stop.request)
+        bindings = bound(task, lambda: timing(latencies))
     else:
-        report = meter = Meter(total, stop.request)
-        binding = KINDS[kind](meter, stream, subject, name, concurrency)
-    assert binding is not None
-    project = Project(Path(), "bench", (binding,))
-    settings = Settings(name="bench", nats_url=url)
+        report = meter = Meter(task.messages, stop.request)
+        kind = f"{task.handler}_output" if task.output else task.handler
+        bindings = bound(task, lambda: handlers(meter.tick)[kind])
+    project = Project(Path(), "bench", bindings)
     await serve(
         project,
-        settings,
+        Settings(name="bench", nats_url=task.url),
         functions=project.functions,
         stop=stop,
         ready=lambda: print("ready", flush=True),
@@ -124,17 +142,16 @@ async def run(
 
 
 def main() -> None:
-    kind, url, stream, subject, name, total, concurrency, *profile = sys.argv[1:]
-    running = run(kind, url, stream, subject, name, int(total), int(concurrency))
-    if not profile:
-        loop.run(lambda: running)
+    task = msgspec.json.decode(sys.argv[1], type=Task)
+    if "BENCH_PROFILE" not in os.environ:
+        loop.run(lambda: run(task))
         return
     profiler = cProfile.Profile()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         profiler.enable()
-        runner.run(running)
+        runner.run(run(task))
         profiler.disable()
-    pstats.Stats(profiler).sort_stats(profile[0]).print_stats(30)
+    pstats.Stats(profiler, stream=sys.stderr).sort_stats("tottime").print_stats(30)
 
 
 if __name__ == "__main__":

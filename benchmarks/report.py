@@ -1,91 +1,94 @@
-"""The whole of one run, as a table and as JSON."""
+"""One section's run, as JSON and as a table."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import msgspec
 
+from benchmarks.contender import Skipped
 from benchmarks.latency import Latency
 from benchmarks.machine import Machine
 from benchmarks.round import Result
 
+RESULTS = Path(__file__).parent / "results"
+QUIET = 0.2
+"""More cores than this kept busy by others, and figures are not to be trusted."""
 
-class Report(msgspec.Struct):
+
+class Report(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    section: str
     date: str
     machine: Machine
+    elsewhere: float
+    """Cores that other processes kept busy meanwhile."""
     storage: str
     message_bytes: int
     messages: int
     rounds: int
-    latency_rate: int
-    latency_seconds: float
-    caveats: tuple[str, ...]
-    skipped: list[str]
-    throughput: list[Result] = []
-    outputs: list[Result] = []
-    tracing: list[Result] = []
-    ordered: list[Result] = []
+    results: list[Result] = []
     latency: list[Latency] = []
-    comparisons: list[str] = []
+    skipped: list[Skipped] = []
+
+    @property
+    def quiet(self) -> bool:
+        return self.elsewhere <= QUIET
 
 
-def text(report: Report) -> str:
+def committed(folder: Path = RESULTS) -> dict[str, Report]:
+    """What has been measured last, by section; ValidationError for a file of another shape."""
+    found = [msgspec.json.decode(file.read_bytes(), type=Report) for file in sorted(folder.glob("*.json"))]
+    return {report.section: report for report in found}
+
+
+def write(report: Report, folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{report.section}.json"
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
+    return path
+
+
+def text(report: Report, title: str) -> str:
     lines = [
+        "",
+        f"{report.section}: {title}",
         (
             f"{report.machine.cpu}, {report.machine.cores} cores, {report.machine.python}, "
-            f"nats-server {report.machine.nats_server}, {report.storage} on {report.machine.file_system}, "
-            f"load before: {report.machine.load}"
+            f"nats-server {report.machine.nats_server}; load before {report.machine.load}, "
+            f"busy with others {report.elsewhere} cores"
         ),
-        (
-            f"{report.messages:,} messages of {report.message_bytes} bytes, explicit acks; "
-            f"medians of {report.rounds} interleaved rounds, in brackets slowest and fastest; "
-            "CPU of client and server in µs a message; × compares with the line marked ×1.00"
+        *rows(report.results),
+        *(
+            f"  {one.name:32} p50 {one.p50:6.3f}   p99 {one.p99:6.3f}   max {one.max:7.3f}   "
+            f"worst {one.worst:7.3f}   publisher late ≤{one.sent_late:.3f} ms"
+            for one in report.latency
         ),
+        *(f"  {one}" for one in compare(report)),
+        *(f"SKIPPED  {one.name}: {one.reason}" for one in report.skipped),
     ]
-    for name, results in (
-        ("throughput: a typed no-op function", report.throughput),
-        ("outputs: one for each input, confirmed before its ack", report.outputs),
-        ("tracing: default (OTLP to the loopback) and off", report.tracing),
-        ("strict order: 10,000 keys, concurrency 1024", report.ordered),
-    ):
-        if results:
-            lines += ["", name, *rows(results)]
-    if report.latency:
-        lines += [
-            "",
-            f"latency: send to handler at {report.latency_rate:,} messages a second for {report.latency_seconds:g} s, ms",
-            *(
-                f"  {one.name:34} p50 {one.p50:6.3f}   p99 {one.p99:6.3f}   max {one.max:7.3f}   "
-                f"worst {one.worst:7.3f}   publisher late ≤{one.sent_late:.3f}"
-                for one in report.latency
-            ),
-        ]
-    if report.comparisons:
-        lines += ["", *report.comparisons]
-    lines += [f"SKIPPED  {one}" for one in report.skipped]
-    lines += ["", "What to bear in mind:", *(f"  - {one}" for one in report.caveats)]
+    if not report.quiet:
+        lines.append("WARNING  something else ran on this machine: these figures are for trying out")
     return "\n".join(lines)
 
 
-def rows(results: Iterable[Result]) -> Iterable[str]:
+def rows(results: list[Result]) -> Iterable[str]:
+    width = max((len(one.name) for one in results), default=0)
     for one in results:
         spread = f"({one.slowest:,.0f}-{one.fastest:,.0f})"
+        dropped = "" if one.dropped is None else f" spans dropped {one.dropped:,}"
         yield (
-            f"  {one.name:34} {one.rate:9,.0f}/s {spread:19} ×{one.rate_ratio:<6.2f} "
-            f"CPU {one.cpu:6.2f} ×{one.cpu_ratio:<6.2f} server {one.server_cpu:5.2f}"
+            f"  {one.name:{width}} {one.rate:9,.0f}/s {spread:19} ×{one.rate_ratio:<6.2f} "
+            f"CPU {one.cpu:7.2f} ×{one.cpu_ratio:<6.2f} server {one.server_cpu:6.2f} {one.memory:5.0f} MB{dropped}"
         )
 
 
 def compare(report: Report) -> list[str]:
-    """Us beside each other contender."""
-    lines = []
-    for section, results in (("throughput", report.throughput), ("outputs", report.outputs)):
-        others = [one for one in results if not one.name.startswith("jetrunner")]
-        for us in results:
-            if us.name.startswith("jetrunner"):
-                lines += [
-                    f"{section}: {us.name} / {one.name}: rate ×{us.rate / one.rate:.2f}, CPU ×{us.cpu / one.cpu:.2f}"
-                    for one in others
-                ]
-    return lines
+    """Us beside each other client, where a section has both at one place."""
+    return [
+        f"{us.name} / {one.name}: rate ×{us.rate / one.rate:.2f}, CPU ×{us.cpu / one.cpu:.2f}"
+        for us in report.results
+        if us.ours
+        for one in report.results
+        if not one.ours and one.at == us.at
+    ]

@@ -18,10 +18,12 @@ from typing import Any
 import msgspec
 import nats
 
-from benchmarks.workload import order
+from benchmarks.workload import order, usual
 
 CHUNK = 1000
 """Messages on their way to the server while a stream is filled."""
+CHUNK_BYTES = 16 << 20
+"""The most of their bytes."""
 
 
 class Server:
@@ -44,61 +46,56 @@ class Server:
 
     def api(self, subject: str, request: object = None) -> dict[str, Any]:
         """Ask the JetStream API; RuntimeError with the server's words when it refuses."""
-        return asyncio.run(self._api(subject, request))
+        return self.each([subject], request)[0]
 
-    async def _api(self, subject: str, request: object) -> dict[str, Any]:
+    def each(self, subjects: list[str], request: object = None) -> list[dict[str, Any]]:
+        """Ask the same of several, one after the other on one connection."""
+        return asyncio.run(self._each(subjects, request))
+
+    async def _each(self, subjects: list[str], request: object) -> list[dict[str, Any]]:
+        body = msgspec.json.encode(request) if request is not None else b""
+        found: list[dict[str, Any]] = []
         client = await nats.connect(self.url)
         try:
-            body = msgspec.json.encode(request) if request is not None else b""
-            answer = await client.request(f"$JS.API.{subject}", body, timeout=30)
+            for subject in subjects:
+                answer = await client.request(f"$JS.API.{subject}", body, timeout=30)
+                found.append(msgspec.json.decode(answer.data))
+                if "error" in found[-1]:
+                    raise RuntimeError(f"{subject}: {found[-1]['error']['description']}")
         finally:
             await client.close()
-        found: dict[str, Any] = msgspec.json.decode(answer.data)
-        if "error" in found:
-            raise RuntimeError(f"{subject}: {found['error']['description']}")
         return found
 
     def stream(self, name: str, subjects: str, **fields: Any) -> None:
         config = {"name": name, "subjects": [subjects], "storage": "file", **fields}
         self.api(f"STREAM.CREATE.{name}", config)
 
-    def consumer(self, stream: str, name: str) -> None:
+    def consumer(self, stream: str, name: str, **fields: Any) -> None:
         """A durable for a contender that brings none; the same settings as everyone's."""
-        config = {"durable_name": name, "ack_policy": "explicit", "max_ack_pending": -1}
+        config = {"durable_name": name, "ack_policy": "explicit", "max_ack_pending": -1, **fields}
         self.api(f"CONSUMER.DURABLE.CREATE.{stream}.{name}", {"stream_name": stream, "config": config})
 
-    def fill(
-        self, stream: str, subject: str, total: int, keys: int = 100, *, with_headers: bool = False
-    ) -> None:
+    def fill(self, stream: str, subject: str, total: int, *, keys: int, size: int, headers: bool) -> None:
         """Store `total` orders in a stream, each confirmed, over so many subjects in turn, bare or with usual headers."""
-        asyncio.run(self._fill(subject, total, keys, with_headers=with_headers))
+        asyncio.run(self._fill(subject, total, keys, size, headers=headers))
         stored = self.api(f"STREAM.INFO.{stream}")["state"]["messages"]
         assert stored == total, f"{stream} has {stored} messages instead of {total}"
 
-    async def _fill(self, subject: str, total: int, keys: int, *, with_headers: bool) -> None:
+    async def _fill(self, subject: str, total: int, keys: int, size: int, *, headers: bool) -> None:
         client = await nats.connect(self.url)
         js = client.jetstream()
-        body = order()
-        for start in range(0, total, CHUNK):
-            numbers = range(start, min(start + CHUNK, total))
+        body = order(size)
+        chunk = max(1, min(CHUNK, CHUNK_BYTES // size))
+        for start in range(0, total, chunk):
             await asyncio.gather(
                 *[
                     await js.publish_async(
-                        f"{subject}.c{n % keys}", body, headers=usual(n) if with_headers else None
+                        f"{subject}.c{n % keys}", body, headers=usual(n) if headers else None
                     )
-                    for n in numbers
+                    for n in range(start, min(start + chunk, total))
                 ]
             )
         await client.close()
-
-
-def usual(number: int) -> dict[str, str]:
-    """Headers of a message as publishers send them: an id, a trace that is not sampled, one of the user's."""
-    return {
-        "Nats-Msg-Id": f"order-{number}",
-        "traceparent": f"00-{number + 1:032x}-{number + 1:016x}-00",
-        "Tenant": "acme",
-    }
 
 
 @contextmanager

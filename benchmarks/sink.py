@@ -1,99 +1,84 @@
-"""A collector that only reads: what it costs is not the collector's work, and what came is counted afterwards.
+"""Takes traces over OTLP/HTTP and only reads them; they are counted when the run is over, not while the clock runs.
 
-python -m benchmarks.sink          prints its port; POST: an export; GET: how many spans came since the last GET
+python -m benchmarks.sink
+
+Prints its port. GET /taken answers how many spans came since the last time.
 """
 
 from __future__ import annotations
 
-import socket
-import subprocess
-import sys
+import gzip
 import threading
 import urllib.request
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from benchmarks.contender import ROOT
+from benchmarks.contender import environment, spawned
 
-_bodies: list[bytearray] = []
+UNPACK: dict[str, Callable[[bytes], bytes]] = {"": bytes, "gzip": gzip.decompress, "deflate": zlib.decompress}
 
 
 class Sink:
-    """A running sink."""
+    """A sink that listens, seen from outside."""
 
     def __init__(self, port: int) -> None:
         self.endpoint = f"http://127.0.0.1:{port}"
-        """What OTEL_EXPORTER_OTLP_ENDPOINT is to be."""
 
-    def count(self) -> int:
-        """Spans that came since this was last asked."""
-        with urllib.request.urlopen(self.endpoint, timeout=60) as answer:
+    def taken(self) -> int:
+        """How many spans came since the last time."""
+        with urllib.request.urlopen(f"{self.endpoint}/taken", timeout=60) as answer:
             return int(answer.read())
 
 
 @contextmanager
-def running() -> Iterator[Sink]:
-    """A sink in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.sink"]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+def listening() -> Iterator[Sink]:
+    """A sink as a process of its own, while the block lasts."""
+    with spawned("sink", env=environment()) as process:
         assert process.stdout is not None
-        try:
-            yield Sink(int(process.stdout.readline()))
-        finally:
-            process.kill()
+        yield Sink(int(process.stdout.readline()))
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    bodies: list[tuple[str, bytes]] = []  # noqa: RUF012  one sink a process
+    lock = threading.Lock()
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        with self.lock:
+            self.bodies.append((self.headers.get("Content-Encoding", ""), body))
+        self._answer(b"")
+
+    def do_GET(self) -> None:
+        with self.lock:
+            bodies = self.bodies.copy()
+            self.bodies.clear()
+        self._answer(str(sum(count(UNPACK[encoding](body)) for encoding, body in bodies)).encode())
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the standard library's name
+        """Say nothing."""
+
+    def _answer(self, body: bytes) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+def count(body: bytes) -> int:
+    """Spans of one export."""
+    request = ExportTraceServiceRequest.FromString(body)
+    return sum(len(scope.spans) for resource in request.resource_spans for scope in resource.scope_spans)
 
 
 def main() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        print(listening.getsockname()[1], flush=True)
-        while True:
-            connection, _ = listening.accept()
-            threading.Thread(target=serve, args=(connection,), daemon=True).start()
-
-
-def serve(connection: socket.socket) -> None:
-    """Answer the requests of one connection."""
-    with connection:
-        left = b""
-        while True:
-            while b"\r\n\r\n" not in left:
-                got = connection.recv(65536)
-                if not got:
-                    return
-                left += got
-            head, _, left = left.partition(b"\r\n\r\n")
-            length = 0
-            for line in head.split(b"\r\n"):
-                name, _, value = line.partition(b":")
-                if name.lower() == b"content-length":
-                    length = int(value)
-            body = bytearray(length)
-            view = memoryview(body)
-            at = min(len(left), length)
-            view[:at], left = left[:at], left[at:]
-            while at < length:
-                read = connection.recv_into(view[at:])
-                if not read:
-                    return
-                at += read
-            answer = b""
-            if head.startswith(b"POST"):
-                _bodies.append(body)
-            else:
-                answer = b"%d" % spans()
-            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(answer), answer))
-
-
-def spans() -> int:
-    """Count what came, and forget it."""
-    total = 0
-    while _bodies:
-        request = ExportTraceServiceRequest()
-        request.ParseFromString(bytes(_bodies.pop()))
-        total += sum(len(scope.spans) for each in request.resource_spans for scope in each.scope_spans)
-    return total
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        print(server.server_port, flush=True)
+        server.serve_forever()
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import msgspec
 
 
-class Percentiles(msgspec.Struct, frozen=True):
+class Percentiles(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Milliseconds from the send to the handler's first line."""
 
     p50: float

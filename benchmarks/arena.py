@@ -1,0 +1,80 @@
+"""What the contenders of a section share: the server, streams that are filled, and a sink for traces."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import msgspec
+
+from benchmarks.server import Server, running
+from benchmarks.sink import Sink, listening
+from benchmarks.workload import SIZE
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """A stream full of orders."""
+
+    stream: str
+    subject: str
+    """What captures them all; `*` stands for the customer."""
+    messages: int
+
+
+class Arena:
+    """Ready while the `with` block of `opened` lasts."""
+
+    def __init__(
+        self, server: Server, messages: int, rounds: int, closing: ExitStack, *, quick: bool
+    ) -> None:
+        self.server = server
+        self.messages = messages
+        """Of a full run; contenders that take long get a part."""
+        self.rounds = rounds
+        self._quick = quick
+        self._closing = closing
+        self._stored: dict[str, Stored] = {}
+        self._sink: Sink | None = None
+
+    def stored(
+        self,
+        token: str,
+        *,
+        part: int = 1,
+        messages: int | None = None,
+        keys: int = 100,
+        size: int = SIZE,
+        headers: bool = False,
+        shards: int = 0,
+    ) -> Stored:
+        """The stream of this token, filled when it is first asked for: a `part`-th of all messages, unless a number is given."""
+        if token not in self._stored:
+            total = messages or max(1, self.messages // part)
+            found = Stored(token.upper(), f"{token}.*", total)
+            options: dict[str, Any] = {}
+            if shards:
+                dest = f"shard.1.{{{{partition({shards},1)}}}}.{token}.{{{{wildcard(1)}}}}"
+                options = {"subject_transform": {"src": f"{token}.*", "dest": dest}, "allow_direct": True}
+            self.server.stream(found.stream, found.subject, **options)
+            self.server.fill(found.stream, token, total, keys=keys, size=size, headers=headers)
+            self._stored[token] = found
+        return self._stored[token]
+
+    def places(self, axis: tuple[int, ...]) -> tuple[int, ...]:
+        """Where on an axis is measured: the first two places, where it is to be quick."""
+        return axis[:2] if self._quick else axis
+
+    @property
+    def sink(self) -> Sink:
+        """Where traces go, started when it is first asked for."""
+        if self._sink is None:
+            self._sink = self._closing.enter_context(listening())
+        return self._sink
+
+
+@contextmanager
+def opened(messages: int, rounds: int, *, quick: bool) -> Iterator[Arena]:
+    """A server of its own, thrown away with its store afterwards."""
+    with ExitStack() as closing:
+        yield Arena(closing.enter_context(running()), messages, rounds, closing, quick=quick)
