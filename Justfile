@@ -55,3 +55,8 @@ chaos *arguments:
 [group("test")]
 bench *arguments:
     {{ uv }} run --group bench python -m benchmarks {{ arguments }}
+
+[doc("Write docs/performance.md and its plots from the committed results of `just bench`")]
+[group("test")]
+bench-report:
+    {{ uv }} run python -m benchmarks.page

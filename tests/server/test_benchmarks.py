@@ -1,0 +1,40 @@
+"""Every section of the benchmarks runs, in its quick form: what is not run goes bad."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from benchmarks.report import Report
+from benchmarks.sections import LATENCY, NAMES
+
+ROOT = Path(__file__).parents[2]
+pytestmark = [pytest.mark.server, pytest.mark.slow]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_section_can_be_run_alone_and_quickly(name: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks", name, "--quick", "--output", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    report = msgspec.json.decode((tmp_path / f"{name}.json").read_bytes(), type=Report)
+    assert report.section == name
+    if name == LATENCY:
+        assert all(0 < one.p50 <= one.p99 <= one.max for one in report.latency)
+        assert len(report.latency) == 2
+    else:
+        assert all(one.rate > 0 and one.cpu > 0 for one in report.results)
+        assert any(one.ours for one in report.results)
+        assert all(one.dropped in {None, 0} for one in report.results)
+
+
+def test_a_missing_natsio_is_told(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks", "throughput", "--quick", "--output", str(tmp_path)]
+    env = {"PATH": "/usr/bin:/bin", "BENCH_NATSIO_PYTHON": sys.executable}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=env)
+    assert "SKIPPED  natsio, consume: BENCH_NATSIO_PYTHON=" in done.stdout
+    assert "No module named 'natsio'" in done.stdout
