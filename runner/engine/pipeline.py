@@ -269,6 +269,7 @@ class Pipeline:
                 span.deactivate()
 
     async def _judged(self, delivery: Delivery, error: BaseException | None) -> None:
+        self.stats.durations.append(clock() - delivery.started)
         await self._settling.finish(read(delivery), await self._judging.judge(delivery, error))
 
     # -- outputs and settlement -------------------------------------------------------------------------

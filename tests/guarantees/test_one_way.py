@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from itertools import product
@@ -10,6 +11,8 @@ import pytest
 
 from runner.telemetry.receiver import Receiver
 from tests.support.eventually import eventually
+from tests.support.health import asked
+from tests.support.port import free_port
 from tests.support.shop import Shop, reason
 
 pytestmark = [pytest.mark.server, pytest.mark.anyio]
@@ -142,7 +145,8 @@ async def test_the_same_becomes_of_a_message_whatever_it_carries_and_its_handler
         numbers[number] = name, headers, behaviour
         body = {"id": str(number)} if behaviour == "wrong" else {"id": number, "note": behaviour}
         await shop.js.publish(f"orders.{name}.{number}", body, HEADERS[headers])
-    process = shop.run(**environment)
+    port = free_port()
+    process = shop.run("--health", f"127.0.0.1:{port}", **environment)
 
     async def over() -> bool:
         infos = [await shop.js.consumer("ORDERS", each) for each in await shop.js.consumers("ORDERS")]
@@ -176,6 +180,10 @@ async def test_the_same_becomes_of_a_message_whatever_it_carries_and_its_handler
     assert found == expected
     assert process.running
     assert shop.notes("wrong") == []
+    _, metrics = await asked(port, "/metrics")
+    timed = dict(re.findall(r'jetrunner_duration_seconds_count\{function="(\w+)"\} (\d+)', metrics))
+    attempted = Counter(each["function"] for each in shop.notes("run"))
+    assert {name: int(count) for name, count in timed.items()} == attempted, "each attempt is timed"
     attempts = Counter[int]()
     for each in shop.notes("told"):
         number = each["id"]
