@@ -16,7 +16,9 @@ MANY = 500
 MANY_SECONDS = 1.0
 """Of so many messages, most of them waiting in their lanes, each is looked at only so often."""
 HOARDED_SECONDS = 1.0
-"""What a function has fetched ahead goes back when the next message has waited so long for a slot."""
+"""What a function has fetched ahead goes back when the newest message has waited so long for a slot."""
+ATTEMPTS = 3
+"""Of a function with fewer nothing goes back: the server counts what does as delivered, and it has to be tried twice."""
 GRACE_SECONDS = 1.0
 """Time a cancelled handler has to end before its message is settled without it."""
 
@@ -29,9 +31,10 @@ class Deadlines:
         self._pipeline = pipeline
         self._timeout = pipeline.binding.timeout
         self._swept: WeakKeyDictionary[Pull, float] = WeakKeyDictionary()
-        self._first: Delivery | None = None
-        """The message that has waited longest for a slot, and since when it has been seen to."""
-        self._first_since = 0.0
+        self._newest: Delivery | None = None
+        """A message that waits for a slot, the newest when it was seen, and when that was."""
+        self._newest_since = 0.0
+        self._may_give_back = pipeline.binding.retry.attempts >= ATTEMPTS
 
     def sweep(self, now: float) -> None:
         """Extend leases, cancel handlers that are late, and settle without those that ignore it."""
@@ -62,12 +65,12 @@ class Deadlines:
 
     def _give_back_hoarded(self, now: float) -> None:
         """A fast function that has become slow has more here than it can start soon: others may be free."""
-        queue = self._pipeline.queue
-        first = queue.deliveries[0] if queue.deliveries else None
-        if first is not self._first:
-            self._first, self._first_since = first, now
-        elif first is not None and now - self._first_since >= HOARDED_SECONDS:
-            for pull in self._pipeline.pulls:
+        queue, newest = self._pipeline.queue, self._newest
+        if newest is None or newest.started or newest.settled:
+            self._newest, self._newest_since = queue.deliveries[-1] if queue.deliveries else None, now
+        elif now - self._newest_since >= HOARDED_SECONDS:
+            self._newest = None
+            for pull in self._pipeline.pulls if self._may_give_back else ():
                 if not pull.holds:
                     queue.give_back_newest(pull, len(pull.unsettled) - pull.limit)
 

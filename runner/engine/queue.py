@@ -82,9 +82,10 @@ class Queue:
             delivery.source.give_back(delivery)
 
     def give_back_newest(self, source: Source, count: int) -> None:
-        """Return so many of one source's messages that have not started, the newest first."""
+        """Return so many of one source's messages that came for the first time and have not started, the newest first."""
         if count > 0:
-            for delivery in [each for each in self.deliveries if each.source is source][-count:]:
+            here = [each for each in self.deliveries if each.source is source and not each.careful]
+            for delivery in here[-count:]:
                 self.deliveries.remove(delivery)
                 source.give_back(delivery)
 

@@ -45,11 +45,11 @@ class OwnSpan(Span):
         start_ns: int,
         parts: list[bytes],
     ) -> None:
-        """`parent` is a field; so are `parts`, which hold name, kind, attributes and links."""
+        """`parent` is a field, kept as `above`: the SDK has another `parent`; so are `parts`, which hold name, kind, attributes and links."""
         self.lane = lane
         self.trace_id = trace_id
         self.span_id = span_id
-        self.parent = parent
+        self.above = parent
         self.flags = flags
         self.start_ns = start_ns
         self.parts = parts
@@ -118,12 +118,12 @@ class OwnSpan(Span):
         elif self.flags & SAMPLED:
             self._ended = True
             head, lane = otlp.acked(self.trace_id, self.span_id, self.start_ns, time_ns()), self.lane
-            lane.put(lane, b"".join((head, self.parent, *self.parts, otlp.ACKED)))
+            lane.put(lane, b"".join((head, self.above, *self.parts, otlp.ACKED)))
 
     def encoded(self, end_ns: int) -> bytes:
         """The whole span."""
         head = otlp.ids(self.trace_id, self.span_id, self.start_ns, end_ns)
-        return b"".join((head, self.parent, *self.parts, self._status))
+        return b"".join((head, self.above, *self.parts, self._status))
 
     # -- for the code of handlers -----------------------------------------------------------------------
 

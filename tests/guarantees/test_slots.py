@@ -142,16 +142,23 @@ async def test_a_function_that_was_fast_and_is_slow_now_has_hardly_more_here_tha
     await shop.settled("charge")
 
 
-async def test_what_was_fetched_ahead_of_slow_messages_goes_to_an_instance_that_is_free(shop: Shop) -> None:
-    await shop.open("""
+@pytest.mark.parametrize("pace", ["all stand", "one ends now and then"])
+async def test_what_was_fetched_ahead_of_slow_messages_goes_to_an_instance_that_is_free(
+    shop: Shop, pace: str
+) -> None:
+    await shop.open(
+        """
         @consume("orders.{id}", concurrency=4, timeout=60)
         async def charge(order: Order) -> None:
             if order.note == "slow":
                 note("slow", id=order.id, pid=os.getpid())
-                while not os.path.exists("open"):
-                    await asyncio.sleep(0.01)
-    """)
-    for number in range(10_024):  # one backlog: few slow ones right behind fast ones
+                if not PACE or order.id % 4:
+                    while not os.path.exists("open"):
+                        await asyncio.sleep(0.01)
+                await asyncio.sleep(0.7)
+    """.replace("PACE", str(pace != "all stand"))
+    )
+    for number in range(10_048):  # one backlog: few slow ones right behind fast ones
         slow = b"slow" if number >= 10_000 else b""
         await shop.js.client.publish(f"orders.{number}", b'{"id":%d,"note":"%s"}' % (number, slow))
     await shop.js.client.flush()
@@ -159,9 +166,8 @@ async def test_what_was_fetched_ahead_of_slow_messages_goes_to_an_instance_that_
     await shop.noted("slow", 4)
     assert (await shop.js.consumer("ORDERS", "shop-charge"))["num_pending"] == 0, "all are here"
     shop.run()
-    await shop.noted("slow", 8)
-    assert len({each["pid"] for each in shop.notes("slow")}) == 2
-    assert len({each["id"] for each in shop.notes("slow")}) == 8
+    await eventually(lambda: len({each["pid"] for each in shop.notes("slow")}) == 2, within=10)
+    assert len({each["id"] for each in shop.notes("slow")}) == len(shop.notes("slow"))
 
 
 async def test_a_burst_is_spread_over_all_slots(shop: Shop) -> None:

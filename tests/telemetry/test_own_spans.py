@@ -237,6 +237,28 @@ def test_what_a_handler_writes_on_its_current_span_is_seen(both: Both) -> None:
         assert (span.name, span.parent_span_id.hex(), span.trace_id.hex()) == ("charge them", SENDER, TRACE)
 
 
+def test_what_a_handler_reads_on_its_current_span_is_what_the_sdk_says(both: Both) -> None:
+    read = []
+    for tracing in both.own, both.sdk:
+        span = start(tracing, SAMPLED)
+        span.activate()
+        current: Any = trace.get_current_span()
+        if current.is_recording():
+            facts = (
+                current.parent.span_id,
+                current.parent.is_remote,
+                current.name,
+                current.kind,
+                current.links,
+            )
+            read.append((*facts, dict(current.attributes), current.resource.attributes))
+        span.deactivate()
+        span.end_ack()
+        assert tracing.flush(10)
+    both.collector.taken()
+    assert read[:1] == read[1:]
+
+
 def test_a_span_that_was_written_on_keeps_its_ids(both: Both) -> None:
     span = start(both.own, SAMPLED)
     (before,) = span.inject()
