@@ -13,6 +13,7 @@ import sys
 import sysconfig
 from collections.abc import Iterable
 from contextlib import suppress
+from importlib.util import cache_from_source
 from pathlib import Path
 
 from msgspec import Struct
@@ -60,6 +61,13 @@ def stamp(path: str) -> int | None:
         return os.stat(path).st_mtime_ns  # noqa: PTH116  of very many files
     except OSError:
         return None
+
+
+def forget_compiled(file: Path) -> None:
+    """Remove what Python has compiled of a file that changed: it tells sources apart by size and whole seconds."""
+    if file.suffix == ".py":
+        with suppress(OSError, NotImplementedError):
+            Path(cache_from_source(str(file))).unlink()
 
 
 def find(root: Path | None, elsewhere: Iterable[str]) -> Code:

@@ -52,7 +52,13 @@ class Watch:
 
     async def run(self, changed: Callable[[Sequence[str]], None]) -> None:
         """Call `changed` with the names of what has changed, until it is cancelled."""
-        self._changed = changed
+
+        def tell(names: Sequence[str]) -> None:
+            for name in names:
+                codefiles.forget_compiled(self._root / name)
+            changed(names)
+
+        self._changed = tell
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_follow, self._whole_moved, self._watch_whole)
             tasks.start_soon(_follow, self._code_moved, self._watch_code)

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from runner.core import checked, identity, sharding
-from runner.errors import JetrunnerError, ServerError
+from runner.errors import JetrunnerError, ServerError, Unconfirmed
 from runner.jetstream.connection import Connection
 
 log = logging.getLogger("jetrunner.consumer")
@@ -17,6 +17,8 @@ log = logging.getLogger("jetrunner.consumer")
 ACK_WAIT_SECONDS = 10.0
 SHARD_ACK_WAIT_SECONDS = 60.0
 EXISTS = 10148
+BEING_REMOVED = "no such file or directory"
+"""nats-server says this where it still removes the folder of a consumer of the same name (seen on 2.15.1): it passes."""
 NOT_FOUND = frozenset({10014, 10059})
 """Consumer, stream not found."""
 IMMUTABLE = frozenset({"deliver_policy", "opt_start_seq", "ack_policy", "replay_policy", "max_waiting"})
@@ -141,6 +143,8 @@ async def ensure(
                 {"stream_name": stream, "config": body, "action": "create"},
             )
         except ServerError as error:
+            if BEING_REMOVED in str(error):
+                raise Unconfirmed(f"consumer {durable} is still being removed: {error}") from None
             if error.code != EXISTS:
                 raise
             existing = await info(connection, stream, durable)

@@ -20,7 +20,7 @@ from tests.support.pipe import Way
 from tests.support.project import Project
 from tests.support.proxy import Proxy
 from tests.support.server import NatsServer
-from tests.support.tenures import Overheard
+from tests.support.tenures import CLAIMS, Overheard
 
 pytestmark = [pytest.mark.server, pytest.mark.anyio, pytest.mark.timeout(120)]
 
@@ -86,9 +86,10 @@ class Scene:
         before = [(instance, self.starts(instance)) for instance in self.ledger.instances]
         await eventually(lambda: all(self.starts(instance) > count for instance, count in before), within=20)
 
-    def balanced(self) -> bool:
-        """Whether each instance has its share."""
-        owners = [claims[-1].pid for claims in self.overheard.claims.values()]
+    async def balanced(self) -> bool:
+        """Whether each instance has its share: by what stands, since what is overheard may have been refused."""
+        standing = [claim.json() for claim in await self.ledger.js.messages("KV_jetrunner", CLAIMS + ">")]
+        owners = [str(each.get("owner") or "--").rsplit("-", 2)[1] for each in standing]
         shares = [owners.count(str(each.process.pid)) for each in self.ledger.instances]
         return sum(shares) == SHARDS and max(shares) - min(shares) <= 1
 
