@@ -36,6 +36,8 @@ class Scene:
         self.ledger = ledger
         self.proxy = proxy
         self.overheard = overheard
+        self.owners: dict[int, str] = {}
+        """Process ids by shard, as the claims stood when they were last read: what is overheard may have been refused."""
         self._number = 0
 
     @property
@@ -50,11 +52,9 @@ class Scene:
         await asyncio.gather(*(self.ledger.store(keys[number % len(keys)], number) for number in numbers))
 
     def keys(self, instance: Instance) -> list[str]:
-        """The keys of the shards that an instance has."""
+        """The keys of the shards that an instance had when the owners were last read."""
         pid = str(instance.process.pid)
-        shards = {
-            int(name.split(".")[1]) for name, claims in self.overheard.claims.items() if claims[-1].pid == pid
-        }
+        shards = {shard for shard, owner in self.owners.items() if owner == pid}
         return [key for key in KEYS if partition([key.encode()], SHARDS) in shards]
 
     @asynccontextmanager
@@ -86,17 +86,23 @@ class Scene:
         before = [(instance, self.starts(instance)) for instance in self.ledger.instances]
         await eventually(lambda: all(self.starts(instance) > count for instance, count in before), within=20)
 
+    async def read(self) -> None:
+        """Read whose the shards are."""
+        for claim in await self.ledger.js.messages("KV_jetrunner", CLAIMS + ">"):
+            owner = str(claim.json().get("owner") or "--").rsplit("-", 2)[1]
+            self.owners[int(claim.subject.rsplit(".", 1)[1])] = owner
+
     async def balanced(self) -> bool:
-        """Whether each instance has its share: by what stands, since what is overheard may have been refused."""
-        standing = [claim.json() for claim in await self.ledger.js.messages("KV_jetrunner", CLAIMS + ">")]
-        owners = [str(each.get("owner") or "--").rsplit("-", 2)[1] for each in standing]
+        """Whether each instance has its share."""
+        await self.read()
+        owners = list(self.owners.values())
         shares = [owners.count(str(each.process.pid)) for each in self.ledger.instances]
         return sum(shares) == SHARDS and max(shares) - min(shares) <= 1
 
-    def taken_over(self) -> bool:
-        """Whether somebody else has been heard to claim each shard that the instance behind the proxy had last."""
-        pid = str(self.behind.process.pid)
-        return all(claims[-1].pid != pid for claims in self.overheard.claims.values())
+    async def taken_over(self) -> bool:
+        """Whether nothing is the instance's behind the proxy any more."""
+        await self.read()
+        return str(self.behind.process.pid) not in self.owners.values()
 
 
 MakeScene: TypeAlias = Callable[..., Awaitable[Scene]]
