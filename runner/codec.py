@@ -112,7 +112,7 @@ def _binder(
 
 
 def _by_position(handler: Callable[..., Any], signature: Signature) -> Callable[..., Any]:
-    """The same for arguments by position, whatever its parameters are: keyword-only, or behind a decorator that knows others."""
+    """The handler for arguments by position: those of keyword-only parameters, or of a decorator with others, are passed by name."""
     first = len(signature.order) - signature.keywords
     if not _takes(handler, signature.order[:first]):
         first = 0

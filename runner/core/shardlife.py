@@ -3,8 +3,8 @@
     taking → doubted → asking → calling → awaiting → open        draining → released
 
 Rule 1: nothing starts before the server was asked what it holds unsettled, and all of that is here again.
-Rule 2: in doubt again, whatever was asked before counts no more: it is asked anew.
-Rule 3: what happens to a shard that is let go changes nothing; it begins anew with its next claim.
+Rule 2: when the shard is in doubt again, the answers that the server gave before count no more: it is asked once more.
+Rule 3: no event changes a shard that was let go; its next claim begins another life.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ class State(Enum):
     DOUBTED = auto()
     """The server is to be asked what it holds unsettled."""
     ASKING = auto()
-    """It is being asked."""
+    """The server is being asked."""
     CALLING = auto()
-    """It is told to deliver again what is missing here; nothing new is asked for meanwhile."""
+    """The server is told to deliver again what is missing here; no new messages are asked for meanwhile."""
     AWAITING = auto()
-    """That is on its way."""
+    """The missing messages are on their way."""
     OPEN = auto()
-    """All of it is here."""
+    """All messages that were missing are here: new ones start."""
     DRAINING = auto()
-    """Nothing starts any more; what runs may end, and is put on record."""
+    """No message starts any more; handlers that run may end, and what they settle is put on record."""
     RELEASED = auto()
     """Another may have it. What still runs is no longer this shard's."""
 

@@ -38,7 +38,7 @@ DROPPED = bytes(bytearray(b"dropped"))
 
 
 class Held:
-    """What waits in one shard; `start` is called with a sequence whose message is whole again.
+    """The messages of one shard that wait; `start` is called with the sequence of one that has its body again.
 
     `ack` takes one that the stream has let go of, `mistake` one whose number another has there.
     """

@@ -132,7 +132,7 @@ class Marks:
         return found
 
     async def read(self, key: bytes, *, keep: bool = False) -> Entry | None:
-        """Read a key's mark anew, unless it is written here meanwhile; `keep`, or an owned shard's: what is lost is written again."""
+        """Read a key's mark from the bucket; one lost there is written again, with `keep` or where the key's shard is owned."""
         era = -1
         while era != self._era:  # what the bucket before has answered counts no more
             era, before = self._era, self.standing.get(key)

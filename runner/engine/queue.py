@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 from anyio.abc import TaskGroup
 
@@ -39,7 +39,7 @@ class Queue:
             self._start_pump()
 
     def return_here(self, delivery: Delivery) -> None:
-        """The same for a message that was sent back: its place is told by its headers."""
+        """`arrive` for a message that was sent back to this function: its headers tell where it stands in the stream."""
         delivery.careful = True
         self.arrive(delivery)
 
@@ -68,32 +68,29 @@ class Queue:
         await future
 
     def work_off(self) -> None:
-        """From now on return what does not come for the first time: that has been counted already, and may take long."""
+        """From now on only messages at their first delivery start here; the others go back, as they may take long."""
         self.giving_back = self.working_off = True
-        for delivery in [each for each in self.deliveries if each.careful]:
-            self.deliveries.remove(delivery)
-            delivery.source.give_back(delivery)
+        self._return([each for each in self.deliveries if each.careful])
 
     def give_back(self) -> None:
         """Return everything that has not started, and from now on whatever still arrives."""
         self.giving_back, self.working_off = True, False
-        while self.deliveries:
-            delivery = self.deliveries.popleft()
-            delivery.source.give_back(delivery)
+        self._return(list(self.deliveries))
 
     def give_back_newest(self, source: Source, count: int) -> None:
         """Return so many of one source's messages that came for the first time and have not started, the newest first."""
         if count > 0:
             here = [each for each in self.deliveries if each.source is source and not each.careful]
-            for delivery in here[-count:]:
-                self.deliveries.remove(delivery)
-                source.give_back(delivery)
+            self._return(here[-count:])
 
     def give_back_of(self, source: Source) -> None:
         """Return what has come from one source and has not started."""
-        for delivery in [each for each in self.deliveries if each.source is source]:
+        self._return([each for each in self.deliveries if each.source is source])
+
+    def _return(self, deliveries: Iterable[Delivery]) -> None:
+        for delivery in deliveries:
             self.deliveries.remove(delivery)
-            source.give_back(delivery)
+            delivery.source.give_back(delivery)
 
     def _pump(self) -> None:
         """Wake slots while deliveries wait: one at first, since handlers that never wait need no second."""

@@ -74,7 +74,7 @@ class OwnSpan(Span):
     def child(self, span_id: bytes, start_ns: int, parts: list[bytes]) -> OwnSpan:
         """Start a span below it."""
         if self.state is not None:
-            parts.append(otlp.state(",".join(f"{key}={value}" for key, value in self.state.items())))
+            parts.append(otlp.state(self.state.to_header()))
         above = otlp.parent(self.span_id, remote=False)
         span = OwnSpan(self.lane, self.trace_id, span_id, above, self.flags, start_ns, parts)
         span.state = self.state

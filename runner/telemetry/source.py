@@ -104,9 +104,7 @@ class SpanSource:
             of_parent = otlp.parent(context.span_id.to_bytes(8, "big"), remote=context.is_remote)
             above, flags = context.trace_flags.sampled, context.trace_flags & RANDOM
             if context.trace_state:
-                parts.append(
-                    otlp.state(",".join(f"{key}={value}" for key, value in context.trace_state.items()))
-                )
+                parts.append(otlp.state(context.trace_state.to_header()))
         else:
             trace_id = bytes.fromhex(root) if root else (getrandbits(128) or 1).to_bytes(16, "big")
             of_parent, flags = otlp.parent(None, remote=False), 0
