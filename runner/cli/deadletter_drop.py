@@ -19,7 +19,7 @@ from runner.core.origin import Origin
 from runner.core.park import Mark
 from runner.engine.history import History
 from runner.errors import JetrunnerError, ServerError, UsageError
-from runner.jetstream.bucket import NO_SUCH_STREAM
+from runner.jetstream import codes
 from runner.jetstream.connection import Connection
 from runner.jetstream.deadletterpage import Stored
 from runner.jetstream.deadletters import DeadLetters, Selection
@@ -252,7 +252,7 @@ async def _newest(connection: Connection) -> Identity:
     try:
         return (await History(connection, DEADLETTERS).check()).newest
     except ServerError as error:
-        if error.code != NO_SUCH_STREAM:
+        if error.code != codes.STREAM_NOT_FOUND:
             raise
         return NOTHING
 

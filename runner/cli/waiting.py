@@ -13,8 +13,8 @@ from runner.core.plan import function_of, generation_of
 from runner.core.sharding import Sharding
 from runner.engine.snapshots import collect
 from runner.errors import ServerError
+from runner.jetstream import codes
 from runner.jetstream.connection import Connection
-from runner.jetstream.consumer import NOT_FOUND
 from runner.jetstream.inventory import count
 from runner.jetstream.listing import listed
 from runner.jetstream.ownstreams import AGAIN
@@ -129,7 +129,7 @@ async def _unopened(
     try:
         opening, _ = await Openings(connection, project).read(function)
     except ServerError as error:
-        if error.code not in NOT_FOUND:
+        if error.code not in codes.NO_CONSUMER:
             raise
         return []  # the bucket is gone
     if opening is None or (stream := streams.get(opening.stream)) is None:

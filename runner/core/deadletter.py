@@ -44,7 +44,7 @@ LONGEST_TRACEBACK = 32_768
 LEAST_PAYLOAD = 1_024
 """The smallest room that `fit` promises to meet."""
 LONGEST_HEADERS = 65_535
-"""Bytes of headers that a stream takes (error 10097 for more, measured on 2.15)."""
+"""Bytes of headers that a stream takes (measured on 2.15)."""
 
 Pairs = list[tuple[str, str]]
 

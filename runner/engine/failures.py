@@ -23,7 +23,7 @@ from runner.core.failed import Failed
 from runner.engine.fence import Fences
 from runner.engine.process import Process
 from runner.errors import JetrunnerError, NoStream, PermissionDenied, ServerError
-from runner.jetstream import bucket, ownstreams
+from runner.jetstream import bucket, codes, ownstreams
 from runner.jetstream.bucket import PREFIX
 from runner.jetstream.delivery import Delivery
 from runner.jetstream.lease import Leases
@@ -221,7 +221,7 @@ class Failures:
         try:
             await self._connection.api(f"STREAM.PURGE.{ownstreams.BUCKET_STREAM}", ask)
         except ServerError as error:
-            if error.code != bucket.NO_SUCH_STREAM:  # the bucket is gone, and the record with it
+            if error.code != codes.STREAM_NOT_FOUND:  # the bucket is gone, and the record with it
                 raise
 
     async def _write_nothing(self, sequence: int, revision: int) -> None:

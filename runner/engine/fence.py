@@ -28,9 +28,9 @@ from runner.core.fence import Standing
 from runner.engine.claims import NOBODY, Claim, read
 from runner.engine.process import Process
 from runner.errors import JetrunnerError, NoStream, ServerError, ShardLost
-from runner.jetstream.bucket import NO_MESSAGE
-from runner.jetstream.fenced import MOVED, FencedWriter, Message
-from runner.jetstream.publisher import NOT_YET, Doubt, Outgoing, PubAck, distrusted, insist, read_ack
+from runner.jetstream import codes
+from runner.jetstream.fenced import FencedWriter, Message
+from runner.jetstream.publisher import Doubt, Outgoing, PubAck, distrusted, insist, read_ack
 
 log = logging.getLogger("jetrunner.fences")
 
@@ -155,7 +155,7 @@ class Fence:
                 self._subject, msgspec.json.encode(claim), pairs
             )
         except ServerError as error:
-            if error.code in {MOVED, NOT_YET}:
+            if error.code in {codes.WRONG_LAST_SEQUENCE, codes.WRONG_LAST_SEQUENCE_YET}:
                 return 0
             if not await self._tenure.lasts():
                 return None
@@ -169,7 +169,7 @@ class Fence:
                 f"STREAM.MSG.GET.{self.stream}", {"last_by_subj": self._subject}
             )
         except ServerError as error:
-            if error.code == NO_MESSAGE:
+            if error.code == codes.NO_MESSAGE_FOUND:
                 return Standing()
             raise
         message = answer["message"]

@@ -21,7 +21,7 @@ from typing import Protocol, TypeVar
 
 from runner.core.history import NOTHING, Back, Identity, Same, State, Verdict, may_lag, void
 from runner.errors import PermissionDenied, ServerError, Unconfirmed
-from runner.jetstream.bucket import NO_SUCH_STREAM
+from runner.jetstream import codes
 from runner.jetstream.connection import Connection
 from runner.jetstream.history import compare, look
 
@@ -238,7 +238,7 @@ class History:
         except PermissionDenied:
             return False
         except ServerError as error:
-            if error.code != NO_SUCH_STREAM:
+            if error.code != codes.STREAM_NOT_FOUND:
                 raise
             return False
         if not now.led(LAG_SECONDS):

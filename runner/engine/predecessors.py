@@ -19,7 +19,7 @@ from runner.core.sharding import Sharding
 from runner.core.subject import covers
 from runner.engine.usage import reader_of
 from runner.errors import PermissionDenied, ServerError, UsageError
-from runner.jetstream import consumer, ownstreams, reshard
+from runner.jetstream import codes, consumer, ownstreams, reshard
 from runner.jetstream.bucket import PREFIX
 from runner.jetstream.connection import Connection
 from runner.jetstream.inventory import consumers_on, subjects_of
@@ -73,7 +73,7 @@ class Predecessors:
         try:
             opening, _ = await self._openings.read(self._function)
         except ServerError as error:
-            if error.code not in consumer.NOT_FOUND and not isinstance(error, PermissionDenied):
+            if error.code not in codes.NO_CONSUMER and not isinstance(error, PermissionDenied):
                 raise
             return Before()  # there is no bucket yet
         if opening is None or opening.stream != self._stream:

@@ -24,8 +24,9 @@ from runner.engine.fence import Fences
 from runner.engine.incoming import Incoming
 from runner.engine.process import Process
 from runner.errors import Elsewhere, NoConfirmation, ServerError, ShardLost
+from runner.jetstream import codes
 from runner.jetstream.delivery import Delivery
-from runner.jetstream.publisher import INCOMPLETE, NO_BATCHES, Outgoing, PubAck
+from runner.jetstream.publisher import Outgoing, PubAck
 from runner.staged import Staged
 
 PLANS = 5
@@ -66,8 +67,9 @@ class Proceeds:
                 await self._store_all()
                 return
             except ServerError as error:
-                plans += error.code != INCOMPLETE  # which passes some time, and is no fault of the handler's
-                changed = error.code == NO_BATCHES or isinstance(error, NoConfirmation)  # by now, perhaps
+                # An incomplete batch passes some time, and is no fault of the handler's.
+                plans += error.code != codes.BATCH_INCOMPLETE
+                changed = error.code == codes.BATCH_DISABLED or isinstance(error, NoConfirmation)
                 most = PLANS if isinstance(error, Elsewhere) else 2 if changed else 0
                 if plans >= most:
                     raise
@@ -112,7 +114,7 @@ class Proceeds:
         if group.atomic and not process.topology.config(group.stream).get("allow_atomic"):
             raise ServerError(
                 f"{len(group.outputs)} outputs go into stream {group.stream}, which allows no atomic batches",
-                code=NO_BATCHES,
+                code=codes.BATCH_DISABLED,
                 hint="set allow_atomic = true on the stream",
             )
         messages, spans = [], []

@@ -7,6 +7,7 @@ from typing import Any
 
 from runner.core.subject import overlaps
 from runner.errors import JetrunnerError, PermissionDenied, ServerError, UsageError
+from runner.jetstream import codes
 from runner.jetstream.connection import Connection
 from runner.jetstream.inventory import consumers_on, subjects_of
 
@@ -16,12 +17,10 @@ MORE_CONSUMERS = (
 OVERLAPPING = "each message of a work queue is for one consumer: `nats consumer ls` shows who reads there; give the functions subjects that do not overlap"
 
 HINTS = {
-    10026: MORE_CONSUMERS,
-    10099: OVERLAPPING,
-    10100: OVERLAPPING,
+    codes.MAXIMUM_CONSUMERS: MORE_CONSUMERS,
+    codes.WORK_QUEUE_UNFILTERED: OVERLAPPING,
+    codes.WORK_QUEUE_NOT_UNIQUE: OVERLAPPING,
 }
-"""By the server's err_code: maximum consumers limit reached; multiple non-filtered consumers not allowed on workqueue stream,
-filtered consumer not unique on workqueue stream."""
 
 
 def refused(place: str, durable: str, stream: str, error: JetrunnerError) -> JetrunnerError:

@@ -22,10 +22,9 @@ from runner.engine.generations import news_subject
 from runner.engine.member import Member, read_member
 from runner.engine.turnover import Reader, Turnover
 from runner.errors import NoStream, ServerError, UsageError
-from runner.jetstream import interest, reshard
+from runner.jetstream import codes, interest, reshard
 from runner.jetstream.backlog import Backlog
 from runner.jetstream.connection import Connection
-from runner.jetstream.consumer import NOT_FOUND
 from runner.jetstream.inventory import PATIENCE_SECONDS
 from runner.jetstream.lease import Entry, Leases
 from runner.jetstream.stray import pass_over
@@ -83,7 +82,7 @@ class Resize:
         try:
             return await self._connection.api(f"STREAM.INFO.{self.stream}")
         except ServerError as error:
-            if error.code not in NOT_FOUND:
+            if error.code not in codes.NO_CONSUMER:
                 raise
             raise UsageError(
                 f"there is no stream {self.stream}", hint="runner plan shows those of the project"

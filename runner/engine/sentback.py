@@ -27,7 +27,7 @@ from runner.engine.incoming import Incoming, read
 from runner.engine.pipeline import Pipeline
 from runner.engine.process import Process
 from runner.errors import JetrunnerError, PermissionDenied, ServerError
-from runner.jetstream import consumer
+from runner.jetstream import codes, consumer
 from runner.jetstream.deadletters import DeadLetters, Selection
 from runner.jetstream.delivery import Delivery
 from runner.jetstream.keymarks import KeyMarks
@@ -137,7 +137,7 @@ class SentBack:
         except PermissionDenied:
             self._stays = True
         except ServerError as error:
-            if error.code not in consumer.NOT_FOUND:
+            if error.code not in codes.NO_CONSUMER:
                 raise
         return True  # something may have been sent there meanwhile
 

@@ -16,7 +16,7 @@ from typing import Self
 import anyio
 
 from runner.errors import JetrunnerError, PermissionDenied, ServerError
-from runner.jetstream.consumer import NOT_FOUND
+from runner.jetstream import codes
 from runner.jetstream.lease import Leases
 
 LAPSED_SECONDS = 10.0
@@ -54,7 +54,7 @@ class Turn:
             except PermissionDenied:
                 return self
             except ServerError as error:
-                if error.code not in NOT_FOUND:
+                if error.code not in codes.NO_CONSUMER:
                     raise
                 return self  # there is no bucket
             await asyncio.sleep(LOOK_SECONDS)

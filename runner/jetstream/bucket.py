@@ -7,14 +7,11 @@ from typing import NamedTuple
 
 from runner.core import header as headers
 from runner.errors import NoStream, PermissionDenied, ServerError
-from runner.jetstream import ownstreams
+from runner.jetstream import codes, ownstreams
 from runner.jetstream.connection import Connection
 from runner.jetstream.publisher import insist
 
 PREFIX = f"$KV.{ownstreams.BUCKET}."
-NO_MESSAGE = 10037
-NO_SUCH_STREAM = 10059
-MOVED = 10071
 PATIENCE_SECONDS = 30.0
 
 
@@ -60,9 +57,9 @@ class Bucket:
                     f"STREAM.MSG.GET.{ownstreams.BUCKET_STREAM}", {"last_by_subj": PREFIX + key}
                 )
             except ServerError as error:
-                if error.code == NO_MESSAGE:
+                if error.code == codes.NO_MESSAGE_FOUND:
                     return NOTHING
-                if error.code == NO_SUCH_STREAM:
+                if error.code == codes.STREAM_NOT_FOUND:
                     await ownstreams.ensure(self._connection, ownstreams.BUCKET_STREAM)
                     return NOTHING
                 raise
@@ -92,7 +89,7 @@ class Bucket:
                 await ownstreams.ensure(self._connection, ownstreams.BUCKET_STREAM)
                 raise
             except ServerError as error:
-                if error.code == MOVED:
+                if error.code == codes.WRONG_LAST_SEQUENCE:
                     return None
                 raise
 
@@ -123,6 +120,6 @@ class Bucket:
         try:
             return await insist(once, self._patience) > 0
         except ServerError as error:
-            if error.code != NO_SUCH_STREAM:
+            if error.code != codes.STREAM_NOT_FOUND:
                 raise
             return False  # the stream is gone, and the key with it

@@ -10,17 +10,15 @@ import msgspec
 
 from runner.core import checked, identity, sharding
 from runner.errors import JetrunnerError, ServerError, Unconfirmed
+from runner.jetstream import codes
 from runner.jetstream.connection import Connection
 
 log = logging.getLogger("jetrunner.consumer")
 
 ACK_WAIT_SECONDS = 10.0
 SHARD_ACK_WAIT_SECONDS = 60.0
-EXISTS = 10148
 BEING_REMOVED = "no such file or directory"
 """nats-server says this where it still removes the folder of a consumer of the same name (seen on 2.15.1): it passes."""
-NOT_FOUND = frozenset({10014, 10059})
-"""Consumer, stream not found."""
 IMMUTABLE = frozenset({"deliver_policy", "opt_start_seq", "ack_policy", "replay_policy", "max_waiting"})
 """What the server refuses to change on a consumer (measured on 2.15)."""
 
@@ -114,7 +112,7 @@ async def info(connection: Connection, stream: str, durable: str) -> dict[str, A
     try:
         return await connection.api(f"CONSUMER.INFO.{stream}.{durable}")
     except ServerError as error:
-        if error.code in NOT_FOUND:
+        if error.code in codes.NO_CONSUMER:
             return None
         raise
 
@@ -145,7 +143,7 @@ async def ensure(
         except ServerError as error:
             if BEING_REMOVED in str(error):
                 raise Unconfirmed(f"consumer {durable} is still being removed: {error}") from None
-            if error.code != EXISTS:
+            if error.code != codes.CONSUMER_EXISTS:
                 raise
             existing = await info(connection, stream, durable)
             if existing is None:
@@ -203,7 +201,7 @@ async def remove(connection: Connection, stream: str, durable: str) -> None:
     try:
         await connection.api(f"CONSUMER.DELETE.{stream}.{durable}")
     except ServerError as error:
-        if error.code not in NOT_FOUND:
+        if error.code not in codes.NO_CONSUMER:
             raise
 
 

@@ -18,7 +18,7 @@ from runner.core import deadletter, header, identity, origin
 from runner.core.deadletter import DeadLetter, Facts, Pairs
 from runner.core.origin import Origin
 from runner.errors import JetrunnerError, NoStream, ServerError
-from runner.jetstream import consumer, ownstreams
+from runner.jetstream import codes, consumer, ownstreams
 from runner.jetstream.connection import Connection
 from runner.jetstream.deadletterpage import PAGE, Stored, read, read_page
 from runner.jetstream.ownstreams import AGAIN, DEADLETTERS
@@ -29,9 +29,7 @@ PATIENCE_SECONDS = 30.0
 WIDEST = 1 << 16
 """Sequences that are looked through at once, from the end of the stream."""
 REASON = deadletter.REASON.encode()
-MISSING = frozenset({10037, 10043, 10059})
-"""No message found, one deleted already, no stream."""
-NOTHING_THERE = {(10057, "no message found"), (10057, "stream store EOF")}
+NOTHING_THERE = {(codes.DELETE_FAILED, why) for why in ("no message found", "stream store EOF")}
 """What the server says for a sequence outside of what the stream holds (measured on 2.15)."""
 
 Find: TypeAlias = Callable[[Origin], Awaitable["tuple[Pairs, bytes] | None"]]
@@ -79,7 +77,7 @@ class DeadLetters:
         try:
             return int((await self._connection.api(f"STREAM.INFO.{DEADLETTERS}"))["state"]["last_seq"])
         except ServerError as error:
-            if error.code in MISSING:
+            if error.code in codes.NOTHING_STORED:
                 return 0
             raise
 
@@ -94,7 +92,7 @@ class DeadLetters:
                     f"STREAM.INFO.{DEADLETTERS}", {"subjects_filter": subject, "offset": offset}
                 )
             except ServerError as error:
-                if error.code in MISSING:
+                if error.code in codes.NOTHING_STORED:
                     return found
                 raise
             page = info["state"].get("subjects") or {}
@@ -148,7 +146,7 @@ class DeadLetters:
         try:
             state = (await self._connection.api(f"STREAM.INFO.{DEADLETTERS}"))["state"]
         except ServerError as error:
-            if error.code in MISSING:
+            if error.code in codes.NOTHING_STORED:
                 return 1, 0
             raise
         if selection.since is None:
@@ -182,7 +180,7 @@ class DeadLetters:
         try:
             message = (await self._connection.api(f"STREAM.MSG.GET.{DEADLETTERS}", ask))["message"]
         except ServerError as error:
-            if error.code in MISSING:
+            if error.code in codes.NOTHING_STORED:
                 return None
             raise
         told = {"Nats-Sequence": str(message["seq"]), "Nats-Time-Stamp": message["time"]}
@@ -262,7 +260,7 @@ class DeadLetters:
         try:
             return int((await self._connection.api(f"STREAM.PURGE.{DEADLETTERS}", ask))["purged"])
         except ServerError as error:
-            if error.code in MISSING:
+            if error.code in codes.NOTHING_STORED:
                 return 0
             raise
 
@@ -278,7 +276,7 @@ async def remove(connection: Connection, stream: str, sequence: int) -> None:
     try:
         await connection.api(f"STREAM.MSG.DELETE.{stream}", {"seq": sequence, "no_erase": True})
     except ServerError as error:
-        if error.code not in MISSING and (error.code, str(error)) not in NOTHING_THERE:
+        if error.code not in codes.NOTHING_STORED and (error.code, str(error)) not in NOTHING_THERE:
             raise
 
 
@@ -287,7 +285,7 @@ async def original(connection: Connection, place: Origin) -> tuple[list[tuple[st
     try:
         found = await read_stored(connection, place.stream, place.sequence)
     except ServerError as error:
-        if error.code in MISSING:
+        if error.code in codes.NOTHING_STORED:
             return None
         raise
     if found is None or (place.timestamp_ns and found.stored_ns != place.timestamp_ns):

@@ -1,12 +1,12 @@
 """Writes into one stream under one fence: each is refused by the server once the fence has moved.
 
-Rule 1: the server checks a fence when a message arrives. In a replicated stream it refuses (10164) what arrives while
+Rule 1: the server checks a fence when a message arrives. In a replicated stream it refuses what arrives while
         another write under the same fence is not stored yet: there one write is in flight, and what queues
         meanwhile goes as one atomic batch. Elsewhere writes are pipelined, which costs no round trip.
 Rule 2: what one handler made goes together. A batch of several handlers' that is refused goes again one by one: a
-        single Msg-Id that stands already, or a single message too large, would keep out all others (10201, 10054).
+        single Msg-Id that stands already, or a single message too large, would keep out all others.
         So does one that another stream refuses: its subject was moved there, and this fence says nothing of it.
-Rule 3: each entry is told once: the PubAck, or the error. 10071 is told to nobody: `refused` is called, and all wait
+Rule 3: each entry is told once: the PubAck, or the error. WRONG_LAST_SEQUENCE is told to nobody: `refused` is called, and all wait
         until somebody says where the fence is now (`hold`), or that it is lost (`fail`).
 """
 
@@ -20,21 +20,11 @@ from typing import Any
 
 from runner.core.checked import Unfit
 from runner.errors import ServerError, TooLarge
+from runner.jetstream import codes
 from runner.jetstream.connection import Connection
 from runner.jetstream.inbox import Waiter
-from runner.jetstream.publisher import (
-    BATCH_LIMIT,
-    BUSY,
-    CONFIRM_SECONDS,
-    DUPLICATE,
-    INCOMPLETE,
-    NOT_YET,
-    decode_ack,
-    is_stored,
-)
+from runner.jetstream.publisher import BATCH_LIMIT, CONFIRM_SECONDS, decode_ack, is_stored
 
-MOVED = 10071
-"""The fence is not at the expected sequence; tells nothing of who moved it."""
 PAUSE_SECONDS = 0.005
 INCOMPLETE_TRIES = 3
 """A batch that stays incomplete may be one whose subjects are several streams' by now."""
@@ -186,27 +176,27 @@ class FencedWriter:
 
     def _refuse(self, group: tuple[Entry, ...], header: bytes | None, answer: bytes) -> None:
         code, stream = refusal(answer)
-        group[0].incomplete += code == INCOMPLETE
+        group[0].incomplete += code == codes.BATCH_INCOMPLETE
         if stream not in {"", self._stream} or group[0].incomplete >= INCOMPLETE_TRIES:
             group[0].incomplete = 0
             if len(group) > 1:
                 self._again(group, alone=True)
             else:
                 self._tell(group, header, answer, None)
-        elif code == MOVED:
+        elif code == codes.WRONG_LAST_SEQUENCE:
             self._again(group)
             if self._held:
                 self._held = False
                 self._refused()
-        elif code in BUSY:
-            self._serial = self._serial or code == NOT_YET
+        elif code in codes.BUSY:
+            self._serial = self._serial or code == codes.WRONG_LAST_SEQUENCE_YET
             self._again(group)
             if not self._paused:
                 self._paused = True
                 asyncio.get_running_loop().call_later(PAUSE_SECONDS, self._resume)
         elif len(group) > 1:
             self._again(group, alone=True)
-        elif code == DUPLICATE and len(group[0].messages) > 1:
+        elif code == codes.BATCH_DUPLICATE and len(group[0].messages) > 1:
             # One of them stands; they were stored together, so all of them do.
             self._tell(group, header, b'{"stream":"","seq":0,"duplicate":true}', None)
         else:

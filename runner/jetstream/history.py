@@ -8,8 +8,9 @@ from typing import Any
 
 from runner.core.history import Answers, Identity, State, Verdict, judge
 from runner.errors import ServerError
+from runner.jetstream import codes
 from runner.jetstream.connection import Connection
-from runner.jetstream.stored import GONE, nanoseconds
+from runner.jetstream.stored import nanoseconds
 
 
 def state(info: Mapping[str, Any]) -> State:
@@ -59,7 +60,7 @@ async def _message(connection: Connection, stream: str, ask: dict[str, Any]) -> 
     try:
         message: dict[str, Any] = (await connection.api(f"STREAM.MSG.GET.{stream}", ask))["message"]
     except ServerError as error:
-        if error.code in GONE:
+        if error.code in codes.NO_MESSAGE:
             return None
         raise
     return message

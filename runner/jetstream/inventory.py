@@ -13,12 +13,12 @@ from runner.core.streamconfig import DeclaredStream, wanted
 from runner.core.streamdanger import Holdings, Reader
 from runner.core.subject import covers, matches
 from runner.errors import ServerError
+from runner.jetstream import codes
 from runner.jetstream.connection import Connection
 from runner.jetstream.consumer import filters_of
 from runner.jetstream.listing import listed
 from runner.jetstream.publisher import insist
 
-STREAM_NOT_FOUND = 10059
 PATIENCE_SECONDS = 20.0
 
 
@@ -51,7 +51,7 @@ async def stream_info(connection: Connection, name: str, **request: Any) -> dict
     try:
         return await connection.api(f"STREAM.INFO.{name}", request or None)
     except ServerError as error:
-        if error.code == STREAM_NOT_FOUND:
+        if error.code == codes.STREAM_NOT_FOUND:
             return None
         raise
 

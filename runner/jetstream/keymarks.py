@@ -16,10 +16,10 @@ from runner.core.checked import Unfit
 from runner.core.origin import Origin
 from runner.core.park import Letter, Mark
 from runner.errors import JetrunnerError, NoStream, ServerError
-from runner.jetstream import lease, ownstreams
+from runner.jetstream import codes, lease, ownstreams
 from runner.jetstream.bucket import PREFIX
 from runner.jetstream.connection import Connection
-from runner.jetstream.lease import WRONG_LAST_SEQUENCE, Leases
+from runner.jetstream.lease import Leases
 from runner.jetstream.ownstreams import BUCKET_STREAM
 from runner.jetstream.parked import Name, name_of
 from runner.jetstream.stray import pass_over
@@ -128,7 +128,7 @@ class KeyMarks:
             await ownstreams.ensure(self._connection, BUCKET_STREAM)
             raise
         except ServerError as error:
-            if error.code != WRONG_LAST_SEQUENCE:
+            if error.code != codes.WRONG_LAST_SEQUENCE:
                 raise
             standing = await self.mark(function, mark.key)  # it may be ours, of a write whose answer was lost
             return standing if standing is not None and standing.mark == mark else None

@@ -16,15 +16,14 @@ import msgspec
 from runner.core import checked, shown
 from runner.core import header as headers
 from runner.errors import NoStream, ServerError
-from runner.jetstream import ownstreams
-from runner.jetstream.bucket import NO_MESSAGE, PREFIX
+from runner.jetstream import codes, ownstreams
+from runner.jetstream.bucket import PREFIX
 from runner.jetstream.connection import Connection
 from runner.jetstream.inbox import MORE_SECONDS
 from runner.jetstream.stray import pass_over
 from runner.jetstream.subjects import subjects
 from runner.jetstream.wire import Unsubscribe
 
-WRONG_LAST_SEQUENCE = 10071
 TOO_MANY = 413
 """Over 1,024 keys match: the server names none of them (measured on 2.15)."""
 BEHIND_SECONDS = 0.01
@@ -72,7 +71,7 @@ class Leases:
         try:
             ack = await self._connection.publisher.publish(PREFIX + key, value, pairs)
         except ServerError as error:
-            if error.code == WRONG_LAST_SEQUENCE:
+            if error.code == codes.WRONG_LAST_SEQUENCE:
                 return None
             raise
         return ack.seq
@@ -84,7 +83,7 @@ class Leases:
                 f"STREAM.MSG.GET.{ownstreams.BUCKET_STREAM}", {"last_by_subj": PREFIX + key}
             )
         except ServerError as error:
-            if error.code == NO_MESSAGE:
+            if error.code == codes.NO_MESSAGE_FOUND:
                 return None
             raise
         message = answer["message"]

@@ -12,8 +12,8 @@ from msgspec import Struct
 from runner.core import identity
 from runner.core.plan import function_of
 from runner.errors import ServerError
-from runner.jetstream import consumer
-from runner.jetstream.bucket import NO_SUCH_STREAM, PREFIX
+from runner.jetstream import codes, consumer
+from runner.jetstream.bucket import PREFIX
 from runner.jetstream.connection import Connection
 from runner.jetstream.inventory import consumers_on, count, real_streams
 from runner.jetstream.ownstreams import AGAIN, BUCKET_STREAM, DEADLETTERS, PARKED
@@ -119,7 +119,7 @@ class Forgetting:
         try:
             return await count(self._connection, stream, subject)
         except ServerError as error:
-            if error.code != NO_SUCH_STREAM:
+            if error.code != codes.STREAM_NOT_FOUND:
                 raise
             return 0
 

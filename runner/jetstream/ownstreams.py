@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 from runner.errors import JetrunnerError, PermissionDenied, ServerError
+from runner.jetstream import codes
 from runner.jetstream.connection import Connection
 
 log = logging.getLogger("jetrunner.streams")
@@ -16,8 +17,6 @@ PARKED = "PARKED"
 BUCKET = "jetrunner"
 BUCKET_STREAM = f"KV_{BUCKET}"
 DAY = 24 * 3600 * 10**9
-NAME_IN_USE = 10058
-SUBJECTS_OVERLAP = 10065
 GIVEN = frozenset({"subjects", "retention", "allow_msg_ttl", "allow_msg_schedules", "allow_direct"})
 """What must be as we want it; limits and replicas are the operator's to change."""
 
@@ -85,12 +84,12 @@ async def ensure(connection: Connection, name: str) -> None:
         log.warning("not allowed to create stream %s; it is taken to exist", name)
         return
     except ServerError as error:
-        if error.code == SUBJECTS_OVERLAP:
+        if error.code == codes.SUBJECTS_OVERLAP:
             raise JetrunnerError(
                 f"stream {name} cannot be created: {error}",
                 hint=f"another stream captures {', '.join(wanted['subjects'])}; give that one narrower subjects",
             ) from None
-        if error.code != NAME_IN_USE:
+        if error.code != codes.STREAM_NAME_IN_USE:
             raise
     existing = (await connection.api(f"STREAM.INFO.{name}"))["config"]
     missing = {

@@ -18,9 +18,9 @@ from runner.core import header, identity, origin
 from runner.core.origin import Origin
 from runner.core.sharding import key as key_of
 from runner.errors import NoStream, ServerError, TooLarge
-from runner.jetstream import ownstreams
+from runner.jetstream import codes, ownstreams
 from runner.jetstream.connection import Connection
-from runner.jetstream.deadletters import MISSING, Find, original, remove
+from runner.jetstream.deadletters import Find, original, remove
 from runner.jetstream.ownstreams import PARKED
 from runner.jetstream.publisher import insist
 from runner.jetstream.subjects import subjects
@@ -131,7 +131,7 @@ class Parked:
         try:
             message = (await self._connection.api(f"STREAM.MSG.GET.{PARKED}", ask))["message"]
         except ServerError as error:
-            if error.code in MISSING:
+            if error.code in codes.NOTHING_STORED:
                 return None
             raise
         pairs = header.pairs(base64.b64decode(message.get("hdrs") or ""))

@@ -4,9 +4,9 @@ Rule 1: the size is checked here, headers included, and the length of the subjec
         a connection that sends too much, and nats-py then closes for good.
 Rule 2: a Msg-Id makes a publish safe to repeat; without one, a publish whose answer is lost is not repeated.
 Rule 3: an atomic batch has a fresh batch id each time (one derived from the input would collide with a dead
-        run's for 10 s); error 10201, a duplicate inside, then proves that an earlier run's set stands.
+        run's for 10 s); BATCH_DUPLICATE then proves that an earlier run's set stands.
 Rule 4: whoever says which stream is meant is told when it is another stream that refuses (`Elsewhere`), and when an
-        atomic batch is not allowed (NO_BATCHES): the subjects of streams may be changed at any time.
+        atomic batch is not allowed (BATCH_DISABLED): the subjects of streams may be changed at any time.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from runner.core import header as headers
 from runner.core import subject as subjects
 from runner.core.checked import Count, Unfit
 from runner.errors import Elsewhere, Incomplete, NoStream, ServerError, StreamFull, TooLarge, Unconfirmed
+from runner.jetstream import codes
 from runner.jetstream.inbox import Inbox, Waiter, ask
 
 log = logging.getLogger("jetrunner.publisher")
@@ -34,19 +35,8 @@ Doubt: TypeAlias = Callable[[], Awaitable[None]]
 
 CONFIRM_SECONDS = 5.0
 BATCH_LIMIT = 1000
-"""Messages in one atomic batch, the server's own limit (error 10199)."""
+"""Messages in one atomic batch, the server's own limit."""
 BATCHES_IN_FLIGHT = 16
-FULL = frozenset({10023, 10028, 10047, 10077})
-"""Resources, memory or storage exceeded; the stream's own limits (10077, `maximum messages exceeded`)."""
-TOO_LARGE = frozenset({10054, 10097})
-INCOMPLETE = 10176
-NOT_YET = 10164
-"""Another write that expects a sequence of the same subject is not stored yet (R3): it may be ours, whose answer was lost."""
-BUSY = frozenset({10158, NOT_YET, INCOMPLETE, 10210, 10211})
-"""The same Msg-Id is being stored (R3), a batch was abandoned on the way, or too many are in flight: try again, never a
-handler's failure."""
-DUPLICATE = 10201
-NO_BATCHES = 10174
 
 
 class ApiError(msgspec.Struct):
@@ -187,7 +177,7 @@ class Publisher:
         try:
             return read_ack(answer, stream)
         except ServerError as error:
-            if error.code == DUPLICATE:
+            if error.code == codes.BATCH_DUPLICATE:
                 return PubAck(duplicate=True)
             raise
 
@@ -198,7 +188,7 @@ class Publisher:
             try:
                 read_ack(answer, stream)
             except ServerError as error:
-                if error.code != DUPLICATE:
+                if error.code != codes.BATCH_DUPLICATE:
                     raise
         return answer
 
@@ -221,11 +211,11 @@ def read_ack(body: bytes, stream: str = "") -> PubAck:
     text = error.description or f"error {error.err_code}"
     if stream and ack.stream not in {"", stream}:
         raise Elsewhere(f"{ack.stream}, not {stream}: {text}", code=error.err_code)
-    if error.err_code in FULL:
+    if error.err_code in codes.FULL:
         raise StreamFull(
             text, code=error.err_code, hint="raise the stream's limits or let it discard old messages"
         )
-    if error.err_code in TOO_LARGE:
+    if error.err_code in codes.TOO_LARGE:
         raise TooLarge(text, code=error.err_code, hint="raise the stream's max_msg_size")
     raise ServerError(text, code=error.err_code)
 
@@ -239,9 +229,9 @@ def distrusted(attempt: Callable[[], Awaitable[PubAck]], tries: int = 3) -> Call
         try:
             return await attempt()
         except ServerError as error:
-            left -= error.code == INCOMPLETE
+            left -= error.code == codes.BATCH_INCOMPLETE
             if left <= 0 and not isinstance(error, Elsewhere):
-                raise Elsewhere(str(error), code=INCOMPLETE) from None
+                raise Elsewhere(str(error), code=codes.BATCH_INCOMPLETE) from None
             raise
 
     return once
@@ -251,12 +241,12 @@ def may_pass(error: ServerError) -> bool:
     """Whether the same publish may succeed later without anybody changing it."""
     if isinstance(error, Elsewhere):
         return False
-    return unanswered(error) or isinstance(error, (StreamFull, NoStream)) or error.code in BUSY
+    return unanswered(error) or isinstance(error, (StreamFull, NoStream)) or error.code in codes.BUSY
 
 
 def unanswered(error: ServerError) -> bool:
     """Whether nothing was decided: no answer came, or the cluster has no leader to give one."""
-    return isinstance(error, (Unconfirmed, Incomplete)) or 10000 <= error.code < 10010
+    return isinstance(error, (Unconfirmed, Incomplete)) or error.code in codes.UNDECIDED
 
 
 async def insist(

@@ -22,10 +22,9 @@ from runner.core.checked import Unfit
 from runner.core.generation import MOST_SHARDS, Opening, stored_subject
 from runner.core.subject import overlaps
 from runner.errors import JetrunnerError, ServerError
-from runner.jetstream import ownstreams
-from runner.jetstream.bucket import NO_MESSAGE, PREFIX
+from runner.jetstream import codes, ownstreams
+from runner.jetstream.bucket import PREFIX
 from runner.jetstream.connection import Connection
-from runner.jetstream.consumer import NOT_FOUND
 from runner.jetstream.inventory import consumers_on
 from runner.jetstream.lease import Entry, Leases
 
@@ -177,7 +176,7 @@ async def remove_older(connection: Connection, durable: str, opening: Opening) -
             try:
                 await connection.api(f"CONSUMER.DELETE.{opening.stream}.{name}")
             except ServerError as error:
-                if error.code not in NOT_FOUND:
+                if error.code not in codes.NO_CONSUMER:
                     raise
 
 
@@ -245,7 +244,7 @@ async def _message(connection: Connection, stream: str, request: Mapping[str, An
     try:
         answer = await connection.api(f"STREAM.MSG.GET.{stream}", dict(request))
     except ServerError as error:
-        if error.code == NO_MESSAGE:
+        if error.code == codes.NO_MESSAGE_FOUND:
             return None
         raise
     message: dict[str, Any] = answer["message"]

@@ -8,10 +8,9 @@ from datetime import UTC, datetime, timedelta
 from msgspec import Struct
 
 from runner.errors import ServerError
+from runner.jetstream import codes
 from runner.jetstream.connection import Connection
 
-GONE = frozenset({10037, 10043})
-"""No message found, one deleted already."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -32,7 +31,7 @@ async def read(connection: Connection, stream: str, sequence: int) -> Stored | N
     try:
         message = (await connection.api(f"STREAM.MSG.GET.{stream}", {"seq": sequence}))["message"]
     except ServerError as error:
-        if error.code in GONE:
+        if error.code in codes.NO_MESSAGE:
             return None
         raise
     block = base64.b64decode(message.get("hdrs") or "")

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from runner.errors import ServerError
+from runner.jetstream import codes
 from runner.jetstream.connection import Connection
-
-NO_STREAM = frozenset({10037, 10059})
 
 
 async def subjects(connection: Connection, stream: str, pattern: str) -> AsyncIterator[tuple[str, int]]:
@@ -18,7 +17,7 @@ async def subjects(connection: Connection, stream: str, pattern: str) -> AsyncIt
         try:
             info = await connection.api(f"STREAM.INFO.{stream}", ask)
         except ServerError as error:
-            if error.code in NO_STREAM:
+            if error.code in codes.NOTHING_STORED:
                 return
             raise
         page = info["state"].get("subjects") or {}

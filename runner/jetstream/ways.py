@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from runner.core import identity
 from runner.errors import ServerError
-from runner.jetstream import consumer
+from runner.jetstream import codes, consumer
 from runner.jetstream.connection import Connection
 from runner.jetstream.deadletters import Kept
 from runner.jetstream.ownstreams import AGAIN
@@ -26,7 +26,7 @@ async def key_tokens(connection: Connection, project: str, function: str) -> tup
     try:
         opening, _ = await Openings(connection, project).read(function)
     except ServerError as error:
-        if error.code not in consumer.NOT_FOUND:
+        if error.code not in codes.NO_CONSUMER:
             raise
         return None  # there is no bucket
     if opening is not None and not opening.keys:

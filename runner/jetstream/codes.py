@@ -1,0 +1,38 @@
+"""JetStream's error codes (`err_code`) that anything here goes by; beside each, the server's own words for it."""
+
+CONSUMER_NOT_FOUND = 10014  # consumer not found
+INSUFFICIENT_RESOURCES = 10023  # insufficient resources
+MAXIMUM_CONSUMERS = 10026  # maximum consumers limit reached
+MEMORY_EXCEEDED = 10028  # insufficient memory resources available
+NO_MESSAGE_FOUND = 10037  # no message found: to a question for a message
+SEQUENCE_NOT_FOUND = 10043  # sequence {seq} not found: to the removal of one
+STORAGE_EXCEEDED = 10047  # insufficient storage resources available
+MESSAGE_EXCEEDS_MAXIMUM = 10054  # message size exceeds maximum allowed
+DELETE_FAILED = 10057  # message deletion failed: its text says why
+STREAM_NAME_IN_USE = 10058  # stream name already in use with a different configuration
+STREAM_NOT_FOUND = 10059  # stream not found
+SUBJECTS_OVERLAP = 10065  # subjects overlap with an existing stream
+WRONG_LAST_SEQUENCE = 10071  # wrong last sequence: {seq}; a compare-and-set that came too late
+STORE_FAILED = 10077  # storing a message failed: maximum messages exceeded, and the stream's other limits
+HEADER_EXCEEDS_MAXIMUM = 10097  # header size exceeds maximum allowed of 64k
+WORK_QUEUE_UNFILTERED = 10099  # multiple non-filtered consumers not allowed on workqueue stream
+WORK_QUEUE_NOT_UNIQUE = 10100  # filtered consumer not unique on workqueue stream
+CONSUMER_EXISTS = 10148  # consumer already exists
+DUPLICATE_IN_PROCESS = 10158  # duplicate message id is in process (R3)
+WRONG_LAST_SEQUENCE_YET = 10164  # wrong last sequence
+"""Another write that expects a sequence of the same subject is not stored yet (R3): it may be ours, whose answer was lost."""
+BATCH_DISABLED = 10174  # atomic publish is disabled
+BATCH_INCOMPLETE = 10176  # atomic publish batch is incomplete
+BATCH_DUPLICATE = 10201  # atomic publish batch contains duplicate message id
+BATCHES_IN_FLIGHT = frozenset({10210, 10211})  # atomic, batch publish too many inflight
+
+UNDECIDED = range(10000, 10010)
+"""A cluster without a leader, or a server that is none: nothing was decided."""
+FULL = frozenset({INSUFFICIENT_RESOURCES, MEMORY_EXCEEDED, STORAGE_EXCEEDED, STORE_FAILED})
+TOO_LARGE = frozenset({MESSAGE_EXCEEDS_MAXIMUM, HEADER_EXCEEDS_MAXIMUM})
+BUSY = frozenset({DUPLICATE_IN_PROCESS, WRONG_LAST_SEQUENCE_YET, BATCH_INCOMPLETE, *BATCHES_IN_FLIGHT})
+"""The same Msg-Id is being stored, a batch was abandoned on the way, or too many are in flight: try again, never a handler's
+failure."""
+NO_CONSUMER = frozenset({CONSUMER_NOT_FOUND, STREAM_NOT_FOUND})
+NO_MESSAGE = frozenset({NO_MESSAGE_FOUND, SEQUENCE_NOT_FOUND})
+NOTHING_STORED = frozenset({*NO_MESSAGE, STREAM_NOT_FOUND})
