@@ -22,15 +22,15 @@ from runner.core import checked, failed
 from runner.core.failed import Failed
 from runner.engine.fence import Fences
 from runner.engine.process import Process
-from runner.errors import JetrunnerError, NoStream, PermissionDenied, ServerError
-from runner.jetstream import bucket, codes, ownstreams
+from runner.errors import JetrunnerError, NoStream, PermissionDenied
+from runner.jetstream import bucket, ownstreams
 from runner.jetstream.bucket import PREFIX
 from runner.jetstream.delivery import Delivery
 from runner.jetstream.lease import Leases
+from runner.jetstream.messages import purge, subjects
 from runner.jetstream.publisher import insist
 from runner.jetstream.reply import stored_at
 from runner.jetstream.stray import pass_over
-from runner.jetstream.subjects import subjects
 
 log = logging.getLogger("jetrunner.shards")
 
@@ -217,12 +217,7 @@ class Failures:
                 log.warning(STAYS, sequence, error)
 
     async def _purge(self, key: str, revision: int) -> None:
-        ask = {"filter": PREFIX + key, "seq": revision + 1}
-        try:
-            await self._connection.api(f"STREAM.PURGE.{ownstreams.BUCKET_STREAM}", ask)
-        except ServerError as error:
-            if error.code != codes.STREAM_NOT_FOUND:  # the bucket is gone, and the record with it
-                raise
+        await purge(self._connection, ownstreams.BUCKET_STREAM, PREFIX + key, revision)
 
     async def _write_nothing(self, sequence: int, revision: int) -> None:
         key = f"{self._prefix}{sequence}"

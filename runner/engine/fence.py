@@ -12,7 +12,6 @@ Rule 4: after a lost connection no output is written under a fence before the st
 from __future__ import annotations
 
 import asyncio
-import base64
 import logging
 import math
 import time
@@ -30,6 +29,7 @@ from runner.engine.process import Process
 from runner.errors import JetrunnerError, NoStream, ServerError, ShardLost
 from runner.jetstream import codes
 from runner.jetstream.fenced import FencedWriter, Message
+from runner.jetstream.messages import leader_message
 from runner.jetstream.publisher import Doubt, Outgoing, PubAck, distrusted, insist, read_ack
 
 log = logging.getLogger("jetrunner.fences")
@@ -164,17 +164,12 @@ class Fence:
 
     async def _read(self) -> Standing:
         """From the stream's leader: a replica may not know yet."""
-        try:
-            answer = await self._process.connection.api(
-                f"STREAM.MSG.GET.{self.stream}", {"last_by_subj": self._subject}
-            )
-        except ServerError as error:
-            if error.code == codes.NO_MESSAGE_FOUND:
-                return Standing()
-            raise
-        message = answer["message"]
-        claim = read(base64.b64decode(message.get("data") or b"")) or NOBODY
-        return Standing(message["seq"], claim.owner, claim.epoch)
+        ask = {"last_by_subj": self._subject}
+        found = await leader_message(self._process.connection, self.stream, ask)
+        if found is None:
+            return Standing()
+        claim = read(found.body) or NOBODY
+        return Standing(found.sequence, claim.owner, claim.epoch)
 
     async def _unfenced(self) -> bool:
         """Whether the stream was made anew, or changed, and holds no fences now."""

@@ -19,8 +19,8 @@ from runner.core.ordering import Ordering
 from runner.engine.history import History
 from runner.engine.process import Process
 from runner.errors import JetrunnerError
-from runner.jetstream import stored
 from runner.jetstream.delivery import Delivery
+from runner.jetstream.messages import leader_message
 from runner.jetstream.reply import stored_at
 
 log = logging.getLogger("jetrunner.shards")
@@ -124,7 +124,9 @@ class Held:
         while self._waits(delivery):  # a shard that is lost forgets it
             try:
                 # Where it is the stream that has gone back, the shard forgets it.
-                found = await history.surely(partial(stored.read, self._connection, history.stream, sequence))
+                found = await history.surely(
+                    partial(leader_message, self._connection, history.stream, {"seq": sequence})
+                )
             except JetrunnerError as error:
                 log.warning("message %d of %s cannot be fetched yet: %s", sequence, history.stream, error)
             else:

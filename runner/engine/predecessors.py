@@ -23,6 +23,7 @@ from runner.jetstream import codes, consumer, ownstreams, reshard
 from runner.jetstream.bucket import PREFIX
 from runner.jetstream.connection import Connection
 from runner.jetstream.inventory import consumers_on, subjects_of
+from runner.jetstream.messages import purge
 
 log = logging.getLogger("jetrunner.durables")
 
@@ -120,7 +121,7 @@ class Predecessors:
             await consumer.remove(self._connection, self._stream, name)
         if before.ordered:
             key = f"{PREFIX}{self._openings.prefix}{self._function}"
-            await self._connection.api(f"STREAM.PURGE.{ownstreams.BUCKET_STREAM}", {"filter": key})
+            await purge(self._connection, ownstreams.BUCKET_STREAM, key)
 
     async def remove_unread(self, me: str) -> bool:
         """Remove the durables without order, unless an instance other than `me` reads one of them. Raises ServerError."""

@@ -19,6 +19,7 @@ from runner.engine.process import Process
 from runner.errors import JetrunnerError, PermissionDenied, ServerError
 from runner.jetstream import consumer, ownstreams
 from runner.jetstream.delivery import Delivery
+from runner.jetstream.messages import remove
 from runner.jetstream.publisher import Outgoing, insist
 from runner.jetstream.pull import Pull
 
@@ -110,9 +111,7 @@ class Relay:
                 await self._process.histories.of(ownstreams.AGAIN).check(thorough=False)
             if delivery.source is not self._pull:
                 return
-            await self._process.connection.api(
-                f"STREAM.MSG.DELETE.{ownstreams.AGAIN}", {"seq": delivery.sequence, "no_erase": True}
-            )
+            await remove(self._process.connection, ownstreams.AGAIN, delivery.sequence)
         except ServerError as error:  # it stays, and is harmless as long as the durable is there
             log.debug("message %d of %s stays: %s", delivery.sequence, ownstreams.AGAIN, error)
 

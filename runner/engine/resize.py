@@ -21,11 +21,11 @@ from runner.core.sharding import Sharding
 from runner.engine.generations import news_subject
 from runner.engine.member import Member, read_member
 from runner.engine.turnover import Reader, Turnover
-from runner.errors import NoStream, ServerError, UsageError
-from runner.jetstream import codes, interest, reshard
+from runner.errors import NoStream, UsageError
+from runner.jetstream import interest, reshard
 from runner.jetstream.backlog import Backlog
 from runner.jetstream.connection import Connection
-from runner.jetstream.inventory import PATIENCE_SECONDS
+from runner.jetstream.inventory import PATIENCE_SECONDS, stream_info
 from runner.jetstream.lease import Entry, Leases
 from runner.jetstream.stray import pass_over
 
@@ -79,14 +79,12 @@ class Resize:
         return found
 
     async def _info(self) -> dict[str, Any]:
-        try:
-            return await self._connection.api(f"STREAM.INFO.{self.stream}")
-        except ServerError as error:
-            if error.code not in codes.NO_CONSUMER:
-                raise
+        info = await stream_info(self._connection, self.stream)
+        if info is None:
             raise UsageError(
                 f"there is no stream {self.stream}", hint="runner plan shows those of the project"
-            ) from None
+            )
+        return info
 
     async def change(self, count: int, by: tuple[int, ...] = ()) -> Sharding:
         """Make the next generation; `by` are the indexes of its tokens. Raises UsageError when there cannot be one."""

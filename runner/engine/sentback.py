@@ -26,15 +26,15 @@ from runner.engine.durables import Durables
 from runner.engine.incoming import Incoming, read
 from runner.engine.pipeline import Pipeline
 from runner.engine.process import Process
-from runner.errors import JetrunnerError, PermissionDenied, ServerError
-from runner.jetstream import codes, consumer
+from runner.errors import JetrunnerError, PermissionDenied
+from runner.jetstream import consumer
 from runner.jetstream.deadletters import DeadLetters, Selection
 from runner.jetstream.delivery import Delivery
 from runner.jetstream.keymarks import KeyMarks
+from runner.jetstream.messages import purge, subjects
 from runner.jetstream.ownstreams import AGAIN, DEADLETTERS
 from runner.jetstream.publisher import PubAck, insist
 from runner.jetstream.pull import Pull
-from runner.jetstream.subjects import subjects
 
 log = logging.getLogger("jetrunner.functions")
 
@@ -131,14 +131,10 @@ class SentBack:
         try:
             if not await self._history.still(moment):
                 return True  # the number may be of another stream, whose messages were not delivered
-            ask = {"filter": self._subject, "seq": delivered + 1}
-            await self._connection.api(f"STREAM.PURGE.{AGAIN}", ask)
-            await self._connection.api(f"CONSUMER.DELETE.{AGAIN}.{self._durable}")
+            await purge(self._connection, AGAIN, self._subject, delivered)
+            await consumer.remove(self._connection, AGAIN, self._durable)
         except PermissionDenied:
             self._stays = True
-        except ServerError as error:
-            if error.code not in codes.NO_CONSUMER:
-                raise
         return True  # something may have been sent there meanwhile
 
     async def _stop_pulling(self) -> None:

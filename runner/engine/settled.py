@@ -7,6 +7,7 @@ import logging
 from runner.core import identity
 from runner.engine.process import Process
 from runner.errors import PermissionDenied, ServerError
+from runner.jetstream.messages import purge
 from runner.jetstream.ownstreams import AGAIN
 
 log = logging.getLogger("jetrunner.functions")
@@ -28,11 +29,10 @@ class Settled:
         """
         if not floor or self._through in {None, floor}:
             return
-        ask = {"filter": self._subject, "seq": floor + 1}
         try:
             if not await self._process.histories.of(AGAIN).still(moment):
                 return
-            await self._process.connection.api(f"STREAM.PURGE.{AGAIN}", ask)
+            await purge(self._process.connection, AGAIN, self._subject, floor)
         except PermissionDenied:
             self._through = None
         except ServerError as error:  # the next time

@@ -26,9 +26,9 @@ from runner.core.origin import Origin
 from runner.engine.process import Process
 from runner.errors import JetrunnerError
 from runner.jetstream import consumer
+from runner.jetstream.messages import leader_message
 from runner.jetstream.ownstreams import AGAIN
 from runner.jetstream.publisher import Outgoing
-from runner.jetstream.stored import read as read_stored
 from runner.jetstream.wire import Unsubscribe
 
 log = logging.getLogger("jetrunner.durables")
@@ -165,7 +165,7 @@ class Stranded:
             await consumer.ensure(self._connection, stream, wanted, info, refilter=False)
 
     async def _send(self, told: Told) -> None:
-        found = await read_stored(self._connection, told.stream, told.stream_seq)
+        found = await leader_message(self._connection, told.stream, {"seq": told.stream_seq})
         if found is None:
             return
         pairs = header.pairs(found.header or b"")

@@ -34,6 +34,7 @@ from runner.jetstream.bucket import PREFIX
 from runner.jetstream.connection import Connection
 from runner.jetstream.history import state
 from runner.jetstream.lease import Leases
+from runner.jetstream.messages import purge
 
 log = logging.getLogger("jetrunner.shards")
 
@@ -292,9 +293,7 @@ class Turnover:
                 keys.append(key)
         for key in keys:
             try:
-                await self._connection.api(
-                    f"STREAM.PURGE.{ownstreams.BUCKET_STREAM}", {"filter": PREFIX + key}
-                )
+                await purge(self._connection, ownstreams.BUCKET_STREAM, PREFIX + key)
             except PermissionDenied as error:
                 log.debug("what is left of drained generations stays: %s", error)
                 return

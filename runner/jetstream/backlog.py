@@ -16,7 +16,7 @@ from runner.core.generation import Opening, stored_subject
 from runner.core.sharding import Sharding
 from runner.jetstream import reshard
 from runner.jetstream.connection import Connection
-from runner.jetstream.inventory import stream_info
+from runner.jetstream.messages import subjects
 from runner.jetstream.reshard import Lag
 
 
@@ -94,15 +94,9 @@ class Backlog:
 
     async def _count(self, opening: Opening, generation: int) -> dict[int, int]:
         found: dict[int, int] = {}
-        offset = 0
         pattern = stored_subject(opening.subject, generation)
-        while True:
-            info = await stream_info(self._connection, opening.stream, subjects_filter=pattern, offset=offset)
-            subjects: dict[str, int] = (info or {}).get("state", {}).get("subjects") or {}
-            for subject, count in subjects.items():
-                in_generation, number = sharding.place(subject)
-                if in_generation == generation:
-                    found[number] = found.get(number, 0) + count
-            offset += len(subjects)
-            if not subjects or offset >= (info or {}).get("total", 0):
-                return found
+        async for subject, count in subjects(self._connection, opening.stream, pattern):
+            in_generation, number = sharding.place(subject)
+            if in_generation == generation:
+                found[number] = found.get(number, 0) + count
+        return found

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import base64
+from functools import partial
 from typing import NamedTuple
 
 from runner.core import header as headers
 from runner.errors import NoStream, PermissionDenied, ServerError
 from runner.jetstream import codes, ownstreams
 from runner.jetstream.connection import Connection
+from runner.jetstream.messages import leader_message, purge
 from runner.jetstream.publisher import insist
 
 PREFIX = f"$KV.{ownstreams.BUCKET}."
@@ -53,18 +54,15 @@ class Bucket:
 
         async def once() -> Value:
             try:
-                answer = await self._connection.api(
-                    f"STREAM.MSG.GET.{ownstreams.BUCKET_STREAM}", {"last_by_subj": PREFIX + key}
+                found = await leader_message(
+                    self._connection, ownstreams.BUCKET_STREAM, {"last_by_subj": PREFIX + key}
                 )
             except ServerError as error:
-                if error.code == codes.NO_MESSAGE_FOUND:
-                    return NOTHING
-                if error.code == codes.STREAM_NOT_FOUND:
-                    await ownstreams.ensure(self._connection, ownstreams.BUCKET_STREAM)
-                    return NOTHING
-                raise
-            message = answer["message"]
-            return Value(base64.b64decode(message.get("data") or b""), message["seq"])
+                if error.code != codes.STREAM_NOT_FOUND:
+                    raise
+                await ownstreams.ensure(self._connection, ownstreams.BUCKET_STREAM)
+                return NOTHING
+            return Value(found.body, found.sequence) if found is not None else NOTHING
 
         if self._may_ask_leader:
             try:
@@ -109,17 +107,5 @@ class Bucket:
 
     async def drop(self, key: str, revision: int | None = None) -> bool:
         """Remove a key and leave no marker behind; with a revision, only if it has moved no further. Whether it was there."""
-        ask: dict[str, object] = {"filter": PREFIX + key}
-        if revision is not None:
-            ask["seq"] = revision + 1
-
-        async def once() -> int:
-            answer = await self._connection.api(f"STREAM.PURGE.{ownstreams.BUCKET_STREAM}", ask)
-            return int(answer.get("purged", 0))
-
-        try:
-            return await insist(once, self._patience) > 0
-        except ServerError as error:
-            if error.code != codes.STREAM_NOT_FOUND:
-                raise
-            return False  # the stream is gone, and the key with it
+        once = partial(purge, self._connection, ownstreams.BUCKET_STREAM, PREFIX + key, revision)
+        return await insist(once, self._patience) > 0

@@ -14,8 +14,8 @@ from runner.core import checked, deadletter, header
 from runner.core.deadletter import DeadLetter
 from runner.errors import ServerError, Unconfirmed
 from runner.jetstream.connection import Connection
+from runner.jetstream.messages import nanoseconds
 from runner.jetstream.ownstreams import DEADLETTERS
-from runner.jetstream.stored import nanoseconds
 
 PAGE = 256
 ANSWER_SECONDS = 5.0

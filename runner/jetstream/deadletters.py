@@ -6,7 +6,6 @@ Rule 2: a body that was omitted is read from the stream it came from; when it is
 
 from __future__ import annotations
 
-import base64
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -17,20 +16,19 @@ from msgspec import Struct
 from runner.core import deadletter, header, identity, origin
 from runner.core.deadletter import DeadLetter, Facts, Pairs
 from runner.core.origin import Origin
-from runner.errors import JetrunnerError, NoStream, ServerError
+from runner.errors import JetrunnerError, NoStream
 from runner.jetstream import codes, consumer, ownstreams
 from runner.jetstream.connection import Connection
 from runner.jetstream.deadletterpage import PAGE, Stored, read, read_page
+from runner.jetstream.inventory import stream_info
+from runner.jetstream.messages import leader_message, purge, remove, subjects
 from runner.jetstream.ownstreams import AGAIN, DEADLETTERS
 from runner.jetstream.publisher import Outgoing, PubAck
-from runner.jetstream.stored import read as read_stored
 
 PATIENCE_SECONDS = 30.0
 WIDEST = 1 << 16
 """Sequences that are looked through at once, from the end of the stream."""
 REASON = deadletter.REASON.encode()
-NOTHING_THERE = {(codes.DELETE_FAILED, why) for why in ("no message found", "stream store EOF")}
-"""What the server says for a sequence outside of what the stream holds (measured on 2.15)."""
 
 Find: TypeAlias = Callable[[Origin], Awaitable["tuple[Pairs, bytes] | None"]]
 """Finds a message as it was published; None when its stream has let go of it."""
@@ -74,32 +72,13 @@ class DeadLetters:
 
     async def last_sequence(self) -> int:
         """The newest sequence; 0 without the stream."""
-        try:
-            return int((await self._connection.api(f"STREAM.INFO.{DEADLETTERS}"))["state"]["last_seq"])
-        except ServerError as error:
-            if error.code in codes.NOTHING_STORED:
-                return 0
-            raise
+        info = await stream_info(self._connection, DEADLETTERS)
+        return int(info["state"]["last_seq"]) if info is not None else 0
 
     async def counts(self, project: str) -> dict[str, int]:
         """How many a project's functions have, by function; empty without the stream."""
-        found: dict[str, int] = {}
-        subject = identity.dead_subject(project, ">")
-        offset = 0
-        while True:
-            try:
-                info = await self._connection.api(
-                    f"STREAM.INFO.{DEADLETTERS}", {"subjects_filter": subject, "offset": offset}
-                )
-            except ServerError as error:
-                if error.code in codes.NOTHING_STORED:
-                    return found
-                raise
-            page = info["state"].get("subjects") or {}
-            found |= {name.rpartition(".")[2]: count for name, count in page.items()}
-            offset += len(page)
-            if not page or offset >= info.get("total", 0):
-                return found
+        found = subjects(self._connection, DEADLETTERS, identity.dead_subject(project, ">"))
+        return {subject.rpartition(".")[2]: count async for subject, count in found}
 
     async def browse(self, selection: Selection, up_to: int | None = None) -> AsyncIterator[Stored]:
         """The selected ones, oldest first, those stored meanwhile included unless `up_to` is a last sequence."""
@@ -143,12 +122,10 @@ class DeadLetters:
 
     async def _span(self, selection: Selection) -> tuple[int, int]:
         """First and last sequence that the selected ones may have; the first is higher where there are none."""
-        try:
-            state = (await self._connection.api(f"STREAM.INFO.{DEADLETTERS}"))["state"]
-        except ServerError as error:
-            if error.code in codes.NOTHING_STORED:
-                return 1, 0
-            raise
+        info = await stream_info(self._connection, DEADLETTERS)
+        if info is None:
+            return 1, 0
+        state = info["state"]
         if selection.since is None:
             return int(state["first_seq"]), int(state["last_seq"])
         ask = {"batch": 1, "next_by_subj": selection.subject, "start_time": _iso(selection.since)}
@@ -177,15 +154,11 @@ class DeadLetters:
     async def following(self, selection: Selection, sequence: int) -> Stored | None:
         """The first of a function from this sequence on, as the stream's leader has it; None when there is none."""
         ask = {"seq": sequence, "next_by_subj": selection.subject}
-        try:
-            message = (await self._connection.api(f"STREAM.MSG.GET.{DEADLETTERS}", ask))["message"]
-        except ServerError as error:
-            if error.code in codes.NOTHING_STORED:
-                return None
-            raise
-        told = {"Nats-Sequence": str(message["seq"]), "Nats-Time-Stamp": message["time"]}
-        pairs = [*header.pairs(base64.b64decode(message.get("hdrs") or "")), *told.items()]
-        return read(header.encode(pairs), base64.b64decode(message.get("data") or b""))
+        found = await leader_message(self._connection, DEADLETTERS, ask, codes.NOTHING_STORED)
+        if found is None:
+            return None
+        told = {"Nats-Sequence": str(found.sequence), "Nats-Time-Stamp": found.time}
+        return read(header.encode([*header.pairs(found.header or b""), *told.items()]), found.body)
 
     async def send_back(self, stored: Stored, headers: Sequence[tuple[str, str]]) -> PubAck:
         """Send one to its function alone, with `headers` (its own, as a trace changed them), and remove it.
@@ -244,7 +217,7 @@ class DeadLetters:
 
     async def drop_at(self, sequence: int, stored_ns: int) -> bool:
         """The same by its number and when it was stored; whether it was there."""
-        found = await read_stored(self._connection, DEADLETTERS, sequence)
+        found = await leader_message(self._connection, DEADLETTERS, {"seq": sequence})
         if found is None or (stored_ns and found.stored_ns != stored_ns):
             return False
         await self.remove(sequence)
@@ -256,13 +229,7 @@ class DeadLetters:
 
     async def purge(self, selection: Selection, up_to: int) -> int:
         """Remove all of a function, or of the project, up to a sequence; how many they were."""
-        ask = {"filter": selection.subject, "seq": up_to + 1}
-        try:
-            return int((await self._connection.api(f"STREAM.PURGE.{DEADLETTERS}", ask))["purged"])
-        except ServerError as error:
-            if error.code in codes.NOTHING_STORED:
-                return 0
-            raise
+        return await purge(self._connection, DEADLETTERS, selection.subject, up_to)
 
     async def _is_received(self, letter: DeadLetter) -> bool:
         durable = identity.durable(letter.project, letter.function)
@@ -271,23 +238,9 @@ class DeadLetters:
         return self._receivers[durable]
 
 
-async def remove(connection: Connection, stream: str, sequence: int) -> None:
-    """Remove a message of a stream; no error when it is gone already."""
-    try:
-        await connection.api(f"STREAM.MSG.DELETE.{stream}", {"seq": sequence, "no_erase": True})
-    except ServerError as error:
-        if error.code not in codes.NOTHING_STORED and (error.code, str(error)) not in NOTHING_THERE:
-            raise
-
-
 async def original(connection: Connection, place: Origin) -> tuple[list[tuple[str, str]], bytes] | None:
     """Headers and body as they were published; None when the stream has let go of them."""
-    try:
-        found = await read_stored(connection, place.stream, place.sequence)
-    except ServerError as error:
-        if error.code in codes.NOTHING_STORED:
-            return None
-        raise
+    found = await leader_message(connection, place.stream, {"seq": place.sequence}, codes.NOTHING_STORED)
     if found is None or (place.timestamp_ns and found.stored_ns != place.timestamp_ns):
         return None  # or a namesake of the stream, made anew
     return header.pairs(found.header or b""), found.body

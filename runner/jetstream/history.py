@@ -7,10 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from runner.core.history import Answers, Identity, State, Verdict, judge
-from runner.errors import ServerError
-from runner.jetstream import codes
 from runner.jetstream.connection import Connection
-from runner.jetstream.stored import nanoseconds
+from runner.jetstream.messages import leader_message, nanoseconds
 
 
 def state(info: Mapping[str, Any]) -> State:
@@ -47,23 +45,13 @@ async def compare(connection: Connection, stream: str, known: Identity, now: Sta
 
 
 async def _stored(connection: Connection, stream: str, sequence: int) -> int:
-    message = await _message(connection, stream, {"seq": sequence, "no_hdr": True})
-    return nanoseconds(message["time"]) if message is not None else 0
+    message = await leader_message(connection, stream, {"seq": sequence, "no_hdr": True})
+    return message.stored_ns if message is not None else 0
 
 
 async def _later(connection: Connection, stream: str, stored_ns: int) -> int:
-    message = await _message(connection, stream, {"start_time": timestamp(stored_ns + 1)})
-    return int(message["seq"]) if message is not None else 0
-
-
-async def _message(connection: Connection, stream: str, ask: dict[str, Any]) -> dict[str, Any] | None:
-    try:
-        message: dict[str, Any] = (await connection.api(f"STREAM.MSG.GET.{stream}", ask))["message"]
-    except ServerError as error:
-        if error.code in codes.NO_MESSAGE:
-            return None
-        raise
-    return message
+    message = await leader_message(connection, stream, {"start_time": timestamp(stored_ns + 1)})
+    return message.sequence if message is not None else 0
 
 
 def timestamp(stored_ns: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from runner.core import fence, sharding
@@ -17,6 +17,7 @@ from runner.jetstream import codes
 from runner.jetstream.connection import Connection
 from runner.jetstream.consumer import filters_of
 from runner.jetstream.listing import listed
+from runner.jetstream.messages import subjects
 from runner.jetstream.publisher import insist
 
 PATIENCE_SECONDS = 20.0
@@ -46,10 +47,10 @@ async def consumers_on(
     return [info for info in found.values() if info["config"].get("durable_name")]
 
 
-async def stream_info(connection: Connection, name: str, **request: Any) -> dict[str, Any] | None:
+async def stream_info(connection: Connection, name: str) -> dict[str, Any] | None:
     """The server's info on a stream; None when there is no such stream."""
     try:
-        return await connection.api(f"STREAM.INFO.{name}", request or None)
+        return await connection.api(f"STREAM.INFO.{name}")
     except ServerError as error:
         if error.code == codes.STREAM_NOT_FOUND:
             return None
@@ -77,7 +78,7 @@ async def holdings(
     most = 0
     limit = wanted(stream, config).get("max_msgs_per_subject", -1)
     if 0 < limit != config.get("max_msgs_per_subject"):
-        most = max([count async for _, count in _subjects(connection, stream.name, ">")], default=0)
+        most = max([count async for _, count in subjects(connection, stream.name, ">")], default=0)
     uncaptured: dict[str, int] = {}
     for gone in config.get("subjects") or () if stream.subjects else ():
         if gone == fence.pattern(stream.name) or any(covers(subject, gone) for subject in stream.subjects):
@@ -88,7 +89,7 @@ async def holdings(
             ]  # stored under other subjects: which ones came from here is not known
             continue
         for stored in (gone, f"shard.*.*.{gone}") if sharded else (gone,):
-            async for subject, count in _subjects(connection, stream.name, stored):
+            async for subject, count in subjects(connection, stream.name, stored):
                 original = sharding.original(subject) if sharded else subject
                 if not any(matches(pattern, original) for pattern in stream.subjects):
                     uncaptured[original] = uncaptured.get(original, 0) + count
@@ -104,7 +105,7 @@ async def holdings(
 
 async def count(connection: Connection, stream: str, pattern: str) -> int:
     """How many messages a stream holds under the subjects that the pattern matches; dear where these are many."""
-    return sum([number async for _, number in _subjects(connection, stream, pattern)])
+    return sum([number async for _, number in subjects(connection, stream, pattern)])
 
 
 def published(filters: tuple[str, ...]) -> tuple[str, ...]:
@@ -121,16 +122,3 @@ def _age(info: Mapping[str, Any]) -> float:
     """Seconds since the oldest message, both by the server's clock."""
     now = datetime.datetime.fromisoformat(info["ts"])
     return (now - datetime.datetime.fromisoformat(info["state"]["first_ts"])).total_seconds()
-
-
-async def _subjects(connection: Connection, stream: str, pattern: str) -> AsyncIterator[tuple[str, int]]:
-    """Every stored subject that the pattern matches, and its messages."""
-    offset = 0
-    while True:
-        info = await stream_info(connection, stream, subjects_filter=pattern, offset=offset)
-        subjects = (info or {}).get("state", {}).get("subjects") or {}
-        for subject, count in subjects.items():
-            yield subject, count
-        offset += len(subjects)
-        if not subjects or offset >= (info or {}).get("total", 0):
-            return

@@ -20,10 +20,10 @@ from runner.jetstream import codes, lease, ownstreams
 from runner.jetstream.bucket import PREFIX
 from runner.jetstream.connection import Connection
 from runner.jetstream.lease import Leases
+from runner.jetstream.messages import subjects
 from runner.jetstream.ownstreams import BUCKET_STREAM
 from runner.jetstream.parked import Name, name_of
 from runner.jetstream.stray import pass_over
-from runner.jetstream.subjects import subjects
 from runner.jetstream.wire import Unsubscribe
 
 FORGOTTEN = "24h"

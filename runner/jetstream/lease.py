@@ -7,7 +7,6 @@ A revision is the key's last sequence in the bucket's stream; it fences: whoever
 from __future__ import annotations
 
 import asyncio
-import base64
 from collections.abc import Callable
 from typing import Any
 
@@ -20,8 +19,8 @@ from runner.jetstream import codes, ownstreams
 from runner.jetstream.bucket import PREFIX
 from runner.jetstream.connection import Connection
 from runner.jetstream.inbox import MORE_SECONDS
+from runner.jetstream.messages import leader_message, subjects
 from runner.jetstream.stray import pass_over
-from runner.jetstream.subjects import subjects
 from runner.jetstream.wire import Unsubscribe
 
 TOO_MANY = 413
@@ -78,16 +77,10 @@ class Leases:
 
     async def latest(self, key: str) -> Entry | None:
         """The key's entry, None when it is not there; from the bucket's leader: a replica may not know of the last write yet."""
-        try:
-            answer = await self._connection.api(
-                f"STREAM.MSG.GET.{ownstreams.BUCKET_STREAM}", {"last_by_subj": PREFIX + key}
-            )
-        except ServerError as error:
-            if error.code == codes.NO_MESSAGE_FOUND:
-                return None
-            raise
-        message = answer["message"]
-        return Entry(base64.b64decode(message.get("data") or b""), message["seq"])
+        found = await leader_message(
+            self._connection, ownstreams.BUCKET_STREAM, {"last_by_subj": PREFIX + key}
+        )
+        return Entry(found.body, found.sequence) if found is not None else None
 
     async def read(self, patterns: list[str]) -> dict[str, Entry]:
         """Every key that matches (NATS wildcards), as the bucket has it now; one round trip for up to 1,024 keys."""

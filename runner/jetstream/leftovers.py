@@ -11,13 +11,12 @@ from msgspec import Struct
 
 from runner.core import identity
 from runner.core.plan import function_of
-from runner.errors import ServerError
-from runner.jetstream import codes, consumer
+from runner.jetstream import consumer
 from runner.jetstream.bucket import PREFIX
 from runner.jetstream.connection import Connection
 from runner.jetstream.inventory import consumers_on, count, real_streams
+from runner.jetstream.messages import purge, subjects
 from runner.jetstream.ownstreams import AGAIN, BUCKET_STREAM, DEADLETTERS, PARKED
-from runner.jetstream.subjects import subjects
 
 KINDS = ("claim", "failures", "settled", "parked", "start")
 """Keys of the bucket that begin with one of these, the project and the function are the function's."""
@@ -89,9 +88,9 @@ class Forgetting:
                 keys.append(key)
         return Leftovers(
             tuple(durables),
-            await self._count(PARKED, identity.parked_subject(self._project, self._function)),
-            await self._count(DEADLETTERS, identity.dead_subject(self._project, self._function)),
-            await self._count(AGAIN, identity.again_subject(self._project, self._function)),
+            await count(self._connection, PARKED, identity.parked_subject(self._project, self._function)),
+            await count(self._connection, DEADLETTERS, identity.dead_subject(self._project, self._function)),
+            await count(self._connection, AGAIN, identity.again_subject(self._project, self._function)),
             tuple(sorted(keys)),
         )
 
@@ -105,23 +104,12 @@ class Forgetting:
             (AGAIN, identity.again_subject(self._project, self._function), found.sent_back),
         ):
             if there:
-                await self._purge(stream, subject)
+                await purge(self._connection, stream, subject)
         for key in found.keys:
-            await self._purge(BUCKET_STREAM, key)
+            await purge(self._connection, BUCKET_STREAM, key)
 
     def _ours(self, name: str, metadata: dict[str, str]) -> bool:
         if name in self._taken:
             return False
         told = (metadata.get(PROJECT), metadata.get("jetrunner.function"))
         return function_of(name, self._project) == self._function or told == (self._project, self._function)
-
-    async def _count(self, stream: str, subject: str) -> int:
-        try:
-            return await count(self._connection, stream, subject)
-        except ServerError as error:
-            if error.code != codes.STREAM_NOT_FOUND:
-                raise
-            return 0
-
-    async def _purge(self, stream: str, subject: str) -> None:
-        await self._connection.api(f"STREAM.PURGE.{stream}", {"filter": subject})

@@ -7,7 +7,6 @@ Rule 3: one too large to carry its origin is stored without headers and body; th
 
 from __future__ import annotations
 
-import base64
 import math
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -17,13 +16,13 @@ from msgspec import Struct
 from runner.core import header, identity, origin
 from runner.core.origin import Origin
 from runner.core.sharding import key as key_of
-from runner.errors import NoStream, ServerError, TooLarge
+from runner.errors import NoStream, TooLarge
 from runner.jetstream import codes, ownstreams
 from runner.jetstream.connection import Connection
-from runner.jetstream.deadletters import Find, original, remove
+from runner.jetstream.deadletters import Find, original
+from runner.jetstream.messages import leader_message, remove, subjects
 from runner.jetstream.ownstreams import PARKED
 from runner.jetstream.publisher import insist
-from runner.jetstream.subjects import subjects
 
 OMITTED = ("Jetrunner-Parked-Body", "omitted")
 
@@ -128,14 +127,11 @@ class Parked:
 
     async def _following(self, subject: str, sequence: int) -> Message | None:
         ask = {"seq": sequence, "next_by_subj": subject}
-        try:
-            message = (await self._connection.api(f"STREAM.MSG.GET.{PARKED}", ask))["message"]
-        except ServerError as error:
-            if error.code in codes.NOTHING_STORED:
-                return None
-            raise
-        pairs = header.pairs(base64.b64decode(message.get("hdrs") or ""))
-        found = Message(message["seq"], pairs, base64.b64decode(message.get("data") or ""))
+        stored = await leader_message(self._connection, PARKED, ask, codes.NOTHING_STORED)
+        if stored is None:
+            return None
+        pairs = header.pairs(stored.header or b"")
+        found = Message(stored.sequence, pairs, stored.body)
         place = found.origin
         if OMITTED not in pairs or place is None:
             return found

@@ -7,7 +7,6 @@ Rule 2: a shard is drained when its durable has nothing pending, and has deliver
 from __future__ import annotations
 
 import asyncio
-import base64
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -21,12 +20,13 @@ from runner.core import identity, sharding
 from runner.core.checked import Unfit
 from runner.core.generation import MOST_SHARDS, Opening, stored_subject
 from runner.core.subject import overlaps
-from runner.errors import JetrunnerError, ServerError
-from runner.jetstream import codes, ownstreams
+from runner.errors import JetrunnerError
+from runner.jetstream import consumer, ownstreams
 from runner.jetstream.bucket import PREFIX
 from runner.jetstream.connection import Connection
 from runner.jetstream.inventory import consumers_on
 from runner.jetstream.lease import Entry, Leases
+from runner.jetstream.messages import leader_message
 
 AT_ONCE = 64
 CURRENT_SECONDS = 10.0
@@ -80,14 +80,14 @@ def parse(value: bytes) -> Opening | None:
 
 async def leading(connection: Connection, key: str) -> Entry | None:
     """A key of the bucket as its leader has it; None when it is not there."""
-    message = await _message(connection, ownstreams.BUCKET_STREAM, {"last_by_subj": PREFIX + key})
-    return Entry(base64.b64decode(message.get("data", "")), int(message["seq"])) if message else None
+    message = await leader_message(connection, ownstreams.BUCKET_STREAM, {"last_by_subj": PREFIX + key})
+    return Entry(message.body, message.sequence) if message else None
 
 
 async def last(connection: Connection, stream: str, subject: str) -> int:
     """The last sequence stored under a subject, wildcards and all; 0 when there is none."""
-    message = await _message(connection, stream, {"last_by_subj": subject})
-    return int(message["seq"]) if message else 0
+    message = await leader_message(connection, stream, {"last_by_subj": subject})
+    return message.sequence if message else 0
 
 
 async def stored(connection: Connection, stream: str, pattern: str, older_than: int) -> dict[int, int]:
@@ -105,8 +105,8 @@ async def _tells_apart(connection: Connection, stream: str, pattern: str) -> boo
     """Whether a pattern finds the messages of generation 0 and no others; False when there are none at all."""
     if not overlaps(pattern, f"shard.*.*.{pattern}"):
         return True
-    first = await _message(connection, stream, {"seq": 1, "next_by_subj": ">"})
-    if first is None or sharding.place(first["subject"]) != (0, 0):
+    first = await leader_message(connection, stream, {"seq": 1, "next_by_subj": ">"})
+    if first is None or sharding.place(first.subject) != (0, 0):
         return False
     raise JetrunnerError(
         f'{stream} holds messages from before it was sharded, and "{pattern}" does not tell them from later ones',
@@ -173,11 +173,7 @@ async def remove_older(connection: Connection, durable: str, opening: Opening) -
         if each.generation < opening.generation:
             project, _, function = durable.rpartition("-")
             name = identity.shard_durable(project, function, each.generation, each.number)
-            try:
-                await connection.api(f"CONSUMER.DELETE.{opening.stream}.{name}")
-            except ServerError as error:
-                if error.code not in codes.NO_CONSUMER:
-                    raise
+            await consumer.remove(connection, opening.stream, name)
 
 
 async def resize(
@@ -238,14 +234,3 @@ async def _lasts(
             )
         )
     return found
-
-
-async def _message(connection: Connection, stream: str, request: Mapping[str, Any]) -> dict[str, Any] | None:
-    try:
-        answer = await connection.api(f"STREAM.MSG.GET.{stream}", dict(request))
-    except ServerError as error:
-        if error.code == codes.NO_MESSAGE_FOUND:
-            return None
-        raise
-    message: dict[str, Any] = answer["message"]
-    return message

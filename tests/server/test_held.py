@@ -15,7 +15,7 @@ from runner.engine.held import AT_ONCE, DROPPED, Held
 from runner.engine.histories import Histories
 from runner.jetstream.connection import connect
 from runner.jetstream.delivery import Delivery
-from runner.jetstream.stored import nanoseconds
+from runner.jetstream.messages import nanoseconds
 from tests.support.cluster import Cluster
 from tests.support.eventually import eventually
 from tests.support.jetstream import RawJetStream

@@ -1,0 +1,115 @@
+"""The messages of a stream, as its leader has them: a replica may not know yet of what was stored or removed just now."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import AsyncIterator, Collection
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from msgspec import Struct
+
+from runner.errors import ServerError
+from runner.jetstream import codes
+from runner.jetstream.connection import Connection
+
+NOTHING_THERE = {(codes.DELETE_FAILED, why) for why in ("no message found", "stream store EOF")}
+"""What the server says for a sequence outside of what the stream holds (measured on 2.15)."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Stored(Struct, frozen=True):
+    """A message as its stream holds it."""
+
+    sequence: int
+    subject: str
+    """Under which it is stored."""
+    header: bytes | None
+    """The raw block; None without headers."""
+    body: bytes
+    time: str
+    """When it was stored, as the server tells it."""
+
+    @property
+    def stored_ns(self) -> int:
+        """The same in nanoseconds of Unix time."""
+        return nanoseconds(self.time)
+
+
+async def leader_message(
+    connection: Connection, stream: str, ask: dict[str, Any], none: Collection[int] = codes.NO_MESSAGE
+) -> Stored | None:
+    """The message that is asked for by `seq`, `last_by_subj` or `next_by_subj`; None where there is none.
+
+    `none` are the error codes that say so: a stream that is not there raises `ServerError` unless it is among them.
+    """
+    try:
+        found = (await connection.api(f"STREAM.MSG.GET.{stream}", ask))["message"]
+    except ServerError as error:
+        if error.code in none:
+            return None
+        raise
+    try:
+        block, body = (base64.b64decode(found.get(field) or "") for field in ("hdrs", "data"))
+    except ValueError:
+        raise ServerError(f"the message of {stream} that was asked for cannot be read: no base64") from None
+    return Stored(found["seq"], found["subject"], block or None, body, found["time"])
+
+
+async def subjects(connection: Connection, stream: str, pattern: str) -> AsyncIterator[tuple[str, int]]:
+    """Every subject that matches, and how many messages it has; none without the stream. Dear where they are many."""
+    offset = 0
+    while True:
+        try:
+            info = await connection.api(
+                f"STREAM.INFO.{stream}", {"subjects_filter": pattern, "offset": offset}
+            )
+        except ServerError as error:
+            if error.code in codes.NOTHING_STORED:
+                return
+            raise
+        page = info["state"].get("subjects") or {}
+        for subject, count in page.items():
+            yield subject, count
+        offset += len(page)
+        if not page or offset >= info.get("total", 0):
+            return
+
+
+async def remove(connection: Connection, stream: str, sequence: int) -> None:
+    """Remove a message; no error when it is gone already."""
+    try:
+        await connection.api(f"STREAM.MSG.DELETE.{stream}", {"seq": sequence, "no_erase": True})
+    except ServerError as error:
+        if error.code not in codes.NOTHING_STORED and (error.code, str(error)) not in NOTHING_THERE:
+            raise
+
+
+async def purge(connection: Connection, stream: str, pattern: str, through: int | None = None) -> int:
+    """Remove what is stored under these subjects, up to a sequence if one is given; how many messages that were.
+
+    Without the stream there are none.
+    """
+    ask: dict[str, Any] = {"filter": pattern}
+    if through is not None:
+        ask["seq"] = through + 1
+    try:
+        return int((await connection.api(f"STREAM.PURGE.{stream}", ask)).get("purged", 0))
+    except ServerError as error:
+        if error.code != codes.STREAM_NOT_FOUND:
+            raise
+        return 0
+
+
+def nanoseconds(time: str) -> int:
+    """A time of the server's as nanoseconds of Unix time; Python's own reader stops at microseconds.
+
+    The year 1 stands where nothing was stored yet: 0, as everything before 1970.
+    """
+    whole, _, fraction = time.removesuffix("Z").partition(".")
+    try:
+        seconds = datetime.fromisoformat(whole).replace(tzinfo=UTC)
+        since = (seconds - _EPOCH) // timedelta(seconds=1) * 10**9 + int((fraction or "0").ljust(9, "0")[:9])
+    except ValueError:
+        return 0
+    return max(0, since)
