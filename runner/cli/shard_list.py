@@ -25,7 +25,7 @@ from runner.jetstream import reshard
 from runner.jetstream.backlog import Backlog
 from runner.jetstream.connection import Connection
 from runner.jetstream.inventory import PATIENCE_SECONDS, stream_info
-from runner.jetstream.lease import Entry, Leases
+from runner.jetstream.kv import KV, Entry
 from runner.jetstream.reshard import Lag
 from runner.jetstream.server import check_server
 from runner.jetstream.stray import pass_over
@@ -78,10 +78,10 @@ async def read(
 
     `functions` are those of the project's code; None when nobody knows.
     """
-    leases = Leases(connection)
+    kv = KV(connection)
     try:
-        kept = await leases.read([f"generation.{project}.{function or '*'}"])
-        standing = await leases.read([f"member.{project}.*"])
+        kept = await kv.read([f"generation.{project}.{function or '*'}"])
+        standing = await kv.read([f"member.{project}.*"])
     except NoStream:
         return []  # nothing has run here yet
     openings = {key.rpartition(".")[2]: reshard.parse(entry.value) for key, entry in kept.items()}
@@ -105,7 +105,7 @@ async def read(
             continue  # its durables were deleted
         claims = {
             key: read_claim(entry.value, key) or NOBODY
-            for key, entry in (await leases.read([f"claim.{project}.{name}.{opening.generation}.*"])).items()
+            for key, entry in (await kv.read([f"claim.{project}.{name}.{opening.generation}.*"])).items()
         }
         found += [
             _shard(

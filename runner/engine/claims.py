@@ -16,7 +16,7 @@ from runner.core.takeover import VACANT_SECONDS
 from runner.errors import ServerError
 from runner.jetstream import stray
 from runner.jetstream.connection import Connection
-from runner.jetstream.lease import Entry, Leases
+from runner.jetstream.kv import KV, NOTHING, Entry
 from runner.jetstream.wire import Unsubscribe
 
 REMEMBERED = 4
@@ -61,7 +61,7 @@ class Claims:
     """The claims of one project. A shard's name here is `<function>.<generation>.<number>`."""
 
     def __init__(self, connection: Connection, project: str) -> None:
-        self._leases = Leases(connection)
+        self._kv = KV(connection)
         self._prefix = f"claim.{project}."
         self.known: dict[str, Standing] = {}
         """As last read or written. It may be old: a write names the revision, and is refused then."""
@@ -73,7 +73,7 @@ class Claims:
 
     async def watch(self, heard: Callable[[str, str], None]) -> Unsubscribe:
         """Call `heard(shard, owner)` for every write from now on, also for one that the server refuses: a reason to read."""
-        return await self._leases.watch(
+        return await self._kv.watch(
             self._prefix + ">", lambda key, value: heard(key.removeprefix(self._prefix), owner_of(value))
         )
 
@@ -108,10 +108,10 @@ class Claims:
         try:
             if whole := time.monotonic() - self._read >= READ_SECONDS:
                 self._read = time.monotonic()
-                found = await self._leases.read([f"{self._prefix}{each}.*" for each in generations])
+                found = await self._kv.read([f"{self._prefix}{each}.*" for each in generations])
                 unread = {*expected(), *(key.removeprefix(self._prefix) for key in found)}
             elif unread:
-                found = await self._leases.read([self._prefix + shard for shard in unread])
+                found = await self._kv.read([self._prefix + shard for shard in unread])
             else:
                 return None
         except ServerError:
@@ -120,20 +120,20 @@ class Claims:
                 self.reread()
             raise
         for shard in unread:
-            self._learn(shard, found.get(self._prefix + shard))
+            self._learn(shard, found.get(self._prefix + shard, NOTHING))
         return (
             {key.removeprefix(self._prefix): entry.revision for key, entry in found.items()}
             if whole
             else None
         )
 
-    def _learn(self, shard: str, entry: Entry | None) -> None:
-        claim = read(entry.value, shard) if entry is not None else None
-        revision = entry.revision if entry is not None else 0
+    def _learn(self, shard: str, entry: Entry) -> None:
+        value, revision = entry
+        claim = read(value, shard) if revision else None
         if not revision or revision > self.known.get(shard, Standing()).revision:
             self._know(shard, Standing(claim or NOBODY, revision, readable=claim is not None))
 
-    def _learn_only(self, shard: str, entry: Entry | None) -> Standing:
+    def _learn_only(self, shard: str, entry: Entry) -> Standing:
         """Take a claim as it was read, also where a higher revision of it was known: the bucket may be another."""
         self.known.pop(shard, None)
         self._learn(shard, entry)
@@ -169,7 +169,7 @@ class Claims:
         left: it closes once its claims were given back, or their owners are gone.
         """
         while True:
-            known = self._learn_only(shard, await self._leases.latest(self._prefix + shard))
+            known = self._learn_only(shard, await self._kv.leader(self._prefix + shard))
             ours = known.claim == held.claim  # the answer to an earlier write was lost
             if ours or (known.claim.vacant and may()):
                 return await self._write(shard, held.claim, known.revision)
@@ -189,7 +189,7 @@ class Claims:
         for begin in range(0, count, AT_ONCE):
             await asyncio.gather(
                 *(
-                    self._leases.swap(
+                    self._kv.swap(
                         f"{self._prefix}{function}.{generation}.{number}", msgspec.json.encode(NOBODY), 0
                     )
                     for number in range(begin, min(begin + AT_ONCE, count))
@@ -205,12 +205,12 @@ class Claims:
         lost may be held until a vacant one has stood in its place for long enough.
         """
         prefix = f"{self._prefix}{function}.{generation}."
-        entries = await self._leases.read([prefix + "*"])
+        entries = await self._kv.read([prefix + "*"])
         wanted: list[tuple[str, Claim, int]] = []
         lost, held = [], False
         for number in range(count):
             shard = f"{function}.{generation}.{number}"
-            known = self._learn_only(shard, entries.get(self._prefix + shard))
+            known = self._learn_only(shard, entries.get(self._prefix + shard, NOTHING))
             claim = known.claim
             if not known.readable:
                 lost.append(shard)
@@ -233,12 +233,12 @@ class Claims:
 
     async def turn(self, function: str, generation: int) -> int:
         """The highest turn that claims of a generation are sealed with."""
-        entries = await self._leases.standing(f"{self._prefix}{function}.{generation}.*")
+        entries = await self._kv.read_leader(f"{self._prefix}{function}.{generation}.*")
         claims = (read(entry.value) for entry in entries.values())
         return max((claim.sealed for claim in claims if claim is not None), default=0)
 
     async def _write(self, shard: str, claim: Claim, revision: int) -> Standing | None:
-        written = await self._leases.swap(self._prefix + shard, msgspec.json.encode(claim), revision)
+        written = await self._kv.swap(self._prefix + shard, msgspec.json.encode(claim), revision)
         if written is None:
             return None
         standing = Standing(claim, written, readable=True)

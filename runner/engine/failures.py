@@ -13,7 +13,6 @@ import asyncio
 import logging
 import math
 from collections.abc import Mapping
-from functools import partial
 
 import msgspec
 from msgspec import Struct
@@ -22,12 +21,9 @@ from runner.core import checked, failed
 from runner.core.failed import Failed
 from runner.engine.fence import Fences
 from runner.engine.process import Process
-from runner.errors import JetrunnerError, NoStream, PermissionDenied
-from runner.jetstream import bucket, ownstreams
-from runner.jetstream.bucket import PREFIX
+from runner.errors import JetrunnerError, PermissionDenied
 from runner.jetstream.delivery import Delivery
-from runner.jetstream.lease import Leases
-from runner.jetstream.messages import purge, subjects
+from runner.jetstream.kv import KV
 from runner.jetstream.publisher import insist
 from runner.jetstream.reply import stored_at
 from runner.jetstream.stray import pass_over
@@ -58,7 +54,9 @@ class Failures:
 
     def __init__(self, process: Process, function: str, generation: int, shard: int, fences: Fences) -> None:
         self._connection = process.connection
-        self._leases = Leases(process.connection)
+        self._kv = KV(process.connection, 0.0)
+        """Tries once: whether a failure still counts is asked before each try."""
+        self._patient = process.kv
         self._tasks = process.tasks
         self._fences = fences
         self._prefix = f"failures.{process.project}.{function}.{generation}.{shard}."
@@ -67,8 +65,7 @@ class Failures:
 
     async def load(self) -> None:
         """Read what earlier owners recorded, from the bucket's leader."""
-        found = subjects(self._connection, ownstreams.BUCKET_STREAM, f"{PREFIX}{self._prefix}*")
-        names = [subject.removeprefix(PREFIX + self._prefix) async for subject, _ in found]
+        names = [key.removeprefix(self._prefix) for key in await self._kv.keys(f"{self._prefix}*")]
         # What starts with a dash is about one on its way back, as earlier releases counted them.
         sequences = []
         for name in names:
@@ -86,11 +83,11 @@ class Failures:
             }
 
     async def _read(self, sequence: int) -> Known | None:
-        entry = await self._leases.latest(f"{self._prefix}{sequence}")
-        record = failed.read(entry.value) if entry is not None else None
-        if entry is not None and record is None and entry.value != NOTHING:
+        value, revision = await self._kv.leader(f"{self._prefix}{sequence}")
+        record = failed.read(value) if revision else None
+        if revision and record is None and value != NOTHING:
             pass_over(f"{self._prefix}{sequence}", "it is no record of failures")
-        return Known(record, entry.revision) if entry is not None and record is not None else None
+        return Known(record, revision) if record is not None else None
 
     def of(self, sequence: int, stored: int) -> Failed | None:
         """What is on record of the message that was stored then; what is about another of its number counts no more."""
@@ -142,9 +139,8 @@ class Failures:
                 tenure.end()
                 return False
             # Ours, of a write whose answer was lost; or of an owner that had lost the shard.
-            entry = await self._leases.latest(f"{self._prefix}{sequence}")
-            before = known.failed if known is not None else NONE
-            self._keep(delivery, Known(before, entry.revision if entry is not None else 0))
+            standing = await self._kv.leader(f"{self._prefix}{sequence}")
+            self._keep(delivery, Known(known.failed if known is not None else NONE, standing.revision))
         return False
 
     def _keep(self, delivery: Delivery, known: Known) -> bool:
@@ -155,11 +151,7 @@ class Failures:
         return True
 
     async def _swap(self, sequence: int, record: Failed, revision: int) -> int | None:
-        try:
-            return await self._leases.swap(f"{self._prefix}{sequence}", msgspec.json.encode(record), revision)
-        except NoStream:
-            await ownstreams.ensure(self._connection, ownstreams.BUCKET_STREAM)
-            raise
+        return await self._kv.swap(f"{self._prefix}{sequence}", msgspec.json.encode(record), revision)
 
     async def rewrite(self) -> None:
         """Write again what is known here and not in the bucket any more, or stands there as it was before. Raises JetrunnerError."""
@@ -168,13 +160,13 @@ class Failures:
             await asyncio.gather(*map(self._rewrite, known[begin : begin + AT_ONCE]))
 
     async def _rewrite(self, sequence: int) -> None:
-        entry = await self._leases.latest(f"{self._prefix}{sequence}")
+        value, standing = await self._kv.leader(f"{self._prefix}{sequence}")
         known = self.known.get(sequence)
-        if known is None or (entry is not None and entry.revision == known.revision):
+        if known is None or (standing and standing == known.revision):
             return
         revision: int | None
-        if entry is not None and known.failed.is_counted_in(failed.read(entry.value)):
-            revision = entry.revision  # ours, or of an owner that has counted on from there
+        if standing and known.failed.is_counted_in(failed.read(value)):
+            revision = standing  # ours, or of an owner that has counted on from there
         else:
             tenure = self._fences.tenure
             if tenure is None:
@@ -182,7 +174,7 @@ class Failures:
             if not await tenure.lasts():
                 tenure.end()
                 return
-            revision = await self._swap(sequence, known.failed, entry.revision if entry is not None else 0)
+            revision = await self._swap(sequence, known.failed, standing)
         if revision is not None and self.known.get(sequence) is known:
             self.known[sequence] = Known(known.failed, revision)
 
@@ -210,19 +202,15 @@ class Failures:
         for sequence, known in settled.items():
             key = f"{self._prefix}{sequence}"
             try:
-                await insist(partial(self._purge, key, known.revision), bucket.PATIENCE_SECONDS)
+                await self._patient.remove(key, known.revision)
             except PermissionDenied:  # a count of nothing says the same
                 await self._write_nothing(sequence, known.revision)
             except JetrunnerError as error:
                 log.warning(STAYS, sequence, error)
 
-    async def _purge(self, key: str, revision: int) -> None:
-        await purge(self._connection, ownstreams.BUCKET_STREAM, PREFIX + key, revision)
-
     async def _write_nothing(self, sequence: int, revision: int) -> None:
-        key = f"{self._prefix}{sequence}"
         try:
-            await insist(lambda: self._leases.swap(key, NOTHING, revision), bucket.PATIENCE_SECONDS)
+            await self._patient.swap(f"{self._prefix}{sequence}", NOTHING, revision)
         except JetrunnerError as error:
             log.warning(STAYS, sequence, error)
 

@@ -29,7 +29,7 @@ from runner.engine.process import Process
 from runner.errors import JetrunnerError, NoStream, ServerError, ShardLost
 from runner.jetstream import codes
 from runner.jetstream.fenced import FencedWriter, Message
-from runner.jetstream.messages import leader_message
+from runner.jetstream.messages import leader_message, swap
 from runner.jetstream.publisher import Doubt, Outgoing, PubAck, distrusted, insist, read_ack
 
 log = logging.getLogger("jetrunner.fences")
@@ -149,18 +149,15 @@ class Fence:
             return standing.sequence
         if judgement == "doubtful" and not await self._tenure.lasts():
             return None
-        pairs = [("Nats-Expected-Last-Subject-Sequence", str(standing.sequence))]
+        body, connection = msgspec.json.encode(claim), self._process.connection
         try:
-            ack = await self._process.connection.publisher.publish(
-                self._subject, msgspec.json.encode(claim), pairs
-            )
+            return await swap(connection, self._subject, body, standing.sequence) or 0
         except ServerError as error:
-            if error.code in {codes.WRONG_LAST_SEQUENCE, codes.WRONG_LAST_SEQUENCE_YET}:
+            if error.code == codes.WRONG_LAST_SEQUENCE_YET:
                 return 0
             if not await self._tenure.lasts():
                 return None
             raise
-        return ack.seq
 
     async def _read(self) -> Standing:
         """From the stream's leader: a replica may not know yet."""

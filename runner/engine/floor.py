@@ -10,8 +10,7 @@ from runner.core import checked
 from runner.core.checked import Count, Line, Pattern, Unfit
 from runner.core.history import NOTHING, Identity, State
 from runner.errors import JetrunnerError, PermissionDenied
-from runner.jetstream.bucket import Bucket
-from runner.jetstream.lease import Leases
+from runner.jetstream.kv import KV
 from runner.jetstream.stray import pass_over
 
 
@@ -39,9 +38,8 @@ read = checked.json(Floor)
 class Floors:
     """The remembered floors of a project's durables."""
 
-    def __init__(self, bucket: Bucket, leases: Leases, project: str) -> None:
-        self._bucket = bucket
-        self._leases = leases
+    def __init__(self, kv: KV, project: str) -> None:
+        self._kv = kv
         self._project = project
         self._saved: dict[tuple[str, str], tuple[int, str, str, int]] = {}
         """A floor, when its stream was made, what the durable read, and the sequence in the bucket at which that was saved."""
@@ -51,7 +49,7 @@ class Floors:
 
     async def last(self, stream: str, durable: str) -> Floor | None:
         """The floor, None when none is known; as the bucket's leader has it: an older one would run again what is done."""
-        return _read((await self._bucket.latest(self._key(stream, durable))).value)
+        return _read((await self._kv.get(self._key(stream, durable))).value)
 
     async def newest(self, stream: str) -> Identity:
         """The newest message that any durable's floor knows of the stream. Raises JetrunnerError.
@@ -59,9 +57,9 @@ class Floors:
         As the bucket's leader has it, where that may be asked: by an older one a loss of the last messages is not noticed.
         """
         try:
-            found = await self._leases.standing(self._key(stream, "*"))
+            found = await self._kv.read_leader(self._key(stream, "*"))
         except PermissionDenied:
-            found = await self._leases.read([self._key(stream, "*")])
+            found = await self._kv.read([self._key(stream, "*")])
         known = [floor.known for entry in found.values() if (floor := _read(entry.value)) is not None]
         return max(known, key=lambda each: (each.stored_ns, each.sequence), default=NOTHING)
 
@@ -83,7 +81,7 @@ class Floors:
     ) -> None:
         """The same, wherever the floor was; what keeps it from being stored is raised. Raises JetrunnerError."""
         floor = Floor(sequence, newest.created, newest, subject or None)
-        place = await self._bucket.put(self._key(stream, durable), msgspec.json.encode(floor))
+        place = await self._kv.put(self._key(stream, durable), msgspec.json.encode(floor))
         self._saved[stream, durable] = sequence, newest.created, subject, place
 
     def looked(self, bucket: State) -> None:

@@ -19,7 +19,7 @@ from runner.engine.members import Members
 from runner.engine.process import Process
 from runner.engine.turnover import Reader, Turnover
 from runner.errors import JetrunnerError, UsageError
-from runner.jetstream.lease import Leases
+from runner.jetstream.kv import KV
 from runner.jetstream.publisher import insist
 
 if TYPE_CHECKING:
@@ -53,12 +53,12 @@ class Generations:
         self._functions = functions
         self._changed = changed
         self._turnover = Turnover(process.connection, process.project, process.histories.of, process.instance)
-        self._leases = Leases(process.connection)
+        self._kv = KV(process.connection)
         self._due = asyncio.Event()
 
     async def start(self) -> None:
         """Read what is open; where nothing is yet, open it. Raises JetrunnerError where that cannot be."""
-        await self._leases.watch(self._turnover.openings.prefix + ">", lambda _key, _value: self._due.set())
+        await self._kv.watch(self._turnover.openings.prefix + ">", lambda _key, _value: self._due.set())
         await self._connection.wire.subscribe(news_subject(self._project), lambda *_: self._due.set())
         for function in self._functions:
             name = function.binding.function

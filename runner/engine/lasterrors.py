@@ -18,7 +18,7 @@ from runner.core.settlement import Last
 from runner.engine.incoming import Incoming
 from runner.engine.process import Process
 from runner.errors import JetrunnerError
-from runner.jetstream.bucket import PREFIX
+from runner.jetstream.kv import KV
 
 log = logging.getLogger("jetrunner.settling")
 
@@ -47,7 +47,7 @@ class LastErrors:
 
     def __init__(self, process: Process, function: str) -> None:
         self._connection = process.connection
-        self._bucket = process.bucket
+        self._kv = process.kv
         self._tasks = process.tasks
         self._project = process.project
         self._function = function
@@ -57,11 +57,10 @@ class LastErrors:
         noted = Noted(
             incoming.stored_ns, _plain(last.error), _plain(last.message), _plain(last.traceback, tail=True)
         )
-        ttl = [("Nats-TTL", f"{int(max(0.0, left)) + KEPT_SECONDS}s")]
-        publisher = self._connection.publisher
+        ttl = f"{int(max(0.0, left)) + KEPT_SECONDS}s"
         try:
-            await publisher.publish(
-                PREFIX + self._key(incoming), msgspec.json.encode(noted), ttl, timeout=STORE_SECONDS
+            await KV(self._connection).put(
+                self._key(incoming), msgspec.json.encode(noted), ttl, STORE_SECONDS
             )
         except (JetrunnerError, ValueError) as error:
             log.debug("%s: what %s failed with is not kept: %s", self._function, incoming.id, error)
@@ -69,7 +68,7 @@ class LastErrors:
     async def of(self, incoming: Incoming) -> Last | None:
         """What the message failed with last; None when that is not known."""
         try:
-            value, revision = await self._bucket.latest(self._key(incoming))
+            value, revision = await self._kv.get(self._key(incoming))
             noted = _decode(value) if revision else None
         except (JetrunnerError, Unfit) as error:
             log.debug("%s: what %s failed with is not known: %s", self._function, incoming.id, error)
@@ -84,7 +83,7 @@ class LastErrors:
 
     async def _drop(self, incoming: Incoming) -> None:
         try:
-            await self._bucket.drop(self._key(incoming))
+            await self._kv.remove(self._key(incoming))
         except JetrunnerError as error:  # it runs out by itself
             log.debug("%s: what %s failed with stays for now: %s", self._function, incoming.id, error)
 

@@ -28,7 +28,7 @@ from runner.engine.probes import Probes
 from runner.engine.process import Process
 from runner.errors import ServerError
 from runner.jetstream import stray
-from runner.jetstream.lease import Entry, Leases
+from runner.jetstream.kv import KV, Entry
 from runner.jetstream.publisher import insist
 
 log = logging.getLogger("jetrunner.members")
@@ -48,7 +48,7 @@ class Members:
         self._connection = process.connection
         self._wire = process.connection.wire
         self._project = process.project
-        self._leases = Leases(process.connection)
+        self._kv = KV(process.connection)
         self.own = OwnLease(process, Member(instance, tuple(functions)), self._key(instance))
         self.living: dict[str, Member] = {instance: self.me}
         self.changed: list[Callable[[], None]] = []
@@ -149,7 +149,7 @@ class Members:
         if self._epoch != self._wire.epoch:  # the bucket may be an older one
             self._epoch = self._wire.epoch
             self._sightings.clear()
-        entries = await self._leases.read([self._key("*")])
+        entries = await self._kv.read([self._key("*")])
         now = time.monotonic()
         found: dict[str, tuple[Entry, Member]] = {}
         for key, entry in entries.items():
@@ -218,7 +218,7 @@ class Members:
             if seen.revision or seen.dead or early:
                 continue
             member = Member(instance, (), bound=LONGEST_BOUND_SECONDS)
-            revision = await self._leases.swap(self._key(instance), msgspec.json.encode(member), 0, GONE)
+            revision = await self._kv.swap(self._key(instance), msgspec.json.encode(member), 0, GONE)
             if revision is not None:
                 self._sightings[instance] = Sighting(revision, time.monotonic(), member.bound)
                 self._records[instance] = member
@@ -269,7 +269,7 @@ class Members:
     async def _bury(self, instance: str, seen: Sighting, why: str) -> None:
         key = self._key(instance)
         value = msgspec.json.encode(Member(instance, (), state="dead"))
-        revision = await self._leases.swap(key, value, seen.revision, GONE)
+        revision = await self._kv.swap(key, value, seen.revision, GONE)
         if revision is None:
             return  # it has renewed its lease, or another instance was faster, and says so
         log.warning("instance %s is gone: %s", instance, why)

@@ -22,7 +22,7 @@ from runner.engine.ping import Pings
 from runner.engine.process import Process
 from runner.errors import NoStream, ServerError
 from runner.jetstream import ownstreams
-from runner.jetstream.lease import Leases
+from runner.jetstream.kv import KV
 
 log = logging.getLogger("jetrunner.members")
 
@@ -50,7 +50,7 @@ class OwnLease:
         self._key = key
         self._connection = process.connection
         self._wire = process.connection.wire
-        self._leases = Leases(process.connection)
+        self._kv = KV(process.connection)
         self._revision = 0
         """Of the lease in the bucket; 0 when it has to begin anew."""
         self._confirmed = 0
@@ -189,13 +189,13 @@ class OwnLease:
         me = self.me
         self.state = self.state.renewing(me.bound)
         if self._revision:
-            revision = await self._leases.swap(self._key, msgspec.json.encode(me), self._revision, KEPT)
+            revision = await self._kv.swap(self._key, msgspec.json.encode(me), self._revision, KEPT)
             if revision is None:
                 await self._refused()
                 return
             lease = self.state.renewed(sent, time.monotonic(), me.bound)
         else:
-            revision = await self._leases.put(self._key, msgspec.json.encode(me), KEPT)
+            revision = await self._kv.put(self._key, msgspec.json.encode(me), KEPT)
             lease = self.state.began(sent, time.monotonic(), me.bound)
         again, self.state = lease.since != self.state.since, lease
         self._revision, self._confirmed, self._epoch = revision, me.written, epoch
@@ -206,18 +206,13 @@ class OwnLease:
 
     async def _refused(self) -> None:
         """Either a renewal of ours was stored whose answer was lost, or the lease is not ours any more."""
-        entry = await self._leases.latest(self._key)
+        value, revision = await self._kv.leader(self._key)
         try:
-            found = read_member(entry.value) if entry is not None else None
+            found = read_member(value) if revision else None
         except Unfit:
             found = None
-        if (
-            entry is not None
-            and found is not None
-            and found.state == "alive"
-            and found.written > self._confirmed
-        ):
-            self._revision = entry.revision  # the next renewal names it, and is refused if it is not the last
+        if found is not None and found.state == "alive" and found.written > self._confirmed:
+            self._revision = revision  # the next renewal names it, and is refused if it is not the last
             self._due.set()
             return
         log.warning(
@@ -247,7 +242,7 @@ class OwnLease:
         async with self._writing:
             self._say(state="left")
             try:
-                await self._leases.swap(self._key, msgspec.json.encode(self.me), self._revision, GONE)
+                await self._kv.swap(self._key, msgspec.json.encode(self.me), self._revision, GONE)
             except ServerError as error:
                 log.debug("the lease runs out by itself: %s", error)
 

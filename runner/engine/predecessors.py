@@ -19,11 +19,9 @@ from runner.core.sharding import Sharding
 from runner.core.subject import covers
 from runner.engine.usage import reader_of
 from runner.errors import PermissionDenied, ServerError, UsageError
-from runner.jetstream import codes, consumer, ownstreams, reshard
-from runner.jetstream.bucket import PREFIX
+from runner.jetstream import codes, consumer, reshard
 from runner.jetstream.connection import Connection
 from runner.jetstream.inventory import consumers_on, subjects_of
-from runner.jetstream.messages import purge
 
 log = logging.getLogger("jetrunner.durables")
 
@@ -120,8 +118,7 @@ class Predecessors:
         for name in before.durables:
             await consumer.remove(self._connection, self._stream, name)
         if before.ordered:
-            key = f"{PREFIX}{self._openings.prefix}{self._function}"
-            await purge(self._connection, ownstreams.BUCKET_STREAM, key)
+            await self._openings.remove(self._function)
 
     async def remove_unread(self, me: str) -> bool:
         """Remove the durables without order, unless an instance other than `me` reads one of them. Raises ServerError."""

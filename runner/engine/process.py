@@ -21,9 +21,9 @@ from runner.engine.isolation import Isolation
 from runner.engine.slots import Slots
 from runner.errors import Unconfirmed
 from runner.host import Reply
-from runner.jetstream.bucket import Bucket
+from runner.jetstream import kv
 from runner.jetstream.connection import Connection
-from runner.jetstream.lease import Leases
+from runner.jetstream.kv import KV
 from runner.jetstream.topology import Topology
 from runner.telemetry.tracing import Tracing
 
@@ -70,9 +70,9 @@ class Process:
         self.settings = settings
         self.connection = connection
         self.topology = topology
-        self.bucket = Bucket(connection)
+        self.kv = KV(connection, kv.PATIENCE_SECONDS)
         self.histories = Histories(connection, tasks)
-        self.floors = Floors(self.bucket, Leases(connection), project)
+        self.floors = Floors(self.kv, project)
         self.histories.bucket.changed.append(self.floors.forget)
         self.histories.bucket.looked.append(self.floors.looked)
         self.tracing = tracing

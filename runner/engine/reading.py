@@ -40,7 +40,7 @@ from runner.engine.source import Source, reader
 from runner.engine.turn import Turn, TurnLost
 from runner.engine.usage import SILENT
 from runner.jetstream import consumer, reshard
-from runner.jetstream.lease import Leases
+from runner.jetstream.kv import KV
 
 log = logging.getLogger("jetrunner.durables")
 
@@ -77,7 +77,7 @@ class Reading:
         wait = await self._look(pulls=pulls)
         while wait is None:
             process = self._process
-            turn = Turn(Leases(self._connection), process.project, self._binding.function, process.instance)
+            turn = Turn(KV(self._connection), process.project, self._binding.function, process.instance)
             try:
                 async with turn:
                     return await self._settle(turn, pulls=pulls)

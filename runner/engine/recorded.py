@@ -15,7 +15,7 @@ from runner.core import checked
 from runner.core.checked import Count, Line, Unfit
 from runner.core.history import NOTHING, Identity, void
 from runner.engine.history import History
-from runner.jetstream.lease import Entry, Leases
+from runner.jetstream.kv import KV, Entry
 
 log = logging.getLogger("jetrunner.shards")
 
@@ -44,10 +44,10 @@ _decode = checked.msgpack(Record)
 class Recorded:
     """The records of all instances of one function."""
 
-    def __init__(self, leases: Leases, prefix: str, history: History) -> None:
+    def __init__(self, kv: KV, prefix: str, history: History) -> None:
         self.prefix = prefix
         """Of their keys in the bucket; the instance and a number follow."""
-        self._leases = leases
+        self._kv = kv
         self._history = history
         self._told: set[str] = set()
 
@@ -57,7 +57,7 @@ class Recorded:
         return list(itertools.chain.from_iterable(found))
 
     async def _load(self, instance: str) -> list[dict[str, list[int]]]:
-        written = await self._leases.written_since(f"{self.prefix}{instance}.*", _first)
+        written = await self._kv.written_since(f"{self.prefix}{instance}.*", _first)
         written.sort(key=lambda entry: entry.revision)
         records = [record for entry in written if (record := _read(entry)) is not None]
         newest = next((each.newest for each in reversed(records) if each.newest.sequence), NOTHING)

@@ -33,8 +33,7 @@ from runner.engine.history import History
 from runner.engine.process import Process
 from runner.engine.recorded import NEWEST_BYTES, Record, Recorded, distances, fitting, size
 from runner.errors import ServerError
-from runner.jetstream.bucket import PREFIX
-from runner.jetstream.lease import Leases
+from runner.jetstream.kv import KV, PREFIX
 
 log = logging.getLogger("jetrunner.shards")
 
@@ -114,9 +113,7 @@ class Records:
         self._seconds = STALLED_SECONDS if replicated else COUNT_SECONDS
         """So long a record counts, at least."""
         self._newest = NOTHING
-        self._recorded = Recorded(
-            Leases(process.connection), f"settled.{process.project}.{function}.", history
-        )
+        self._recorded = Recorded(KV(process.connection), f"settled.{process.project}.{function}.", history)
         self.load = self._recorded.load
         self._ring = f"{PREFIX}{self._recorded.prefix}{instance}."
         self._slot = 0

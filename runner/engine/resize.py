@@ -26,7 +26,7 @@ from runner.jetstream import interest, reshard
 from runner.jetstream.backlog import Backlog
 from runner.jetstream.connection import Connection
 from runner.jetstream.inventory import PATIENCE_SECONDS, stream_info
-from runner.jetstream.lease import Entry, Leases
+from runner.jetstream.kv import KV, Entry
 from runner.jetstream.stray import pass_over
 
 State: TypeAlias = Literal["open", "draining", "waiting", "gone"]
@@ -63,7 +63,7 @@ class Resize:
         self._project = project
         self._functions = None if functions is None else {each.function: each for each in functions}
         self._connection = connection
-        self._leases = Leases(connection)
+        self._kv = KV(connection)
         self._backlog = Backlog(connection)
         self._turnovers: dict[str, Turnover] = {}
         self._absent: dict[tuple[str, str], float] = {}
@@ -200,6 +200,6 @@ class Resize:
 
     async def _read(self, pattern: str) -> dict[str, Entry]:
         try:
-            return await self._leases.read([pattern])
+            return await self._kv.read([pattern])
         except NoStream:
             return {}  # nothing has ever run in this account

@@ -66,7 +66,7 @@ class Suspects:
 
     def __init__(self, process: Process, function: str) -> None:
         self._connection = process.connection
-        self._bucket = process.bucket
+        self._kv = process.kv
         self._tasks = process.tasks
         self._project = process.project
         self._instance = process.instance
@@ -107,14 +107,14 @@ class Suspects:
         step = suspect.next_step(record, gone)
         if isinstance(step, Crashed):
             # Written once more: refused if a process has taken its start back, and we have read what was before.
-            written = await self._bucket.swap(key, record.encode(), revision)
+            written = await self._kv.swap(key, record.encode(), revision)
             if written is not None:
                 return Found(step, record, written)
             step = Run(suspect.CELL)
         return Found(Run(max(step.stage, suspect.CELL)), record, revision)
 
     async def _read(self, key: str, stored: int) -> tuple[Record, int]:
-        value, revision = await self._bucket.latest(key)
+        value, revision = await self._kv.get(key)
         try:
             return suspect.read(value, stored), revision
         except Unfit as error:
@@ -162,7 +162,7 @@ class Suspects:
     async def _leases(self, instances: set[str]) -> dict[str, int]:
         """The revisions of the leases of those that have one, 0 without."""
         keys = {name: identity.lease_key(self._project, name) for name in instances}
-        return {name: (await self._bucket.latest(key)).revision for name, key in keys.items()}
+        return {name: (await self._kv.get(key)).revision for name, key in keys.items()}
 
     async def record(self, incoming: Incoming, found: Found, stage: int) -> None:
         """The start is stored when this returns, unless the message was lost meanwhile."""
@@ -173,7 +173,7 @@ class Suspects:
         incoming.delivery.recorded = True
         record, revision = found.record, found.revision
         ours = Start(self._instance, stage)
-        while await self._bucket.swap(key, record.started(ours).encode(), revision) is None:
+        while await self._kv.swap(key, record.started(ours).encode(), revision) is None:
             await asyncio.sleep(BEHIND_SECONDS)
             record, revision = await self._read(key, stored)
             if ours in record.starts or incoming.delivery.settled:
@@ -198,9 +198,9 @@ class Suspects:
         """It is settled: nothing is held against it."""
         key = self._key(incoming)
         try:
-            await self._bucket.drop(key)
+            await self._kv.remove(key)
         except PermissionDenied:  # to purge; a record of nothing says the same
-            await self._bucket.put(key, Record(incoming.stored_ns).encode())
+            await self._kv.put(key, Record(incoming.stored_ns).encode())
         incoming.delivery.recorded = False
         if (ours := self._ours.pop(key, None)) is not None:
             ours.over.set()
@@ -221,7 +221,7 @@ class Suspects:
         while True:
             record, revision = await self._read(key, stored)
             counted = record.without(self._instance).started(death)
-            if await self._bucket.swap(key, counted.encode(), revision) is not None:
+            if await self._kv.swap(key, counted.encode(), revision) is not None:
                 break
             await asyncio.sleep(BEHIND_SECONDS)
         if (ours := self._ours.pop(key, None)) is not None:
@@ -259,7 +259,7 @@ class Suspects:
         """Whether it was still that revision."""
         if not record.starts:
             try:
-                return await self._bucket.drop(key, revision)
+                return await self._kv.remove(key, revision)
             except PermissionDenied:
                 pass
-        return await self._bucket.swap(key, record.encode(), revision) is not None
+        return await self._kv.swap(key, record.encode(), revision) is not None

@@ -17,7 +17,7 @@ import anyio
 
 from runner.errors import JetrunnerError, PermissionDenied, ServerError
 from runner.jetstream import codes
-from runner.jetstream.lease import Leases
+from runner.jetstream.kv import KV
 
 LAPSED_SECONDS = 10.0
 LOOK_SECONDS = 0.05
@@ -31,8 +31,8 @@ class TurnLost(Exception):  # noqa: N818  # an error is named by what happened
 class Turn:
     """The turn of one instance; entered when it is its own."""
 
-    def __init__(self, leases: Leases, project: str, function: str, instance: str) -> None:
-        self._leases = leases
+    def __init__(self, kv: KV, project: str, function: str, instance: str) -> None:
+        self._kv = kv
         self._key = f"reading.{project}.{function}"
         self._me = instance.encode()
         self._revision = -1
@@ -42,12 +42,11 @@ class Turn:
         seen, since = -1, time.monotonic()
         while True:
             try:
-                entry = await self._leases.latest(self._key)
-                value, revision = (entry.value, entry.revision) if entry is not None else (b"", 0)
+                value, revision = await self._kv.leader(self._key)
                 if revision != seen:
                     seen, since = revision, time.monotonic()
                 if not value or value == self._me or time.monotonic() - since > LAPSED_SECONDS:
-                    taken = await self._leases.swap(self._key, self._me, revision)
+                    taken = await self._kv.swap(self._key, self._me, revision)
                     if taken is not None:
                         self._revision = taken
                         return self
@@ -62,7 +61,7 @@ class Turn:
     async def confirm(self) -> None:
         """It is still ours. Raises `TurnLost`."""
         if self._revision >= 0:
-            revision = await self._leases.swap(self._key, self._me, self._revision)
+            revision = await self._kv.swap(self._key, self._me, self._revision)
             if revision is None:
                 self._revision = -1
                 raise TurnLost
@@ -73,4 +72,4 @@ class Turn:
     ) -> None:
         if self._revision >= 0:
             with suppress(JetrunnerError), anyio.move_on_after(GIVE_SECONDS, shield=True):  # it lapses
-                await self._leases.swap(self._key, b"", self._revision)
+                await self._kv.swap(self._key, b"", self._revision)

@@ -29,12 +29,10 @@ from runner.engine.claims import Claims
 from runner.engine.history import History
 from runner.engine.predecessors import Before, Predecessors
 from runner.errors import JetrunnerError, PermissionDenied, Unconfirmed, UsageError
-from runner.jetstream import interest, ownstreams, reshard
-from runner.jetstream.bucket import PREFIX
+from runner.jetstream import interest, reshard
 from runner.jetstream.connection import Connection
 from runner.jetstream.history import state
-from runner.jetstream.lease import Leases
-from runner.jetstream.messages import purge
+from runner.jetstream.kv import KV
 
 log = logging.getLogger("jetrunner.shards")
 
@@ -91,7 +89,7 @@ class Turnover:
         self._connection = connection
         self._project = project
         self._me = me  # the instance that steps; empty: a command
-        self._leases = Leases(connection)
+        self._kv = KV(connection)
         self._claims = Claims(connection, project)
         self._seen: dict[tuple[str, str, int], float] = {}
         """When a stream's generation was first seen here, by the monotonic clock."""
@@ -287,13 +285,13 @@ class Turnover:
             for generation in range(opening.generation)
             for kind in ("claim", "failures")
         ]
-        for key in await self._leases.read([f"floor.{self._project}.{opening.stream}.*"]):
+        for key in await self._kv.read([f"floor.{self._project}.{opening.stream}.*"]):
             match = re.fullmatch(rf"{re.escape(durable)}-(\d+)-\d+", key.rpartition(".")[2])
             if match is not None and int(match[1]) < opening.generation:
                 keys.append(key)
         for key in keys:
             try:
-                await purge(self._connection, ownstreams.BUCKET_STREAM, PREFIX + key)
+                await self._kv.remove(key)
             except PermissionDenied as error:
                 log.debug("what is left of drained generations stays: %s", error)
                 return

@@ -15,13 +15,10 @@ from runner.core import identity, park
 from runner.core.checked import Unfit
 from runner.core.origin import Origin
 from runner.core.park import Letter, Mark
-from runner.errors import JetrunnerError, NoStream, ServerError
-from runner.jetstream import codes, lease, ownstreams
-from runner.jetstream.bucket import PREFIX
+from runner.errors import JetrunnerError
+from runner.jetstream import kv
 from runner.jetstream.connection import Connection
-from runner.jetstream.lease import Leases
-from runner.jetstream.messages import subjects
-from runner.jetstream.ownstreams import BUCKET_STREAM
+from runner.jetstream.kv import KV
 from runner.jetstream.parked import Name, name_of
 from runner.jetstream.stray import pass_over
 from runner.jetstream.wire import Unsubscribe
@@ -52,16 +49,13 @@ class KeyMarks:
     """The marks of one project's keys."""
 
     def __init__(self, connection: Connection, project: str) -> None:
-        self._connection = connection
-        self._leases = Leases(connection)
+        self._kv = KV(connection, 0.0)
         self._project = project
 
     async def names(self, function: str = "*", key: str = "") -> list[Name]:
         """Every key that has a mark, of one function or all; with a key, that one alone."""
-        pattern = PREFIX + identity.parked_subject(self._project, function, key)
         found: list[Name] = []
-        async for stored, _ in subjects(self._connection, BUCKET_STREAM, pattern):
-            subject = stored.removeprefix(PREFIX)
+        for subject in await self._kv.keys(identity.parked_subject(self._project, function, key)):
             name = name_of(subject)
             if name is None:
                 pass_over(subject, "it names no key")
@@ -76,22 +70,21 @@ class KeyMarks:
         return await self._at(identity.parked_subject(self._project, function, key))
 
     async def _at(self, subject: str) -> Entry | None:
-        entry = await self._leases.latest(subject)
-        return self._read(subject, entry) if entry is not None else None
+        entry = await self._kv.leader(subject)
+        return self._read(subject, entry) if entry.revision else None
 
     async def all(self, function: str) -> list[Entry]:
         """The marks of all keys of a function, as any replica has them."""
-        found = await self._leases.read([identity.parked_subject(self._project, function)])
+        found = await self._kv.read([identity.parked_subject(self._project, function)])
         return [
             entry for subject, value in found.items() if (entry := self._read(subject, value)) is not None
         ]
 
     async def newest(self, function: str) -> int:
         """The revision of the mark of a function that was written last; 0 when there is none."""
-        entry = await self._leases.latest(identity.parked_subject(self._project, function))
-        return entry.revision if entry is not None else 0
+        return (await self._kv.leader(identity.parked_subject(self._project, function))).revision
 
-    def _read(self, subject: str, entry: lease.Entry) -> Entry | None:
+    def _read(self, subject: str, entry: kv.Entry) -> Entry | None:
         """None for what has no key, or stands where its key does not."""
         name = name_of(subject)
         if name is None:
@@ -114,25 +107,16 @@ class KeyMarks:
         Raises JetrunnerError for one that nobody could read: what stands there counts.
         """
         subject = identity.parked_subject(self._project, function, mark.key)
-        pairs = [("Nats-Expected-Last-Subject-Sequence", str(revision))]
-        if not mark.diverts:
-            pairs.append(("Nats-TTL", FORGOTTEN if mark.worth else NOTHING))
+        ttl = "" if mark.diverts else FORGOTTEN if mark.worth else NOTHING
         try:
             value = park.encode(mark)
         except Unfit as error:
             raise JetrunnerError(f"the mark of key {mark.key} of {function} is none: {error}") from None
-        publisher = self._connection.publisher
-        try:
-            ack = await publisher.publish(PREFIX + subject, value, pairs)
-        except NoStream:
-            await ownstreams.ensure(self._connection, BUCKET_STREAM)
-            raise
-        except ServerError as error:
-            if error.code != codes.WRONG_LAST_SEQUENCE:
-                raise
-            standing = await self.mark(function, mark.key)  # it may be ours, of a write whose answer was lost
-            return standing if standing is not None and standing.mark == mark else None
-        return Entry(mark, ack.seq)
+        written = await self._kv.swap(subject, value, revision, ttl)
+        if written is not None:
+            return Entry(mark, written)
+        standing = await self.mark(function, mark.key)  # it may be ours, of a write whose answer was lost
+        return standing if standing is not None and standing.mark == mark else None
 
     async def watch(self, function: str, changed: Callable[[Mark], None]) -> Unsubscribe:
         """Call `changed(mark)` for every mark from now on that somebody writes.
@@ -141,12 +125,12 @@ class KeyMarks:
         """
 
         def written(subject: str, value: bytes) -> None:
-            entry = self._read(subject, lease.Entry(value, 0))
+            entry = self._read(subject, kv.Entry(value, 0))
             if entry is not None:
                 changed(entry.mark)
 
         pattern = identity.parked_subject(self._project, function)
-        return await self._leases.watch(pattern, written)
+        return await self._kv.watch(pattern, written)
 
     async def bring_back(self, function: str, key: str, now: float) -> Entry | None:
         """Tell the key's owner to bring it back; None when it is not parked."""

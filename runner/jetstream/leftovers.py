@@ -12,11 +12,11 @@ from msgspec import Struct
 from runner.core import identity
 from runner.core.plan import function_of
 from runner.jetstream import consumer
-from runner.jetstream.bucket import PREFIX
 from runner.jetstream.connection import Connection
 from runner.jetstream.inventory import consumers_on, count, real_streams
-from runner.jetstream.messages import purge, subjects
-from runner.jetstream.ownstreams import AGAIN, BUCKET_STREAM, DEADLETTERS, PARKED
+from runner.jetstream.kv import KV
+from runner.jetstream.messages import purge
+from runner.jetstream.ownstreams import AGAIN, DEADLETTERS, PARKED
 
 KINDS = ("claim", "failures", "settled", "parked", "start")
 """Keys of the bucket that begin with one of these, the project and the function are the function's."""
@@ -62,6 +62,7 @@ class Forgetting:
     ) -> None:
         """`taken` are durables that other functions have chosen (`durable=`): they stay."""
         self._connection = connection
+        self._kv = KV(connection)
         self._project = project
         self._function = function
         self._taken = taken
@@ -75,14 +76,10 @@ class Forgetting:
             if self._ours(info["name"], info["config"].get("metadata") or {})
         ]
         names = {each.name for each in durables}
-        keys: list[str] = []
-        for pattern in (
-            *(f"{kind}.{self._project}.{self._function}.>" for kind in KINDS),
-            f"generation.{self._project}.{self._function}",
-        ):
-            keys += [key async for key, _ in subjects(self._connection, BUCKET_STREAM, PREFIX + pattern)]
-        floors = f"{PREFIX}floor.{self._project}.*.*"
-        async for key, _ in subjects(self._connection, BUCKET_STREAM, floors):
+        keys = await self._kv.keys(f"generation.{self._project}.{self._function}")
+        for kind in KINDS:
+            keys += await self._kv.keys(f"{kind}.{self._project}.{self._function}.>")
+        for key in await self._kv.keys(f"floor.{self._project}.*.*"):
             durable = key.rpartition(".")[2]
             if durable in names or self._ours(durable, {}):
                 keys.append(key)
@@ -106,7 +103,7 @@ class Forgetting:
             if there:
                 await purge(self._connection, stream, subject)
         for key in found.keys:
-            await purge(self._connection, BUCKET_STREAM, key)
+            await self._kv.remove(key)
 
     def _ours(self, name: str, metadata: dict[str, str]) -> bool:
         if name in self._taken:

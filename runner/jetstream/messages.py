@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -74,6 +74,23 @@ async def subjects(connection: Connection, stream: str, pattern: str) -> AsyncIt
         offset += len(page)
         if not page or offset >= info.get("total", 0):
             return
+
+
+async def swap(
+    connection: Connection,
+    subject: str,
+    body: bytes,
+    sequence: int,
+    pairs: Sequence[tuple[str, str]] = (),
+) -> int | None:
+    """Store a message if the last one under its subject has this sequence (0: there is none); its own, None where it has not."""
+    expect = ("Nats-Expected-Last-Subject-Sequence", str(sequence))
+    try:
+        return (await connection.publisher.publish(subject, body, [expect, *pairs])).seq
+    except ServerError as error:
+        if error.code == codes.WRONG_LAST_SEQUENCE:
+            return None
+        raise
 
 
 async def remove(connection: Connection, stream: str, sequence: int) -> None:

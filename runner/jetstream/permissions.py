@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 from msgspec import Struct
 
 from runner.core import fence, identity
-from runner.jetstream.bucket import PREFIX
+from runner.jetstream.kv import PREFIX
 from runner.jetstream.ownstreams import AGAIN, BUCKET_STREAM, DEADLETTERS, PARKED, STREAMS
 
 Side: TypeAlias = Literal["publish", "subscribe"]

@@ -21,11 +21,10 @@ from runner.core.checked import Unfit
 from runner.core.generation import MOST_SHARDS, Opening, stored_subject
 from runner.core.subject import overlaps
 from runner.errors import JetrunnerError
-from runner.jetstream import consumer, ownstreams
-from runner.jetstream.bucket import PREFIX
+from runner.jetstream import consumer
 from runner.jetstream.connection import Connection
 from runner.jetstream.inventory import consumers_on
-from runner.jetstream.lease import Entry, Leases
+from runner.jetstream.kv import KV
 from runner.jetstream.messages import leader_message
 
 AT_ONCE = 64
@@ -55,19 +54,22 @@ class Openings:
     """The generations that the functions of a project work on, in the bucket."""
 
     def __init__(self, connection: Connection, project: str) -> None:
-        self._connection = connection
-        self._leases = Leases(connection)
+        self._kv = KV(connection)
         self.prefix = f"generation.{project}."
 
     async def read(self, function: str) -> tuple[Opening | None, int]:
         """What stands there, and the revision that a change must name."""
-        entry = await leading(self._connection, self.prefix + function)
-        return (parse(entry.value), entry.revision) if entry else (None, 0)
+        value, revision = await self._kv.leader(self.prefix + function)
+        return parse(value) if revision else None, revision
+
+    async def remove(self, function: str) -> None:
+        """There is none of it afterwards."""
+        await self._kv.remove(self.prefix + function)
 
     async def swap(self, function: str, opening: Opening, revision: int) -> bool:
         """Change it, unless somebody else has."""
         body = msgspec.json.encode(opening)
-        return await self._leases.swap(self.prefix + function, body, revision) is not None
+        return await self._kv.swap(self.prefix + function, body, revision) is not None
 
 
 def parse(value: bytes) -> Opening | None:
@@ -76,12 +78,6 @@ def parse(value: bytes) -> Opening | None:
         return generations.read(value)
     except Unfit:
         return None
-
-
-async def leading(connection: Connection, key: str) -> Entry | None:
-    """A key of the bucket as its leader has it; None when it is not there."""
-    message = await leader_message(connection, ownstreams.BUCKET_STREAM, {"last_by_subj": PREFIX + key})
-    return Entry(message.body, message.sequence) if message else None
 
 
 async def last(connection: Connection, stream: str, subject: str) -> int:

@@ -31,9 +31,9 @@ TOP = """
     from journal import note
     from runner import Context, RetryPolicy, consume
     from runner.engine import pipeline, suspected
-    from runner.jetstream import bucket
+    from runner.jetstream import kv
 
-    bucket.PATIENCE_SECONDS = 0.5
+    kv.PATIENCE_SECONDS = 0.5
     suspected.CROWDED_SECONDS = pipeline.REPEAT_SECONDS = 0.2
     OPEN = Path(os.environ.get("OPEN", "open"))
 """

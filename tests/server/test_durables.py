@@ -14,10 +14,9 @@ from runner.engine.durables import Durables
 from runner.engine.floor import Floor, Floors
 from runner.engine.histories import Histories
 from runner.jetstream import consumer, ownstreams
-from runner.jetstream.bucket import Bucket
 from runner.jetstream.connection import Connection, connect
 from runner.jetstream.history import look
-from runner.jetstream.lease import Leases
+from runner.jetstream.kv import KV, PATIENCE_SECONDS
 from tests.support.eventually import eventually
 from tests.support.jetstream import RawJetStream
 from tests.support.server import NatsServer
@@ -37,7 +36,7 @@ async def connection(nats_server: NatsServer) -> AsyncIterator[Connection]:
 @pytest.fixture
 async def durables(connection: Connection) -> AsyncIterator[Durables]:
     async with anyio.create_task_group() as tasks:
-        floors = Floors(Bucket(connection), Leases(connection), "shop")
+        floors = Floors(KV(connection, PATIENCE_SECONDS), "shop")
         yield Durables(connection, Histories(connection, tasks), floors)
 
 
@@ -53,7 +52,7 @@ async def test_floors_are_read_where_no_replica_may_be_asked(make_server: Callab
         anyio.create_task_group() as tasks,
     ):
         await ownstreams.ensure(connection, ownstreams.BUCKET_STREAM)
-        floors = Floors(Bucket(connection), Leases(connection), "shop")
+        floors = Floors(KV(connection, PATIENCE_SECONDS), "shop")
         await floors.save("LEDGER", NAME, 20, Identity("2026", 30, 7))
         await floors.save("LEDGER", "shop-other", 10, Identity("2026", 40, 9))
         floor = await floors.last("LEDGER", NAME)

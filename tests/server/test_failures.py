@@ -18,6 +18,7 @@ from runner.engine.failures import Failures
 from runner.jetstream import ownstreams
 from runner.jetstream.connection import Connection, connect
 from runner.jetstream.delivery import Delivery
+from runner.jetstream.kv import KV, PATIENCE_SECONDS
 from tests.support.eventually import eventually
 from tests.support.jetstream import RawJetStream
 from tests.support.server import NatsServer
@@ -46,7 +47,8 @@ class Owner:
     """One that owns the shard until it is told otherwise."""
 
     def __init__(self, connection: Connection, tasks: TaskGroup) -> None:
-        process: Any = SimpleNamespace(connection=connection, project="shop", tasks=tasks)
+        kv = KV(connection, PATIENCE_SECONDS)
+        process: Any = SimpleNamespace(connection=connection, kv=kv, project="shop", tasks=tasks)
         self.tenure: Any = self
         fences: Any = self
         self.failures = Failures(process, "post", 1, 0, fences)

@@ -277,16 +277,16 @@ async def test_what_a_process_has_taken_back_at_the_last_moment_counts_no_more(
     """Even where it is read too late: the verdict is written by compare-and-set."""
     async with connected(nats_server.url) as connection, process(connection, "me") as suspects:
         await js.publish(KEY, record(*DEAD))
-        bucket = suspects._bucket
-        latest = bucket.latest
+        kv = suspects._kv
+        get = kv.get
 
         async def stale(key: str) -> Any:
-            found = await latest(key)
+            found = await get(key)
             if "start" in key:
                 await js.publish(KEY, record(("a", 1), ("b", 2)))
             return found
 
-        monkeypatch.setattr(bucket, "latest", stale)
+        monkeypatch.setattr(kv, "get", stale)
         assert await look(suspects, message()) == Run(2)
 
 
@@ -404,18 +404,18 @@ async def test_a_start_is_not_taken_back_for_an_earlier_one_in_the_same_process(
         first, second = message(), message()
         await start(suspects, first)
         gate = asyncio.Event()
-        latest = suspects._bucket.latest
+        latest = suspects._kv.get
 
         async def late(key: str) -> Any:
             found = await latest(key)
             await gate.wait()
             return found
 
-        monkeypatch.setattr(suspects._bucket, "latest", late)
+        monkeypatch.setattr(suspects._kv, "get", late)
         first.delivery.source.unsettled.clear()
         await suspects.leave(first, 1, ended=True, hold=True)
         await asyncio.sleep(0)
-        monkeypatch.setattr(suspects._bucket, "latest", latest)
+        monkeypatch.setattr(suspects._kv, "get", latest)
         await start(suspects, second)
         gate.set()
         await suspects.leave(first, 1, ended=True, hold=True)

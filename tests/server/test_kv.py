@@ -11,9 +11,8 @@ from nats.aio.msg import Msg
 
 from runner.config import Settings
 from runner.jetstream import ownstreams
-from runner.jetstream.bucket import PREFIX
 from runner.jetstream.connection import Connection, connect
-from runner.jetstream.lease import Entry, Leases
+from runner.jetstream.kv import KV, PREFIX, Entry
 from tests.support.eventually import eventually
 from tests.support.jetstream import RawJetStream
 from tests.support.server import NatsServer
@@ -54,19 +53,19 @@ async def test_three_thousand_keys_are_all_read_and_few_in_one_round_trip(
     await write(js, "many", range(3_000))
     await write(js, "few", range(1_024))
     asked = await overheard(js)
-    leases = Leases(connection)
-    assert {key: entry.value for key, entry in (await leases.read(["few.*"])).items()} == {
+    kv = KV(connection)
+    assert {key: entry.value for key, entry in (await kv.read(["few.*"])).items()} == {
         f"few.{number}": b"%d" % number for number in range(1_024)
     }
     await js.client.flush()
     await eventually(lambda: len(asked) == 1)
-    found = await leases.read(["many.*", "few.7", "nothing.*"])
+    found = await kv.read(["many.*", "few.7", "nothing.*"])
     assert {key: entry.value for key, entry in found.items()} == {
         **{f"many.{number}": b"%d" % number for number in range(3_000)},
         "few.7": b"7",
     }
     assert found["many.0"].revision == 1
-    assert await leases.read(["nothing.*"]) == {}
+    assert await kv.read(["nothing.*"]) == {}
 
 
 async def test_keys_that_do_not_fit_into_one_answer_are_read_with_more(
@@ -76,7 +75,7 @@ async def test_keys_that_do_not_fit_into_one_answer_are_read_with_more(
     body = b"x" * 100_000
     await asyncio.gather(*(js.publish(f"{PREFIX}large.{number}", body) for number in range(800)))
     asked = await overheard(js)
-    found = await Leases(connection).read(["large.*"])
+    found = await KV(connection).read(["large.*"])
     await js.client.flush()
     await eventually(lambda: len(asked) > 1)
     assert sorted(found) == sorted(f"large.{number}" for number in range(800))
@@ -87,7 +86,7 @@ async def test_a_key_that_is_written_while_others_are_read_is_not_passed_over(
     connection: Connection, js: RawJetStream
 ) -> None:
     await write(js, "many", range(3_000))
-    leases = Leases(connection)
+    kv = KV(connection)
     ended = asyncio.Event()
 
     async def rewrite() -> None:
@@ -97,13 +96,13 @@ async def test_a_key_that_is_written_while_others_are_read_is_not_passed_over(
     writer = asyncio.create_task(rewrite())
     try:
         for _ in range(5):
-            assert len(await leases.read(["many.*"])) == 3_000
+            assert len(await kv.read(["many.*"])) == 3_000
     finally:
         ended.set()
         await writer
 
 
-class Late(Leases):
+class Late(KV):
     """Reads after every key has run out."""
 
     async def _ask(self, request: dict[str, Any]) -> tuple[dict[str, Entry], int | None]:
