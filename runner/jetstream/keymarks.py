@@ -134,15 +134,13 @@ class KeyMarks:
 
     async def bring_back(self, function: str, key: str, now: float) -> Entry | None:
         """Tell the key's owner to bring it back; None when it is not parked."""
-        while True:
-            entry = await self.mark(function, key)
-            if entry is None or entry.mark.state == "free":
+
+        def change(mark: Mark | None) -> Mark | None:
+            if mark is None or mark.state == "free":
                 return None
-            if entry.mark.state == "returning":
-                return entry
-            written = await self.write(function, entry.mark.returning(now), entry.revision)
-            if written is not None:
-                return written
+            return mark if mark.state == "returning" else mark.returning(now)
+
+        return await self._change(function, key, change)
 
     async def skip(
         self, function: str, key: str, head: Origin, letter: Letter | None, now: float
@@ -151,13 +149,11 @@ class KeyMarks:
 
         None when the key does not wait behind that message any more, or it may be at work already.
         """
-        while True:
-            entry = await self.mark(function, key)
-            if entry is None or not entry.mark.waits_behind(head):
-                return None
-            written = await self.write(function, entry.mark.skipped(letter, now), entry.revision)
-            if written is not None:
-                return written
+
+        def change(mark: Mark | None) -> Mark | None:
+            return mark.skipped(letter, now) if mark is not None and mark.waits_behind(head) else None
+
+        return await self._change(function, key, change)
 
     async def send_back(
         self,
@@ -173,9 +169,9 @@ class KeyMarks:
 
         Raises `Full` when too many are on their way already.
         """
-        while True:
-            entry = await self.mark(function, key)
-            before = entry.mark if entry is not None else park.unmarked(key, positions)
+
+        def change(mark: Mark | None) -> Mark | None:
+            before = mark if mark is not None else park.unmarked(key, positions)
             if before.positions != positions:
                 if before.diverts:
                     raise JetrunnerError(f"key {key} of {function} is kept back under another ordered_by=")
@@ -185,7 +181,20 @@ class KeyMarks:
             after = before.asked(letters, now)
             if len(after.letters) > park.MOST_LETTERS:
                 raise Full(f"{park.MOST_LETTERS:,} dead letters of key {key} of {function} are on their way")
-            if entry is not None and after == before:
+            return after
+
+        return await self._change(function, key, change)
+
+    async def _change(
+        self, function: str, key: str, change: Callable[[Mark | None], Mark | None]
+    ) -> Entry | None:
+        """Write what a key's mark changes to, whoever writes meanwhile; None where `change` makes no mark of it."""
+        while True:
+            entry = await self.mark(function, key)
+            after = change(entry.mark if entry is not None else None)
+            if after is None:
+                return None
+            if entry is not None and after == entry.mark:
                 return entry
             written = await self.write(function, after, entry.revision if entry is not None else 0)
             if written is not None:
