@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import Any
 
@@ -16,14 +15,12 @@ from runner.core.deadletter import DeadLetter
 from runner.core.park import Mark, tokens
 from runner.core.redaction import Rules
 from runner.errors import JetrunnerError
+from runner.jetstream.concurrent import map_concurrently
 from runner.jetstream.connection import Connection
 from runner.jetstream.deadletters import DeadLetters
 from runner.jetstream.keymarks import KeyMarks
 from runner.jetstream.parked import Name, Parked
 from runner.jetstream.parkedheads import head_of, letters_of
-
-AT_ONCE = 64
-"""Marks read at once."""
 
 
 async def marks(connection: Connection, project: str, function: str = "", key: str = "") -> dict[Name, Mark]:
@@ -31,12 +28,10 @@ async def marks(connection: Connection, project: str, function: str = "", key: s
     bucket = KeyMarks(connection, project)
     found: dict[Name, Mark] = {}
     names = sorted(await bucket.names(function or "*", key))
-    for begin in range(0, len(names), AT_ONCE):
-        part = names[begin : begin + AT_ONCE]
-        entries = await asyncio.gather(*(bucket.mark(*name) for name in part))
-        for name, entry in zip(part, entries, strict=True):
-            if entry is not None and entry.mark.diverts:
-                found[name[0], entry.mark.key] = entry.mark
+    entries = await map_concurrently(lambda name: bucket.mark(*name), names)
+    for name, entry in zip(names, entries, strict=True):
+        if entry is not None and entry.mark.diverts:
+            found[name[0], entry.mark.key] = entry.mark
     return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Collection, Iterable
 from typing import Annotated
@@ -15,14 +14,13 @@ from runner.core.checked import Count, Instance, Owner, Unfit, UnixTime
 from runner.core.takeover import VACANT_SECONDS
 from runner.errors import ServerError
 from runner.jetstream import stray
+from runner.jetstream.concurrent import map_concurrently
 from runner.jetstream.connection import Connection
 from runner.jetstream.kv import KV, NOTHING, Entry
 from runner.jetstream.wire import Unsubscribe
 
 REMEMBERED = 4
 """Earlier owners that a claim names: each may have put settlements on record that a killed server forgot."""
-AT_ONCE = 64
-"""Claims written at once."""
 READ_SECONDS = 2.0
 """Claims are read this often, whatever is heard."""
 
@@ -186,15 +184,8 @@ class Claims:
 
     async def prepare(self, function: str, generation: int, count: int) -> None:
         """Write the claims of a generation that is about to open, free; those that are there stay."""
-        for begin in range(0, count, AT_ONCE):
-            await asyncio.gather(
-                *(
-                    self._kv.swap(
-                        f"{self._prefix}{function}.{generation}.{number}", msgspec.json.encode(NOBODY), 0
-                    )
-                    for number in range(begin, min(begin + AT_ONCE, count))
-                )
-            )
+        prefix, free = f"{self._prefix}{function}.{generation}.", msgspec.json.encode(NOBODY)
+        await map_concurrently(lambda number: self._kv.swap(f"{prefix}{number}", free, 0), range(count))
 
     async def seal(
         self, function: str, generation: int, count: int, turn: int, gone: Callable[[str, int], bool]
@@ -221,15 +212,10 @@ class Claims:
             if claim.sealed < turn or claim.owner or claim.vacant:
                 sealed = Claim("", claim.epoch, time.time(), predecessors(claim), turn)
                 wanted.append((shard, sealed, known.revision))
-        for begin in range(0, len(lost), AT_ONCE):
-            await asyncio.gather(*(self.vacate(shard) for shard in lost[begin : begin + AT_ONCE]))
+        await map_concurrently(self.vacate, lost)
         if lost or held:
             return False
-        for begin in range(0, len(wanted), AT_ONCE):
-            written = await asyncio.gather(*(self._write(*each) for each in wanted[begin : begin + AT_ONCE]))
-            if None in written:
-                return False
-        return True
+        return None not in await map_concurrently(lambda each: self._write(*each), wanted)
 
     async def turn(self, function: str, generation: int) -> int:
         """The highest turn that claims of a generation are sealed with."""

@@ -22,6 +22,7 @@ from runner.core.failed import Failed
 from runner.engine.fence import Fences
 from runner.engine.process import Process
 from runner.errors import JetrunnerError, PermissionDenied
+from runner.jetstream.concurrent import map_concurrently
 from runner.jetstream.delivery import Delivery
 from runner.jetstream.kv import KV
 from runner.jetstream.publisher import insist
@@ -32,8 +33,6 @@ log = logging.getLogger("jetrunner.shards")
 
 RETRY_SECONDS = 2.0
 """Pause after an answer that waiting does not mend: somebody may."""
-AT_ONCE = 64
-"""Records read at once."""
 
 
 NONE = Failed(0)
@@ -75,12 +74,8 @@ class Failures:
             elif checked.number(name.removeprefix("-")) is None:
                 pass_over(self._prefix + name, "it names no message")
         self.known = {}
-        for begin in range(0, len(sequences), AT_ONCE):
-            part = sequences[begin : begin + AT_ONCE]
-            entries = await asyncio.gather(*(self._read(sequence) for sequence in part))
-            self.known |= {
-                sequence: entry for sequence, entry in zip(part, entries, strict=True) if entry is not None
-            }
+        entries = zip(sequences, await map_concurrently(self._read, sequences), strict=True)
+        self.known = {sequence: entry for sequence, entry in entries if entry is not None}
 
     async def _read(self, sequence: int) -> Known | None:
         value, revision = await self._kv.leader(f"{self._prefix}{sequence}")
@@ -156,8 +151,7 @@ class Failures:
     async def rewrite(self) -> None:
         """Write again what is known here and not in the bucket any more, or stands there as it was before. Raises JetrunnerError."""
         known = [sequence for sequence, each in self.known.items() if each.failed.count]
-        for begin in range(0, len(known), AT_ONCE):
-            await asyncio.gather(*map(self._rewrite, known[begin : begin + AT_ONCE]))
+        await map_concurrently(self._rewrite, known)
 
     async def _rewrite(self, sequence: int) -> None:
         value, standing = await self._kv.leader(f"{self._prefix}{sequence}")

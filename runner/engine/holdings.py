@@ -8,8 +8,9 @@ from collections.abc import Callable, Collection, Mapping
 from functools import partial
 
 from runner.core.lease import CLAIMS_SECONDS
-from runner.engine.claims import AT_ONCE, Claim, Claims, Standing
+from runner.engine.claims import Claim, Claims, Standing
 from runner.engine.ownlease import OwnLease
+from runner.jetstream.concurrent import map_concurrently
 
 
 class Holdings:
@@ -75,11 +76,8 @@ class Holdings:
 
     async def confirm(self) -> None:
         """Ask for every one that is held; those that are another's are lost. Raises the ServerError family."""
-        held = list(self._held.items())
-        for begin in range(0, len(held), AT_ONCE):
-            await asyncio.gather(
-                *(self.stands(name, each.claim) for name, each in held[begin : begin + AT_ONCE])
-            )
+        held = [(name, each.claim) for name, each in self._held.items()]
+        await map_concurrently(lambda each: self.stands(*each), held)
 
     async def release(self, shard: str) -> bool:
         """Give it back; False when it was written meanwhile, or is not held. Raises the ServerError family."""

@@ -15,6 +15,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from runner.bindings import Binding
 from runner.core.park import Mark, tokens
@@ -23,13 +24,12 @@ from runner.engine.lanes import Lanes
 from runner.engine.process import Process
 from runner.engine.rekey import rekey
 from runner.errors import JetrunnerError, PermissionDenied, UsageError
+from runner.jetstream.concurrent import map_concurrently
 from runner.jetstream.keymarks import Entry, KeyMarks
 from runner.jetstream.parked import Parked
 
 log = logging.getLogger("jetrunner.parked")
 
-AT_ONCE = 64
-"""Marks read at once."""
 LOOKING_SECONDS = 3.0
 """Longest pause before a mark is read again that was announced and is not there."""
 LOOK_SECONDS = 10.0
@@ -125,11 +125,7 @@ class Marks:
             return set()
 
     async def _read_all(self, keys: list[bytes], *, keep: bool = False) -> list[Entry | None]:
-        found: list[Entry | None] = []
-        for begin in range(0, len(keys), AT_ONCE):
-            part = keys[begin : begin + AT_ONCE]
-            found += await asyncio.gather(*(self.read(key, keep=keep) for key in part))
-        return found
+        return await map_concurrently(partial(self.read, keep=keep), keys)
 
     async def read(self, key: bytes, *, keep: bool = False) -> Entry | None:
         """Read a key's mark from the bucket; one lost there is written again, with `keep` or where the key's shard is owned."""

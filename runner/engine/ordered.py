@@ -28,13 +28,12 @@ from runner.engine.snapshots import readers, taken
 from runner.engine.standstill import Standstill
 from runner.engine.still import Still
 from runner.errors import JetrunnerError
+from runner.jetstream.concurrent import map_concurrently
 from runner.jetstream.publisher import insist
 from runner.jetstream.reshard import Openings
 
 log = logging.getLogger("jetrunner.functions")
 
-AT_ONCE = 64
-"""Floors saved at once."""
 HOLD_SECONDS = 1.0
 REWRITES = 5
 REWRITE_SECONDS = 2.0
@@ -178,9 +177,7 @@ class OrderedFunction(Function):
     async def keep(self) -> None:
         """Save the floors of the shards owned here that have moved, and look for what was sent back otherwise."""
         await self._sent_back.look()
-        owned = self.owned
-        for begin in range(0, len(owned), AT_ONCE):
-            await asyncio.gather(*(shard.remember() for shard in owned[begin : begin + AT_ONCE]))
+        await map_concurrently(lambda shard: shard.remember(), self.owned)
 
     def tell(self) -> None:
         """Log how many of the open shards are here, when that is not what was told last."""

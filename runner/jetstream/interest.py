@@ -6,15 +6,15 @@ Rule 2: they are made as the instance that owns the shard would make them, so th
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from runner.jetstream import consumer
+from runner.jetstream.concurrent import map_concurrently
 from runner.jetstream.connection import Connection
 
 INTEREST = "interest"
-AT_ONCE = 64
 
 
 def forgets(config: Mapping[str, Any]) -> bool:
@@ -36,14 +36,7 @@ async def stand(
 
     A change that is refused after this leaves them behind: nothing comes for them, and the next one finds them.
     """
-    for begin in range(0, count, AT_ONCE):
-        await asyncio.gather(
-            *(
-                consumer.ensure(
-                    connection,
-                    stream,
-                    consumer.of_shard(project, function, subject, generation, number, start),
-                )
-                for number in range(begin, min(begin + AT_ONCE, count))
-            )
-        )
+    shards = [
+        consumer.of_shard(project, function, subject, generation, number, start) for number in range(count)
+    ]
+    await map_concurrently(partial(consumer.ensure, connection, stream), shards)

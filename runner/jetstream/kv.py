@@ -17,6 +17,7 @@ from runner.core import checked, shown
 from runner.core import header as headers
 from runner.errors import NoStream, PermissionDenied, ServerError
 from runner.jetstream import codes, messages, ownstreams
+from runner.jetstream.concurrent import map_concurrently
 from runner.jetstream.connection import Connection
 from runner.jetstream.inbox import MORE_SECONDS
 from runner.jetstream.ownstreams import BUCKET_STREAM
@@ -31,8 +32,6 @@ PATIENCE_SECONDS = 30.0
 TOO_MANY = 413
 """Over 1,024 keys match: the server names none of them (measured on 2.15)."""
 BEHIND_SECONDS = 0.01
-AT_ONCE = 64
-"""Keys that the leader is asked for at once."""
 EVERYTHING = 1 << 30
 """A batch without an end, but for the server's limit of bytes in one answer."""
 
@@ -123,12 +122,8 @@ class KV:
         """Like `read`, by the bucket's leader: a question for each key."""
         names = (name.encode("utf-8", "surrogateescape") for name in await self.keys(pattern))
         keys = [key for name in names if (key := key_of(name)) is not None]
-        found: dict[str, Entry] = {}
-        for begin in range(0, len(keys), AT_ONCE):
-            part = keys[begin : begin + AT_ONCE]
-            entries = await asyncio.gather(*map(self.leader, part))
-            found |= {key: entry for key, entry in zip(part, entries, strict=True) if entry.revision}
-        return found
+        entries = zip(keys, await map_concurrently(self.leader, keys), strict=True)
+        return {key: entry for key, entry in entries if entry.revision}
 
     async def written_since(self, pattern: str, first: Callable[[Entry], int]) -> list[Entry]:
         """What was written to these keys from the sequence on that the last write tells, by the bucket's leader."""

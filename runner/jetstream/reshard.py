@@ -10,6 +10,7 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -22,12 +23,12 @@ from runner.core.generation import MOST_SHARDS, Opening, stored_subject
 from runner.core.subject import overlaps
 from runner.errors import JetrunnerError
 from runner.jetstream import consumer
+from runner.jetstream.concurrent import map_concurrently
 from runner.jetstream.connection import Connection
 from runner.jetstream.inventory import consumers_on
 from runner.jetstream.kv import KV
 from runner.jetstream.messages import leader_message
 
-AT_ONCE = 64
 CURRENT_SECONDS = 10.0
 """How long a resize waits for a replica that is behind."""
 SILENT_SECONDS = 2.0
@@ -221,12 +222,5 @@ def _behind(info: Mapping[str, Any]) -> list[str]:
 async def _lasts(
     connection: Connection, stream: str, pattern: str, generation: int, numbers: range
 ) -> list[int]:
-    found: list[int] = []
-    for begin in range(0, len(numbers), AT_ONCE):
-        found += await asyncio.gather(
-            *(
-                last(connection, stream, sharding.shard_filter(pattern, generation, number))
-                for number in numbers[begin : begin + AT_ONCE]
-            )
-        )
-    return found
+    filters = [sharding.shard_filter(pattern, generation, number) for number in numbers]
+    return await map_concurrently(partial(last, connection, stream), filters)
