@@ -15,20 +15,18 @@ from runner.cli.selection import require_project
 from runner.cli.session import session
 from runner.cli.table import show
 from runner.core import identity, quantity
-from runner.core.checked import Unfit
 from runner.core.generation import Opening
 from runner.engine.claims import NOBODY, Claim
 from runner.engine.claims import read as read_claim
 from runner.engine.member import Member, read_member
 from runner.errors import NoStream, UsageError
-from runner.jetstream import reshard
+from runner.jetstream import reshard, stray
 from runner.jetstream.backlog import Backlog
 from runner.jetstream.connection import Connection
 from runner.jetstream.inventory import PATIENCE_SECONDS, stream_info
 from runner.jetstream.kv import KV, Entry
 from runner.jetstream.reshard import Lag
 from runner.jetstream.server import check_server
-from runner.jetstream.stray import pass_over
 
 HEADS = ["FUNCTION", "STREAM", ">GENERATION", ">SHARD", "OWNER", ">EPOCH", ">LAG", ">PENDING", "SINCE"]
 
@@ -123,13 +121,9 @@ async def read(
 
 def _members(standing: Mapping[str, Entry]) -> Iterator[Member]:
     for key, entry in standing.items():
-        try:
-            member = read_member(entry.value)
-        except Unfit as error:
-            pass_over(key, error)
-        else:
-            if member.state == "alive":
-                yield member
+        member = stray.read(read_member, entry.value, key)
+        if member is not None and member.state == "alive":
+            yield member
 
 
 def _shard(function: str, opening: Opening, lag: Lag, claim: Claim, living: set[str]) -> dict[str, Any]:

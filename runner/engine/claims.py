@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from runner.core import checked
-from runner.core.checked import Count, Instance, Owner, Unfit, UnixTime
+from runner.core.checked import Count, Instance, Owner, UnixTime
 from runner.core.takeover import VACANT_SECONDS
 from runner.errors import ServerError
 from runner.jetstream import stray
@@ -239,11 +239,7 @@ def predecessors(claim: Claim) -> tuple[str, ...]:
 
 def read(value: bytes, key: str = "a claim") -> Claim | None:
     """None for a value that is no claim."""
-    try:
-        return _decode(value)
-    except Unfit as error:
-        stray.pass_over(key, error)
-        return None
+    return stray.read(_decode, value, key)
 
 
 def owner_of(value: bytes) -> str:

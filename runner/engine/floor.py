@@ -7,11 +7,11 @@ from contextlib import suppress
 import msgspec
 
 from runner.core import checked
-from runner.core.checked import Count, Line, Pattern, Unfit
+from runner.core.checked import Count, Line, Pattern
 from runner.core.history import NOTHING, Identity, State
 from runner.errors import JetrunnerError, PermissionDenied
+from runner.jetstream import stray
 from runner.jetstream.kv import KV
-from runner.jetstream.stray import pass_over
 
 
 class Floor(msgspec.Struct, frozen=True):
@@ -99,11 +99,5 @@ class Floors:
         return f"floor.{self._project}.{stream}.{durable}"
 
 
-def _read(value: bytes | None) -> Floor | None:
-    if not value:
-        return None
-    try:
-        return read(value)
-    except Unfit as error:
-        pass_over("a floor", error)
-        return None
+def _read(value: bytes) -> Floor | None:
+    return stray.read(read, value, "a floor") if value else None

@@ -18,7 +18,6 @@ import anyio
 import msgspec
 
 from runner.core import identity
-from runner.core.checked import Unfit
 from runner.core.death import Sighting
 from runner.core.lease import LONGEST_BOUND_SECONDS
 from runner.engine import inquest
@@ -153,13 +152,10 @@ class Members:
         now = time.monotonic()
         found: dict[str, tuple[Entry, Member]] = {}
         for key, entry in entries.items():
-            try:
-                member = read_member(entry.value)
-                if self._key(member.instance) != key:
-                    raise Unfit("it stands under another name")  # noqa: TRY301  as one that cannot be read
-            except Unfit as error:
-                stray.pass_over(key, error)
-            else:
+            member = stray.read(read_member, entry.value, key)
+            if member is not None and self._key(member.instance) != key:
+                stray.pass_over(key, "it stands under another name")
+            elif member is not None:
                 found[member.instance] = entry, member
         for instance in found.keys() | self._sightings.keys():
             self._see(instance, found.get(instance), now)

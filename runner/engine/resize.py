@@ -13,7 +13,6 @@ from msgspec import Struct
 from runner.bindings import Binding
 from runner.core import generation as generations
 from runner.core import identity, sharding
-from runner.core.checked import Unfit
 from runner.core.death import MARGIN_SECONDS
 from runner.core.generation import Opening
 from runner.core.lease import TTL_SECONDS
@@ -22,12 +21,11 @@ from runner.engine.generations import news_subject
 from runner.engine.member import Member, read_member
 from runner.engine.turnover import Reader, Turnover
 from runner.errors import NoStream, UsageError
-from runner.jetstream import interest, reshard
+from runner.jetstream import interest, reshard, stray
 from runner.jetstream.backlog import Backlog
 from runner.jetstream.connection import Connection
 from runner.jetstream.inventory import PATIENCE_SECONDS, stream_info
 from runner.jetstream.kv import KV, Entry
-from runner.jetstream.stray import pass_over
 
 State: TypeAlias = Literal["open", "draining", "waiting", "gone"]
 
@@ -189,12 +187,8 @@ class Resize:
     async def _living(self) -> dict[str, dict[str, Member]]:
         found: dict[str, dict[str, Member]] = {}
         for key, entry in (await self._read("member.*.*")).items():
-            try:
-                member = read_member(entry.value)
-            except Unfit as error:
-                pass_over(key, error)
-                continue
-            if member.state == "alive":
+            member = stray.read(read_member, entry.value, key)
+            if member is not None and member.state == "alive":
                 found.setdefault(key.split(".")[1], {})[member.instance] = member
         return found
 

@@ -9,10 +9,9 @@ import msgspec
 
 from runner.bindings import Binding
 from runner.core import snapshot as snapshots
-from runner.core.checked import Unfit
 from runner.errors import UsageError
+from runner.jetstream import stray
 from runner.jetstream.connection import Connection
-from runner.jetstream.stray import pass_over
 
 PATIENCE_SECONDS = 1.5
 """So long an instance may take to say what it reads, before it counts as gone."""
@@ -33,10 +32,9 @@ async def collect(connection: Connection, project: str, timeout: float = 0.5) ->
     def answered(subject: bytes, reply: bytes, header: bytes | None, body: bytes) -> None:
         if header is not None or len(found) >= MOST:
             return  # no responders
-        try:
-            found.append(msgspec.to_builtins(snapshots.read(body)))
-        except Unfit as error:  # any client can answer on our subject
-            pass_over("an answer to the question for the status", error)
+        told = stray.read(snapshots.read, body, "an answer to the question for the status")
+        if told is not None:  # any client can answer on our subject
+            found.append(msgspec.to_builtins(told))
 
     unsubscribe = await connection.wire.subscribe(inbox, answered)
     try:

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from typing import TypeVar
 
 from runner.core import shown
+from runner.core.checked import Unfit
+
+T = TypeVar("T")
 
 log = logging.getLogger("jetrunner.strays")
 
@@ -12,6 +17,15 @@ MOST = 1_000
 """So many are told; whoever writes more of them than that need not fill the log, too."""
 LONGEST = 200
 _told: set[str] = set()
+
+
+def read(decode: Callable[[bytes], T], value: bytes, key: str) -> T | None:
+    """What a value holds; None, and told, where it is none that can be read."""
+    try:
+        return decode(value)
+    except Unfit as error:
+        pass_over(key, error)
+        return None
 
 
 def pass_over(key: str, why: object) -> None:
