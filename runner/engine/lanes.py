@@ -47,17 +47,17 @@ class Diversion(Protocol):
     def marks(self) -> Mapping[bytes, Any]:
         """Such keys; while there are none, `turns_away` is not asked."""
 
-    def turns_away(self, shard: Lanes, key: bytes, delivery: Delivery) -> bool:
+    def turns_away(self, key: bytes, delivery: Delivery) -> bool:
         """Whether a message does not run now; then it is settled otherwise."""
 
-    async def park(self, shard: Lanes, key: bytes, incoming: Incoming) -> None:
+    async def park(self, fences: Fences, key: bytes, incoming: Incoming) -> None:
         """A message of this key was given up; returns once it may be terminated."""
 
-    async def load(self, shard: Lanes) -> None:
+    async def load(self, shard: str, life: ShardLife) -> None:
         """Know all such keys of a shard. Raises JetrunnerError."""
 
-    def lose(self, shard: Lanes) -> None:
-        """Another instance owns the shard."""
+    def lose(self, turns: Turns) -> None:
+        """Another instance owns the shard that these are of."""
 
 
 class Lanes:
@@ -258,7 +258,7 @@ class Lanes:
                 elif delivery.body is DROPPED:
                     self._held.bring(delivery)
                 elif (
-                    not marks or not self._parking.turns_away(self, self._key_of(delivery.subject), delivery)
+                    not marks or not self._parking.turns_away(self._key_of(delivery.subject), delivery)
                 ) and (not failures or not self._rests(delivery)):
                     arrive(delivery)
 
@@ -285,7 +285,7 @@ class Lanes:
 
     async def park(self, incoming: Incoming) -> None:
         """Returns when the message may be terminated: nothing of its key can overtake it then."""
-        await self._parking.park(self, self._key_of(incoming.delivery.subject), incoming)
+        await self._parking.park(self.fences, self._key_of(incoming.delivery.subject), incoming)
 
     def ack(self, delivery: Delivery) -> None:
         """Acknowledge, and free the lane; unless it is nobody's by now: then another message may have its number."""

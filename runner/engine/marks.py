@@ -19,8 +19,8 @@ from functools import partial
 
 from runner.bindings import Binding
 from runner.core.park import Mark, tokens
+from runner.core.shardlife import ShardLife
 from runner.engine import lostmarks
-from runner.engine.lanes import Lanes
 from runner.engine.process import Process
 from runner.engine.rekey import rekey
 from runner.errors import JetrunnerError, PermissionDenied, UsageError
@@ -54,8 +54,8 @@ class Marks:
         self._positions = binding.key_positions
         self._place = place
         """Names the shard of a subject."""
-        self._shards: dict[str, Lanes] = {}
-        """Those whose marks were read here, by name."""
+        self._lives: dict[str, ShardLife] = {}
+        """Of the shards whose marks were read here, by name."""
         self._awaited: dict[bytes, Mark] = {}
         """What was heard of keys whose marks are being read."""
         self._writing: dict[bytes, Mark] = {}
@@ -100,12 +100,12 @@ class Marks:
 
     # -- reading and writing ----------------------------------------------------------------------------
 
-    async def load(self, shard: Lanes) -> None:
+    async def load(self, shard: str, life: ShardLife) -> None:
         """Know the marks of all keys of a shard. Raises JetrunnerError."""
         names, parked = await asyncio.gather(self._bucket.names(self._function), self._keys_parked())
         waiting = {raw(text) for text in parked}
         keys = {*(raw(text) for _, text in names), *waiting, *self.standing}
-        ours = [key for key in keys if self.shard_of(key) == shard.name]
+        ours = [key for key in keys if self.shard_of(key) == shard]
         entries = dict(zip(ours, await self._read_all(ours, keep=True), strict=True))
         self.require_shape(entry.mark for entry in entries.values() if entry is not None)
         lost = {
@@ -115,7 +115,7 @@ class Marks:
             async for entry in lostmarks.found(self._process, self._function, self._positions, lost):
                 self.require_shape([entry.mark])
                 self.know(entry)
-        self._shards[shard.name] = shard
+        self._lives[shard] = life
 
     async def _keys_parked(self) -> set[str]:
         try:
@@ -275,8 +275,8 @@ class Marks:
         return self._place(".".join(tokens))
 
     def _is_owned(self, key: bytes) -> bool:
-        shard = self._shards.get(self.shard_of(key))
-        return shard is not None and shard.owned
+        life = self._lives.get(self.shard_of(key))
+        return life is not None and life.owned
 
 
 def raw(text: str) -> bytes:

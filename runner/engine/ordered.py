@@ -61,7 +61,7 @@ class OrderedFunction(Function):
         self._history.changed.append(self._records.cut)
         process.histories.bucket.changed.append(self._records.forget)
         process.histories.bucket.looked.append(self._records.looked)
-        self._parking = Parking(process, self.pipeline, self._shard_of)
+        self._parking = Parking(process, self.pipeline, self._history, self._shard_of)
         self._resumption = Resumption(self._parking)
         self._stills: dict[str, Still] = {}
         """By the names of the shards."""

@@ -18,11 +18,14 @@ from functools import partial
 
 from runner.core import park
 from runner.core.header import is_marker
+from runner.core.shardlife import ShardLife
+from runner.engine.fence import Fences
+from runner.engine.history import History
 from runner.engine.incoming import Incoming, read
-from runner.engine.lanes import Lanes
 from runner.engine.marks import Marks, text_of
 from runner.engine.pipeline import Pipeline
 from runner.engine.process import Process
+from runner.engine.turns import Turns
 from runner.errors import JetrunnerError
 from runner.jetstream import ownstreams
 from runner.jetstream.delivery import Delivery
@@ -39,10 +42,13 @@ REPEAT_SECONDS = 5.0
 class Parking:
     """The keys of one ordered function that are kept back in this process."""
 
-    def __init__(self, process: Process, pipeline: Pipeline, place: Callable[[str], str]) -> None:
+    def __init__(
+        self, process: Process, pipeline: Pipeline, history: History, place: Callable[[str], str]
+    ) -> None:
         self.process = process
         self.pipeline = pipeline
         self.function = pipeline.binding.function
+        self._history = history
         self.book = Marks(process, pipeline.binding, place)
         self.marks = self.book.standing
         """By key."""
@@ -59,9 +65,9 @@ class Parking:
         """Learn of every mark. Raises UsageError for marks that this function cannot use."""
         await self.book.start()
 
-    async def load(self, shard: Lanes) -> None:
+    async def load(self, shard: str, life: ShardLife) -> None:
         """Know the marks of all keys of a shard. Raises JetrunnerError."""
-        await self.book.load(shard)
+        await self.book.load(shard, life)
 
     async def rewrite(self) -> None:
         """Write again what is known here of keys that are kept back, and is gone from the bucket. Raises JetrunnerError."""
@@ -69,13 +75,13 @@ class Parking:
 
     # -- a key is parked --------------------------------------------------------------------------------
 
-    async def park(self, shard: Lanes, key: bytes, incoming: Incoming) -> None:
+    async def park(self, fences: Fences, key: bytes, incoming: Incoming) -> None:
         """Park the key of a message that was given up; returns once that is on record, or the shard is lost."""
         if not self.parks:
             return
         text = text_of(key)
         entry = self.marks.get(key)
-        while not incoming.delivery.settled and (tenure := shard.fences.tenure) is not None:
+        while not incoming.delivery.settled and (tenure := fences.tenure) is not None:
             try:
                 if not await tenure.lasts():
                     tenure.end()
@@ -91,7 +97,7 @@ class Parking:
                 log.warning("%s: key %s cannot be parked yet: %s", self.function, text, error)
                 await asyncio.sleep(RETRY_SECONDS)
 
-    def turns_away(self, shard: Lanes, key: bytes, delivery: Delivery) -> bool:
+    def turns_away(self, key: bytes, delivery: Delivery) -> bool:
         """Whether a message whose turn it is in its lane does not run, because of its key's mark."""
         known = self.marks.get(key)
         if known is None:
@@ -101,13 +107,13 @@ class Parking:
         if turn == "divert" and not delivery.body and is_marker(delivery.header):
             turn = "ack"  # its copy, which lacks the server's own headers, would be taken for a message
         if turn == "ack":
-            shard.settle(delivery, b"+ACK")
+            delivery.source.settle(delivery, b"+ACK")
         elif turn == "divert":
             delivery.started = clock()  # a hand-over waits for it
-            self.process.tasks.start_soon(self._divert, shard, key, incoming)
+            self.process.tasks.start_soon(self._divert, key, incoming)
         return turn != "run"
 
-    async def _divert(self, shard: Lanes, key: bytes, incoming: Incoming) -> None:
+    async def _divert(self, key: bytes, incoming: Incoming) -> None:
         delivery = incoming.delivery
         while not delivery.settled:
             try:
@@ -117,22 +123,22 @@ class Parking:
                     incoming.origin,
                     delivery.header,
                     delivery.body,
-                    partial(self._wanted, shard, delivery),
+                    partial(self._wanted, delivery),
                 ):
-                    shard.settle(delivery, b"+ACK")
+                    delivery.source.settle(delivery, b"+ACK")
             except Exception as error:  # noqa: BLE001  # its key waits; nothing else does
                 log.error("%s: %s cannot be parked: %r", self.function, incoming.id, error)
                 await asyncio.sleep(REPEAT_SECONDS)
 
-    async def _wanted(self, shard: Lanes, delivery: Delivery) -> bool:
+    async def _wanted(self, delivery: Delivery) -> bool:
         """Whether a copy may be stored: the shard is ours, and its stream was found to be the same on this connection."""
-        while not shard.history.confirmed and not delivery.settled:
+        while not self._history.confirmed and not delivery.settled:
             await asyncio.sleep(WAIT_SECONDS)
-        return await self.pipeline.owns(delivery) and shard.history.confirmed
+        return await self.pipeline.owns(delivery) and self._history.confirmed
 
-    def lose(self, shard: Lanes) -> None:
+    def lose(self, turns: Turns) -> None:
         """Another instance owns the shard: what runs here of its returning keys is nobody's, and is cancelled, but for threads."""
-        replayed = list(shard.turns.replayed.values())
+        replayed = list(turns.replayed.values())
         self.process.isolation.abandon(replayed)
         for delivery in replayed:
             delivery.source.give_back(delivery)

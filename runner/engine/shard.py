@@ -64,7 +64,7 @@ class Shard(Floored):
             self._durables.ensure(self.stream, self._config),
             self.fences.stand(),
             self.failures.load(),
-            self._parking.load(self),
+            self._parking.load(self.name, life),
         )
         if life.state is not State.TAKING or not (
             time.monotonic() - began < LONG_OPENING_SECONDS or await tenure.lasts()
@@ -274,7 +274,7 @@ class Shard(Floored):
         self._happens(Event.LET_GO)
         forgotten = self._forget_waiting()
         running = list(self.unsettled.values())
-        self._parking.lose(self)
+        self._parking.lose(self.turns)
         self._let_go(forgotten)
         self._leave(running)
         self._tasks.start_soon(self._retreat)
