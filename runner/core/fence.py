@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
+from runner.core.address import Address
 from runner.core.subject import overlaps
 
 PREFIX = "_jetrunner"
@@ -39,6 +40,11 @@ def pattern(stream: str) -> str:
 def subject(stream: str, project: str, function: str, generation: int | str, shard: int | str) -> str:
     """Name the subject of one shard's fence in a stream."""
     return f"{PREFIX}.{stream}.{project}.{function}.{generation}.{shard}"
+
+
+def of_shard(stream: str, address: Address) -> str:
+    """Name the same of a shard of ours."""
+    return subject(stream, address.project, address.function, address.generation, address.number)
 
 
 def holds(config: Mapping[str, Any]) -> bool:

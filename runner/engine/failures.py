@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from runner.core import checked, failed
+from runner.core.address import Address
 from runner.core.failed import Failed
 from runner.engine.fence import Fences
 from runner.engine.process import Process
@@ -51,14 +52,14 @@ class Known(Struct, frozen=True):
 class Failures:
     """Sequence → what is on record of a message whose handler has failed."""
 
-    def __init__(self, process: Process, function: str, generation: int, shard: int, fences: Fences) -> None:
+    def __init__(self, process: Process, address: Address, fences: Fences) -> None:
         self._connection = process.connection
         self._kv = KV(process.connection, 0.0)
         """Tries once: whether a failure still counts is asked before each try."""
         self._patient = process.kv
         self._tasks = process.tasks
         self._fences = fences
-        self._prefix = f"failures.{process.project}.{function}.{generation}.{shard}."
+        self._prefix = f"failures.{address.project}.{address.name}."
         self.known: dict[int, Known] = {}
         """Only messages that have failed are in it."""
 

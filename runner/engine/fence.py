@@ -19,11 +19,12 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
-from runner.bindings import Binding
 from runner.core import fence as rules
 from runner.core import header
+from runner.core.address import Address
 from runner.core.capture import capture, catchment
 from runner.core.fence import Standing
+from runner.core.subject import Template
 from runner.engine.claims import NOBODY, Claim, read
 from runner.engine.process import Process
 from runner.errors import JetrunnerError, NoStream, ServerError, ShardLost
@@ -191,14 +192,13 @@ class Fence:
 class Fences:
     """All fences of one shard, while this instance owns it."""
 
-    def __init__(self, process: Process, binding: Binding, generation: int, number: int) -> None:
+    def __init__(self, process: Process, address: Address, output: Template | None) -> None:
         self.main: Fence | None = None
         """That of the `output=` stream; None when the function has none, or a stream that holds no fences."""
         self.tenure: Tenure | None = None
         self._process = process
-        self._function = binding.function
-        self._place = generation, number
-        self._output = binding.output
+        self._address = address
+        self._output = output
         self._fences: dict[str, Fence] = {}
         self._paused = False
 
@@ -260,7 +260,7 @@ class Fences:
             each.close()
 
     def _make(self, stream: str, tenure: Tenure) -> Fence:
-        subject = rules.subject(stream, self._process.project, self._function, *self._place)
+        subject = rules.of_shard(stream, self._address)
         made = self._fences[stream] = Fence(self._process, stream, subject, tenure, paused=self._paused)
         return made
 

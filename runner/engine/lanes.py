@@ -16,8 +16,8 @@ from functools import partial
 from typing import Any, Protocol
 
 from runner.bindings import Binding
+from runner.core.address import Address
 from runner.core.history import Identity
-from runner.core.identity import shard_durable
 from runner.core.ordering import Ordering
 from runner.core.shardlife import ShardLife, State
 from runner.engine.durables import Durables
@@ -81,11 +81,12 @@ class Lanes:
         parking: Diversion,
         key_of: Callable[[bytes], Any],
     ) -> None:
-        self.name = f"{binding.function}.{generation}.{number}"
+        address = Address(process.project, binding.function, stream, generation, number)
+        self.name = address.name
         self.stream = stream
         self.number = number
         self.generation = generation
-        self.durable = shard_durable(process.project, binding.function, generation, number)
+        self.durable = address.durable
         self.ordering = Ordering()
         self.life = ShardLife(State.RELEASED)
         self.limit = binding.concurrency
@@ -98,9 +99,9 @@ class Lanes:
         self._records = records
         self._parking = parking
         self._key_of = key_of
-        self.fences = Fences(process, binding, generation, number)
+        self.fences = Fences(process, address, binding.output)
         """What its outputs go under."""
-        self.failures = Failures(process, binding.function, generation, number, self.fences)
+        self.failures = Failures(process, address, self.fences)
         self._tasks = process.tasks
         self._opened = asyncio.Event()
         """Set when the barrier opens."""

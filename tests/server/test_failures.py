@@ -13,6 +13,7 @@ import pytest
 from anyio.abc import TaskGroup
 
 from runner.config import Settings
+from runner.core.address import Address
 from runner.core.failed import Failed
 from runner.engine.failures import Failures
 from runner.jetstream import ownstreams
@@ -51,7 +52,7 @@ class Owner:
         process: Any = SimpleNamespace(connection=connection, kv=kv, project="shop", tasks=tasks)
         self.tenure: Any = self
         fences: Any = self
-        self.failures = Failures(process, "post", 1, 0, fences)
+        self.failures = Failures(process, Address("shop", "post", "POSTS", 1, 0), fences)
         self.owns = True
         self.unsettled: dict[int, Delivery] = {}
 
