@@ -96,6 +96,17 @@ class Failures:
             )  # removed with the message of that number
         return known.failed
 
+    def count(self, delivery: Delivery) -> None:
+        """The attempts of a message that was just delivered, whoever had it before."""
+        if delivery.careful:
+            # Takeovers and give-backs raise the count, too: the second delivery is not yet suspect.
+            delivery.deliveries = delivery.attempt - 1
+            delivery.careful = delivery.deliveries > 1
+            delivery.attempt = 1
+        if self.known and (record := self.of(delivery.sequence, stored_at(delivery.reply))):
+            delivery.attempt = 1 + record.count
+            delivery.careful = True
+
     async def next_attempt(self, delivery: Delivery, delay: float) -> float | None:
         """Count the failure of a delivery's handler, and make it ready to run again, in so many seconds from now.
 

@@ -9,171 +9,146 @@ Rule 3: a key's next message starts when the settlement of the one before cannot
 from __future__ import annotations
 
 import asyncio
-import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
-from runner.bindings import Binding
 from runner.core.address import Address
-from runner.core.history import Identity
-from runner.core.ordering import Ordering
-from runner.core.shardlife import ShardLife, State
-from runner.engine.durables import Durables
+from runner.core.ordering import Ordering, Recovery
 from runner.engine.failures import Failures, renew
 from runner.engine.fence import Fences
 from runner.engine.held import DROPPED, Held
 from runner.engine.incoming import Incoming
 from runner.engine.newest import Newest
-from runner.engine.pipeline import Pipeline
-from runner.engine.process import Process
-from runner.engine.records import Records
+from runner.engine.rests import Rests
 from runner.engine.shardpull import ShardPull
+from runner.engine.shared import Shared
+from runner.engine.strays import Strays
 from runner.engine.turns import Turns
 from runner.engine.uncommitted import Uncommitted
-from runner.jetstream import consumer
-from runner.jetstream.delivery import Delivery, newest
-from runner.jetstream.reply import consumer_sequence, identity, stored_at
+from runner.jetstream.delivery import Delivery
+from runner.jetstream.reply import consumer_sequence, identity
 from runner.jetstream.withheld import Withheld
-
-log = logging.getLogger("jetrunner.shards")
-
-
-class Diversion(Protocol):
-    """What keeps messages of some keys from running when their turn comes (`park.py`)."""
-
-    @property
-    def marks(self) -> Mapping[bytes, Any]:
-        """Such keys; while there are none, `turns_away` is not asked."""
-
-    def turns_away(self, key: bytes, delivery: Delivery) -> bool:
-        """Whether a message does not run now; then it is settled otherwise."""
-
-    async def park(self, fences: Fences, key: bytes, incoming: Incoming) -> None:
-        """A message of this key was given up; returns once it may be terminated."""
-
-    async def load(self, shard: str, life: ShardLife) -> None:
-        """Know all such keys of a shard. Raises JetrunnerError."""
-
-    def lose(self, turns: Turns) -> None:
-        """Another instance owns the shard that these are of."""
 
 
 class Lanes:
-    """One shard's lanes; who owns the shard is `Shard`'s business."""
+    """One shard's lanes, and the source of what runs in them; who owns the shard is `Shard`'s business."""
 
-    owned = False
-    """Whether its messages may start here: `life.owned`, for the straight way."""
     abandons = False
     """A handler that ignores its timeout keeps its lane until it ends."""
 
     def __init__(
-        self,
-        process: Process,
-        pipeline: Pipeline,
-        binding: Binding,
-        stream: str,
-        generation: int,
-        number: int,
-        durables: Durables,
-        records: Records,
-        parking: Diversion,
-        key_of: Callable[[bytes], Any],
+        self, shared: Shared, address: Address, fences: Fences, limit: int, doubt: Callable[[], None]
     ) -> None:
-        address = Address(process.project, binding.function, stream, generation, number)
+        """`doubt` is called when something may have been lost: nothing more starts before the server was asked."""
+        process = shared.process
         self.name = address.name
-        self.stream = stream
-        self.number = number
-        self.generation = generation
-        self.durable = address.durable
-        self.ordering = Ordering()
-        self.life = ShardLife(State.RELEASED)
-        self.limit = binding.concurrency
-        self._connection = process.connection
-        self._wire = process.connection.wire
-        self._loop = process.loop
-        self._pipeline = pipeline
-        self._queue = pipeline.queue
-        self._durables = durables
-        self._records = records
-        self._parking = parking
-        self._key_of = key_of
-        self.fences = Fences(process, address, binding.output)
+        self.generation = address.generation
+        self.number = address.number
+        self.limit = limit
+        self.fences = fences
         """What its outputs go under."""
-        self.failures = Failures(process, address, self.fences)
-        self._tasks = process.tasks
-        self._opened = asyncio.Event()
+        self.doubt = doubt
+        self.owned = False
+        """Whether its messages may start here."""
+        self.answering = False
+        """Whether what was left here is being asked for: nothing new meanwhile, it would take the room."""
+        self.opened = asyncio.Event()
         """Set when the barrier opens."""
+        self.strays = Strays(process.connection)
+        self.ordering = Ordering()
+        self.failures = Failures(process, address, fences)
+        self.pull = ShardPull(
+            process.connection, address.stream, address.durable, limit, self._arrived, self._durable_gone
+        )
+        self.pull.belong(self, shared.guard)
+        self.unsettled = self.pull.unsettled
+        self.newest = Newest(self.pull, shared.history)
+        self._wire = process.connection.wire
+        self._tasks = process.tasks
+        self._queue = shared.pipeline.queue
+        self._history = shared.history
+        self._parking = shared.parking
+        self._key_of = shared.key_of
         self._delivered = 0
         """Consumer sequence of the last delivery that came; a gap means that one was lost on its way."""
         self._epoch = -1
         """The connection that `_delivered` counts on."""
-        self._strays: list[bytes] = []
-        """Replies of what came and will not start here, since the shard is not ours any more."""
-        self._pulling = asyncio.Lock()
-        """Held while the pull is opened or closed."""
-        self._config_from = partial(
-            consumer.of_shard, process.project, binding.function, binding.subject.wildcard, generation, number
-        )
-        self.begin_at(0)
-        self.pull = ShardPull(
-            process.connection, stream, self.durable, self.limit, self._arrived, self._durable_gone
-        )
-        assert pipeline.guard is not None
-        self.pull.belong(self, pipeline.guard)
-        self.unsettled = self.pull.unsettled
-        self.history = process.histories.of(stream)
-        self.newest = Newest(self.pull, self.history)
-        self._uncommitted = Uncommitted(records, self.name, self.ordering, self._start, self.newest)
+        self.rests = Rests(process, self.failures, self.unsettled, self._run_again)
+        self._uncommitted = Uncommitted(shared.records, self.name, self.ordering, self._start, self.newest)
+        self.record = self._uncommitted.record
+        """Returns once everything that was settled here is on record."""
         self.turns = Turns(self.ordering, self._start, self._uncommitted)
-        self._delayed: dict[int, float] = {}
-        """When a message runs again that waits for its next attempt, by the monotonic clock."""
         self._held = Held(
-            process, self.history, self.ordering, self.unsettled, self._start, self.ack, self.mistake
+            process, shared.history, self.ordering, self.unsettled, self._start, self.ack, self.mistake
         )
-        self._isolation = process.isolation
         self._told = Withheld(self._wire)
         self.withhold = self._told.begin
         """Settle without a word to the server: the next takeover tells it."""
-        self.history.add(self)
 
-    def begin_at(self, start: int) -> None:
-        """The first sequence of the stream that its durable shall ever read; 0: all."""
-        self._config = self._config_from(start)
+    # -- what the shard's owner does with them ----------------------------------------------------------
 
-    @property
-    def answering(self) -> bool:
-        """Whether what was left here is being asked for: nothing new meanwhile, it would take the room."""
-        return self.life.state is State.CALLING
+    def made_at(self, created: str) -> str:
+        """When the stream was made; the name that settlements of messages of that one are recorded under."""
+        self.newest.made = created
+        name = self._uncommitted.name = f"{self.name}@{created}"
+        return name
 
-    def doubt(self) -> None:
-        """Start nothing more before the server was asked what it holds."""
-        raise NotImplementedError
-
-    def cut(self, first: int, known: Identity) -> None:
-        """Forget what others have the numbers of by now."""
-        raise NotImplementedError
-
-    # -- the stream's history ---------------------------------------------------------------------------
-
-    def arrived(self) -> Identity:
-        """The newest message that is here."""
-        return newest(self.unsettled)
-
-    def silence(self) -> None:
-        """The connection is lost: what was made here is neither settled nor stored before the stream was found to be the same."""
+    def hold(self) -> None:
+        """Start nothing, and settle without a word to the server, until `take_over`."""
+        self.ordering.hold()
         self.withhold()
-        self.fences.pause()
+        self.opened.set()
 
-    def confirm(self) -> None:
-        """The stream is the same; what the server holds unsettled is to be asked."""
-        self.fences.resume()
-        self.doubt()
+    def take_over(self, figures: Mapping[str, Any], epoch: int) -> Recovery:
+        """Go on with what the server has just said that it holds unsettled; what is left to be done is given."""
+        self._told.end()  # what was kept back is acknowledged again with everything else
+        floor, delivered = figures["ack_floor"]["stream_seq"], figures["delivered"]
+        recovery = self.ordering.takeover(floor, delivered["stream_seq"], figures["num_ack_pending"])
+        self.failures.forget_below(floor)
+        # What was delivered since the server looked may be here already.
+        number = delivered["consumer_seq"]
+        self._delivered = max(self._delivered, number) if epoch == self._epoch else number
+        self._epoch = epoch
+        self.settle_again(recovery.reack)
+        if not self.ordering.barrier:
+            self.newest.note(self.unsettled)
+        self._start(recovery.start)
+        return recovery
+
+    def settle_again(self, sequences: Sequence[int]) -> None:
+        """These are acknowledged once more, and recorded: what the server forgot before, it may forget again."""
+        self.ordering.settle_again(sequences)
+        self._uncommitted.hurry()
+
+    def forget_waiting(self) -> list[int]:
+        """Forget what has not started; its sequences."""
+        queued = self._queue.forget(self)
+        forgotten = [each for each, known in self.unsettled.items() if each in queued or not known.started]
+        for sequence in forgotten:
+            self.strays.add(self.unsettled.pop(sequence).reply)
+        return forgotten
+
+    def cut(self, first: int) -> list[Delivery]:
+        """Forget all messages, since the stream has others from this sequence on; those that run are given."""
+        forgotten = self.forget_waiting()
+        running = list(self.unsettled.values())
+        self.unsettled.clear()
+        self.ordering.cut(0, forgotten)
+        self._uncommitted.end()
+        self.strays.cut(first)
+        self.newest.forget()
+        return running
+
+    def let_go(self, forgotten: list[int]) -> None:
+        """The shard is not ours any more; what runs keeps its lane until it has ended (`Turns.outlasted`)."""
+        self.ordering.release(forgotten)
+        self._uncommitted.end()
+        self.unsettled.clear()
+        self.opened.set()
 
     def mistake(self, delivery: Delivery) -> None:
         """The stream has another message under the number of one that is here."""
-        self.history.doubt(identity(delivery.reply))
+        self._history.doubt(identity(delivery.reply))
         self.doubt()
 
     def _durable_gone(self) -> None:
@@ -187,7 +162,7 @@ class Lanes:
         sequence = delivery.sequence
         if not self.owned:
             del self.unsettled[sequence]
-            self._strays.append(delivery.reply)
+            self.strays.add(delivery.reply)
             return
         delivery.source = self
         ordering = self.ordering
@@ -204,14 +179,7 @@ class Lanes:
             else:
                 self._told.ack(delivery.reply)
             return
-        if delivery.careful:
-            # Takeovers and give-backs raise the count, too: the second delivery is not yet suspect.
-            delivery.deliveries = delivery.attempt - 1
-            delivery.careful = delivery.deliveries > 1
-            delivery.attempt = 1
-        if self.failures.known and (failed := self.failures.of(sequence, stored_at(delivery.reply))):
-            delivery.attempt = 1 + failed.count
-            delivery.careful = True
+        self.failures.count(delivery)
         barrier = ordering.barrier
         ready = ordering.arrive(sequence, key)
         if ready:
@@ -222,7 +190,7 @@ class Lanes:
         if not ordering.barrier:
             if barrier:
                 self.newest.note(self.unsettled)
-                self._opened.set()
+                self.opened.set()
             elif sequence >= ordering.top:
                 self.pull.newest_reply = delivery.reply
 
@@ -260,29 +228,8 @@ class Lanes:
                     self._held.bring(delivery)
                 elif (
                     not marks or not self._parking.turns_away(self._key_of(delivery.subject), delivery)
-                ) and (not failures or not self._rests(delivery)):
+                ) and (not failures or not self.rests.needs(delivery)):
                     arrive(delivery)
-
-    def _rests(self, delivery: Delivery) -> bool:
-        """Whether a message has failed at an earlier owner, and waits here for the time of its next attempt."""
-        failed = self.failures.of(delivery.sequence, stored_at(delivery.reply))
-        rest = failed.rest(self._connection.clock.now()) if failed is not None else 0.0
-        if rest > 0:
-            self._delay(delivery, rest)
-        return rest > 0
-
-    def _delay(self, delivery: Delivery, seconds: float) -> None:
-        self._delayed[delivery.sequence] = time.monotonic() + seconds
-        self._loop.call_later(seconds, self._start_again, delivery)
-
-    @property
-    def delayed(self) -> int:
-        """How many messages wait here for their next attempt."""
-        return sum(sequence in self.unsettled for sequence in self._delayed)
-
-    def is_delayed(self, delivery: Delivery) -> bool:
-        """Whether a message waits for its next attempt."""
-        return time.monotonic() <= self._delayed.get(delivery.sequence, 0.0) + 1.0
 
     async def park(self, incoming: Incoming) -> None:
         """Returns when the message may be terminated: nothing of its key can overtake it then."""
@@ -322,23 +269,21 @@ class Lanes:
         """Count the failure, and run it again here after `delay` seconds; its lane waits."""
         rest = await self.failures.next_attempt(delivery, delay)
         if rest is not None:
-            self._delay(delivery, rest)
+            self.rests.add(delivery, rest)
 
     def later(self, delivery: Delivery, delay: float) -> None:
         """Run it here after `delay` seconds, though nothing failed; its lane waits."""
         renew(delivery)
-        self._delay(delivery, delay)
+        self.rests.add(delivery, delay)
 
-    def _start_again(self, delivery: Delivery) -> None:
-        """Unless the shard was lost meanwhile; then another delivery of the message may be here."""
-        self._delayed.pop(delivery.sequence, None)
-        if self.owned and self.unsettled.get(delivery.sequence) is delivery:
+    def _run_again(self, delivery: Delivery) -> None:
+        if self.owned:
             self._queue.arrive(delivery)
 
     def give_back(self, delivery: Delivery) -> None:
         """It has not started, and will not here: the next owner has it delivered anew."""
         if self.unsettled.pop(delivery.sequence, None) is not None:
-            self._strays.append(delivery.reply)
+            self.strays.add(delivery.reply)
 
     def extend(self, delivery: Delivery, now: float) -> None:
         """Keep the server from delivering it again."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from runner.bindings import Binding
 from runner.core import sharding
+from runner.core.address import Address
 from runner.core.generation import Opening
 from runner.core.quantity import counted
 from runner.core.sharding import Sharding, key
@@ -24,6 +25,7 @@ from runner.engine.refusal import require_room
 from runner.engine.resumption import Resumption
 from runner.engine.sentback import SentBack
 from runner.engine.shard import Shard
+from runner.engine.shared import Shared
 from runner.engine.snapshots import readers, taken
 from runner.engine.standstill import Standstill
 from runner.engine.still import Still
@@ -37,6 +39,8 @@ log = logging.getLogger("jetrunner.functions")
 HOLD_SECONDS = 1.0
 REWRITES = 5
 REWRITE_SECONDS = 2.0
+LEAST = 16
+"""Messages of one shard that are asked for at once, at least."""
 
 
 class OrderedFunction(Function):
@@ -61,7 +65,11 @@ class OrderedFunction(Function):
         self._history.changed.append(self._records.cut)
         process.histories.bucket.changed.append(self._records.forget)
         process.histories.bucket.looked.append(self._records.looked)
-        self._parking = Parking(process, self.pipeline, self._history, self._shard_of)
+        parking = self._parking = Parking(process, self.pipeline, self._history, self._shard_of)
+        self._shared = Shared(
+            process, self.pipeline, members.own, self._history, self._durables, self._records, parking,
+            key_reader(binding),
+        )  # fmt: skip
         self._resumption = Resumption(self._parking)
         self._stills: dict[str, Still] = {}
         """By the names of the shards."""
@@ -152,32 +160,27 @@ class OrderedFunction(Function):
     def shard(self, name: str) -> Shard:
         """A shard that this instance has just claimed: the same one each time, for its lanes outlive a claim."""
         found = self.shards.get(name)
-        start = self.opening.start if self.opening is not None else 0
         if found is None:
-            _, generation, number = name.split(".")
-            found = self.shards[name] = Shard(
-                self._process, self.pipeline, self.binding, self.stream,
-                int(generation), int(number), self._durables, self._records, self._parking,
-                key_reader(self.binding),
-            )  # fmt: skip
-            found.limit = found.pull.limit = max(
-                16, min(self.binding.concurrency, 4 * self.binding.concurrency // len(self.shard_names()))
-            )
-            self._stills[name] = Still(found)
-        found.begin_at(start)
+            function, generation, number = name.split(".")
+            address = Address(self._process.project, function, self.stream, int(generation), int(number))
+            most = self.binding.concurrency
+            limit = max(LEAST, min(most, 4 * most // len(self.shard_names())))
+            found = self.shards[name] = Shard(self._shared, address, limit)
+            self._stills[name] = Still(found, self.pipeline.queue)
+        found.durable.begin_at(self.opening.start if self.opening is not None else 0)
         return found
 
     def sweep(self, now: float) -> None:
         """Look after each shard, too."""
         super().sweep(now)
         for shard in self.owned:
-            self._resumption.look(shard)
+            self._resumption.look(shard.lanes)
             self._stills[shard.name].look(now)
 
     async def keep(self) -> None:
         """Save the floors of the shards owned here that have moved, and look for what was sent back otherwise."""
         await self._sent_back.look()
-        await map_concurrently(lambda shard: shard.remember(), self.owned)
+        await map_concurrently(lambda shard: shard.floor.remember(), self.owned)
 
     def tell(self) -> None:
         """Log how many of the open shards are here, when that is not what was told last."""
@@ -197,11 +200,11 @@ class OrderedFunction(Function):
     @property
     def owned(self) -> list[Shard]:
         """The shards that are here."""
-        return [shard for shard in self.shards.values() if shard.owned]
+        return [shard for shard in self.shards.values() if shard.life.owned]
 
     def forget(self, name: str) -> None:
         """A shard that was given back is dropped with its generation, once no handler of it runs here."""
-        if name not in self.shard_names() and not self.shards[name].ordering.running:
+        if name not in self.shard_names() and not self.shards[name].lanes.ordering.running:
             self._history.remove(self.shards.pop(name))
             del self._stills[name]
 
@@ -226,7 +229,7 @@ class OrderedFunction(Function):
             try:
                 await self._parking.rewrite()
                 for shard in self.owned:
-                    await shard.failures.rewrite()
+                    await shard.lanes.failures.rewrite()
             except JetrunnerError as error:
                 log.warning(
                     "%s: what is known of its keys is not in the bucket yet: %s", self.binding.function, error
@@ -241,28 +244,28 @@ class OrderedFunction(Function):
         for delivery in list(self._parking.pull.unsettled.values()):
             await self.pipeline.cancelled(delivery)
         for shard in self.shards.values():
-            for delivery in list(shard.unsettled.values()):
+            for delivery in list(shard.lanes.unsettled.values()):
                 await self.pipeline.cancelled(delivery)
 
     @property
     def blocked(self) -> str:
         """Why nothing can be read here; empty while something can."""
-        return next((shard.pull.refused for shard in self.owned if shard.pull.refused), "")
+        return next((shard.lanes.pull.refused for shard in self.owned if shard.lanes.pull.refused), "")
 
     @property
     def pending(self) -> int:
         """Messages of the shards owned here that are not yet delivered, as the server last said."""
-        return sum(shard.pending for shard in self.owned)
+        return sum(shard.floor.pending for shard in self.owned)
 
     @property
     def unsettled(self) -> int:
         """Messages that are in work here."""
-        return super().unsettled + sum(len(shard.unsettled) for shard in self.shards.values())
+        return super().unsettled + sum(len(shard.lanes.unsettled) for shard in self.shards.values())
 
     @property
     def delayed(self) -> int:
         """Those of them that wait for their next attempt: they stay here."""
-        return sum(shard.delayed for shard in self.shards.values())
+        return sum(len(shard.lanes.rests) for shard in self.shards.values())
 
 
 def key_reader(binding: Binding) -> Callable[[bytes], Any]:

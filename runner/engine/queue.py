@@ -87,6 +87,14 @@ class Queue:
         """Return what has come from one source and has not started."""
         self._return([each for each in self.deliveries if each.source is source])
 
+    def forget(self, source: Source) -> set[int]:
+        """Drop what has come from one source and has not started; its sequences."""
+        forgotten = {each.sequence for each in self.deliveries if each.source is source}
+        kept = [each for each in self.deliveries if each.source is not source]
+        self.deliveries.clear()
+        self.deliveries.extend(kept)
+        return forgotten
+
     def _return(self, deliveries: Iterable[Delivery]) -> None:
         for delivery in deliveries:
             self.deliveries.remove(delivery)

@@ -79,21 +79,21 @@ class Replaying:
 
     def __init__(
         self,
-        shard: Lanes,
+        lanes: Lanes,
         unsettled: dict[int, Delivery],
         queue: Queue,
         fail: Callable[[Delivery, float], Awaitable[float | None]],
     ) -> None:
         self.unsettled = unsettled
         self.limit = 1
-        self.fences = shard.fences
-        self.number = shard.number
+        self.fences = lanes.fences
+        self.number = lanes.number
         self.parks = False
         """Whether it was given up."""
         self._loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[bytes | None] = self._loop.create_future()
         """What it was answered with; None when it was given back."""
-        self._shard = shard
+        self._lanes = lanes
         self._fail = fail
         """Puts a failure on record: seconds until the next attempt, None when it is not ours to run any more."""
         self._queue = queue
@@ -136,7 +136,7 @@ class Replaying:
     def _start_in(self, delivery: Delivery, seconds: float) -> None:
         if delivery.settled:
             return
-        if not self._shard.owned:  # it is being handed over: the next owner has it run
+        if not self._lanes.owned:  # it is being handed over: the next owner has it run
             self._end(delivery, None)
         elif seconds > 0:
             self._loop.call_later(seconds, self._start_in, delivery, 0.0)

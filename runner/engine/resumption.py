@@ -22,16 +22,16 @@ class Resumption:
         self._returning: set[bytes] = set()
         """Keys that are being brought back here."""
 
-    def look(self, shard: Lanes) -> None:
+    def look(self, lanes: Lanes) -> None:
         """Bring back what is due in a shard; called a few times a second while it is owned."""
-        if not self._book.due or shard.ordering.barrier:
+        if not self._book.due or lanes.ordering.barrier:
             return
         for key in self._book.due - self._returning:
-            tenure = shard.fences.tenure
-            if tenure is not None and self._book.shard_of(key) == shard.name:
+            tenure = lanes.fences.tenure
+            if tenure is not None and self._book.shard_of(key) == lanes.name:
                 self._returning.add(key)
                 self._parking.process.tasks.start_soon(
-                    self._bring_back, Unparking(self._parking, shard, tenure, key)
+                    self._bring_back, Unparking(self._parking, lanes, tenure, key)
                 )
 
     async def _bring_back(self, unparking: Unparking) -> None:

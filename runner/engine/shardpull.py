@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Protocol
 
 from runner.core.ordering import Ordering
@@ -70,6 +71,8 @@ class ShardPull(Pull):
         self.heartbeat = EXPIRES_SECONDS / 2
         self.lease = LEASE_SECONDS
         self._wire.answers.order(self.stream, self.durable, guard, self._unsaid)
+        self._turning = asyncio.Lock()
+        """Held while it is opened or closed."""
         if shard.generation:
             self.original = original
             self._prefix = len(f"shard.{shard.generation}.{shard.number}.")
@@ -124,6 +127,12 @@ class ShardPull(Pull):
             self._interrupted()
         super().watch(now)
         self.shard.rest(now)
+
+    async def turn(self) -> None:
+        """It is open while the shard is owned."""
+        async with self._turning:
+            if self.shard.owned != self.is_open:
+                await (self.open if self.shard.owned else self.close)()
 
     def room(self) -> int:
         """How many messages may be here; what is settled, and not on record yet, counts towards the most."""

@@ -92,7 +92,7 @@ class Shards:
                     sent = time.monotonic()
                     found = await self.claims.refresh(self._generations.names(), self._view.names)
                     if found is not None:
-                        starting = [name for name, shard in self.owned.items() if shard.owned]
+                        starting = [name for name, shard in self.owned.items() if shard.life.owned]
                         if self._held.look(sent, found, starting):
                             self._own.read(sent)
                 except JetrunnerError as error:
@@ -115,7 +115,9 @@ class Shards:
         moving = {name.partition(".")[0] for name in self._moving}
         for each in self._functions.keys() - moving:
             self._functions[each].tell()
-        moves = [name for name in self._moving if not (name in self.owned and self.owned[name].unsettled)]
+        moves = [
+            name for name in self._moving if not (name in self.owned and self.owned[name].lanes.unsettled)
+        ]
         for function in self._functions.values():
             function.standstill.look(self._view.standing(function, moves), time.monotonic())
 
@@ -179,7 +181,7 @@ class Shards:
                 return  # it was lost in this very moment
             await shard.drain()
             await self._drop(name)
-            await shard.remember_last()
+            await shard.floor.remember_last()
             self._function(name).forget(name)
         except JetrunnerError as error:
             log.warning("shard %s could not be handed over: %s", name, error)
@@ -202,7 +204,7 @@ class Shards:
         """Let a shard go that is held here; its claim is free afterwards, or another's."""
         shard = self.owned.pop(name, None)
         self._resolve(name)
-        if shard is not None and shard.owned:
+        if shard is not None and shard.life.owned:
             shard.lose()
         if name not in self._held:
             return
@@ -215,8 +217,8 @@ class Shards:
         else:
             if not released:
                 self.claims.distrust(name)
-                if shard is not None and not shard.owned:
-                    shard.send_back()
+                if shard is not None and not shard.life.owned:
+                    shard.lanes.strays.send_back()
 
     async def leave(self) -> None:
         """The process ends: each shard goes as soon as its own handlers have ended, and then the lease."""
@@ -236,8 +238,8 @@ class Shards:
     def _heard(self, name: str, owner: str) -> None:
         """A claim was written, or it was tried: read it, unless that was us."""
         shard = self.owned.get(name)
-        if owner != self._members.me.instance and shard is not None and shard.owned:
-            shard.ordering.hold()
+        if owner != self._members.me.instance and shard is not None and shard.life.owned:
+            shard.lanes.ordering.hold()
             self._own.dispute(name)
         elif owner == self._members.me.instance and (name in self._held or name in self._moving):
             return
@@ -249,7 +251,7 @@ class Shards:
         try:
             shard, held = self.owned.get(name), self._held.get(name)
             if shard is not None and held is not None:
-                shard.ordering.hold()
+                shard.lanes.ordering.hold()
                 self._halted.add(name)  # until `doubt` below, whatever is read meanwhile
                 stands = await self._held.stands(name, held.claim)
                 self._resolve(name)
@@ -288,7 +290,7 @@ class Shards:
         began = time.monotonic()
         self.claims.forget()
         for shard in self.owned.values():
-            shard.ordering.hold()
+            shard.lanes.ordering.hold()
         await self._held.confirm()
         await self.claims.refresh(self._generations.names(), self._view.names)
         for shard in self.owned.values():

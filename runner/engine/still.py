@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from runner.engine.held import DROPPED
+from runner.engine.queue import Queue
 from runner.engine.shard import Shard
 from runner.engine.standstill import Standstill
 
@@ -14,9 +15,10 @@ AGAIN_SECONDS = 15.0
 class Still:
     """Watches one shard that this instance owns."""
 
-    def __init__(self, shard: Shard) -> None:
+    def __init__(self, shard: Shard, queue: Queue) -> None:
         self.standstill = Standstill()
         self._shard = shard
+        self._queue = queue
         self._looked = 0.0
         self._asked = 0.0
         self._mark: tuple[object, ...] | None = ()
@@ -27,10 +29,11 @@ class Still:
         if now - self._looked < LOOK_SECONDS:
             return
         self._looked = now
-        shard = self._shard
-        mark = shard.mark()
+        shard, lanes = self._shard, self._shard.lanes
+        unsettled, ordering = lanes.unsettled, lanes.ordering
+        mark = ordering.top, ordering.awaited, len(unsettled), min(unsettled, default=0)
         moved, self._mark = self._mark is not None and mark != self._mark, mark
-        reason = "" if moved or not shard.owned or not shard.unsettled else self._reason(now)
+        reason = "" if moved or not lanes.owned or not unsettled else self._reason(now)
         late = self.standstill.look({f"shard {shard.name}": reason} if reason else {}, now)
         if late and now - self._asked >= AGAIN_SECONDS:
             self._asked = now
@@ -39,21 +42,21 @@ class Still:
 
     def _reason(self, now: float) -> str:
         """Empty where a handler runs, or a message waits for its next attempt."""
-        shard = self._shard
-        if why := shard.pull.guard.why(now):
+        lanes, ordering = self._shard.lanes, self._shard.lanes.ordering
+        if why := lanes.pull.guard.why(now):
             return why
-        if shard.ordering.barrier and shard.ordering.awaited:
-            return f"it waits for {shard.ordering.awaited:,} messages that its last owner left"
-        heads = shard.ordering.heads()
-        here = [shard.unsettled[each] for each in heads if each in shard.unsettled]
-        if any(each.task is not None or each.started or shard.is_delayed(each) for each in here):
+        if ordering.barrier and ordering.awaited:
+            return f"it waits for {ordering.awaited:,} messages that its last owner left"
+        heads = ordering.heads()
+        here = [lanes.unsettled[each] for each in heads if each in lanes.unsettled]
+        if any(each.task is not None or each.started or each in lanes.rests for each in here):
             return ""
         if any(each.body is DROPPED for each in here):
             return "its next messages are being read from the stream again"
-        if any(shard.is_queued(each) for each in here):
+        if any(each in self._queue.deliveries for each in here):
             return "its messages wait for a slot"
-        if shard.ordering.uncommitted:
+        if ordering.uncommitted:
             return "what was settled is not on record yet"
-        if shard.ordering.barrier:
+        if ordering.barrier:
             return "the server is being asked what its last owner left"
         return f"{len(heads):,} of its keys are held, and no handler runs"

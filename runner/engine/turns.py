@@ -1,4 +1,4 @@
-"""What takes its turn in a shard's lanes and is no message of the shard: a key on its way back."""
+"""What holds a shard's lanes and is no message of the shard: a key on its way back, and what ran when the shard was let go."""
 
 from __future__ import annotations
 
@@ -51,7 +51,14 @@ class Turns:
         """Give such a place up, and let the lane go on."""
         del self._turns[number]
         key = self._keys.pop(number)
-        self._start(self._ordering.leave(number) or self._ordering.outlasted(number, key))
+        if ready := self._ordering.leave(number):
+            self._start(ready)
+        else:
+            self.outlasted(number, key)
+
+    def outlasted(self, number: int, key: Any) -> None:
+        """What held a lane when the shard was let go has ended: the lane goes on."""
+        self._start(self._ordering.outlasted(number, key))
 
     def give_back(self) -> None:
         """Nothing starts any more: what has not is for the next owner, though its start is being recorded."""

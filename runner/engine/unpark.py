@@ -47,11 +47,11 @@ RETRY_SECONDS = 2.0
 class Unparking:
     """Brings one key back in the shard that this instance owns."""
 
-    def __init__(self, parking: Parking, shard: Lanes, tenure: Tenure, key: bytes) -> None:
+    def __init__(self, parking: Parking, lanes: Lanes, tenure: Tenure, key: bytes) -> None:
         self.key = key
         self.text = key.decode("utf-8", "surrogateescape")
         self._parking = parking
-        self._shard = shard
+        self._lanes = lanes
         self._tenure = tenure
         self._letters = Letters(parking.process, parking.function)
         self._book = parking.book
@@ -69,12 +69,12 @@ class Unparking:
     @property
     def _lasts(self) -> bool:
         """Whether what has ended here may be settled."""
-        return self._shard.fences.tenure is self._tenure
+        return self._lanes.fences.tenure is self._tenure
 
     @property
     def _ours(self) -> bool:
         """Whether anything may start here."""
-        return self._shard.owned and self._lasts
+        return self._lanes.owned and self._lasts
 
     async def run(self) -> None:
         """Returns when the key is free, is parked again, or is for another owner to bring back."""
@@ -92,8 +92,8 @@ class Unparking:
                 if not await self._one(replayed):
                     return
                 count += 1
-                if self._shard.ordering.waiting(self.key) > MOST_BEHIND:
-                    self._shard.turns.leave(number)
+                if self._lanes.ordering.waiting(self.key) > MOST_BEHIND:
+                    self._lanes.turns.leave(number)
                     number = 0
                     await self._let_out()
                     number = await self._enter()
@@ -101,26 +101,26 @@ class Unparking:
                 log.info("%s: key %s is back: %s", self._function, self.text, counted(count, "message"))
         finally:
             if number:
-                self._shard.turns.leave(number)
+                self._lanes.turns.leave(number)
 
     async def _enter(self) -> int:
         """Wait for the lane: our number in it; 0 when the shard was lost."""
-        while self._shard.ordering.barrier and self._ours:
+        while self._lanes.ordering.barrier and self._ours:
             await asyncio.sleep(0.01)
         if not self._ours:
             return 0
-        number, turn = self._shard.turns.enter(self.key)
+        number, turn = self._lanes.turns.enter(self.key)
         try:
             await turn.wait()
         except BaseException:
-            self._shard.turns.leave(number)
+            self._lanes.turns.leave(number)
             raise
         return number
 
     async def _let_out(self) -> None:
         """What waits in the lane goes on, and is parked behind the others."""
         until = time.monotonic() + LETTING_SECONDS
-        while self._ours and time.monotonic() < until and self._shard.ordering.waiting(self.key):
+        while self._ours and time.monotonic() < until and self._lanes.ordering.waiting(self.key):
             await asyncio.sleep(0.01)
 
     # -- the mark ---------------------------------------------------------------------------------------
@@ -240,15 +240,15 @@ class Unparking:
 
     async def _one(self, replayed: Replayed) -> bool:
         """Run one to its end and settle it; False when it is not ours to settle."""
-        shard, number = self._shard, replayed.number
-        source = Replaying(shard, self._parking.pull.unsettled, self._parking.pipeline.queue, self._fail)
+        lanes, number = self._lanes, replayed.number
+        source = Replaying(lanes, self._parking.pull.unsettled, self._parking.pipeline.queue, self._fail)
         record = self._entry.mark.failed
         if record is not None and not record.is_about(replayed.message):
             record = None
         subject = identity.parked_subject(self._parking.process.project, self._function, self.text)
         try:
             delivery = replayed.delivery(subject, self._function, record, source)
-            shard.turns.replayed[number] = delivery
+            lanes.turns.replayed[number] = delivery
             source.start(delivery, record.rest(self._now()) if record is not None else 0.0)
             verb = await source.ended
             if verb is None or not self._lasts:
@@ -267,7 +267,7 @@ class Unparking:
             return True
         finally:
             source.unsettled.pop(number, None)
-            shard.turns.replayed.pop(number, None)
+            lanes.turns.replayed.pop(number, None)
 
 
 def _settled(mark: Mark, replayed: Replayed, *, parks: bool) -> Mark:
