@@ -226,11 +226,6 @@ async def test_a_handler_that_blocks_the_loop_is_named_and_the_others_recover(sh
     await shop.noted("blocking")
     for number in range(10):
         await shop.js.publish(f"orders.other.{number}", {"id": number})
-    print("X")
-    import anyio
-
-    await anyio.sleep(4)
-    print(process.output)
     await process.seen(rf"blocked by block at .*functions/shop\.py:{line}\b")
     await shop.settled("block")
     await shop.settled("other")

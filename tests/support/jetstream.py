@@ -18,6 +18,8 @@ import nats.errors
 from msgspec import Struct
 from nats.aio.client import Client
 
+NO_MESSAGE = 10037
+
 
 class ApiError(Exception):
     """The server refused; `code` is its `err_code`."""
@@ -169,9 +171,28 @@ class RawJetStream:
         return await self.api(f"CONSUMER.INFO.{stream}.{durable}")
 
     async def settled(self, stream: str, durable: str) -> bool:
-        """Whether a consumer has nothing pending and nothing waiting for its ack."""
+        """Whether a consumer has nothing pending and nothing waiting for its ack.
+
+        The server counts a stored message for its consumers a moment after it has confirmed it: so the newest one that the
+        consumer reads must have been delivered, too.
+        """
         info = await self.consumer(stream, durable)
-        return int(info["num_pending"]) == 0 and int(info["num_ack_pending"]) == 0
+        if int(info["num_pending"]) or int(info["num_ack_pending"]):
+            return False
+        config = info["config"]
+        filters = config.get("filter_subjects") or [config.get("filter_subject") or ">"]
+        newest = [await self._newest(stream, each) for each in filters]
+        return max(newest) <= int(info["delivered"]["stream_seq"])
+
+    async def _newest(self, stream: str, subject: str) -> int:
+        """The sequence of the newest message of these subjects; 0 where there is none."""
+        try:
+            answer = await self.api(f"STREAM.MSG.GET.{stream}", {"last_by_subj": subject})
+        except ApiError as error:
+            if error.code == NO_MESSAGE:
+                return 0
+            raise
+        return int(answer["message"]["seq"])
 
     async def streams(self) -> list[str]:
         """The names of every stream, sorted."""
