@@ -15,7 +15,7 @@ then a message lost at the very same time might be overtaken. Nothing tells thes
 
 from __future__ import annotations
 
-from bisect import insort
+from array import array
 from collections import deque
 from collections.abc import Hashable, Iterable, Sequence
 
@@ -45,20 +45,23 @@ class Ordering:
     """
 
     __slots__ = (
-        "_awaited", "_committing", "_delivered", "_earlier", "_held", "_highest", "_lanes",
-        "_leftover", "_owned", "_recent", "_remember", "_room", "_uncommitted", "top",
+        "_awaited", "_blocking", "_committed", "_committing", "_delivered", "_held", "_highest", "_indexed", "_known",
+        "_lanes", "_leftover", "_owned", "_remember", "_room", "_uncommitted", "top",
     )  # fmt: skip
 
     def __init__(self, remember: int = 16_384) -> None:
         self._remember = remember
         self._held: dict[int, Hashable] = {}
-        # A deque only once a second message of the key waits.
-        self._lanes: dict[Hashable, deque[int] | None] = {}
+        # What runs in each lane; a deque, with what runs at its head, only while more messages of the key wait.
+        self._lanes: dict[Hashable, int | deque[int]] = {}
+        self._blocking: set[int] = set()  # what runs while others wait in its lane
         # Running since before a release. By key: the same message may be here anew, waiting for its own first run.
         self._leftover: dict[Hashable, int] = {}
         self._room: list[int] = []  # behind the barrier, unsorted
-        self._recent: set[int] = set()
-        self._earlier: set[int] = set()
+        # Of each message here only a number is stored; a set of them is made when somebody asks.
+        self._committed = array("Q")
+        self._known: set[int] = set()
+        self._indexed = 0  # so many of `_committed` are in `_known`
         self._uncommitted: list[int] = []
         self._committing: list[int] = []  # on their way
         self._owned = False
@@ -95,24 +98,26 @@ class Ordering:
 
     def waiting(self, key: Hashable) -> int:
         """How many messages wait in this key's lane behind the one that runs; none while the barrier stands."""
-        return len(self._lanes.get(key) or ())
+        lane = self._lanes.get(key)
+        return len(lane) - 1 if isinstance(lane, deque) else 0
 
     def waiting_lanes(self) -> list[Sequence[int]]:
         """What waits in each lane, by its turn, and as one more lane what waits behind the barrier."""
-        return [*(waiting for waiting in self._lanes.values() if waiting), sorted(self._room)]
+        lanes = [list(lane)[1:] for lane in self._lanes.values() if isinstance(lane, deque)]
+        return [*lanes, sorted(self._room)]
 
     def heads(self) -> list[int]:
         """The messages here whose turn it is in their lanes; none while the barrier stands."""
         if self.barrier:
             return []
-        behind = {each for waiting in self._lanes.values() for each in waiting or ()}
+        behind = {each for waiting in self.waiting_lanes() for each in waiting}
         return [sequence for sequence in self._held if sequence not in behind]
 
     def know(self, sequences: Iterable[int]) -> None:
         """These were settled elsewhere: they need only be acked. Call it before `takeover`."""
-        for sequence in sequences:
-            self._recent.add(sequence)
-            self._highest = max(self._highest, sequence)
+        known = [sequence for sequence in sequences if sequence < _CLOSED]
+        self._committed.extend(known)
+        self._highest = max([self._highest, *known])
 
     def arrive(self, sequence: int, key: Hashable) -> tuple[int, ...]:
         """Take a delivered message; give those that may start now, in order. One that is here already changes nothing.
@@ -125,20 +130,15 @@ class Ordering:
         self._held[sequence] = key
         lanes = self._lanes
         if key not in lanes:
-            lanes[key] = None
+            lanes[key] = sequence
             return (sequence,)
-        waiting = lanes[key]
-        if waiting is None:
-            lanes[key] = deque((sequence,))
-        else:
-            waiting.append(sequence)
+        self._wait(sequence, key)
         return _NOTHING
 
     def settle(self, sequence: int) -> bool:
         """A message that ran is settled; whether one waits in its lane, which is free once that is committed."""
-        self._recent.add(sequence)
         self._uncommitted.append(sequence)
-        return self._lanes.get(self._held.get(sequence)) is not None
+        return sequence in self._blocking
 
     def settle_again(self, sequences: Iterable[int]) -> None:
         """What was settled and committed before is to be committed once more: it may be forgotten again."""
@@ -165,18 +165,20 @@ class Ordering:
         if taken is not self._committing:
             return ready
         self._committing = []
-        held, lanes = self._held, self._lanes
+        leave, free = self._held.pop, self._lanes.pop
         for sequence in taken:
             try:
-                key = held.pop(sequence)
+                key = leave(sequence)
             except KeyError:
                 continue
-            if lanes[key] is None:
-                del lanes[key]
-            else:
-                ready += self._next(key)
-        if len(self._recent) >= self._remember:
-            self._earlier, self._recent = self._recent, set()
+            lane = free(key)
+            if isinstance(lane, deque):
+                ready += self._begin_next(key, lane)
+        committed = self._committed
+        committed.extend(taken)
+        if len(committed) >= 2 * self._remember:
+            del committed[: -self._remember]
+            self._known, self._indexed = set(), 0
         return ready
 
     def leave(self, sequence: int) -> tuple[int, ...]:
@@ -193,16 +195,19 @@ class Ordering:
 
     def settled(self, sequence: int) -> bool:
         """Tell whether a message was settled here lately, so that it need only be acked."""
-        return sequence in self._recent or sequence in self._earlier
+        return sequence in self._remembered() or (
+            sequence in self._held and (sequence in self._uncommitted or sequence in self._committing)
+        )
 
     @property
     def settled_any(self) -> bool:
         """Whether any message was settled here lately."""
-        return bool(self._recent or self._earlier)
+        return bool(self._committed or self.uncommitted)
 
     def done(self, floor: int, delivered: int) -> tuple[int, ...]:
         """What was settled here lately above the one sequence and up to the other, ascending."""
-        return tuple(sorted(each for each in self._recent | self._earlier if floor < each <= delivered))
+        known = self._remembered().union(self._uncommitted, self._committing)
+        return tuple(sorted(each for each in known if floor < each <= delivered))
 
     def hold(self) -> None:
         """The shard is ours: start nothing until the next `takeover`; what arrives is kept, and what runs may end."""
@@ -220,7 +225,8 @@ class Ordering:
         self._close()
         self._owned = True
         self._delivered = delivered
-        here = sum(floor < each <= delivered and not self.settled(each) for each in self._held)
+        ended = {*self._uncommitted, *self._committing}
+        here = sum(floor < each <= delivered and each not in ended for each in self._held)
         self._awaited = max(0, pending - here)
         reack = self.done(floor, delivered)
         if not self._awaited:
@@ -229,8 +235,8 @@ class Ordering:
 
     def missing(self, sequences: Iterable[int]) -> list[int]:
         """Those that are not here and were not settled here: their deliveries went to a predecessor or were lost."""
-        held, recent, earlier = self._held, self._recent, self._earlier
-        return [each for each in sequences if each not in held and each not in recent and each not in earlier]
+        held, known = self._held, self._remembered()
+        return [each for each in sequences if each not in held and each not in known]
 
     def release(self, free: Iterable[int] = ()) -> None:
         """Forget everything but what runs: the shard is not ours any more.
@@ -258,7 +264,7 @@ class Ordering:
             elif sequence not in waiting:
                 del self._lanes[key]
         self._room = [each for each in self._room if each < first]
-        self._recent, self._earlier = set(), set()
+        self._committed, self._known, self._indexed = array("Q"), set(), 0
         self._uncommitted, self._committing = [], []
         self._highest = min(self._highest, first - 1)
 
@@ -278,31 +284,57 @@ class Ordering:
     def _arrive_late(self, sequence: int, key: Hashable) -> tuple[int, ...]:
         """An older message that nobody knew was missing: it takes its place among those of its key that wait."""
         if key not in self._lanes:
-            self._lanes[key] = None
+            self._lanes[key] = sequence
             return (sequence,)
-        waiting = self._lanes[key] or deque()
-        insort(waiting, sequence)
-        self._lanes[key] = waiting
+        self._wait(sequence, key)
+        lane = self._lanes[key]
+        assert isinstance(lane, deque)
+        running = lane.popleft()
+        self._lanes[key] = deque((running, *sorted(lane)))
         return _NOTHING
 
+    def _wait(self, sequence: int, key: Hashable) -> None:
+        """Queue up behind what runs in the lane, and what waits there."""
+        lane = self._lanes[key]
+        if isinstance(lane, deque):
+            lane.append(sequence)
+        else:
+            self._lanes[key] = deque((lane, sequence))
+            self._blocking.add(lane)
+
+    def _remembered(self) -> set[int]:
+        """What was committed here lately."""
+        committed = self._committed
+        if self._indexed < len(committed):
+            self._known.update(committed[self._indexed :])
+            self._indexed = len(committed)
+        return self._known
+
     def _next(self, key: Hashable) -> tuple[int, ...]:
-        waiting = self._lanes[key]
-        if not waiting:
-            del self._lanes[key]
-            return _NOTHING
-        following = waiting.popleft()
-        if not waiting:
-            self._lanes[key] = None
+        lane = self._lanes.pop(key)
+        return self._begin_next(key, lane) if isinstance(lane, deque) else _NOTHING
+
+    def _begin_next(self, key: Hashable, lane: deque[int]) -> tuple[int, ...]:
+        """The first in a lane has left it."""
+        self._blocking.discard(lane.popleft())
+        following = lane[0]
+        if len(lane) > 1:
+            self._lanes[key] = lane
+            self._blocking.add(following)
+        else:
+            self._lanes[key] = following
         return (following,)
 
     def _close(self) -> None:
         if self.barrier:
             return
         self._highest, self.top = self.top, _CLOSED
-        for key, waiting in self._lanes.items():
-            if waiting:
+        for key, lane in self._lanes.items():
+            if isinstance(lane, deque):
+                running, *waiting = lane
                 self._room += waiting
-                self._lanes[key] = None
+                self._lanes[key] = running
+        self._blocking.clear()
 
     def _open(self) -> tuple[int, ...]:
         self.top = max(self._highest, self._delivered)
@@ -310,12 +342,10 @@ class Ordering:
         lanes = self._lanes
         for sequence in sorted(self._room):
             key = self._held[sequence]
-            if key not in lanes:
-                lanes[key] = None
-                started.append(sequence)
-            elif (waiting := lanes[key]) is None:
-                lanes[key] = deque((sequence,))
+            if key in lanes:
+                self._wait(sequence, key)
             else:
-                waiting.append(sequence)
+                lanes[key] = sequence
+                started.append(sequence)
         self._room = []
         return tuple(started)

@@ -139,7 +139,9 @@ class Run:
     async def __call__(self, job: Job) -> Report | Late:
         """One attempt, from its bytes to what it has made."""
         source: Any = SimpleNamespace(number=job.shard)  # it is settled elsewhere
-        delivery = Delivery(job.subject, job.reply, job.header, job.body, job.sequence, job.attempt, source)
+        delivery = Delivery(
+            job.subject, job.reply, job.header, job.body, job.sequence, job.attempt, source, careful=True
+        )
         incoming = read(delivery)
         context = self._calling.context(delivery)
         hide = Hiding(self._process.redaction, incoming.delivery.header, incoming.delivery.body)

@@ -225,5 +225,5 @@ def renew(delivery: Delivery) -> None:
     """Make a delivery ready to start once more."""
     delivery.careful = True
     delivery.started = 0.0
-    for name in ("overdue", "recorded", "finishing", "span", "result"):
-        delivery.__dict__.pop(name, None)
+    delivery.overdue = delivery.recorded = delivery.finishing = False
+    delivery.span = delivery.result = None

@@ -18,12 +18,11 @@ log = logging.getLogger("jetrunner.pipeline")
 class Guard(Protocol):
     """Whether ordered work may start in this process right now."""
 
-    def holds(self, now: float) -> bool:
-        """Whether it may, by the monotonic clock read a moment ago."""
+    until: float
+    """Until when it may, by the monotonic clock, as far as is known now."""
 
-    @property
-    def until(self) -> float:
-        """Until when it may, by the monotonic clock, as far as is known now."""
+    def holds(self, now: float) -> bool:
+        """Whether it may, by the monotonic clock read a moment ago; called a hundred times a second while there is work."""
 
     def lasts(self, now: float) -> bool:
         """Whether the process may ask for messages: it is not known to have lost what it owns."""

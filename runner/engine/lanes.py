@@ -194,10 +194,23 @@ class Lanes:
             elif sequence >= ordering.top:
                 self.pull.newest_reply = delivery.reply
 
-    def arrive_next(self, delivery: Delivery) -> None:
-        """The straight way of `_arrived`: the consumer's next delivery, of a message that was never delivered before."""
-        self._delivered += 1
-        ready = self.ordering.arrive(delivery.sequence, self._key_of(delivery.subject))
+    def arrive_next(
+        self, subject: bytes, reply: bytes, header: bytes | None, body: bytes, sequence: int, number: int
+    ) -> bool:
+        """The straight way of a message's first delivery; whether it could be taken: the consumer's next, and nothing rare."""
+        ordering = self.ordering
+        if (
+            number != self._delivered + 1
+            or sequence <= ordering.top
+            or not self.owned
+            or self._epoch != self._wire.epoch
+            or self.failures.known
+        ):
+            return False
+        self._delivered = number
+        delivery = Delivery(subject, reply, header, body, sequence, 1, self, False)
+        self.unsettled[sequence] = delivery
+        ready = ordering.arrive(sequence, self._key_of(subject))
         if not ready:
             self._held.add(delivery)
             self._uncommitted.hurry()
@@ -205,16 +218,7 @@ class Lanes:
             self._start(ready)
         else:
             self._queue.arrive(delivery)
-
-    def expects(self, sequence: int, number: int) -> bool:
-        """Whether a delivery of that stream and consumer sequence may go the straight way."""
-        return (
-            number == self._delivered + 1
-            and sequence > self.ordering.top
-            and self.owned
-            and self._epoch == self._wire.epoch
-            and not self.failures.known
-        )
+        return True
 
     def _start(self, sequences: Sequence[int]) -> None:
         if self.owned:
@@ -241,25 +245,28 @@ class Lanes:
         if self.unsettled.get(sequence) is delivery:
             del self.unsettled[sequence]
             self._told.ack(delivery.reply)
-            self._free(sequence)
+            if self.failures.known:
+                self._forget_failures(sequence)
+            if self.ordering.settle(sequence):
+                self._uncommitted.hurry()
+            elif not self._uncommitted.wanted:
+                self._uncommitted.want()
+            if not self.pull.due:
+                self.pull.wake()
 
     def settle(self, delivery: Delivery, verb: bytes) -> None:
         """Answer once, and free the lane."""
         if not delivery.settled:
             del self.unsettled[delivery.sequence]
             self._told.answer(delivery.reply, verb)
-            self._free(delivery.sequence)
+            self._forget_failures(delivery.sequence)
+            self.ordering.settle(delivery.sequence)
+            self._uncommitted.hurry()
+            self.pull.wake()
 
-    def _free(self, sequence: int) -> None:
-        if self.failures.known and sequence in self.failures.known:
+    def _forget_failures(self, sequence: int) -> None:
+        if sequence in self.failures.known:
             self._tasks.start_soon(self.failures.drop, sequence)
-        uncommitted, pull = self._uncommitted, self.pull
-        if self.ordering.settle(sequence):
-            uncommitted.hurry()
-        elif not uncommitted.wanted:
-            uncommitted.want()
-        if not pull.due:
-            pull.wake()
 
     def rest(self, now: float) -> None:
         """Called a few times a second."""

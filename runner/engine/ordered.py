@@ -271,7 +271,13 @@ class OrderedFunction(Function):
 def key_reader(binding: Binding) -> Callable[[bytes], Any]:
     """Reads the key from an original subject."""
     positions = binding.key_positions
-    if len(positions) == 1:
-        place = positions[0]
+    if len(positions) > 1:
+        return lambda subject: key(subject, positions)
+    place = positions[0]
+    tokens = binding.subject.wildcard.split(".")
+    if "*" in tokens[:place]:
         return lambda subject: subject.split(b".", place + 1)[place]
-    return lambda subject: key(subject, positions)
+    begin = len(".".join(tokens[:place]).encode()) + (place > 0)
+    if place == len(tokens) - 1:
+        return lambda subject: subject[begin:]
+    return lambda subject: subject[begin : subject.find(b".", begin)]

@@ -57,7 +57,8 @@ class OwnLease:
         """`Member.written` of the last write that was confirmed."""
         self._epoch = -1
         """The connection that the lease was last renewed on."""
-        self._starts_until = -inf
+        self.until = -inf
+        """Until when ordered work may start, as far as is known now."""
         self._may = asyncio.Event()
         self._due = asyncio.Event()
         self._writing = asyncio.Lock()
@@ -67,12 +68,7 @@ class OwnLease:
     def holds(self, now: float) -> bool:
         """Whether this instance may start ordered work now, by the monotonic clock read a moment ago."""
         self.pings.worked = now
-        return now < self._starts_until
-
-    @property
-    def until(self) -> float:
-        """Until when it may, as far as is known now."""
-        return self._starts_until
+        return now < self.until
 
     def lasts(self, now: float) -> bool:
         """Whether messages may be asked for: the lease is ours on this connection, and the claims were confirmed."""
@@ -136,8 +132,8 @@ class OwnLease:
             self._update()
 
     def _update(self) -> None:
-        self._starts_until = self.state.starts_until if not self.disputed else -inf
-        if self.pings.waiting and self._starts_until > -inf:
+        self.until = self.state.starts_until if not self.disputed else -inf
+        if self.pings.waiting and self.until > -inf:
             may, self._may = self._may, asyncio.Event()
             may.set()
 

@@ -109,8 +109,10 @@ class Pipeline:
                 if now - began > TURN_SECONDS:
                     await asyncio.sleep(0)
                     began = now = clock()
+                    if guard is not None:
+                        guard.holds(now)
                     continue
-                if guard is not None and not guard.holds(now):
+                if guard is not None and now >= guard.until:
                     pause(guard.wait)
                     break
                 delivery = queue.popleft()
@@ -188,6 +190,8 @@ class Pipeline:
             delivery = header = arguments = context = result = staged = span = None  # type: ignore[assignment]  # not kept while idle
             await wait()
             began = now = clock()
+            if guard is not None:
+                guard.holds(now)
 
     async def _safely(self, delivery: Delivery, way: Coroutine[Any, Any, None]) -> None:
         """Whatever goes wrong on the way is this message's alone, and it comes again."""

@@ -22,16 +22,15 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
-from typing import Protocol, TypeAlias
 
 import msgspec
 
 from runner.core import header
-from runner.core.history import NOTHING, Identity, State
+from runner.core.history import NOTHING, State
 from runner.engine.history import History
 from runner.engine.process import Process
 from runner.engine.recorded import NEWEST_BYTES, Record, Recorded, distances, fitting, size
+from runner.engine.segment import Settled, Taken, Written
 from runner.errors import ServerError
 from runner.jetstream.kv import KV, PREFIX
 
@@ -47,59 +46,14 @@ STALLED_SECONDS = 25.0
 that it has lost them (nats-server looks each 10 s whether 10 s have passed), and what it was told is lost then."""
 MANY = 3_000
 """Once so many records count, they are written no faster than that many in the time that they count."""
+FEW = 100
+"""Once so many count, a record replaces the one before it, and says what that said, as long as both say little."""
+LITTLE = 32
+"""Settlements."""
 RETRY_SECONDS = 0.05
 MOST_BYTES = 256 << 10
 """Of one record; where the server takes less than twice as much in a message, half of that."""
 _HEADER = header.encode([("Nats-TTL", "24h")])
-
-
-class Settled(Protocol):
-    """What one shard has settled, under its name."""
-
-    name: str
-    wanted: bool
-    """Whether there is more to be recorded."""
-    newest: Callable[[], Identity]
-    """A message of the stream that is no older than any that was settled."""
-
-    def doubtful(self, now: float) -> bool:
-        """Whether acks of what it has put on record may have gone nowhere."""
-
-    def take(self, most: int) -> list[int]:
-        """The settlements to be recorded now, the oldest first."""
-
-    def recorded(self, taken: list[int]) -> None:
-        """What was taken is on record."""
-
-    def missed(self, taken: list[int]) -> None:
-        """What was taken may not be on record: it is wanted again."""
-
-
-Part: TypeAlias = tuple[Settled, str, list[int]]
-"""What one record says of one shard, and under which name."""
-
-
-class Written(msgspec.Struct, frozen=True):
-    """A record that was confirmed."""
-
-    sent: float
-    sequence: int
-    """Its own, in the bucket."""
-    slot: int
-    parts: list[Part]
-
-
-class Taken(msgspec.Struct):
-    """What goes into one record."""
-
-    fresh: list[Part] = []
-    again: list[Part] = []
-    """Was on record before."""
-    done: int = 0
-    """So many records of those in doubt are not needed any more once this one is confirmed."""
-    sent: float = 0.0
-    era: int = 0
-    """Of the stream's history."""
 
 
 class Records:
@@ -118,6 +72,8 @@ class Records:
         self._ring = f"{PREFIX}{self._recorded.prefix}{instance}."
         self._slot = 0
         """The key that is written next."""
+        self._joined: Written | None = None
+        """The record that is being replaced; it counts until that is confirmed."""
         self._slots = 1
         self._free: list[int] = []
         self._counting: deque[Written] = deque()
@@ -155,7 +111,7 @@ class Records:
             self._timer.cancel()
             self._timer = None
         self._busy = True
-        self._process.loop.call_soon(self._write)
+        self._process.connection.wire.due(self._write)  # with the acks of what it tells
 
     def _write(self) -> None:
         now = time.monotonic()
@@ -167,6 +123,7 @@ class Records:
         try:
             self._look_back(now)
             self._fill(taken)
+            self._join(taken)
             if taken.fresh or taken.again:
                 self._send(taken)
             else:
@@ -213,9 +170,20 @@ class Records:
             wanted.popleft()
         self._urgent = bool(wanted or self._again)
 
+    def _join(self, taken: Taken) -> None:
+        """Write it in the place of the record before, where many count that say little: who takes over reads them all."""
+        counting = self._counting
+        if counting and len(counting) >= FEW and not taken.again and taken.fresh:
+            before = counting[-1]
+            if before.count + taken.count <= LITTLE:
+                taken.before = self._joined = counting.pop()
+                self._free.append(self._slot)
+                self._slot = before.slot
+
     def _send(self, taken: Taken) -> None:
         settled: dict[str, list[int]] = {}
-        for _, name, sequences in (*taken.again, *taken.fresh):
+        before = taken.before.parts if taken.before is not None else ()
+        for _, name, sequences in (*before, *taken.again, *taken.fresh):
             settled.setdefault(name, []).extend(sequences)
         taken.done = 0 if self._again else len(self._leaving)
         counting = self._counting if taken.done else self._leaving or self._counting
@@ -240,15 +208,13 @@ class Records:
             self._fail(taken)
             return
         if taken.era == self._history.era:
-            self._counting.append(Written(taken.sent, self._last, self._slot, [*taken.again, *taken.fresh]))
+            self._counting.append(taken.written(self._last, self._slot))
             self._free += [each.slot for each in self._leaving[: taken.done]]
             del self._leaving[: taken.done]
         else:
             self._free.append(self._slot)
-        if self._free:
-            self._slot = self._free.pop()
-        else:
-            self._slot, self._slots = self._slots, self._slots + 1
+        self._joined = None
+        self._next_slot()
         self._busy = False
         try:
             for shard, _name, sequences in taken.fresh:
@@ -259,9 +225,19 @@ class Records:
             elif self._wanted:
                 self._begin_soon()
 
+    def _next_slot(self) -> None:
+        if self._free:
+            self._slot = self._free.pop()
+        else:
+            self._slot, self._slots = self._slots, self._slots + 1
+
     def _fail(self, taken: Taken) -> None:
         """Write it again, later: as much of it as fits then."""
         self._process.loop.call_later(RETRY_SECONDS, self._write)
+        if self._joined is not None:  # what stands under its key says what it said, at least
+            self._counting.append(self._joined)
+            self._joined = None
+            self._next_slot()
         if taken.era == self._history.era:
             for shard, name, sequences in taken.again:
                 self._again.setdefault((shard, name), set()).update(sequences)
@@ -275,6 +251,7 @@ class Records:
         self._leaving.clear()
         self._counting.clear()
         self._again.clear()
+        self._joined = None  # its key is the one that is written
 
     def forget(self, _first: int) -> None:
         """The bucket is another, or an older one: all that counts is written again, and its sequences begin anew."""
@@ -289,9 +266,15 @@ class Records:
     def _write_again(self) -> None:
         for written in (*self._leaving, *self._counting):
             self._free.append(written.slot)
-            for shard, name, sequences in written.parts:
-                self._again.setdefault((shard, name), set()).update(sequences)
+            self._say_again(written)
+        if self._joined is not None:
+            self._say_again(self._joined)
+            self._joined = None
         self._leaving.clear()
         self._counting.clear()
         if self._again and not self._busy:
             self._begin()
+
+    def _say_again(self, written: Written) -> None:
+        for shard, name, sequences in written.parts:
+            self._again.setdefault((shard, name), set()).update(sequences)

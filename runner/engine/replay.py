@@ -57,7 +57,7 @@ class Replayed(Struct, frozen=True):
         reply = f"$JS.ACK.{stream}.{function}.1.{self.sequence}.0.{int(self.since * 1e9)}.0"
         block = header.encode(origin.build(self.place, self.headers))
         attempt = 1 + (failed.count if failed is not None else 0)
-        made = Delivery(
+        return Delivery(
             subject.encode("utf-8", "surrogateescape"),
             reply.encode(),
             block,
@@ -65,10 +65,9 @@ class Replayed(Struct, frozen=True):
             self.number,
             attempt,
             source,
+            careful=True,
+            deliveries=2,  # nobody counts them: its start is recorded each time
         )
-        made.careful = True
-        made.deliveries = 2  # nobody counts them: its start is recorded each time
-        return made
 
 
 class Replaying:

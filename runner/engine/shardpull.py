@@ -6,6 +6,7 @@ import asyncio
 from typing import Protocol
 
 from runner.core.ordering import Ordering
+from runner.core.pull import request_size
 from runner.core.sharding import original
 from runner.engine.judging import Guard
 from runner.jetstream.delivery import Delivery, Source
@@ -31,11 +32,10 @@ class Window(Source, Protocol):
     def answering(self) -> bool:
         """Whether nothing new is to be asked for."""
 
-    def expects(self, sequence: int, number: int) -> bool:
-        """Whether a delivery of that stream and consumer sequence may go the straight way."""
-
-    def arrive_next(self, delivery: Delivery) -> None:
-        """Take such a delivery."""
+    def arrive_next(
+        self, subject: bytes, reply: bytes, header: bytes | None, body: bytes, sequence: int, number: int
+    ) -> bool:
+        """Take a message's first delivery, of these stream and consumer sequences; False where it must go the long way."""
 
     def mistake(self, delivery: Delivery) -> None:
         """The stream has another message under the number of this one."""
@@ -66,6 +66,9 @@ class ShardPull(Pull):
     def belong(self, shard: Window, guard: Guard) -> None:
         """Pull for this shard, while the guard's lease lasts."""
         self.shard = shard
+        self._take = shard.arrive_next
+        self._first = self._ours + b"1."
+        self._skip = len(self._first)
         self.guard = guard
         self.expires = EXPIRES_SECONDS
         self.heartbeat = EXPIRES_SECONDS / 2
@@ -79,7 +82,13 @@ class ShardPull(Pull):
 
     def _top_up(self) -> None:
         """A process that was frozen past its lease must not take what is another's by now."""
-        if self.guard.lasts(clock()) and not self.shard.answering:
+        if (
+            self._epoch == self._wire.epoch
+            and not self._weight.size
+            and not request_size(self.room(), len(self.unsettled), self._out)
+        ):
+            self.due = False  # most often: many shards are woken by each write
+        elif self.guard.lasts(clock()) and not self.shard.answering:
             super()._top_up()
         else:
             self.due = False  # asked for again once the shard is confirmed
@@ -87,20 +96,17 @@ class ShardPull(Pull):
 
     def _arrived(self, subject: bytes, reply: bytes, header: bytes | None, body: bytes) -> None:
         """The straight way of a new message; every other goes the long one."""
-        parts = reply.split(b".")
-        shard = self.shard
-        if len(parts) == 9 and parts[4] == b"1" and shard.expects(sequence := int(parts[5]), int(parts[6])):
-            self.newest_reply = reply
-            self._last = header, body
-            self._out -= 1
-            delivery = Delivery(subject[self._prefix :], reply, header, body, sequence, 1, shard)
-            self.unsettled[sequence] = delivery
-            shard.arrive_next(delivery)
-            if self._out <= 0 and not self.due:
-                self._out = 0
-                self.wake()
-        else:
-            super()._arrived(subject, reply, header, body)
+        if reply.startswith(self._first):
+            parts = reply[self._skip :].split(b".", 2)
+            if self._take(subject[self._prefix :], reply, header, body, int(parts[0]), int(parts[1])):
+                self.newest_reply = reply
+                self._last = header, body
+                self._out -= 1
+                if self._out <= 0 and not self.due:
+                    self._out = 0
+                    self.wake()
+                return
+        super()._arrived(subject, reply, header, body)
 
     def _other(self, known: Delivery) -> bool:
         """It comes again when more is known."""

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from msgspec import Struct
+
 from runner.core.history import NOTHING, Identity
 from runner.jetstream.reply import identity
 
@@ -34,74 +36,45 @@ class Source(Protocol):
         """Return what has not started."""
 
 
-class Delivery:
-    """One delivery of one message. Everything stays bytes until someone asks.
+class Delivery(Struct, eq=False):
+    """One delivery of one message. Everything stays bytes until someone asks."""
 
-    What every message needs has a slot; the rest stands in the class until it is set, so that making one is cheap.
-    """
-
-    __slots__ = (
-        "__dict__",
-        "attempt",
-        "body",
-        "header",
-        "leased",
-        "reply",
-        "sequence",
-        "source",
-        "started",
-        "subject",
-        "task",
-    )
-
-    careful = False
+    subject: bytes
+    reply: bytes
+    header: bytes | None
+    body: bytes
+    sequence: int
+    attempt: int
+    """Deliveries of this message so far, this one included."""
+    source: Source
+    careful: bool
     """It was delivered before, and takes the long way."""
-    deliveries = 0
+    leased: float = 0.0
+    """When the server last heard of it from us; 0.0 until the sweeper has seen it."""
+    started: float = 0.0
+    """When its handler started; 0.0 before."""
+    task: asyncio.Task[Any] | None = None
+    """The slot's task while its handler runs."""
+    deliveries: int = 0
     """How often it was delivered, where `attempt` counts something else."""
-    lapsed = False
+    lapsed: bool = False
     """The server has not heard of it for so long that another may have it."""
-    overdue = False
+    overdue: bool = False
     """Its handler took too long and was cancelled."""
-    abandoned = False
+    abandoned: bool = False
     """Its handler ignored that; the message is settled without it."""
-    in_cell = False
+    in_cell: bool = False
     """Its handler runs in a process of its own."""
-    recorded = False
+    recorded: bool = False
     """Its start is recorded as a suspect's."""
-    finishing = False
+    finishing: bool = False
     """Its outcome is being settled."""
     span: Any = None
     """Of its attempt, where that is traced."""
     sent: Any = None
     """The span of the output that is on its way."""
     result: Any = None
-
-    def __init__(
-        self,
-        subject: bytes,
-        reply: bytes,
-        header: bytes | None,
-        body: bytes,
-        sequence: int,
-        attempt: int,
-        source: Source,
-    ) -> None:
-        self.subject = subject
-        self.reply = reply
-        self.header = header
-        self.body = body
-        self.sequence = sequence
-        self.attempt = attempt
-        """Deliveries of this message so far, this one included."""
-        if attempt > 1:
-            self.careful = True
-        self.source = source
-        self.leased = 0.0
-        """When the server last heard of it from us; 0.0 until the sweeper has seen it."""
-        self.started = 0.0
-        """When its handler started; 0.0 before."""
-        self.task: asyncio.Task[Any] | None = None
-        """The slot's task while its handler runs."""
+    """What its handler has returned."""
 
     @property
     def settled(self) -> bool:

@@ -83,11 +83,10 @@ class Pull:
         self._round = b"0"
         """Of the requests that count: another one once they were written off."""
         self._epoch = -1
-        self._heard = 0.0
+        self._heard = self._not_before = 0.0
         self._last: tuple[bytes | None, bytes] | None = None
         """The newest body since the last look."""
         self._weight = Weight(connection.in_flight, limit, self.wake, ahead)
-        self._not_before = 0.0
         self.due = False
         """Whether the next write will ask for more."""
         self.is_open = False
@@ -95,6 +94,7 @@ class Pull:
         self.refused = ""
         """Why the server takes no request, empty while it does."""
         self._caps = Caps()
+        self._ours = f"$JS.ACK.{stream}.{durable}.".encode()
         self._next = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{durable}".encode()
         self._inbox = b""
         self._unsubscribe: Unsubscribe | None = None
@@ -275,9 +275,9 @@ class Pull:
             return
         self._last = header, body
         self._out -= 1
-        parts = reply.split(b".")
-        if len(parts) == 9:
-            sequence, attempt = int(parts[5]), int(parts[4])
+        if reply.startswith(self._ours):
+            parts = reply[len(self._ours) :].split(b".", 2)
+            sequence, attempt = int(parts[1]), int(parts[0])
         else:  # the form with a domain and an account hash
             sequence, attempt = stream_sequence(reply), acksubject.parse(reply).delivered
         known = self.unsettled.get(sequence)
@@ -296,8 +296,9 @@ class Pull:
                 self.wake()
                 return
             subject = found
-        delivery = self.unsettled[sequence] = Delivery(subject, reply, header, body, sequence, attempt, self)
-        self._deliver(delivery)
+        new = Delivery(subject, reply, header, body, sequence, attempt, self, attempt > 1)
+        self.unsettled[sequence] = new
+        self._deliver(new)
         if self._out <= 0 and not self.due:
             self._out = 0
             self.wake()
@@ -312,11 +313,10 @@ class Pull:
                 self._weight.ended(subject)
                 self.wake()
             return
-        found = headers.status(header or b"")
-        if found is None or found[0] == 100:
+        code, text = headers.status(header or b"") or (100, "")
+        if code == 100:
             self.refused = ""
             return
-        code, text = found
         self._weight.ended(subject)
         before, self.refused = self.refused, ""
         left = headers.get(header or b"", b"Nats-Pending-Messages")

@@ -65,7 +65,9 @@ class Owner:
     def deliver(self, sequence: int, stored: int = STORED) -> Delivery:
         source: Any = self
         reply = b"$JS.ACK.LEDGER.post.1.%d.1.%d.0" % (sequence, stored)
-        delivery = self.unsettled[sequence] = Delivery(b"", reply, None, b"", sequence, 1, source)
+        delivery = self.unsettled[sequence] = Delivery(
+            b"", reply, None, b"", sequence, 1, source, careful=False
+        )
         return delivery
 
     @property

@@ -56,7 +56,9 @@ async def test_while_no_slot_is_free_it_is_seldom_looked_for_one(
         for sequence in range(1, COUNT + 1):
             stored = nanoseconds((await js.message("LEDGER", sequence)).time)
             reply = b"$JS.ACK.LEDGER.post.1.%d.%d.%d.0" % (sequence, sequence, stored)
-            unsettled[sequence] = Delivery(b"ledger", reply, None, DROPPED, sequence, 1, source)
+            unsettled[sequence] = Delivery(
+                b"ledger", reply, None, DROPPED, sequence, 1, source, careful=False
+            )
         for delivery in unsettled.values():
             held.bring(delivery)
         await eventually(lambda: len(brought) >= AT_ONCE)
@@ -111,7 +113,7 @@ async def test_a_leader_that_its_servers_do_not_follow_is_not_believed_that_a_me
 
             await eventually(is_left, within=9)
             reply = b"$JS.ACK.LEDGER.post.1.1.1.%d.0" % stored
-            delivery = unsettled[1] = Delivery(b"ledger", reply, None, DROPPED, 1, 1, source)
+            delivery = unsettled[1] = Delivery(b"ledger", reply, None, DROPPED, 1, 1, source, careful=False)
             held.bring(delivery)
             await eventually(lambda: passed or "cannot be fetched yet" in caplog.text, within=20)
             assert passed == []

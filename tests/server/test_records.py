@@ -284,3 +284,63 @@ async def test_what_is_on_record_of_a_replicated_stream_counts_for_longer(
     for sequence in range(50):
         await record(several, sequence)
     assert (await found(connection))["post.1.0@now"] == set(range(50))
+
+
+async def test_many_records_that_say_little_share_their_keys(
+    connection: Connection, js: RawJetStream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One key that is settled again and again: who takes over reads what stands under each key of the bucket."""
+    monkeypatch.setattr("runner.engine.records.COUNT_SECONDS", 3600.0)
+    one = shard(made(connection))
+    for sequence in range(1_000):
+        await record(one, sequence)
+    assert await found(connection) == {"post.1.0@now": set(range(1_000))}
+    assert await js.count(ownstreams.BUCKET_STREAM) < 100 + 900 / 16
+
+
+@pytest.mark.parametrize("moment", range(3))
+async def test_a_record_that_takes_the_place_of_another_loses_nothing_when_the_server_dies(
+    connection: Connection, nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch, moment: int
+) -> None:
+    monkeypatch.setattr("runner.engine.records.COUNT_SECONDS", 3600.0)
+    monkeypatch.setattr("runner.engine.records.FEW", 1)
+    one, other = shard(records := made(connection)), shard(records, 1)
+    for sequence in range(60 + moment):
+        await record(one, sequence)
+    one.settle(1_000)
+    one.hurry()
+    await asyncio.sleep(0)
+    await asyncio.to_thread(nats_server.kill)  # the record is on its way, or was stored without an answer
+    await eventually(lambda: not connection.is_connected)
+    other.settle(7)
+    await asyncio.to_thread(nats_server.start)
+    await recorded([one, other])
+    for sequence in range(1_001, 1_040):
+        await record(one, sequence)
+    expected = {*range(60 + moment), *range(1_000, 1_040)}
+    await eventually(lambda: _is_found(connection, {"post.1.0@now": expected, "post.1.1@now": {7}}))
+
+
+@pytest.mark.parametrize("purged", [True, False], ids=["purged", "as it was"])
+async def test_a_record_that_takes_the_place_of_another_is_written_again_with_it(
+    connection: Connection, js: RawJetStream, monkeypatch: pytest.MonkeyPatch, purged: bool
+) -> None:
+    monkeypatch.setattr("runner.engine.records.COUNT_SECONDS", 3600.0)
+    monkeypatch.setattr("runner.engine.records.FEW", 1)
+    one = shard(records := made(connection))
+    for sequence in range(70):
+        await record(one, sequence)
+    one.settle(70)
+    one.hurry()
+    await asyncio.sleep(0)  # it is on its way
+    records.forget(0)
+    await recorded([one])
+    if purged:
+        await js.api(f"STREAM.PURGE.{ownstreams.BUCKET_STREAM}")
+        records.forget(0)
+    await record(one, 71)
+    await eventually(lambda: _is_found(connection, {"post.1.0@now": set(range(72))}))
+
+
+async def _is_found(connection: Connection, expected: dict[str, set[int]]) -> bool:
+    return await found(connection) == expected

@@ -76,7 +76,7 @@ def message(sequence: int = 7, stored: int = STORED) -> Incoming:
     """A message's second delivery, at work."""
     source: Any = SimpleNamespace(unsettled={})
     reply = f"$JS.ACK.ORDERS.shop-charge.2.{sequence}.9.{stored}.0"
-    delivery = Delivery(b"orders.1", reply.encode(), None, b"{}", sequence, 2, source)
+    delivery = Delivery(b"orders.1", reply.encode(), None, b"{}", sequence, 2, source, careful=True)
     source.unsettled[sequence] = delivery
     return read(delivery)
 
