@@ -26,8 +26,8 @@ from runner.bindings import Binding, binding_of
 from runner.cli import loop
 from runner.config import Settings
 from runner.discovery import Project
-from runner.engine.app import serve
-from runner.engine.stop import Stop
+from runner.process.app import serve
+from runner.runtime.stop import Stop
 
 COMPUTED_NS = 100_000
 """CPU that the computing handler uses."""

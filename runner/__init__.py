@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 from runner import testing
 from runner.bindings import consume, lifespan
 from runner.context import Context
-from runner.core.outcome import PartialFailure, Reject, Retry
 from runner.core.retry import RetryPolicy
+from runner.core.signals import PartialFailure, Reject, Retry
 
 if TYPE_CHECKING:
-    from runner.engine import connect, connect_sync
+    from runner.blocking import connect_sync
+    from runner.client import connect
 
 __all__ = [
     "Context",
@@ -31,7 +32,7 @@ if not TYPE_CHECKING:  # else every misspelt name would have the type Any
     def __getattr__(name: str) -> Any:
         # Handlers and their tests need no NATS client: it is loaded when someone connects.
         if name in ("connect", "connect_sync"):
-            from runner import engine  # noqa: PLC0415
+            from runner import blocking, client  # noqa: PLC0415
 
-            return getattr(engine, name)
+            return client.connect if name == "connect" else blocking.connect_sync
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,8 +9,8 @@ from runner.cli import failure
 from runner.cli.options import connected, output_option
 from runner.cli.plan import Declared, read_project, refuse, show
 from runner.cli.session import session
-from runner.core.plan import ConsumerPlan, Plan
-from runner.jetstream.stream import apply_streams, plan_project
+from runner.core.streams.plan import ConsumerPlan, Plan
+from runner.streams.plan import apply_streams, plan_project
 
 
 @click.command("apply", epilog="Example: runner apply --nats-url nats://127.0.0.1:4222")

@@ -12,12 +12,12 @@ from runner.cli import circles, code, failure, loop, options, printed, returns
 from runner.cli.options import Place
 from runner.cli.session import session
 from runner.cli.table import counted
-from runner.core.capture import Catchment, capture
-from runner.core.streamconfig import DeclaredStream, merged
-from runner.engine.placement import clashing
+from runner.core.streams.capture import Catchment, capture
+from runner.core.streams.config import DeclaredStream, merged
 from runner.errors import JetrunnerError, UsageError
-from runner.jetstream.durable import uncaptured
-from runner.jetstream.stream import catchments, load_streams, plan_streams, real_streams
+from runner.process.resolve import clashing
+from runner.streams.consumers import uncaptured
+from runner.streams.plan import catchments, load_streams, plan_streams, real_streams
 
 T = TypeVar("T")
 

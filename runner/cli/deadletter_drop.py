@@ -17,7 +17,6 @@ from runner.cli.table import counted
 from runner.core.history import NOTHING, Identity, void
 from runner.core.origin import Origin
 from runner.core.park import Mark
-from runner.engine.history import History
 from runner.errors import JetrunnerError, ServerError, UsageError
 from runner.jetstream import codes
 from runner.jetstream.connection import Connection
@@ -25,6 +24,7 @@ from runner.jetstream.deadletterpage import Stored
 from runner.jetstream.deadletters import DeadLetters, Selection
 from runner.jetstream.ownstreams import BUCKET_STREAM, DEADLETTERS
 from runner.jetstream.parked import Name
+from runner.runtime.history import History
 
 AT_ONCE = 64
 

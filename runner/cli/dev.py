@@ -15,15 +15,15 @@ from runner.cli.options import Place
 from runner.cli.tracing import tell_collector
 from runner.config import redact
 from runner.core import shown
-from runner.core.plan import StreamPlan
-from runner.core.streamconfig import Change
-from runner.engine import embedded
-from runner.engine.reload import Reloader
-from runner.engine.stop import Stop
-from runner.engine.watch import Watch, is_possible
+from runner.core.streams.config import Change
+from runner.core.streams.plan import StreamPlan
 from runner.errors import JetrunnerError, Unreachable, UsageError
 from runner.jetstream.connection import connect
-from runner.jetstream.stream import apply_streams, load_streams
+from runner.process import devserver as embedded
+from runner.process.reload import Reloader
+from runner.process.watch import Watch, is_possible
+from runner.runtime.stop import Stop
+from runner.streams.plan import apply_streams, load_streams
 
 DRAIN_SECONDS = 5.0
 """Time that handlers get to finish before a reload."""

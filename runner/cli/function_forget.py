@@ -14,10 +14,10 @@ from runner.cli.selection import require_project
 from runner.cli.session import session
 from runner.cli.table import counted
 from runner.core import identity
-from runner.engine.snapshots import collect
 from runner.errors import JetrunnerError, UsageError
 from runner.jetstream.connection import Connection
 from runner.jetstream.leftovers import Forgetting, Leftovers
+from runner.runtime.snapshots import collect
 
 
 @click.command(

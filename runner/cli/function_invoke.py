@@ -22,15 +22,15 @@ from runner.cli.headers import parse_headers
 from runner.cli.invocation import described
 from runner.context import Context
 from runner.core import header, shown
-from runner.core.outcome import Reject, Retry
 from runner.core.redaction import MSGPACK, Rules, Values
 from runner.core.settlement import Failed, Outcome, TimedOut, Undecodable, settle
+from runner.core.signals import Reject, Retry
 from runner.core.subject import matches, problem, unfilled
 from runner.discovery import Project
-from runner.engine.awaited import finished
-from runner.engine.blame import trace_of
-from runner.engine.lifespan import alive
 from runner.errors import UsageError
+from runner.pipeline.awaited import finished
+from runner.process.lifespan import alive
+from runner.runtime.blame import trace_of
 from runner.staged import Staged
 from runner.values import did_you_mean
 

@@ -12,7 +12,7 @@ from runner.cli import printed, times
 from runner.core import raised, shown
 from runner.core.redaction import NONE, Values
 from runner.core.settlement import Ack, Dead, Nak, Outcome, Settlement, TimedOut
-from runner.engine.blame import where
+from runner.runtime.blame import where
 
 MARKS = {"ack": ("✓", "green"), "retry": ("↻", "yellow"), "dead": ("✗", "red")}
 

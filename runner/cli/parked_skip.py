@@ -17,7 +17,6 @@ from runner.core import identity, shown
 from runner.core.origin import Origin
 from runner.core.park import Letter, Mark
 from runner.core.redaction import Rules
-from runner.engine.history import History
 from runner.errors import JetrunnerError, UsageError
 from runner.jetstream.connection import Connection
 from runner.jetstream.deadletterpage import Stored
@@ -25,6 +24,7 @@ from runner.jetstream.deadletters import DeadLetters, Selection
 from runner.jetstream.keymarks import KeyMarks
 from runner.jetstream.ownstreams import DEADLETTERS
 from runner.jetstream.parked import Name, Parked
+from runner.runtime.history import History
 
 LISTED = "runner parked list shows what waits, and behind which message"
 

@@ -10,12 +10,12 @@ from runner.bindings import Binding
 from runner.cli import code, failure, options, printed
 from runner.cli.function_invoke import find
 from runner.core import identity
-from runner.core.capture import Catchment, capture
+from runner.core.streams.capture import Catchment, capture
 from runner.core.subject import Template
 from runner.errors import JetrunnerError, UsageError
 from runner.jetstream.interest import forgets
 from runner.jetstream.permissions import ANY, Permission, Reader, of_operator, of_publisher, of_run
-from runner.jetstream.stream import catchments, load_streams
+from runner.streams.plan import catchments, load_streams
 
 INBOX = "_INBOX"
 

@@ -15,10 +15,10 @@ from runner.cli.plantext import document, lines, summary
 from runner.cli.session import session
 from runner.config import Settings
 from runner.core import shown
-from runner.core.plan import Plan
-from runner.core.streamconfig import DeclaredStream
+from runner.core.streams.config import DeclaredStream
+from runner.core.streams.plan import Plan
 from runner.errors import JetrunnerError, several
-from runner.jetstream.stream import load_streams, plan_project
+from runner.streams.plan import load_streams, plan_project
 
 
 class Declared(Struct, frozen=True):

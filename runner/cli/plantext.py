@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from runner.core.plan import ConsumerPlan, Plan, StreamPlan
-from runner.core.streamconfig import Change, shown
+from runner.core.streams.config import Change, shown
+from runner.core.streams.plan import ConsumerPlan, Plan, StreamPlan
 
 MARKS = {"create": "+", "update": "~", "refuse": "!", "safe": "~", "unsafe": "!", "stray": "-"}
 

@@ -76,11 +76,11 @@ def _serve(
     from runner import discovery  # noqa: PLC0415  what a supervisor does not need
     from runner.cli import signals  # noqa: PLC0415
     from runner.cli.invocation import Printer  # noqa: PLC0415
-    from runner.engine.app import serve  # noqa: PLC0415
-    from runner.engine.client import working_with  # noqa: PLC0415
-    from runner.engine.codefiles import imported_elsewhere  # noqa: PLC0415
-    from runner.engine.parent import Parent  # noqa: PLC0415
-    from runner.engine.stop import Stop, unless  # noqa: PLC0415
+    from runner.client import working_with  # noqa: PLC0415
+    from runner.process.app import serve  # noqa: PLC0415
+    from runner.process.codefiles import imported_elsewhere  # noqa: PLC0415
+    from runner.runtime.stop import Stop, unless  # noqa: PLC0415
+    from runner.runtime.worker import Parent  # noqa: PLC0415
 
     if each:
         # What became of an attempt is a line of the printer's.
@@ -124,7 +124,7 @@ def _serve(
 
 def _cell(descriptor: int) -> int:
     """Run what may kill its process, for the process that has started this one."""
-    from runner.engine import cellwork  # noqa: PLC0415
+    from runner.process import cellwork  # noqa: PLC0415
 
     cellwork.die_with_parent()
     loop.run(
@@ -140,8 +140,8 @@ def _supervise(place: Place, workers: int, only: Sequence[str], excluded: Sequen
     """Run `workers` processes and watch over them."""
     from runner.cli import signals  # noqa: PLC0415  what a worker does not need
     from runner.cli.tracing import tell_collector  # noqa: PLC0415
-    from runner.engine.stop import Stop  # noqa: PLC0415
-    from runner.engine.supervisor import Supervisor  # noqa: PLC0415
+    from runner.runtime.stop import Stop  # noqa: PLC0415
+    from runner.runtime.supervisor import Supervisor  # noqa: PLC0415
 
     settings = place.settings
     common = options.arguments(place)

@@ -14,11 +14,11 @@ from runner.cli.functions import called, names, ordered_functions, removal
 from runner.cli.selection import require_project
 from runner.cli.session import session
 from runner.cli.table import show
+from runner.cluster.claims import read as read_claim
+from runner.cluster.member import Member, read_member
 from runner.core import identity, quantity
+from runner.core.claim import NOBODY, Claim
 from runner.core.generation import Opening
-from runner.engine.claims import NOBODY, Claim
-from runner.engine.claims import read as read_claim
-from runner.engine.member import Member, read_member
 from runner.errors import NoStream, UsageError
 from runner.jetstream import reshard, stray
 from runner.jetstream.backlog import Backlog

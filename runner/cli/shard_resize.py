@@ -13,13 +13,13 @@ from runner.cli import failure, loop, options, printed
 from runner.cli.functions import ordered_functions, removal
 from runner.cli.session import session
 from runner.cli.table import counted
+from runner.cluster.resize import Progress, Resize
 from runner.core import shown
 from runner.core.sharding import Sharding
-from runner.core.streamshards import Shards
-from runner.engine.resize import Progress, Resize
+from runner.core.streams.shards import Shards
 from runner.errors import JetrunnerError, ServerError
 from runner.jetstream.server import check_server
-from runner.jetstream.stream import load_streams
+from runner.streams.plan import load_streams
 
 LOOK_SECONDS = 0.25
 TELL_SECONDS = 2.0

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from runner.engine.stop import Stop
+from runner.runtime.stop import Stop
 
 log = logging.getLogger("jetrunner")
 

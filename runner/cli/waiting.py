@@ -9,9 +9,8 @@ from msgspec import Struct
 
 from runner.core import identity, sharding
 from runner.core.generation import stored_subject
-from runner.core.plan import function_of, generation_of
 from runner.core.sharding import Sharding
-from runner.engine.snapshots import collect
+from runner.core.streams.plan import function_of, generation_of
 from runner.errors import ServerError
 from runner.jetstream import codes
 from runner.jetstream.connection import Connection
@@ -19,6 +18,7 @@ from runner.jetstream.inventory import count
 from runner.jetstream.listing import listed
 from runner.jetstream.ownstreams import AGAIN
 from runner.jetstream.reshard import Openings
+from runner.runtime.snapshots import collect
 
 
 class Asked(Struct, frozen=True):

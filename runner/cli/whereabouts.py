@@ -12,9 +12,9 @@ from typing import Any
 from msgspec import Struct
 
 from runner.cli import code
-from runner.engine.snapshots import collect
 from runner.errors import UsageError
 from runner.jetstream.connection import Connection
+from runner.runtime.snapshots import collect
 
 Positions = tuple[int, ...]
 

@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterable
 
 from msgspec import Struct
 
-from runner.core.plan import ALSO, function_of
 from runner.core.quantity import counted
+from runner.core.streams.plan import ALSO, function_of
 from runner.core.subject import overlaps
 
 

@@ -16,8 +16,8 @@ from typing import Literal, TypeAlias, assert_never
 from msgspec import Struct
 
 from runner.core import raised
-from runner.core.outcome import Reject, Retry
 from runner.core.retry import LONGEST, RetryPolicy
+from runner.core.signals import Reject, Retry
 
 Reason: TypeAlias = Literal[
     "rejected", "undecodable", "exhausted", "timeout", "expired", "crashed", "object_missing"

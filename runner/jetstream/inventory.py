@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from runner.core import fence, sharding
-from runner.core.plan import function_of
-from runner.core.streamconfig import DeclaredStream, wanted
-from runner.core.streamdanger import Holdings, Reader
+from runner.core.streams.config import DeclaredStream, wanted
+from runner.core.streams.danger import Holdings, Reader
+from runner.core.streams.plan import function_of
 from runner.core.subject import covers, matches
 from runner.errors import ServerError
 from runner.jetstream import codes

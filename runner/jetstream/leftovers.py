@@ -10,7 +10,7 @@ from collections.abc import Collection
 from msgspec import Struct
 
 from runner.core import identity
-from runner.core.plan import function_of
+from runner.core.streams.plan import function_of
 from runner.jetstream import consumer
 from runner.jetstream.connection import Connection
 from runner.jetstream.inventory import consumers_on, count, real_streams

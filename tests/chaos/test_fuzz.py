@@ -18,6 +18,7 @@ import msgspec
 import pytest
 from nats.errors import ProtocolError
 
+from runner.cluster.member import read_member
 from runner.core import (
     acksubject,
     answer,
@@ -30,20 +31,19 @@ from runner.core import (
     park,
     shown,
     snapshot,
-    suspect,
 )
+from runner.core import poison as suspect
 from runner.core.checked import Unfit
+from runner.core.claim import Claim
 from runner.core.histogram import Histogram
-from runner.engine.claims import Claim
-from runner.engine.floor import Floor
-from runner.engine.member import read_member
-from runner.engine.recorded import Record
 from runner.errors import ServerError, StreamFileError
 from runner.jetstream.deadletterpage import read as read_letter
 from runner.jetstream.publisher import read_ack
-from runner.jetstream.streamfile import declare
-from runner.jetstream.streamfile import parse as parse_file
 from runner.jetstream.wire import Wire
+from runner.ordered.recorded import Record
+from runner.runtime.floors import Floor
+from runner.streams.file import declare
+from runner.streams.file import parse as parse_file
 from tests.support.frames import Frame, parse
 from tests.support.fuzz import HOSTILE, bent, json_near, twisted
 from tests.support.listening import INBOX, Client, Listening

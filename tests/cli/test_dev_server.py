@@ -16,8 +16,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from runner import devserver
-from runner.engine import devport, embedded
 from runner.errors import UsageError
+from runner.process import devport
+from runner.process import devserver as embedded
 from tests.support.dev import ORDERS, SHOP, arguments, descendants, started, version
 from tests.support.port import free_port
 from tests.support.project import Project

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.engine import codefiles
+from runner.process import codefiles
 from tests.support.dev import ORDERS, said, started, version
 from tests.support.project import Project
 

@@ -150,7 +150,7 @@ SAME_PLACE = """
 
     def pid():
         asks = sys._getframe(1).f_globals.get("__name__", "")
-        return 1 if asks in ("runner.engine.app", "runner.engine.status", "runner.engine.snapshots") else there()
+        return 1 if asks in ("runner.process.app", "runner.process.status", "runner.runtime.snapshots") else there()
 
     os.getpid, socket.gethostname = pid, lambda: "box"
 """

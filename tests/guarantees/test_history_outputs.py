@@ -37,7 +37,7 @@ from pathlib import Path
 
 import anyio
 
-from runner.engine import history
+from runner.runtime import history
 
 look = history.look
 

@@ -214,7 +214,7 @@ async def test_a_handler_that_outlasts_its_shard_still_runs_in_this_process(
 ) -> None:
     """Nothing is alone beside it: a suspect must not be blamed for what it does."""
     remembered = """
-    from runner.engine.isolation import Isolation
+    from runner.runtime.quarantine import Isolation
 
     isolations, init = [], Isolation.__init__
 

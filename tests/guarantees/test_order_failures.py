@@ -30,7 +30,8 @@ TOP = """
     from pathlib import Path
     from journal import note
     from runner import Context, RetryPolicy, consume
-    from runner.engine import pipeline, suspected
+    from runner.pipeline import pipeline
+    from runner.pipeline import poison as suspected
     from runner.jetstream import kv
 
     kv.PATIENCE_SECONDS = 0.5

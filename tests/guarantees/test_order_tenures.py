@@ -14,7 +14,7 @@ from nats.aio.msg import Msg
 
 from runner.core.identity import shard_durable
 from runner.core.sharding import Sharding
-from runner.engine.recorded import Record
+from runner.ordered.recorded import Record
 from tests.support.eventually import eventually
 from tests.support.jetstream import RawJetStream
 from tests.support.ledger import streams
@@ -84,7 +84,7 @@ COUNTING = """
     Wire.answer = counted
 """
 WAITS_FOR_ANSWERS = f"""{STUBBORN.replace("concurrency=4", "concurrency=1")}
-    from runner.engine.claims import Claims
+    from runner.cluster.claims import Claims
 
     confirm = Claims.confirm
 
@@ -104,8 +104,8 @@ LOST_AT_ONCE = """
     import asyncio
     from pathlib import Path
     from journal import note
-    from runner.engine.shard import Shard
-    from runner.engine.shards import Shards
+    from runner.ordered.shard import Shard
+    from runner.cluster.ownership import Shards
 
     init, open_, process = Shards.__init__, Shard.open, []
 
@@ -124,8 +124,8 @@ LOST_AT_ONCE = """
 CONFIRMED_LATE = """
     import asyncio
     from journal import note
-    from runner.engine.claims import Claims
-    from runner.engine.generations import Generations
+    from runner.cluster.claims import Claims
+    from runner.cluster.generations import Generations
 
     confirmed, take, known = Generations.confirmed, Claims.take, []
 
@@ -155,7 +155,7 @@ FORGETFUL = """
     Wire.ack = lost
 """
 SELDOM = """
-    from runner.engine import app
+    from runner.process import app
     app.REMEMBER_SECONDS = 600.0
 """
 THREAD = f"""{TOP}

@@ -45,7 +45,7 @@ async def post(entry: Entry, account: str, ctx: Context) -> dict:
 """
 
 OFTEN = """
-from runner.engine import app
+from runner.process import app
 app.REMEMBER_SECONDS = 0.02
 """
 

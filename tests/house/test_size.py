@@ -14,7 +14,7 @@ LINES = {
 
 ONE_STATE = {
     "runner/core/ordering.py",
-    "runner/engine/pipeline.py",
+    "runner/pipeline/pipeline.py",
     "runner/jetstream/pull.py",
 }
 """Each holds a class that owns one state, and may have 400 lines: cut in two, both halves would write it."""

@@ -9,8 +9,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from runner.core.poison import ALONE, CELL, FREE, Record, Start, may_start, next_step
 from runner.core.settlement import Crashed
-from runner.core.suspect import ALONE, CELL, FREE, Record, Start, may_start, next_step
 
 PROCESSES = 4
 MESSAGES = 4

@@ -70,7 +70,7 @@ from pathlib import Path
 
 import anyio
 
-from runner.engine.generations import Generations
+from runner.cluster.generations import Generations
 
 look, late = Generations._look, Path(__file__).parents[1] / f"late-{os.getpid()}"
 

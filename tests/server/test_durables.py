@@ -9,14 +9,14 @@ import anyio
 import pytest
 
 from runner.config import Settings
+from runner.consumers.durables import Durables
 from runner.core.history import NOTHING, Identity
-from runner.engine.durables import Durables
-from runner.engine.floor import Floor, Floors
-from runner.engine.histories import Histories
 from runner.jetstream import consumer, ownstreams
 from runner.jetstream.connection import Connection, connect
 from runner.jetstream.history import look
 from runner.jetstream.kv import KV, PATIENCE_SECONDS
+from runner.runtime.floors import Floor, Floors
+from runner.runtime.histories import Histories
 from tests.support.eventually import eventually
 from tests.support.jetstream import RawJetStream
 from tests.support.server import NatsServer

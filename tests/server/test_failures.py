@@ -15,11 +15,11 @@ from anyio.abc import TaskGroup
 from runner.config import Settings
 from runner.core.address import Address
 from runner.core.failed import Failed
-from runner.engine.failures import Failures
 from runner.jetstream import ownstreams
 from runner.jetstream.connection import Connection, connect
 from runner.jetstream.delivery import Delivery
 from runner.jetstream.kv import KV, PATIENCE_SECONDS
+from runner.ordered.failures import Failures
 from tests.support.eventually import eventually
 from tests.support.jetstream import RawJetStream
 from tests.support.server import NatsServer

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from anyio import to_thread
 
-from runner.engine.health import Health
-from runner.engine.stats import Stats
+from runner.pipeline.stats import Stats
+from runner.process.health import Health
 from tests.support.eventually import eventually
 from tests.support.health import asked
 from tests.support.jetstream import RawJetStream

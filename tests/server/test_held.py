@@ -11,11 +11,11 @@ import pytest
 
 from runner.config import Settings
 from runner.core.ordering import Ordering
-from runner.engine.held import AT_ONCE, DROPPED, Held
-from runner.engine.histories import Histories
 from runner.jetstream.connection import connect
 from runner.jetstream.delivery import Delivery
 from runner.jetstream.messages import nanoseconds
+from runner.ordered.spill import AT_ONCE, DROPPED, Held
+from runner.runtime.histories import Histories
 from tests.support.cluster import Cluster
 from tests.support.eventually import eventually
 from tests.support.jetstream import RawJetStream

@@ -13,12 +13,12 @@ import pytest
 
 from runner.config import Settings
 from runner.core.history import Another, Back, Identity, Same
-from runner.engine.histories import Histories
 from runner.errors import PermissionDenied
 from runner.jetstream import consumer
 from runner.jetstream.connection import Connection, connect
 from runner.jetstream.delivery import Delivery
 from runner.jetstream.pull import Pull
+from runner.runtime.histories import Histories
 from tests.support.cluster import Cluster
 from tests.support.eventually import eventually
 from tests.support.jetstream import RawJetStream

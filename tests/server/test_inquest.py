@@ -7,8 +7,8 @@ import time
 
 import pytest
 
+from runner.cluster import inquest
 from runner.config import Settings
-from runner.engine import inquest
 from runner.jetstream.connection import connect
 from tests.support.server import NatsServer
 
@@ -24,7 +24,7 @@ async def test_a_timer_that_wakes_up_early_costs_no_second_inquest(
     async def early(seconds: float) -> None:
         await sleep(max(0.0, seconds - 0.001))
 
-    monkeypatch.setattr("runner.engine.inquest.asyncio.sleep", early)
+    monkeypatch.setattr("runner.cluster.inquest.asyncio.sleep", early)
     async with connect(Settings(nats_url=nats_server.url)) as connection:
         began = time.monotonic()
         assert await inquest.is_dead(

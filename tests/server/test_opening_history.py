@@ -5,14 +5,14 @@ from __future__ import annotations
 import anyio
 import pytest
 
+from runner.cluster.rollover import Reader, Turnover
 from runner.config import Settings
 from runner.core.generation import Opening
 from runner.core.history import Identity
-from runner.engine.histories import Histories
-from runner.engine.turnover import Reader, Turnover
 from runner.errors import Unconfirmed
 from runner.jetstream import ownstreams
 from runner.jetstream.connection import connect
+from runner.runtime.histories import Histories
 from tests.support.cluster import Cluster
 from tests.support.eventually import eventually
 from tests.support.jetstream import RawJetStream

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from runner.cluster.member import Member
+from runner.cluster.membership import OwnLease
+from runner.cluster.pings import BUSY_SECONDS
 from runner.config import Settings
-from runner.engine.member import Member
-from runner.engine.ownlease import OwnLease
-from runner.engine.ping import BUSY_SECONDS
 from runner.jetstream import ownstreams
 from runner.jetstream.connection import connect
 from tests.support.eventually import eventually

@@ -14,11 +14,11 @@ from nats.aio.msg import Msg
 from runner.config import Settings
 from runner.core.history import NOTHING
 from runner.core.ordering import Ordering
-from runner.engine.history import History
-from runner.engine.records import Records
-from runner.engine.uncommitted import Uncommitted
 from runner.jetstream import ownstreams
 from runner.jetstream.connection import Connection, connect
+from runner.ordered.settlement_log import Records
+from runner.ordered.uncommitted import Uncommitted
+from runner.runtime.history import History
 from tests.support.eventually import eventually
 from tests.support.jetstream import RawJetStream
 from tests.support.server import NatsServer
@@ -231,7 +231,7 @@ async def test_what_a_shard_in_doubt_has_recorded_is_found_until_it_is_not(
 async def test_where_little_is_written_there_are_few_keys(
     connection: Connection, js: RawJetStream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runner.engine.records.COUNT_SECONDS", 0.0)
+    monkeypatch.setattr("runner.ordered.settlement_log.COUNT_SECONDS", 0.0)
     one = shard(made(connection))
     for sequence in range(50):
         await record(one, sequence)
@@ -256,8 +256,8 @@ async def test_what_no_key_waits_for_goes_on_record_too_many_settlements_in_one_
 async def test_a_key_that_waits_takes_along_what_no_key_waits_for(
     connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runner.engine.records.COUNT_SECONDS", 3600.0)
-    monkeypatch.setattr("runner.engine.records.COMMIT_SECONDS", 3600.0)
+    monkeypatch.setattr("runner.ordered.settlement_log.COUNT_SECONDS", 3600.0)
+    monkeypatch.setattr("runner.ordered.settlement_log.COMMIT_SECONDS", 3600.0)
     records = made(connection)
     patient, hurried = shard(records, 1), shard(records, 2)
     patient.settle(7)
@@ -279,7 +279,7 @@ async def test_a_key_that_waits_takes_along_what_no_key_waits_for(
 async def test_what_is_on_record_of_a_replicated_stream_counts_for_longer(
     connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runner.engine.records.COUNT_SECONDS", 0.0)
+    monkeypatch.setattr("runner.ordered.settlement_log.COUNT_SECONDS", 0.0)
     several = shard(made(connection, replicated=True))
     for sequence in range(50):
         await record(several, sequence)
@@ -290,7 +290,7 @@ async def test_many_records_that_say_little_share_their_keys(
     connection: Connection, js: RawJetStream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One key that is settled again and again: who takes over reads what stands under each key of the bucket."""
-    monkeypatch.setattr("runner.engine.records.COUNT_SECONDS", 3600.0)
+    monkeypatch.setattr("runner.ordered.settlement_log.COUNT_SECONDS", 3600.0)
     one = shard(made(connection))
     for sequence in range(1_000):
         await record(one, sequence)
@@ -302,8 +302,8 @@ async def test_many_records_that_say_little_share_their_keys(
 async def test_a_record_that_takes_the_place_of_another_loses_nothing_when_the_server_dies(
     connection: Connection, nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch, moment: int
 ) -> None:
-    monkeypatch.setattr("runner.engine.records.COUNT_SECONDS", 3600.0)
-    monkeypatch.setattr("runner.engine.records.FEW", 1)
+    monkeypatch.setattr("runner.ordered.settlement_log.COUNT_SECONDS", 3600.0)
+    monkeypatch.setattr("runner.ordered.settlement_log.FEW", 1)
     one, other = shard(records := made(connection)), shard(records, 1)
     for sequence in range(60 + moment):
         await record(one, sequence)
@@ -325,8 +325,8 @@ async def test_a_record_that_takes_the_place_of_another_loses_nothing_when_the_s
 async def test_a_record_that_takes_the_place_of_another_is_written_again_with_it(
     connection: Connection, js: RawJetStream, monkeypatch: pytest.MonkeyPatch, purged: bool
 ) -> None:
-    monkeypatch.setattr("runner.engine.records.COUNT_SECONDS", 3600.0)
-    monkeypatch.setattr("runner.engine.records.FEW", 1)
+    monkeypatch.setattr("runner.ordered.settlement_log.COUNT_SECONDS", 3600.0)
+    monkeypatch.setattr("runner.ordered.settlement_log.FEW", 1)
     one = shard(records := made(connection))
     for sequence in range(70):
         await record(one, sequence)

@@ -12,18 +12,18 @@ import pytest
 from runner import consume
 from runner.bindings import Binding, binding_of
 from runner.config import Settings
+from runner.consumers.function import Function
+from runner.consumers.sentback import SentBack
 from runner.core.history import Identity
-from runner.engine.function import Function
-from runner.engine.pipeline import Pipeline
-from runner.engine.process import Process
-from runner.engine.relay import Relay
-from runner.engine.sentback import SentBack
 from runner.jetstream import consumer, ownstreams
 from runner.jetstream.connection import Connection, connect
 from runner.jetstream.deadletters import DeadLetters
 from runner.jetstream.delivery import Delivery
 from runner.jetstream.publisher import Outgoing, PubAck
 from runner.jetstream.topology import Topology
+from runner.pipeline.pipeline import Pipeline
+from runner.pipeline.relay import Relay
+from runner.runtime.runtime import Process
 from runner.telemetry import settings as telemetry
 from runner.telemetry.tracing import Tracing
 from tests.support.eventually import eventually

@@ -11,11 +11,11 @@ import anyio
 import pytest
 
 from runner.config import Settings
-from runner.core.plan import Plan, StreamPlan
 from runner.core.sharding import Sharding, read
+from runner.core.streams.plan import Plan, StreamPlan
 from runner.errors import JetrunnerError
 from runner.jetstream.connection import Connection, connect
-from runner.jetstream.stream import apply_streams, load_streams, plan_streams
+from runner.streams.plan import apply_streams, load_streams, plan_streams
 from tests.support.eventually import eventually
 from tests.support.jetstream import RawJetStream
 from tests.support.project import Project

@@ -12,10 +12,10 @@ import anyio
 import pytest
 
 from runner.config import Settings
-from runner.engine.process import Process
-from runner.engine.stranded import ADVISORY, Stranded
+from runner.consumers.stranded import ADVISORY, Stranded
 from runner.jetstream import consumer, ownstreams
 from runner.jetstream.connection import Connection, connect
+from runner.runtime.runtime import Process
 from tests.support.eventually import eventually
 from tests.support.jetstream import RawJetStream
 from tests.support.server import NatsServer

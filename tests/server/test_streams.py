@@ -11,12 +11,12 @@ import pytest
 from runner import Context, consume
 from runner.bindings import Binding, binding_of
 from runner.config import Settings
-from runner.core.plan import Plan
+from runner.core.streams.plan import Plan
 from runner.errors import JetrunnerError, NoStream, ServerError
 from runner.jetstream.connection import Connection, connect
-from runner.jetstream.durable import plan_consumers, uncaptured
 from runner.jetstream.inventory import real_streams
-from runner.jetstream.stream import apply_streams, catchments, load_streams, plan_streams
+from runner.streams.consumers import plan_consumers, uncaptured
+from runner.streams.plan import apply_streams, catchments, load_streams, plan_streams
 from tests.support.cluster import Cluster
 from tests.support.jetstream import RawJetStream
 from tests.support.server import NatsServer

@@ -18,16 +18,16 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from runner.config import Settings
+from runner.core.poison import Record, Run, Start
 from runner.core.settlement import Crashed
-from runner.core.suspect import Record, Run, Start
-from runner.engine import suspects as module
-from runner.engine.incoming import Incoming, read
-from runner.engine.process import Process
-from runner.engine.suspects import Suspects
 from runner.jetstream import ownstreams
 from runner.jetstream.connection import Connection
 from runner.jetstream.delivery import Delivery
 from runner.jetstream.topology import Topology
+from runner.pipeline import start_records as module
+from runner.pipeline.message import Incoming, read
+from runner.pipeline.start_records import Suspects
+from runner.runtime.runtime import Process
 from runner.telemetry import settings as telemetry
 from runner.telemetry.tracing import Tracing
 from tests.server.conftest import Connects

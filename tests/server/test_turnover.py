@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from runner.cluster.claims import Claims
+from runner.cluster.rollover import Reader, Turnover
 from runner.config import Settings
 from runner.core.generation import Opening
 from runner.core.lease import CLAIMS_SECONDS
-from runner.engine.claims import Claims
-from runner.engine.turnover import Reader, Turnover
 from runner.errors import NoStream
 from runner.jetstream import ownstreams, reshard
 from runner.jetstream.connection import Connection, connect

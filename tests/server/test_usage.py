@@ -11,9 +11,10 @@ import msgspec
 import pytest
 
 from runner.config import Settings
-from runner.engine import snapshots, usage
+from runner.consumers import usage
 from runner.jetstream import consumer
 from runner.jetstream.connection import Connection, connect
+from runner.runtime import snapshots
 from tests.support.eventually import eventually
 from tests.support.jetstream import RawJetStream
 from tests.support.server import NatsServer

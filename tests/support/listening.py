@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from runner.cluster.claims import Claims
+from runner.cluster.pings import Pings
+from runner.cluster.probes import Probes
 from runner.core import identity
-from runner.engine import status
-from runner.engine.claims import Claims
-from runner.engine.ping import Pings
-from runner.engine.probes import Probes
 from runner.jetstream.connection import Connection
 from runner.jetstream.delivery import Delivery
 from runner.jetstream.inbox import Inbox
@@ -16,6 +15,7 @@ from runner.jetstream.keymarks import KeyMarks
 from runner.jetstream.publisher import Publisher
 from runner.jetstream.pull import Pull
 from runner.jetstream.wire import Wire
+from runner.process import status
 from tests.support import frames
 from tests.support.frames import Frame
 from tests.support.wellformed import INSTANCE

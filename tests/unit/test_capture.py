@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from runner.core.capture import Catchment, capture, catchment, covered, require_order
-from runner.core.plan import function_of
+from runner.core.streams.capture import Catchment, capture, catchment, covered, require_order
+from runner.core.streams.plan import function_of
 from runner.core.subject import Template
 from runner.errors import NoStream, UsageError
 

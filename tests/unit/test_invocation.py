@@ -11,7 +11,7 @@ from runner import Reject, RetryPolicy
 from runner.cli.invocation import described
 from runner.core.settlement import Crashed, Failed, TimedOut, settle
 from runner.core.subject import Template
-from runner.engine.blame import where
+from runner.runtime.blame import where
 
 HERE = Path(__file__).parent
 

@@ -8,8 +8,8 @@ from typing import Any, get_args
 
 from runner.core.histogram import Histogram
 from runner.core.settlement import Reason
-from runner.engine.health import BOUNDS, Health, cumulated
-from runner.engine.stats import Stats
+from runner.pipeline.stats import Stats
+from runner.process.health import BOUNDS, Health, cumulated
 
 
 def metrics(stats: Stats) -> str:

@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from runner.core.ordering import Ordering
-from runner.engine.standstill import Standstill
+from runner.ordered.standstill import Standstill
 
 
 def test_it_is_told_once_after_five_seconds_and_when_it_goes_on(caplog: pytest.LogCaptureFixture) -> None:

@@ -7,8 +7,8 @@ import logging
 
 import pytest
 
-from runner.engine.stop import together
 from runner.errors import JetrunnerError
+from runner.runtime.stop import together
 
 pytestmark = pytest.mark.anyio
 

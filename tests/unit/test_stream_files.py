@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from runner.core.streamconfig import Change, DeclaredStream, difference, merged, shown
-from runner.core.streamdanger import Holdings, Reader
+from runner.core.streams.config import Change, DeclaredStream, difference, merged, shown
+from runner.core.streams.danger import Holdings, Reader
 from runner.errors import StreamFileError
-from runner.jetstream.streamfile import declare, load_streams
+from runner.streams.file import declare, load_streams
 
 SECOND = 10**9
 MINUTE = 60 * SECOND

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from runner.engine.watchdog import look
+from runner.process.watchdog import look
 
 CODE = """
 def compute(stop):

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runner.cluster.member import Member, read_member
 from runner.core import checked, generation, park
 from runner.core.checked import Count, Function, Instance, Line, Owner, Stream, Subject, Unfit, UnixTime
+from runner.core.claim import Claim
 from runner.core.identity import instance
-from runner.engine.claims import Claim
-from runner.engine.floor import Floor
-from runner.engine.member import Member, read_member
-from runner.engine.recorded import Record
+from runner.ordered.recorded import Record
+from runner.runtime.floors import Floor
 
 READERS = {
     "member": read_member,

@@ -10,7 +10,7 @@ from runner.cli.invocation import described
 from runner.core import raised
 from runner.core.retry import RetryPolicy
 from runner.core.settlement import Failed, Nak, settle
-from runner.engine.attempts import told
+from runner.pipeline.reporter import told
 
 
 class Hostile(str):

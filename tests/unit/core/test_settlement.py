@@ -6,7 +6,6 @@ import pickle
 
 import pytest
 
-from runner.core.outcome import PartialFailure, Reject, Retry
 from runner.core.retry import LONGEST, RetryPolicy
 from runner.core.settlement import (
     ACK,
@@ -25,6 +24,7 @@ from runner.core.settlement import (
     attempts_made,
     settle,
 )
+from runner.core.signals import PartialFailure, Reject, Retry
 
 POLICY = RetryPolicy(attempts=3, delay=4.0, factor=2.0, jitter="full", reject_on=(LookupError,))
 BOOM = ValueError("boom")

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.core.checked import Unfit
-from runner.core.settlement import Crashed
-from runner.core.suspect import (
+from runner.core.poison import (
     ALONE,
     CELL,
     FREE,
@@ -21,6 +20,7 @@ from runner.core.suspect import (
     next_step,
     read,
 )
+from runner.core.settlement import Crashed
 
 
 def record(*starts: tuple[str, int]) -> Record:

@@ -1,0 +1,215 @@
+"""Outside of functions: `async with runner.connect() as app:` publishes into streams and asks services, traced."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar, overload
+
+import anyio
+import anyio.to_thread
+from msgspec import structs
+
+from runner import devserver
+from runner.config import Settings, load_settings
+from runner.errors import NoStream, PermissionDenied, ServerError, SettingsError, Unconfirmed
+from runner.jetstream.connection import Connection
+from runner.jetstream.connection import connect as open_connection
+from runner.jetstream.publisher import Outgoing, PubAck
+from runner.pipeline import delayed
+from runner.runtime import otherloop
+from runner.runtime.runtime import Asking
+from runner.staged import due, stage
+from runner.telemetry import settings as telemetry
+from runner.telemetry.tracing import Tracing
+
+T = TypeVar("T")
+
+REQUEST_SECONDS = 5.0
+PATIENCE_SECONDS = 10.0
+"""Time a publish with a Msg-Id is repeated for what may pass."""
+CLOCK_SECONDS = 60.0
+"""How long an answer that told the server's time is gone by."""
+STANDSTILL_SECONDS = 20.0
+"""A call from another loop is given up after that: ours has had the time for every repetition."""
+
+
+_of_functions: list[Settings] = []
+"""The settings of the runner in this process, where there is one."""
+
+
+class App:
+    """A connection outside of functions; every publish is confirmed by its stream.
+
+    It may be used from other loops, too (`asyncio.run` in a thread), as long as the one it was made in runs.
+    """
+
+    def __init__(self, connection: Connection, tracing: Tracing, project: str) -> None:
+        self.connection = connection
+        self._tracing = tracing
+        self._project = project
+        self._asking = Asking(connection)
+        self._loop = asyncio.get_running_loop()
+        self._may_ask = True
+
+    async def publish(
+        self,
+        subject: str,
+        body: Any,
+        *,
+        headers: Mapping[str, str] | None = None,
+        delay: float | None = None,
+        at: datetime | None = None,
+    ) -> PubAck:
+        """Store one message and return where it stands: `stream`, `seq`, and whether it was a `duplicate`.
+
+        With a `Nats-Msg-Id` header it is safe to repeat, and repeated here for ten seconds. `delay` in seconds or
+        `at`, a time with a timezone, stores it to be published then. Raises ValueError and the `ServerError` family.
+        """
+        if otherloop.is_other(self._loop):
+            try:
+                return await otherloop.passed_on(
+                    self._loop,
+                    lambda: self.publish(subject, body, headers=headers, delay=delay, at=at),
+                    STANDSTILL_SECONDS,
+                )
+            except TimeoutError:
+                raise Unconfirmed(
+                    f"no PubAck for {subject}: the loop of the connection stands still"
+                ) from None
+        if delay is not None:
+            await self._read_clock()
+        staged = stage(subject, body, headers, due(delay, at, self.connection.clock.now))
+        with self._tracing.publish_span(subject, headers=staged.headers.items()) as span:
+            fields = {name.lower() for name, _ in span.headers}
+            pairs = [
+                *((name, value) for name, value in staged.headers.items() if name.lower() not in fields),
+                *span.headers,
+            ]
+            named = next((value for name, value in pairs if name.lower() == "nats-msg-id"), None)
+            publisher = self.connection.publisher
+            try:
+                if staged.at is not None:
+                    message_id = named or os.urandom(16).hex()
+                    rest = [pair for pair in pairs if pair[0].lower() != "nats-msg-id"]
+                    message = delayed.schedule(self._project, staged, message_id, rest)
+                    ack = await publisher.publish_surely(message, PATIENCE_SECONDS)
+                elif named is not None:
+                    ack = await publisher.publish_surely(
+                        Outgoing(subject, staged.body, tuple(pairs)), PATIENCE_SECONDS
+                    )
+                else:
+                    ack = await publisher.publish(subject, staged.body, pairs)
+            except NoStream:
+                raise NoStream(
+                    f"no stream captures {subject}", hint="declare one in streams/ and run `runner apply`"
+                ) from None
+            span.stored(ack.stream, ack.seq)
+            return ack
+
+    async def _read_clock(self) -> None:
+        """Delays are counted by the server's clock, which an answer tells; where we may not ask, by ours."""
+        if self._may_ask and self.connection.clock.age > CLOCK_SECONDS:
+            try:
+                await self.connection.api(f"STREAM.INFO.{delayed.STREAM}")
+            except PermissionDenied:
+                self._may_ask = False
+            except ServerError:  # the publish itself will tell
+                return
+
+    @overload
+    async def request(
+        self,
+        subject: str,
+        body: Any,
+        *,
+        returns: type[T],
+        headers: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+    ) -> T: ...
+
+    @overload
+    async def request(
+        self,
+        subject: str,
+        body: Any,
+        *,
+        returns: None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+    ) -> Any: ...
+
+    async def request(
+        self,
+        subject: str,
+        body: Any,
+        *,
+        returns: Any = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+    ) -> Any:
+        """Ask a service and decode its answer to `returns` (plain JSON without; an empty one is None then).
+
+        `timeout` is in seconds, 5 by default. Raises ValueError, DecodeError and the `ServerError` family.
+        """
+        message = stage(subject, body, headers, None)
+        with self._tracing.publish_span(subject, headers=message.headers.items()) as span:
+            carried = {**message.headers, **dict(span.headers)}
+            reply = await self._asking.request(
+                subject, message.body, carried, REQUEST_SECONDS if timeout is None else timeout
+            )
+        return reply.decode(returns)
+
+
+@asynccontextmanager
+async def connect(
+    nats_url: str | None = None, *, settings: Settings | None = None, project: Path | str | None = None
+) -> AsyncIterator[App]:
+    """Connect for the time of the block: to `nats_url`, else as the commands do in the folder `project`, the current one.
+
+    That is by the environment and the project's settings, or to the server of its running `runner dev`. In a function or
+    a lifespan it is the server that the runner works with. `settings` are taken as they are. Raises `Unreachable` and
+    `SettingsError`.
+    """
+    chosen = settings
+    if chosen is None:
+        chosen = await anyio.to_thread.run_sync(_settings, nats_url, project)
+    traces = telemetry.load(os.environ)
+    tracing = Tracing(traces, chosen.name or "app")
+    if not traces.asked and not logging.getLogger("jetrunner.telemetry").isEnabledFor(logging.DEBUG):
+        tracing.presume_missing()  # a collector that nobody asked for and that is not there is no news
+    try:
+        async with open_connection(chosen) as connection:
+            yield App(connection, tracing, chosen.name or "app")
+    finally:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(tracing.shutdown, 3.0)
+
+
+@contextmanager
+def working_with(settings: Settings) -> Iterator[None]:
+    """For the time of the block, what functions open by `connect()` goes where their messages come from."""
+    _of_functions.append(settings)
+    try:
+        yield
+    finally:
+        _of_functions.remove(settings)
+
+
+def _settings(nats_url: str | None, folder: Path | str | None) -> Settings:
+    if nats_url is None and folder is None and _of_functions:
+        return _of_functions[-1]
+    root, given = devserver.find_root(Path(folder or ".")), {"nats_url": nats_url}
+    if folder is not None and not (root if nats_url else root / "pyproject.toml").exists():
+        raise SettingsError(
+            f"there is no project in {folder}", hint="give project= the folder with its pyproject.toml"
+        )
+    settings = load_settings(root, given)
+    if not devserver.is_elsewhere(settings, given) and (url := devserver.address(root)):
+        return structs.replace(settings, nats_url=url)
+    return settings

@@ -1,0 +1,301 @@
+"""Which shards this instance owns: it takes what is its share, and hands over what is not.
+
+No instance leads. Each computes the same share for everybody from the same list of members (`core/assignment.py`), takes
+the claims of its own share whose owner is dead, and lets go of what belongs to another: the other then takes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
+from typing import TYPE_CHECKING
+
+import anyio
+from anyio.abc import TaskGroup
+
+from runner.cluster.claims import Claims
+from runner.cluster.generations import Generations
+from runner.cluster.holdings import Holdings
+from runner.cluster.members import Members
+from runner.cluster.shares import View
+from runner.core.claim import Claim
+from runner.core.takeover import Bury, Confirm, Decision, HandOver, Release, Take, Vacate
+from runner.errors import JetrunnerError
+from runner.pipeline.fence import Tenure
+from runner.runtime.runtime import Process
+
+if TYPE_CHECKING:
+    from runner.ordered.function import OrderedFunction
+    from runner.ordered.shard import Shard
+
+log = logging.getLogger("jetrunner.shards")
+
+RETRY_SECONDS = 0.25
+TURN_SECONDS = 0.5
+
+
+class Shards:
+    """All shards of all ordered functions of this process."""
+
+    def __init__(self, process: Process, members: Members, functions: list[OrderedFunction]) -> None:
+        self.claims = Claims(process.connection, process.project)
+        self.owned: dict[str, Shard] = {}
+        self._process = process
+        self._members = members
+        self._own = members.own
+        self._functions = {function.binding.function: function for function in functions}
+        self._held = Holdings(self.claims, members.own, self._lose)
+        self._view = View(members, self.claims, functions)
+        self._halted: set[str] = set()
+        """Shards that start nothing until their claims were confirmed."""
+        self._moving: set[str] = set()
+        """Shards that are being taken, confirmed or handed over right now."""
+        self.needed = bool(functions)
+        self.left = False
+        """True once every shard was handed over and the lease given back."""
+        self._changed = asyncio.Event()
+        self._generations = Generations(process, members, functions, self._reread)
+        members.changed.append(self._changed.set)
+        members.own.began.append(self._changed.set)
+
+    def _reread(self) -> None:
+        """The open generation is another one."""
+        self.claims.reread()
+        self._changed.set()
+
+    async def start(self) -> None:
+        """Join, read the claims and watch them."""
+        await self._members.join()
+        await self.claims.watch(self._heard)
+        await self._generations.start()
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Take and hand over, whenever something has changed, until cancelled."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._members.run)
+            tasks.start_soon(self._generations.run)
+            while True:
+                try:
+                    async with asyncio.timeout(TURN_SECONDS):
+                        await self._changed.wait()
+                except TimeoutError:
+                    pass
+                self._changed.clear()
+                if not self._own.current:
+                    continue
+                try:
+                    if not self._own.state.whole:
+                        await self._confirm()
+                    sent = time.monotonic()
+                    found = await self.claims.refresh(self._generations.names(), self._view.names)
+                    if found is not None:
+                        starting = [name for name, shard in self.owned.items() if shard.life.owned]
+                        if self._held.look(sent, found, starting):
+                            self._own.read(sent)
+                except JetrunnerError as error:
+                    log.warning("claims could not be read: %s", error)
+                    await anyio.sleep(RETRY_SECONDS / 2)
+                    self._changed.set()
+                    continue
+                self._act(tasks)
+
+    def _act(self, tasks: TaskGroup) -> None:
+        """Decide about every shard that is not moving."""
+        for name, share in self._view.shares(self.owned).items():
+            if name in self._moving:
+                continue
+            disputed = name in self._own.disputed or name in self._halted
+            way = self._way(name, self._view.decide(name, share, self._held.get(name), disputed=disputed))
+            if way is not None:
+                self._moving.add(name)
+                tasks.start_soon(way, name)
+        moving = {name.partition(".")[0] for name in self._moving}
+        for each in self._functions.keys() - moving:
+            self._functions[each].tell()
+        moves = [
+            name for name in self._moving if not (name in self.owned and self.owned[name].lanes.unsettled)
+        ]
+        for function in self._functions.values():
+            function.standstill.look(self._view.standing(function, moves), time.monotonic())
+
+    def _way(self, name: str, decision: Decision) -> Callable[[str], Coroutine[object, object, None]] | None:
+        match decision:
+            case Vacate():
+                return partial(self._write, self.claims.vacate)
+            case Take():
+                return self._take
+            case HandOver():
+                return self._hand_over
+            case Release():
+                return partial(self._write, self.claims.release)
+            case Confirm():
+                return self._check
+            case Bury():
+                known = self.claims.known[name]
+                self._members.question(known.claim.owner, known.revision)
+        return None
+
+    # -- moves ------------------------------------------------------------------------------------------
+
+    async def _take(self, name: str) -> None:
+        function, since, sent = self._function(name), self._own.state.since, time.monotonic()
+        try:
+            held = await self.claims.take(name, self._members.me.instance)
+            if held is None:
+                self.claims.distrust(name)
+            elif not await self._is_open(name):
+                await self.claims.release(name, held)
+            elif self._own.state.since == since and self.claims.known.get(name) is held:
+                # It is ours, and our lease has lasted all the time: this claim counts as those that were confirmed.
+                self._held.hold(name, held, sent)
+                shard = self.owned[name] = function.shard(name)
+                claim = held.claim
+                stands, end = partial(self._held.stands, name, claim), partial(self._refused, name, claim)
+                await shard.open(Tenure(claim, stands, end))
+        except JetrunnerError as error:
+            log.warning("shard %s could not be taken: %s", name, error)
+            await self._drop(name)
+            self.claims.distrust(name)
+            await anyio.sleep(RETRY_SECONDS)
+        finally:
+            self._moved(name)
+
+    def _function(self, name: str) -> OrderedFunction:
+        return self._functions[name.partition(".")[0]]
+
+    async def _is_open(self, name: str) -> bool:
+        return await self._generations.confirmed(self._function(name), int(name.split(".")[1]))
+
+    def _moved(self, name: str) -> None:
+        self._moving.discard(name)
+        self._changed.set()
+
+    async def _hand_over(self, name: str) -> None:
+        """What runs ends here; what waits starts at its new owner's. Other shards go on meanwhile."""
+        try:
+            shard = self.owned.get(name)
+            if shard is None:
+                return  # it was lost in this very moment
+            await shard.drain()
+            await self._drop(name)
+            await shard.floor.remember_last()
+            self._function(name).forget(name)
+        except JetrunnerError as error:
+            log.warning("shard %s could not be handed over: %s", name, error)
+        finally:
+            self._moved(name)
+
+    async def _write(self, write: Callable[[str], Awaitable[object]], name: str) -> None:
+        """Write a claim that is not held: what comes of it is read."""
+        try:
+            if not await write(name):
+                self.claims.distrust(name)
+                await anyio.sleep(RETRY_SECONDS)  # what is read may be a replica's that is behind
+        except JetrunnerError as error:
+            log.debug("the claim of shard %s is written later: %s", name, error)
+            await anyio.sleep(RETRY_SECONDS)
+        finally:
+            self._moved(name)
+
+    async def _drop(self, name: str) -> None:
+        """Let a shard go that is held here; its claim is free afterwards, or another's."""
+        shard = self.owned.pop(name, None)
+        self._resolve(name)
+        if shard is not None and shard.life.owned:
+            shard.lose()
+        if name not in self._held:
+            return
+        try:
+            released = await self._held.release(name)
+        except JetrunnerError as error:
+            # It stays ours in the bucket: `run` gives it back, or takes it.
+            self.claims.distrust(name)
+            log.warning("the claim of shard %s could not be given back: %s", name, error)
+        else:
+            if not released:
+                self.claims.distrust(name)
+                if shard is not None and not shard.life.owned:
+                    shard.lanes.strays.send_back()
+
+    async def leave(self) -> None:
+        """The process ends: each shard goes as soon as its own handlers have ended, and then the lease."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._members.retire)
+            for name in list(self.owned):
+                if name not in self._moving:
+                    self._moving.add(name)
+                    tasks.start_soon(self._hand_over, name)
+        while self._moving or self.owned:  # one that was just being taken is handed over by `run`
+            await anyio.sleep(0.01)
+        await self._members.leave()
+        self.left = True
+
+    # -- doubt ------------------------------------------------------------------------------------------
+
+    def _heard(self, name: str, owner: str) -> None:
+        """A claim was written, or it was tried: read it, unless that was us."""
+        shard = self.owned.get(name)
+        if owner != self._members.me.instance and shard is not None and shard.life.owned:
+            shard.lanes.ordering.hold()
+            self._own.dispute(name)
+        elif owner == self._members.me.instance and (name in self._held or name in self._moving):
+            return
+        self.claims.distrust(name)
+        self._changed.set()
+
+    async def _check(self, name: str) -> None:
+        """What was read of a claim is not what we wrote: nothing of its shard starts before it is known whose it is."""
+        try:
+            shard, held = self.owned.get(name), self._held.get(name)
+            if shard is not None and held is not None:
+                shard.lanes.ordering.hold()
+                self._halted.add(name)  # until `doubt` below, whatever is read meanwhile
+                stands = await self._held.stands(name, held.claim)
+                self._resolve(name)
+                self.claims.reread()  # those that are held are to be found as they were written, soon
+                if stands:
+                    shard.doubt()
+        except JetrunnerError as error:
+            log.debug("the claim of shard %s cannot be confirmed: %s", name, error)
+            await anyio.sleep(RETRY_SECONDS / 5)
+        finally:
+            self._moved(name)
+
+    def _resolve(self, name: str) -> None:
+        self._halted.discard(name)
+        self._own.resolve(name)
+
+    def _lose(self, name: str) -> None:
+        """Another instance has it, or may have it."""
+        self._held.forget(name)
+        shard = self.owned.pop(name, None)
+        self._resolve(name)
+        if shard is not None:
+            shard.lose()
+        self.claims.distrust(name)
+        self._changed.set()
+
+    def _refused(self, name: str, claim: Claim) -> None:
+        """An output of that tenure was refused, and its claim does not stand."""
+        held = self._held.get(name)
+        if held is not None and held.claim == claim:
+            self._lose(name)
+        self._changed.set()
+
+    async def _confirm(self) -> None:
+        """The lease has begun anew: keep what is still ours, and take it up again in order. Raises JetrunnerError."""
+        began = time.monotonic()
+        self.claims.forget()
+        for shard in self.owned.values():
+            shard.lanes.ordering.hold()
+        await self._held.confirm()
+        await self.claims.refresh(self._generations.names(), self._view.names)
+        for shard in self.owned.values():
+            shard.doubt()
+        self._own.confirm(began)
+        for function in self._functions.values():  # the bucket may have lost more than the lease
+            self._process.tasks.start_soon(function.rewrite)

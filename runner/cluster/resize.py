@@ -1,0 +1,199 @@
+"""Another number of shards for a stream, and how far its functions are with what was stored before."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterable
+from contextlib import suppress
+from functools import partial
+from typing import Any, Literal, TypeAlias
+
+from msgspec import Struct
+
+from runner.bindings import Binding
+from runner.cluster.generations import news_subject
+from runner.cluster.member import Member, read_member
+from runner.cluster.rollover import Reader, Turnover
+from runner.core import generation as generations
+from runner.core import identity, sharding
+from runner.core.death import MARGIN_SECONDS
+from runner.core.generation import Opening
+from runner.core.lease import TTL_SECONDS
+from runner.core.sharding import Sharding
+from runner.errors import NoStream, UsageError
+from runner.jetstream import interest, reshard, stray
+from runner.jetstream.backlog import Backlog
+from runner.jetstream.connection import Connection
+from runner.jetstream.inventory import PATIENCE_SECONDS, stream_info
+from runner.jetstream.kv import KV, Entry
+
+State: TypeAlias = Literal["open", "draining", "waiting", "gone"]
+
+
+class Progress(Struct, frozen=True):
+    """How far a function is with a stream's shards."""
+
+    project: str
+    function: str
+    generation: int
+    """The one it works on."""
+    state: State
+    """`waiting`: messages of an older generation are left, and no instance runs it. `gone`: nor is it in the code."""
+    left: int
+    """Messages of older generations that are not settled."""
+    instances: int
+
+
+class Resize:
+    """The shards of one stream, and the functions that keep order there, of all projects of the account.
+
+    `functions` are those that `project` has in its code; None when nobody knows.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        stream: str,
+        project: str = "",
+        functions: Iterable[Binding] | None = None,
+    ) -> None:
+        self.stream = stream
+        self._project = project
+        self._functions = None if functions is None else {each.function: each for each in functions}
+        self._connection = connection
+        self._kv = KV(connection)
+        self._backlog = Backlog(connection)
+        self._turnovers: dict[str, Turnover] = {}
+        self._absent: dict[tuple[str, str], float] = {}
+        """Owners of claims that have no lease, by project, and since when that is known, by the monotonic clock."""
+
+    async def now(self) -> Sharding:
+        """How the stream is sharded. Raises UsageError when it is not, or not there."""
+        found = sharding.read((await self._info())["config"])
+        if found is None:
+            raise UsageError(
+                f"{self.stream} is not sharded", hint="add [shards] to its file, then run `runner apply`"
+            )
+        return found
+
+    async def _info(self) -> dict[str, Any]:
+        info = await stream_info(self._connection, self.stream)
+        if info is None:
+            raise UsageError(
+                f"there is no stream {self.stream}", hint="runner plan shows those of the project"
+            )
+        return info
+
+    async def change(self, count: int, by: tuple[int, ...] = ()) -> Sharding:
+        """Make the next generation; `by` are the indexes of its tokens. Raises UsageError when there cannot be one."""
+        if by:
+            await self._require_order(by)
+        try:
+            await reshard.resize(self._connection, self.stream, count, by, self._prepare)
+        except ValueError as error:
+            raise UsageError(f"{self.stream}: {error}") from None
+        for project in {project for project, _, _ in await self._openings()}:
+            with suppress(ValueError):  # the name stands in a key of the bucket, and may be none
+                self._connection.wire.publish(news_subject(project).encode(), self.stream.encode(), b"")
+        return await self.now()
+
+    async def _prepare(self, after: dict[str, Any]) -> None:
+        """The durables of the new shards stand before anything is stored there, where it would be dropped otherwise."""
+        now = sharding.read(after)
+        if now is None or not interest.forgets(after):
+            return
+        living = await self._living()
+        for project, function, opening in await self._openings():
+            runs = any(function in member.functions for member in living.get(project, {}).values())
+            if runs or not self._gone(project, function):
+                await interest.stand(
+                    self._connection, self.stream, project, function, opening.subject,
+                    now.generation, now.count, opening.first,
+                )  # fmt: skip
+
+    async def look(self, now: Sharding) -> list[Progress]:
+        """How far every function is. A function that nobody runs goes on here, once nothing is left for it."""
+        info = await self._info()
+        lags = await reshard.lags(self._connection, self.stream, patience=PATIENCE_SECONDS)
+        living = await self._living()
+        absent = self._absent.items()
+        self._absent = {key: since for key, since in absent if key[1] not in living.get(key[0], {})}
+        found = []
+        for project, function, standing in await self._openings():
+            opening = standing
+            running = {
+                name for name, member in living.get(project, {}).items() if function in member.functions
+            }
+            durables = lags.pop(identity.durable(project, function), [])
+            gone = not running and self._gone(project, function)
+            if gone and not durables:
+                continue
+            known = await self._backlog.lags(opening, info, durables, older=True)
+            left = sum(each.pending + each.unsettled for each in known if each.generation < now.generation)
+            if opening.generation < now.generation and not running and not left:
+                turnover = self._turnovers.setdefault(project, Turnover(self._connection, project))
+                reader = Reader(function, self.stream, opening.subject)
+                gone_owner = partial(self._owner_gone, project, living.get(project, {}))
+                opening = await turnover.step(reader, gone_owner) or opening
+            done = opening.generation >= now.generation and not opening.closing
+            state: State = "open" if done else "draining" if running else "waiting"
+            state = "gone" if gone else state
+            found.append(Progress(project, function, opening.generation, state, left, len(running)))
+        return sorted(found, key=lambda each: (each.project, each.function))
+
+    async def _require_order(self, by: tuple[int, ...]) -> None:
+        """Every key of every function that keeps order here stands in one shard of those. Raises UsageError."""
+        living = await self._living()
+        for project, function, opening in await self._openings():
+            runs = any(function in member.functions for member in living.get(project, {}).values())
+            if not runs and self._gone(project, function):
+                continue
+            binding = (self._functions or {}).get(function) if project == self._project else None
+            known = [(binding.subject.wildcard, binding.key_positions)] if binding is not None else []
+            if runs or not known:
+                known.append((opening.subject, opening.keys))
+            for subject, keys in known:
+                if (place := generations.splitting(subject, keys, by)) is not None:
+                    raise UsageError(
+                        f"{self.stream} cannot be sharded by token {place + 1} of its subjects: {function} of "
+                        f"{project} does not hold it in ordered_by=, so that a key would stand in several shards",
+                        hint="let its instances run with that token in ordered_by= first; "
+                        "or declare a stream that copies this one, with source =, and shard that",
+                    )
+
+    def _gone(self, project: str, function: str) -> bool:
+        known = self._functions if project == self._project else None
+        return known is not None and function not in known
+
+    def _owner_gone(self, project: str, living: Collection[str], owner: str, _revision: int) -> bool:
+        """Whether the owner of a claim starts nothing any more: it has had no lease for as long as one lasts.
+
+        The bucket may have lost the lease of one that lives: it writes another before that.
+        """
+        if owner in living:
+            return False
+        since = self._absent.setdefault((project, owner), time.monotonic())
+        return time.monotonic() - since >= TTL_SECONDS + MARGIN_SECONDS
+
+    async def _openings(self) -> list[tuple[str, str, Opening]]:
+        found = []
+        for key, entry in (await self._read("generation.*.*")).items():
+            opening = reshard.parse(entry.value)
+            if opening is not None and opening.stream == self.stream:
+                _, project, function = key.split(".")
+                found.append((project, function, opening))
+        return found
+
+    async def _living(self) -> dict[str, dict[str, Member]]:
+        found: dict[str, dict[str, Member]] = {}
+        for key, entry in (await self._read("member.*.*")).items():
+            member = stray.read(read_member, entry.value, key)
+            if member is not None and member.state == "alive":
+                found.setdefault(key.split(".")[1], {})[member.instance] = member
+        return found
+
+    async def _read(self, pattern: str) -> dict[str, Entry]:
+        try:
+            return await self._kv.read([pattern])
+        except NoStream:
+            return {}  # nothing has ever run in this account

@@ -1,0 +1,297 @@
+"""From one generation of shards to the next: one step at a time, by whoever comes first, the same for all instances.
+
+Rule 1: a generation opens when all older ones are drained for the function; what came in under an older form of the
+        subjects is found by its stream sequence, however late it was stored.
+Rule 2: before another generation opens, all shards are given back, and their claims are sealed by compare-and-set: no lane of
+        the old one is alive when a key's next message starts in the new one, and an instance that still takes the old
+        one for open takes no claim of it.
+Rule 3: no instance works on a generation whose shards would part the messages of one of its keys.
+Rule 4: each change is a compare-and-set on what the step has read; two that step at once cannot both succeed.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Callable, Mapping
+from functools import cache, partial
+from typing import Any, TypeAlias
+
+from msgspec import Struct, structs
+
+from runner.cluster.claims import Claims
+from runner.consumers.predecessors import Before, Predecessors
+from runner.core import generation as generations
+from runner.core import identity, sharding
+from runner.core.generation import Opening
+from runner.core.history import Identity, void
+from runner.core.sharding import Sharding
+from runner.errors import JetrunnerError, PermissionDenied, Unconfirmed, UsageError
+from runner.jetstream import interest, reshard
+from runner.jetstream.connection import Connection
+from runner.jetstream.history import state
+from runner.jetstream.kv import KV
+from runner.runtime.history import History
+
+log = logging.getLogger("jetrunner.shards")
+
+SETTLING_SECONDS = 1.0
+"""On a replicated stream: what its leader took in before the change of its transform is stored after this."""
+SWEEP_SECONDS = 30.0
+"""Durables of generations that were left are looked for this often."""
+LATE_SECONDS = 30.0
+"""How long after a change a replicated stream is watched for messages that a leader stored in the old form."""
+
+Gone: TypeAlias = Callable[[str, int], bool]
+"""Whether the owner of a claim of that revision can hold it no more."""
+
+
+class Reader(Struct, frozen=True):
+    """A function that keeps order, and what it reads."""
+
+    function: str
+    stream: str
+    subject: str
+    """As published, with `*` for tokens."""
+    deliver: str = "all"
+    keys: tuple[int, ...] = ()
+    """Indexes of the tokens that make its key; none: as they were."""
+
+    def require(self, opening: Opening) -> Opening:
+        """The same, when the function keeps its order there. Raises UsageError."""
+        if opening.closing or not self.keys:
+            return opening  # nothing is worked on
+        place = generations.splitting(self.subject, self.keys, opening.sharding.positions)
+        if place is None:
+            return opening
+        raise UsageError(
+            f"{self.function}: generation {opening.generation} of {self.stream} is sharded by token {place + 1} of its "
+            "subjects: ordered_by= must hold it, or a key would stand in several shards",
+            hint="if the stream is sharded otherwise by now, drain this one with the ordered_by= of before; "
+            'or begin with deliver="new", or with a copy of the stream (source = in a stream file)',
+        )
+
+
+class Turnover:
+    """Steps through the generations for the functions of a project."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        project: str,
+        history: Callable[[str], History] | None = None,
+        me: str = "",
+    ) -> None:
+        self._history = history if history is not None else cache(partial(History, connection))
+        """Of a stream."""
+        self.openings = reshard.Openings(connection, project)
+        self._connection = connection
+        self._project = project
+        self._me = me  # the instance that steps; empty: a command
+        self._kv = KV(connection)
+        self._claims = Claims(connection, project)
+        self._seen: dict[tuple[str, str, int], float] = {}
+        """When a stream's generation was first seen here, by the monotonic clock."""
+        self._swept: dict[str, tuple[Opening, float]] = {}
+        """What was open when it was last swept, and when that was."""
+        self._succeeded: set[tuple[str, str]] = set()
+        """Functions whose durables without order are removed, each with the time at which its stream was made."""
+        self.newest: dict[str, int] = {}
+        """The generation in which each stream stores what comes."""
+
+    async def step(self, reader: Reader, gone: Gone) -> Opening | None:
+        """Do what can be done now; returns what stands then, None when somebody else was faster."""
+        info = await self._connection.api(f"STREAM.INFO.{reader.stream}")
+        config, created = info["config"], info["created"]
+        now = sharding.read(config) or Sharding()
+        self.newest[reader.stream] = now.generation
+        seen = self._seen.setdefault((reader.stream, created, now.generation), time.monotonic())
+        age = time.monotonic() - seen if config.get("num_replicas", 1) > 1 else SETTLING_SECONDS
+        standing, revision = await self.openings.read(reader.function)
+        opening = await self._of_now(standing, info)
+        after: Opening | None
+        if opening is None or (opening.stream, opening.created) != (reader.stream, created):
+            after = await self._begin(reader, info, now)
+        elif opening.closing:
+            after = await self._next(reader, opening, config, gone)
+        elif opening.generation != now.generation:
+            after = await self._leave(reader, opening, now) if age >= SETTLING_SECONDS else opening
+        elif SETTLING_SECONDS < age < LATE_SECONDS:
+            after = await self._late(reader, opening)
+        else:
+            after = self._corrected(reader, opening, now)
+        reader.require(after)
+        if after != standing:
+            await self._history(reader.stream).follow()  # what it rests on was not said by a leader of before
+            after = structs.replace(after, newest=state(info).newest)
+            if not await self.openings.swap(reader.function, after, revision):
+                return None
+        if not after.closing:
+            try:
+                await self._sweep(reader.function, after)
+                if reader.keys:  # an instance that runs it
+                    await self._succeed(reader, created)
+            except JetrunnerError as error:  # the next step sweeps again; what is open counts
+                log.warning(
+                    "%s: what is left of drained generations stays for now: %s", reader.function, error
+                )
+        return after
+
+    async def _of_now(self, opening: Opening | None, info: Mapping[str, Any]) -> Opening | None:
+        """The same, without what it says of messages that the stream has lost."""
+        if opening is None or opening.stream != info["config"]["name"]:
+            return opening
+        history, known = self._history(opening.stream), opening.known
+        first = void(await history.compare(known if known.sequence else Identity(opening.created)))
+        if (await history.check(thorough=False)).created != info["created"]:
+            raise Unconfirmed(
+                f"two servers tell of another {opening.stream} each: one of them leads it no more"
+            )
+        return opening if first is None or opening.created != info["created"] else opening.back(first)
+
+    def _predecessors(self, reader: Reader) -> Predecessors:
+        return Predecessors(self._connection, self._project, reader.function, reader.stream, reader.subject)
+
+    async def _succeed(self, reader: Reader, created: str) -> None:
+        """Remove what it has left there, once none of it is read: what is open tells where it goes on."""
+        key = reader.function, created
+        if key not in self._succeeded and await self._predecessors(reader).remove_unread(self._me):
+            self._succeeded.add(key)
+
+    async def _begin(self, reader: Reader, info: Mapping[str, Any], now: Sharding) -> Opening:
+        durable = identity.durable(self._project, reader.function)
+        standing: dict[int, int] = {}
+        for each in (await reshard.lags(self._connection, reader.stream, durable)).get(durable, ()):
+            standing[each.generation] = standing.get(each.generation, 0) + 1
+        before = Before() if standing else await self._predecessors(reader).unordered("")
+        stored = await reshard.stored(self._connection, reader.stream, reader.subject, now.generation)
+        stored = {each: last for each, last in stored.items() if last > before.floor}
+        generation, through = generations.oldest(stored, standing, now.generation, deliver=reader.deliver)
+        newest = info["state"]["last_seq"]
+        count = await self._count(reader, info["config"], generation)
+        if not standing:  # where durables stand, the bucket may have lost claims that are held
+            await self._claims.prepare(reader.function, generation, count)
+        first = newest + 1 if reader.deliver == "new" and not standing else 0
+        if before.durables:
+            first, newest = min(before.floor, newest) + 1, min(before.floor, newest)
+            log.warning("%s goes on after %d, where it has come without order", reader.function, before.floor)
+        if interest.forgets(info["config"]):  # else a shard would lose what comes before it has an owner
+            subject = reader.subject
+            await interest.stand(
+                self._connection,
+                reader.stream,
+                self._project,
+                reader.function,
+                subject,
+                generation,
+                count,
+                first,
+            )
+        return Opening(
+            stream=reader.stream,
+            created=info["created"],
+            subject=reader.subject,
+            generation=generation,
+            count=count,
+            positions=generations.positions(info["config"], generation),
+            keys=reader.keys,
+            first=first,
+            start=first,
+            through=newest if first else through,
+            # With a bucket that was lost, turns would go back: what is sealed already could not be taken any more.
+            turn=max(await self._claims.turn(reader.function, generation), int(time.time())),
+        )
+
+    async def _leave(self, reader: Reader, opening: Opening, now: Sharding) -> Opening:
+        """A newer generation stores what comes: go on to the next one that has messages, once this one is drained."""
+        through = await self._drained(reader, opening)
+        if through is None:
+            return opening
+        stored = await reshard.stored(self._connection, reader.stream, reader.subject, now.generation)
+        target = generations.following(opening, stored, now.generation)
+        log.info("%s: generation %d of %s is drained", reader.function, opening.generation, reader.stream)
+        return opening.towards(target, through)
+
+    async def _late(self, reader: Reader, opening: Opening) -> Opening:
+        stored = await reshard.stored(self._connection, reader.stream, reader.subject, opening.generation)
+        late = generations.straggler(opening, stored)
+        if late < 0:
+            return opening
+        log.warning(
+            "%s: %s has stored messages of generation %d after generation %d had opened; they run now",
+            reader.function, reader.stream, late, opening.generation,
+        )  # fmt: skip
+        return opening.towards(late, opening.through)
+
+    async def _next(self, reader: Reader, opening: Opening, config: Mapping[str, Any], gone: Gone) -> Opening:
+        """Open the generation that was decided on, once all claims of the old one are sealed: none is held then."""
+        function, generation = reader.function, opening.generation
+        if not await self._claims.seal(function, generation, opening.count, opening.turn, gone):
+            return opening
+        if opening.to > opening.generation:
+            through = await self._drained(reader, opening)
+            if through is None:
+                return opening.reopened()
+            opening = opening.towards(opening.to, through)
+        log.info("%s: generation %d of %s is open", reader.function, opening.to, reader.stream)
+        positions = generations.positions(config, opening.to)
+        count = await self._count(reader, config, opening.to)
+        await self._claims.prepare(reader.function, opening.to, count)
+        return opening.opened(count, positions)
+
+    async def _drained(self, reader: Reader, opening: Opening) -> int | None:
+        durable = identity.durable(self._project, reader.function)
+        known = (await reshard.lags(self._connection, reader.stream, durable)).get(durable, [])
+        return await reshard.drained(self._connection, opening, known)
+
+    async def _count(self, reader: Reader, config: Mapping[str, Any], generation: int) -> int:
+        told = generations.counts(config).get(generation)
+        if told is not None:
+            return told
+        return await reshard.shards_with_messages(self._connection, reader.stream, reader.subject, generation)
+
+    def _corrected(self, reader: Reader, opening: Opening, now: Sharding) -> Opening:
+        """What somebody changed by hand is followed: messages that nobody reads would be worse."""
+        if (opening.count, opening.positions) != (now.count, now.positions):
+            log.warning(
+                "%s has other shards in the same generation: the order of what is stored is not kept;"
+                " use `runner shard resize` the next time",
+                reader.stream,
+            )
+        if reader.subject != opening.subject:
+            told = "%s keeps order: it reads %s from now on, and read %s before"
+            log.warning(told, reader.function, reader.subject, opening.subject)
+        return opening.corrected(now, reader.subject, reader.keys or opening.keys)
+
+    async def _sweep(self, function: str, opening: Opening) -> None:
+        """Remove what is left of generations that are drained: durables and their floors, claims, counts of failures.
+
+        Durables once more from time to time: an instance that stood still while it took a shard may have made one anew.
+        """
+        swept, when = self._swept.get(function, (None, 0.0))
+        now = time.monotonic()
+        if not opening.generation or (swept == opening and now - when <= SWEEP_SECONDS):
+            return
+        durable = identity.durable(self._project, function)
+        await reshard.remove_older(self._connection, durable, opening)
+        if swept != opening:
+            await self._sweep_bucket(function, durable, opening)
+        self._swept[function] = opening, now
+
+    async def _sweep_bucket(self, function: str, durable: str, opening: Opening) -> None:
+        keys = [
+            f"{kind}.{self._project}.{function}.{generation}.>"
+            for generation in range(opening.generation)
+            for kind in ("claim", "failures")
+        ]
+        for key in await self._kv.read([f"floor.{self._project}.{opening.stream}.*"]):
+            match = re.fullmatch(rf"{re.escape(durable)}-(\d+)-\d+", key.rpartition(".")[2])
+            if match is not None and int(match[1]) < opening.generation:
+                keys.append(key)
+        for key in keys:
+            try:
+                await self._kv.remove(key)
+            except PermissionDenied as error:
+                log.debug("what is left of drained generations stays: %s", error)
+                return

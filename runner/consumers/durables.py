@@ -1,0 +1,119 @@
+"""Durables that outlive deletion: made when they are missing, at their last floor when somebody deleted them.
+
+Rule 1: a floor counts in the history of the stream that it was read in. What has taken the numbers of messages that are lost
+        is read from its first message on.
+Rule 2: no durable begins above the next message of its stream: what comes until then would be passed over.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from typing import Any
+
+import anyio
+import msgspec
+
+from runner.core.history import Another, Back, begin
+from runner.errors import PermissionDenied
+from runner.jetstream import consumer
+from runner.jetstream.connection import Connection
+from runner.runtime.floors import Floors
+from runner.runtime.histories import Histories
+
+log = logging.getLogger("jetrunner.durables")
+
+AGAIN_SECONDS = 2.0
+"""A leader that was just elected, or deposed, may not know of the last messages."""
+
+
+class Durables:
+    """The durables of one project."""
+
+    def __init__(self, connection: Connection, histories: Histories, floors: Floors) -> None:
+        self._connection = connection
+        self._histories = histories
+        self.floors = floors
+
+    async def ensure(
+        self,
+        stream: str,
+        wanted: consumer.ConsumerConfig,
+        *,
+        refilter: bool = True,
+        after: int | None = None,
+    ) -> dict[str, Any]:
+        """The durable is there afterwards: new, or anew at its floor when somebody deleted it, or `after` a sequence.
+
+        With `refilter` it reads what is wanted; else one that is there keeps its filter.
+        """
+        history, durable = self._histories.of(stream), wanted.durable_name
+        while True:
+            existing = await consumer.info(self._connection, stream, durable)
+            if existing is not None and await self._beyond(stream, existing):
+                await self._remove(stream, existing)
+                existing = None
+            if existing is None:
+                await history.check()
+            era = history.era
+            placed = await self._placed(stream, wanted, after) if existing is None else wanted
+            info, new = await consumer.ensure(self._connection, stream, placed, existing, refilter=refilter)
+            if not new:
+                return info
+            await history.check(thorough=False)
+            if era == history.era:
+                if info.get("num_pending"):
+                    log.info("new durable %s on %s, pending: %d", durable, stream, info["num_pending"])
+                return info
+            await self._remove(stream, info)  # it was placed in the history before
+
+    async def _placed(
+        self, stream: str, wanted: consumer.ConsumerConfig, after: int | None
+    ) -> consumer.ConsumerConfig:
+        """The same, beginning where the one before it has ended."""
+        history, durable = self._histories.of(stream), wanted.durable_name
+        now = await history.check(thorough=False)
+        if (
+            now.work_queue
+        ):  # it holds what is not settled, and nothing else; the server lets none begin elsewhere
+            return msgspec.structs.replace(wanted, deliver_policy="all", opt_start_seq=0)
+        if after is not None:
+            start = min(after, now.last) + 1 if after else 0
+            policy = "by_start_sequence" if start else "all"
+            return msgspec.structs.replace(wanted, deliver_policy=policy, opt_start_seq=start)
+        floor = await self._histories.bucket.surely(partial(self.floors.last, stream, durable))
+        if floor is None:
+            start = min(wanted.opt_start_seq, now.last + 1)
+            return msgspec.structs.replace(wanted, opt_start_seq=start)
+        verdict = await history.compare(floor.known)
+        start = begin(floor.sequence, verdict, wanted.opt_start_seq, now.last)
+        match verdict:
+            case Another():
+                log.warning("durable %s begins with its stream: %s was made again", durable, stream)
+            case Back():
+                log.warning("durable %s is gone, and %s went back: it goes on at %d", durable, stream, start)
+            case _ if floor.sequence >= wanted.opt_start_seq:
+                log.warning("durable %s on %s was deleted; it goes on after %d", durable, stream, start - 1)
+        return msgspec.structs.replace(
+            wanted, deliver_policy="by_start_sequence" if start else "all", opt_start_seq=start
+        )
+
+    async def _beyond(self, stream: str, existing: dict[str, Any]) -> bool:
+        """Whether a durable would pass over what comes next: it is farther than its stream, and stays so."""
+        delivered = existing["delivered"]["stream_seq"]
+        history = self._histories.of(stream)
+        try:
+            if delivered <= (await history.check(thorough=False)).last:
+                return False
+        except PermissionDenied:  # to look at the stream
+            return False
+        await anyio.sleep(AGAIN_SECONDS)
+        now = await history.check()
+        return bool(delivered > now.last and now.led(AGAIN_SECONDS))
+
+    async def _remove(self, stream: str, existing: dict[str, Any]) -> None:
+        log.warning(
+            "durable %s is at %d, and %s ends before that: it is made again there",
+            existing["name"], existing["delivered"]["stream_seq"], stream,
+        )  # fmt: skip
+        await consumer.remove(self._connection, stream, existing["name"])

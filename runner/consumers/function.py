@@ -1,0 +1,152 @@
+"""One function in this process: its two durables, their pulls, and the pipeline behind them."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import anyio
+
+from runner.bindings import Binding
+from runner.consumers.durables import Durables
+from runner.consumers.keptback import KeptBack
+from runner.consumers.settled import Settled
+from runner.consumers.sources import Sources
+from runner.core import identity
+from runner.errors import ServerError
+from runner.jetstream import consumer, ownstreams
+from runner.pipeline.deadlines import Deadlines
+from runner.pipeline.pipeline import Pipeline
+from runner.runtime.runtime import Process
+from runner.runtime.stop import together
+
+log = logging.getLogger("jetrunner.functions")
+
+LOOK_SECONDS = 10.0
+"""Durables are looked at this often, at least."""
+WORK_OFF_SECONDS = 0.5
+"""A stop works off for so long what was fetched ahead. It takes some 20 ms, unless the function has become slow."""
+LOOK_AGAIN_SECONDS = 0.005
+AGAIN_LIMIT = 16
+"""Messages sent back that are asked for at once; they share the function's slots."""
+
+
+class Function:
+    """Pulls from the function's stream, and from `again.…` what was sent back to it."""
+
+    def __init__(self, process: Process, binding: Binding, stream: str) -> None:
+        self.binding = binding
+        self.stream = stream
+        self.durable = binding.durable or identity.durable(process.project, binding.function)
+        self.pipeline = Pipeline(process, binding)
+        self.deadlines = Deadlines(process, self.pipeline)
+        self._process = process
+        self._durables = Durables(process.connection, process.histories, process.floors)
+        self._sources = Sources(process, binding, stream, self.durable, self.pipeline, self._durables)
+        self._settled = Settled(process, binding.function)
+        self._looked = 0.0
+        """When the durables were last looked at."""
+        self._kept = (-1, 0)
+        """How many messages had ended here when the floors were saved, and how often the bucket had lost something."""
+
+    async def prepare(self) -> None:
+        """Make sure of the durables; nothing is asked for yet. Raises JetrunnerError for what the server refuses."""
+        await self._process.histories.begin(self.stream, self._process.floors)
+        await self._sources.settle()
+        await self._add_again()
+
+    async def start(self) -> None:
+        """Start to pull."""
+        await self._sources.open()
+        await KeptBack(self._process, self.binding.function).start()
+
+    async def _add_again(self) -> None:
+        """What was sent back to this function alone."""
+        project, function = self._process.project, self.binding.function
+        subject = identity.again_subject(project, function)
+        wanted = consumer.config(identity.durable(project, function), subject, "all", function)
+        limit = min(self.binding.concurrency, AGAIN_LIMIT)
+        await self._sources.add(ownstreams.AGAIN, wanted, limit)
+
+    def sweep(self, now: float) -> None:
+        """Called about ten times a second."""
+        self.deadlines.sweep(now)
+
+    async def keep(self) -> None:
+        """Called every few seconds: `remember`, if messages wait, are in work, or have ended here, and now and then."""
+        now = time.monotonic()
+        place = self.pipeline.stats.handled, self._process.floors.lost
+        if self._kept != place or self.unsettled or self.pending or now - self._looked >= LOOK_SECONDS:
+            self._looked = now
+            self._kept = place
+            await self.remember()
+
+    async def remember(self) -> None:
+        """Read both durables' state and save their floors."""
+        for pull in list(self._sources.pulls):
+            history = self._process.histories.of(pull.stream)
+            moment = history.moment
+            try:
+                info = await consumer.info(self._process.connection, pull.stream, pull.durable)
+                now = await history.check(thorough=False)
+            except ServerError:
+                continue
+            if info is None or moment != history.moment:
+                continue
+            if not await self._sources.looked(pull, info, now.last):
+                continue
+            floor = info["ack_floor"]["stream_seq"]
+            subject = self._sources.reads(pull)
+            await self._process.floors.save(pull.stream, pull.durable, floor, now.newest, subject)
+            if pull.stream == ownstreams.AGAIN:
+                await self._settled.remove(floor, moment)
+
+    # -- the end ----------------------------------------------------------------------------------------
+
+    async def stop_pulling(self) -> None:
+        """Ask for nothing more, work off for a moment what is here for the first time, and give back the rest."""
+        queue = self.pipeline.queue
+        if self.binding.key_positions:
+            queue.giving_back = True
+        else:  # the server counts one that is given back as delivered
+            queue.work_off()
+        until = time.monotonic() + WORK_OFF_SECONDS
+        try:
+            await together(pull.close for pull in list(self._sources.pulls))
+            while queue.working_off and queue.deliveries and time.monotonic() < until:
+                await anyio.sleep(LOOK_AGAIN_SECONDS)
+        finally:
+            queue.give_back()
+
+    @property
+    def pending(self) -> int:
+        """Messages not yet delivered, as the server last said."""
+        return sum(self._sources.waiting.values())
+
+    @property
+    def blocked(self) -> str:
+        """Why nothing can be read here; empty while something can."""
+        return self._sources.blocked or next(
+            (pull.refused for pull in self._sources.pulls if pull.refused), ""
+        )
+
+    @property
+    def standing(self) -> list[str]:
+        """What has stood still for too long, and why."""
+        return [self._sources.waits] if self._sources.waits else []
+
+    @property
+    def unsettled(self) -> int:
+        """Messages that are in work here."""
+        return sum(len(pull.unsettled) for pull in self._sources.all)
+
+    @property
+    def delayed(self) -> int:
+        """Those of them that wait for their next attempt: none, the server has those that do."""
+        return 0
+
+    async def abandon(self) -> None:
+        """Give back what was cancelled."""
+        for pull in self._sources.all:
+            for delivery in list(pull.unsettled.values()):
+                await self.pipeline.cancelled(delivery)

@@ -1,0 +1,132 @@
+"""What was kept back while a function kept order, and it does so no more: it is sent back to the function by its name.
+
+Rule 1: dead letters that were on their way, and what was parked, run; a dead letter that a key was parked behind stays, as
+        those of other functions do.
+Rule 2: each is stored where the function reads it before it is removed where it was, under a Msg-Id of its own: doing it
+        again, or in several instances at once, is harmless.
+Rule 3: a mark is freed last: whoever comes next finds what is left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from functools import partial
+
+from runner.consumers.letters import Letters
+from runner.core import identity, origin
+from runner.core.park import Letter, Mark
+from runner.core.quantity import counted
+from runner.errors import JetrunnerError, PermissionDenied, Unconfirmed
+from runner.jetstream.deadletterpage import Stored
+from runner.jetstream.deadletters import DeadLetters, Kept
+from runner.jetstream.keymarks import KeyMarks
+from runner.jetstream.ownstreams import PARKED
+from runner.jetstream.parked import Message, Parked, is_bare
+from runner.jetstream.publisher import Outgoing
+from runner.runtime.runtime import Process
+from runner.telemetry.attempt import as_origin
+
+log = logging.getLogger("jetrunner.parked")
+
+PATIENCE_SECONDS = 30.0
+RETRY_SECONDS = 5.0
+
+
+class KeptBack:
+    """Sends back what is kept back of one function that keeps no order."""
+
+    def __init__(self, process: Process, function: str) -> None:
+        self._process = process
+        self._function = function
+        self._parked = Parked(process.connection, process.project, process.histories.original)
+        self._marks = KeyMarks(process.connection, process.project)
+        self._letters = DeadLetters(process.connection, process.histories.original)
+        self._known = Letters(process, function)
+        self._due = asyncio.Event()
+
+    async def start(self) -> None:
+        """Look now, and whenever somebody writes a mark all the same."""
+        await self._marks.watch(self._function, lambda mark: self._due.set() if mark.diverts else None)
+        self._process.tasks.start_soon(self._run)
+
+    async def _run(self) -> None:
+        while not self._process.connection.closed.is_set():
+            self._due.clear()
+            try:
+                await self._look()
+            except PermissionDenied as error:
+                log.debug("what is kept back of %s cannot be looked at: %s", self._function, error)
+            except (JetrunnerError, ValueError) as error:
+                log.warning("%s: what was kept back is not sent back yet: %s", self._function, error)
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
+            await self._due.wait()
+
+    async def _look(self) -> None:
+        for history in (self._process.histories.bucket, self._process.histories.of(PARKED)):
+            await history.follow()  # a leader that is behind would leave out a key
+        names = {key for _, key in await self._marks.names(self._function)}
+        names.update(key for _, key in await self._parked.counts(self._function))
+        for key in sorted(names):
+            entry = await self._marks.mark(self._function, key)
+            mark = entry.mark if entry is not None and entry.mark.diverts else None
+            letters = await self._send_letters(mark) if mark is not None else 0
+            messages = await self._send_parked(key)
+            if letters or messages:
+                log.warning(
+                    "%s keeps no order any more: of key %s, %s and %s that were kept back run now",
+                    self._function, key, counted(letters, "dead letter"), counted(messages, "parked message"),
+                )  # fmt: skip
+            if entry is not None and mark is not None:
+                await self._marks.write(self._function, mark.freed(time.time()), entry.revision)
+
+    async def _send_letters(self, mark: Mark) -> int:
+        count = 0
+        for letter in mark.letters:
+            if (stored := await self._known.stored(letter)) is not None:
+                count += await self._send_letter(stored, letter)
+        behind = await self._known.parked_behind(mark) if mark.state == "returning" else None
+        if behind is not None and (stored := await self._known.stored(behind)) is not None:
+            count += await self._send_letter(stored, None)
+        return count
+
+    async def _send_letter(self, stored: Stored, letter: Letter | None) -> int:
+        pairs = [*as_origin(stored.pairs), *letter.headers] if letter is not None else stored.pairs
+        try:
+            await self._letters.send_back(stored, pairs)
+        except Kept as error:
+            log.error("%s: dead letter %d stays: %s", self._function, stored.letter.sequence, error)
+            return 0
+        return 1
+
+    async def _send_parked(self, key: str) -> int:
+        count = after = 0
+        history = self._process.histories.of(PARKED)
+        moment = history.moment
+        while (
+            message := await history.surely(partial(self._parked.following, self._function, key, after))
+        ) is not None:
+            after = message.sequence + 1
+            place = message.origin
+            if place is None:
+                continue  # somebody else's
+            if is_bare(message):
+                await self._known.bury(message, place)
+            else:
+                await self._send(message, origin.build(place, message.pairs))
+                count += 1
+            if not await history.still(moment):
+                raise Unconfirmed(f"{PARKED} may be another by now")  # and its numbers other messages'
+            await self._parked.remove(message.sequence)
+        return count
+
+    async def _send(self, message: Message, pairs: Sequence[tuple[str, str]]) -> None:
+        target = identity.again_subject(self._process.project, self._function)
+        place = message.origin
+        assert place is not None
+        own = ("Nats-Msg-Id", f"{place.stream}:{place.sequence}.{place.timestamp_ns}:{target}:unparked")
+        outgoing = Outgoing(target, message.body, (*pairs, own))
+        await self._process.connection.publisher.publish_surely(outgoing, PATIENCE_SECONDS)

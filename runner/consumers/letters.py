@@ -1,0 +1,109 @@
+"""The dead letters of one function that come back with their keys."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from functools import partial
+
+from runner.consumers.replayed import Replayed
+from runner.core import deadletter, header, identity, origin
+from runner.core.origin import Origin
+from runner.core.park import Letter, Mark
+from runner.jetstream.deadletterpage import Stored
+from runner.jetstream.deadletters import DeadLetters, Kept, Selection
+from runner.jetstream.ownstreams import DEADLETTERS, PARKED
+from runner.jetstream.parked import Message
+from runner.jetstream.publisher import insist
+from runner.runtime.runtime import Process
+from runner.telemetry.attempt import as_origin
+
+log = logging.getLogger("jetrunner.parked")
+
+PATIENCE_SECONDS = 30.0
+OMITTED = (deadletter.BODY, deadletter.OMITTED), (deadletter.HEADERS, deadletter.OMITTED)
+
+
+class Letters:
+    """Reads and removes them, at the stream's leader: a replica may lag."""
+
+    def __init__(self, process: Process, function: str) -> None:
+        self._function = function
+        self._letters = DeadLetters(process.connection, process.histories.original)
+        self._project = process.project
+        self._selection = Selection(project=process.project, function=function)
+        self._histories = process.histories
+
+    async def replayed(self, letter: Letter, since: float) -> Replayed | None:
+        """One that comes back, `since` when its key does; None when it is gone, or cannot run."""
+        stored = await self.stored(letter)
+        if stored is None:
+            log.info("%s: dead letter %d is gone, and does not come back", self._function, letter.sequence)
+            return None
+        pairs = [*as_origin(stored.pairs), *letter.headers] if letter.asked else stored.pairs
+        place = stored.letter.origin
+        try:
+            headers, body = await self._letters.whole(stored.letter, pairs)
+            header.encode(origin.build(place, headers))
+        except (Kept, ValueError) as error:
+            log.error("%s: dead letter %d stays: %s", self._function, letter.sequence, error)
+            return None
+        return Replayed(place, headers, body, letter.sequence, letter.asked or since, letter)
+
+    async def stored(self, letter: Letter) -> Stored | None:
+        """One by its number; another one of that number is none."""
+        history = self._histories.of(DEADLETTERS)
+        stored = await history.surely(partial(self._letters.following, self._selection, letter.sequence))
+        if stored is None or stored.letter.sequence != letter.sequence:
+            return None
+        return stored if not letter.stored or stored.stored_ns == letter.stored else None
+
+    async def all(self) -> AsyncIterator[Stored]:
+        """Every one, oldest first; what a replica that is behind leaves out, its leader tells."""
+        last, history = 0, self._histories.of(DEADLETTERS)
+        async for stored in self._letters.browse(self._selection):
+            last = stored.letter.sequence
+            yield stored
+        following = self._letters.following
+        while (late := await history.surely(partial(following, self._selection, last + 1))) is not None:
+            last = late.letter.sequence
+            yield late
+
+    async def remove(self, letter: Letter) -> None:
+        """It is settled; no error when it is gone already."""
+        if await self.stored(letter) is not None:
+            await self._letters.remove(letter.sequence)
+
+    async def parked_behind(self, mark: Mark) -> Letter | None:
+        """The dead letter that a key was parked behind; earlier copies of it are removed."""
+        if mark.given_up is None:
+            return None
+        found = [each async for each in self.all() if each.letter.origin.same(mark.given_up)]
+        for stored in found[:-1]:
+            await self._letters.drop(stored)
+        if not found:
+            return None
+        letter = found[-1].letter
+        return Letter(letter.sequence, found[-1].stored_ns, letter.origin_sequence, letter.timestamp_ns)
+
+    async def bury(self, message: Message, place: Origin) -> None:
+        """Make a dead letter of a parked message whose body is gone; the same one when it is done once more.
+
+        Returns when it is stored. Raises JetrunnerError.
+        """
+        why = f"it was too large to be parked with its body, and {place.stream}:{place.sequence} is not there any more"
+        facts = deadletter.facts(
+            place,
+            datetime.now(UTC),
+            project=self._project,
+            function=self._function,
+            attempts=0,
+            reason="object_missing",
+            message=why,
+        )
+        durable = identity.durable(self._project, self._function)
+        own = f"{PARKED}:{message.sequence}.{place.timestamp_ns}:{durable}:dead"
+        pairs = [*deadletter.build(facts, ()), *OMITTED]
+        await insist(partial(self._letters.store, facts, pairs, b"", own), PATIENCE_SECONDS)
+        log.error("%s: %s:%d is a dead letter: %s", self._function, place.stream, place.sequence, why)

@@ -1,0 +1,41 @@
+"""What was sent back to one function and is settled: its durable alone reads it, and never again."""
+
+from __future__ import annotations
+
+import logging
+
+from runner.core import identity
+from runner.errors import PermissionDenied, ServerError
+from runner.jetstream.messages import purge
+from runner.jetstream.ownstreams import AGAIN
+from runner.runtime.runtime import Process
+
+log = logging.getLogger("jetrunner.functions")
+
+
+class Settled:
+    """Removes it."""
+
+    def __init__(self, process: Process, function: str) -> None:
+        self._process = process
+        self._subject = identity.again_subject(process.project, function)
+        self._through: int | None = 0
+        """What is settled is removed up to here; None where the credentials do not allow it."""
+
+    async def remove(self, floor: int, moment: tuple[int, int]) -> None:
+        """Remove what stands up to a floor that was read at that moment.
+
+        By now it may be of another stream, whose messages have not run.
+        """
+        if not floor or self._through in {None, floor}:
+            return
+        try:
+            if not await self._process.histories.of(AGAIN).still(moment):
+                return
+            await purge(self._process.connection, AGAIN, self._subject, floor)
+        except PermissionDenied:
+            self._through = None
+        except ServerError as error:  # the next time
+            log.debug("%s stays in %s: %s", self._subject, AGAIN, error)
+        else:
+            self._through = floor

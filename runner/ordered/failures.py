@@ -1,0 +1,229 @@
+"""Failed attempts of a shard's messages, kept in the bucket: attempts, and the time of the next one, whoever owns the shard.
+
+Rule 1: a failure is on record before its message runs again, however long NATS is away. One of a message that is settled
+        by then, here or by the shard's next owner, is not counted.
+Rule 2: a record is written by compare-and-set: what an owner still writes that has lost the shard counts nothing away.
+Rule 3: the death of a process is no failure: the next owner waits for what is left of a delay, and counts on from there.
+Rule 4: a record that cannot be removed now is removed once the floor has passed its message. Nothing waits for that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Mapping
+
+import msgspec
+from msgspec import Struct
+
+from runner.core import checked, failed
+from runner.core.address import Address
+from runner.core.failed import Failed
+from runner.errors import JetrunnerError, PermissionDenied
+from runner.jetstream.concurrent import map_concurrently
+from runner.jetstream.delivery import Delivery
+from runner.jetstream.kv import KV
+from runner.jetstream.publisher import insist
+from runner.jetstream.reply import stored_at
+from runner.jetstream.stray import pass_over
+from runner.pipeline.fence import Fences
+from runner.runtime.runtime import Process
+
+log = logging.getLogger("jetrunner.shards")
+
+RETRY_SECONDS = 2.0
+"""Pause after an answer that waiting does not mend: somebody may."""
+
+
+NONE = Failed(0)
+NOTHING = b"0"
+"""What stands for a record where nobody may purge."""
+STAYS = "the count of message %d's failures stays for now: %s"
+
+
+class Known(Struct, frozen=True):
+    """A record, and the revision that the next write must name."""
+
+    failed: Failed
+    revision: int
+
+
+class Failures:
+    """Sequence → what is on record of a message whose handler has failed."""
+
+    def __init__(self, process: Process, address: Address, fences: Fences) -> None:
+        self._connection = process.connection
+        self._kv = KV(process.connection, 0.0)
+        """Tries once: whether a failure still counts is asked before each try."""
+        self._patient = process.kv
+        self._tasks = process.tasks
+        self._fences = fences
+        self._prefix = f"failures.{address.project}.{address.name}."
+        self.known: dict[int, Known] = {}
+        """Only messages that have failed are in it."""
+
+    async def load(self) -> None:
+        """Read what earlier owners recorded, from the bucket's leader."""
+        names = [key.removeprefix(self._prefix) for key in await self._kv.keys(f"{self._prefix}*")]
+        # What starts with a dash is about one on its way back, as earlier releases counted them.
+        sequences = []
+        for name in names:
+            sequence = checked.number(name)
+            if sequence is not None:
+                sequences.append(sequence)
+            elif checked.number(name.removeprefix("-")) is None:
+                pass_over(self._prefix + name, "it names no message")
+        self.known = {}
+        entries = zip(sequences, await map_concurrently(self._read, sequences), strict=True)
+        self.known = {sequence: entry for sequence, entry in entries if entry is not None}
+
+    async def _read(self, sequence: int) -> Known | None:
+        value, revision = await self._kv.leader(f"{self._prefix}{sequence}")
+        record = failed.read(value) if revision else None
+        if revision and record is None and value != NOTHING:
+            pass_over(f"{self._prefix}{sequence}", "it is no record of failures")
+        return Known(record, revision) if record is not None else None
+
+    def of(self, sequence: int, stored: int) -> Failed | None:
+        """What is on record of the message that was stored then; what is about another of its number counts no more."""
+        known = self.known.get(sequence)
+        if known is None:
+            return None
+        if not known.failed.is_about(stored):
+            known = self.known[sequence] = Known(
+                NONE, known.revision
+            )  # removed with the message of that number
+        return known.failed
+
+    def count(self, delivery: Delivery) -> None:
+        """The attempts of a message that was just delivered, whoever had it before."""
+        if delivery.careful:
+            # Takeovers and give-backs raise the count, too: the second delivery is not yet suspect.
+            delivery.deliveries = delivery.attempt - 1
+            delivery.careful = delivery.deliveries > 1
+            delivery.attempt = 1
+        if self.known and (record := self.of(delivery.sequence, stored_at(delivery.reply))):
+            delivery.attempt = 1 + record.count
+            delivery.careful = True
+
+    async def next_attempt(self, delivery: Delivery, delay: float) -> float | None:
+        """Count the failure of a delivery's handler, and make it ready to run again, in so many seconds from now.
+
+        None when the message is settled meanwhile: then it does not run again here. Raises nothing of NATS.
+        """
+        before, stored = self.of(delivery.sequence, stored_at(delivery.reply)), stored_at(delivery.reply)
+        record = failed.once_more(before, delay, self._connection.clock.now(), stored)
+        if not await self._store(delivery, record):
+            return None
+        delivery.attempt = 1 + record.count
+        renew(delivery)
+        return record.rest(self._connection.clock.now())
+
+    async def _store(self, delivery: Delivery, record: Failed) -> bool:
+        sequence = delivery.sequence
+        while True:
+            try:
+                return await insist(
+                    lambda: self._put(delivery, record),
+                    math.inf,
+                    f"failure {record.count} of message {sequence}",
+                )
+            except JetrunnerError as error:
+                log.error("failure %d of message %d is not stored: %s", record.count, sequence, error)
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def _put(self, delivery: Delivery, record: Failed) -> bool:
+        """Write it, whatever stands there, as long as the shard is ours: it may be another's since the last try."""
+        sequence = delivery.sequence
+        while not delivery.settled:
+            known = self.known.get(sequence)
+            revision = await self._swap(sequence, record, known.revision if known is not None else 0)
+            if revision is not None:
+                return self._keep(delivery, Known(record, revision))
+            tenure = self._fences.tenure
+            if tenure is not None and not await tenure.lasts():
+                tenure.end()
+                return False
+            # Ours, of a write whose answer was lost; or of an owner that had lost the shard.
+            standing = await self._kv.leader(f"{self._prefix}{sequence}")
+            self._keep(delivery, Known(known.failed if known is not None else NONE, standing.revision))
+        return False
+
+    def _keep(self, delivery: Delivery, known: Known) -> bool:
+        """Unless the message is settled, or another owner's, by now."""
+        if delivery.settled:
+            return False
+        self.known[delivery.sequence] = known
+        return True
+
+    async def _swap(self, sequence: int, record: Failed, revision: int) -> int | None:
+        return await self._kv.swap(f"{self._prefix}{sequence}", msgspec.json.encode(record), revision)
+
+    async def rewrite(self) -> None:
+        """Write again what is known here and not in the bucket any more, or stands there as it was before. Raises JetrunnerError."""
+        known = [sequence for sequence, each in self.known.items() if each.failed.count]
+        await map_concurrently(self._rewrite, known)
+
+    async def _rewrite(self, sequence: int) -> None:
+        value, standing = await self._kv.leader(f"{self._prefix}{sequence}")
+        known = self.known.get(sequence)
+        if known is None or (standing and standing == known.revision):
+            return
+        revision: int | None
+        if standing and known.failed.is_counted_in(failed.read(value)):
+            revision = standing  # ours, or of an owner that has counted on from there
+        else:
+            tenure = self._fences.tenure
+            if tenure is None:
+                return  # what stands may be the next owner's
+            if not await tenure.lasts():
+                tenure.end()
+                return
+            revision = await self._swap(sequence, known.failed, standing)
+        if revision is not None and self.known.get(sequence) is known:
+            self.known[sequence] = Known(known.failed, revision)
+
+    async def drop(self, sequence: int) -> None:
+        """It is settled. Raises nothing of NATS."""
+        known = self.known.pop(sequence, None)
+        if known is not None:
+            await self._remove({sequence: known})
+
+    def forget_below(self, floor: int) -> None:
+        """All messages up to the floor of the shard's durable are settled, by whomever: drop their records, without waiting."""
+        settled = {sequence: known for sequence, known in self.known.items() if sequence <= floor}
+        for sequence in settled:
+            del self.known[sequence]
+        if settled:
+            self._tasks.start_soon(self._remove, settled)
+
+    async def clear(self) -> None:
+        """The stream is another one: these were other messages."""
+        forgotten, self.known = self.known, {}
+        await self._remove(forgotten)
+
+    async def _remove(self, settled: Mapping[int, Known]) -> None:
+        """What somebody has written since stays: it is about a message that runs again."""
+        for sequence, known in settled.items():
+            key = f"{self._prefix}{sequence}"
+            try:
+                await self._patient.remove(key, known.revision)
+            except PermissionDenied:  # a count of nothing says the same
+                await self._write_nothing(sequence, known.revision)
+            except JetrunnerError as error:
+                log.warning(STAYS, sequence, error)
+
+    async def _write_nothing(self, sequence: int, revision: int) -> None:
+        try:
+            await self._patient.swap(f"{self._prefix}{sequence}", NOTHING, revision)
+        except JetrunnerError as error:
+            log.warning(STAYS, sequence, error)
+
+
+def renew(delivery: Delivery) -> None:
+    """Make a delivery ready to start once more."""
+    delivery.careful = True
+    delivery.started = 0.0
+    delivery.overdue = delivery.recorded = delivery.finishing = False
+    delivery.span = delivery.result = None

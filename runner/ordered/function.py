@@ -1,0 +1,282 @@
+"""An ordered function in this process: its shards, and the lanes in them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+from runner.bindings import Binding
+from runner.consumers.function import Function
+from runner.consumers.predecessors import Predecessors
+from runner.consumers.refusal import require_room
+from runner.consumers.sentback import SentBack
+from runner.core import sharding
+from runner.core.address import Address
+from runner.core.generation import Opening
+from runner.core.quantity import counted
+from runner.core.sharding import Sharding, key
+from runner.errors import JetrunnerError
+from runner.jetstream.concurrent import map_concurrently
+from runner.jetstream.publisher import insist
+from runner.jetstream.reshard import Openings
+from runner.ordered.parking import Parking
+from runner.ordered.resumption import Resumption
+from runner.ordered.settlement_log import Records
+from runner.ordered.shard import Shard
+from runner.ordered.shared import Shared
+from runner.ordered.standstill import Standstill
+from runner.ordered.still import Still
+from runner.pipeline.judging import Guard
+from runner.runtime.histories import START_SECONDS
+from runner.runtime.runtime import Process
+from runner.runtime.snapshots import readers, taken
+
+log = logging.getLogger("jetrunner.functions")
+
+HOLD_SECONDS = 1.0
+REWRITES = 5
+REWRITE_SECONDS = 2.0
+LEAST = 16
+"""Messages of one shard that are asked for at once, at least."""
+
+
+class OrderedFunction(Function):
+    """Like a function, but its messages come from the shards that this instance owns."""
+
+    def __init__(self, process: Process, binding: Binding, stream: str, guard: Guard) -> None:
+        super().__init__(process, binding, stream)
+        self.opening: Opening | None = None
+        """The generation of shards that is open; None before it was read."""
+        self.held = ""
+        """An instance that goes before this one: nothing is opened until it has gone."""
+        self._guard = self.pipeline.guard = guard
+        self._history = process.histories.of(stream)
+        self._records = Records(
+            process,
+            binding.function,
+            process.instance,
+            self._history,
+            replicated=process.topology.config(stream).get("num_replicas", 1) > 1,
+        )
+        self._history.changed.append(self._records.cut)
+        process.histories.bucket.changed.append(self._records.forget)
+        process.histories.bucket.looked.append(self._records.looked)
+        parking = self._parking = Parking(process, self.pipeline, self._history, self._shard_of)
+        self._shared = Shared(
+            process, self.pipeline, guard, self._history, self._durables, self._records, parking,
+            key_reader(binding),
+        )  # fmt: skip
+        self._resumption = Resumption(self._parking)
+        self._stills: dict[str, Still] = {}
+        """By the names of the shards."""
+        self._sent_back = SentBack(process, binding, self.pipeline, self._durables)
+        self.shards: dict[str, Shard] = {}
+        """Every shard that was ever owned here, by name."""
+        self.standstill = Standstill()
+        """Open shards that no living instance owns."""
+        self._told = 0, 0
+
+    async def prepare(self) -> None:
+        """See that nothing stands in the way of its shards, as far as that can be asked. Raises JetrunnerError."""
+        if sharding.read(self._process.topology.config(self.stream)) is None:
+            log.info(
+                "%s: %s has no [shards]: one instance at a time works for it",
+                self.binding.function,
+                self.stream,
+            )
+        await self._process.histories.begin(self.stream, self._process.floors)
+        await insist(self._require_subject, START_SECONDS, f"the shards of {self.binding.function}")
+        await insist(self._require_room, START_SECONDS, f"the consumers on {self.stream}")
+
+    async def _require_room(self) -> None:
+        binding, config = self.binding, self._process.topology.config(self.stream)
+        shards = sharding.read(config) or Sharding()
+        await require_room(
+            self._process.connection, binding.place, self.stream, config,
+            (f"{self.durable}-", shards.count), binding.subject.wildcard,
+        )  # fmt: skip
+
+    async def start(self) -> None:
+        """Know the keys that are kept back; shards come with their claims."""
+        if self.held:
+            self._process.tasks.start_soon(self._hold)
+        await self._parking.start()
+        await self._sent_back.start()
+
+    async def _require_subject(self) -> None:
+        """No other instance reads another subject: each would give the shards' durables its own filter. Raises UsageError."""
+        project, binding = self._process.project, self.binding
+        standing, _ = await Openings(self._process.connection, project).read(binding.function)
+        if standing is None:
+            self.held = await self._rival()
+        if standing is None or standing.subject == binding.subject.wildcard:
+            return
+        others = await readers(
+            self._process.connection, project, binding.function, self.stream, self.durable, standing.subject,
+            me=self._process.instance,
+        )  # fmt: skip
+        for instance, subject in others.items():
+            if subject != binding.subject.wildcard:
+                raise taken(binding, instance, subject)
+
+    async def _rival(self) -> str:
+        """An instance that still runs the function without order, with a durable where this one is to go on; empty: none."""
+        process, function = self._process, self.binding.function
+        before = Predecessors(
+            process.connection, process.project, function, self.stream, self.binding.subject.wildcard
+        )
+        return await before.reader(await before.unordered(""), process.instance)
+
+    async def _hold(self) -> None:
+        """Begin once no instance runs it without order any more."""
+        log.warning(
+            "%s takes nothing for now: instance %s runs it without order", self.binding.function, self.held
+        )
+        while self.held:
+            await asyncio.sleep(HOLD_SECONDS)
+            try:
+                self.held = await self._rival()
+            except JetrunnerError as error:
+                log.debug("%s: %s", self.binding.function, error)
+        log.info("%s goes on", self.binding.function)
+
+    def _shard_of(self, subject: str) -> str:
+        """The name of the shard where messages of a subject run now."""
+        shards = self.opening.sharding if self.opening is not None else Sharding()
+        number = shards.shard_of(subject) if shards.positions else 0
+        return f"{self.binding.function}.{shards.generation}.{number}"
+
+    def shard_names(self) -> list[str]:
+        """`<function>.<generation>.<number>` of every shard that is open."""
+        opening = self.opening
+        if opening is None or opening.closing:
+            return []
+        return [f"{self.binding.function}.{opening.generation}.{number}" for number in range(opening.count)]
+
+    def shard(self, name: str) -> Shard:
+        """A shard that this instance has just claimed: the same one each time, for its lanes outlive a claim."""
+        found = self.shards.get(name)
+        if found is None:
+            function, generation, number = name.split(".")
+            address = Address(self._process.project, function, self.stream, int(generation), int(number))
+            most = self.binding.concurrency
+            limit = max(LEAST, min(most, 4 * most // len(self.shard_names())))
+            found = self.shards[name] = Shard(self._shared, address, limit)
+            self._stills[name] = Still(found, self.pipeline.queue)
+        found.durable.begin_at(self.opening.start if self.opening is not None else 0)
+        return found
+
+    def sweep(self, now: float) -> None:
+        """Look after each shard, too."""
+        super().sweep(now)
+        for shard in self.owned:
+            self._resumption.look(shard.lanes)
+            self._stills[shard.name].look(now)
+
+    async def keep(self) -> None:
+        """Save the floors of the shards owned here that have moved, and look for what was sent back otherwise."""
+        await self._sent_back.look()
+        await map_concurrently(lambda shard: shard.floor.remember(), self.owned)
+
+    def tell(self) -> None:
+        """Log how many of the open shards are here, when that is not what was told last."""
+        if self._guard.leaving:
+            return
+        names = self.shard_names()
+        here = len({shard.name for shard in self.owned}.intersection(names))
+        if names and (here, len(names)) != self._told:
+            self._told = here, len(names)
+            log.info("%s: %s of %s here", self.binding.both_names, f"{here:,}", counted(len(names), "shard"))
+
+    @property
+    def working(self) -> int:
+        """How many shards may start messages here: none while others may have taken them."""
+        return len(self.owned) if self._guard.lasts(time.monotonic()) else 0
+
+    @property
+    def owned(self) -> list[Shard]:
+        """The shards that are here."""
+        return [shard for shard in self.shards.values() if shard.life.owned]
+
+    def forget(self, name: str) -> None:
+        """A shard that was given back is dropped with its generation, once no handler of it runs here."""
+        if name not in self.shard_names() and not self.shards[name].lanes.ordering.running:
+            self._history.remove(self.shards.pop(name))
+            del self._stills[name]
+
+    @property
+    def standing(self) -> list[str]:
+        """What has stood still for too long, as this instance sees it, and why."""
+        return [
+            *self.standstill.told(),
+            *(line for shard in self.owned for line in self._stills[shard.name].standstill.told()),
+        ]
+
+    async def stop_pulling(self) -> None:
+        """Ask for nothing more, and give back what has not started."""
+        try:
+            await self._sent_back.close()
+        finally:
+            await super().stop_pulling()
+
+    async def rewrite(self) -> None:
+        """The bucket may have been emptied, or made again: write what is known here of parked keys and of failures."""
+        for _ in range(REWRITES):
+            try:
+                await self._parking.rewrite()
+                for shard in self.owned:
+                    await shard.lanes.failures.rewrite()
+            except JetrunnerError as error:
+                log.warning(
+                    "%s: what is known of its keys is not in the bucket yet: %s", self.binding.function, error
+                )
+                await asyncio.sleep(REWRITE_SECONDS)
+            else:
+                return
+
+    async def abandon(self) -> None:
+        """Give back what was cancelled."""
+        await super().abandon()
+        for delivery in list(self._parking.pull.unsettled.values()):
+            await self.pipeline.cancelled(delivery)
+        for shard in self.shards.values():
+            for delivery in list(shard.lanes.unsettled.values()):
+                await self.pipeline.cancelled(delivery)
+
+    @property
+    def blocked(self) -> str:
+        """Why nothing can be read here; empty while something can."""
+        return next((shard.lanes.pull.refused for shard in self.owned if shard.lanes.pull.refused), "")
+
+    @property
+    def pending(self) -> int:
+        """Messages of the shards owned here that are not yet delivered, as the server last said."""
+        return sum(shard.floor.pending for shard in self.owned)
+
+    @property
+    def unsettled(self) -> int:
+        """Messages that are in work here."""
+        return super().unsettled + sum(len(shard.lanes.unsettled) for shard in self.shards.values())
+
+    @property
+    def delayed(self) -> int:
+        """Those of them that wait for their next attempt: they stay here."""
+        return sum(len(shard.lanes.rests) for shard in self.shards.values())
+
+
+def key_reader(binding: Binding) -> Callable[[bytes], Any]:
+    """Reads the key from an original subject."""
+    positions = binding.key_positions
+    if len(positions) > 1:
+        return lambda subject: key(subject, positions)
+    place = positions[0]
+    tokens = binding.subject.wildcard.split(".")
+    if "*" in tokens[:place]:
+        return lambda subject: subject.split(b".", place + 1)[place]
+    begin = len(".".join(tokens[:place]).encode()) + (place > 0)
+    if place == len(tokens) - 1:
+        return lambda subject: subject[begin:]
+    return lambda subject: subject[begin : subject.find(b".", begin)]

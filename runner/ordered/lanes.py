@@ -1,0 +1,297 @@
+"""The lanes of one shard: what arrives, what may start, and what is settled; one message of a key at a time.
+
+Rule 1: a retry never goes back to the server: it waits here, in its lane, and its lease is extended.
+Rule 2: what was settled here and comes again (a crashed server forgets acks) is acknowledged again, not run again; unless it
+        was stored after all that is known here: then it is another message, and the shard is in doubt.
+Rule 3: a key's next message starts when the settlement of the one before cannot be forgotten (`settlement_log.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from runner.core.address import Address
+from runner.core.ordering import Ordering, Recovery
+from runner.jetstream.delivery import Delivery
+from runner.jetstream.reply import consumer_sequence, identity
+from runner.jetstream.withheld import Withheld
+from runner.ordered.failures import Failures, renew
+from runner.ordered.newest import Newest
+from runner.ordered.pull import ShardPull
+from runner.ordered.rests import Rests
+from runner.ordered.shared import Shared
+from runner.ordered.spill import DROPPED, Held
+from runner.ordered.strays import Strays
+from runner.ordered.turns import Turns
+from runner.ordered.uncommitted import Uncommitted
+from runner.pipeline.fence import Fences
+from runner.pipeline.message import Incoming
+
+
+class Lanes:
+    """One shard's lanes, and the source of what runs in them; who owns the shard is `Shard`'s business."""
+
+    abandons = False
+    """A handler that ignores its timeout keeps its lane until it ends."""
+
+    def __init__(
+        self, shared: Shared, address: Address, fences: Fences, limit: int, doubt: Callable[[], None]
+    ) -> None:
+        """`doubt` is called when something may have been lost: nothing more starts before the server was asked."""
+        process = shared.process
+        self.name = address.name
+        self.generation = address.generation
+        self.number = address.number
+        self.limit = limit
+        self.fences = fences
+        """What its outputs go under."""
+        self.doubt = doubt
+        self.owned = False
+        """Whether its messages may start here."""
+        self.answering = False
+        """Whether what was left here is being asked for: nothing new meanwhile, it would take the room."""
+        self.opened = asyncio.Event()
+        """Set when the barrier opens."""
+        self.strays = Strays(process.connection)
+        self.ordering = Ordering()
+        self.failures = Failures(process, address, fences)
+        self.pull = ShardPull(
+            process.connection, address.stream, address.durable, limit, self._arrived, self._durable_gone
+        )
+        self.pull.belong(self, shared.guard)
+        self.unsettled = self.pull.unsettled
+        self.newest = Newest(self.pull, shared.history)
+        self._wire = process.connection.wire
+        self._tasks = process.tasks
+        self._queue = shared.pipeline.queue
+        self._history = shared.history
+        self._parking = shared.parking
+        self._key_of = shared.key_of
+        self._delivered = 0
+        """Consumer sequence of the last delivery that came; a gap means that one was lost on its way."""
+        self._epoch = -1
+        """The connection that `_delivered` counts on."""
+        self.rests = Rests(process, self.failures, self.unsettled, self._run_again)
+        self._uncommitted = Uncommitted(shared.records, self.name, self.ordering, self._start, self.newest)
+        self.record = self._uncommitted.record
+        """Returns once everything that was settled here is on record."""
+        self.turns = Turns(self.ordering, self._start, self._uncommitted)
+        self._held = Held(
+            process, shared.history, self.ordering, self.unsettled, self._start, self.ack, self.mistake
+        )
+        self._told = Withheld(self._wire)
+        self.withhold = self._told.begin
+        """Settle without a word to the server: the next takeover tells it."""
+
+    # -- what the shard's owner does with them ----------------------------------------------------------
+
+    def made_at(self, created: str) -> str:
+        """When the stream was made; the name that settlements of messages of that one are recorded under."""
+        self.newest.made = created
+        name = self._uncommitted.name = f"{self.name}@{created}"
+        return name
+
+    def hold(self) -> None:
+        """Start nothing, and settle without a word to the server, until `take_over`."""
+        self.ordering.hold()
+        self.withhold()
+        self.opened.set()
+
+    def take_over(self, figures: Mapping[str, Any], epoch: int) -> Recovery:
+        """Go on with what the server has just said that it holds unsettled; what is left to be done is given."""
+        self._told.end()  # what was kept back is acknowledged again with everything else
+        floor, delivered = figures["ack_floor"]["stream_seq"], figures["delivered"]
+        recovery = self.ordering.takeover(floor, delivered["stream_seq"], figures["num_ack_pending"])
+        self.failures.forget_below(floor)
+        # What was delivered since the server looked may be here already.
+        number = delivered["consumer_seq"]
+        self._delivered = max(self._delivered, number) if epoch == self._epoch else number
+        self._epoch = epoch
+        self.settle_again(recovery.reack)
+        if not self.ordering.barrier:
+            self.newest.note(self.unsettled)
+        self._start(recovery.start)
+        return recovery
+
+    def settle_again(self, sequences: Sequence[int]) -> None:
+        """These are acknowledged once more, and recorded: what the server forgot before, it may forget again."""
+        self.ordering.settle_again(sequences)
+        self._uncommitted.hurry()
+
+    def forget_waiting(self) -> list[int]:
+        """Forget what has not started; its sequences."""
+        queued = self._queue.forget(self)
+        forgotten = [each for each, known in self.unsettled.items() if each in queued or not known.started]
+        for sequence in forgotten:
+            self.strays.add(self.unsettled.pop(sequence).reply)
+        return forgotten
+
+    def cut(self, first: int) -> list[Delivery]:
+        """Forget all messages, since the stream has others from this sequence on; those that run are given."""
+        forgotten = self.forget_waiting()
+        running = list(self.unsettled.values())
+        self.unsettled.clear()
+        self.ordering.cut(0, forgotten)
+        self._uncommitted.end()
+        self.strays.cut(first)
+        self.newest.forget()
+        return running
+
+    def let_go(self, forgotten: list[int]) -> None:
+        """The shard is not ours any more; what runs keeps its lane until it has ended (`Turns.outlasted`)."""
+        self.ordering.release(forgotten)
+        self._uncommitted.end()
+        self.unsettled.clear()
+        self.opened.set()
+
+    def mistake(self, delivery: Delivery) -> None:
+        """The stream has another message under the number of one that is here."""
+        self._history.doubt(identity(delivery.reply))
+        self.doubt()
+
+    def _durable_gone(self) -> None:
+        if self.owned:
+            self._epoch = -1
+            self.doubt()
+
+    # -- deliveries -------------------------------------------------------------------------------------
+
+    def _arrived(self, delivery: Delivery) -> None:
+        sequence = delivery.sequence
+        if not self.owned:
+            del self.unsettled[sequence]
+            self.strays.add(delivery.reply)
+            return
+        delivery.source = self
+        ordering = self.ordering
+        number = consumer_sequence(delivery.reply)
+        if number != self._delivered + 1 or self._epoch != self._wire.epoch:
+            self._epoch = self._wire.epoch
+            self.doubt()
+        self._delivered = number
+        key = self._key_of(delivery.subject)
+        if sequence <= ordering.top and ordering.settled(sequence):
+            del self.unsettled[sequence]
+            if self.newest.before(delivery):
+                self.doubt()  # it comes again when more is known
+            else:
+                self._told.ack(delivery.reply)
+            return
+        self.failures.count(delivery)
+        barrier = ordering.barrier
+        ready = ordering.arrive(sequence, key)
+        if ready:
+            self._start(ready)
+        else:
+            self._held.add(delivery)
+            self._uncommitted.hurry()
+        if not ordering.barrier:
+            if barrier:
+                self.newest.note(self.unsettled)
+                self.opened.set()
+            elif sequence >= ordering.top:
+                self.pull.newest_reply = delivery.reply
+
+    def arrive_next(
+        self, subject: bytes, reply: bytes, header: bytes | None, body: bytes, sequence: int, number: int
+    ) -> bool:
+        """The straight way of a message's first delivery; whether it could be taken: the consumer's next, and nothing rare."""
+        ordering = self.ordering
+        if (
+            number != self._delivered + 1
+            or sequence <= ordering.top
+            or not self.owned
+            or self._epoch != self._wire.epoch
+            or self.failures.known
+        ):
+            return False
+        self._delivered = number
+        delivery = Delivery(subject, reply, header, body, sequence, 1, self, False)
+        self.unsettled[sequence] = delivery
+        ready = ordering.arrive(sequence, self._key_of(subject))
+        if not ready:
+            self._held.add(delivery)
+            self._uncommitted.hurry()
+        elif self._parking.marks:
+            self._start(ready)
+        else:
+            self._queue.arrive(delivery)
+        return True
+
+    def _start(self, sequences: Sequence[int]) -> None:
+        if self.owned:
+            unsettled, arrive, marks = self.unsettled, self._queue.arrive, self._parking.marks
+            failures = self.failures.known
+            for sequence in sequences:
+                delivery = unsettled.get(sequence)
+                if delivery is None:
+                    self.turns.begin(sequence)
+                elif delivery.body is DROPPED:
+                    self._held.bring(delivery)
+                elif (
+                    not marks or not self._parking.turns_away(self._key_of(delivery.subject), delivery)
+                ) and (not failures or not self.rests.needs(delivery)):
+                    arrive(delivery)
+
+    async def park(self, incoming: Incoming) -> None:
+        """Returns when the message may be terminated: nothing of its key can overtake it then."""
+        await self._parking.park(self.fences, self._key_of(incoming.delivery.subject), incoming)
+
+    def ack(self, delivery: Delivery) -> None:
+        """Acknowledge, and free the lane; unless it is nobody's by now: then another message may have its number."""
+        sequence = delivery.sequence
+        if self.unsettled.get(sequence) is delivery:
+            del self.unsettled[sequence]
+            self._told.ack(delivery.reply)
+            if self.failures.known:
+                self._forget_failures(sequence)
+            if self.ordering.settle(sequence):
+                self._uncommitted.hurry()
+            elif not self._uncommitted.wanted:
+                self._uncommitted.want()
+            if not self.pull.due:
+                self.pull.wake()
+
+    def settle(self, delivery: Delivery, verb: bytes) -> None:
+        """Answer once, and free the lane."""
+        if not delivery.settled:
+            del self.unsettled[delivery.sequence]
+            self._told.answer(delivery.reply, verb)
+            self._forget_failures(delivery.sequence)
+            self.ordering.settle(delivery.sequence)
+            self._uncommitted.hurry()
+            self.pull.wake()
+
+    def _forget_failures(self, sequence: int) -> None:
+        if sequence in self.failures.known:
+            self._tasks.start_soon(self.failures.drop, sequence)
+
+    def rest(self, now: float) -> None:
+        """Called a few times a second."""
+        self._uncommitted.doubtful(now)
+
+    async def again(self, delivery: Delivery, delay: float) -> None:
+        """Count the failure, and run it again here after `delay` seconds; its lane waits."""
+        rest = await self.failures.next_attempt(delivery, delay)
+        if rest is not None:
+            self.rests.add(delivery, rest)
+
+    def later(self, delivery: Delivery, delay: float) -> None:
+        """Run it here after `delay` seconds, though nothing failed; its lane waits."""
+        renew(delivery)
+        self.rests.add(delivery, delay)
+
+    def _run_again(self, delivery: Delivery) -> None:
+        if self.owned:
+            self._queue.arrive(delivery)
+
+    def give_back(self, delivery: Delivery) -> None:
+        """It has not started, and will not here: the next owner has it delivered anew."""
+        if self.unsettled.pop(delivery.sequence, None) is not None:
+            self.strays.add(delivery.reply)
+
+    def extend(self, delivery: Delivery, now: float) -> None:
+        """Keep the server from delivering it again."""
+        self.pull.extend(delivery, now)

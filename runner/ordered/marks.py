@@ -1,0 +1,293 @@
+"""The marks of an ordered function's keys, as this process knows them.
+
+Rule 1: the marks of a shard's keys are read from the bucket's leader once the shard is claimed, before anything starts.
+Rule 2: what is heard of a mark is a hint: it is read. All are looked at now and then, in case nothing was heard.
+Rule 3: a key that is kept back stays so until its mark says otherwise. A mark that is gone, with the bucket, is written
+        again by the owner that knows it; one that no process knows is made from what stands in `PARKED` (`lostmarks.py`).
+        So is one in whose place an older one stands, because the bucket went back: that tells what was before.
+Rule 4: a mark of a key that was made of other tokens keeps this function from starting: it cannot tell which messages
+        are the key's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+
+from runner.bindings import Binding
+from runner.core.park import Mark, tokens
+from runner.core.shardlife import ShardLife
+from runner.errors import JetrunnerError, PermissionDenied, UsageError
+from runner.jetstream.concurrent import map_concurrently
+from runner.jetstream.keymarks import Entry, KeyMarks
+from runner.jetstream.parked import Parked
+from runner.ordered import lostmarks
+from runner.ordered.rekey import rekey
+from runner.runtime.runtime import Process
+
+log = logging.getLogger("jetrunner.parked")
+
+LOOKING_SECONDS = 3.0
+"""Longest pause before a mark is read again that was announced and is not there."""
+LOOK_SECONDS = 10.0
+TURN_SECONDS = 0.25
+NAMED = 3
+"""Keys that an error names."""
+
+
+class Marks:
+    """Key → its mark; those of keys in other owners' shards may be old."""
+
+    def __init__(self, process: Process, binding: Binding, place: Callable[[str], str]) -> None:
+        self.parked = Parked(process.connection, process.project, process.histories.original)
+        self._bucket = KeyMarks(process.connection, process.project)
+        self.standing: dict[bytes, Entry] = {}
+        """Those that say anything."""
+        self.due: set[bytes] = set()
+        """Keys to be brought back, whoever owns their shards."""
+        self._process = process
+        self._binding = binding
+        self._function = binding.function
+        self._positions = binding.key_positions
+        self._place = place
+        """Names the shard of a subject."""
+        self._lives: dict[str, ShardLife] = {}
+        """Of the shards whose marks were read here, by name."""
+        self._awaited: dict[bytes, Mark] = {}
+        """What was heard of keys whose marks are being read."""
+        self._writing: dict[bytes, Mark] = {}
+        """What is being written here."""
+        self._newest = -1
+        """The highest revision that was seen."""
+        self._era = 0
+        """Counts how often the bucket turned out to be another: revisions are told by one of them."""
+        self._first = 0
+        """Revisions from here on were given since."""
+        self._due = False
+        """Whether all marks are to be looked at."""
+        process.histories.bucket.changed.append(self.distrust)
+
+    async def start(self) -> None:
+        """Learn of every mark that is written from now on. Raises UsageError for marks of keys made of other tokens."""
+        await self._bucket.watch(self._function, self._heard)
+        standing = await self._bucket.all(self._function)
+        left = await rekey(self._process, self._function, self._positions, standing)
+        self.require_shape(entry.mark for entry in left)
+        self._process.tasks.start_soon(self._keep_looking)
+
+    def require_shape(self, marks: Iterable[Mark]) -> None:
+        """Raise UsageError when keys are kept back that this function would not know by their subjects."""
+        strange = sorted(
+            (mark for mark in marks if mark.diverts and mark.positions != self._positions),
+            key=lambda mark: mark.key,
+        )
+        if not strange:
+            return
+        named = ", ".join(repr(mark.key) for mark in strange[:NAMED])
+        more = f" and {len(strange) - NAMED:,} more" if len(strange) > NAMED else ""
+        keys, are = ("keys", "are") if len(strange) > 1 else ("key", "is")
+        binding = self._binding
+        raise UsageError(
+            f"{binding.place}: {keys} {named}{more} {are} kept back by "
+            f"{tokens(strange[0].positions)} of the subject, and ordered_by= is {tokens(self._positions)} now: newer "
+            "messages would run before those that are parked",
+            hint="run it with the subject and the ordered_by= of before, until `runner parked retry KEY` "
+            "has brought back what `runner parked list` shows",
+        )
+
+    # -- reading and writing ----------------------------------------------------------------------------
+
+    async def load(self, shard: str, life: ShardLife) -> None:
+        """Know the marks of all keys of a shard. Raises JetrunnerError."""
+        names, parked = await asyncio.gather(self._bucket.names(self._function), self._keys_parked())
+        waiting = {raw(text) for text in parked}
+        keys = {*(raw(text) for _, text in names), *waiting, *self.standing}
+        ours = [key for key in keys if self.shard_of(key) == shard]
+        entries = dict(zip(ours, await self._read_all(ours, keep=True), strict=True))
+        self.require_shape(entry.mark for entry in entries.values() if entry is not None)
+        lost = {
+            text_of(key): entry for key, entry in entries.items() if key in waiting and not _diverts(entry)
+        }
+        if lost:
+            async for entry in lostmarks.found(self._process, self._function, self._positions, lost):
+                self.require_shape([entry.mark])
+                self.know(entry)
+        self._lives[shard] = life
+
+    async def _keys_parked(self) -> set[str]:
+        try:
+            return await self.parked.keys(self._function, self._positions)
+        except PermissionDenied as error:  # what the marks say has to do
+            log.debug("what is parked of %s cannot be looked at: %s", self._function, error)
+            return set()
+
+    async def _read_all(self, keys: list[bytes], *, keep: bool = False) -> list[Entry | None]:
+        return await map_concurrently(partial(self.read, keep=keep), keys)
+
+    async def read(self, key: bytes, *, keep: bool = False) -> Entry | None:
+        """Read a key's mark from the bucket; one lost there is written again, with `keep` or where the key's shard is owned."""
+        era = -1
+        while era != self._era:  # what the bucket before has answered counts no more
+            era, before = self._era, self.standing.get(key)
+            found = await self._bucket.mark(self._function, text_of(key))
+            if found is not None and found.is_before(before):
+                found = await self._surely(key, before)
+        known = self.standing.get(key)
+        if known is not before:  # written here meanwhile
+            if found is None or known is None or known.revision >= found.revision:
+                return known or found
+        elif found is None:
+            if known is not None and known.mark.diverts and (keep or self._is_owned(key)):
+                return await self._write_again(known, 0)
+            self._forget(key)
+            return None
+        elif known is not None and not known.revision and (keep or self._is_owned(key)):
+            mark = known.mark.over(found.mark, later=found.revision >= self._first, now=time.time())
+            if mark != found.mark:
+                return await self._write_again(Entry(mark, 0), found.revision)
+        self.know(found)
+        return found
+
+    async def _surely(self, key: bytes, known: Entry | None) -> Entry | None:
+        """A mark that is older than what is known: a leader that is none any more has answered, or the bucket went back.
+
+        The bucket's history has not seen that where nothing had looked at the bucket since the mark was written.
+        """
+        if not await self._process.histories.bucket.follow():
+            return known
+        found = await self._bucket.mark(self._function, text_of(key))
+        if found is not None and self.standing.get(key) is known and found.is_before(known):
+            self.distrust(found.revision + 1)
+        return found
+
+    def distrust(self, first: int) -> None:
+        """The bucket went back: from this revision on, what is known has none there, and all that stands is read again."""
+        self._era += 1
+        self._first, self._newest, self._due = first, -1, True
+        for key, entry in self.standing.items():
+            if entry.revision >= first:
+                self.standing[key] = Entry(entry.mark, 0)
+
+    async def write(self, mark: Mark, revision: int) -> Entry | None:
+        """Write a mark, and know it; None when somebody else has written."""
+        key, era = raw(mark.key), self._era
+        self._writing[key] = mark
+        try:
+            written = await self._bucket.write(self._function, mark, revision)
+        finally:
+            self._writing.pop(key, None)
+        if written is not None:
+            self.know(written if era == self._era else Entry(mark, 0))
+        return written
+
+    async def _write_again(self, known: Entry, revision: int) -> Entry | None:
+        """A key that is kept back has no mark any more, or an older one: the bucket was emptied, made again or put back."""
+        written = await self.write(known.mark, revision)
+        if written is not None:
+            log.warning("%s: the mark of key %s was lost; it is there again", self._function, known.mark.key)
+        return written or known
+
+    async def rewrite(self) -> None:
+        """Write again the marks of keys that are kept back here, and are gone from the bucket. Raises JetrunnerError."""
+        if await self._bucket.newest(self._function) != self._newest:
+            await self._read_all([key for key, entry in self.standing.items() if entry.mark.diverts])
+
+    def know(self, entry: Entry) -> None:
+        """Take what stands in the bucket now for the key's mark."""
+        mark = entry.mark
+        key = raw(mark.key)
+        self._newest = max(self._newest, entry.revision)
+        if not mark.worth or mark.positions != self._positions:
+            self._forget(key)
+            return
+        self.standing[key] = entry
+        if mark.state == "returning":
+            self.due.add(key)
+        else:
+            self.due.discard(key)
+
+    def _forget(self, key: bytes) -> None:
+        self.standing.pop(key, None)
+        self.due.discard(key)
+
+    # -- hearing ----------------------------------------------------------------------------------------
+
+    def _heard(self, mark: Mark) -> None:
+        key = raw(mark.key)
+        known = self.standing.get(key)
+        if (known is not None and known.mark == mark) or self._writing.get(key) == mark:
+            return
+        if key not in self._awaited:
+            self._process.tasks.start_soon(self._look, key)
+        self._awaited[key] = mark
+
+    async def _look(self, key: bytes) -> None:
+        """Read a mark, until it is what was heard last: it may be on its way into the bucket, or refused there."""
+        wait = 0.01
+        while wait < LOOKING_SECONDS and not self._process.connection.closed.is_set():
+            awaited = self._awaited[key]
+            try:
+                entry = await self.read(key)
+                if entry is not None and entry.mark == awaited and self._awaited[key] is awaited:
+                    break
+            except JetrunnerError as error:
+                log.debug("the mark of key %r cannot be read yet: %s", key, error)
+            await asyncio.sleep(wait)
+            wait = wait * 2 if self._awaited[key] is awaited else 0.01
+        del self._awaited[key]
+
+    async def _keep_looking(self) -> None:
+        """Look at all marks after a lost connection, and now and then."""
+        connection = self._process.connection
+        epoch, looked = connection.wire.epoch, time.monotonic()
+        while not connection.closed.is_set():
+            await asyncio.sleep(TURN_SECONDS)
+            now = time.monotonic()
+            lost = self._due or epoch != connection.wire.epoch
+            if not connection.is_connected or not (lost or now - looked >= LOOK_SECONDS):
+                continue
+            looked, seen, self._due = now, connection.wire.epoch, False
+            try:
+                if lost or await self._bucket.newest(self._function) != self._newest:
+                    await self._look_at_all()
+                epoch = seen
+            except JetrunnerError as error:
+                self._due = lost
+                log.debug("the marks of %s cannot be looked at: %s", self._function, error)
+
+    async def _look_at_all(self) -> None:
+        """What was written meanwhile, and not heard; what is not there any more."""
+        newest = await self._bucket.newest(self._function)
+        names = {raw(text) for _, text in await self._bucket.names(self._function)}
+        await self._read_all([*names.union(self.standing)])
+        self._newest = newest
+
+    # -- shards -----------------------------------------------------------------------------------------
+
+    def shard_of(self, key: bytes) -> str:
+        """Its shard depends on the key alone, and on what stands literally in the function's subject."""
+        tokens = self._binding.subject.wildcard.split(".")
+        for position, token in zip(self._positions, text_of(key).split("."), strict=False):
+            tokens[position] = token
+        return self._place(".".join(tokens))
+
+    def _is_owned(self, key: bytes) -> bool:
+        life = self._lives.get(self.shard_of(key))
+        return life is not None and life.owned
+
+
+def raw(text: str) -> bytes:
+    """A key as it stands in subjects."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def text_of(key: bytes) -> str:
+    """A key as marks tell it."""
+    return key.decode("utf-8", "surrogateescape")
+
+
+def _diverts(entry: Entry | None) -> bool:
+    return entry is not None and entry.mark.diverts

@@ -1,0 +1,47 @@
+"""The newest message that one shard knows of its stream, read from the last delivery's reply when somebody asks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from runner.core.history import NOTHING, Identity
+from runner.jetstream.delivery import Delivery
+from runner.jetstream.reply import identity, stored_at
+from runner.ordered.pull import ShardPull
+from runner.runtime.history import History
+
+
+class Newest:
+    """What tells messages of the stream's history from those that take their numbers after it went back."""
+
+    def __init__(self, pull: ShardPull, history: History) -> None:
+        self.made = ""
+        """When the stream was made."""
+        self._pull = pull
+        self._history = history
+        self._known = NOTHING
+        self._reply = b""
+        """What `_known` is read from."""
+
+    def __call__(self) -> Identity:
+        """The newest message that is known to be the stream's."""
+        reply = self._pull.newest_reply
+        if reply is not self._reply:
+            self._reply = reply
+            self._known = identity(reply, self.made) if reply else NOTHING
+        return self._known
+
+    def note(self, unsettled: Mapping[int, Delivery]) -> None:
+        """What came behind the barrier is the stream's, since it opened."""
+        sequence = max(unsettled, default=0)
+        if sequence > self().sequence:
+            self._pull.newest_reply = unsettled[sequence].reply
+
+    def forget(self) -> None:
+        """The stream has lost it."""
+        self._pull.newest_reply = b""
+
+    def before(self, delivery: Delivery) -> bool:
+        """Whether a message was stored after everything that is known here: then nothing that is known is about it."""
+        stored = stored_at(delivery.reply)
+        return stored > self().stored_ns and stored > self._history.newest().stored_ns

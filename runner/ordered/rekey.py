@@ -1,0 +1,81 @@
+"""Marks of keys that were made of other tokens, behind which nothing is parked: their dead letters go on to the keys of now.
+
+Dead letters were sent back, and then the function's order was changed before they had run. Nothing else waits for them.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+
+from runner.consumers.letters import Letters
+from runner.core import park
+from runner.core.park import Letter
+from runner.core.sharding import key
+from runner.jetstream.keymarks import Entry, KeyMarks
+from runner.jetstream.ownstreams import PARKED
+from runner.jetstream.parked import Parked
+from runner.runtime.runtime import Process
+
+log = logging.getLogger("jetrunner.parked")
+
+
+async def rekey(
+    process: Process, function: str, positions: tuple[int, ...], standing: Sequence[Entry]
+) -> list[Entry]:
+    """Carry over what can be, of these marks; the others. Raises JetrunnerError."""
+    parked = Parked(process.connection, process.project)
+    waiting: set[str] | None = None
+    left: list[Entry] = []
+    for entry in standing:
+        mark = entry.mark
+        if (
+            mark.diverts
+            and mark.positions != positions
+            and mark.state == "returning"
+            and mark.given_up is None
+        ):
+            if waiting is None:
+                await process.histories.of(PARKED).follow()  # a leader that is behind would leave out a key
+                waiting = await parked.keys(function, mark.positions)
+            if mark.key not in waiting and await _carry(process, function, positions, entry):
+                continue
+        left.append(entry)
+    return left
+
+
+async def _carry(process: Process, function: str, positions: tuple[int, ...], entry: Entry) -> bool:
+    """False when somebody has written the mark meanwhile."""
+    marks, now = KeyMarks(process.connection, process.project), time.time()
+    letters = await _letters(process, function, positions, entry.mark.letters)
+    same = letters.pop(entry.mark.key, [])
+    for text, group in letters.items():
+        await marks.send_back(function, text, positions, group, now, even_parked=True)
+    # Last: whoever comes next finds what is left.
+    after = park.unmarked(entry.mark.key, positions).asked(same, now) if same else entry.mark.freed(now)
+    written = await marks.write(function, after, entry.revision)
+    if written is not None:
+        log.warning(
+            "%s: dead letters on their way to key %s go on by the ordered_by= of now",
+            function,
+            entry.mark.key,
+        )
+    return written is not None
+
+
+async def _letters(
+    process: Process, function: str, positions: Sequence[int], letters: Sequence[Letter]
+) -> dict[str, list[Letter]]:
+    """By their keys of now; one that is gone, or has none, does not come back."""
+    found: dict[str, list[Letter]] = defaultdict(list)
+    for letter in letters:
+        stored = await Letters(process, function).stored(letter)
+        if stored is None:
+            continue
+        try:
+            found[key(stored.letter.subject, positions)].append(letter)
+        except ValueError as error:
+            log.error("%s: dead letter %d stays: %s", function, letter.sequence, error)
+    return found

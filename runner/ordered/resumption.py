@@ -1,0 +1,48 @@
+"""Keys whose time to come back has come: each is brought back in the shard that this instance owns."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from runner.errors import JetrunnerError
+from runner.ordered.lanes import Lanes
+from runner.ordered.parking import REPEAT_SECONDS, RETRY_SECONDS, Parking
+from runner.ordered.unpark import Unparking
+
+log = logging.getLogger("jetrunner.parked")
+
+
+class Resumption:
+    """Brings back the keys of one ordered function."""
+
+    def __init__(self, parking: Parking) -> None:
+        self._parking = parking
+        self._book = parking.book
+        self._returning: set[bytes] = set()
+        """Keys that are being brought back here."""
+
+    def look(self, lanes: Lanes) -> None:
+        """Bring back what is due in a shard; called a few times a second while it is owned."""
+        if not self._book.due or lanes.ordering.barrier:
+            return
+        for key in self._book.due - self._returning:
+            tenure = lanes.fences.tenure
+            if tenure is not None and self._book.shard_of(key) == lanes.name:
+                self._returning.add(key)
+                self._parking.process.tasks.start_soon(
+                    self._bring_back, Unparking(self._parking, lanes, tenure, key)
+                )
+
+    async def _bring_back(self, unparking: Unparking) -> None:
+        function = self._parking.function
+        try:
+            await unparking.run()
+        except JetrunnerError as error:
+            log.warning("%s: key %s waits on its way back: %s", function, unparking.text, error)
+            await asyncio.sleep(RETRY_SECONDS)
+        except Exception:  # its key waits; nothing else does
+            log.exception("%s: key %s waits on its way back", function, unparking.text)
+            await asyncio.sleep(REPEAT_SECONDS)
+        finally:
+            self._returning.discard(unparking.key)

@@ -1,0 +1,113 @@
+"""A shard's floor, saved outside of its durable: where to go on when somebody deletes that."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from contextlib import suppress
+from typing import Any
+
+from runner.core.history import Identity
+from runner.errors import JetrunnerError
+from runner.jetstream import consumer
+from runner.ordered.durable import ShardDurable
+from runner.ordered.lanes import Lanes
+from runner.ordered.shared import Shared
+
+log = logging.getLogger("jetrunner.shards")
+
+ACKS_SECONDS = 0.01
+ACKS_LOOKS = 5
+"""How often a floor is read at a hand-over, at most: acks on their way will raise it."""
+LOOK_SECONDS = 20.0
+"""A durable is looked at this often, at least: somebody may have changed its settings."""
+REMEMBER_SECONDS = 1.0
+"""A hand-over waits so long for its floor, at most."""
+
+
+class SavedFloor:
+    """Of one shard's durable, whose settings are put back where somebody has changed them."""
+
+    def __init__(self, shared: Shared, durable: ShardDurable, lanes: Lanes) -> None:
+        self.pending = 0
+        """Messages not yet delivered, as the server last said."""
+        self._connection = shared.process.connection
+        self._floors = shared.durables.floors
+        self._history = shared.history
+        self._durable = durable
+        self._lanes = lanes
+        self._looked = 0.0
+        """When the durable was last looked at, by the monotonic clock."""
+        self._standing: dict[str, Any] | None = None
+        """How the durable was left when its settings were last put back."""
+        self._floor: tuple[int, int, Identity] | None = None
+        """The last floor that was read of the durable as it should be, and in which turn of the stream's history."""
+        self._remembered = (0, 0, 0)
+        """The oldest message that was not settled and the newest that had come, when the floor was saved, and in which turn
+        of what the bucket has lost."""
+
+    def begin(self, pending: int) -> None:
+        """The shard is ours once more: what was saved by its last tenure was another's to raise meanwhile."""
+        self.pending = pending
+        self._remembered = (0, 0, 0)
+
+    async def remember_last(self) -> None:
+        """Save the floor once the last acks are in it; the shard may be another's by now."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(REMEMBER_SECONDS):
+                for _ in range(ACKS_LOOKS):
+                    if await self.remember():
+                        break
+                    await asyncio.sleep(ACKS_SECONDS)
+
+    async def remember(self) -> bool:
+        """Ask how far the durable is, unless nothing happens here, and save its floor; False when it will rise yet."""
+        floors, lanes, durable, history = self._floors, self._lanes, self._durable, self._history
+        unsettled, era = lanes.unsettled, history.era
+        place = (min(unsettled, default=0), lanes.ordering.top, floors.lost)
+        looked = time.monotonic() - self._looked < LOOK_SECONDS
+        if place == self._remembered and not unsettled and not self.pending and looked:
+            return True
+        self._looked = time.monotonic()
+        here = len(unsettled) + len(lanes.strays)
+        try:
+            info = await durable.found()
+            if info is not None and lanes.owned and info["config"] != self._standing:
+                if consumer.refiltered(info["config"], durable.config):
+                    await self._remove(era)
+                    return True  # its pull hears of it
+                await self._put_back(info)
+            newest = lanes.newest()
+            if info is not None and newest.sequence < info["ack_floor"]["stream_seq"]:
+                newest = (await history.check(thorough=False)).newest
+        except JetrunnerError as error:
+            log.debug("the floor of shard %s is not known: %s", durable.name, error)
+            return False
+        if info is None or era != history.era:
+            return True
+        self.pending = info["num_pending"]
+        self._floor = era, info["ack_floor"]["stream_seq"], newest
+        await floors.save(durable.stream, durable.name, info["ack_floor"]["stream_seq"], newest)
+        if info["num_ack_pending"] > here:  # acks are on their way, or deliveries
+            return False
+        if not lanes.ordering.barrier:  # behind it nothing tells what has moved
+            self._remembered = place
+        return True
+
+    async def _remove(self, era: int) -> None:
+        """It reads something else: it is made again at the floor that was last read of it as it should be."""
+        stream, name = self._durable.stream, self._durable.name
+        log.warning("shard %s is made again: somebody has changed its filter", name)
+        if (
+            self._floor is not None and self._floor[0] == era
+        ):  # the durable's own may be past what it left out
+            await self._floors.place(stream, name, *self._floor[1:])
+        await consumer.remove(self._connection, stream, name)
+
+    async def _put_back(self, info: dict[str, Any]) -> None:
+        """Its settings are as they should be afterwards."""
+        self._standing = info["config"]
+        stream, wanted = self._durable.stream, self._durable.config
+        changed, _ = await consumer.ensure(self._connection, stream, wanted, info)
+        self._standing = changed["config"]

@@ -1,0 +1,280 @@
+"""Settlements on record: what lets the next message of a key start.
+
+An ack is no record. It is lost with the process that sent it, and a server that is killed forgets those of its last
+tenth of a second (measured): then the message would run again though a later one of its key has been done.
+
+Rule 1: a key's next message starts once the settlement of the one before is on record in the bucket. What is on record
+        counts for longer on a replicated stream: there an ack may be lost long after it was sent.
+Rule 2: a settlement is written at once when a key waits for it, else within 20 ms. One write is on its way at a time, and
+        what is settled meanwhile goes with the next. What one message cannot hold goes with those that follow.
+Rule 3: acks may go nowhere for a while until that is noticed: then the shard is in doubt, starts nothing, and sends and
+        records them again. What is on record stays for longer than that, and of a shard in doubt until it is not.
+Rule 4: a record says from which sequence of the bucket on its instance's records count. Keys of what counts no more are
+        written again, so there are few where little is written; they stay for whoever takes over, and run out by themselves.
+Rule 5: a record names the newest message that its instance knew: where the stream has another by now, what is on record of
+        it and of later ones counts no more. All that counts of one instance is of one history.
+Rule 6: what the bucket has lost is written again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+
+import msgspec
+
+from runner.core import header
+from runner.core.history import NOTHING, State
+from runner.errors import ServerError
+from runner.jetstream.kv import KV, PREFIX
+from runner.ordered.recorded import NEWEST_BYTES, Record, Recorded, distances, fitting, size
+from runner.ordered.segment import Settled, Taken, Written
+from runner.runtime.history import History
+from runner.runtime.runtime import Process
+
+log = logging.getLogger("jetrunner.shards")
+
+COMMIT_SECONDS = 0.02
+"""A settlement for which no key waits is written within that time."""
+COUNT_SECONDS = 3.0
+"""A record counts so long, at least. A silent server is noticed within twice the heartbeat of a shard's pull (1.9 s) and the
+time between two looks (`ShardPull.watch`)."""
+STALLED_SECONDS = 25.0
+"""The same on a replicated stream: a leader that the others do not hear serves its clients for up to 20 s, until it knows
+that it has lost them (nats-server looks each 10 s whether 10 s have passed), and what it was told is lost then."""
+MANY = 3_000
+"""Once so many records count, they are written no faster than that many in the time that they count."""
+FEW = 100
+"""Once so many count, a record replaces the one before it, and says what that said, as long as both say little."""
+LITTLE = 32
+"""Settlements."""
+RETRY_SECONDS = 0.05
+MOST_BYTES = 256 << 10
+"""Of one record; where the server takes less than twice as much in a message, half of that."""
+_HEADER = header.encode([("Nats-TTL", "24h")])
+
+
+class Records:
+    """The settlements that one instance has put on record for one function."""
+
+    def __init__(
+        self, process: Process, function: str, instance: str, history: History, *, replicated: bool = False
+    ) -> None:
+        self._process = process
+        self._history = history
+        self._seconds = STALLED_SECONDS if replicated else COUNT_SECONDS
+        """So long a record counts, at least."""
+        self._newest = NOTHING
+        self._recorded = Recorded(KV(process.connection), f"settled.{process.project}.{function}.", history)
+        self.load = self._recorded.load
+        self._ring = f"{PREFIX}{self._recorded.prefix}{instance}."
+        self._slot = 0
+        """The key that is written next."""
+        self._joined: Written | None = None
+        """The record that is being replaced; it counts until that is confirmed."""
+        self._slots = 1
+        self._free: list[int] = []
+        self._counting: deque[Written] = deque()
+        self._leaving: list[Written] = []
+        """Those that count until what is in `_again` is written."""
+        self._again: dict[tuple[Settled, str], set[int]] = {}
+        """What is on record, and has to be written again."""
+        self._sent = 0.0
+        self._last = 0
+        """Sequence of the last record."""
+        self._epoch = process.connection.wire.epoch
+        self._wanted: deque[Settled] = deque()
+        self._busy = self._urgent = False  # a write is under way, or about to be; another follows it at once
+        self._timer: asyncio.TimerHandle | None = None  # begins the next; none while one is under way
+
+    def want(self, shard: Settled) -> None:
+        """Put what a shard has settled on record soon; `shard.recorded` is called once it is."""
+        self._wanted.append(shard)
+        self._begin_soon()
+
+    def hurry(self, shard: Settled) -> None:
+        """The same at once, or right after what is under way: a key waits."""
+        if not shard.wanted:
+            self._wanted.append(shard)
+        self._urgent = True
+        if not self._busy:
+            self._begin()
+
+    def _begin_soon(self) -> None:
+        if not self._busy and self._timer is None:
+            self._timer = self._process.loop.call_later(COMMIT_SECONDS, self._begin)
+
+    def _begin(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._busy = True
+        self._process.connection.wire.due(self._write)  # with the acks of what it tells
+
+    def _write(self) -> None:
+        now = time.monotonic()
+        wait = self._sent + self._seconds / MANY - now
+        if wait > 0 and len(self._counting) >= MANY:
+            self._process.loop.call_later(wait, self._write)
+            return
+        taken = Taken(sent=now, era=self._history.era)
+        try:
+            self._look_back(now)
+            self._fill(taken)
+            self._join(taken)
+            if taken.fresh or taken.again:
+                self._send(taken)
+            else:
+                self._busy = False  # the shards were let go meanwhile
+        except Exception:  # whatever it is, nothing may wait for ever for this write
+            log.exception("settlements could not be recorded yet")
+            self._fail(taken)
+
+    def _look_back(self, now: float) -> None:
+        """Find out which records count no more, and what of them has to be written again."""
+        epoch = self._process.connection.wire.epoch
+        # After a reconnect the server may be another one, which has forgotten acks: all of it is written again.
+        lost, self._epoch = self._epoch != epoch, epoch
+        counting = self._counting
+        while counting and (lost or now - counting[0].sent >= self._seconds):
+            written = counting.popleft()
+            self._leaving.append(written)
+            for shard, name, sequences in written.parts:
+                if lost or shard.doubtful(now):
+                    self._again.setdefault((shard, name), set()).update(sequences)
+
+    def _fill(self, taken: Taken) -> None:
+        """Take what fits into one message, of what is written again no more than half of it."""
+        left = min(MOST_BYTES, self._process.connection.max_payload // 2) - NEWEST_BYTES
+        room = left // 2
+        while self._again and (most := fitting(room, next(iter(self._again))[1], taken.again)) > 0:
+            (shard, name), known = next(iter(self._again.items()))
+            oldest = sorted(known)[:most]
+            known.difference_update(oldest)
+            if not known:
+                del self._again[shard, name]
+            taken.again.append((shard, name, oldest))
+            room -= size(name, oldest)
+            left -= size(name, oldest)
+        wanted = self._wanted
+        while wanted and (most := fitting(left, wanted[0].name, taken.fresh)) > 0:
+            shard = wanted[0]
+            sequences = shard.take(most)
+            if sequences:
+                taken.fresh.append((shard, shard.name, sequences))
+                left -= size(shard.name, sequences)
+            if shard.wanted:
+                break
+            wanted.popleft()
+        self._urgent = bool(wanted or self._again)
+
+    def _join(self, taken: Taken) -> None:
+        """Write it in the place of the record before, where many count that say little: who takes over reads them all."""
+        counting = self._counting
+        if counting and len(counting) >= FEW and not taken.again and taken.fresh:
+            before = counting[-1]
+            if before.count + taken.count <= LITTLE:
+                taken.before = self._joined = counting.pop()
+                self._free.append(self._slot)
+                self._slot = before.slot
+
+    def _send(self, taken: Taken) -> None:
+        settled: dict[str, list[int]] = {}
+        before = taken.before.parts if taken.before is not None else ()
+        for _, name, sequences in (*before, *taken.again, *taken.fresh):
+            settled.setdefault(name, []).extend(sequences)
+        taken.done = 0 if self._again else len(self._leaving)
+        counting = self._counting if taken.done else self._leaving or self._counting
+        first = counting[0].sequence if counting else self._last + 1
+        for shard, _, _ in taken.fresh:
+            self._newest = self._newest.newer(shard.newest())
+        if not self._newest.sequence:
+            self._newest = self._history.newest()
+        record = Record(first, {name: distances(each) for name, each in settled.items()}, self._newest)
+        subject = f"{self._ring}{self._slot}".encode()
+        body = msgspec.msgpack.encode(record)
+        self._sent = taken.sent
+        self._process.connection.publisher.send(subject, body, _HEADER, self._answered, taken)
+
+    def _answered(self, taken: Taken, _: bytes | None, answer: bytes, error: ServerError | None) -> None:
+        try:
+            if error is not None:
+                raise error
+            self._last = self._process.connection.publisher.read(self._ring, answer).seq
+        except ServerError as why:
+            log.debug("settlements are not on record yet: %s", why)
+            self._fail(taken)
+            return
+        if taken.era == self._history.era:
+            self._counting.append(taken.written(self._last, self._slot))
+            self._free += [each.slot for each in self._leaving[: taken.done]]
+            del self._leaving[: taken.done]
+        else:
+            self._free.append(self._slot)
+        self._joined = None
+        self._next_slot()
+        self._busy = False
+        try:
+            for shard, _name, sequences in taken.fresh:
+                shard.recorded(sequences)
+        finally:
+            if (self._urgent or self._again) and not self._busy:
+                self._begin()
+            elif self._wanted:
+                self._begin_soon()
+
+    def _next_slot(self) -> None:
+        if self._free:
+            self._slot = self._free.pop()
+        else:
+            self._slot, self._slots = self._slots, self._slots + 1
+
+    def _fail(self, taken: Taken) -> None:
+        """Write it again, later: as much of it as fits then."""
+        self._process.loop.call_later(RETRY_SECONDS, self._write)
+        if self._joined is not None:  # what stands under its key says what it said, at least
+            self._counting.append(self._joined)
+            self._joined = None
+            self._next_slot()
+        if taken.era == self._history.era:
+            for shard, name, sequences in taken.again:
+                self._again.setdefault((shard, name), set()).update(sequences)
+        for shard, _, sequences in taken.fresh:
+            shard.missed(sequences)
+
+    def cut(self, _first: int) -> None:
+        """The stream went back: no record of before counts."""
+        self._newest = NOTHING
+        self._free += [written.slot for written in (*self._leaving, *self._counting)]
+        self._leaving.clear()
+        self._counting.clear()
+        self._again.clear()
+        self._joined = None  # its key is the one that is written
+
+    def forget(self, _first: int) -> None:
+        """The bucket is another, or an older one: all that counts is written again, and its sequences begin anew."""
+        self._last = 0
+        self._write_again()
+
+    def looked(self, bucket: State) -> None:
+        """Somebody has purged the bucket when it does not hold what counts any more."""
+        if any(each.sequence < bucket.first for each in (*self._leaving, *self._counting)):
+            self._write_again()
+
+    def _write_again(self) -> None:
+        for written in (*self._leaving, *self._counting):
+            self._free.append(written.slot)
+            self._say_again(written)
+        if self._joined is not None:
+            self._say_again(self._joined)
+            self._joined = None
+        self._leaving.clear()
+        self._counting.clear()
+        if self._again and not self._busy:
+            self._begin()
+
+    def _say_again(self, written: Written) -> None:
+        for shard, name, sequences in written.parts:
+            self._again.setdefault((shard, name), set()).update(sequences)

@@ -1,0 +1,33 @@
+"""What all shards of one function share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from msgspec import Struct
+
+from runner.consumers.durables import Durables
+from runner.ordered.diversion import Diversion
+from runner.ordered.settlement_log import Records
+from runner.pipeline.judging import Guard
+from runner.pipeline.pipeline import Pipeline
+from runner.runtime.history import History
+from runner.runtime.runtime import Process
+
+
+class Shared(Struct, frozen=True):
+    """Made once, before the function's first shard."""
+
+    process: Process
+    pipeline: Pipeline
+    """Where the messages of all of them run."""
+    guard: Guard
+    """Whether this instance may start ordered work."""
+    history: History
+    """Of the stream that they are in."""
+    durables: Durables
+    records: Records
+    parking: Diversion
+    key_of: Callable[[bytes], Any]
+    """Reads the key from an original subject."""

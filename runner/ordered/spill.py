@@ -1,0 +1,149 @@
+"""What waits in a shard beyond a budget of bytes: kept as its sequence alone, fetched again when its turn comes.
+
+Rule 1: only what waits is dropped, behind another message of its key or behind the barrier; what is farthest from its
+        turn goes first.
+Rule 2: what is fetched is the very message, as the stream's leader has it. One that the stream has let go of meanwhile
+        is acknowledged.
+Rule 3: eight are fetched at once, and no more while eight that were fetched wait for a slot; their lanes wait meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+
+from runner.core.ordering import Ordering
+from runner.errors import JetrunnerError
+from runner.jetstream.delivery import Delivery
+from runner.jetstream.messages import leader_message
+from runner.jetstream.reply import stored_at
+from runner.runtime.history import History
+from runner.runtime.runtime import Process
+
+log = logging.getLogger("jetrunner.shards")
+
+BUDGET_BYTES = 16 << 20
+"""The most that bodies and headers that wait in one shard may have; half stays when it is exceeded."""
+AT_ONCE = 8
+"""Messages fetched at once, and those that are here again and have not started."""
+PAUSE_SECONDS = 0.005
+LONGEST_PAUSE_SECONDS = 0.25
+RETRY_SECONDS = 0.1
+LONGEST_RETRY_SECONDS = 5.0
+DROPPED = bytes(bytearray(b"dropped"))
+"""Stands for a body that is not here; known by its identity."""
+
+
+class Held:
+    """The messages of one shard that wait; `start` is called with the sequence of one that has its body again.
+
+    `ack` takes one that the stream has let go of, `mistake` one whose number another has there.
+    """
+
+    def __init__(
+        self,
+        process: Process,
+        history: History,
+        ordering: Ordering,
+        unsettled: dict[int, Delivery],
+        start: Callable[[tuple[int]], None],
+        ack: Callable[[Delivery], None],
+        mistake: Callable[[Delivery], None],
+    ) -> None:
+        self._connection = process.connection
+        self._in_flight = process.connection.in_flight
+        self._tasks = process.tasks
+        self._history = history
+        self._ordering = ordering
+        self._unsettled = unsettled
+        self._start = start
+        self._ack = ack
+        self._mistake = mistake
+        self._bytes = 0
+        """What waits is no more than this."""
+        self._wanted: deque[Delivery] = deque()
+        self._fetched: list[Delivery] = []
+        self._fetching = 0
+
+    def add(self, delivery: Delivery) -> None:
+        """It has to wait: all that most messages pay for it is an addition."""
+        self._bytes += len(delivery.body) + (len(delivery.header) if delivery.header else 0)
+        if self._bytes > self._in_flight.waits or self._bytes > BUDGET_BYTES:
+            self._drop()
+
+    def _drop(self) -> None:
+        unsettled, kept = self._unsettled, 0
+        here: list[tuple[int, int, int]] = []
+        for waiting in self._ordering.waiting_lanes():
+            for place, sequence in enumerate(waiting):
+                delivery = unsettled.get(sequence)
+                if delivery is not None and delivery.body is not DROPPED:
+                    size = len(delivery.body) + len(delivery.header or b"")
+                    here.append((place, sequence, size))
+                    kept += size
+        here.sort()
+        while kept > min(self._in_flight.waits, BUDGET_BYTES) // 2:
+            _, sequence, size = here.pop()
+            kept -= size
+            delivery = unsettled[sequence]
+            delivery.header, delivery.body = None, DROPPED
+        self._bytes = kept
+
+    def bring(self, delivery: Delivery) -> None:
+        """The turn of a dropped message has come: fetch and start it."""
+        self._wanted.append(delivery)
+        if self._fetching < AT_ONCE:
+            self._fetching += 1
+            self._tasks.start_soon(self._fetch)
+
+    async def _fetch(self) -> None:
+        try:
+            while self._wanted:
+                await self._restore(self._wanted.popleft())
+                await self._slots()
+        finally:
+            self._fetching -= 1
+
+    async def _slots(self) -> None:
+        """Wait until few are here again that have not started."""
+        wait = PAUSE_SECONDS
+        while self._ahead() >= AT_ONCE:
+            await asyncio.sleep(wait)
+            wait = min(LONGEST_PAUSE_SECONDS, wait * 2)
+
+    def _ahead(self) -> int:
+        self._fetched = [each for each in self._fetched if not each.started and self._waits(each)]
+        return len(self._fetched)
+
+    async def _restore(self, delivery: Delivery) -> None:
+        """Fetch a message and start it, however long that takes."""
+        history, sequence, wait = self._history, delivery.sequence, RETRY_SECONDS
+        while self._waits(delivery):  # a shard that is lost forgets it
+            try:
+                # Where it is the stream that has gone back, the shard forgets it.
+                found = await history.surely(
+                    partial(leader_message, self._connection, history.stream, {"seq": sequence})
+                )
+            except JetrunnerError as error:
+                log.warning("message %d of %s cannot be fetched yet: %s", sequence, history.stream, error)
+            else:
+                if not self._waits(delivery):
+                    return
+                if found is None:
+                    log.warning("message %d of %s was removed before its turn came", sequence, history.stream)
+                    self._ack(delivery)
+                    return
+                if found.stored_ns == stored_at(delivery.reply):
+                    delivery.header, delivery.body = found.header, found.body
+                    self._fetched.append(delivery)
+                    self._start((sequence,))
+                    return
+                self._mistake(delivery)
+            await asyncio.sleep(wait)
+            wait = min(LONGEST_RETRY_SECONDS, wait * 2)
+
+    def _waits(self, delivery: Delivery) -> bool:
+        return self._unsettled.get(delivery.sequence) is delivery

@@ -1,0 +1,89 @@
+"""What is settled in one shard, and not on record yet: its keys' next messages wait for that (`settlement_log.py`)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from runner.core.history import Identity
+from runner.core.ordering import Ordering
+from runner.ordered.settlement_log import Records
+
+FORGETS_SECONDS = 0.5
+"""So long a server that is killed may forget an ack: it stores them about every 0.1 s."""
+
+
+class Uncommitted:
+    """Has it put on record; `start` is called with the sequences that may start then."""
+
+    def __init__(
+        self,
+        records: Records,
+        name: str,
+        ordering: Ordering,
+        start: Callable[[Sequence[int]], None],
+        newest: Callable[[], Identity],
+    ) -> None:
+        self.newest = newest
+        """A message of the stream that is no older than any that was settled."""
+        self.name = name
+        """What the settlements are recorded under."""
+        self.wanted = False
+        """Whether a record was asked for of what has been settled."""
+        self.hurried = False
+        """Whether at once, since a key waits."""
+        self._records = records
+        self._ordering = ordering
+        self._start = start
+        self._doubted = 0.0
+        """When the shard was last seen in doubt, with something on record."""
+        self._kept = False
+        """Whether anything went on record since the shard was taken over."""
+        self._recorded = asyncio.Event()
+
+    def want(self) -> None:
+        """Something was settled: have it recorded soon."""
+        self.wanted = True
+        self._records.want(self)
+
+    def hurry(self) -> None:
+        """Something waits behind what is settled: have that recorded at once."""
+        if not self.hurried and self._ordering.uncommitted:
+            self._records.hurry(self)
+            self.wanted = self.hurried = True
+
+    async def record(self) -> None:
+        """Return once everything that was settled here is on record."""
+        while self._ordering.uncommitted:
+            self.hurry()
+            self._recorded.clear()
+            await self._recorded.wait()
+
+    def doubtful(self, now: float) -> bool:
+        """Whether the shard is in doubt, or was a moment ago: acks that were sent again may be forgotten again."""
+        if self._kept and self._ordering.barrier:
+            self._doubted = now
+        return now - self._doubted < FORGETS_SECONDS
+
+    def take(self, most: int) -> list[int]:
+        """So much of what is to be recorded, the oldest first; it is on its way from now on."""
+        taken = self._ordering.take(most)
+        self._kept |= bool(taken)
+        self.wanted = self.hurried = self._ordering.uncommitted > len(taken)
+        return taken
+
+    def missed(self, taken: list[int]) -> None:
+        """What was taken did not get there: it is wanted again, unless the shard was let go meanwhile."""
+        self._ordering.put_back(taken)
+        self.hurry()
+
+    def recorded(self, taken: list[int]) -> None:
+        """These are on record: their lanes go on, unless the shard was let go meanwhile."""
+        if ready := self._ordering.commit(taken):
+            self._start(ready)
+        self._recorded.set()
+
+    def end(self) -> None:
+        """The shard is let go: nothing is to be recorded here any more."""
+        self._kept = False
+        self._recorded.set()

@@ -1,0 +1,1 @@
+"""One message's way: queue, call, outputs, settle."""

@@ -1,0 +1,101 @@
+"""Calling a handler: in the loop or in a thread, for one result or for a generator's items."""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import anyio
+import anyio.to_thread
+
+from runner import codec
+from runner.bindings import Binding
+from runner.context import Context
+from runner.core.sharding import key
+from runner.jetstream.delivery import Delivery
+from runner.pipeline.awaited import finished
+from runner.pipeline.message import read
+from runner.runtime.runtime import Process
+from runner.runtime.sharing import SHARING
+
+
+class Calling:
+    """How one function is called."""
+
+    def __init__(self, process: Process, binding: Binding) -> None:
+        self._process = process
+        self._binding = binding
+        call = codec.compile_call(binding)
+        self.bind = call.bind
+        self.handler = call.handler
+        """Takes what `bind` gives."""
+        self.takes_context = binding.signature.context is not None
+        self.awaited = binding.kind == "async"
+        """Whether calling it is all there is to do: it runs in the loop, and gives one result."""
+        self.threaded = binding.kind.startswith("thread")
+        """Whether it runs where a cancellation cannot reach it."""
+        self._kind = binding.kind
+        self._threads = anyio.CapacityLimiter(binding.concurrency)
+        self._key_positions = binding.key_positions
+
+    def context(self, delivery: Delivery) -> Context[Any]:
+        """What the handler may know about its message, once it asks."""
+        return Context.about(delivery, delivery.attempt, self._facts)
+
+    def _facts(self, delivery: Delivery) -> dict[str, Any]:
+        origin = read(delivery).origin
+        return {
+            "function": self._binding.function,
+            "subject": origin.subject,
+            "template": self._binding.subject,
+            "headers": delivery.header,
+            "attempts": self._binding.retry.attempts,
+            "stream": origin.stream,
+            "sequence": origin.sequence,
+            "timestamp_ns": origin.timestamp_ns,
+            "expires": delivery.started + self._binding.timeout,
+            "key": self._key(origin.subject),
+            "shard": getattr(delivery.source, "number", None),
+            "state": self._process.state,
+            "host": self._process.asking,
+        }
+
+    def _key(self, subject: str) -> str | None:
+        if not self._key_positions:
+            return None
+        try:
+            return key(subject, self._key_positions)
+        except ValueError:  # sent back by somebody who made its origin up
+            return None
+
+    async def __call__(self, arguments: Sequence[Any]) -> Any:
+        """What the handler returned; of a generator, the list of its items."""
+        match self._kind:
+            case "async":
+                return await finished(await self.handler(*arguments))
+            case "async_generator":
+                return [item async for item in self.handler(*arguments)]
+            case "thread":
+                return await finished(await self._in_thread(lambda: self.handler(*arguments)))
+            case "thread_generator":
+                return await self._in_thread(lambda: list(self.handler(*arguments)))
+
+    async def _in_thread(self, call: Callable[[], Any]) -> Any:
+        """Abandoned when the process ends; until then the slot is held as long as the thread runs."""
+
+        def guarded() -> tuple[bool, Any]:
+            # A future cannot carry StopIteration, and SystemExit through one would end the loop.
+            try:
+                with SHARING:
+                    return True, call()
+            except BaseException as error:  # noqa: BLE001  # raised again on the other side
+                return False, error
+
+        context = contextvars.copy_context()
+        fine, value = await anyio.to_thread.run_sync(
+            lambda: context.run(guarded), abandon_on_cancel=True, limiter=self._threads
+        )
+        if fine:
+            return value
+        raise value

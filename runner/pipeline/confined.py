@@ -1,0 +1,86 @@
+"""An attempt that runs in a cell: what the pipeline does of it here, and what comes back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias
+
+from runner.core.settlement import Outcome
+from runner.jetstream.delivery import Delivery
+from runner.pipeline.judging import Judging
+from runner.pipeline.message import Incoming
+from runner.pipeline.reporter import Attempts
+from runner.pipeline.stats import Stats
+from runner.runtime.cell import Cell
+from runner.runtime.cellline import Job, Late
+from runner.runtime.slots import calm
+from runner.staged import Staged
+
+Ended: TypeAlias = tuple[Outcome, list[Staged]]
+
+
+class Confined:
+    """Runs messages of one function in cells."""
+
+    def __init__(
+        self,
+        function: str,
+        attempts: Attempts,
+        judging: Judging,
+        stats: Stats,
+        owns: Callable[[Delivery], Awaitable[bool]],
+        until: Callable[[], float],
+    ) -> None:
+        """`owns` waits until the message may start, and tells whether it still is ours; `until` tells how long it may."""
+        self._function = function
+        self._attempts = attempts
+        self._judging = judging
+        self._stats = stats
+        self._owns = owns
+        self._until = until
+
+    async def run(self, incoming: Incoming, task: Any, admitted: bool, cell: Cell) -> Ended | None:
+        """How the handler ended, and what it has made; None when the message is another owner's by now.
+
+        Raises `Died` and `Missing`.
+        """
+        delivery = incoming.delivery
+        span = delivery.span = self._attempts.start(incoming, admitted)
+        trace = span.inject() if span is not None and span.sampled else []
+        while await self._owns(delivery):
+            delivery.started, delivery.task, delivery.in_cell = time.monotonic(), task, True
+            try:
+                report = await cell.run(self._job(delivery, trace))
+            except Exception:
+                delivery.task = None
+                raise
+            except BaseException as error:  # noqa: BLE001  # a cancellation
+                return await self._judging.judge(delivery, error), []
+            finally:
+                delivery.in_cell = False
+            if isinstance(report, Late):
+                delivery.task = None
+                continue
+            self._stats.durations.append(time.monotonic() - delivery.started)
+            if task.cancelling():
+                await calm(task)
+            if delivery.overdue:
+                return await self._judging.judge(delivery, None), []
+            delivery.task = None
+            return report.outcome, report.made
+        return None
+
+    def _job(self, delivery: Delivery, trace: list[tuple[str, str]]) -> Job:
+        return Job(
+            function=self._function,
+            subject=delivery.subject,
+            reply=delivery.reply,
+            header=delivery.header,
+            body=delivery.body,
+            sequence=delivery.sequence,
+            attempt=delivery.attempt,
+            shard=getattr(delivery.source, "number", None),
+            until=self._until(),
+            trace=trace,
+        )

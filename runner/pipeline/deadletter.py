@@ -1,0 +1,107 @@
+"""Burial: the dead letter is stored and confirmed before its message is terminated."""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from runner.bindings import Binding
+from runner.core import deadletter, header, identity
+from runner.core.settlement import Dead
+from runner.errors import NoStream, PermissionDenied, ServerError, TooLarge
+from runner.jetstream import ownstreams
+from runner.jetstream.publisher import PubAck, insist
+from runner.pipeline.message import Incoming
+from runner.runtime.blame import trace_of
+from runner.runtime.runtime import Process
+
+log = logging.getLogger("jetrunner.deadletters")
+
+CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
+
+
+class Burial:
+    """The dead letters of one function."""
+
+    def __init__(self, process: Process, binding: Binding) -> None:
+        self._process = process
+        self._function = binding.function
+        self._subject = identity.dead_subject(process.project, binding.function)
+
+    async def store(self, incoming: Incoming, dead: Dead, attempts: int, span: Any) -> None:
+        """Returns when it is confirmed, however long that takes; a deleted stream is made again.
+
+        Raises `ServerError` only for what waiting cannot mend, a missing permission.
+        """
+        delivery, origin = incoming.delivery, incoming.origin
+        facts = deadletter.facts(
+            origin,
+            datetime.now(UTC),
+            project=self._process.project,
+            function=self._function,
+            attempts=attempts,
+            reason=dead.reason,
+            error=dead.error,
+            message=dead.message,
+            traceback=dead.traceback or trace_of(dead.error_object),
+        )
+        original = header.pairs(delivery.header) if delivery.header is not None else []
+        sent = span.dead_letter(self._subject) if span is not None else None
+        if sent is not None:
+            fields = {name.lower() for name, _ in sent.headers}
+            original = [*(pair for pair in original if pair[0].lower() not in fields), *sent.headers]
+        message_id = f"{incoming.stream}:{incoming.sequence}.{incoming.stored_ns}:{self._process.project}-{self._function}:dead"
+        pairs = deadletter.build(facts, original)
+        try:
+            ack = await insist(
+                lambda: self._store(pairs, delivery.body, message_id),
+                math.inf,
+                f"a dead letter of {self._function}",
+            )
+        except ServerError as error:
+            if sent is not None:
+                sent.end(error=error)
+            raise
+        if sent is not None:
+            sent.end(stream=ack.stream, sequence=ack.seq)
+
+    async def _store(self, pairs: deadletter.Pairs, body: bytes, message_id: str) -> PubAck:
+        """One try, as large as the server takes it, or else the stream."""
+        connection = self._process.connection
+        try:
+            return await self._publish(pairs, body, message_id, connection.max_payload)
+        except NoStream:
+            await ownstreams.ensure(connection, ownstreams.DEADLETTERS)
+            log.warning("stream %s was gone; it is there again", ownstreams.DEADLETTERS)
+            return await self._publish(pairs, body, message_id, connection.max_payload)
+        except TooLarge:
+            limit = await self._limit()
+            log.warning(
+                "a dead letter of %s is cut to %d bytes: the stream takes no more", self._function, limit
+            )
+            return await self._publish(pairs, body, message_id, limit)
+
+    async def _publish(self, pairs: deadletter.Pairs, body: bytes, message_id: str, room: int) -> PubAck:
+        own = ("Nats-Msg-Id", message_id)
+        pairs, body = deadletter.fit(pairs, body, room, len(own[0]) + len(own[1]) + len(": \r\n"))
+        return await self._process.connection.publisher.publish(self._subject, body, [*pairs, own])
+
+    async def _limit(self) -> int:
+        """What the stream takes in one message, where it takes less than the server."""
+        connection = self._process.connection
+        try:
+            config = (await connection.api(f"STREAM.INFO.{ownstreams.DEADLETTERS}"))["config"]
+        except PermissionDenied:
+            return deadletter.LEAST_PAYLOAD
+        limit = int(config.get("max_msg_size") or -1)
+        return min(limit, connection.max_payload) if limit > 0 else connection.max_payload
+
+
+def term(dead: Dead, hide: Callable[[str], str]) -> bytes:
+    """The ack verb that ends a message, with its reason for the server's advisory, in which others read it."""
+    text = CONTROL.sub(" ", f"{dead.reason}: {hide(dead.message)}" if dead.message else dead.reason)
+    return b"+TERM " + text[:200].encode("utf-8", "replace")

@@ -1,0 +1,99 @@
+"""Deadlines and leases of one function's messages, all watched by the process's one sweeper."""
+
+from __future__ import annotations
+
+import logging
+from weakref import WeakKeyDictionary
+
+from runner.jetstream.delivery import Delivery
+from runner.jetstream.pull import Pull
+from runner.pipeline.pipeline import Pipeline
+from runner.runtime.runtime import Process
+
+log = logging.getLogger("jetrunner.deadlines")
+
+MANY = 500
+MANY_SECONDS = 1.0
+"""Of so many messages, most of them waiting in their lanes, each is looked at only so often."""
+HOARDED_SECONDS = 1.0
+"""What a function has fetched ahead goes back when the newest message has waited so long for a slot."""
+ATTEMPTS = 3
+"""Of a function with fewer nothing goes back: the server counts what does as delivered, and it has to be tried twice."""
+GRACE_SECONDS = 1.0
+"""Time a cancelled handler has to end before its message is settled without it."""
+
+
+class Deadlines:
+    """Looks at every message in work about ten times a second."""
+
+    def __init__(self, process: Process, pipeline: Pipeline) -> None:
+        self._process = process
+        self._pipeline = pipeline
+        self._timeout = pipeline.binding.timeout
+        self._swept: WeakKeyDictionary[Pull, float] = WeakKeyDictionary()
+        self._newest: Delivery | None = None
+        """A message that waits for a slot, the newest when it was seen, and when that was."""
+        self._newest_since = 0.0
+        self._may_give_back = pipeline.binding.retry.attempts >= ATTEMPTS
+
+    def sweep(self, now: float) -> None:
+        """Extend leases, cancel handlers that are late, and settle without those that ignore it."""
+        for pull in self._pipeline.pulls:
+            pull.watch(now)
+            looked = self._swept.get(pull)
+            if (
+                pull.holds
+                and looked is not None
+                and len(pull.unsettled) > MANY
+                and now - looked < MANY_SECONDS
+            ):
+                continue
+            self._swept[pull] = now
+            for delivery in list(pull.unsettled.values()):
+                if not delivery.leased:
+                    delivery.leased = looked or now  # it came after that; we may have stood still since
+                elif now - delivery.leased >= pull.lease:
+                    pull.extend(delivery, now)
+                if (
+                    delivery.task is not None
+                    and now - delivery.started >= self._timeout
+                    and not delivery.abandoned
+                ):
+                    self._late(delivery, now - delivery.started - self._timeout)
+
+        self._give_back_hoarded(now)
+
+    def _give_back_hoarded(self, now: float) -> None:
+        """A fast function that has become slow has more here than it can start soon: others may be free."""
+        queue, newest = self._pipeline.queue, self._newest
+        if newest is None or newest.started or newest.settled:
+            self._newest, self._newest_since = queue.deliveries[-1] if queue.deliveries else None, now
+        elif now - self._newest_since >= HOARDED_SECONDS:
+            self._newest = None
+            for pull in self._pipeline.pulls if self._may_give_back else ():
+                if not pull.holds:
+                    queue.give_back_newest(pull, len(pull.unsettled) - pull.limit)
+
+    def _late(self, delivery: Delivery, seconds: float) -> None:
+        if not delivery.overdue:
+            delivery.overdue = True
+            if delivery.in_cell or not self._pipeline.calling.threaded:
+                assert delivery.task is not None
+                delivery.task.cancel()
+                return
+            if not delivery.source.abandons:
+                log.error(
+                    "%s: a thread ignores its timeout; its key waits until it ends",
+                    self._pipeline.binding.function,
+                )
+                return
+        elif seconds < GRACE_SECONDS or not delivery.source.abandons:
+            return
+        delivery.abandoned = True
+        self._process.isolation.abandon([delivery])
+        delivery.source.limit -= 1
+        log.error(
+            "%s: a handler ignores its timeout of %g s and holds its slot until it ends",
+            self._pipeline.binding.function, self._timeout,
+        )  # fmt: skip
+        self._process.tasks.start_soon(self._pipeline.time_out, delivery)

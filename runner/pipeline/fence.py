@@ -1,0 +1,292 @@
+"""A shard's fences: one in each stream that its function's outputs go to, written anew by each owner.
+
+Rule 1: the fence in the stream of `output=` is written before anything starts here; another, before the first output
+        goes there. So a predecessor that still runs is refused from then on.
+Rule 2: a refused output proves nothing but doubt: the fence is read again. Where it is not ours any more and neither is
+        the claim, the shard is lost; where the stream's limits have taken it, it is written again.
+Rule 3: it is written by compare-and-set, so no owner overwrites what it has not seen.
+Rule 4: after a lost connection no output is written under a fence before the stream that the shard reads was found to be the
+        same: in an older store an earlier message, whose output is lost, runs again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Awaitable, Callable, Sequence
+
+import msgspec
+
+from runner.core import fence as rules
+from runner.core import header
+from runner.core.address import Address
+from runner.core.claim import NOBODY, Claim, decode
+from runner.core.fence import Standing
+from runner.core.streams.capture import capture, catchment
+from runner.core.subject import Template
+from runner.errors import JetrunnerError, NoStream, ServerError, ShardLost
+from runner.jetstream import codes, stray
+from runner.jetstream.fenced import FencedWriter, Message
+from runner.jetstream.messages import leader_message, swap
+from runner.jetstream.publisher import Doubt, Outgoing, PubAck, distrusted, insist, read_ack
+from runner.runtime.runtime import Process
+
+log = logging.getLogger("jetrunner.fences")
+
+
+class Tenure(msgspec.Struct, frozen=True):
+    """The time for which an instance owns a shard."""
+
+    claim: Claim
+    lasts: Callable[[], Awaitable[bool]]
+    """Reads the claim again: whether it still stands. Raises the ServerError family."""
+    end: Callable[[], None]
+    """Another instance owns the shard."""
+
+
+class Fence:
+    """One shard's fence in one stream."""
+
+    def __init__(
+        self, process: Process, stream: str, subject: str, tenure: Tenure, *, paused: bool = False
+    ) -> None:
+        self.stream = stream
+        self._paused = paused
+        self._process = process
+        self._subject = subject
+        self._tenure = tenure
+        config = process.topology.config(stream)
+        self._writer = FencedWriter(
+            process.connection,
+            stream,
+            serial=config.get("num_replicas", 1) > 1,
+            atomic=bool(config.get("allow_atomic")),
+            refused=self._look,
+        )
+        self.send = self._writer.send
+        """As the writer's: one message, without waiting."""
+        self._closed = False
+        self._stood = -math.inf
+        self._pause = 0.0
+        self._found: asyncio.Future[bool] | None = None
+        """Whether it is ours, once that is known."""
+
+    async def stand(self) -> bool:
+        """Make it ours and return once it is; False when the shard is lost."""
+        if self._found is None:
+            self._look()
+        assert self._found is not None
+        return await asyncio.shield(self._found)
+
+    def pause(self) -> None:
+        """Write nothing until `resume`."""
+        self._paused = True
+        self._writer.wait()
+
+    def resume(self) -> None:
+        """Find out where it stands now, and go on."""
+        self._paused = False
+        self._look()
+
+    async def store(self, messages: Sequence[Outgoing], doubt: Doubt) -> PubAck:
+        """Store messages together, each with its Msg-Id; repeats for ever what may pass.
+
+        Raises `ShardLost`, `Elsewhere`, and the ServerError family for what waiting cannot mend.
+        """
+        raw = [raw_message(message) for message in messages]
+        attempt = distrusted(lambda: self._store(raw), tries=1)
+        return await insist(attempt, math.inf, f"output to {messages[0].subject}", doubt)
+
+    async def _store(self, messages: Sequence[Message]) -> PubAck:
+        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._writer.put(messages, _answer, future)
+        return read_ack(await future, self.stream)
+
+    def _look(self) -> None:
+        """Start to find out where it stands; nothing is written meanwhile."""
+        if not self._closed:
+            self._found = self._process.loop.create_future()
+            self._process.tasks.start_soon(self._stand, self._found)
+
+    async def _stand(self, found: asyncio.Future[bool]) -> None:
+        wait, told = 0.01, False
+        # One that is refused over and over, for whatever reason, must not keep the server busy.
+        self._pause = min(1.0, self._pause * 2 + 0.005) if time.monotonic() - self._stood < 1.0 else 0.0
+        await asyncio.sleep(self._pause)
+        while not self._closed:
+            try:
+                sequence = await self._take()
+                if sequence is None:
+                    self._lost()
+                elif sequence:
+                    self._hold(rules.expect(self._subject, sequence), found)
+                    return
+            except NoStream:
+                if await self._unfenced():
+                    self._hold(b"", found)
+                    return
+            except ServerError as error:
+                if wait > 0.5 and not told:
+                    told = True
+                    log.warning("fence %s cannot be written, and its shard waits: %s", self._subject, error)
+            await asyncio.sleep(wait)
+            wait = min(1.0, wait * 2)
+        found.set_result(False)
+
+    def _hold(self, expect: bytes, found: asyncio.Future[bool]) -> None:
+        self._stood = time.monotonic()
+        found.set_result(True)
+        if not self._paused:
+            self._writer.hold(expect)
+
+    async def _take(self) -> int | None:
+        """One try: the sequence of our fence, 0 when somebody was faster, None when the shard is not ours."""
+        claim = self._tenure.claim
+        standing = await self._read()
+        judgement = rules.judge(standing, claim.owner, claim.epoch)
+        if judgement == "ours":
+            return standing.sequence
+        if judgement == "doubtful" and not await self._tenure.lasts():
+            return None
+        body, connection = msgspec.json.encode(claim), self._process.connection
+        try:
+            return await swap(connection, self._subject, body, standing.sequence) or 0
+        except ServerError as error:
+            if error.code == codes.WRONG_LAST_SEQUENCE_YET:
+                return 0
+            if not await self._tenure.lasts():
+                return None
+            raise
+
+    async def _read(self) -> Standing:
+        """From the stream's leader: a replica may not know yet."""
+        ask = {"last_by_subj": self._subject}
+        found = await leader_message(self._process.connection, self.stream, ask)
+        if found is None:
+            return Standing()
+        claim = stray.read(decode, found.body, "a claim") or NOBODY
+        return Standing(found.sequence, claim.owner, claim.epoch)
+
+    async def _unfenced(self) -> bool:
+        """Whether the stream was made anew, or changed, and holds no fences now."""
+        try:
+            await self._process.topology.load()
+        except ServerError:
+            return False
+        config = self._process.topology.config(self.stream)
+        return bool(config) and not rules.holds(config)
+
+    def _lost(self) -> None:
+        log.warning("output under %s is refused: the shard is another instance's", self._subject)
+        self._tenure.end()
+        self.close()
+
+    def close(self) -> None:
+        """The tenure is over: nothing is written any more."""
+        self._closed = True
+        self._writer.fail(ShardLost("another instance owns the shard"))
+
+
+class Fences:
+    """All fences of one shard, while this instance owns it."""
+
+    def __init__(self, process: Process, address: Address, output: Template | None) -> None:
+        self.main: Fence | None = None
+        """That of the `output=` stream; None when the function has none, or a stream that holds no fences."""
+        self.tenure: Tenure | None = None
+        self._process = process
+        self._address = address
+        self._output = output
+        self._fences: dict[str, Fence] = {}
+        self._paused = False
+
+    def pause(self) -> None:
+        """The connection is lost: nothing is written before `resume`."""
+        self._paused = True
+        for each in self._fences.values():
+            each.pause()
+
+    def resume(self) -> None:
+        """The stream is the same on this connection."""
+        if self._paused:
+            self._paused = False
+            for each in self._fences.values():
+                each.resume()
+
+    def forget_waiting(self) -> None:
+        """Refuse the outputs that wait to be written: the stream has lost the messages they were made of."""
+        fences, self._fences = self._fences, {}
+        for each in fences.values():
+            each.close()
+        if self.main is not None and self.tenure is not None:
+            self.main = self._make(self.main.stream, self.tenure)
+            if not self._paused:
+                self.main.resume()
+
+    def begin(self, tenure: Tenure) -> None:
+        """A new tenure: its outputs go under fences of its own."""
+        self.end()
+        self.tenure = tenure
+
+    async def stand(self) -> None:
+        """Have the fence of `output=` stand. Ask `tenure` afterwards whether it still lasts."""
+        stream = self._output_stream()
+        if stream is not None and self.tenure is not None:
+            self.main = self._make(stream, self.tenure)
+            main: Fence | None = self.main
+            while main is not None and not await main.stand() and self.main is not main:
+                main = self.main  # the stream has lost messages meanwhile: another was begun
+
+    async def of(self, stream: str) -> Fence | None:
+        """The fence of any stream, once it stands; None when the stream holds none. Raises `ShardLost`."""
+        found = self._fences.get(stream)
+        if found is None:
+            if not rules.holds(self._process.topology.config(stream)):
+                return None
+            if self.tenure is None:
+                raise ShardLost("another instance owns the shard")
+            found = self._make(stream, self.tenure)
+        if not await found.stand():
+            raise ShardLost("another instance owns the shard")
+        return found
+
+    def end(self) -> None:
+        """The shard is not ours any more."""
+        fences, self._fences = self._fences, {}
+        self.tenure = self.main = None
+        for each in fences.values():
+            each.close()
+
+    def _make(self, stream: str, tenure: Tenure) -> Fence:
+        subject = rules.of_shard(stream, self._address)
+        made = self._fences[stream] = Fence(self._process, stream, subject, tenure, paused=self._paused)
+        return made
+
+    def _output_stream(self) -> str | None:
+        """The stream of `output=`, where it holds fences."""
+        topology = self._process.topology
+        if self._output is None:
+            return None
+        known = [catchment(name, config) for name, config in topology.streams.items()]
+        try:
+            stream = capture(self._output.wildcard, known, publishing=True)
+        except JetrunnerError:
+            return None  # it is gone by now: an output waits for it, and finds its fence then
+        return stream if rules.holds(topology.config(stream)) else None
+
+
+def raw_message(message: Outgoing) -> Message:
+    """A message as the writer takes it."""
+    head = header.encode(list(message.headers))
+    return message.subject.encode(), message.body, head[:-2]
+
+
+def _answer(future: asyncio.Future[bytes], _: bytes | None, answer: bytes, error: ServerError | None) -> None:
+    if future.done():
+        return
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(answer)

@@ -1,0 +1,183 @@
+"""Proceeds: all that one run has made, on its way into its streams.
+
+Rule 1: an output's Msg-Id derives from its input and its number within its stream: stored again, it is a duplicate.
+Rule 2: what goes into one stream goes together, as one atomic batch; over 1,000 in chunks.
+Rule 3: a stream that is full or away is waited for; what waiting cannot mend is the handler's failure. So is a stream
+        that confirms nothing, delayed or not: it would be waited for without an end.
+Rule 4: an ordered function's outputs go under its shard's fence, where the stream holds one: those of an instance that
+        has lost the shard are refused.
+Rule 5: the subjects of streams may be changed at any time: where an answer shows it, the rest is planned anew. Several
+        streams are named with their outputs, and refuse what is not theirs: it would have another's number there. For
+        the same reason, once a part is stored, the rest keeps the numbers and the streams it first had, as its ids.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from functools import partial
+
+from runner.core import batch, header, identity
+from runner.core.batch import Batch
+from runner.errors import Elsewhere, NoConfirmation, ServerError, ShardLost
+from runner.jetstream import codes
+from runner.jetstream.delivery import Delivery
+from runner.jetstream.publisher import Outgoing, PubAck
+from runner.pipeline import delayed
+from runner.pipeline.fence import Fences
+from runner.pipeline.message import Incoming
+from runner.runtime.runtime import Process
+from runner.staged import Staged
+
+PLANS = 5
+"""So often the outputs of one run are planned before it is the handler's failure."""
+
+
+class Output:
+    """One output, and its number where that stays what it was."""
+
+    __slots__ = ("number", "staged")
+
+    def __init__(self, staged: Staged) -> None:
+        self.staged = staged
+        self.number = ""
+
+
+class Proceeds:
+    """The outputs of one run that are not stored yet."""
+
+    def __init__(
+        self, process: Process, function: str, made: Iterable[Staged], incoming: Incoming, *, ordered: bool
+    ) -> None:
+        self._process = process
+        self._function = function
+        self._left = [Output(staged) for staged in made]
+        self._incoming = incoming
+        self._fences = fences_of(incoming.delivery) if ordered else None
+        block = incoming.delivery.header
+        self._inherited = frozenset(header.pairs(block)) if block is not None else frozenset()
+
+    async def store(self) -> None:
+        """Store them, each once, and return when all are confirmed. Raises as `Outputs.store`."""
+        topology = self._process.topology
+        plans = 0
+        while True:
+            version = topology.version
+            try:
+                await self._store_all()
+                return
+            except ServerError as error:
+                # An incomplete batch passes some time, and is no fault of the handler's.
+                plans += error.code != codes.BATCH_INCOMPLETE
+                changed = error.code == codes.BATCH_DISABLED or isinstance(error, NoConfirmation)
+                most = PLANS if isinstance(error, Elsewhere) else 2 if changed else 0
+                if plans >= most:
+                    raise
+            await topology.renew(version)
+
+    async def _store_all(self) -> None:
+        """As the streams are known now."""
+        process, origin, delivery = self._process, self._incoming.origin, self._incoming.delivery
+        placed: list[tuple[str, Output]] = []
+        for output in self._left:
+            # Of a delayed one, too: when its time has come nobody could be told.
+            stream = await process.topology.find(output.staged.subject)
+            process.topology.require_confirmation(stream)
+            placed.append((delayed.STREAM if output.staged.at is not None else stream, output))
+        passed_on: list[tuple[str, str]] = []
+        if delivery.span is None and process.tracing.enabled:
+            passed_on = process.tracing.unsampled_headers(
+                delivery.header, origin.stream, origin.sequence, origin.timestamp_ns
+            )
+        several = len({stream for stream, _ in placed}) > 1
+        groups = batch.plan(placed)
+        for at, group in enumerate(groups):
+            try:
+                await self._store_group(group, passed_on, several=several)
+            except ServerError:
+                if at:
+                    self._keep(groups[at:])
+                raise
+
+    def _keep(self, groups: list[Batch[Output]]) -> None:
+        """These are left; others are stored, under numbers that these would get in another plan."""
+        for group in groups:
+            for index, output in group.numbered():
+                output.number = output.number or f"{index}@{group.stream}"
+        rest = {id(output) for group in groups for output in group.outputs}
+        self._left = [output for output in self._left if id(output) in rest]
+
+    async def _store_group(
+        self, group: Batch[Output], passed_on: list[tuple[str, str]], *, several: bool
+    ) -> None:
+        process, origin, span = self._process, self._incoming.origin, self._incoming.delivery.span
+        if group.atomic and not process.topology.config(group.stream).get("allow_atomic"):
+            raise ServerError(
+                f"{len(group.outputs)} outputs go into stream {group.stream}, which allows no atomic batches",
+                code=codes.BATCH_DISABLED,
+                hint="set allow_atomic = true on the stream",
+            )
+        messages, spans = [], []
+        for index, output in group.numbered():
+            staged = output.staged
+            output_id = identity.output_id(
+                origin.stream,
+                origin.sequence,
+                origin.timestamp_ns,
+                process.project,
+                self._function,
+                output.number or index,
+            )
+            carried = passed_on
+            if span is not None:
+                delay = (
+                    staged.at.timestamp() - process.connection.clock.now() if staged.at is not None else 0.0
+                )
+                sent = span.output(staged.subject, group.stream, delay=max(0.0, delay))
+                spans.append(sent)
+                carried = sent.headers
+            pairs = (*self._given(staged, carried), *carried)
+            if staged.at is not None:
+                process.connection.wire.limit.require(staged.subject.encode())  # it could not be told later
+                messages.append(delayed.schedule(process.project, staged, output_id, pairs))
+                continue
+            if several:
+                pairs = (*pairs, ("Nats-Expected-Stream", group.stream))
+            messages.append(Outgoing(staged.subject, staged.body, (*pairs, ("Nats-Msg-Id", output_id))))
+        try:
+            ack = await self._publish(group.stream, messages)
+        except BaseException as error:
+            for sent in spans:
+                sent.end(error=error)
+            raise
+        for sent in spans:
+            sent.end(stream=ack.stream or group.stream, sequence=ack.seq if len(spans) == 1 else 0)
+
+    async def _publish(self, stream: str, messages: list[Outgoing]) -> PubAck:
+        fence = await self._fences.of(stream) if self._fences is not None else None
+        if self._fences is not None and self._incoming.delivery.settled:
+            raise ShardLost("its message is settled, or the stream has lost it")
+        topology = self._process.topology
+        doubt = partial(topology.doubt, [message.subject for message in messages])
+        if fence is not None:
+            return await fence.store(messages, doubt)
+        ack = await self._process.connection.publisher.publish_together(messages, math.inf, stream, doubt)
+        if ack.stream not in {"", stream}:
+            topology.outdated = True
+        return ack
+
+    def _given(self, staged: Staged, carried: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+        """The headers that a handler gave, who may have passed its input's on: never an id, a batch, a trace or an expectation of another's."""
+        ours = {name.lower() for name, _ in carried}
+        return [
+            pair
+            for pair in header.unplaced(staged.headers.items())
+            if pair[0].lower() not in ours
+            and not (pair in self._inherited and pair[0].lower().startswith("nats-expected-"))
+        ]
+
+
+def fences_of(delivery: Delivery) -> Fences | None:
+    """The fences of the shard that a delivery came from; None for one that came from no shard."""
+    found: Fences | None = getattr(delivery.source, "fences", None)
+    return found

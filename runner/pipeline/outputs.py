@@ -1,0 +1,107 @@
+"""Outputs: what a handler returned and published, stored before its input is acknowledged.
+
+A single output of the straight way is sent without waiting; everything else goes as `runner.pipeline.outbox` tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from runner import codec
+from runner.bindings import Binding
+from runner.core import header, identity
+from runner.errors import ServerError, TooLarge
+from runner.jetstream.delivery import Delivery
+from runner.jetstream.inbox import Waiter
+from runner.jetstream.publisher import read_ack
+from runner.pipeline.message import Incoming
+from runner.pipeline.outbox import Proceeds, fences_of
+from runner.runtime.runtime import Process
+from runner.staged import Staged
+
+
+class Outputs:
+    """The outputs of one function."""
+
+    def __init__(self, process: Process, binding: Binding) -> None:
+        self._process = process
+        self._function = binding.function
+        self._template = binding.output
+        self._source = binding.subject
+        self._generator = binding.kind.endswith("generator")
+        self._ordered = bool(binding.ordered_by)
+        self._wire_name = identity.durable(process.project, binding.function).encode()
+        self._parts: list[bytes | int] = []
+        """The output subject: literal tokens, and places of the input subject's."""
+        if binding.output is not None and not self._generator:
+            places = dict(zip(binding.subject.names, binding.subject.positions, strict=True))
+            for token in binding.output.text.split("."):
+                self._parts.append(places[token[1:-1]] if token.startswith("{") else token.encode())
+
+    def collect(self, result: Any, staged: Iterable[Staged], subject: str) -> list[Staged]:
+        """Everything one run has made, in order: what was published, then what was returned. Raises EncodeError."""
+        made = list(staged)
+        if self._template is None or result is None:
+            return made
+        target = self._template.render(self._source.extract(subject))
+        items = result if self._generator else (result,)
+        made.extend(Staged(target, codec.encode(item)) for item in items)
+        return made
+
+    def send(self, delivery: Delivery, result: Any, stored: Waiter) -> bool:
+        """Send a single output without waiting for its PubAck; `stored` is called once with the answer.
+
+        False when it has to go the long way (`collect`, `store`), which also finds out what is wrong.
+        """
+        if delivery.settled:
+            return True  # its shard was lost while the handler ran: this run's outputs are nobody's
+        tokens = delivery.reply.split(b".")
+        if self._generator or len(tokens) != 9:
+            return False
+        try:
+            body = codec.encode(result)
+        except codec.EncodeError:
+            return False
+        parts = delivery.subject.split(b".")
+        subject = b".".join([parts[part] if type(part) is int else part for part in self._parts])  # type: ignore[misc]
+        head = b"NATS/1.0\r\nNats-Msg-Id: %b:%d.%b:%b:0\r\n" % (
+            tokens[2], delivery.sequence, tokens[7], self._wire_name,
+        )  # fmt: skip
+        span = delivery.span
+        if span is not None:
+            sent = span.output(subject.decode(errors="surrogateescape"))
+            try:
+                head += header.encode(sent.headers)[len(b"NATS/1.0\r\n") : -len(b"\r\n")]
+            except ValueError:  # of a propagator that is not ours
+                return False
+            delivery.sent = sent
+        elif self._process.tracing.enabled:
+            head += self._process.tracing.unsampled_lines(
+                delivery.header, tokens[2], delivery.sequence, tokens[7]
+            )
+        fences = fences_of(delivery) if self._ordered else None
+        try:
+            if fences is not None and fences.main is not None:
+                fences.main.send(subject, body, head, stored, delivery)
+            else:
+                self._process.connection.publisher.send(subject, body, head + b"\r\n", stored, delivery)
+        except (TooLarge, ValueError):  # a subject that is too long
+            return False
+        return True
+
+    def confirmed(self, delivery: Delivery, answer: bytes) -> None:
+        """The PubAck of what `send` sent is here: its span ends."""
+        try:
+            ack = read_ack(answer)
+        except ServerError:
+            delivery.sent.end()
+        else:
+            delivery.sent.end(stream=ack.stream, sequence=ack.seq)
+
+    async def store(self, made: list[Staged], incoming: Incoming) -> None:
+        """Store them, each once, and return when all are confirmed; waits as long as a stream is full or away.
+
+        Raises `ServerError` for what waiting cannot mend, and its kind `ShardLost`: then they are nobody's.
+        """
+        await Proceeds(self._process, self._function, made, incoming, ordered=self._ordered).store()

@@ -1,0 +1,335 @@
+"""One delivery's way, from arrival to ack: decode → call → settle → apply.
+
+No task, timer or cancel scope is made per message. Persistent slot tasks take deliveries from one queue; the sweeper
+watches deadlines and leases. A handler that leaves a context variable behind ends its slot: no other message sees it.
+`_work` is the way of a message; what is rare leaves it for `_handle`: a delivery that is not the first (`careful`),
+MessagePack, no body, one that is too old, a handler in a thread or a generator, an observer, all that fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Coroutine
+from contextvars import copy_context
+from functools import partial
+from math import inf
+from typing import Any
+
+from runner import codec
+from runner.bindings import Binding
+from runner.context import Context
+from runner.core.settlement import Failed, Outcome, Succeeded, TimedOut, Undecodable
+from runner.errors import ServerError, ShardLost
+from runner.jetstream.delivery import Delivery
+from runner.jetstream.publisher import is_stored
+from runner.jetstream.pull import Pull
+from runner.pipeline.awaited import finished, is_work
+from runner.pipeline.call import Calling
+from runner.pipeline.confined import Confined, Ended
+from runner.pipeline.judging import Guard, Judging
+from runner.pipeline.message import Incoming, read
+from runner.pipeline.outputs import Outputs
+from runner.pipeline.poison import Suspected
+from runner.pipeline.queue import Queue
+from runner.pipeline.reporter import Attempts, told
+from runner.pipeline.settle import REPEAT_SECONDS, Settling
+from runner.pipeline.start_records import Suspects
+from runner.pipeline.stats import Stats
+from runner.runtime.runtime import Process
+from runner.runtime.slots import calm
+from runner.staged import Staged
+
+log = logging.getLogger("jetrunner.pipeline")
+
+TURN_SECONDS = 0.01
+"""A slot that worked this long without a pause lets the rest of the loop go on."""
+
+clock = time.monotonic
+
+
+class Pipeline:
+    """All slots of one function."""
+
+    def __init__(self, process: Process, binding: Binding) -> None:
+        self.binding = binding
+        self.stats = Stats()
+        self._process = process
+        self.calling = Calling(process, binding)
+        self._straight = self.calling.awaited and process.observer is None
+        self._outputs = Outputs(process, binding)
+        self._attempts = Attempts(process, binding)
+        self.suspects = Suspects(process, binding.function)
+        self._judging = Judging(process, binding)
+        self._settling = Settling(process, binding, self.stats, self.suspects, self._attempts)
+        self.queue = Queue(process.tasks, self._open_slot, binding.concurrency)
+        self._suspected = Suspected(
+            process, binding.function, self.suspects, self._settling, self._judging, self.queue, self.owns
+        )
+        until = lambda: self.guard.until if self.guard is not None else inf  # noqa: E731
+        self._confined = Confined(
+            binding.function, self._attempts, self._judging, self.stats, self.owns, until
+        )
+        self.pulls: list[Pull] = []
+        self.guard: Guard | None = None
+        """Of an ordered function: says whether anything may start."""
+        process.isolation.pulls.append(self.pulls)
+
+    def _open_slot(self) -> None:
+        self._process.slots.open(self._process.tasks, self._work, f"{self.binding.function} slot")
+
+    async def _work(self, task: asyncio.Task[Any]) -> None:  # noqa: C901, PLR0912, PLR0915  # hot: one straight function
+        queue, stats, isolation = self.queue.deliveries, self.stats, self._process.isolation
+        straight, call, bind = self._straight, self.calling.handler, self.calling.bind
+        contexts = self.calling.context if self.calling.takes_context else None
+        aged = self._settling.aged if self.binding.max_age is not None else None
+        output, outputs = self.binding.output, self._outputs
+        tracing, wait, here = self._process.tracing, self.queue.wait, copy_context
+        flush = self._process.connection.wire.flush
+        traced, admit = tracing.enabled, tracing.gate.admit
+        guard, pause, slots = self.guard, self.queue.pause, self._process.slots
+        variables = slots.context
+        attempts = self._attempts
+        context: Context[Any] | None = None
+        plain: type[Any] | None = None  # of a result that is no work: most are of one type
+        began = now = clock()
+        while not slots.ending:
+            count = 0
+            while queue:
+                try:
+                    if here() != variables:
+                        return
+                except Exception:  # noqa: BLE001  # of a value that a handler bound, and that cannot be compared
+                    return
+                if isolation.closed:
+                    await isolation.wait_open()
+                    began = now = clock()
+                    continue
+                if now - began > TURN_SECONDS:
+                    await asyncio.sleep(0)
+                    began = now = clock()
+                    if guard is not None:
+                        guard.holds(now)
+                    continue
+                if guard is not None and now >= guard.until:
+                    pause(guard.wait)
+                    break
+                delivery = queue.popleft()
+                header = delivery.header
+                admitted = traced and admit(header)
+                if (
+                    not straight
+                    or delivery.careful
+                    or (header is not None and (not delivery.body or b"msgpack" in header.lower()))
+                    or (aged is not None and aged(delivery))
+                ):
+                    await self._safely(delivery, self._handle(delivery, task, admitted))
+                    now = clock()
+                    continue
+                if admitted:
+                    span = delivery.span = attempts.begin(delivery)
+                if contexts is not None:
+                    context = contexts(delivery)
+                try:
+                    arguments = bind(delivery.subject, delivery.body, False, context)
+                except Exception as error:  # noqa: BLE001  # a type's own validation may raise anything
+                    undecodable = Undecodable(codec.explain(error))
+                    await self._safely(delivery, self._settling.finish(read(delivery), undecodable))
+                    now = clock()
+                    continue
+                delivery.started = now
+                delivery.task = task
+                if admitted:
+                    span.activate()
+                try:
+                    result = await call(*arguments)
+                    if result is not None and type(result) is not plain:
+                        if is_work(result):
+                            result = await finished(result)
+                        else:
+                            plain = type(result)
+                except BaseException as error:  # noqa: BLE001  # whatever user code raises is judged
+                    if context is not None:
+                        context.seal()
+                    if admitted:
+                        span.deactivate()
+                    await self._safely(delivery, self._judged(delivery, error))
+                    now = clock()
+                    continue
+                staged = context.seal() if context is not None else None
+                if admitted:
+                    span.deactivate()
+                if task.cancelling():  # at the deadline, or by the handler itself
+                    await calm(task)
+                if delivery.overdue:  # though the handler may have taken the cancellation back
+                    await self._safely(delivery, self._judged(delivery, None))
+                    now = clock()
+                    continue
+                delivery.task = None
+                count += 1
+                ended = clock()
+                stats.durations.append(ended - now)
+                now = ended
+                if staged:
+                    delivery.result = result
+                    await self._safely(delivery, self._send(delivery, staged))
+                    now = clock()
+                elif result is None or output is None:
+                    if admitted and not delivery.settled:
+                        span.end_ack()
+                    delivery.source.ack(delivery)
+                    stats.acked += 1
+                else:
+                    delivery.result = result
+                    if not outputs.send(delivery, result, self._stored):
+                        await self._safely(delivery, self._send(delivery, []))
+                        now = clock()
+            if count > 1:  # a single answer goes with those of other slots, when this turn of the loop ends
+                flush()
+            delivery = header = arguments = context = result = staged = span = None  # type: ignore[assignment]  # not kept while idle
+            await wait()
+            began = now = clock()
+            if guard is not None:
+                guard.holds(now)
+
+    async def _safely(self, delivery: Delivery, way: Coroutine[Any, Any, None]) -> None:
+        """Whatever goes wrong on the way is this message's alone, and it comes again."""
+        attempt = delivery.attempt
+        try:
+            await way
+        except (Exception, asyncio.CancelledError) as error:  # the slot must live on
+            if isinstance(error, asyncio.CancelledError) and self._judging.ending:
+                raise
+            incoming = read(delivery)
+            facts = self.binding.function, incoming.id, self._attempts.hiding(incoming)(told(Failed(error)))
+            log.error("%s: %s could not be settled: %s", *facts)
+            if delivery.attempt != attempt:
+                return  # its next one is due already
+            if delivery.started:
+                await delivery.source.again(delivery, REPEAT_SECONDS)
+            else:
+                delivery.source.later(delivery, REPEAT_SECONDS)
+
+    async def _handle(self, delivery: Delivery, task: Any, admitted: bool) -> None:
+        """The whole way, for whatever the straight one is not for."""
+        incoming = read(delivery)
+        if not delivery.body and self._settling.passed_over(incoming):
+            return
+        if self.binding.max_age is not None and await self._settling.expired(incoming):
+            return
+        if (delivery.deliveries or delivery.attempt) > 1:  # suspect
+            facts = incoming, task, admitted
+            ended = await self._suspected.run(
+                incoming, partial(self._run, *facts), partial(self._confined.run, *facts)
+            )
+        else:
+            ended = await self._run(incoming, task, admitted)
+        if ended is not None:
+            await self._store(incoming, *ended)
+
+    async def _run(self, incoming: Incoming, task: Any, admitted: bool) -> Ended | None:
+        """How the handler ended, and what it has made; None when the message is another owner's by now."""
+        if self.guard is not None and not await self.owns(incoming.delivery):
+            return None
+        context = self.calling.context(incoming.delivery)
+        outcome = await self._call(incoming, context, task, admitted)
+        staged = context.seal() or []
+        return self._made(incoming, staged) if isinstance(outcome, Succeeded) else (outcome, staged)
+
+    async def owns(self, delivery: Delivery) -> bool:
+        """Whether the shard is still ours after what was asked about the message, once anything may start at all."""
+        while self.guard is not None and not self.guard.holds(clock()):
+            await self.guard.wait()
+        return not delivery.settled
+
+    async def _call(self, incoming: Incoming, context: Context, task: Any, admitted: bool) -> Outcome:
+        delivery = incoming.delivery
+        span = delivery.span = self._attempts.start(incoming, admitted)
+        if span is not None:
+            span.activate()
+        try:
+            try:
+                subject = incoming.origin.subject.encode(errors="surrogateescape")
+                arguments = self.calling.bind(subject, delivery.body, incoming.msgpack, context)
+            except Exception as error:  # noqa: BLE001  # a type's own validation may raise anything
+                return Undecodable(codec.explain(error))
+            delivery.started = clock()
+            delivery.task = task
+            try:
+                delivery.result = await self.calling(arguments)
+            except BaseException as error:  # noqa: BLE001  # whatever user code raises is judged
+                return await self._judging.judge(delivery, error)
+            finally:
+                self.stats.durations.append(clock() - delivery.started)
+            if task.cancelling():
+                await calm(task)
+            if delivery.overdue:
+                return await self._judging.judge(delivery, None)
+            delivery.task = None
+            return Succeeded()
+        finally:
+            if span is not None:
+                span.deactivate()
+
+    async def _judged(self, delivery: Delivery, error: BaseException | None) -> None:
+        self.stats.durations.append(clock() - delivery.started)
+        await self._settling.finish(read(delivery), await self._judging.judge(delivery, error))
+
+    # -- outputs and settlement -------------------------------------------------------------------------
+
+    def _made(self, incoming: Incoming, staged: list[Staged]) -> Ended:
+        """What the handler has made; where that cannot be sent, the handler has failed."""
+        result, subject = incoming.delivery.result, incoming.origin.subject
+        try:
+            return Succeeded(), self._outputs.collect(result, staged, subject)
+        except ValueError as error:
+            return Failed(error), []
+
+    async def _send(self, delivery: Delivery, staged: list[Staged]) -> None:
+        """Store what cannot be sent at once, and settle."""
+        incoming = read(delivery)
+        await self._store(incoming, *self._made(incoming, staged))
+
+    async def _store(self, incoming: Incoming, outcome: Outcome, made: list[Staged]) -> None:
+        """Store what was made, then settle."""
+        delivery = incoming.delivery
+        if made and isinstance(outcome, Succeeded):
+            if delivery.settled:
+                return  # its shard was lost while the handler ran: this run's outputs are nobody's
+            try:
+                await self._outputs.store(made, incoming)
+            except ShardLost:
+                if not delivery.settled:
+                    await self._settling.give_back(incoming)
+                return
+            except (ServerError, ValueError) as error:
+                outcome = Failed(error)
+        await self._settling.finish(incoming, outcome)
+
+    def _stored(self, delivery: Delivery, _: bytes | None, answer: bytes, error: ServerError | None) -> None:
+        """The PubAck of a single output is here, or will not come."""
+        span = delivery.span
+        if error is None and is_stored(answer):
+            if span is not None:
+                self._outputs.confirmed(delivery, answer)
+                if not delivery.settled:
+                    span.end_ack()
+            delivery.source.ack(delivery)
+            self.stats.acked += 1
+        elif not self._judging.ending:
+            if span is not None:
+                delivery.sent.end(error=error or "unconfirmed")
+            self._process.tasks.start_soon(self._safely, delivery, self._send(delivery, []))
+
+    async def time_out(self, delivery: Delivery) -> None:
+        """Settle a message whose handler does not end; its slot stays taken until it does."""
+        await self._safely(delivery, self._settling.finish(read(delivery), TimedOut(self.binding.timeout)))
+
+    async def cancelled(self, delivery: Delivery) -> None:
+        """Give back a message whose handler is being cancelled."""
+        if not delivery.settled:
+            try:
+                await self._settling.give_back(read(delivery))
+            except ServerError:  # what is recorded of its start stays; the end must not wait for it
+                delivery.source.give_back(delivery)

@@ -1,0 +1,135 @@
+"""The relay: publishes what was delayed once its time has come, the same Msg-Id however often it is tried.
+
+Rule 1: one that cannot be stored gives up its place after a few seconds and comes again: the others do not wait for it.
+Rule 2: what is stored is removed from our own stream: a durable that somebody deleted must not relay it a second time.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+from functools import partial
+
+import anyio
+
+from runner.core import header, identity
+from runner.errors import JetrunnerError, PermissionDenied, ServerError
+from runner.jetstream import consumer, ownstreams
+from runner.jetstream.delivery import Delivery
+from runner.jetstream.messages import remove
+from runner.jetstream.publisher import Outgoing, insist
+from runner.jetstream.pull import Pull
+from runner.pipeline import delayed
+from runner.runtime.histories import START_SECONDS
+from runner.runtime.runtime import Process
+
+log = logging.getLogger("jetrunner.relay")
+
+LIMIT = 64
+PATIENCE_SECONDS = 5.0
+REPEAT_SECONDS = 60.0
+"""The longest wait of one that could not be stored."""
+
+
+class Relay:
+    """A durable on `due.<project>`, shared by all instances."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        durable = identity.durable(process.project, "-relay")
+        self._config = consumer.config(durable, delayed.due_subject(process.project), "all", "-relay")
+        self._pull = Pull(process.connection, ownstreams.AGAIN, durable, LIMIT, self._arrived, self._lost)
+        self._stopping = False
+        self._missing = False
+
+    async def start(self) -> None:
+        """Make sure of the durable and start to pull."""
+        ensure = partial(consumer.ensure, self._process.connection, ownstreams.AGAIN, self._config)
+        await insist(ensure, START_SECONDS, "the durable of the relay")
+        self._process.histories.of(ownstreams.AGAIN).add(self._pull)
+        await self._pull.open()
+
+    @property
+    def unsettled(self) -> int:
+        """Messages that are being relayed."""
+        return len(self._pull.unsettled)
+
+    async def stop_pulling(self) -> None:
+        """Ask for nothing more."""
+        self._stopping = True
+        await self._pull.close()
+
+    async def abandon(self) -> None:
+        """Give back what was not relayed."""
+        for delivery in list(self._pull.unsettled.values()):
+            self._pull.settle(delivery, b"-NAK")
+
+    def sweep(self, now: float) -> None:
+        """Extend leases; called about every 100 ms."""
+        self._pull.watch(now)
+        for delivery in self._pull.unsettled.values():
+            if not delivery.leased:
+                delivery.leased = now
+            elif now - delivery.leased >= self._pull.lease:
+                self._pull.extend(delivery, now)
+
+    def _arrived(self, delivery: Delivery) -> None:
+        if self._stopping:
+            self._pull.settle(delivery, b"-NAK")
+        else:
+            self._process.tasks.start_soon(self._relay, delivery)
+
+    async def _relay(self, delivery: Delivery) -> None:
+        inbox = self._process.connection.inbox
+        message = delayed.due(header.pairs(delivery.header or b""), delivery.body, inbox.is_one)
+        if isinstance(message, str):
+            log.error("message %d on %s is not published: %s", delivery.sequence, self._pull.stream, message)
+            await self._remove(delivery)
+            delivery.source.settle(delivery, b"+TERM it is not published")
+            return
+        try:
+            await self._publish(message)
+        except (ServerError, ValueError) as error:
+            log.error("a delayed message to %s: %s", message.subject, error)
+            await delivery.source.again(delivery, min(REPEAT_SECONDS, 2.0 ** min(delivery.attempt, 10)))
+        else:
+            await self._remove(delivery)
+            delivery.source.settle(delivery, b"+ACK")
+
+    async def _publish(self, message: Outgoing) -> None:
+        """Not into a stream that confirms nothing: tried until it does, it would be stored over and over."""
+        topology = self._process.topology
+        doubt = partial(topology.doubt, (message.subject,))
+        if topology.config(topology.known(message.subject) or "").get("no_ack"):
+            await doubt()
+        await self._process.connection.publisher.publish_surely(message, PATIENCE_SECONDS, doubt=doubt)
+
+    async def _remove(self, delivery: Delivery) -> None:
+        """Unless its number is another message's by now: the stream may have gone back, or be another, since it came."""
+        try:
+            with suppress(PermissionDenied):
+                await self._process.histories.of(ownstreams.AGAIN).check(thorough=False)
+            if delivery.source is not self._pull:
+                return
+            await remove(self._process.connection, ownstreams.AGAIN, delivery.sequence)
+        except ServerError as error:  # it stays, and is harmless as long as the durable is there
+            log.debug("message %d of %s stays: %s", delivery.sequence, ownstreams.AGAIN, error)
+
+    def _lost(self) -> None:
+        if not self._stopping and not self._missing:
+            self._missing = True
+            self._process.tasks.start_soon(self._recover)
+
+    async def _recover(self) -> None:
+        wait = 0.1
+        while not self._stopping:
+            try:
+                await ownstreams.ensure(self._process.connection, ownstreams.AGAIN)
+                await consumer.ensure(self._process.connection, ownstreams.AGAIN, self._config)
+                break
+            except JetrunnerError as error:
+                log.warning("relay: %s", error)
+            await anyio.sleep(wait)
+            wait = min(5.0, wait * 2)
+        self._missing = False
+        self._pull.ask_again()

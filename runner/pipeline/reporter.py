@@ -1,0 +1,242 @@
+"""The span of each attempt: whether it gets one, what it is told, how it ends."""
+
+from __future__ import annotations
+
+import logging
+import time
+import traceback
+from functools import partial
+
+from msgspec import Struct
+
+from runner.bindings import Binding
+from runner.core import header, identity, raised, traceparent
+from runner.core.redaction import MSGPACK, NONE, Rules, Values
+from runner.core.settlement import Ack, Dead, Failed, Nak, Outcome, Settlement, TimedOut, Undecodable
+from runner.jetstream.delivery import Delivery
+from runner.pipeline.message import SENT_BACK, Incoming, is_msgpack, read
+from runner.runtime.blame import where
+from runner.runtime.runtime import Process
+from runner.telemetry.attempt import AttemptSpan
+from runner.telemetry.tracing import AttemptFacts
+
+log = logging.getLogger("jetrunner.attempts")
+
+
+class Ran(Struct, frozen=True):
+    """What an attempt was; read before its delivery is made ready for the next one."""
+
+    attempt: int
+    seconds: float
+    """Since its handler started; 0.0 when it never did."""
+
+
+def ran(delivery: Delivery) -> Ran:
+    """The attempt that has just ended."""
+    return Ran(delivery.attempt, time.monotonic() - delivery.started if delivery.started else 0.0)
+
+
+class Hiding:
+    """What is not shown of one message, found when text about it is first shown."""
+
+    __slots__ = ("_body", "_header", "_rules", "_values")
+
+    def __init__(self, rules: Rules, header: bytes | None, body: bytes) -> None:
+        self._rules = rules
+        self._header = header
+        self._body = body
+        self._values: Values | None = None
+
+    @property
+    def values(self) -> Values:
+        """All of it."""
+        if self._values is None:
+            pairs = header.pairs(self._header) if self._header is not None else ()
+            kind = MSGPACK if is_msgpack(self._header) else ""
+            self._values = self._rules.values(pairs, self._body, kind)
+        return self._values
+
+    def __call__(self, text: str) -> str:
+        """The text without it."""
+        return self.values.hide(text)
+
+
+class Attempts:
+    """The attempts of one function, as traces and the observer see them."""
+
+    def __init__(self, process: Process, binding: Binding) -> None:
+        self._tracing = process.tracing
+        self._observer = process.observer
+        self._root = process.root
+        self._rules = process.redaction
+        self._function = binding.function
+        self._template = binding.subject.text
+        self._attempts = binding.retry.attempts
+        self._durable = binding.durable or identity.durable(process.project, binding.function)
+        self._spans = process.tracing.spans(
+            self._function, self._durable, self._template, self._attempts, partial(Hiding, self._rules)
+        )
+
+    def hiding(self, incoming: Incoming) -> Hiding:
+        """What is not shown of a message."""
+        return Hiding(self._rules, incoming.delivery.header, incoming.delivery.body)
+
+    def begin(self, delivery: Delivery) -> AttemptSpan:
+        """A span for an attempt that the gate has admitted, and that begins now; quickly where all is as usual."""
+        span = None
+        if not delivery.subject.startswith(SENT_BACK):
+            span = self._spans.begin(delivery)
+        return span or self._tracing.start_attempt(self._function, **self._facts(read(delivery)))
+
+    def start(self, incoming: Incoming, admitted: bool) -> AttemptSpan | None:
+        """A span for an attempt that begins now; None when it is not traced."""
+        tracing = self._tracing
+        if not tracing.enabled:
+            return None
+        if admitted or (incoming.delivery.attempt > 1 and tracing.gate.admit_late()):
+            return tracing.start_attempt(self._function, **self._facts(incoming))
+        return None
+
+    def late(self, incoming: Incoming) -> AttemptSpan | None:
+        """A span for an attempt that was not traced and failed."""
+        if not self._tracing.enabled:
+            return None
+        started = incoming.delivery.started
+        ago = time.monotonic() - started if started else 0.0
+        facts = self._facts(incoming)
+        facts["start_ns"] = time.time_ns() - int(ago * 1e9)
+        return self._tracing.late_attempt(self._function, **facts)
+
+    def end(
+        self,
+        span: AttemptSpan | None,
+        incoming: Incoming,
+        settlement: Settlement,
+        outcome: Outcome,
+        ended: Ran,
+        hide: Hiding | None = None,
+    ) -> None:
+        """The attempt is settled; of one that did not succeed, `hide` is what is not shown."""
+        hidden = hide.values if hide is not None else NONE
+        if not isinstance(settlement, Ack):
+            self._tell(span, incoming, settlement, outcome, ended, hidden)
+        if span is not None:
+            match settlement:
+                case Ack():
+                    span.end_ack()
+                case Nak(delay):
+                    span.end_retry(error_of(outcome), delay, ended.attempt + 1, hidden.hide)
+                case Dead():
+                    span.end_dead_letter(
+                        settlement.reason, settlement.error_object or settlement.message or None, hidden.hide
+                    )
+        if self._observer is not None:
+            self._observer(
+                self._function,
+                incoming.id,
+                settlement,
+                outcome,
+                ended.attempt,
+                ended.seconds,
+                span.trace_id if span is not None and span.sampled and self._tracing.arriving else "",
+                hidden,
+            )
+
+    def _tell(
+        self,
+        span: AttemptSpan | None,
+        incoming: Incoming,
+        settlement: Nak | Dead,
+        outcome: Outcome,
+        ended: Ran,
+        hidden: Values,
+    ) -> None:
+        """Write what went wrong into the log, where in the code, and in which trace that can be seen.
+
+        At the level debug the traceback comes with it.
+        """
+        place, trace_id = where(outcome, self._root), _trace_id(span, incoming)
+        facts = {
+            "function": self._function, "message_id": incoming.id, "attempt": ended.attempt, "where": place,
+            "trace_id": trace_id,
+        }  # fmt: skip
+        error = error_of(outcome) if place and log.isEnabledFor(logging.DEBUG) else None
+        raised_here = error if isinstance(error, BaseException) else None
+        more = f"{place and f', at {place}'}{trace_id and f', trace {trace_id}'}"
+        match settlement:
+            case Nak(delay):
+                why = hidden.hide(told(outcome))
+                _say(
+                    logging.INFO,
+                    "%s: attempt %d of %d at %s failed and comes again in %.3g s: %s%s",
+                    (self._function, ended.attempt, self._attempts, incoming.id, delay, why, more),
+                    raised_here, hidden, {**facts, "error": why, "retry_after": delay},
+                )  # fmt: skip
+            case Dead(reason, _, message, cause):
+                why = hidden.hide(told(outcome) if cause is not None else message)
+                _say(
+                    logging.WARNING,
+                    "%s: %s is a dead letter, %s: %s%s",
+                    (self._function, incoming.id, reason, why, more),
+                    raised_here, hidden, {**facts, "error": why, "reason": reason},
+                )  # fmt: skip
+
+    def _facts(self, incoming: Incoming) -> AttemptFacts:
+        delivery, origin = incoming.delivery, incoming.origin
+        return {
+            "durable": self._durable,
+            "subject": origin.subject,
+            "template": self._template,
+            "stream": origin.stream,
+            "sequence": origin.sequence,
+            "timestamp_ns": origin.timestamp_ns,
+            "attempt": delivery.attempt,
+            "attempts": self._attempts,
+            "header": delivery.header,
+            "body_size": len(delivery.body),
+            "hide": self.hiding(incoming),
+        }
+
+
+def _say(
+    level: int,
+    text: str,
+    words: tuple[object, ...],
+    error: BaseException | None,
+    hidden: Values,
+    facts: object,
+) -> None:
+    """Write a record; the traceback comes as text where something in it is not shown, so that no handler writes it out."""
+    if not log.isEnabledFor(level):
+        return
+    if error is None or not hidden:
+        log.log(level, text, *words, exc_info=error, extra={"facts": facts})
+        return
+    record = log.makeRecord(log.name, level, __file__, 0, text, words, None, extra={"facts": facts})
+    record.exc_text = hidden.hide("".join(traceback.format_exception(error)).rstrip("\n"))
+    log.handle(record)
+
+
+def _trace_id(span: AttemptSpan | None, incoming: Incoming) -> str:
+    if span is not None:
+        return span.trace_id
+    block = incoming.delivery.header
+    parent = traceparent.parse(header.get(block, b"traceparent")) if block else None
+    return parent.trace_id if parent is not None else ""
+
+
+def error_of(outcome: Outcome) -> BaseException | str:
+    """What went wrong, for a span or a line of output."""
+    match outcome:
+        case Failed(error) | Undecodable(error):
+            return error
+        case TimedOut(seconds):
+            return TimeoutError(f"no result within {seconds:g} s")
+        case _:
+            return type(outcome).__name__.lower()
+
+
+def told(outcome: Outcome) -> str:
+    """What went wrong, in one line of a log."""
+    error = error_of(outcome)
+    return raised.line(error) if isinstance(error, BaseException) else error

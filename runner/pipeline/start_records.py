@@ -1,0 +1,266 @@
+"""Suspects: the recorded starts of messages that may be what killed a process.
+
+From its second delivery on, a message's start is recorded with this process's name before its handler runs, and dropped when
+it is settled. One that is found standing is a death only if its process is gone: it is asked, on the subject that each
+process answers on. The message then starts in a cell, a process of its own, and if that dies twice it is a dead letter, `crashed`.
+
+Rule 1: "no responders" means gone; no answer in time means nothing. For another start, which harms nobody, that is enough.
+        A verdict that rests on it needs that no sign of life comes for some seconds: a process that lost its connection is
+        back by then.
+Rule 2: a process that lives on takes its own start back when it loses the message, and when it is told to end.
+Rule 3: what ran alone keeps the process to itself until its start stands no more: what comes next could kill in its name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import anyio
+
+from runner.core import identity
+from runner.core import poison as suspect
+from runner.core.checked import Unfit
+from runner.core.poison import Record, Run, Start, Step
+from runner.core.settlement import Crashed
+from runner.errors import NoStream, PermissionDenied, ServerError
+from runner.jetstream.publisher import insist
+from runner.pipeline.message import Incoming
+from runner.runtime.runtime import Process
+
+log = logging.getLogger("jetrunner.suspects")
+
+ASK_SECONDS = 0.5
+SILENT_SECONDS = 5.0
+"""Without a sign of life for so long a process is gone: more than a lease and a reconnect take together."""
+LOOK_SECONDS = 0.05
+BEHIND_SECONDS = 0.01
+HOLD_SECONDS = 30.0
+"""How long nothing starts beside a start that ran alone and cannot be taken back."""
+
+
+class Found(NamedTuple):
+    """What was found on record of a message, and what follows."""
+
+    step: Step
+    record: Record
+    revision: int
+
+
+class Ours:
+    """A start in this process that may stand in the bucket."""
+
+    def __init__(self, incoming: Incoming) -> None:
+        self.delivery = incoming.delivery
+        self.stored = incoming.stored_ns
+        self.leaving = False
+        """Whether it is being taken back."""
+        self.over = anyio.Event()
+        """Set once it stands no more, or another start of the message took its place."""
+
+
+class Suspects:
+    """The recorded starts of one function's messages."""
+
+    def __init__(self, process: Process, function: str) -> None:
+        self._connection = process.connection
+        self._kv = process.kv
+        self._tasks = process.tasks
+        self._project = process.project
+        self._instance = process.instance
+        self._function = function
+        self._ours: dict[str, Ours] = {}
+        self._may_ask = True
+
+    def _key(self, incoming: Incoming) -> str:
+        return f"start.{self._project}.{self._function}.{incoming.stream}.{incoming.sequence}"
+
+    # -- before a start ---------------------------------------------------------------------------------
+
+    async def look(self, incoming: Incoming, given_up: Callable[[], bool]) -> Found:
+        """How the message starts. It takes some seconds to find it guilty, unless it is `given_up` meanwhile.
+
+        Read from the bucket's leader: an old record would be blamed on it.
+        """
+        record, revision = await self._read(self._key(incoming), incoming.stored_ns)
+        incoming.delivery.recorded = revision > 0
+        gone = await self._gone(start.instance for start in record.starts if not start.seen)
+        step = suspect.next_step(record, gone)
+        if isinstance(step, Crashed):
+            return await self._judge(incoming, record, gone, given_up)
+        return Found(step, record, revision)
+
+    async def _judge(
+        self, incoming: Incoming, record: Record, gone: set[str], given_up: Callable[[], bool]
+    ) -> Found:
+        """Guilty, or in a cell or alone once more."""
+        key = self._key(incoming)
+        if not isinstance(suspect.next_step(record, frozenset()), Crashed):
+            log.info(
+                "%s: %s was started in %d processes that are gone; it is given up unless one of them shows within %g s",
+                self._function, incoming.id, len(gone), SILENT_SECONDS,
+            )  # fmt: skip
+            gone = await self._silent(gone, given_up)
+        record, revision = await self._read(key, incoming.stored_ns)
+        step = suspect.next_step(record, gone)
+        if isinstance(step, Crashed):
+            # Written once more: refused if a process has taken its start back, and we have read what was before.
+            written = await self._kv.swap(key, record.encode(), revision)
+            if written is not None:
+                return Found(step, record, written)
+            step = Run(suspect.CELL)
+        return Found(Run(max(step.stage, suspect.CELL)), record, revision)
+
+    async def _read(self, key: str, stored: int) -> tuple[Record, int]:
+        value, revision = await self._kv.get(key)
+        try:
+            return suspect.read(value, stored), revision
+        except Unfit as error:
+            log.warning("%s counts for nothing: %s", key, error)
+            return Record(stored), revision
+
+    async def _gone(self, instances: Iterable[str]) -> set[str]:
+        """Those of which no connection is known."""
+        names = [name for name in instances if name and name != self._instance]
+        answers = await asyncio.gather(*map(self._is_gone, names))
+        return {name for name, gone in zip(names, answers, strict=True) if gone}
+
+    async def _is_gone(self, instance: str) -> bool:
+        if not self._may_ask:
+            return True
+        try:
+            await self._connection.request(identity.alive_subject(self._project, instance), b"", ASK_SECONDS)
+        except NoStream:
+            return True
+        except PermissionDenied as error:  # a message that kills is to be found all the same
+            log.warning("every start that was not settled counts as a death: %s", error)
+            self._may_ask = False
+            return True
+        except ServerError:
+            return False
+        return False
+
+    async def _silent(self, instances: set[str], given_up: Callable[[], bool]) -> set[str]:
+        """Those that give no sign of life for some seconds from now on, as far as can be seen from here."""
+        epoch = self._connection.wire.epoch
+        looks = [await self._leases(instances)]
+        for _ in range(2):
+            until = anyio.current_time() + SILENT_SECONDS / 2
+            while anyio.current_time() < until:
+                if given_up():
+                    return set()
+                await asyncio.sleep(LOOK_SECONDS)
+            looks.append(await self._leases(instances))
+        first, second, third = looks
+        # Renewed again and again: it lives, behind a way that is gone. Once is not enough: others may write there, too.
+        renewed = {name for name in instances if third[name] and first[name] != second[name] != third[name]}
+        gone = await self._gone(instances - renewed)
+        return gone if epoch == self._connection.wire.epoch else set()
+
+    async def _leases(self, instances: set[str]) -> dict[str, int]:
+        """The revisions of the leases of those that have one, 0 without."""
+        keys = {name: identity.lease_key(self._project, name) for name in instances}
+        return {name: (await self._kv.get(key)).revision for name, key in keys.items()}
+
+    async def record(self, incoming: Incoming, found: Found, stage: int) -> None:
+        """The start is stored when this returns, unless the message was lost meanwhile."""
+        key, stored = self._key(incoming), incoming.stored_ns
+        if (before := self._ours.get(key)) is not None:
+            before.over.set()
+        self._ours[key] = Ours(incoming)
+        incoming.delivery.recorded = True
+        record, revision = found.record, found.revision
+        ours = Start(self._instance, stage)
+        while await self._kv.swap(key, record.started(ours).encode(), revision) is None:
+            await asyncio.sleep(BEHIND_SECONDS)
+            record, revision = await self._read(key, stored)
+            if ours in record.starts or incoming.delivery.settled:
+                return  # stored by a try of which nothing was heard; or lost meanwhile
+
+    # -- after it ---------------------------------------------------------------------------------------
+
+    async def leave(self, incoming: Incoming, stage: int, *, ended: bool, hold: bool) -> None:
+        """The handler has `ended`, or did not start, or was cancelled. Returns when others may start again.
+
+        One that ran alone stands no more then, unless there is nothing to `hold` back. Raises nothing of NATS.
+        """
+        if not ended or incoming.delivery.settled:
+            await self.withdraw(incoming, HOLD_SECONDS if hold and stage >= suspect.ALONE else 0)
+        elif stage >= suspect.ALONE:
+            try:
+                await self.drop(incoming)
+            except ServerError as error:
+                log.warning("%s: the start of %s stays for now: %s", self._function, incoming.id, error)
+
+    async def drop(self, incoming: Incoming) -> None:
+        """It is settled: nothing is held against it."""
+        key = self._key(incoming)
+        try:
+            await self._kv.remove(key)
+        except PermissionDenied:  # to purge; a record of nothing says the same
+            await self._kv.put(key, Record(incoming.stored_ns).encode())
+        incoming.delivery.recorded = False
+        if (ours := self._ours.pop(key, None)) is not None:
+            ours.over.set()
+
+    async def withdraw(self, incoming: Incoming, patience: float) -> None:
+        """Take back the start in this process, which lives on; at most `patience` seconds are waited for that."""
+        key = self._key(incoming)
+        ours = self._ours.get(key)
+        if ours is not None and ours.delivery is incoming.delivery:
+            self._take_back(key, ours)
+            with anyio.move_on_after(patience):
+                await ours.over.wait()
+
+    async def witness(self, incoming: Incoming, cell: str) -> None:
+        """Its cell has died, and this process lives: that counts, whatever becomes of this process."""
+        key, stored = self._key(incoming), incoming.stored_ns
+        death = Start(cell, suspect.CELL, seen=True)
+        while True:
+            record, revision = await self._read(key, stored)
+            counted = record.without(self._instance).started(death)
+            if await self._kv.swap(key, counted.encode(), revision) is not None:
+                break
+            await asyncio.sleep(BEHIND_SECONDS)
+        if (ours := self._ours.pop(key, None)) is not None:
+            ours.over.set()
+
+    def excuse(self) -> None:
+        """The process was told to end: what becomes of it from now on is not its messages' doing."""
+        for key, ours in self._ours.items():
+            self._take_back(key, ours)
+
+    def _take_back(self, key: str, ours: Ours) -> None:
+        if not ours.leaving:
+            ours.leaving = True
+            self._tasks.start_soon(self._taking_back, key, ours)
+
+    async def _taking_back(self, key: str, ours: Ours) -> None:
+        try:
+            await insist(lambda: self._remove(key, ours), math.inf)
+        except ServerError as error:
+            log.warning("%s stays: %s", key, error)
+        finally:
+            ours.over.set()
+            if self._ours.get(key) is ours:
+                del self._ours[key]
+
+    async def _remove(self, key: str, ours: Ours) -> None:
+        while not ours.over.is_set():
+            record, revision = await self._read(key, ours.stored)
+            left = record.without(self._instance)
+            if left == record or await self._replace(key, left, revision):
+                return
+            await asyncio.sleep(BEHIND_SECONDS)
+
+    async def _replace(self, key: str, record: Record, revision: int) -> bool:
+        """Whether it was still that revision."""
+        if not record.starts:
+            try:
+                return await self._kv.remove(key, revision)
+            except PermissionDenied:
+                pass
+        return await self._kv.swap(key, record.encode(), revision) is not None

@@ -1,0 +1,1 @@
+"""The process: start everything, watch over it, drain, stop."""

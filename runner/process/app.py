@@ -1,0 +1,290 @@
+"""The running process: start everything, watch over it, drain, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import socket
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import nullcontext
+
+import anyio
+import anyio.to_thread
+
+from runner.bindings import Binding
+from runner.cluster.members import Members
+from runner.cluster.ownership import Shards
+from runner.config import Settings
+from runner.consumers.function import Function
+from runner.core import identity
+from runner.discovery import Project
+from runner.errors import JetrunnerError, Unreachable
+from runner.jetstream import ownstreams
+from runner.jetstream.connection import Connection, connect
+from runner.jetstream.publisher import insist
+from runner.jetstream.server import check_server, led
+from runner.jetstream.topology import Topology
+from runner.ordered.function import OrderedFunction
+from runner.pipeline.relay import Relay
+from runner.process.drain import drain
+from runner.process.health import Health
+from runner.process.lifespan import alive
+from runner.process.newcomers import warn_of_newcomers
+from runner.process.resolve import places_now
+from runner.process.status import Responder
+from runner.process.watchdog import Watchdog
+from runner.runtime.histories import START_SECONDS
+from runner.runtime.refused import tell
+from runner.runtime.runtime import Observer, Process
+from runner.runtime.stop import Stop
+from runner.telemetry import settings as telemetry
+from runner.telemetry.collector import listens
+from runner.telemetry.tracing import Tracing
+
+log = logging.getLogger("jetrunner")
+
+SWEEP_SECONDS = 0.1
+REMEMBER_SECONDS = 5.0
+BUCKET_SECONDS = 1.0
+SHUTDOWN_SECONDS = 3.0
+"""Time that telemetry gets to send its last spans."""
+PATIENCE_SECONDS = 5.0
+
+
+async def serve(
+    project: Project,
+    settings: Settings,
+    *,
+    functions: Sequence[Binding],
+    stop: Stop,
+    observer: Observer | None = None,
+    may_start: Callable[[], Awaitable[bool]] | None = None,
+    ready: Callable[[], None] | None = None,
+    supervised: bool = False,
+) -> None:
+    """Run these functions until `stop` is asked; returns once everything is settled, given back and closed.
+
+    `may_start` is awaited once every function has its stream, before anything is made or taken; False ends it there.
+    A process that is `supervised` leaves it to the other to tell that nobody takes traces.
+
+    Raises the JetrunnerError family: `Unreachable` also when the server closes the connection for good.
+    """
+    destination = telemetry.load(os.environ)
+    tracing = Tracing(destination, project.name)
+    if supervised and not await anyio.to_thread.run_sync(listens, destination):
+        tracing.presume_missing()
+    tracing.install()
+    try:
+        async with connect(
+            settings, patience=PATIENCE_SECONDS, name=f"jetrunner {project.name}"
+        ) as connection:
+            try:
+                await led(connection, settings.leader_timeout, log.warning)
+                await check_server(connection, START_SECONDS)
+                started = asyncio.Event()
+                with anyio.CancelScope() as starting:
+                    early = asyncio.create_task(give_up(stop, started, starting))
+                    try:
+                        await _serve(
+                            project,
+                            settings,
+                            connection,
+                            tracing,
+                            functions,
+                            stop,
+                            observer,
+                            may_start,
+                            ready,
+                            started,
+                        )
+                    finally:
+                        early.cancel()
+            except (BaseExceptionGroup, JetrunnerError) as raised:
+                error = single(raised) if isinstance(raised, BaseExceptionGroup) else raised
+                raise lost(connection, error) or error from None
+    finally:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(tracing.shutdown, SHUTDOWN_SECONDS)
+
+
+async def _serve(
+    project: Project,
+    settings: Settings,
+    connection: Connection,
+    tracing: Tracing,
+    bindings: Sequence[Binding],
+    stop: Stop,
+    observer: Observer | None,
+    may_start: Callable[[], Awaitable[bool]] | None,
+    ready: Callable[[], None] | None,
+    started: asyncio.Event,
+) -> None:
+    topology = Topology(connection)
+    placed = await insist(
+        lambda: places_now(topology, bindings, project.root), START_SECONDS, "the list of streams"
+    )
+    if may_start is not None and not await may_start():
+        return
+    replicas = max((topology.config(stream).get("num_replicas", 1) for _, stream in placed), default=1)
+    await insist(lambda: ownstreams.ensure_all(connection, replicas), START_SECONDS, "our own streams")
+    await insist(topology.load, START_SECONDS, "the list of streams")
+    connection.in_flight.expect(sum(binding.concurrency for binding in bindings))
+    async with anyio.create_task_group() as tasks:
+        process = Process(
+            project=project.name,
+            instance=identity.instance(socket.gethostname(), os.getpid(), secrets.token_hex(4)),
+            settings=settings,
+            connection=connection,
+            topology=topology,
+            tracing=tracing,
+            tasks=tasks,
+            root=project.root,
+            observer=observer,
+        )
+        await warn_of_newcomers(process, placed, project.functions)
+        async with alive(project) as process.state, process.cells, process.slots:
+            ordered = [binding.function for binding in bindings if binding.ordered_by]
+            members = Members(process, ordered, process.instance)
+            running = [
+                OrderedFunction(process, binding, stream, members.own)
+                if binding.ordered_by
+                else Function(process, binding, stream)
+                for binding, stream in placed
+            ]
+            shards = Shards(process, members, [each for each in running if isinstance(each, OrderedFunction)])
+            relay = Relay(process)
+            health = Health(running, lambda: unready(connection, stop, running))
+            async with health.listen(settings.health) if settings.health else nullcontext():
+                tasks.start_soon(
+                    sweep, process, running, relay
+                )  # first: the very first message may block the loop
+                started.set()  # from here on there may be something to drain
+                await Responder(
+                    connection, project.name, process.instance, running
+                ).open()  # who begins asks what others read
+                await members.listen()
+                for function in running:  # what the server refuses of one is told before another has worked
+                    await function.prepare()
+                for function in running:
+                    await function.start()
+                if ordered:
+                    await shards.start()
+                    tasks.start_soon(shards.run)
+                await relay.start()
+                tasks.start_soon(remember, process, running)
+                tasks.start_soon(watch_bucket, process)
+                tasks.start_soon(tell, connection.inbox.denials)
+                names = ", ".join(each.binding.both_names for each in running)
+                log.info("ready: %s, connected to %s", names, connection.url)
+                if ready is not None:
+                    ready()
+                await first(tasks, stop.draining, connection.closed)
+                if connection.closed.is_set():
+                    stop.ending(Unreachable.exit_code)
+                    raise Unreachable(
+                        "the server closed the connection for good",
+                        hint="see the server's log for the reason",
+                    )
+                await drain(process, running, relay, shards, stop)
+                stop.ending(0)
+        connection.wire.deafen()
+        tasks.cancel_scope.cancel()
+
+
+async def sweep(process: Process, functions: Sequence[Function], relay: Relay) -> None:
+    """Deadlines, leases, silent servers, tokens and rates: all the process's clocks in one loop."""
+    watchdog = Watchdog()
+    watchdog.start()
+    marked = 0.0
+    try:
+        while True:
+            watchdog.beat()
+            now = time.monotonic()
+            for function in functions:
+                function.sweep(now)
+                function.pipeline.stats.collect()
+            relay.sweep(now)
+            process.tracing.gate.refill(now)
+            if now - marked >= 1.0:
+                marked = now
+                for function in functions:
+                    function.pipeline.stats.mark(now)
+            await asyncio.sleep(SWEEP_SECONDS)
+    finally:
+        watchdog.stop()
+
+
+async def remember(process: Process, functions: Sequence[Function]) -> None:
+    """Keep the ack floors of durables that move, and notice streams that are not what they were."""
+    while True:
+        await process.histories.keep()
+        for function in functions:
+            await function.keep()
+        await anyio.sleep(REMEMBER_SECONDS)
+
+
+async def watch_bucket(process: Process) -> None:
+    """Notice that the bucket is not what it was."""
+    while True:
+        await process.histories.look(process.histories.bucket, thorough=False)
+        await anyio.sleep(BUCKET_SECONDS)
+
+
+async def give_up(stop: Stop, started: asyncio.Event, starting: anyio.CancelScope) -> None:
+    """Asked to stop before it has started, a process has nothing to drain."""
+    await stop.draining.wait()
+    if not started.is_set():
+        starting.cancel()
+
+
+async def first(tasks: anyio.abc.TaskGroup, *events: asyncio.Event) -> None:
+    """Wait for the first of several events."""
+    happened = asyncio.Event()
+
+    async def watch(event: asyncio.Event) -> None:
+        await event.wait()
+        happened.set()
+
+    for event in events:
+        tasks.start_soon(watch, event)
+    await happened.wait()
+
+
+def unready(connection: Connection, stop: Stop, functions: Sequence[Function]) -> str:
+    """Why this process should get no traffic; empty when it should."""
+    if stop.draining.is_set():
+        return "draining"
+    if not connection.is_connected:
+        return "not connected to NATS"
+    if refused := connection.inbox.denials.now():
+        return f"refused: {'; '.join(refused.values())}"
+    return next((f"{each.binding.function}: {each.blocked}" for each in functions if each.blocked), "")
+
+
+def lost(connection: Connection, error: BaseException) -> Unreachable | None:
+    """What an error is that came because the connection was lost and has not come back; None for every other."""
+    if connection.is_connected or not isinstance(error, JetrunnerError) or error.exit_code != 1:
+        return None
+    return Unreachable(
+        f"the connection to NATS was lost, and has not come back: {error}",
+        hint="look whether the server runs and can be reached, then start again",
+    )
+
+
+def single(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The one error worth telling out of what a task group collected."""
+    flat: list[BaseException] = []
+
+    def walk(error: BaseException) -> None:
+        if isinstance(error, BaseExceptionGroup):
+            for inner in error.exceptions:
+                walk(inner)
+        else:
+            flat.append(error)
+
+    walk(group)
+    flat.sort(key=lambda error: not isinstance(error, JetrunnerError))
+    return flat[0]

@@ -1,0 +1,166 @@
+"""What a cell does: it imports the project, begins its lifespan, and runs one message after the other until it is not needed.
+
+It settles nothing and publishes nothing: what a handler has made goes to the process that has started the cell. Its own
+connection is for what handlers ask.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from types import SimpleNamespace
+from typing import Any
+
+import anyio
+import anyio.to_thread
+
+from runner import codec, discovery
+from runner.bindings import Binding
+from runner.client import working_with
+from runner.config import Settings
+from runner.core import identity, raised
+from runner.errors import JetrunnerError
+from runner.jetstream import fork
+from runner.jetstream.connection import connect
+from runner.jetstream.delivery import Delivery
+from runner.jetstream.topology import Topology
+from runner.pipeline.call import Calling
+from runner.pipeline.message import read
+from runner.pipeline.outputs import Outputs
+from runner.pipeline.reporter import Hiding
+from runner.process.lifespan import alive
+from runner.runtime.cellline import CellLine, Job, Late, Opening, Ready, Report, Unfit
+from runner.runtime.runtime import Process
+from runner.telemetry import settings as telemetry
+from runner.telemetry.tracing import Tracing
+
+PATIENCE_SECONDS = 5.0
+SHUTDOWN_SECONDS = 1.0
+DIE_WITH_PARENT = 1
+"""PR_SET_PDEATHSIG of Linux."""
+
+
+def die_with_parent() -> None:
+    """Be killed when the process that has started this one ends; elsewhere than on Linux the end of the line tells."""
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)
+
+
+async def serve(descriptor: int, begin: Callable[[Settings], None]) -> None:
+    """Run until the line of this descriptor ends; `begin` is called with the settings before anything else."""
+    end = socket.socket(fileno=descriptor)
+    line = await CellLine.open(end)
+    opening: Opening | None = await line.receive()
+    if opening is not None:  # else the process that has started this one is gone
+        begin(opening.settings)
+        with fork.ours(end.fileno):
+            await _serve(line, opening)
+
+
+async def _serve(line: CellLine, opening: Opening) -> None:
+    try:
+        project = discovery.load(opening.root, opening.name)
+        tracing = Tracing(telemetry.load(os.environ), project.name)
+        tracing.presume_missing()
+        tracing.install()
+        async with (
+            connect(
+                opening.settings, patience=PATIENCE_SECONDS, name=f"jetrunner {project.name} cell"
+            ) as connection,
+            anyio.create_task_group() as tasks,
+        ):
+            process = Process(
+                project=project.name,
+                instance=identity.instance(socket.gethostname(), os.getpid(), os.urandom(4).hex()),
+                settings=opening.settings,
+                connection=connection,
+                topology=Topology(connection),
+                tracing=tracing,
+                tasks=tasks,
+                root=project.root,
+            )
+            with working_with(opening.settings):
+                async with alive(project) as process.state, process.slots:
+                    await line.send(Ready())
+                    await _work(line, process, {each.function: each for each in project.functions})
+            tasks.cancel_scope.cancel()
+        await anyio.to_thread.run_sync(tracing.shutdown, SHUTDOWN_SECONDS)
+    except* JetrunnerError as group:
+        await line.send(Unfit(raised.message(_first(group))))
+
+
+def _first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+async def _work(line: CellLine, process: Process, functions: dict[str, Binding]) -> None:
+    runs: dict[str, Run] = {}
+    parent = os.getppid()
+    job = await line.receive()
+    while job is not None:
+        binding = functions.get(job.function)
+        if binding is None:
+            await line.send(Unfit(f"there is no function {job.function} in the code by now"))
+            return
+        run = runs.setdefault(job.function, Run(process, binding))
+        following = asyncio.create_task(line.receive())
+        # As every attempt, in the context as the lifespan left it.
+        report = process.slots.context.copy().run(asyncio.create_task, run(job))
+        await asyncio.wait({following, report}, return_when=asyncio.FIRST_COMPLETED)
+        if not report.done():
+            if os.getppid() != parent:  # nothing goes on here that may start elsewhere
+                os._exit(1)
+            report.cancel()
+            await asyncio.wait({report})
+            return
+        await line.send(report.result())
+        job = await following
+
+
+class Run:
+    """Runs messages of one function."""
+
+    def __init__(self, process: Process, binding: Binding) -> None:
+        self._process = process
+        self._binding = binding
+        self._calling = Calling(process, binding)
+        self._outputs = Outputs(process, binding)
+
+    async def __call__(self, job: Job) -> Report | Late:
+        """One attempt, from its bytes to what it has made."""
+        source: Any = SimpleNamespace(number=job.shard)  # it is settled elsewhere
+        delivery = Delivery(
+            job.subject, job.reply, job.header, job.body, job.sequence, job.attempt, source, careful=True
+        )
+        incoming = read(delivery)
+        context = self._calling.context(delivery)
+        hide = Hiding(self._process.redaction, incoming.delivery.header, incoming.delivery.body)
+        with self._process.tracing.within(self._binding.function, job.trace, hide):
+            try:
+                subject = incoming.origin.subject.encode(errors="surrogateescape")
+                arguments = self._calling.bind(subject, job.body, incoming.msgpack, context)
+            except Exception as error:  # noqa: BLE001  # a type's own validation may raise anything
+                return self._report(codec.explain(error), decoding=True)
+            now = time.monotonic()
+            if now >= job.until:
+                return Late()
+            delivery.started = now
+            try:
+                result = await self._calling(arguments)
+                made = self._outputs.collect(result, context.seal() or [], incoming.origin.subject)
+            except BaseException as error:  # noqa: BLE001  # whatever user code raises is judged
+                return self._report(error)
+            return Report("succeeded", made)
+
+    def _report(self, error: BaseException, *, decoding: bool = False) -> Report:
+        return Report.of(error, self._binding.retry, self._process.root, decoding=decoding)

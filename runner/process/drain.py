@@ -1,0 +1,53 @@
+"""The drain: everything is asked to stop at once, what runs may finish, and one clock bounds all of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from functools import partial
+
+import anyio
+
+from runner.cluster.ownership import Shards
+from runner.consumers.function import Function
+from runner.pipeline.relay import Relay
+from runner.runtime.runtime import Process
+from runner.runtime.stop import Stop, together, unless
+
+log = logging.getLogger("jetrunner")
+
+ABANDON_SECONDS = 2.0
+"""Time to give back what was cancelled; the server takes it back by itself, later."""
+REMEMBER_SECONDS = 1.0
+
+
+async def drain(
+    process: Process, functions: Sequence[Function], relay: Relay, shards: Shards, stop: Stop
+) -> None:
+    """Give back what has not started, let the rest finish, and cancel it when that takes too long."""
+    log.info("draining")
+    give_up = time.monotonic() + process.settings.drain_timeout
+    for function in functions:
+        function.pipeline.suspects.excuse()
+    sources: tuple[Function | Relay, ...] = (*functions, relay)
+    with anyio.move_on_after(process.settings.drain_timeout):  # each takes round trips to the server
+        await unless(stop.cancelling, partial(together, [source.stop_pulling for source in sources]))
+    process.isolation.draining = True
+    if shards.needed:
+        process.tasks.start_soon(shards.leave)
+    process.connection.wire.flush()
+    while any(source.unsettled for source in sources) or (shards.needed and not shards.left):
+        if stop.cancelling.is_set() or time.monotonic() > give_up or process.connection.closed.is_set():
+            left = sum(function.unsettled for function in functions)
+            log.warning("cancelling what still runs: %d", left)
+            await process.slots.end()  # first: what goes back may start elsewhere at once
+            with anyio.move_on_after(ABANDON_SECONDS):
+                await together(source.abandon for source in sources)
+            break
+        await asyncio.sleep(0.01)
+    process.connection.wire.flush()
+    # A durable deleted until the next start goes on where this one ended.
+    with anyio.move_on_after(REMEMBER_SECONDS):
+        await together(function.remember for function in functions)

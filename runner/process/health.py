@@ -1,0 +1,166 @@
+"""Health over HTTP: `/livez`, `/readyz`, `/metrics`. Small on purpose: GET, one answer a connection."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import get_args
+
+from runner.consumers.function import Function
+from runner.core.histogram import Histogram, lower
+from runner.core.settlement import Reason
+from runner.errors import SettingsError
+from runner.jetstream import fork
+from runner.ordered.function import OrderedFunction
+from runner.pipeline.stats import Stats
+
+log = logging.getLogger("jetrunner.health")
+
+PLAIN = "text/plain; charset=utf-8"
+METRICS = "text/plain; version=0.0.4; charset=utf-8"
+BOUNDS = (
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+)  # fmt: skip
+"""Upper bounds of the buckets of every histogram, in seconds: fixed, so that instances and times can be added up."""
+
+
+class Health:
+    """Answers for one process. A blocked loop answers nothing: that is what `/livez` is for."""
+
+    def __init__(self, functions: Sequence[Function], ready: Callable[[], str]) -> None:
+        self._functions = functions
+        self._ready = ready
+        """Empty when ready, else the reason why not."""
+
+    @asynccontextmanager
+    async def listen(self, address: str) -> AsyncIterator[None]:
+        """Serve on HOST:PORT for the time of the block."""
+        host, _, port = address.rpartition(":")
+        try:
+            server = await asyncio.start_server(self._answer, host.strip("[]") or None, int(port))
+        except (OSError, ValueError) as error:
+            raise SettingsError(
+                f"health cannot listen on {address}: {error}", hint="choose a free HOST:PORT"
+            ) from None
+        shown = server.sockets[0].getsockname()
+        log.info("health at http://%s:%d: /livez, /readyz, /metrics", host or "0.0.0.0", shown[1])  # noqa: S104  shown
+        listening = server.sockets[0]
+        try:
+            with fork.ours(listening.fileno):
+                yield
+        finally:
+            server.close()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            async with asyncio.timeout(5):
+                line = await reader.readline()
+                while (await reader.readline()).strip():
+                    pass
+            method, path, *_ = [*line.decode("latin-1").split(maxsplit=2), "", ""]
+            status, kind, body = self.respond(method, path.partition("?")[0])
+            data = body.encode()
+            writer.write(
+                f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(data)}\r\n"
+                "Connection: close\r\n\r\n".encode()
+                + (b"" if method == "HEAD" else data)
+            )
+            await writer.drain()
+        except (OSError, TimeoutError, ValueError, asyncio.LimitOverrunError):
+            pass  # a client that went away or speaks something else
+        finally:
+            writer.close()
+
+    def respond(self, method: str, path: str) -> tuple[str, str, str]:
+        """Status line, content type and body for a request."""
+        if method not in ("GET", "HEAD"):
+            return "405 Method Not Allowed", PLAIN, "GET only\n"
+        match path:
+            case "/livez":
+                return "200 OK", PLAIN, "ok\n"
+            case "/readyz":
+                reason = self._ready()
+                return (
+                    ("503 Service Unavailable", PLAIN, f"{reason}\n") if reason else ("200 OK", PLAIN, "ok\n")
+                )
+            case "/metrics":
+                return "200 OK", METRICS, self.metrics()
+        return "404 Not Found", PLAIN, "there is /livez, /readyz and /metrics\n"
+
+    def metrics(self) -> str:
+        """Prometheus' text format; every series is there from the start."""
+        each = [(f'function="{f.binding.function}"', f.pipeline.stats, f) for f in self._functions]
+        now = time.monotonic()
+        lines = [
+            *family(
+                "jetrunner_messages_total",
+                "counter",
+                "Attempts settled, by outcome: ack, retry, or the reason of the dead letter.",
+                [
+                    (f'{label},outcome="{outcome}"', count)
+                    for label, stats, _ in each
+                    for outcome, count in outcomes(stats).items()
+                ],
+            ),
+            *family("jetrunner_in_flight", "gauge", "Messages in work.",
+                    [(label, function.unsettled) for label, _, function in each]),
+            *family("jetrunner_pending", "gauge", "Messages not yet delivered, as the server last said.",
+                    [(label, function.pending) for label, _, function in each]),
+            *family("jetrunner_shards", "gauge", "Shards of an ordered function that this instance works on.",
+                    [(label, function.working) for label, _, function in each
+                     if isinstance(function, OrderedFunction)]),
+            *family("jetrunner_rate", "gauge", "Messages ended a second, over ten seconds.",
+                    [(label, stats.rate(now)) for label, stats, _ in each]),
+        ]  # fmt: skip
+        name = "jetrunner_duration_seconds"
+        lines += [f"# HELP {name} Time in the handler, of each attempt.", f"# TYPE {name} histogram"]
+        for label, stats, _ in each:
+            duration = stats.duration
+            number = duration.number
+            lines += [
+                f'{name}_bucket{{{label},le="{bound:g}"}} {count}'
+                for bound, count in zip(BOUNDS, cumulated(duration), strict=True)
+            ]
+            lines += [
+                f'{name}_bucket{{{label},le="+Inf"}} {number}',
+                f"{name}_sum{{{label}}} {duration.total_us / 1e6!r}",
+                f"{name}_count{{{label}}} {number}",
+            ]
+        return "\n".join(lines) + "\n"
+
+
+def family(name: str, kind: str, text: str, samples: Sequence[tuple[str, float]]) -> list[str]:
+    """The lines of one metric, none without samples; each sample has its labels and its value."""
+    if not samples:
+        return []
+    return [
+        f"# HELP {name} {text}",
+        f"# TYPE {name} {kind}",
+        *(f"{name}{{{labels}}} {value!r}" for labels, value in samples),
+    ]
+
+
+def outcomes(stats: Stats) -> dict[str, int]:
+    """How often each outcome was, those that never were included."""
+    never = dict.fromkeys(get_args(Reason), 0)
+    return {"ack": stats.acked, "retry": stats.retried, **never, **stats.dead}
+
+
+def cumulated(histogram: Histogram) -> list[int]:
+    """How many durations are at most each of BOUNDS; one within the bucket of a bound counts by that bucket's middle."""
+    counts = [0] * len(BOUNDS)
+    at = 0
+    total = 0
+    for bucket, count in enumerate(histogram.buckets):
+        middle = (lower(bucket) + lower(bucket + 1)) / 2e6
+        while at < len(BOUNDS) and middle > BOUNDS[at]:
+            counts[at] = total
+            at += 1
+        if at == len(BOUNDS):
+            break
+        total += count
+    counts[at:] = [total] * (len(BOUNDS) - at)
+    return counts

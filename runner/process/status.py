@@ -1,0 +1,58 @@
+"""Status: each instance answers what its functions have done; anybody may ask all of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import msgspec
+
+from runner.consumers.function import Function
+from runner.core.snapshot import Part, Snapshot
+from runner.jetstream.connection import Connection
+from runner.runtime.snapshots import subject
+
+
+class Responder:
+    """Answers for this instance."""
+
+    def __init__(
+        self, connection: Connection, project: str, instance: str, functions: Sequence[Function]
+    ) -> None:
+        self._connection = connection
+        self._project = project
+        self._functions = functions
+        self._since = time.time()
+        self.instance = instance
+        """The name of this process alone: host and process id may be those of another container, too."""
+
+    async def open(self) -> None:
+        """Start to answer; the subscription ends with the connection."""
+        await self._connection.wire.subscribe(subject(self._project), self._asked)
+
+    def _asked(self, subject: bytes, reply: bytes, header: bytes | None, body: bytes) -> None:
+        if reply:
+            self._connection.answer(reply, msgspec.json.encode(self.snapshot()))
+
+    def snapshot(self) -> Snapshot:
+        """What this instance has done since its start."""
+        now, refused = time.monotonic(), self._connection.inbox.denials.now().values()
+        return Snapshot(
+            self.instance,
+            self._since,
+            {
+                each.binding.function: Part(
+                    stream=each.stream,
+                    durable=each.durable,
+                    subject=each.binding.subject.wildcard,
+                    ordered=bool(each.binding.ordered_by),
+                    key_positions=each.binding.key_positions,
+                    label=each.binding.label if each.binding.label != each.binding.function else None,
+                    in_flight=each.unsettled,
+                    delayed=each.delayed,
+                    standing=[*each.standing, *refused],
+                    **each.pipeline.stats.snapshot(now),
+                )
+                for each in self._functions
+            },
+        )

@@ -1,0 +1,58 @@
+"""What an attempt failed with, and which line of the project's code that was raised in."""
+
+from __future__ import annotations
+
+import sysconfig
+import traceback
+from pathlib import Path
+
+from runner.core.settlement import Failed, Outcome
+from runner.core.signals import Reject, Retry
+
+_LIBRARIES = tuple({f"{path}/" for name, path in sysconfig.get_paths().items() if "lib" in name})
+_INSTALLED = ("/site-packages/", "/dist-packages/")
+
+
+class Elsewhere(Exception):  # noqa: N818  # no error of its own: the cause of one that was raised in another process
+    """What is left there of a traceback, and the place in the project's code."""
+
+    def __init__(self, trace: str, place: str) -> None:
+        super().__init__(trace)
+        self.trace = trace
+        self.place = place
+
+
+def trace_of(error: BaseException | None) -> str:
+    """The traceback of a handler's exception, without our own frames above it; empty when none is the user's."""
+    if error is not None and isinstance(error.__cause__, Elsewhere):
+        return error.__cause__.trace
+    frames = error.__traceback__ if error is not None else None
+    while frames is not None and frames.tb_frame.f_globals.get("__name__", "").startswith("runner."):
+        frames = frames.tb_next
+    if error is None or frames is None:
+        return ""
+    return "".join(traceback.format_exception(type(error), error, frames))
+
+
+def where(outcome: Outcome, root: Path) -> str:
+    """`functions/shop.py:10 in charge`: the last frame that is not of a library; empty without any.
+
+    `Retry` and `Reject` say what they mean by themselves.
+    """
+    error = outcome.error if isinstance(outcome, Failed) else None
+    if error is not None and isinstance(error.__cause__, Elsewhere):
+        return error.__cause__.place
+    if error is None or isinstance(error, (Retry, Reject)):
+        return ""
+    found, frames = "", error.__traceback__
+    while frames is not None:
+        code, module = frames.tb_frame.f_code, str(frames.tb_frame.f_globals.get("__name__", ""))
+        if not module.startswith("runner.") and _is_own(code.co_filename):
+            found = f"{code.co_filename.removeprefix(f'{root}/')}:{frames.tb_lineno} in {code.co_name}"
+        frames = frames.tb_next
+    return found
+
+
+def _is_own(file: str) -> bool:
+    library = file.startswith(_LIBRARIES) or any(part in file for part in _INSTALLED)
+    return not library and not file.startswith("<")

@@ -1,0 +1,215 @@
+"""A cell: a process of its own that runs one suspect at a time, seen from the process that has started it.
+
+Rule 1: a cell that dies with a message dies of it: nothing else runs there. What takes this process along, too, is no
+        such death: nobody is left to tell of it.
+Rule 2: a cell ends with this process, however that ends: before another could start what ran there.
+Rule 3: a message whose cell has died once gets one that has run nothing before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack, asynccontextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import anyio
+from msgspec import structs
+
+from runner.config import Settings
+from runner.core import identity
+from runner.jetstream import fork
+from runner.runtime.cellline import CellLine, Job, Late, Opening, Ready, Report, Unfit
+from runner.runtime.supervisor import cause
+
+log = logging.getLogger("jetrunner.cells")
+
+MOST = 4
+"""Cells of a process at a time: further messages wait for one."""
+POLL_SECONDS = 0.02
+START_SECONDS = 30.0
+END_SECONDS = 0.5
+"""Time that a cancelled handler has to clean up after itself."""
+CLOSE_SECONDS = 2.0
+"""Time that a cell has for the end of its lifespan."""
+IDLE_SECONDS = 5.0
+"""A cell is kept so long for the next message."""
+ALIVE_SECONDS = 0.5
+"""This process must outlive a cell by so long for its death to count: what kills both kills them within that."""
+
+
+class Died(Exception):  # noqa: N818  # an error is named by what happened
+    """The cell died with the message in it."""
+
+    def __init__(self, cell: str, cause: str) -> None:
+        super().__init__(cause)
+        self.cell = cell
+        """Its name."""
+
+
+class Missing(Exception):  # noqa: N818  # an error is named by what happened
+    """There is no cell, or none that can run this; nothing has started."""
+
+
+class GivenUp(Exception):  # noqa: N818  # an error is named by what happened
+    """No cell was free while the message could still be run here; nothing has started."""
+
+
+class Cell:
+    """One such process."""
+
+    def __init__(self, process: asyncio.subprocess.Process, line: CellLine, end: socket.socket) -> None:
+        self.name = identity.instance(socket.gethostname(), process.pid, os.urandom(4).hex())
+        self.used = False
+        """Whether something has run in it."""
+        self._process = process
+        self._line = line
+        self._held = ExitStack()
+        self._held.enter_context(fork.ours(end.fileno))
+
+    @classmethod
+    async def start(cls, opening: Opening) -> Cell:
+        """Start one and wait until its code is imported. Raises `Missing`."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    sys.executable, "-P", "-m", "runner", "run", "--cell", str(theirs.fileno()),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    pass_fds=(theirs.fileno(),),
+                )  # fmt: skip
+            except OSError as error:
+                ours.close()
+                raise Missing(f"no process can be started: {error.strerror}") from None
+        cell = cls(process, await CellLine.open(ours), ours)
+        try:
+            await cell._begin(opening)
+        except BaseException:
+            await cell.end(0)
+            raise
+        return cell
+
+    async def _begin(self, opening: Opening) -> None:
+        await self._line.send(opening)
+        with anyio.move_on_after(START_SECONDS):
+            word = await self._line.receive()
+            if isinstance(word, Ready):
+                return
+            raise Missing(word.why if isinstance(word, Unfit) else "its process ended while it began")
+        raise Missing(f"its process has not begun within {START_SECONDS:g} s")
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether it lives."""
+        return self._process.returncode is None
+
+    async def run(self, job: Job) -> Report | Late:
+        """Run a message; cancelled, the handler is cancelled, too. Raises `Died` and `Missing`."""
+        self.used = True
+        try:
+            await self._line.send(job)
+            word = await self._line.receive()
+        except BaseException:
+            await self.end(END_SECONDS)
+            raise
+        if isinstance(word, (Report, Late)):
+            return word
+        if isinstance(word, Unfit):
+            raise Missing(word.why)
+        await self.end(END_SECONDS)
+        raise Died(self.name, cause(self._process.returncode or 0))
+
+    async def end(self, patience: float) -> None:
+        """Have it end; it is killed after so many seconds. It is gone when this returns."""
+        self._line.close()
+        try:
+            with anyio.CancelScope(shield=True), anyio.move_on_after(patience):
+                await self._process.wait()
+        finally:
+            if self.running:
+                self._process.kill()
+            self._held.close()
+        with anyio.CancelScope(shield=True):
+            await self._process.wait()
+
+
+class Cells:
+    """The cells of a process: made when the first is needed, ended with the process."""
+
+    def __init__(self, root: Path, name: str, settings: Settings, ending: Callable[[], bool]) -> None:
+        """`ending` tells whether the process is asked to end: what becomes of a cell then says nothing."""
+        self._opening = Opening(root, name, structs.replace(settings, name=name))
+        self._ending = ending
+        self._taken = 0
+        self._idle: dict[Cell, asyncio.TimerHandle] = {}
+        self._closing: set[asyncio.Task[Any]] = set()
+        self._told = ""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with anyio.CancelScope(shield=True):
+            for cell in list(self._idle):
+                self._retire(cell)
+            await asyncio.gather(*self._closing)
+
+    @asynccontextmanager
+    async def one(self, given_up: Callable[[], bool], *, fresh: bool) -> AsyncIterator[Cell]:
+        """A cell for one message; `fresh`: one that has run nothing before. Raises `Missing` and `GivenUp`."""
+        while self._taken >= MOST:
+            if given_up():
+                raise GivenUp
+            await asyncio.sleep(POLL_SECONDS)
+        self._taken += 1
+        try:
+            cell = await self._take(fresh=fresh)
+            try:
+                yield cell
+            finally:
+                if cell.running:
+                    later = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._retire, cell)
+                    self._idle[cell] = later
+        finally:
+            self._taken -= 1
+
+    async def _take(self, *, fresh: bool) -> Cell:
+        for cell in list(self._idle):
+            if cell.running and not (fresh and cell.used):
+                self._idle.pop(cell).cancel()
+                return cell
+            self._retire(cell)
+        cell = await Cell.start(self._opening)
+        log.info("what may have killed its process runs in one of its own (pid %d)", cell.pid)
+        return cell
+
+    def miss(self, why: str) -> None:
+        """Tell once why a suspect does not run in a process of its own."""
+        if why != self._told:
+            self._told = why
+            log.warning("a message that may kill its process cannot run in one of its own: %s", why)
+
+    async def is_witness(self) -> bool:
+        """Whether this process lives on after the death of a cell, and was not asked to end."""
+        await asyncio.sleep(ALIVE_SECONDS)
+        return not self._ending()
+
+    def _retire(self, cell: Cell) -> None:
+        """One that is not needed any more ends by itself."""
+        self._idle.pop(cell).cancel()
+        task = asyncio.get_running_loop().create_task(cell.end(CLOSE_SECONDS))
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)

@@ -1,0 +1,122 @@
+"""What all functions of one process share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from anyio.abc import TaskGroup
+
+from runner.config import Settings
+from runner.core import header
+from runner.core.redaction import Rules, Values
+from runner.core.settlement import Outcome, Settlement
+from runner.errors import Unconfirmed
+from runner.host import Reply
+from runner.jetstream import kv
+from runner.jetstream.connection import Connection
+from runner.jetstream.kv import KV
+from runner.jetstream.topology import Topology
+from runner.runtime import otherloop
+from runner.runtime.cell import Cells
+from runner.runtime.floors import Floors
+from runner.runtime.histories import Histories
+from runner.runtime.quarantine import Isolation
+from runner.runtime.slots import Slots
+from runner.telemetry.tracing import Tracing
+
+LOOP_SECONDS = 1.0
+"""How much longer a call from another loop waits for ours to tell what became of it."""
+
+
+class Observer(Protocol):
+    """Told of every attempt's end: how `runner dev` prints a line for each."""
+
+    def __call__(
+        self,
+        function: str,
+        message_id: str,
+        settlement: Settlement,
+        outcome: Outcome,
+        attempt: int,
+        seconds: float,
+        trace_id: str,
+        hidden: Values,
+    ) -> None:
+        """Called right after the settlement was sent; `seconds` is the time in the handler, `hidden` is not shown."""
+
+
+class Process:
+    """The shared things of a running process; made once, before its functions."""
+
+    def __init__(
+        self,
+        *,
+        project: str,
+        instance: str,
+        settings: Settings,
+        connection: Connection,
+        topology: Topology,
+        tracing: Tracing,
+        tasks: TaskGroup,
+        root: Path = Path(),
+        observer: Observer | None = None,
+    ) -> None:
+        self.project = project
+        self.instance = instance
+        """The name of this process, and of no other, before or after it."""
+        self.settings = settings
+        self.connection = connection
+        self.topology = topology
+        self.kv = KV(connection, kv.PATIENCE_SECONDS)
+        self.histories = Histories(connection, tasks)
+        self.floors = Floors(self.kv, project)
+        self.histories.bucket.changed.append(self.floors.forget)
+        self.histories.bucket.looked.append(self.floors.looked)
+        self.tracing = tracing
+        self.redaction = Rules.of(settings.redact)
+        """What is not shown of messages."""
+        self.isolation = Isolation()
+        self.slots = Slots()
+        self.cells = Cells(root, project, settings, lambda: self.isolation.draining or self.slots.ending)
+        self.tasks = tasks
+        self.root = root
+        """The project's folder: places in its code are told from there."""
+        self.observer = observer
+        self.asking = Asking(connection)
+        self.loop = asyncio.get_running_loop()
+        self.state: Any = None
+        """What the project's lifespan yielded."""
+
+    @property
+    def cancelling(self) -> bool:
+        """Whether running handlers are being cancelled: their messages go back."""
+        return self.slots.ending
+
+
+class Asking:
+    """How a context asks a service, from whichever loop."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._loop = asyncio.get_running_loop()
+        self.now = connection.clock.now
+
+    async def request(self, subject: str, body: bytes, headers: Mapping[str, str], timeout: float) -> Reply:
+        """Send a request and wait for its answer, at most `timeout` seconds."""
+        if otherloop.is_other(self._loop):
+            try:
+                return await otherloop.passed_on(
+                    self._loop,
+                    lambda: self.request(subject, body, headers, timeout),
+                    timeout + LOOP_SECONDS,
+                )
+            except TimeoutError:
+                raise Unconfirmed(
+                    f"no answer from {subject} in {timeout:g} s: the loop of the connection stands still"
+                ) from None
+        block, answer = await self._connection.request_whole(subject, body, timeout, list(headers.items()))
+        kind = header.get(block, b"Content-Type") if block else None
+        return Reply(answer, kind is not None and kind.startswith(b"application/msgpack"))

@@ -1,0 +1,1 @@
+"""Declared streams: their files, the plan, apply, and the consumers on them."""

@@ -1,0 +1,200 @@
+"""Declared streams against real ones: plan the difference, apply what is safe.
+
+Rule 1: nothing is applied while anything is unsafe, and nothing is ever deleted.
+Rule 2: what the server holds is read just before it is judged; `apply` sends what `plan` showed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from runner.bindings import Binding
+from runner.core.streams.capture import Catchment, capture, catchment, covered
+from runner.core.streams.config import Change, DeclaredStream, difference, merged
+from runner.core.streams.plan import ConsumerPlan, Plan, StreamPlan, action, order
+from runner.core.subject import overlaps
+from runner.errors import JetrunnerError, ServerError
+from runner.jetstream import interest
+from runner.jetstream.connection import Connection
+from runner.jetstream.inventory import PATIENCE_SECONDS, holdings, real_streams, stream_info
+from runner.jetstream.ownstreams import STREAMS
+from runner.jetstream.publisher import insist, unanswered
+from runner.jetstream.server import check_server
+from runner.streams.consumers import plan_consumers, read_shards, uncaptured
+from runner.streams.file import load_streams
+
+__all__ = [
+    "apply_streams",
+    "capture",
+    "catchments",
+    "load_streams",
+    "plan_project",
+    "plan_streams",
+    "real_streams",
+]
+
+
+def catchments(
+    declared: Iterable[DeclaredStream], real: Mapping[str, Mapping[str, Any]] | None = None
+) -> tuple[Catchment, ...]:
+    """What every stream captures once the declared ones are applied and ours are made; `real` from `real_streams`."""
+    configs = {**STREAMS, **(real or {})}
+    found = []
+    for stream in declared:
+        config = merged(stream, configs.pop(stream.name, None))
+        found.append(catchment(stream.name, config, stream.file))
+    return (*found, *(catchment(name, config) for name, config in configs.items()))
+
+
+async def plan_streams(connection: Connection, declared: Sequence[DeclaredStream], project: str = "") -> Plan:
+    """The difference between declared and real streams. Raises JetrunnerError for a server that is too old.
+
+    Without the name of the project every consumer counts as somebody else's.
+    """
+    await check_server(connection)
+    ours = {stream.name for stream in declared}
+    real = await real_streams(connection)
+    # What two declared streams take from each other was judged when the files were read.
+    foreign = {name: config for name, config in real.items() if name not in ours}
+    sources = {stream.name: merged(stream, real.get(stream.name)) for stream in declared} | foreign
+    return Plan(tuple([await _plan(connection, stream, foreign, sources, project) for stream in declared]))
+
+
+async def plan_project(
+    connection: Connection, declared: Sequence[DeclaredStream], bindings: Sequence[Binding], project: str
+) -> tuple[Plan, list[JetrunnerError]]:
+    """The plan with the durables of the functions, and one error for each subject or output that has no stream.
+
+    With errors the plan is of the streams alone.
+    """
+    plan = await plan_streams(connection, declared, project)
+    streams = catchments(declared, await real_streams(connection))
+    if errors := uncaptured(bindings, streams):
+        return plan, errors
+    # A stream whose changes are refused stays as it is, and functions read that.
+    real = await real_streams(connection)
+    refused = {each.name for each in plan.refused if each.name in real}
+    standing = catchments([each for each in declared if each.name not in refused], real)
+    consumers = await plan_consumers(connection, project, bindings, standing)
+    configs = real | {each.name: each.config for each in plan.streams}
+    return Plan(plan.streams, tuple(_noted(each, configs.get(each.stream, {})) for each in consumers)), []
+
+
+def _noted(plan: ConsumerPlan, config: Mapping[str, Any]) -> ConsumerPlan:
+    """The same, with what is lost before it stands."""
+    if plan.action != "create" or not interest.forgets(config):
+        return plan
+    warning = (
+        f'{plan.stream} has retention = "interest": what is published before the first `runner run` '
+        f"is gone for {plan.function}"
+    )
+    return msgspec.structs.replace(plan, warning=warning)
+
+
+async def apply_streams(
+    connection: Connection, declared: Sequence[DeclaredStream], project: str = "", *, partly: bool = False
+) -> Plan:
+    """Create and update the declared streams; the plan returned is what was done.
+
+    Raises JetrunnerError, with nothing applied, when a change is unsafe; `partly` leaves such streams as they are, and
+    applies the others. ServerError when the server refuses one.
+    """
+    plan = await plan_streams(connection, declared, project)
+    if plan.refused and not partly:
+        raise _refusal(plan)
+    done: list[str] = []
+    for stream in sorted(plan.changed, key=order):
+        verb = "CREATE" if stream.action == "create" else "UPDATE"
+        try:
+            if stream.action == "update" and any(change.field == "shards" for change in stream.changes):
+                await read_shards(connection, stream.name, project, stream.config)
+            await _surely(connection, f"STREAM.{verb}.{stream.name}", stream.config)
+        except ServerError as error:
+            before = f"; applied before it: {', '.join(done)}" if done else ""
+            what = "does not answer about" if unanswered(error) else "refuses"
+            raise type(error)(
+                f"{stream.file}: the server {what} the stream {stream.name}: {error}{before}",
+                code=error.code,
+                hint=error.hint,
+            ) from None
+        done.append(stream.name)
+    return plan
+
+
+async def _surely(connection: Connection, request: str, config: Mapping[str, Any]) -> None:
+    """Make a stream what its configuration says; that may be said again when no answer comes."""
+
+    async def once() -> ServerError | None:
+        try:
+            await connection.api(request, dict(config))
+        except ServerError as error:
+            if unanswered(error):
+                raise
+            return error
+        return None
+
+    if (refusal := await insist(once, PATIENCE_SECONDS, request)) is not None:
+        raise refusal
+
+
+def _refusal(plan: Plan) -> JetrunnerError:
+    unsafe = plan.unsafe
+    reasons = [f"{stream.name} ({stream.file}): {change.field}: {change.why}" for stream, change in unsafe]
+    others = dict.fromkeys(change.field for _, change in unsafe if change.field != "shards")
+    what = "them" if len(others) == len({change.field for _, change in unsafe}) else " and ".join(others)
+    return JetrunnerError(
+        "nothing was applied, because of unsafe changes:\n  " + "\n  ".join(reasons),
+        # What is said of shards says what to do.
+        hint=f"take {what} back in the file, or make a new stream; `runner plan` shows every difference"
+        if others
+        else "",
+    )
+
+
+async def _plan(
+    connection: Connection,
+    stream: DeclaredStream,
+    foreign: Mapping[str, Mapping[str, Any]],
+    known: Mapping[str, Mapping[str, Any]],
+    project: str,
+) -> StreamPlan:
+    real = await stream_info(connection, stream.name)
+    config = real["config"] if real is not None else None
+    held = await holdings(connection, stream, real, project) if real is not None else None
+    changes = tuple(_contested(change, stream, foreign) for change in difference(stream, config, held))
+    if stream.source and (why := copy_problem(stream, known)):
+        changes += (Change("source", None, stream.source, "unsafe", why),)
+    return StreamPlan(
+        stream.name, stream.file, action(changes, exists=real is not None), changes, merged(stream, config)
+    )
+
+
+def copy_problem(stream: DeclaredStream, known: Mapping[str, Mapping[str, Any]]) -> str:
+    """Why a stream cannot copy its source; empty when it can."""
+    config = known.get(stream.source)
+    if config is None:
+        return f"there is no stream {stream.source}"
+    if (retention := config.get("retention", "limits")) != "limits":
+        return f'{stream.source} has retention = "{retention}": copying would take its messages from their readers'
+    source = catchment(stream.source, config)
+    if source.sharding is not None:
+        return f"{stream.source} is sharded already: read it as it is"
+    wanted = stream.shards.subjects if stream.shards is not None else ()
+    lacking = [subject for subject in wanted if source.stored and not covered(source.stored, subject)]
+    return f'{stream.source} does not hold "{lacking[0]}"' if lacking else ""
+
+
+def _contested(change: Change, stream: DeclaredStream, foreign: Mapping[str, Mapping[str, Any]]) -> Change:
+    """The same change, unsafe when another stream on the server captures the subjects already."""
+    if change.field != "subjects":
+        return change
+    for name, config in foreign.items():
+        for taken in config.get("subjects") or ():
+            clash = next((text for text in stream.subjects if overlaps(taken, text)), None)
+            if clash is not None:
+                why = f'the stream {name} captures "{taken}" already, which overlaps "{clash}"'
+                return Change(change.field, change.real, change.declared, "unsafe", why)
+    return change
