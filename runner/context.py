@@ -105,7 +105,7 @@ class Context(Generic[State]):
         host: Host | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Made by the engine for each attempt; `runner.testing.context` makes one for a test.
+        """Made by the runner for each attempt; `runner.testing.context` makes one for a test.
 
         `headers` may be the raw block; `params` default to tokens by `template`; `expires` is a reading of `clock`.
         """
@@ -240,7 +240,7 @@ class Context(Generic[State]):
         return self._made
 
     def seal(self) -> list[Staged] | None:
-        """End publishing: what was staged, in order, or None. The engine calls it when the handler has returned."""
+        """End publishing: what was staged, in order, or None. The runner calls it when the handler has returned."""
         self._sealed = True
         return self._made
 

@@ -13,14 +13,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from runner.cluster.members import Members
-from runner.cluster.rollover import Reader, Turnover
+from runner.cluster.rollover import Reader, Rollover
 from runner.core.assignment import assign
 from runner.core.generation import Opening
 from runner.errors import JetrunnerError, UsageError
 from runner.jetstream.kv import KV
 from runner.jetstream.publisher import insist
 from runner.runtime.histories import START_SECONDS
-from runner.runtime.runtime import Process
+from runner.runtime.runtime import Runtime
 
 if TYPE_CHECKING:
     from runner.ordered.function import OrderedFunction
@@ -42,18 +42,18 @@ class Generations:
 
     def __init__(
         self,
-        process: Process,
+        runtime: Runtime,
         members: Members,
         functions: Sequence[OrderedFunction],
         changed: Callable[[], None],
     ) -> None:
-        self._connection = process.connection
-        self._project = process.project
+        self._connection = runtime.connection
+        self._project = runtime.project
         self._members = members
         self._functions = functions
         self._changed = changed
-        self._turnover = Turnover(process.connection, process.project, process.histories.of, process.instance)
-        self._kv = KV(process.connection)
+        self._turnover = Rollover(runtime.connection, runtime.project, runtime.histories.of, runtime.instance)
+        self._kv = KV(runtime.connection)
         self._due = asyncio.Event()
 
     async def start(self) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from functools import partial
 
 from runner.cluster.claims import Claims, Standing
-from runner.cluster.membership import OwnLease
+from runner.cluster.membership import Membership
 from runner.core.claim import Claim
 from runner.core.lease import CLAIMS_SECONDS
 from runner.jetstream.concurrent import map_concurrently
@@ -17,7 +17,7 @@ from runner.jetstream.concurrent import map_concurrently
 class Holdings:
     """Held claims by shard; `lost(shard)` is called when one turns out to be another's."""
 
-    def __init__(self, claims: Claims, own: OwnLease, lost: Callable[[str], None]) -> None:
+    def __init__(self, claims: Claims, own: Membership, lost: Callable[[str], None]) -> None:
         self._claims = claims
         self._own = own
         self._lost = lost

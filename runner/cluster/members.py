@@ -19,7 +19,7 @@ import msgspec
 
 from runner.cluster import inquest
 from runner.cluster.member import Member, read_member
-from runner.cluster.membership import GONE, RENEW_SECONDS, OwnLease
+from runner.cluster.membership import GONE, RENEW_SECONDS, Membership
 from runner.cluster.probes import Probes
 from runner.core import identity
 from runner.core.death import Sighting
@@ -28,7 +28,7 @@ from runner.errors import ServerError
 from runner.jetstream import stray
 from runner.jetstream.kv import KV, Entry
 from runner.jetstream.publisher import insist
-from runner.runtime.runtime import Process
+from runner.runtime.runtime import Runtime
 
 log = logging.getLogger("jetrunner.members")
 
@@ -42,13 +42,13 @@ HINT_SECONDS = 0.005
 class Members:
     """The living, as this instance sees them."""
 
-    def __init__(self, process: Process, functions: Sequence[str], instance: str) -> None:
-        self._process = process
-        self._connection = process.connection
-        self._wire = process.connection.wire
-        self._project = process.project
-        self._kv = KV(process.connection)
-        self.own = OwnLease(process, Member(instance, tuple(functions)), self._key(instance))
+    def __init__(self, runtime: Runtime, functions: Sequence[str], instance: str) -> None:
+        self._runtime = runtime
+        self._connection = runtime.connection
+        self._wire = runtime.connection.wire
+        self._project = runtime.project
+        self._kv = KV(runtime.connection)
+        self.own = Membership(runtime, Member(instance, tuple(functions)), self._key(instance))
         self.living: dict[str, Member] = {instance: self.me}
         self.changed: list[Callable[[], None]] = []
         """Called when an instance came or went."""
@@ -59,9 +59,9 @@ class Members:
         self._inquests: set[str] = set()
         self._hint = asyncio.Event()
         self._probes = Probes(
-            process.connection, process.project, instance, self.own.pings, lambda: self.living, self._missed
+            runtime.connection, runtime.project, instance, self.own.pings, lambda: self.living, self._missed
         )
-        self._news = f"jetrunner.{process.project}.members".encode()
+        self._news = f"jetrunner.{runtime.project}.members".encode()
 
     @property
     def me(self) -> Member:
@@ -238,7 +238,7 @@ class Members:
     def _look_into(self, instance: str) -> None:
         if instance not in self._inquests and not self.own.left:
             self._inquests.add(instance)
-            self._process.tasks.start_soon(self._inquest, instance)
+            self._runtime.tasks.start_soon(self._inquest, instance)
 
     async def _inquest(self, instance: str) -> None:
         try:

@@ -22,7 +22,7 @@ from runner.core.lease import CLAIMS_SECONDS, Lease, bound
 from runner.errors import NoStream, ServerError
 from runner.jetstream import ownstreams
 from runner.jetstream.kv import KV
-from runner.runtime.runtime import Process
+from runner.runtime.runtime import Runtime
 
 log = logging.getLogger("jetrunner.members")
 
@@ -34,23 +34,23 @@ GONE = "60s"
 """A lease that was given back or buried stays so long, for those who read it later."""
 
 
-class OwnLease:
+class Membership:
     """Keeps the lease, and says whether ordered work may start; the pipeline's `Guard`."""
 
-    def __init__(self, process: Process, me: Member, key: str) -> None:
+    def __init__(self, runtime: Runtime, me: Member, key: str) -> None:
         self.me = me
         self.state = Lease()
         self.began: list[Callable[[], None]] = []
         """Called when the lease has begun anew, or the connection was lost: the claims have to be confirmed."""
         self.left = False
         """True once the lease was given back."""
-        self.pings = Pings(process.connection, self._pinged)
+        self.pings = Pings(runtime.connection, self._pinged)
         self.disputed: set[str] = set()
         """Shards that are held here, and whose claims others have tried to write: nothing starts before it is known whose they are."""
         self._key = key
-        self._connection = process.connection
-        self._wire = process.connection.wire
-        self._kv = KV(process.connection)
+        self._connection = runtime.connection
+        self._wire = runtime.connection.wire
+        self._kv = KV(runtime.connection)
         self._revision = 0
         """Of the lease in the bucket; 0 when it has to begin anew."""
         self._confirmed = 0

@@ -11,7 +11,6 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
-from typing import TYPE_CHECKING
 
 import anyio
 from anyio.abc import TaskGroup
@@ -24,12 +23,10 @@ from runner.cluster.shares import View
 from runner.core.claim import Claim
 from runner.core.takeover import Bury, Confirm, Decision, HandOver, Release, Take, Vacate
 from runner.errors import JetrunnerError
+from runner.ordered.function import OrderedFunction
+from runner.ordered.shard import Shard
 from runner.pipeline.fence import Tenure
-from runner.runtime.runtime import Process
-
-if TYPE_CHECKING:
-    from runner.ordered.function import OrderedFunction
-    from runner.ordered.shard import Shard
+from runner.runtime.runtime import Runtime
 
 log = logging.getLogger("jetrunner.shards")
 
@@ -37,13 +34,13 @@ RETRY_SECONDS = 0.25
 TURN_SECONDS = 0.5
 
 
-class Shards:
+class Ownership:
     """All shards of all ordered functions of this process."""
 
-    def __init__(self, process: Process, members: Members, functions: list[OrderedFunction]) -> None:
-        self.claims = Claims(process.connection, process.project)
+    def __init__(self, runtime: Runtime, members: Members, functions: list[OrderedFunction]) -> None:
+        self.claims = Claims(runtime.connection, runtime.project)
         self.owned: dict[str, Shard] = {}
-        self._process = process
+        self._runtime = runtime
         self._members = members
         self._own = members.own
         self._functions = {function.binding.function: function for function in functions}
@@ -57,7 +54,7 @@ class Shards:
         self.left = False
         """True once every shard was handed over and the lease given back."""
         self._changed = asyncio.Event()
-        self._generations = Generations(process, members, functions, self._reread)
+        self._generations = Generations(runtime, members, functions, self._reread)
         members.changed.append(self._changed.set)
         members.own.began.append(self._changed.set)
 
@@ -298,4 +295,4 @@ class Shards:
             shard.doubt()
         self._own.confirm(began)
         for function in self._functions.values():  # the bucket may have lost more than the lease
-            self._process.tasks.start_soon(function.rewrite)
+            self._runtime.tasks.start_soon(function.rewrite)

@@ -13,7 +13,7 @@ from msgspec import Struct
 from runner.bindings import Binding
 from runner.cluster.generations import news_subject
 from runner.cluster.member import Member, read_member
-from runner.cluster.rollover import Reader, Turnover
+from runner.cluster.rollover import Reader, Rollover
 from runner.core import generation as generations
 from runner.core import identity, sharding
 from runner.core.death import MARGIN_SECONDS
@@ -63,7 +63,7 @@ class Resize:
         self._connection = connection
         self._kv = KV(connection)
         self._backlog = Backlog(connection)
-        self._turnovers: dict[str, Turnover] = {}
+        self._turnovers: dict[str, Rollover] = {}
         self._absent: dict[tuple[str, str], float] = {}
         """Owners of claims that have no lease, by project, and since when that is known, by the monotonic clock."""
 
@@ -131,7 +131,7 @@ class Resize:
             known = await self._backlog.lags(opening, info, durables, older=True)
             left = sum(each.pending + each.unsettled for each in known if each.generation < now.generation)
             if opening.generation < now.generation and not running and not left:
-                turnover = self._turnovers.setdefault(project, Turnover(self._connection, project))
+                turnover = self._turnovers.setdefault(project, Rollover(self._connection, project))
                 reader = Reader(function, self.stream, opening.subject)
                 gone_owner = partial(self._owner_gone, project, living.get(project, {}))
                 opening = await turnover.step(reader, gone_owner) or opening

@@ -73,7 +73,7 @@ class Reader(Struct, frozen=True):
         )
 
 
-class Turnover:
+class Rollover:
     """Steps through the generations for the functions of a project."""
 
     def __init__(

@@ -17,7 +17,7 @@ from runner.errors import ServerError
 from runner.jetstream import consumer, ownstreams
 from runner.pipeline.deadlines import Deadlines
 from runner.pipeline.pipeline import Pipeline
-from runner.runtime.runtime import Process
+from runner.runtime.runtime import Runtime
 from runner.runtime.stop import together
 
 log = logging.getLogger("jetrunner.functions")
@@ -34,16 +34,16 @@ AGAIN_LIMIT = 16
 class Function:
     """Pulls from the function's stream, and from `again.…` what was sent back to it."""
 
-    def __init__(self, process: Process, binding: Binding, stream: str) -> None:
+    def __init__(self, runtime: Runtime, binding: Binding, stream: str) -> None:
         self.binding = binding
         self.stream = stream
-        self.durable = binding.durable or identity.durable(process.project, binding.function)
-        self.pipeline = Pipeline(process, binding)
-        self.deadlines = Deadlines(process, self.pipeline)
-        self._process = process
-        self._durables = Durables(process.connection, process.histories, process.floors)
-        self._sources = Sources(process, binding, stream, self.durable, self.pipeline, self._durables)
-        self._settled = Settled(process, binding.function)
+        self.durable = binding.durable or identity.durable(runtime.project, binding.function)
+        self.pipeline = Pipeline(runtime, binding)
+        self.deadlines = Deadlines(runtime, self.pipeline)
+        self._runtime = runtime
+        self._durables = Durables(runtime.connection, runtime.histories, runtime.floors)
+        self._sources = Sources(runtime, binding, stream, self.durable, self.pipeline, self._durables)
+        self._settled = Settled(runtime, binding.function)
         self._looked = 0.0
         """When the durables were last looked at."""
         self._kept = (-1, 0)
@@ -51,18 +51,18 @@ class Function:
 
     async def prepare(self) -> None:
         """Make sure of the durables; nothing is asked for yet. Raises JetrunnerError for what the server refuses."""
-        await self._process.histories.begin(self.stream, self._process.floors)
+        await self._runtime.histories.begin(self.stream, self._runtime.floors)
         await self._sources.settle()
         await self._add_again()
 
     async def start(self) -> None:
         """Start to pull."""
         await self._sources.open()
-        await KeptBack(self._process, self.binding.function).start()
+        await KeptBack(self._runtime, self.binding.function).start()
 
     async def _add_again(self) -> None:
         """What was sent back to this function alone."""
-        project, function = self._process.project, self.binding.function
+        project, function = self._runtime.project, self.binding.function
         subject = identity.again_subject(project, function)
         wanted = consumer.config(identity.durable(project, function), subject, "all", function)
         limit = min(self.binding.concurrency, AGAIN_LIMIT)
@@ -75,7 +75,7 @@ class Function:
     async def keep(self) -> None:
         """Called every few seconds: `remember`, if messages wait, are in work, or have ended here, and now and then."""
         now = time.monotonic()
-        place = self.pipeline.stats.handled, self._process.floors.lost
+        place = self.pipeline.stats.handled, self._runtime.floors.lost
         if self._kept != place or self.unsettled or self.pending or now - self._looked >= LOOK_SECONDS:
             self._looked = now
             self._kept = place
@@ -84,10 +84,10 @@ class Function:
     async def remember(self) -> None:
         """Read both durables' state and save their floors."""
         for pull in list(self._sources.pulls):
-            history = self._process.histories.of(pull.stream)
+            history = self._runtime.histories.of(pull.stream)
             moment = history.moment
             try:
-                info = await consumer.info(self._process.connection, pull.stream, pull.durable)
+                info = await consumer.info(self._runtime.connection, pull.stream, pull.durable)
                 now = await history.check(thorough=False)
             except ServerError:
                 continue
@@ -97,7 +97,7 @@ class Function:
                 continue
             floor = info["ack_floor"]["stream_seq"]
             subject = self._sources.reads(pull)
-            await self._process.floors.save(pull.stream, pull.durable, floor, now.newest, subject)
+            await self._runtime.floors.save(pull.stream, pull.durable, floor, now.newest, subject)
             if pull.stream == ownstreams.AGAIN:
                 await self._settled.remove(floor, moment)
 

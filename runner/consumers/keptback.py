@@ -26,7 +26,7 @@ from runner.jetstream.keymarks import KeyMarks
 from runner.jetstream.ownstreams import PARKED
 from runner.jetstream.parked import Message, Parked, is_bare
 from runner.jetstream.publisher import Outgoing
-from runner.runtime.runtime import Process
+from runner.runtime.runtime import Runtime
 from runner.telemetry.attempt import as_origin
 
 log = logging.getLogger("jetrunner.parked")
@@ -38,22 +38,22 @@ RETRY_SECONDS = 5.0
 class KeptBack:
     """Sends back what is kept back of one function that keeps no order."""
 
-    def __init__(self, process: Process, function: str) -> None:
-        self._process = process
+    def __init__(self, runtime: Runtime, function: str) -> None:
+        self._runtime = runtime
         self._function = function
-        self._parked = Parked(process.connection, process.project, process.histories.original)
-        self._marks = KeyMarks(process.connection, process.project)
-        self._letters = DeadLetters(process.connection, process.histories.original)
-        self._known = Letters(process, function)
+        self._parked = Parked(runtime.connection, runtime.project, runtime.histories.original)
+        self._marks = KeyMarks(runtime.connection, runtime.project)
+        self._letters = DeadLetters(runtime.connection, runtime.histories.original)
+        self._known = Letters(runtime, function)
         self._due = asyncio.Event()
 
     async def start(self) -> None:
         """Look now, and whenever somebody writes a mark all the same."""
         await self._marks.watch(self._function, lambda mark: self._due.set() if mark.diverts else None)
-        self._process.tasks.start_soon(self._run)
+        self._runtime.tasks.start_soon(self._run)
 
     async def _run(self) -> None:
-        while not self._process.connection.closed.is_set():
+        while not self._runtime.connection.closed.is_set():
             self._due.clear()
             try:
                 await self._look()
@@ -66,7 +66,7 @@ class KeptBack:
             await self._due.wait()
 
     async def _look(self) -> None:
-        for history in (self._process.histories.bucket, self._process.histories.of(PARKED)):
+        for history in (self._runtime.histories.bucket, self._runtime.histories.of(PARKED)):
             await history.follow()  # a leader that is behind would leave out a key
         names = {key for _, key in await self._marks.names(self._function)}
         names.update(key for _, key in await self._parked.counts(self._function))
@@ -104,7 +104,7 @@ class KeptBack:
 
     async def _send_parked(self, key: str) -> int:
         count = after = 0
-        history = self._process.histories.of(PARKED)
+        history = self._runtime.histories.of(PARKED)
         moment = history.moment
         while (
             message := await history.surely(partial(self._parked.following, self._function, key, after))
@@ -124,9 +124,9 @@ class KeptBack:
         return count
 
     async def _send(self, message: Message, pairs: Sequence[tuple[str, str]]) -> None:
-        target = identity.again_subject(self._process.project, self._function)
+        target = identity.again_subject(self._runtime.project, self._function)
         place = message.origin
         assert place is not None
         own = ("Nats-Msg-Id", f"{place.stream}:{place.sequence}.{place.timestamp_ns}:{target}:unparked")
         outgoing = Outgoing(target, message.body, (*pairs, own))
-        await self._process.connection.publisher.publish_surely(outgoing, PATIENCE_SECONDS)
+        await self._runtime.connection.publisher.publish_surely(outgoing, PATIENCE_SECONDS)

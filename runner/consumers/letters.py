@@ -16,7 +16,7 @@ from runner.jetstream.deadletters import DeadLetters, Kept, Selection
 from runner.jetstream.ownstreams import DEADLETTERS, PARKED
 from runner.jetstream.parked import Message
 from runner.jetstream.publisher import insist
-from runner.runtime.runtime import Process
+from runner.runtime.runtime import Runtime
 from runner.telemetry.attempt import as_origin
 
 log = logging.getLogger("jetrunner.parked")
@@ -28,12 +28,12 @@ OMITTED = (deadletter.BODY, deadletter.OMITTED), (deadletter.HEADERS, deadletter
 class Letters:
     """Reads and removes them, at the stream's leader: a replica may lag."""
 
-    def __init__(self, process: Process, function: str) -> None:
+    def __init__(self, runtime: Runtime, function: str) -> None:
         self._function = function
-        self._letters = DeadLetters(process.connection, process.histories.original)
-        self._project = process.project
-        self._selection = Selection(project=process.project, function=function)
-        self._histories = process.histories
+        self._letters = DeadLetters(runtime.connection, runtime.histories.original)
+        self._project = runtime.project
+        self._selection = Selection(project=runtime.project, function=function)
+        self._histories = runtime.histories
 
     async def replayed(self, letter: Letter, since: float) -> Replayed | None:
         """One that comes back, `since` when its key does; None when it is gone, or cannot run."""

@@ -17,7 +17,7 @@ from runner.core.streams.plan import ALSO
 from runner.jetstream import consumer
 from runner.jetstream.consumer import ConsumerConfig
 from runner.jetstream.inventory import consumers_on, subjects_of
-from runner.runtime.runtime import Process
+from runner.runtime.runtime import Runtime
 
 NARROWED = "jetrunner.narrowed"
 """Of a durable that read more before: what it has delivered of that comes again, and is not its own any more."""
@@ -26,13 +26,13 @@ NARROWED = "jetrunner.narrowed"
 class Places:
     """Those of one function."""
 
-    def __init__(self, process: Process, binding: Binding, stream: str, durable: str) -> None:
-        self._connection = process.connection
-        self._project = process.project
+    def __init__(self, runtime: Runtime, binding: Binding, stream: str, durable: str) -> None:
+        self._connection = runtime.connection
+        self._project = runtime.project
         self._binding = binding
         self._stream = stream
         self._durable = durable
-        config = process.topology.config(stream)
+        config = runtime.topology.config(stream)
         self.sharded = sharding.read(config) is not None
         self._captured = config.get("subjects") or ()
 

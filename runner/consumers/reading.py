@@ -39,7 +39,7 @@ from runner.core.reading import (
 )
 from runner.jetstream import consumer, reshard
 from runner.jetstream.kv import KV
-from runner.runtime.runtime import Process
+from runner.runtime.runtime import Runtime
 from runner.runtime.snapshots import living, readers, taken
 
 log = logging.getLogger("jetrunner.durables")
@@ -49,19 +49,19 @@ class Reading:
     """The durables of one function."""
 
     def __init__(
-        self, process: Process, durables: Durables, binding: Binding, stream: str, durable: str
+        self, runtime: Runtime, durables: Durables, binding: Binding, stream: str, durable: str
     ) -> None:
-        self._process = process
-        self._connection = process.connection
+        self._runtime = runtime
+        self._connection = runtime.connection
         self._durables = durables
         self._binding = binding
         self._pattern = binding.subject.wildcard
         self._stream = stream
         self._durable = durable
-        self._places = Places(process, binding, stream, durable)
-        self._apart = process.topology.config(stream).get("retention") == "workqueue"
+        self._places = Places(runtime, binding, stream, durable)
+        self._apart = runtime.topology.config(stream).get("retention") == "workqueue"
         self._before = Predecessors(
-            process.connection, process.project, binding.function, stream, self._pattern
+            runtime.connection, runtime.project, binding.function, stream, self._pattern
         )
         self._succeeded = False
         """Whether what the function has left with other durables is looked at."""
@@ -76,8 +76,8 @@ class Reading:
         """
         wait = await self._look(pulls=pulls)
         while wait is None:
-            process = self._process
-            turn = Turn(KV(self._connection), process.project, self._binding.function, process.instance)
+            runtime = self._runtime
+            turn = Turn(KV(self._connection), runtime.project, self._binding.function, runtime.instance)
             try:
                 async with turn:
                     return await self._settle(turn, pulls=pulls)
@@ -135,10 +135,10 @@ class Reading:
 
     async def _step(self, main: Place, info: Mapping[str, Any], *, pulls: bool) -> Step:
         """What is to be done, by what the others say, and by what the server knows of those that say nothing."""
-        process, function = self._process, self._binding.function
+        runtime, function = self._runtime, self._binding.function
         others = await readers(
-            self._connection, process.project, function, self._stream, self._durable, main.subject,
-            me=process.instance,
+            self._connection, runtime.project, function, self._stream, self._durable, main.subject,
+            me=runtime.instance,
         )  # fmt: skip
         step = decide(self._pattern, main.subject, others, apart=self._apart)
         self._alone = not others and not pulls and not info["num_waiting"]
@@ -149,7 +149,7 @@ class Reading:
     async def _make(self) -> None:
         """Make the first durable where it was, for the subject that it read then: what becomes of it is decided after that."""
         ask = partial(self._durables.floors.last, self._stream, self._durable)
-        floor = await self._process.histories.bucket.surely(ask)
+        floor = await self._runtime.histories.bucket.surely(ask)
         subject = floor.subject if floor is not None and floor.subject else self._pattern
         await self._durables.ensure(self._stream, self._places.first(subject), refilter=False)
 
@@ -160,8 +160,8 @@ class Reading:
             found = await self._before.unordered(self._durable)
         if found.durables or found.ordered:
             for name, part in await living(
-                self._connection, self._process.project, self._binding.function, self._stream,
-                me=self._process.instance,
+                self._connection, self._runtime.project, self._binding.function, self._stream,
+                me=self._runtime.instance,
             ):  # fmt: skip
                 if (part.get("ordered") and found.ordered) or part["durable"] in found.durables:
                     return Wait(name, self._pattern)
@@ -186,7 +186,7 @@ class Reading:
         )  # fmt: skip
         wanted = self._places.first(self._pattern, narrowed=True)
         await consumer.ensure(self._connection, self._stream, wanted, dict(info))
-        now = await self._process.histories.of(self._stream).check(thorough=False)
+        now = await self._runtime.histories.of(self._stream).check(thorough=False)
         await self._durables.floors.place(self._stream, self._durable, floor, now.newest, self._pattern)
 
     async def _leave(self, main: Place, floor: int) -> str:
@@ -202,7 +202,7 @@ class Reading:
 
     async def _replace(self, turn: Turn, main: Place, info: Mapping[str, Any]) -> None:
         floor = info["ack_floor"]["stream_seq"]
-        history = self._process.histories.of(self._stream)
+        history = self._runtime.histories.of(self._stream)
         now = await history.check(thorough=False)
         if not self._apart:
             known = {
@@ -267,7 +267,7 @@ class Reading:
         if NARROWED in metadata or metadata.get(SUBJECT) != self._pattern:
             return 0
         ask = partial(self._durables.floors.last, self._stream, self._durable)
-        floor = await self._process.histories.bucket.surely(ask)
+        floor = await self._runtime.histories.bucket.surely(ask)
         return floor.sequence if floor is not None else 0
 
     async def _done(
@@ -289,7 +289,7 @@ class Reading:
     async def _remake(self, turn: Turn, floor: int) -> None:
         """Make the first durable again, for the subject of now; it begins after the floor."""
         await turn.confirm()
-        now = await self._process.histories.of(self._stream).check(thorough=False)
+        now = await self._runtime.histories.of(self._stream).check(thorough=False)
         with anyio.CancelScope(shield=True):
             await self._durables.floors.place(self._stream, self._durable, floor, now.newest, self._pattern)
             await consumer.remove(self._connection, self._stream, self._durable)

@@ -34,7 +34,7 @@ from runner.jetstream.publisher import PubAck, insist
 from runner.jetstream.pull import Pull
 from runner.pipeline.message import Incoming, read
 from runner.pipeline.pipeline import Pipeline
-from runner.runtime.runtime import Process
+from runner.runtime.runtime import Runtime
 
 log = logging.getLogger("jetrunner.functions")
 
@@ -50,20 +50,20 @@ NOWHERE = "it was sent back, and does not say where it came from"
 class SentBack:
     """Takes in what was sent back to one ordered function by its name."""
 
-    def __init__(self, process: Process, binding: Binding, pipeline: Pipeline, durables: Durables) -> None:
-        self._process = process
-        self._connection = process.connection
+    def __init__(self, runtime: Runtime, binding: Binding, pipeline: Pipeline, durables: Durables) -> None:
+        self._runtime = runtime
+        self._connection = runtime.connection
         self._function = binding.function
         self._positions = binding.key_positions
         self._durables = durables
-        self._marks = KeyMarks(process.connection, process.project)
-        self._letters = DeadLetters(process.connection)
-        self._durable = identity.durable(process.project, binding.function)
-        self._subject = identity.again_subject(process.project, binding.function)
+        self._marks = KeyMarks(runtime.connection, runtime.project)
+        self._letters = DeadLetters(runtime.connection)
+        self._durable = identity.durable(runtime.project, binding.function)
+        self._subject = identity.again_subject(runtime.project, binding.function)
         self._wanted = consumer.config(self._durable, self._subject, "all", binding.function)
-        self._pull = Pull(process.connection, AGAIN, self._durable, LIMIT, self._arrived, self._gone)
+        self._pull = Pull(runtime.connection, AGAIN, self._durable, LIMIT, self._arrived, self._gone)
         self._pulls = pipeline.pulls
-        self._history = process.histories.of(AGAIN)
+        self._history = runtime.histories.of(AGAIN)
         self._history.add(self._pull)
         self._stays = False
         """Whether what is settled there may not be removed: then the durable is what knows of it."""
@@ -85,7 +85,7 @@ class SentBack:
 
     def _heard(self, *_: object) -> None:
         self._due = True
-        self._process.tasks.start_soon(self.look)
+        self._runtime.tasks.start_soon(self.look)
 
     def _gone(self) -> None:
         """The durable is not there any more: another instance has found nothing left."""
@@ -150,7 +150,7 @@ class SentBack:
         if self._closed:
             self._pull.give_back(delivery)
         else:
-            self._process.tasks.start_soon(self._take_in, delivery)
+            self._runtime.tasks.start_soon(self._take_in, delivery)
 
     async def _take_in(self, delivery: Delivery) -> None:
         incoming = read(delivery)
@@ -180,7 +180,7 @@ class SentBack:
         facts = deadletter.facts(
             origin,
             datetime.now(UTC),
-            project=self._process.project,
+            project=self._runtime.project,
             function=self._function,
             attempts=0,
             reason="exhausted" if known else "undecodable",
@@ -193,9 +193,9 @@ class SentBack:
 
     async def _name(self, text: str, sequence: int, incoming: Incoming) -> None:
         """Have the dead letter come back. With a parked key it does so later."""
-        selection = Selection(project=self._process.project, function=self._function)
+        selection = Selection(project=self._runtime.project, function=self._function)
         ask = partial(self._letters.following, selection, sequence)
-        stored = await self._process.histories.of(DEADLETTERS).surely(ask)
+        stored = await self._runtime.histories.of(DEADLETTERS).surely(ask)
         if stored is None or stored.letter.sequence != sequence:
             return  # it has come back, and is settled
         origin = incoming.origin

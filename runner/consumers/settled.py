@@ -8,7 +8,7 @@ from runner.core import identity
 from runner.errors import PermissionDenied, ServerError
 from runner.jetstream.messages import purge
 from runner.jetstream.ownstreams import AGAIN
-from runner.runtime.runtime import Process
+from runner.runtime.runtime import Runtime
 
 log = logging.getLogger("jetrunner.functions")
 
@@ -16,9 +16,9 @@ log = logging.getLogger("jetrunner.functions")
 class Settled:
     """Removes it."""
 
-    def __init__(self, process: Process, function: str) -> None:
-        self._process = process
-        self._subject = identity.again_subject(process.project, function)
+    def __init__(self, runtime: Runtime, function: str) -> None:
+        self._runtime = runtime
+        self._subject = identity.again_subject(runtime.project, function)
         self._through: int | None = 0
         """What is settled is removed up to here; None where the credentials do not allow it."""
 
@@ -30,9 +30,9 @@ class Settled:
         if not floor or self._through in {None, floor}:
             return
         try:
-            if not await self._process.histories.of(AGAIN).still(moment):
+            if not await self._runtime.histories.of(AGAIN).still(moment):
                 return
-            await purge(self._process.connection, AGAIN, self._subject, floor)
+            await purge(self._runtime.connection, AGAIN, self._subject, floor)
         except PermissionDenied:
             self._through = None
         except ServerError as error:  # the next time

@@ -27,7 +27,7 @@ from runner.jetstream.publisher import insist
 from runner.jetstream.pull import Pull, unopened
 from runner.pipeline.pipeline import Pipeline
 from runner.runtime.histories import START_SECONDS
-from runner.runtime.runtime import Process
+from runner.runtime.runtime import Runtime
 
 log = logging.getLogger("jetrunner.functions")
 
@@ -40,7 +40,7 @@ class Sources:
 
     def __init__(
         self,
-        process: Process,
+        runtime: Runtime,
         binding: Binding,
         stream: str,
         durable: str,
@@ -55,8 +55,8 @@ class Sources:
         """Why it will not be read as long as no one does anything about it."""
         self.waiting: dict[str, int] = {}
         """What each durable of the stream has not delivered yet, as the server last said."""
-        self._process = process
-        self._connection = process.connection
+        self._runtime = runtime
+        self._connection = runtime.connection
         self._function = binding.function
         self._place = binding.place
         self._limit = binding.concurrency
@@ -65,9 +65,9 @@ class Sources:
         self._queue = pipeline.queue
         self._watched = pipeline.pulls
         self._durables = durables
-        self._reading = Reading(process, durables, binding, stream, durable)
-        self._stranded = Stranded(process, binding.function)
-        self._gone = unopened(process.connection, stream)
+        self._reading = Reading(runtime, durables, binding, stream, durable)
+        self._stranded = Stranded(runtime, binding.function)
+        self._gone = unopened(runtime.connection, stream)
         """Messages that are here and that their stream has lost."""
         self._watched.append(self._gone)
         self._missing: set[Pull] = set()
@@ -143,7 +143,7 @@ class Sources:
         for pull in [each for each in self._left if not each.unsettled]:
             self._left.remove(pull)
             self._watched.remove(pull)
-            self._process.histories.of(pull.stream).remove(pull)
+            self._runtime.histories.of(pull.stream).remove(pull)
 
     def _stand_by(self, why: str, *, ready: bool = False) -> None:
         before, self.waits = self.waits, why
@@ -151,7 +151,7 @@ class Sources:
         if why != before:
             log.warning("%s takes nothing for now: %s", self._function, why)
         if not before:
-            self._process.tasks.start_soon(self._wait)
+            self._runtime.tasks.start_soon(self._wait)
 
     async def _wait(self) -> None:
         while not self._queue.giving_back:
@@ -215,7 +215,7 @@ class Sources:
             self._lost(pull)
             return False
         if pull.stream == self._stream and consumer.refiltered(info["config"], wanted):
-            self._process.tasks.start_soon(self._stray, pull.durable)
+            self._runtime.tasks.start_soon(self._stray, pull.durable)
             return False
         await self._put_back(pull, wanted, info)
         return True
@@ -227,7 +227,7 @@ class Sources:
         limit: int,
     ) -> Pull:
         """Make sure of a durable; it is asked once it is opened. Raises JetrunnerError."""
-        await self._process.histories.begin(stream, self._process.floors)
+        await self._runtime.histories.begin(stream, self._runtime.floors)
         ensure = partial(self._durables.ensure, stream, wanted, refilter=stream != self._stream)
         try:
             info = await insist(ensure, START_SECONDS, f"durable {wanted.durable_name}")
@@ -240,7 +240,7 @@ class Sources:
         )
         pull.gone = self._gone
         pull.doubted = partial(self._doubted, stream)
-        self._process.histories.of(stream).add(pull)
+        self._runtime.histories.of(stream).add(pull)
         self.pulls[pull] = wanted
         await self._stranded.listen(wanted, stream)
         self._watched.append(pull)
@@ -249,16 +249,16 @@ class Sources:
         return pull
 
     def _doubted(self, stream: str, message: Identity) -> None:
-        history = self._process.histories.of(stream)
+        history = self._runtime.histories.of(stream)
         history.doubt(message)
-        self._process.tasks.start_soon(self._process.histories.look, history)
+        self._runtime.tasks.start_soon(self._runtime.histories.look, history)
 
     def _lost(self, pull: Pull) -> None:
         """The server says that the durable is not there."""
         wanted = self.pulls.get(pull)
         if wanted is not None and pull not in self._missing and not self._queue.giving_back:
             self._missing.add(pull)
-            self._process.tasks.start_soon(self._recover, pull, wanted)
+            self._runtime.tasks.start_soon(self._recover, pull, wanted)
 
     async def _recover(self, pull: Pull, wanted: consumer.ConsumerConfig) -> None:
         wait = 0.1

@@ -29,7 +29,7 @@ from runner.jetstream.messages import leader_message
 from runner.jetstream.ownstreams import AGAIN
 from runner.jetstream.publisher import Outgoing
 from runner.jetstream.wire import Unsubscribe
-from runner.runtime.runtime import Process
+from runner.runtime.runtime import Runtime
 
 log = logging.getLogger("jetrunner.durables")
 
@@ -67,11 +67,11 @@ class Item(Struct, frozen=True):
 class Stranded:
     """Those of one function."""
 
-    def __init__(self, process: Process, function: str) -> None:
-        self._process = process
-        self._connection = process.connection
+    def __init__(self, runtime: Runtime, function: str) -> None:
+        self._runtime = runtime
+        self._connection = runtime.connection
         self._function = function
-        self._target = identity.again_subject(process.project, function)
+        self._target = identity.again_subject(runtime.project, function)
         self._items: deque[Item] = deque()
         self._listening: dict[tuple[str, str], Unsubscribe] = {}
         self._limited: dict[tuple[str, str], float] = {}
@@ -124,7 +124,7 @@ class Stranded:
         self._items.append(Item(told, wanted, time.monotonic()))
         if not self._busy:
             self._busy = True
-            self._process.tasks.start_soon(self._send_all)
+            self._runtime.tasks.start_soon(self._send_all)
 
     async def _send_all(self) -> None:
         pause = FIRST_SECONDS
@@ -174,7 +174,7 @@ class Stranded:
             place = origin.read(dict(pairs)) or place
         own = f"{told.stream}:{told.stream_seq}.{found.stored_ns}:{self._target}:stranded"
         made = Outgoing(self._target, found.body, (*origin.build(place, pairs), ("Nats-Msg-Id", own)))
-        await self._process.connection.publisher.publish_surely(made, PATIENCE_SECONDS)
+        await self._runtime.connection.publisher.publish_surely(made, PATIENCE_SECONDS)
         log.warning(
             "%s: the server had given up %s, since %s had a limit of deliveries; it runs again",
             self._function, identity.message_id(told.stream, told.stream_seq), told.consumer,

@@ -18,7 +18,7 @@ class ShardDurable:
         self.name = address.durable
         self._address = address
         self._subject = shared.pipeline.binding.subject.wildcard
-        self._connection = shared.process.connection
+        self._connection = shared.runtime.connection
         self._durables = shared.durables
         self.begin_at(0)
 

@@ -28,7 +28,7 @@ from runner.jetstream.publisher import insist
 from runner.jetstream.reply import stored_at
 from runner.jetstream.stray import pass_over
 from runner.pipeline.fence import Fences
-from runner.runtime.runtime import Process
+from runner.runtime.runtime import Runtime
 
 log = logging.getLogger("jetrunner.shards")
 
@@ -52,12 +52,12 @@ class Known(Struct, frozen=True):
 class Failures:
     """Sequence → what is on record of a message whose handler has failed."""
 
-    def __init__(self, process: Process, address: Address, fences: Fences) -> None:
-        self._connection = process.connection
-        self._kv = KV(process.connection, 0.0)
+    def __init__(self, runtime: Runtime, address: Address, fences: Fences) -> None:
+        self._connection = runtime.connection
+        self._kv = KV(runtime.connection, 0.0)
         """Tries once: whether a failure still counts is asked before each try."""
-        self._patient = process.kv
-        self._tasks = process.tasks
+        self._patient = runtime.kv
+        self._tasks = runtime.tasks
         self._fences = fences
         self._prefix = f"failures.{address.project}.{address.name}."
         self.known: dict[int, Known] = {}

@@ -24,14 +24,14 @@ from runner.jetstream.publisher import insist
 from runner.jetstream.reshard import Openings
 from runner.ordered.parking import Parking
 from runner.ordered.resumption import Resumption
-from runner.ordered.settlement_log import Records
+from runner.ordered.settlement_log import SettlementLog
 from runner.ordered.shard import Shard
 from runner.ordered.shared import Shared
 from runner.ordered.standstill import Standstill
 from runner.ordered.still import Still
 from runner.pipeline.judging import Guard
 from runner.runtime.histories import START_SECONDS
-from runner.runtime.runtime import Process
+from runner.runtime.runtime import Runtime
 from runner.runtime.snapshots import readers, taken
 
 log = logging.getLogger("jetrunner.functions")
@@ -46,33 +46,33 @@ LEAST = 16
 class OrderedFunction(Function):
     """Like a function, but its messages come from the shards that this instance owns."""
 
-    def __init__(self, process: Process, binding: Binding, stream: str, guard: Guard) -> None:
-        super().__init__(process, binding, stream)
+    def __init__(self, runtime: Runtime, binding: Binding, stream: str, guard: Guard) -> None:
+        super().__init__(runtime, binding, stream)
         self.opening: Opening | None = None
         """The generation of shards that is open; None before it was read."""
         self.held = ""
         """An instance that goes before this one: nothing is opened until it has gone."""
         self._guard = self.pipeline.guard = guard
-        self._history = process.histories.of(stream)
-        self._records = Records(
-            process,
+        self._history = runtime.histories.of(stream)
+        self._records = SettlementLog(
+            runtime,
             binding.function,
-            process.instance,
+            runtime.instance,
             self._history,
-            replicated=process.topology.config(stream).get("num_replicas", 1) > 1,
+            replicated=runtime.topology.config(stream).get("num_replicas", 1) > 1,
         )
         self._history.changed.append(self._records.cut)
-        process.histories.bucket.changed.append(self._records.forget)
-        process.histories.bucket.looked.append(self._records.looked)
-        parking = self._parking = Parking(process, self.pipeline, self._history, self._shard_of)
+        runtime.histories.bucket.changed.append(self._records.forget)
+        runtime.histories.bucket.looked.append(self._records.looked)
+        parking = self._parking = Parking(runtime, self.pipeline, self._history, self._shard_of)
         self._shared = Shared(
-            process, self.pipeline, guard, self._history, self._durables, self._records, parking,
+            runtime, self.pipeline, guard, self._history, self._durables, self._records, parking,
             key_reader(binding),
         )  # fmt: skip
         self._resumption = Resumption(self._parking)
         self._stills: dict[str, Still] = {}
         """By the names of the shards."""
-        self._sent_back = SentBack(process, binding, self.pipeline, self._durables)
+        self._sent_back = SentBack(runtime, binding, self.pipeline, self._durables)
         self.shards: dict[str, Shard] = {}
         """Every shard that was ever owned here, by name."""
         self.standstill = Standstill()
@@ -81,42 +81,42 @@ class OrderedFunction(Function):
 
     async def prepare(self) -> None:
         """See that nothing stands in the way of its shards, as far as that can be asked. Raises JetrunnerError."""
-        if sharding.read(self._process.topology.config(self.stream)) is None:
+        if sharding.read(self._runtime.topology.config(self.stream)) is None:
             log.info(
                 "%s: %s has no [shards]: one instance at a time works for it",
                 self.binding.function,
                 self.stream,
             )
-        await self._process.histories.begin(self.stream, self._process.floors)
+        await self._runtime.histories.begin(self.stream, self._runtime.floors)
         await insist(self._require_subject, START_SECONDS, f"the shards of {self.binding.function}")
         await insist(self._require_room, START_SECONDS, f"the consumers on {self.stream}")
 
     async def _require_room(self) -> None:
-        binding, config = self.binding, self._process.topology.config(self.stream)
+        binding, config = self.binding, self._runtime.topology.config(self.stream)
         shards = sharding.read(config) or Sharding()
         await require_room(
-            self._process.connection, binding.place, self.stream, config,
+            self._runtime.connection, binding.place, self.stream, config,
             (f"{self.durable}-", shards.count), binding.subject.wildcard,
         )  # fmt: skip
 
     async def start(self) -> None:
         """Know the keys that are kept back; shards come with their claims."""
         if self.held:
-            self._process.tasks.start_soon(self._hold)
+            self._runtime.tasks.start_soon(self._hold)
         await self._parking.start()
         await self._sent_back.start()
 
     async def _require_subject(self) -> None:
         """No other instance reads another subject: each would give the shards' durables its own filter. Raises UsageError."""
-        project, binding = self._process.project, self.binding
-        standing, _ = await Openings(self._process.connection, project).read(binding.function)
+        project, binding = self._runtime.project, self.binding
+        standing, _ = await Openings(self._runtime.connection, project).read(binding.function)
         if standing is None:
             self.held = await self._rival()
         if standing is None or standing.subject == binding.subject.wildcard:
             return
         others = await readers(
-            self._process.connection, project, binding.function, self.stream, self.durable, standing.subject,
-            me=self._process.instance,
+            self._runtime.connection, project, binding.function, self.stream, self.durable, standing.subject,
+            me=self._runtime.instance,
         )  # fmt: skip
         for instance, subject in others.items():
             if subject != binding.subject.wildcard:
@@ -124,11 +124,11 @@ class OrderedFunction(Function):
 
     async def _rival(self) -> str:
         """An instance that still runs the function without order, with a durable where this one is to go on; empty: none."""
-        process, function = self._process, self.binding.function
+        runtime, function = self._runtime, self.binding.function
         before = Predecessors(
-            process.connection, process.project, function, self.stream, self.binding.subject.wildcard
+            runtime.connection, runtime.project, function, self.stream, self.binding.subject.wildcard
         )
-        return await before.reader(await before.unordered(""), process.instance)
+        return await before.reader(await before.unordered(""), runtime.instance)
 
     async def _hold(self) -> None:
         """Begin once no instance runs it without order any more."""
@@ -161,7 +161,7 @@ class OrderedFunction(Function):
         found = self.shards.get(name)
         if found is None:
             function, generation, number = name.split(".")
-            address = Address(self._process.project, function, self.stream, int(generation), int(number))
+            address = Address(self._runtime.project, function, self.stream, int(generation), int(number))
             most = self.binding.concurrency
             limit = max(LEAST, min(most, 4 * most // len(self.shard_names())))
             found = self.shards[name] = Shard(self._shared, address, limit)

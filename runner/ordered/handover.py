@@ -30,7 +30,7 @@ class Handover:
 
     def __init__(self, shared: Shared, durable: ShardDurable, lanes: Lanes) -> None:
         self._history = shared.history
-        self._wire = shared.process.connection.wire
+        self._wire = shared.runtime.connection.wire
         self._durable = durable
         self._lanes = lanes
 

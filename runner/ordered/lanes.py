@@ -22,7 +22,7 @@ from runner.ordered.newest import Newest
 from runner.ordered.pull import ShardPull
 from runner.ordered.rests import Rests
 from runner.ordered.shared import Shared
-from runner.ordered.spill import DROPPED, Held
+from runner.ordered.spill import SPILLED, Spill
 from runner.ordered.strays import Strays
 from runner.ordered.turns import Turns
 from runner.ordered.uncommitted import Uncommitted
@@ -40,7 +40,7 @@ class Lanes:
         self, shared: Shared, address: Address, fences: Fences, limit: int, doubt: Callable[[], None]
     ) -> None:
         """`doubt` is called when something may have been lost: nothing more starts before the server was asked."""
-        process = shared.process
+        runtime = shared.runtime
         self.name = address.name
         self.generation = address.generation
         self.number = address.number
@@ -54,17 +54,17 @@ class Lanes:
         """Whether what was left here is being asked for: nothing new meanwhile, it would take the room."""
         self.opened = asyncio.Event()
         """Set when the barrier opens."""
-        self.strays = Strays(process.connection)
+        self.strays = Strays(runtime.connection)
         self.ordering = Ordering()
-        self.failures = Failures(process, address, fences)
+        self.failures = Failures(runtime, address, fences)
         self.pull = ShardPull(
-            process.connection, address.stream, address.durable, limit, self._arrived, self._durable_gone
+            runtime.connection, address.stream, address.durable, limit, self._arrived, self._durable_gone
         )
         self.pull.belong(self, shared.guard)
         self.unsettled = self.pull.unsettled
         self.newest = Newest(self.pull, shared.history)
-        self._wire = process.connection.wire
-        self._tasks = process.tasks
+        self._wire = runtime.connection.wire
+        self._tasks = runtime.tasks
         self._queue = shared.pipeline.queue
         self._history = shared.history
         self._parking = shared.parking
@@ -73,13 +73,13 @@ class Lanes:
         """Consumer sequence of the last delivery that came; a gap means that one was lost on its way."""
         self._epoch = -1
         """The connection that `_delivered` counts on."""
-        self.rests = Rests(process, self.failures, self.unsettled, self._run_again)
+        self.rests = Rests(runtime, self.failures, self.unsettled, self._run_again)
         self._uncommitted = Uncommitted(shared.records, self.name, self.ordering, self._start, self.newest)
         self.record = self._uncommitted.record
         """Returns once everything that was settled here is on record."""
         self.turns = Turns(self.ordering, self._start, self._uncommitted)
-        self._held = Held(
-            process, shared.history, self.ordering, self.unsettled, self._start, self.ack, self.mistake
+        self._spill = Spill(
+            runtime, shared.history, self.ordering, self.unsettled, self._start, self.ack, self.mistake
         )
         self._told = Withheld(self._wire)
         self.withhold = self._told.begin
@@ -185,7 +185,7 @@ class Lanes:
         if ready:
             self._start(ready)
         else:
-            self._held.add(delivery)
+            self._spill.add(delivery)
             self._uncommitted.hurry()
         if not ordering.barrier:
             if barrier:
@@ -212,7 +212,7 @@ class Lanes:
         self.unsettled[sequence] = delivery
         ready = ordering.arrive(sequence, self._key_of(subject))
         if not ready:
-            self._held.add(delivery)
+            self._spill.add(delivery)
             self._uncommitted.hurry()
         elif self._parking.marks:
             self._start(ready)
@@ -228,8 +228,8 @@ class Lanes:
                 delivery = unsettled.get(sequence)
                 if delivery is None:
                     self.turns.begin(sequence)
-                elif delivery.body is DROPPED:
-                    self._held.bring(delivery)
+                elif delivery.body is SPILLED:
+                    self._spill.restore(delivery)
                 elif (
                     not marks or not self._parking.turns_away(self._key_of(delivery.subject), delivery)
                 ) and (not failures or not self.rests.needs(delivery)):

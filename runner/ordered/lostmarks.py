@@ -16,25 +16,25 @@ from runner.core.park import Letter, Mark
 from runner.core.sharding import key
 from runner.jetstream.keymarks import Entry, KeyMarks
 from runner.jetstream.parked import Parked
-from runner.runtime.runtime import Process
+from runner.runtime.runtime import Runtime
 
 log = logging.getLogger("jetrunner.parked")
 
 
 async def found(
-    process: Process, function: str, positions: tuple[int, ...], lost: Mapping[str, Entry | None]
+    runtime: Runtime, function: str, positions: tuple[int, ...], lost: Mapping[str, Entry | None]
 ) -> AsyncIterator[Entry]:
     """The marks of these keys, which have parked messages and no mark that keeps others back; they are written.
 
     What is left over of a key that is back, and settled, is removed. A mark of a key made of other tokens is not written.
     """
-    parked, marks = Parked(process.connection, process.project), KeyMarks(process.connection, process.project)
+    parked, marks = Parked(runtime.connection, runtime.project), KeyMarks(runtime.connection, runtime.project)
     first: dict[str, Mark] = {}
     for text, entry in lost.items():
         mark = await _first(parked, function, text, positions, entry)
         if mark is not None:
             first[text] = mark
-    letters = await _letters(process, function, positions, first) if first else {}
+    letters = await _letters(runtime, function, positions, first) if first else {}
     for text, mark in first.items():
         entry, after = lost[text], mark
         behind = [
@@ -71,11 +71,11 @@ async def _first(
 
 
 async def _letters(
-    process: Process, function: str, positions: Sequence[int], keys: Collection[str]
+    runtime: Runtime, function: str, positions: Sequence[int], keys: Collection[str]
 ) -> dict[str, list[Letter]]:
     """The dead letters of these keys, by their order: the last one before what is parked is what a key waits behind."""
     gathered: dict[str, list[Letter]] = {text: [] for text in keys}
-    async for stored in Letters(process, function).all():
+    async for stored in Letters(runtime, function).all():
         letter = stored.letter
         try:
             text = key(letter.subject, positions)

@@ -26,7 +26,7 @@ from runner.jetstream.keymarks import Entry, KeyMarks
 from runner.jetstream.parked import Parked
 from runner.ordered import lostmarks
 from runner.ordered.rekey import rekey
-from runner.runtime.runtime import Process
+from runner.runtime.runtime import Runtime
 
 log = logging.getLogger("jetrunner.parked")
 
@@ -41,14 +41,14 @@ NAMED = 3
 class Marks:
     """Key → its mark; those of keys in other owners' shards may be old."""
 
-    def __init__(self, process: Process, binding: Binding, place: Callable[[str], str]) -> None:
-        self.parked = Parked(process.connection, process.project, process.histories.original)
-        self._bucket = KeyMarks(process.connection, process.project)
+    def __init__(self, runtime: Runtime, binding: Binding, place: Callable[[str], str]) -> None:
+        self.parked = Parked(runtime.connection, runtime.project, runtime.histories.original)
+        self._bucket = KeyMarks(runtime.connection, runtime.project)
         self.standing: dict[bytes, Entry] = {}
         """Those that say anything."""
         self.due: set[bytes] = set()
         """Keys to be brought back, whoever owns their shards."""
-        self._process = process
+        self._runtime = runtime
         self._binding = binding
         self._function = binding.function
         self._positions = binding.key_positions
@@ -68,15 +68,15 @@ class Marks:
         """Revisions from here on were given since."""
         self._due = False
         """Whether all marks are to be looked at."""
-        process.histories.bucket.changed.append(self.distrust)
+        runtime.histories.bucket.changed.append(self.distrust)
 
     async def start(self) -> None:
         """Learn of every mark that is written from now on. Raises UsageError for marks of keys made of other tokens."""
         await self._bucket.watch(self._function, self._heard)
         standing = await self._bucket.all(self._function)
-        left = await rekey(self._process, self._function, self._positions, standing)
+        left = await rekey(self._runtime, self._function, self._positions, standing)
         self.require_shape(entry.mark for entry in left)
-        self._process.tasks.start_soon(self._keep_looking)
+        self._runtime.tasks.start_soon(self._keep_looking)
 
     def require_shape(self, marks: Iterable[Mark]) -> None:
         """Raise UsageError when keys are kept back that this function would not know by their subjects."""
@@ -112,7 +112,7 @@ class Marks:
             text_of(key): entry for key, entry in entries.items() if key in waiting and not _diverts(entry)
         }
         if lost:
-            async for entry in lostmarks.found(self._process, self._function, self._positions, lost):
+            async for entry in lostmarks.found(self._runtime, self._function, self._positions, lost):
                 self.require_shape([entry.mark])
                 self.know(entry)
         self._lives[shard] = life
@@ -156,7 +156,7 @@ class Marks:
 
         The bucket's history has not seen that where nothing had looked at the bucket since the mark was written.
         """
-        if not await self._process.histories.bucket.follow():
+        if not await self._runtime.histories.bucket.follow():
             return known
         found = await self._bucket.mark(self._function, text_of(key))
         if found is not None and self.standing.get(key) is known and found.is_before(known):
@@ -221,13 +221,13 @@ class Marks:
         if (known is not None and known.mark == mark) or self._writing.get(key) == mark:
             return
         if key not in self._awaited:
-            self._process.tasks.start_soon(self._look, key)
+            self._runtime.tasks.start_soon(self._look, key)
         self._awaited[key] = mark
 
     async def _look(self, key: bytes) -> None:
         """Read a mark, until it is what was heard last: it may be on its way into the bucket, or refused there."""
         wait = 0.01
-        while wait < LOOKING_SECONDS and not self._process.connection.closed.is_set():
+        while wait < LOOKING_SECONDS and not self._runtime.connection.closed.is_set():
             awaited = self._awaited[key]
             try:
                 entry = await self.read(key)
@@ -241,7 +241,7 @@ class Marks:
 
     async def _keep_looking(self) -> None:
         """Look at all marks after a lost connection, and now and then."""
-        connection = self._process.connection
+        connection = self._runtime.connection
         epoch, looked = connection.wire.epoch, time.monotonic()
         while not connection.closed.is_set():
             await asyncio.sleep(TURN_SECONDS)

@@ -29,7 +29,7 @@ from runner.pipeline.fence import Fences
 from runner.pipeline.message import Incoming, read
 from runner.pipeline.pipeline import Pipeline
 from runner.runtime.history import History
-from runner.runtime.runtime import Process
+from runner.runtime.runtime import Runtime
 
 log = logging.getLogger("jetrunner.parked")
 
@@ -43,17 +43,17 @@ class Parking:
     """The keys of one ordered function that are kept back in this process."""
 
     def __init__(
-        self, process: Process, pipeline: Pipeline, history: History, place: Callable[[str], str]
+        self, runtime: Runtime, pipeline: Pipeline, history: History, place: Callable[[str], str]
     ) -> None:
-        self.process = process
+        self.runtime = runtime
         self.pipeline = pipeline
         self.function = pipeline.binding.function
         self._history = history
-        self.book = Marks(process, pipeline.binding, place)
+        self.book = Marks(runtime, pipeline.binding, place)
         self.marks = self.book.standing
         """By key."""
         self.parked = self.book.parked
-        self.pull = Pull(process.connection, ownstreams.PARKED, "", 0, _nothing, _nothing)
+        self.pull = Pull(runtime.connection, ownstreams.PARKED, "", 0, _nothing, _nothing)
         """Never opened: messages on their way back stand in it, where the sweeper looks."""
         self.pull.lease = math.inf
         pipeline.pulls.append(self.pull)
@@ -110,7 +110,7 @@ class Parking:
             delivery.source.settle(delivery, b"+ACK")
         elif turn == "divert":
             delivery.started = clock()  # a hand-over waits for it
-            self.process.tasks.start_soon(self._divert, key, incoming)
+            self.runtime.tasks.start_soon(self._divert, key, incoming)
         return turn != "run"
 
     async def _divert(self, key: bytes, incoming: Incoming) -> None:
@@ -139,7 +139,7 @@ class Parking:
     def lose(self, turns: Turns) -> None:
         """Another instance owns the shard: what runs here of its returning keys is nobody's, and is cancelled, but for threads."""
         replayed = list(turns.replayed.values())
-        self.process.isolation.abandon(replayed)
+        self.runtime.isolation.abandon(replayed)
         for delivery in replayed:
             delivery.source.give_back(delivery)
             if delivery.task is not None and not self.pipeline.calling.threaded:

@@ -17,16 +17,16 @@ from runner.core.sharding import key
 from runner.jetstream.keymarks import Entry, KeyMarks
 from runner.jetstream.ownstreams import PARKED
 from runner.jetstream.parked import Parked
-from runner.runtime.runtime import Process
+from runner.runtime.runtime import Runtime
 
 log = logging.getLogger("jetrunner.parked")
 
 
 async def rekey(
-    process: Process, function: str, positions: tuple[int, ...], standing: Sequence[Entry]
+    runtime: Runtime, function: str, positions: tuple[int, ...], standing: Sequence[Entry]
 ) -> list[Entry]:
     """Carry over what can be, of these marks; the others. Raises JetrunnerError."""
-    parked = Parked(process.connection, process.project)
+    parked = Parked(runtime.connection, runtime.project)
     waiting: set[str] | None = None
     left: list[Entry] = []
     for entry in standing:
@@ -38,18 +38,18 @@ async def rekey(
             and mark.given_up is None
         ):
             if waiting is None:
-                await process.histories.of(PARKED).follow()  # a leader that is behind would leave out a key
+                await runtime.histories.of(PARKED).follow()  # a leader that is behind would leave out a key
                 waiting = await parked.keys(function, mark.positions)
-            if mark.key not in waiting and await _carry(process, function, positions, entry):
+            if mark.key not in waiting and await _carry(runtime, function, positions, entry):
                 continue
         left.append(entry)
     return left
 
 
-async def _carry(process: Process, function: str, positions: tuple[int, ...], entry: Entry) -> bool:
+async def _carry(runtime: Runtime, function: str, positions: tuple[int, ...], entry: Entry) -> bool:
     """False when somebody has written the mark meanwhile."""
-    marks, now = KeyMarks(process.connection, process.project), time.time()
-    letters = await _letters(process, function, positions, entry.mark.letters)
+    marks, now = KeyMarks(runtime.connection, runtime.project), time.time()
+    letters = await _letters(runtime, function, positions, entry.mark.letters)
     same = letters.pop(entry.mark.key, [])
     for text, group in letters.items():
         await marks.send_back(function, text, positions, group, now, even_parked=True)
@@ -66,12 +66,12 @@ async def _carry(process: Process, function: str, positions: tuple[int, ...], en
 
 
 async def _letters(
-    process: Process, function: str, positions: Sequence[int], letters: Sequence[Letter]
+    runtime: Runtime, function: str, positions: Sequence[int], letters: Sequence[Letter]
 ) -> dict[str, list[Letter]]:
     """By their keys of now; one that is gone, or has none, does not come back."""
     found: dict[str, list[Letter]] = defaultdict(list)
     for letter in letters:
-        stored = await Letters(process, function).stored(letter)
+        stored = await Letters(runtime, function).stored(letter)
         if stored is None:
             continue
         try:

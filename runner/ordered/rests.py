@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from runner.jetstream.delivery import Delivery
 from runner.jetstream.reply import stored_at
 from runner.ordered.failures import Failures
-from runner.runtime.runtime import Process
+from runner.runtime.runtime import Runtime
 
 LATE_SECONDS = 1.0
 """So much later than its time one may start: the loop may be busy."""
@@ -19,13 +19,13 @@ class Rests:
 
     def __init__(
         self,
-        process: Process,
+        runtime: Runtime,
         failures: Failures,
         unsettled: Mapping[int, Delivery],
         run: Callable[[Delivery], None],
     ) -> None:
-        self._loop = process.loop
-        self._now = process.connection.clock.now
+        self._loop = runtime.loop
+        self._now = runtime.connection.clock.now
         self._failures = failures
         self._unsettled = unsettled
         self._run = run

@@ -30,7 +30,7 @@ class Resumption:
             tenure = lanes.fences.tenure
             if tenure is not None and self._book.shard_of(key) == lanes.name:
                 self._returning.add(key)
-                self._parking.process.tasks.start_soon(
+                self._parking.runtime.tasks.start_soon(
                     self._bring_back, Unparking(self._parking, lanes, tenure, key)
                 )
 

@@ -32,7 +32,7 @@ class SavedFloor:
     def __init__(self, shared: Shared, durable: ShardDurable, lanes: Lanes) -> None:
         self.pending = 0
         """Messages not yet delivered, as the server last said."""
-        self._connection = shared.process.connection
+        self._connection = shared.runtime.connection
         self._floors = shared.durables.floors
         self._history = shared.history
         self._durable = durable

@@ -32,7 +32,7 @@ from runner.jetstream.kv import KV, PREFIX
 from runner.ordered.recorded import NEWEST_BYTES, Record, Recorded, distances, fitting, size
 from runner.ordered.segment import Settled, Taken, Written
 from runner.runtime.history import History
-from runner.runtime.runtime import Process
+from runner.runtime.runtime import Runtime
 
 log = logging.getLogger("jetrunner.shards")
 
@@ -56,18 +56,18 @@ MOST_BYTES = 256 << 10
 _HEADER = header.encode([("Nats-TTL", "24h")])
 
 
-class Records:
+class SettlementLog:
     """The settlements that one instance has put on record for one function."""
 
     def __init__(
-        self, process: Process, function: str, instance: str, history: History, *, replicated: bool = False
+        self, runtime: Runtime, function: str, instance: str, history: History, *, replicated: bool = False
     ) -> None:
-        self._process = process
+        self._runtime = runtime
         self._history = history
         self._seconds = STALLED_SECONDS if replicated else COUNT_SECONDS
         """So long a record counts, at least."""
         self._newest = NOTHING
-        self._recorded = Recorded(KV(process.connection), f"settled.{process.project}.{function}.", history)
+        self._recorded = Recorded(KV(runtime.connection), f"settled.{runtime.project}.{function}.", history)
         self.load = self._recorded.load
         self._ring = f"{PREFIX}{self._recorded.prefix}{instance}."
         self._slot = 0
@@ -84,7 +84,7 @@ class Records:
         self._sent = 0.0
         self._last = 0
         """Sequence of the last record."""
-        self._epoch = process.connection.wire.epoch
+        self._epoch = runtime.connection.wire.epoch
         self._wanted: deque[Settled] = deque()
         self._busy = self._urgent = False  # a write is under way, or about to be; another follows it at once
         self._timer: asyncio.TimerHandle | None = None  # begins the next; none while one is under way
@@ -104,20 +104,20 @@ class Records:
 
     def _begin_soon(self) -> None:
         if not self._busy and self._timer is None:
-            self._timer = self._process.loop.call_later(COMMIT_SECONDS, self._begin)
+            self._timer = self._runtime.loop.call_later(COMMIT_SECONDS, self._begin)
 
     def _begin(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         self._busy = True
-        self._process.connection.wire.due(self._write)  # with the acks of what it tells
+        self._runtime.connection.wire.due(self._write)  # with the acks of what it tells
 
     def _write(self) -> None:
         now = time.monotonic()
         wait = self._sent + self._seconds / MANY - now
         if wait > 0 and len(self._counting) >= MANY:
-            self._process.loop.call_later(wait, self._write)
+            self._runtime.loop.call_later(wait, self._write)
             return
         taken = Taken(sent=now, era=self._history.era)
         try:
@@ -134,7 +134,7 @@ class Records:
 
     def _look_back(self, now: float) -> None:
         """Find out which records count no more, and what of them has to be written again."""
-        epoch = self._process.connection.wire.epoch
+        epoch = self._runtime.connection.wire.epoch
         # After a reconnect the server may be another one, which has forgotten acks: all of it is written again.
         lost, self._epoch = self._epoch != epoch, epoch
         counting = self._counting
@@ -147,7 +147,7 @@ class Records:
 
     def _fill(self, taken: Taken) -> None:
         """Take what fits into one message, of what is written again no more than half of it."""
-        left = min(MOST_BYTES, self._process.connection.max_payload // 2) - NEWEST_BYTES
+        left = min(MOST_BYTES, self._runtime.connection.max_payload // 2) - NEWEST_BYTES
         room = left // 2
         while self._again and (most := fitting(room, next(iter(self._again))[1], taken.again)) > 0:
             (shard, name), known = next(iter(self._again.items()))
@@ -196,13 +196,13 @@ class Records:
         subject = f"{self._ring}{self._slot}".encode()
         body = msgspec.msgpack.encode(record)
         self._sent = taken.sent
-        self._process.connection.publisher.send(subject, body, _HEADER, self._answered, taken)
+        self._runtime.connection.publisher.send(subject, body, _HEADER, self._answered, taken)
 
     def _answered(self, taken: Taken, _: bytes | None, answer: bytes, error: ServerError | None) -> None:
         try:
             if error is not None:
                 raise error
-            self._last = self._process.connection.publisher.read(self._ring, answer).seq
+            self._last = self._runtime.connection.publisher.read(self._ring, answer).seq
         except ServerError as why:
             log.debug("settlements are not on record yet: %s", why)
             self._fail(taken)
@@ -233,7 +233,7 @@ class Records:
 
     def _fail(self, taken: Taken) -> None:
         """Write it again, later: as much of it as fits then."""
-        self._process.loop.call_later(RETRY_SECONDS, self._write)
+        self._runtime.loop.call_later(RETRY_SECONDS, self._write)
         if self._joined is not None:  # what stands under its key says what it said, at least
             self._counting.append(self._joined)
             self._joined = None

@@ -44,7 +44,7 @@ class Shard:
         self.lanes = Lanes(
             shared,
             address,
-            Fences(shared.process, address, shared.pipeline.binding.output),
+            Fences(shared.runtime, address, shared.pipeline.binding.output),
             limit,
             self.doubt,
         )
@@ -52,8 +52,8 @@ class Shard:
         self._recovering = Recovering(shared, self.durable, self.lanes, self._happens)
         self._handover = Handover(shared, self.durable, self.lanes)
         self._shared = shared
-        self._wire = shared.process.connection.wire
-        self._tasks = shared.process.tasks
+        self._wire = shared.runtime.connection.wire
+        self._tasks = shared.runtime.tasks
         shared.history.add(self)
 
     # -- its life ---------------------------------------------------------------------------------------
@@ -140,7 +140,7 @@ class Shard:
 
         A cancelled thread would run on, with its slot and its lane free: it is left to end.
         """
-        self._shared.process.isolation.abandon(running)
+        self._shared.runtime.isolation.abandon(running)
         self._tasks.start_soon(self._outlast, running)
         for delivery in running:
             if delivery.task is not None and not self._shared.pipeline.calling.threaded:

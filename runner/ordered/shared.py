@@ -9,17 +9,17 @@ from msgspec import Struct
 
 from runner.consumers.durables import Durables
 from runner.ordered.diversion import Diversion
-from runner.ordered.settlement_log import Records
+from runner.ordered.settlement_log import SettlementLog
 from runner.pipeline.judging import Guard
 from runner.pipeline.pipeline import Pipeline
 from runner.runtime.history import History
-from runner.runtime.runtime import Process
+from runner.runtime.runtime import Runtime
 
 
 class Shared(Struct, frozen=True):
     """Made once, before the function's first shard."""
 
-    process: Process
+    runtime: Runtime
     pipeline: Pipeline
     """Where the messages of all of them run."""
     guard: Guard
@@ -27,7 +27,7 @@ class Shared(Struct, frozen=True):
     history: History
     """Of the stream that they are in."""
     durables: Durables
-    records: Records
+    records: SettlementLog
     parking: Diversion
     key_of: Callable[[bytes], Any]
     """Reads the key from an original subject."""

@@ -21,7 +21,7 @@ from runner.jetstream.delivery import Delivery
 from runner.jetstream.messages import leader_message
 from runner.jetstream.reply import stored_at
 from runner.runtime.history import History
-from runner.runtime.runtime import Process
+from runner.runtime.runtime import Runtime
 
 log = logging.getLogger("jetrunner.shards")
 
@@ -33,11 +33,11 @@ PAUSE_SECONDS = 0.005
 LONGEST_PAUSE_SECONDS = 0.25
 RETRY_SECONDS = 0.1
 LONGEST_RETRY_SECONDS = 5.0
-DROPPED = bytes(bytearray(b"dropped"))
+SPILLED = bytes(bytearray(b"dropped"))
 """Stands for a body that is not here; known by its identity."""
 
 
-class Held:
+class Spill:
     """The messages of one shard that wait; `start` is called with the sequence of one that has its body again.
 
     `ack` takes one that the stream has let go of, `mistake` one whose number another has there.
@@ -45,7 +45,7 @@ class Held:
 
     def __init__(
         self,
-        process: Process,
+        runtime: Runtime,
         history: History,
         ordering: Ordering,
         unsettled: dict[int, Delivery],
@@ -53,9 +53,9 @@ class Held:
         ack: Callable[[Delivery], None],
         mistake: Callable[[Delivery], None],
     ) -> None:
-        self._connection = process.connection
-        self._in_flight = process.connection.in_flight
-        self._tasks = process.tasks
+        self._connection = runtime.connection
+        self._in_flight = runtime.connection.in_flight
+        self._tasks = runtime.tasks
         self._history = history
         self._ordering = ordering
         self._unsettled = unsettled
@@ -80,7 +80,7 @@ class Held:
         for waiting in self._ordering.waiting_lanes():
             for place, sequence in enumerate(waiting):
                 delivery = unsettled.get(sequence)
-                if delivery is not None and delivery.body is not DROPPED:
+                if delivery is not None and delivery.body is not SPILLED:
                     size = len(delivery.body) + len(delivery.header or b"")
                     here.append((place, sequence, size))
                     kept += size
@@ -89,10 +89,10 @@ class Held:
             _, sequence, size = here.pop()
             kept -= size
             delivery = unsettled[sequence]
-            delivery.header, delivery.body = None, DROPPED
+            delivery.header, delivery.body = None, SPILLED
         self._bytes = kept
 
-    def bring(self, delivery: Delivery) -> None:
+    def restore(self, delivery: Delivery) -> None:
         """The turn of a dropped message has come: fetch and start it."""
         self._wanted.append(delivery)
         if self._fetching < AT_ONCE:
@@ -102,7 +102,7 @@ class Held:
     async def _fetch(self) -> None:
         try:
             while self._wanted:
-                await self._restore(self._wanted.popleft())
+                await self._fetch_one(self._wanted.popleft())
                 await self._slots()
         finally:
             self._fetching -= 1
@@ -118,7 +118,7 @@ class Held:
         self._fetched = [each for each in self._fetched if not each.started and self._waits(each)]
         return len(self._fetched)
 
-    async def _restore(self, delivery: Delivery) -> None:
+    async def _fetch_one(self, delivery: Delivery) -> None:
         """Fetch a message and start it, however long that takes."""
         history, sequence, wait = self._history, delivery.sequence, RETRY_SECONDS
         while self._waits(delivery):  # a shard that is lost forgets it

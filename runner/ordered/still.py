@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from runner.ordered.shard import Shard
-from runner.ordered.spill import DROPPED
+from runner.ordered.spill import SPILLED
 from runner.ordered.standstill import Standstill
 from runner.pipeline.queue import Queue
 
@@ -51,7 +51,7 @@ class Still:
         here = [lanes.unsettled[each] for each in heads if each in lanes.unsettled]
         if any(each.task is not None or each.started or each in lanes.rests for each in here):
             return ""
-        if any(each.body is DROPPED for each in here):
+        if any(each.body is SPILLED for each in here):
             return "its next messages are being read from the stream again"
         if any(each in self._queue.deliveries for each in here):
             return "its messages wait for a slot"

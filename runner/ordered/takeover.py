@@ -45,7 +45,7 @@ class Recovering:
         happens: Callable[[ShardLife, Event], None],
     ) -> None:
         self._history = shared.history
-        self._wire = shared.process.connection.wire
+        self._wire = shared.runtime.connection.wire
         self._durable = durable
         self._lanes = lanes
         self._happens = happens

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from runner.core.history import Identity
 from runner.core.ordering import Ordering
-from runner.ordered.settlement_log import Records
+from runner.ordered.settlement_log import SettlementLog
 
 FORGETS_SECONDS = 0.5
 """So long a server that is killed may forget an ack: it stores them about every 0.1 s."""
@@ -18,7 +18,7 @@ class Uncommitted:
 
     def __init__(
         self,
-        records: Records,
+        records: SettlementLog,
         name: str,
         ordering: Ordering,
         start: Callable[[Sequence[int]], None],

@@ -54,16 +54,16 @@ class Unparking:
         self._parking = parking
         self._lanes = lanes
         self._tenure = tenure
-        self._letters = Letters(parking.process, parking.function)
+        self._letters = Letters(parking.runtime, parking.function)
         self._book = parking.book
-        self._now = parking.process.connection.clock.now
+        self._now = parking.runtime.connection.clock.now
         self._parked = parking.parked
         self._function = parking.function
         self._entry: Entry
         """The mark, ours once it is taken."""
         self._after = 0
         """What is parked up to this sequence of `PARKED` is settled."""
-        self._history = parking.process.histories.of(PARKED)
+        self._history = parking.runtime.histories.of(PARKED)
         self._moment = -1, -1
         """When that was read there."""
 
@@ -246,7 +246,7 @@ class Unparking:
         record = self._entry.mark.failed
         if record is not None and not record.is_about(replayed.message):
             record = None
-        subject = identity.parked_subject(self._parking.process.project, self._function, self.text)
+        subject = identity.parked_subject(self._parking.runtime.project, self._function, self.text)
         try:
             delivery = replayed.delivery(subject, self._function, record, source)
             lanes.turns.replayed[number] = delivery

@@ -16,15 +16,15 @@ from runner.core.sharding import key
 from runner.jetstream.delivery import Delivery
 from runner.pipeline.awaited import finished
 from runner.pipeline.message import read
-from runner.runtime.runtime import Process
+from runner.runtime.runtime import Runtime
 from runner.runtime.sharing import SHARING
 
 
 class Calling:
     """How one function is called."""
 
-    def __init__(self, process: Process, binding: Binding) -> None:
-        self._process = process
+    def __init__(self, runtime: Runtime, binding: Binding) -> None:
+        self._runtime = runtime
         self._binding = binding
         call = codec.compile_call(binding)
         self.bind = call.bind
@@ -57,8 +57,8 @@ class Calling:
             "expires": delivery.started + self._binding.timeout,
             "key": self._key(origin.subject),
             "shard": getattr(delivery.source, "number", None),
-            "state": self._process.state,
-            "host": self._process.asking,
+            "state": self._runtime.state,
+            "host": self._runtime.asking,
         }
 
     def _key(self, subject: str) -> str | None:

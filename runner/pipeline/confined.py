@@ -10,7 +10,7 @@ from runner.core.settlement import Outcome
 from runner.jetstream.delivery import Delivery
 from runner.pipeline.judging import Judging
 from runner.pipeline.message import Incoming
-from runner.pipeline.reporter import Attempts
+from runner.pipeline.reporter import Reporter
 from runner.pipeline.stats import Stats
 from runner.runtime.cell import Cell
 from runner.runtime.cellline import Job, Late
@@ -26,7 +26,7 @@ class Confined:
     def __init__(
         self,
         function: str,
-        attempts: Attempts,
+        attempts: Reporter,
         judging: Judging,
         stats: Stats,
         owns: Callable[[Delivery], Awaitable[bool]],

@@ -17,20 +17,20 @@ from runner.jetstream import ownstreams
 from runner.jetstream.publisher import PubAck, insist
 from runner.pipeline.message import Incoming
 from runner.runtime.blame import trace_of
-from runner.runtime.runtime import Process
+from runner.runtime.runtime import Runtime
 
 log = logging.getLogger("jetrunner.deadletters")
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 
 
-class Burial:
+class DeadLetterWriter:
     """The dead letters of one function."""
 
-    def __init__(self, process: Process, binding: Binding) -> None:
-        self._process = process
+    def __init__(self, runtime: Runtime, binding: Binding) -> None:
+        self._runtime = runtime
         self._function = binding.function
-        self._subject = identity.dead_subject(process.project, binding.function)
+        self._subject = identity.dead_subject(runtime.project, binding.function)
 
     async def store(self, incoming: Incoming, dead: Dead, attempts: int, span: Any) -> None:
         """Returns when it is confirmed, however long that takes; a deleted stream is made again.
@@ -41,7 +41,7 @@ class Burial:
         facts = deadletter.facts(
             origin,
             datetime.now(UTC),
-            project=self._process.project,
+            project=self._runtime.project,
             function=self._function,
             attempts=attempts,
             reason=dead.reason,
@@ -54,7 +54,7 @@ class Burial:
         if sent is not None:
             fields = {name.lower() for name, _ in sent.headers}
             original = [*(pair for pair in original if pair[0].lower() not in fields), *sent.headers]
-        message_id = f"{incoming.stream}:{incoming.sequence}.{incoming.stored_ns}:{self._process.project}-{self._function}:dead"
+        message_id = f"{incoming.stream}:{incoming.sequence}.{incoming.stored_ns}:{self._runtime.project}-{self._function}:dead"
         pairs = deadletter.build(facts, original)
         try:
             ack = await insist(
@@ -71,7 +71,7 @@ class Burial:
 
     async def _store(self, pairs: deadletter.Pairs, body: bytes, message_id: str) -> PubAck:
         """One try, as large as the server takes it, or else the stream."""
-        connection = self._process.connection
+        connection = self._runtime.connection
         try:
             return await self._publish(pairs, body, message_id, connection.max_payload)
         except NoStream:
@@ -88,11 +88,11 @@ class Burial:
     async def _publish(self, pairs: deadletter.Pairs, body: bytes, message_id: str, room: int) -> PubAck:
         own = ("Nats-Msg-Id", message_id)
         pairs, body = deadletter.fit(pairs, body, room, len(own[0]) + len(own[1]) + len(": \r\n"))
-        return await self._process.connection.publisher.publish(self._subject, body, [*pairs, own])
+        return await self._runtime.connection.publisher.publish(self._subject, body, [*pairs, own])
 
     async def _limit(self) -> int:
         """What the stream takes in one message, where it takes less than the server."""
-        connection = self._process.connection
+        connection = self._runtime.connection
         try:
             config = (await connection.api(f"STREAM.INFO.{ownstreams.DEADLETTERS}"))["config"]
         except PermissionDenied:

@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 from runner.jetstream.delivery import Delivery
 from runner.jetstream.pull import Pull
 from runner.pipeline.pipeline import Pipeline
-from runner.runtime.runtime import Process
+from runner.runtime.runtime import Runtime
 
 log = logging.getLogger("jetrunner.deadlines")
 
@@ -26,8 +26,8 @@ GRACE_SECONDS = 1.0
 class Deadlines:
     """Looks at every message in work about ten times a second."""
 
-    def __init__(self, process: Process, pipeline: Pipeline) -> None:
-        self._process = process
+    def __init__(self, runtime: Runtime, pipeline: Pipeline) -> None:
+        self._runtime = runtime
         self._pipeline = pipeline
         self._timeout = pipeline.binding.timeout
         self._swept: WeakKeyDictionary[Pull, float] = WeakKeyDictionary()
@@ -90,10 +90,10 @@ class Deadlines:
         elif seconds < GRACE_SECONDS or not delivery.source.abandons:
             return
         delivery.abandoned = True
-        self._process.isolation.abandon([delivery])
+        self._runtime.isolation.abandon([delivery])
         delivery.source.limit -= 1
         log.error(
             "%s: a handler ignores its timeout of %g s and holds its slot until it ends",
             self._pipeline.binding.function, self._timeout,
         )  # fmt: skip
-        self._process.tasks.start_soon(self._pipeline.time_out, delivery)
+        self._runtime.tasks.start_soon(self._pipeline.time_out, delivery)

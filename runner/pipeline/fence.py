@@ -31,7 +31,7 @@ from runner.jetstream import codes, stray
 from runner.jetstream.fenced import FencedWriter, Message
 from runner.jetstream.messages import leader_message, swap
 from runner.jetstream.publisher import Doubt, Outgoing, PubAck, distrusted, insist, read_ack
-from runner.runtime.runtime import Process
+from runner.runtime.runtime import Runtime
 
 log = logging.getLogger("jetrunner.fences")
 
@@ -50,16 +50,16 @@ class Fence:
     """One shard's fence in one stream."""
 
     def __init__(
-        self, process: Process, stream: str, subject: str, tenure: Tenure, *, paused: bool = False
+        self, runtime: Runtime, stream: str, subject: str, tenure: Tenure, *, paused: bool = False
     ) -> None:
         self.stream = stream
         self._paused = paused
-        self._process = process
+        self._runtime = runtime
         self._subject = subject
         self._tenure = tenure
-        config = process.topology.config(stream)
+        config = runtime.topology.config(stream)
         self._writer = FencedWriter(
-            process.connection,
+            runtime.connection,
             stream,
             serial=config.get("num_replicas", 1) > 1,
             atomic=bool(config.get("allow_atomic")),
@@ -107,8 +107,8 @@ class Fence:
     def _look(self) -> None:
         """Start to find out where it stands; nothing is written meanwhile."""
         if not self._closed:
-            self._found = self._process.loop.create_future()
-            self._process.tasks.start_soon(self._stand, self._found)
+            self._found = self._runtime.loop.create_future()
+            self._runtime.tasks.start_soon(self._stand, self._found)
 
     async def _stand(self, found: asyncio.Future[bool]) -> None:
         wait, told = 0.01, False
@@ -150,7 +150,7 @@ class Fence:
             return standing.sequence
         if judgement == "doubtful" and not await self._tenure.lasts():
             return None
-        body, connection = msgspec.json.encode(claim), self._process.connection
+        body, connection = msgspec.json.encode(claim), self._runtime.connection
         try:
             return await swap(connection, self._subject, body, standing.sequence) or 0
         except ServerError as error:
@@ -163,7 +163,7 @@ class Fence:
     async def _read(self) -> Standing:
         """From the stream's leader: a replica may not know yet."""
         ask = {"last_by_subj": self._subject}
-        found = await leader_message(self._process.connection, self.stream, ask)
+        found = await leader_message(self._runtime.connection, self.stream, ask)
         if found is None:
             return Standing()
         claim = stray.read(decode, found.body, "a claim") or NOBODY
@@ -172,10 +172,10 @@ class Fence:
     async def _unfenced(self) -> bool:
         """Whether the stream was made anew, or changed, and holds no fences now."""
         try:
-            await self._process.topology.load()
+            await self._runtime.topology.load()
         except ServerError:
             return False
-        config = self._process.topology.config(self.stream)
+        config = self._runtime.topology.config(self.stream)
         return bool(config) and not rules.holds(config)
 
     def _lost(self) -> None:
@@ -192,11 +192,11 @@ class Fence:
 class Fences:
     """All fences of one shard, while this instance owns it."""
 
-    def __init__(self, process: Process, address: Address, output: Template | None) -> None:
+    def __init__(self, runtime: Runtime, address: Address, output: Template | None) -> None:
         self.main: Fence | None = None
         """That of the `output=` stream; None when the function has none, or a stream that holds no fences."""
         self.tenure: Tenure | None = None
-        self._process = process
+        self._runtime = runtime
         self._address = address
         self._output = output
         self._fences: dict[str, Fence] = {}
@@ -243,7 +243,7 @@ class Fences:
         """The fence of any stream, once it stands; None when the stream holds none. Raises `ShardLost`."""
         found = self._fences.get(stream)
         if found is None:
-            if not rules.holds(self._process.topology.config(stream)):
+            if not rules.holds(self._runtime.topology.config(stream)):
                 return None
             if self.tenure is None:
                 raise ShardLost("another instance owns the shard")
@@ -261,12 +261,12 @@ class Fences:
 
     def _make(self, stream: str, tenure: Tenure) -> Fence:
         subject = rules.of_shard(stream, self._address)
-        made = self._fences[stream] = Fence(self._process, stream, subject, tenure, paused=self._paused)
+        made = self._fences[stream] = Fence(self._runtime, stream, subject, tenure, paused=self._paused)
         return made
 
     def _output_stream(self) -> str | None:
         """The stream of `output=`, where it holds fences."""
-        topology = self._process.topology
+        topology = self._runtime.topology
         if self._output is None:
             return None
         known = [catchment(name, config) for name, config in topology.streams.items()]

@@ -9,7 +9,7 @@ from typing import Protocol
 from runner.bindings import Binding
 from runner.core.settlement import Failed, Outcome, TimedOut
 from runner.jetstream.delivery import Delivery
-from runner.runtime.runtime import Process
+from runner.runtime.runtime import Runtime
 from runner.runtime.slots import calm
 
 log = logging.getLogger("jetrunner.pipeline")
@@ -41,15 +41,15 @@ class Guard(Protocol):
 class Judging:
     """Judges the handlers of one function."""
 
-    def __init__(self, process: Process, binding: Binding) -> None:
-        self._process = process
+    def __init__(self, runtime: Runtime, binding: Binding) -> None:
+        self._runtime = runtime
         self._function = binding.function
         self._timeout = binding.timeout
 
     @property
     def ending(self) -> bool:
         """Whether a cancellation is meant for the slots: the process ends."""
-        return self._process.cancelling or bool(self._process.tasks.cancel_scope.cancel_called)
+        return self._runtime.cancelling or bool(self._runtime.tasks.cancel_scope.cancel_called)
 
     async def judge(self, delivery: Delivery, error: BaseException | None) -> Outcome:
         """What a handler's end means, when it raised or came too late."""

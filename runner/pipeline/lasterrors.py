@@ -18,7 +18,7 @@ from runner.core.settlement import Last
 from runner.errors import JetrunnerError
 from runner.jetstream.kv import KV
 from runner.pipeline.message import Incoming
-from runner.runtime.runtime import Process
+from runner.runtime.runtime import Runtime
 
 log = logging.getLogger("jetrunner.settling")
 
@@ -45,11 +45,11 @@ _decode = checked.json(Noted)
 class LastErrors:
     """Those of one function."""
 
-    def __init__(self, process: Process, function: str) -> None:
-        self._connection = process.connection
-        self._kv = process.kv
-        self._tasks = process.tasks
-        self._project = process.project
+    def __init__(self, runtime: Runtime, function: str) -> None:
+        self._connection = runtime.connection
+        self._kv = runtime.kv
+        self._tasks = runtime.tasks
+        self._project = runtime.project
         self._function = function
 
     async def note(self, incoming: Incoming, last: Last, left: float) -> None:

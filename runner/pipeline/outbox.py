@@ -26,7 +26,7 @@ from runner.jetstream.publisher import Outgoing, PubAck
 from runner.pipeline import delayed
 from runner.pipeline.fence import Fences
 from runner.pipeline.message import Incoming
-from runner.runtime.runtime import Process
+from runner.runtime.runtime import Runtime
 from runner.staged import Staged
 
 PLANS = 5
@@ -43,13 +43,13 @@ class Output:
         self.number = ""
 
 
-class Proceeds:
+class Outbox:
     """The outputs of one run that are not stored yet."""
 
     def __init__(
-        self, process: Process, function: str, made: Iterable[Staged], incoming: Incoming, *, ordered: bool
+        self, runtime: Runtime, function: str, made: Iterable[Staged], incoming: Incoming, *, ordered: bool
     ) -> None:
-        self._process = process
+        self._runtime = runtime
         self._function = function
         self._left = [Output(staged) for staged in made]
         self._incoming = incoming
@@ -59,7 +59,7 @@ class Proceeds:
 
     async def store(self) -> None:
         """Store them, each once, and return when all are confirmed. Raises as `Outputs.store`."""
-        topology = self._process.topology
+        topology = self._runtime.topology
         plans = 0
         while True:
             version = topology.version
@@ -77,7 +77,7 @@ class Proceeds:
 
     async def _store_all(self) -> None:
         """As the streams are known now."""
-        process, origin, delivery = self._process, self._incoming.origin, self._incoming.delivery
+        process, origin, delivery = self._runtime, self._incoming.origin, self._incoming.delivery
         placed: list[tuple[str, Output]] = []
         for output in self._left:
             # Of a delayed one, too: when its time has come nobody could be told.
@@ -110,7 +110,7 @@ class Proceeds:
     async def _store_group(
         self, group: Batch[Output], passed_on: list[tuple[str, str]], *, several: bool
     ) -> None:
-        process, origin, span = self._process, self._incoming.origin, self._incoming.delivery.span
+        process, origin, span = self._runtime, self._incoming.origin, self._incoming.delivery.span
         if group.atomic and not process.topology.config(group.stream).get("allow_atomic"):
             raise ServerError(
                 f"{len(group.outputs)} outputs go into stream {group.stream}, which allows no atomic batches",
@@ -157,11 +157,11 @@ class Proceeds:
         fence = await self._fences.of(stream) if self._fences is not None else None
         if self._fences is not None and self._incoming.delivery.settled:
             raise ShardLost("its message is settled, or the stream has lost it")
-        topology = self._process.topology
+        topology = self._runtime.topology
         doubt = partial(topology.doubt, [message.subject for message in messages])
         if fence is not None:
             return await fence.store(messages, doubt)
-        ack = await self._process.connection.publisher.publish_together(messages, math.inf, stream, doubt)
+        ack = await self._runtime.connection.publisher.publish_together(messages, math.inf, stream, doubt)
         if ack.stream not in {"", stream}:
             topology.outdated = True
         return ack

@@ -16,22 +16,22 @@ from runner.jetstream.delivery import Delivery
 from runner.jetstream.inbox import Waiter
 from runner.jetstream.publisher import read_ack
 from runner.pipeline.message import Incoming
-from runner.pipeline.outbox import Proceeds, fences_of
-from runner.runtime.runtime import Process
+from runner.pipeline.outbox import Outbox, fences_of
+from runner.runtime.runtime import Runtime
 from runner.staged import Staged
 
 
 class Outputs:
     """The outputs of one function."""
 
-    def __init__(self, process: Process, binding: Binding) -> None:
-        self._process = process
+    def __init__(self, runtime: Runtime, binding: Binding) -> None:
+        self._runtime = runtime
         self._function = binding.function
         self._template = binding.output
         self._source = binding.subject
         self._generator = binding.kind.endswith("generator")
         self._ordered = bool(binding.ordered_by)
-        self._wire_name = identity.durable(process.project, binding.function).encode()
+        self._wire_name = identity.durable(runtime.project, binding.function).encode()
         self._parts: list[bytes | int] = []
         """The output subject: literal tokens, and places of the input subject's."""
         if binding.output is not None and not self._generator:
@@ -76,8 +76,8 @@ class Outputs:
             except ValueError:  # of a propagator that is not ours
                 return False
             delivery.sent = sent
-        elif self._process.tracing.enabled:
-            head += self._process.tracing.unsampled_lines(
+        elif self._runtime.tracing.enabled:
+            head += self._runtime.tracing.unsampled_lines(
                 delivery.header, tokens[2], delivery.sequence, tokens[7]
             )
         fences = fences_of(delivery) if self._ordered else None
@@ -85,7 +85,7 @@ class Outputs:
             if fences is not None and fences.main is not None:
                 fences.main.send(subject, body, head, stored, delivery)
             else:
-                self._process.connection.publisher.send(subject, body, head + b"\r\n", stored, delivery)
+                self._runtime.connection.publisher.send(subject, body, head + b"\r\n", stored, delivery)
         except (TooLarge, ValueError):  # a subject that is too long
             return False
         return True
@@ -104,4 +104,4 @@ class Outputs:
 
         Raises `ServerError` for what waiting cannot mend, and its kind `ShardLost`: then they are nobody's.
         """
-        await Proceeds(self._process, self._function, made, incoming, ordered=self._ordered).store()
+        await Outbox(self._runtime, self._function, made, incoming, ordered=self._ordered).store()

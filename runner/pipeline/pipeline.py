@@ -33,11 +33,11 @@ from runner.pipeline.message import Incoming, read
 from runner.pipeline.outputs import Outputs
 from runner.pipeline.poison import Suspected
 from runner.pipeline.queue import Queue
-from runner.pipeline.reporter import Attempts, told
+from runner.pipeline.reporter import Reporter, told
 from runner.pipeline.settle import REPEAT_SECONDS, Settling
-from runner.pipeline.start_records import Suspects
+from runner.pipeline.start_records import StartRecords
 from runner.pipeline.stats import Stats
-from runner.runtime.runtime import Process
+from runner.runtime.runtime import Runtime
 from runner.runtime.slots import calm
 from runner.staged import Staged
 
@@ -52,20 +52,20 @@ clock = time.monotonic
 class Pipeline:
     """All slots of one function."""
 
-    def __init__(self, process: Process, binding: Binding) -> None:
+    def __init__(self, runtime: Runtime, binding: Binding) -> None:
         self.binding = binding
         self.stats = Stats()
-        self._process = process
-        self.calling = Calling(process, binding)
-        self._straight = self.calling.awaited and process.observer is None
-        self._outputs = Outputs(process, binding)
-        self._attempts = Attempts(process, binding)
-        self.suspects = Suspects(process, binding.function)
-        self._judging = Judging(process, binding)
-        self._settling = Settling(process, binding, self.stats, self.suspects, self._attempts)
-        self.queue = Queue(process.tasks, self._open_slot, binding.concurrency)
+        self._runtime = runtime
+        self.calling = Calling(runtime, binding)
+        self._straight = self.calling.awaited and runtime.observer is None
+        self._outputs = Outputs(runtime, binding)
+        self._attempts = Reporter(runtime, binding)
+        self.suspects = StartRecords(runtime, binding.function)
+        self._judging = Judging(runtime, binding)
+        self._settling = Settling(runtime, binding, self.stats, self.suspects, self._attempts)
+        self.queue = Queue(runtime.tasks, self._open_slot, binding.concurrency)
         self._suspected = Suspected(
-            process, binding.function, self.suspects, self._settling, self._judging, self.queue, self.owns
+            runtime, binding.function, self.suspects, self._settling, self._judging, self.queue, self.owns
         )
         until = lambda: self.guard.until if self.guard is not None else inf  # noqa: E731
         self._confined = Confined(
@@ -74,21 +74,21 @@ class Pipeline:
         self.pulls: list[Pull] = []
         self.guard: Guard | None = None
         """Of an ordered function: says whether anything may start."""
-        process.isolation.pulls.append(self.pulls)
+        runtime.isolation.pulls.append(self.pulls)
 
     def _open_slot(self) -> None:
-        self._process.slots.open(self._process.tasks, self._work, f"{self.binding.function} slot")
+        self._runtime.slots.open(self._runtime.tasks, self._work, f"{self.binding.function} slot")
 
     async def _work(self, task: asyncio.Task[Any]) -> None:  # noqa: C901, PLR0912, PLR0915  # hot: one straight function
-        queue, stats, isolation = self.queue.deliveries, self.stats, self._process.isolation
+        queue, stats, isolation = self.queue.deliveries, self.stats, self._runtime.isolation
         straight, call, bind = self._straight, self.calling.handler, self.calling.bind
         contexts = self.calling.context if self.calling.takes_context else None
         aged = self._settling.aged if self.binding.max_age is not None else None
         output, outputs = self.binding.output, self._outputs
-        tracing, wait, here = self._process.tracing, self.queue.wait, copy_context
-        flush = self._process.connection.wire.flush
+        tracing, wait, here = self._runtime.tracing, self.queue.wait, copy_context
+        flush = self._runtime.connection.wire.flush
         traced, admit = tracing.enabled, tracing.gate.admit
-        guard, pause, slots = self.guard, self.queue.pause, self._process.slots
+        guard, pause, slots = self.guard, self.queue.pause, self._runtime.slots
         variables = slots.context
         attempts = self._attempts
         context: Context[Any] | None = None
@@ -320,7 +320,7 @@ class Pipeline:
         elif not self._judging.ending:
             if span is not None:
                 delivery.sent.end(error=error or "unconfirmed")
-            self._process.tasks.start_soon(self._safely, delivery, self._send(delivery, []))
+            self._runtime.tasks.start_soon(self._safely, delivery, self._send(delivery, []))
 
     async def time_out(self, delivery: Delivery) -> None:
         """Settle a message whose handler does not end; its slot stays taken until it does."""

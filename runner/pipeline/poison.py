@@ -14,10 +14,10 @@ from runner.pipeline.judging import Judging
 from runner.pipeline.message import Incoming
 from runner.pipeline.queue import Queue
 from runner.pipeline.settle import Settling
-from runner.pipeline.start_records import Found, Suspects
+from runner.pipeline.start_records import Found, StartRecords
 from runner.runtime.cell import Cell, Died, GivenUp, Missing
 from runner.runtime.quarantine import CROWDED_SECONDS
-from runner.runtime.runtime import Process
+from runner.runtime.runtime import Runtime
 
 log = logging.getLogger("jetrunner.pipeline")
 
@@ -29,17 +29,17 @@ class Suspected:
 
     def __init__(
         self,
-        process: Process,
+        runtime: Runtime,
         function: str,
-        suspects: Suspects,
+        suspects: StartRecords,
         settling: Settling,
         judging: Judging,
         queue: Queue,
         ours: Callable[[Delivery], Awaitable[bool]],
     ) -> None:
         """`ours` tells whether a message is still this process's to settle, once anything may start at all."""
-        self._isolation = process.isolation
-        self._cells = process.cells
+        self._isolation = runtime.isolation
+        self._cells = runtime.cells
         self._function = function
         self._suspects = suspects
         self._settling = settling

@@ -21,7 +21,7 @@ from runner.jetstream.publisher import Outgoing, insist
 from runner.jetstream.pull import Pull
 from runner.pipeline import delayed
 from runner.runtime.histories import START_SECONDS
-from runner.runtime.runtime import Process
+from runner.runtime.runtime import Runtime
 
 log = logging.getLogger("jetrunner.relay")
 
@@ -34,19 +34,19 @@ REPEAT_SECONDS = 60.0
 class Relay:
     """A durable on `due.<project>`, shared by all instances."""
 
-    def __init__(self, process: Process) -> None:
-        self._process = process
-        durable = identity.durable(process.project, "-relay")
-        self._config = consumer.config(durable, delayed.due_subject(process.project), "all", "-relay")
-        self._pull = Pull(process.connection, ownstreams.AGAIN, durable, LIMIT, self._arrived, self._lost)
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        durable = identity.durable(runtime.project, "-relay")
+        self._config = consumer.config(durable, delayed.due_subject(runtime.project), "all", "-relay")
+        self._pull = Pull(runtime.connection, ownstreams.AGAIN, durable, LIMIT, self._arrived, self._lost)
         self._stopping = False
         self._missing = False
 
     async def start(self) -> None:
         """Make sure of the durable and start to pull."""
-        ensure = partial(consumer.ensure, self._process.connection, ownstreams.AGAIN, self._config)
+        ensure = partial(consumer.ensure, self._runtime.connection, ownstreams.AGAIN, self._config)
         await insist(ensure, START_SECONDS, "the durable of the relay")
-        self._process.histories.of(ownstreams.AGAIN).add(self._pull)
+        self._runtime.histories.of(ownstreams.AGAIN).add(self._pull)
         await self._pull.open()
 
     @property
@@ -77,10 +77,10 @@ class Relay:
         if self._stopping:
             self._pull.settle(delivery, b"-NAK")
         else:
-            self._process.tasks.start_soon(self._relay, delivery)
+            self._runtime.tasks.start_soon(self._relay, delivery)
 
     async def _relay(self, delivery: Delivery) -> None:
-        inbox = self._process.connection.inbox
+        inbox = self._runtime.connection.inbox
         message = delayed.due(header.pairs(delivery.header or b""), delivery.body, inbox.is_one)
         if isinstance(message, str):
             log.error("message %d on %s is not published: %s", delivery.sequence, self._pull.stream, message)
@@ -98,34 +98,34 @@ class Relay:
 
     async def _publish(self, message: Outgoing) -> None:
         """Not into a stream that confirms nothing: tried until it does, it would be stored over and over."""
-        topology = self._process.topology
+        topology = self._runtime.topology
         doubt = partial(topology.doubt, (message.subject,))
         if topology.config(topology.known(message.subject) or "").get("no_ack"):
             await doubt()
-        await self._process.connection.publisher.publish_surely(message, PATIENCE_SECONDS, doubt=doubt)
+        await self._runtime.connection.publisher.publish_surely(message, PATIENCE_SECONDS, doubt=doubt)
 
     async def _remove(self, delivery: Delivery) -> None:
         """Unless its number is another message's by now: the stream may have gone back, or be another, since it came."""
         try:
             with suppress(PermissionDenied):
-                await self._process.histories.of(ownstreams.AGAIN).check(thorough=False)
+                await self._runtime.histories.of(ownstreams.AGAIN).check(thorough=False)
             if delivery.source is not self._pull:
                 return
-            await remove(self._process.connection, ownstreams.AGAIN, delivery.sequence)
+            await remove(self._runtime.connection, ownstreams.AGAIN, delivery.sequence)
         except ServerError as error:  # it stays, and is harmless as long as the durable is there
             log.debug("message %d of %s stays: %s", delivery.sequence, ownstreams.AGAIN, error)
 
     def _lost(self) -> None:
         if not self._stopping and not self._missing:
             self._missing = True
-            self._process.tasks.start_soon(self._recover)
+            self._runtime.tasks.start_soon(self._recover)
 
     async def _recover(self) -> None:
         wait = 0.1
         while not self._stopping:
             try:
-                await ownstreams.ensure(self._process.connection, ownstreams.AGAIN)
-                await consumer.ensure(self._process.connection, ownstreams.AGAIN, self._config)
+                await ownstreams.ensure(self._runtime.connection, ownstreams.AGAIN)
+                await consumer.ensure(self._runtime.connection, ownstreams.AGAIN, self._config)
                 break
             except JetrunnerError as error:
                 log.warning("relay: %s", error)

@@ -16,7 +16,7 @@ from runner.core.settlement import Ack, Dead, Failed, Nak, Outcome, Settlement, 
 from runner.jetstream.delivery import Delivery
 from runner.pipeline.message import SENT_BACK, Incoming, is_msgpack, read
 from runner.runtime.blame import where
-from runner.runtime.runtime import Process
+from runner.runtime.runtime import Runtime
 from runner.telemetry.attempt import AttemptSpan
 from runner.telemetry.tracing import AttemptFacts
 
@@ -61,19 +61,19 @@ class Hiding:
         return self.values.hide(text)
 
 
-class Attempts:
+class Reporter:
     """The attempts of one function, as traces and the observer see them."""
 
-    def __init__(self, process: Process, binding: Binding) -> None:
-        self._tracing = process.tracing
-        self._observer = process.observer
-        self._root = process.root
-        self._rules = process.redaction
+    def __init__(self, runtime: Runtime, binding: Binding) -> None:
+        self._tracing = runtime.tracing
+        self._observer = runtime.observer
+        self._root = runtime.root
+        self._rules = runtime.redaction
         self._function = binding.function
         self._template = binding.subject.text
         self._attempts = binding.retry.attempts
-        self._durable = binding.durable or identity.durable(process.project, binding.function)
-        self._spans = process.tracing.spans(
+        self._durable = binding.durable or identity.durable(runtime.project, binding.function)
+        self._spans = runtime.tracing.spans(
             self._function, self._durable, self._template, self._attempts, partial(Hiding, self._rules)
         )
 

@@ -32,15 +32,15 @@ from runner.core.settlement import (
 from runner.errors import ServerError
 from runner.jetstream.delivery import Delivery
 from runner.jetstream.reply import stored_at
-from runner.pipeline.deadletter import Burial, term
+from runner.pipeline.deadletter import DeadLetterWriter, term
 from runner.pipeline.lasterrors import LastErrors
 from runner.pipeline.message import Incoming
 from runner.pipeline.parks import Parks
-from runner.pipeline.reporter import Attempts, ran
-from runner.pipeline.start_records import Suspects
+from runner.pipeline.reporter import Reporter, ran
+from runner.pipeline.start_records import StartRecords
 from runner.pipeline.stats import Stats
 from runner.runtime.blame import trace_of
-from runner.runtime.runtime import Process
+from runner.runtime.runtime import Runtime
 
 log = logging.getLogger("jetrunner.settling")
 
@@ -53,15 +53,15 @@ class Settling:
     """Settles the messages of one function."""
 
     def __init__(
-        self, process: Process, binding: Binding, stats: Stats, suspects: Suspects, attempts: Attempts
+        self, runtime: Runtime, binding: Binding, stats: Stats, suspects: StartRecords, attempts: Reporter
     ) -> None:
         self._binding = binding
         self._stats = stats
         self._suspects = suspects
         self._attempts = attempts
-        self._burial = Burial(process, binding)
-        self._last = LastErrors(process, binding.function) if binding.max_age is not None else None
-        self._now = process.connection.clock.now
+        self._burial = DeadLetterWriter(runtime, binding)
+        self._last = LastErrors(runtime, binding.function) if binding.max_age is not None else None
+        self._now = runtime.connection.clock.now
 
     def _left(self, incoming: Incoming) -> float:
         """Seconds until the message is too old for its function; below 0: it is."""

@@ -29,7 +29,7 @@ from runner.core.settlement import Crashed
 from runner.errors import NoStream, PermissionDenied, ServerError
 from runner.jetstream.publisher import insist
 from runner.pipeline.message import Incoming
-from runner.runtime.runtime import Process
+from runner.runtime.runtime import Runtime
 
 log = logging.getLogger("jetrunner.suspects")
 
@@ -62,15 +62,15 @@ class Ours:
         """Set once it stands no more, or another start of the message took its place."""
 
 
-class Suspects:
+class StartRecords:
     """The recorded starts of one function's messages."""
 
-    def __init__(self, process: Process, function: str) -> None:
-        self._connection = process.connection
-        self._kv = process.kv
-        self._tasks = process.tasks
-        self._project = process.project
-        self._instance = process.instance
+    def __init__(self, runtime: Runtime, function: str) -> None:
+        self._connection = runtime.connection
+        self._kv = runtime.kv
+        self._tasks = runtime.tasks
+        self._project = runtime.project
+        self._instance = runtime.instance
         self._function = function
         self._ours: dict[str, Ours] = {}
         self._may_ask = True

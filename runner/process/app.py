@@ -16,7 +16,7 @@ import anyio.to_thread
 
 from runner.bindings import Binding
 from runner.cluster.members import Members
-from runner.cluster.ownership import Shards
+from runner.cluster.ownership import Ownership
 from runner.config import Settings
 from runner.consumers.function import Function
 from runner.core import identity
@@ -38,7 +38,7 @@ from runner.process.status import Responder
 from runner.process.watchdog import Watchdog
 from runner.runtime.histories import START_SECONDS
 from runner.runtime.refused import tell
-from runner.runtime.runtime import Observer, Process
+from runner.runtime.runtime import Observer, Runtime
 from runner.runtime.stop import Stop
 from runner.telemetry import settings as telemetry
 from runner.telemetry.collector import listens
@@ -133,7 +133,7 @@ async def _serve(
     await insist(topology.load, START_SECONDS, "the list of streams")
     connection.in_flight.expect(sum(binding.concurrency for binding in bindings))
     async with anyio.create_task_group() as tasks:
-        process = Process(
+        runtime = Runtime(
             project=project.name,
             instance=identity.instance(socket.gethostname(), os.getpid(), secrets.token_hex(4)),
             settings=settings,
@@ -144,26 +144,28 @@ async def _serve(
             root=project.root,
             observer=observer,
         )
-        await warn_of_newcomers(process, placed, project.functions)
-        async with alive(project) as process.state, process.cells, process.slots:
+        await warn_of_newcomers(runtime, placed, project.functions)
+        async with alive(project) as runtime.state, runtime.cells, runtime.slots:
             ordered = [binding.function for binding in bindings if binding.ordered_by]
-            members = Members(process, ordered, process.instance)
+            members = Members(runtime, ordered, runtime.instance)
             running = [
-                OrderedFunction(process, binding, stream, members.own)
+                OrderedFunction(runtime, binding, stream, members.own)
                 if binding.ordered_by
-                else Function(process, binding, stream)
+                else Function(runtime, binding, stream)
                 for binding, stream in placed
             ]
-            shards = Shards(process, members, [each for each in running if isinstance(each, OrderedFunction)])
-            relay = Relay(process)
+            shards = Ownership(
+                runtime, members, [each for each in running if isinstance(each, OrderedFunction)]
+            )
+            relay = Relay(runtime)
             health = Health(running, lambda: unready(connection, stop, running))
             async with health.listen(settings.health) if settings.health else nullcontext():
                 tasks.start_soon(
-                    sweep, process, running, relay
+                    sweep, runtime, running, relay
                 )  # first: the very first message may block the loop
                 started.set()  # from here on there may be something to drain
                 await Responder(
-                    connection, project.name, process.instance, running
+                    connection, project.name, runtime.instance, running
                 ).open()  # who begins asks what others read
                 await members.listen()
                 for function in running:  # what the server refuses of one is told before another has worked
@@ -174,8 +176,8 @@ async def _serve(
                     await shards.start()
                     tasks.start_soon(shards.run)
                 await relay.start()
-                tasks.start_soon(remember, process, running)
-                tasks.start_soon(watch_bucket, process)
+                tasks.start_soon(remember, runtime, running)
+                tasks.start_soon(watch_bucket, runtime)
                 tasks.start_soon(tell, connection.inbox.denials)
                 names = ", ".join(each.binding.both_names for each in running)
                 log.info("ready: %s, connected to %s", names, connection.url)
@@ -188,13 +190,13 @@ async def _serve(
                         "the server closed the connection for good",
                         hint="see the server's log for the reason",
                     )
-                await drain(process, running, relay, shards, stop)
+                await drain(runtime, running, relay, shards, stop)
                 stop.ending(0)
         connection.wire.deafen()
         tasks.cancel_scope.cancel()
 
 
-async def sweep(process: Process, functions: Sequence[Function], relay: Relay) -> None:
+async def sweep(runtime: Runtime, functions: Sequence[Function], relay: Relay) -> None:
     """Deadlines, leases, silent servers, tokens and rates: all the process's clocks in one loop."""
     watchdog = Watchdog()
     watchdog.start()
@@ -207,7 +209,7 @@ async def sweep(process: Process, functions: Sequence[Function], relay: Relay) -
                 function.sweep(now)
                 function.pipeline.stats.collect()
             relay.sweep(now)
-            process.tracing.gate.refill(now)
+            runtime.tracing.gate.refill(now)
             if now - marked >= 1.0:
                 marked = now
                 for function in functions:
@@ -217,19 +219,19 @@ async def sweep(process: Process, functions: Sequence[Function], relay: Relay) -
         watchdog.stop()
 
 
-async def remember(process: Process, functions: Sequence[Function]) -> None:
+async def remember(runtime: Runtime, functions: Sequence[Function]) -> None:
     """Keep the ack floors of durables that move, and notice streams that are not what they were."""
     while True:
-        await process.histories.keep()
+        await runtime.histories.keep()
         for function in functions:
             await function.keep()
         await anyio.sleep(REMEMBER_SECONDS)
 
 
-async def watch_bucket(process: Process) -> None:
+async def watch_bucket(runtime: Runtime) -> None:
     """Notice that the bucket is not what it was."""
     while True:
-        await process.histories.look(process.histories.bucket, thorough=False)
+        await runtime.histories.look(runtime.histories.bucket, thorough=False)
         await anyio.sleep(BUCKET_SECONDS)
 
 

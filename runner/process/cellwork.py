@@ -37,7 +37,7 @@ from runner.pipeline.outputs import Outputs
 from runner.pipeline.reporter import Hiding
 from runner.process.lifespan import alive
 from runner.runtime.cellline import CellLine, Job, Late, Opening, Ready, Report, Unfit
-from runner.runtime.runtime import Process
+from runner.runtime.runtime import Runtime
 from runner.telemetry import settings as telemetry
 from runner.telemetry.tracing import Tracing
 
@@ -77,7 +77,7 @@ async def _serve(line: CellLine, opening: Opening) -> None:
             ) as connection,
             anyio.create_task_group() as tasks,
         ):
-            process = Process(
+            runtime = Runtime(
                 project=project.name,
                 instance=identity.instance(socket.gethostname(), os.getpid(), os.urandom(4).hex()),
                 settings=opening.settings,
@@ -88,9 +88,9 @@ async def _serve(line: CellLine, opening: Opening) -> None:
                 root=project.root,
             )
             with working_with(opening.settings):
-                async with alive(project) as process.state, process.slots:
+                async with alive(project) as runtime.state, runtime.slots:
                     await line.send(Ready())
-                    await _work(line, process, {each.function: each for each in project.functions})
+                    await _work(line, runtime, {each.function: each for each in project.functions})
             tasks.cancel_scope.cancel()
         await anyio.to_thread.run_sync(tracing.shutdown, SHUTDOWN_SECONDS)
     except* JetrunnerError as group:
@@ -103,7 +103,7 @@ def _first(error: BaseException) -> BaseException:
     return error
 
 
-async def _work(line: CellLine, process: Process, functions: dict[str, Binding]) -> None:
+async def _work(line: CellLine, runtime: Runtime, functions: dict[str, Binding]) -> None:
     runs: dict[str, Run] = {}
     parent = os.getppid()
     job = await line.receive()
@@ -112,10 +112,10 @@ async def _work(line: CellLine, process: Process, functions: dict[str, Binding])
         if binding is None:
             await line.send(Unfit(f"there is no function {job.function} in the code by now"))
             return
-        run = runs.setdefault(job.function, Run(process, binding))
+        run = runs.setdefault(job.function, Run(runtime, binding))
         following = asyncio.create_task(line.receive())
         # As every attempt, in the context as the lifespan left it.
-        report = process.slots.context.copy().run(asyncio.create_task, run(job))
+        report = runtime.slots.context.copy().run(asyncio.create_task, run(job))
         await asyncio.wait({following, report}, return_when=asyncio.FIRST_COMPLETED)
         if not report.done():
             if os.getppid() != parent:  # nothing goes on here that may start elsewhere
@@ -130,11 +130,11 @@ async def _work(line: CellLine, process: Process, functions: dict[str, Binding])
 class Run:
     """Runs messages of one function."""
 
-    def __init__(self, process: Process, binding: Binding) -> None:
-        self._process = process
+    def __init__(self, runtime: Runtime, binding: Binding) -> None:
+        self._runtime = runtime
         self._binding = binding
-        self._calling = Calling(process, binding)
-        self._outputs = Outputs(process, binding)
+        self._calling = Calling(runtime, binding)
+        self._outputs = Outputs(runtime, binding)
 
     async def __call__(self, job: Job) -> Report | Late:
         """One attempt, from its bytes to what it has made."""
@@ -144,8 +144,8 @@ class Run:
         )
         incoming = read(delivery)
         context = self._calling.context(delivery)
-        hide = Hiding(self._process.redaction, incoming.delivery.header, incoming.delivery.body)
-        with self._process.tracing.within(self._binding.function, job.trace, hide):
+        hide = Hiding(self._runtime.redaction, incoming.delivery.header, incoming.delivery.body)
+        with self._runtime.tracing.within(self._binding.function, job.trace, hide):
             try:
                 subject = incoming.origin.subject.encode(errors="surrogateescape")
                 arguments = self._calling.bind(subject, job.body, incoming.msgpack, context)
@@ -163,4 +163,4 @@ class Run:
             return Report("succeeded", made)
 
     def _report(self, error: BaseException, *, decoding: bool = False) -> Report:
-        return Report.of(error, self._binding.retry, self._process.root, decoding=decoding)
+        return Report.of(error, self._binding.retry, self._runtime.root, decoding=decoding)

@@ -10,10 +10,10 @@ from functools import partial
 
 import anyio
 
-from runner.cluster.ownership import Shards
+from runner.cluster.ownership import Ownership
 from runner.consumers.function import Function
 from runner.pipeline.relay import Relay
-from runner.runtime.runtime import Process
+from runner.runtime.runtime import Runtime
 from runner.runtime.stop import Stop, together, unless
 
 log = logging.getLogger("jetrunner")
@@ -24,30 +24,30 @@ REMEMBER_SECONDS = 1.0
 
 
 async def drain(
-    process: Process, functions: Sequence[Function], relay: Relay, shards: Shards, stop: Stop
+    runtime: Runtime, functions: Sequence[Function], relay: Relay, shards: Ownership, stop: Stop
 ) -> None:
     """Give back what has not started, let the rest finish, and cancel it when that takes too long."""
     log.info("draining")
-    give_up = time.monotonic() + process.settings.drain_timeout
+    give_up = time.monotonic() + runtime.settings.drain_timeout
     for function in functions:
         function.pipeline.suspects.excuse()
     sources: tuple[Function | Relay, ...] = (*functions, relay)
-    with anyio.move_on_after(process.settings.drain_timeout):  # each takes round trips to the server
+    with anyio.move_on_after(runtime.settings.drain_timeout):  # each takes round trips to the server
         await unless(stop.cancelling, partial(together, [source.stop_pulling for source in sources]))
-    process.isolation.draining = True
+    runtime.isolation.draining = True
     if shards.needed:
-        process.tasks.start_soon(shards.leave)
-    process.connection.wire.flush()
+        runtime.tasks.start_soon(shards.leave)
+    runtime.connection.wire.flush()
     while any(source.unsettled for source in sources) or (shards.needed and not shards.left):
-        if stop.cancelling.is_set() or time.monotonic() > give_up or process.connection.closed.is_set():
+        if stop.cancelling.is_set() or time.monotonic() > give_up or runtime.connection.closed.is_set():
             left = sum(function.unsettled for function in functions)
             log.warning("cancelling what still runs: %d", left)
-            await process.slots.end()  # first: what goes back may start elsewhere at once
+            await runtime.slots.end()  # first: what goes back may start elsewhere at once
             with anyio.move_on_after(ABANDON_SECONDS):
                 await together(source.abandon for source in sources)
             break
         await asyncio.sleep(0.01)
-    process.connection.wire.flush()
+    runtime.connection.wire.flush()
     # A durable deleted until the next start goes on where this one ended.
     with anyio.move_on_after(REMEMBER_SECONDS):
         await together(function.remember for function in functions)

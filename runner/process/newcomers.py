@@ -13,7 +13,7 @@ from runner.errors import JetrunnerError
 from runner.jetstream.inventory import consumers_on
 from runner.jetstream.newcomers import stored, suspected
 from runner.jetstream.reshard import Openings
-from runner.runtime.runtime import Process
+from runner.runtime.runtime import Runtime
 
 log = logging.getLogger("jetrunner.durables")
 
@@ -21,7 +21,7 @@ PATIENCE_SECONDS = 2.0
 
 
 async def warn_of_newcomers(
-    process: Process, placed: Sequence[tuple[Binding, str]], functions: Sequence[Binding]
+    runtime: Runtime, placed: Sequence[tuple[Binding, str]], functions: Sequence[Binding]
 ) -> None:
     """Tell what would run again; `functions` are all of the project's. What cannot be asked is not told."""
     known = {each.function for each in functions}
@@ -31,13 +31,13 @@ async def warn_of_newcomers(
             streams.setdefault(stream, []).append(binding)
     for stream, bindings in streams.items():
         try:
-            durables = await consumers_on(process.connection, stream, PATIENCE_SECONDS)
+            durables = await consumers_on(runtime.connection, stream, PATIENCE_SECONDS)
         except JetrunnerError as error:
             log.debug("which functions are new on %s is not known: %s", stream, error)
             continue
         for binding in bindings:
             try:
-                told = await _told(process, binding, stream, known, durables)
+                told = await _told(runtime, binding, stream, known, durables)
             except JetrunnerError as error:
                 log.debug("whether %s is new is not known: %s", binding.label, error)
                 continue
@@ -46,24 +46,24 @@ async def warn_of_newcomers(
 
 
 async def _told(
-    process: Process, binding: Binding, stream: str, known: set[str], durables: Sequence[Mapping[str, Any]]
+    runtime: Runtime, binding: Binding, stream: str, known: set[str], durables: Sequence[Mapping[str, Any]]
 ) -> str:
-    durable = binding.durable or identity.durable(process.project, binding.function)
+    durable = binding.durable or identity.durable(runtime.project, binding.function)
     if any(
-        each["name"] == durable or function_of(each["name"], process.project) == binding.function
+        each["name"] == durable or function_of(each["name"], runtime.project) == binding.function
         for each in durables
     ):
         return ""
     if not durables and binding.label == binding.function:
         return ""  # nothing that it may have been
-    if await _has_been(process, binding, stream, durable):
+    if await _has_been(runtime, binding, stream, durable):
         return ""  # its durable was deleted: it goes on where it was
-    waiting = await stored(process.connection, stream, binding.subject.wildcard)
-    return suspected(binding, waiting, process.project, known, durables) if waiting else ""
+    waiting = await stored(runtime.connection, stream, binding.subject.wildcard)
+    return suspected(binding, waiting, runtime.project, known, durables) if waiting else ""
 
 
-async def _has_been(process: Process, binding: Binding, stream: str, durable: str) -> bool:
+async def _has_been(runtime: Runtime, binding: Binding, stream: str, durable: str) -> bool:
     if not binding.ordered_by:
-        return await process.floors.last(stream, durable) is not None
-    opening, _ = await Openings(process.connection, process.project).read(binding.function)
+        return await runtime.floors.last(stream, durable) is not None
+    opening, _ = await Openings(runtime.connection, runtime.project).read(binding.function)
     return opening is not None and opening.stream == stream

@@ -21,7 +21,7 @@ CROWDED_SECONDS = 5.0
 """Delay of a message that must run alone and cannot, for a handler that does not end."""
 
 
-class Isolation:
+class Quarantine:
     """Who may start a handler in this process right now."""
 
     def __init__(self) -> None:

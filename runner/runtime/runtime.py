@@ -23,7 +23,7 @@ from runner.runtime import otherloop
 from runner.runtime.cell import Cells
 from runner.runtime.floors import Floors
 from runner.runtime.histories import Histories
-from runner.runtime.quarantine import Isolation
+from runner.runtime.quarantine import Quarantine
 from runner.runtime.slots import Slots
 from runner.telemetry.tracing import Tracing
 
@@ -48,7 +48,7 @@ class Observer(Protocol):
         """Called right after the settlement was sent; `seconds` is the time in the handler, `hidden` is not shown."""
 
 
-class Process:
+class Runtime:
     """The shared things of a running process; made once, before its functions."""
 
     def __init__(
@@ -78,7 +78,7 @@ class Process:
         self.tracing = tracing
         self.redaction = Rules.of(settings.redact)
         """What is not shown of messages."""
-        self.isolation = Isolation()
+        self.isolation = Quarantine()
         self.slots = Slots()
         self.cells = Cells(root, project, settings, lambda: self.isolation.draining or self.slots.ending)
         self.tasks = tasks

@@ -1,4 +1,4 @@
-"""Traces of a running process: the small surface the engine and the commands use.
+"""Traces of a running process: the small surface that the process and the commands use.
 
     tracing = Tracing(settings.load(os.environ), "shop")     # raises SettingsError; otherwise nothing here raises
     gate = tracing.gate                                      # gate.refill(time.monotonic()) every 100 ms

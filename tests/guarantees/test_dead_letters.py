@@ -41,7 +41,7 @@ async def test_a_dead_letter_carries_the_message_and_every_header_of_the_contrac
     assert datetime.fromisoformat(told["Time"]).tzinfo is not None
     assert "shop.py" in told["Traceback"]
     assert "in charge" in told["Traceback"]
-    assert "runner/engine" not in told["Traceback"]
+    assert "runner/pipeline" not in told["Traceback"]
     assert letter.headers["Tenant"] == "a"
     assert letter.headers["X-Umlaut"] == "grüße"
     assert letter.headers["Jetrunner-Origin-Msg-Id"] == "mine"

@@ -214,15 +214,15 @@ async def test_a_handler_that_outlasts_its_shard_still_runs_in_this_process(
 ) -> None:
     """Nothing is alone beside it: a suspect must not be blamed for what it does."""
     remembered = """
-    from runner.runtime.quarantine import Isolation
+    from runner.runtime.quarantine import Quarantine
 
-    isolations, init = [], Isolation.__init__
+    isolations, init = [], Quarantine.__init__
 
     def remember(isolation):
         isolations.append(isolation)
         init(isolation)
 
-    Isolation.__init__ = remember
+    Quarantine.__init__ = remember
 """
     counted = 'note("cancelled", role=role, running=isolations[0].running, crowded=isolations[0].crowded)'
     await shop.open(remembered + ORDERED.replace('note("cancelled", role=role)', counted))

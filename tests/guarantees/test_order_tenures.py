@@ -105,9 +105,9 @@ LOST_AT_ONCE = """
     from pathlib import Path
     from journal import note
     from runner.ordered.shard import Shard
-    from runner.cluster.ownership import Shards
+    from runner.cluster.ownership import Ownership
 
-    init, open_, process = Shards.__init__, Shard.open, []
+    init, open_, process = Ownership.__init__, Shard.open, []
 
     def remembered(shards, *arguments):
         process.append(shards)
@@ -119,7 +119,7 @@ LOST_AT_ONCE = """
             asyncio.get_running_loop().call_soon(process[0]._lose, shard.name)
         await open_(shard, tenure)
 
-    Shards.__init__, Shard.open = remembered, lost_at_once
+    Ownership.__init__, Shard.open = remembered, lost_at_once
 """
 CONFIRMED_LATE = """
     import asyncio

@@ -287,10 +287,10 @@ async def test_what_is_to_be_parked_waits_while_its_owner_may_start_nothing(shop
     """The shard may be another instance's by then, and the key be back already."""
     await shop.open("""
     from pathlib import Path
-    from runner.cluster.membership import OwnLease
+    from runner.cluster.membership import Membership
 
-    holds = OwnLease.holds
-    OwnLease.holds = lambda lease, now: not Path("silent").exists() and holds(lease, now)
+    holds = Membership.holds
+    Membership.holds = lambda lease, now: not Path("silent").exists() and holds(lease, now)
 
     @consume("orders.{customer}", ordered_by="customer", on_exhausted="park", retry=RetryPolicy(attempts=1))
     async def charge(order: Order) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from runner.cluster.rollover import Reader, Turnover
+from runner.cluster.rollover import Reader, Rollover
 from runner.config import Settings
 from runner.core.generation import Opening
 from runner.core.history import Identity
@@ -44,7 +44,7 @@ async def test_what_is_open_stays_until_most_servers_have_answered_the_leader_th
         last = await histories.of("LEDGER").check()
         if lacks != "messages":
             created = created.replace(created[:4], "2999")
-        turnover = Turnover(connection, "shop", histories.of)
+        turnover = Rollover(connection, "shop", histories.of)
         newest = Identity(created, 9, last.last_ns + 1)
         standing = Opening("LEDGER", created, "ledger.*", 0, 1, (), through=9, newest=newest)
         assert await turnover.openings.swap("post", standing, 0)

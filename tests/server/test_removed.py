@@ -23,7 +23,7 @@ from runner.jetstream.publisher import Outgoing, PubAck
 from runner.jetstream.topology import Topology
 from runner.pipeline.pipeline import Pipeline
 from runner.pipeline.relay import Relay
-from runner.runtime.runtime import Process
+from runner.runtime.runtime import Runtime
 from runner.telemetry import settings as telemetry
 from runner.telemetry.tracing import Tracing
 from tests.support.eventually import eventually
@@ -46,11 +46,11 @@ def bound(ordered_by: str | None = None) -> Binding:
 
 
 @asynccontextmanager
-async def process(url: str) -> AsyncIterator[Process]:
+async def process(url: str) -> AsyncIterator[Runtime]:
     async with connect(Settings(nats_url=url)) as connection, anyio.create_task_group() as tasks:
         for stream in (ownstreams.BUCKET_STREAM, ownstreams.AGAIN):
             await ownstreams.ensure(connection, stream)
-        yield Process(
+        yield Runtime(
             project="shop",
             instance="a",
             settings=Settings(),

@@ -15,7 +15,7 @@ from runner.config import Settings
 from runner.consumers.stranded import ADVISORY, Stranded
 from runner.jetstream import consumer, ownstreams
 from runner.jetstream.connection import Connection, connect
-from runner.runtime.runtime import Process
+from runner.runtime.runtime import Runtime
 from tests.support.eventually import eventually
 from tests.support.jetstream import RawJetStream
 from tests.support.server import NatsServer
@@ -38,7 +38,7 @@ async def stranded(nats_server: NatsServer, js: RawJetStream) -> AsyncIterator[S
         for wanted in (WANTED, OTHER):
             await limited(connection, wanted)
         process = SimpleNamespace(connection=connection, project="shop", tasks=tasks)
-        yield Stranded(cast("Process", process), "work")
+        yield Stranded(cast("Runtime", process), "work")
         tasks.cancel_scope.cancel()
 
 

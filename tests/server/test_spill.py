@@ -14,7 +14,7 @@ from runner.core.ordering import Ordering
 from runner.jetstream.connection import connect
 from runner.jetstream.delivery import Delivery
 from runner.jetstream.messages import nanoseconds
-from runner.ordered.spill import AT_ONCE, DROPPED, Held
+from runner.ordered.spill import AT_ONCE, SPILLED, Spill
 from runner.runtime.histories import Histories
 from tests.support.cluster import Cluster
 from tests.support.eventually import eventually
@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.server, pytest.mark.anyio, pytest.mark.timeout(60)]
 COUNT = 60
 
 
-class Looking(Held):
+class Looking(Spill):
     """Counts how often it looks for room."""
 
     looks = 0
@@ -52,18 +52,18 @@ async def test_while_no_slot_is_free_it_is_seldom_looked_for_one(
     async with connect(Settings(nats_url=nats_server.url)) as connection, anyio.create_task_group() as tasks:
         process: Any = SimpleNamespace(connection=connection, tasks=tasks)
         history = Histories(connection, tasks).of("LEDGER")
-        held = Looking(process, history, Ordering(), unsettled, brought.extend, not_gone, not_gone)
+        spill = Looking(process, history, Ordering(), unsettled, brought.extend, not_gone, not_gone)
         for sequence in range(1, COUNT + 1):
             stored = nanoseconds((await js.message("LEDGER", sequence)).time)
             reply = b"$JS.ACK.LEDGER.post.1.%d.%d.%d.0" % (sequence, sequence, stored)
             unsettled[sequence] = Delivery(
-                b"ledger", reply, None, DROPPED, sequence, 1, source, careful=False
+                b"ledger", reply, None, SPILLED, sequence, 1, source, careful=False
             )
         for delivery in unsettled.values():
-            held.bring(delivery)
+            spill.restore(delivery)
         await eventually(lambda: len(brought) >= AT_ONCE)
-        began, looks = time.monotonic(), held.looks
-        await eventually(lambda: held.looks >= looks + 12 * AT_ONCE)
+        began, looks = time.monotonic(), spill.looks
+        await eventually(lambda: spill.looks >= looks + 12 * AT_ONCE)
         assert time.monotonic() - began > 0.5
         assert len(brought) < 2 * AT_ONCE
 
@@ -99,7 +99,7 @@ async def test_a_leader_that_its_servers_do_not_follow_is_not_believed_that_a_me
         history = Histories(connection, tasks).of("LEDGER")
         source: Any = SimpleNamespace(unsettled=unsettled)
         process: Any = SimpleNamespace(connection=connection, tasks=tasks)
-        held = Held(process, history, Ordering(), unsettled, lambda _: None, ack, ack)
+        spill = Spill(process, history, Ordering(), unsettled, lambda _: None, ack, ack)
         await history.check()
         leader = await cluster.leader("LEDGER")
         others = [server for server in cluster.servers if server is not leader]
@@ -113,8 +113,8 @@ async def test_a_leader_that_its_servers_do_not_follow_is_not_believed_that_a_me
 
             await eventually(is_left, within=9)
             reply = b"$JS.ACK.LEDGER.post.1.1.1.%d.0" % stored
-            delivery = unsettled[1] = Delivery(b"ledger", reply, None, DROPPED, 1, 1, source, careful=False)
-            held.bring(delivery)
+            delivery = unsettled[1] = Delivery(b"ledger", reply, None, SPILLED, 1, 1, source, careful=False)
+            spill.restore(delivery)
             await eventually(lambda: passed or "cannot be fetched yet" in caplog.text, within=20)
             assert passed == []
             for server in others:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from runner.cluster.member import Member
-from runner.cluster.membership import OwnLease
+from runner.cluster.membership import Membership
 from runner.cluster.pings import BUSY_SECONDS
 from runner.config import Settings
 from runner.jetstream import ownstreams
@@ -32,7 +32,7 @@ async def test_what_waited_through_a_long_outage_goes_on_once_the_lease_is_renew
     ):
         await ownstreams.ensure(connection, ownstreams.BUCKET_STREAM)
         process: Any = SimpleNamespace(connection=connection)
-        own = OwnLease(process, Member("shop-1-00000000", ()), "member.shop.shop-1-00000000")
+        own = Membership(process, Member("shop-1-00000000", ()), "member.shop.shop-1-00000000")
         await own.renew()
         own.confirm(time.monotonic())
         await asyncio.wait_for(own.wait(), 5)

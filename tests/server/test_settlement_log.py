@@ -16,7 +16,7 @@ from runner.core.history import NOTHING
 from runner.core.ordering import Ordering
 from runner.jetstream import ownstreams
 from runner.jetstream.connection import Connection, connect
-from runner.ordered.settlement_log import Records
+from runner.ordered.settlement_log import SettlementLog
 from runner.ordered.uncommitted import Uncommitted
 from runner.runtime.history import History
 from tests.support.eventually import eventually
@@ -36,9 +36,9 @@ async def connection(nats_server: NatsServer) -> AsyncIterator[Connection]:
         yield live
 
 
-def made(connection: Connection, *, replicated: bool = False) -> Records:
+def made(connection: Connection, *, replicated: bool = False) -> SettlementLog:
     process: Any = SimpleNamespace(connection=connection, project="shop", loop=asyncio.get_running_loop())
-    return Records(process, "post", ME, History(connection, "LEDGER"), replicated=replicated)
+    return SettlementLog(process, "post", ME, History(connection, "LEDGER"), replicated=replicated)
 
 
 class Shard(Uncommitted):
@@ -57,14 +57,14 @@ class Shard(Uncommitted):
         return self._ordering.uncommitted
 
 
-def shard_of(records: Records, name: str, ordering: Ordering | None = None) -> Shard:
+def shard_of(records: SettlementLog, name: str, ordering: Ordering | None = None) -> Shard:
     if ordering is None:
         ordering = Ordering()
         ordering.takeover(0, 0, 0)
     return Shard(records, name, ordering, lambda _: None, lambda: NOTHING)
 
 
-def shard(records: Records, number: int = 0, settled: Iterable[int] = ()) -> Shard:
+def shard(records: SettlementLog, number: int = 0, settled: Iterable[int] = ()) -> Shard:
     """One whose settlements are on their way into the bucket if there are any."""
     made = shard_of(records, f"post.1.{number}@now")
     if settled:

@@ -26,8 +26,8 @@ from runner.jetstream.delivery import Delivery
 from runner.jetstream.topology import Topology
 from runner.pipeline import start_records as module
 from runner.pipeline.message import Incoming, read
-from runner.pipeline.start_records import Suspects
-from runner.runtime.runtime import Process
+from runner.pipeline.start_records import StartRecords
+from runner.runtime.runtime import Runtime
 from runner.telemetry import settings as telemetry
 from runner.telemetry.tracing import Tracing
 from tests.server.conftest import Connects
@@ -53,12 +53,12 @@ DEAD = [("a", 1), ("b", 3), ("c", 3)]
 
 
 @asynccontextmanager
-async def process(connection: Connection, instance: str) -> AsyncIterator[Suspects]:
+async def process(connection: Connection, instance: str) -> AsyncIterator[StartRecords]:
     """The suspects of one function in a process of that name."""
     await ownstreams.ensure(connection, ownstreams.BUCKET_STREAM)
     async with anyio.create_task_group() as tasks:
-        yield Suspects(
-            Process(
+        yield StartRecords(
+            Runtime(
                 project="shop",
                 instance=instance,
                 settings=Settings(),
@@ -81,11 +81,11 @@ def message(sequence: int = 7, stored: int = STORED) -> Incoming:
     return read(delivery)
 
 
-async def look(suspects: Suspects, incoming: Incoming) -> object:
+async def look(suspects: StartRecords, incoming: Incoming) -> object:
     return (await suspects.look(incoming, lambda: False)).step
 
 
-async def start(suspects: Suspects, incoming: Incoming) -> int:
+async def start(suspects: StartRecords, incoming: Incoming) -> int:
     """Do what is done before a handler is called; the stage."""
     seen = await suspects.look(incoming, lambda: False)
     assert isinstance(seen.step, Run)

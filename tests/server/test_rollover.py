@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from runner.cluster.claims import Claims
-from runner.cluster.rollover import Reader, Turnover
+from runner.cluster.rollover import Reader, Rollover
 from runner.config import Settings
 from runner.core.generation import Opening
 from runner.core.lease import CLAIMS_SECONDS
@@ -38,7 +38,7 @@ async def connection(nats_server: NatsServer, js: RawJetStream) -> AsyncIterator
         yield live
 
 
-async def opened(turnover: Turnover) -> Opening:
+async def opened(turnover: Rollover) -> Opening:
     found = await turnover.step(READER, nobody_is_gone)
     assert found is not None
     return found
@@ -48,9 +48,9 @@ async def test_turns_do_not_go_back_with_a_bucket_that_was_lost(
     connection: Connection, js: RawJetStream
 ) -> None:
     """A claim that its owner writes again keeps the turn it was sealed at: with a lower one it could not be taken."""
-    first = await opened(Turnover(connection, "shop"))
+    first = await opened(Rollover(connection, "shop"))
     await js.api("STREAM.PURGE.KV_jetrunner")
-    second = await opened(Turnover(connection, "shop"))
+    second = await opened(Rollover(connection, "shop"))
     assert second.turn >= first.turn >= int(time.time()) - 60
 
 
@@ -61,13 +61,13 @@ async def test_what_cannot_be_removed_of_older_generations_hides_no_opening(
         raise NoStream("no answer came")
 
     monkeypatch.setattr(reshard, "remove_older", refuse)
-    assert (await opened(Turnover(connection, "shop"))).generation == 1
+    assert (await opened(Rollover(connection, "shop"))).generation == 1
 
 
 async def test_a_claim_that_the_bucket_has_lost_is_not_sealed_before_its_owner_has_had_time_to_find_out(
     connection: Connection, js: RawJetStream
 ) -> None:
-    await opened(Turnover(connection, "shop"))
+    await opened(Rollover(connection, "shop"))
     await js.api("STREAM.PURGE.KV_jetrunner", {"filter": "$KV.jetrunner.claim.>"})
     claims, began = Claims(connection, "shop"), time.monotonic()
 
