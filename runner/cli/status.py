@@ -123,7 +123,7 @@ async def read(connection: Connection, project: str, root: Path) -> dict[str, An
             }
             for name in names
         ],
-        "delayed_publishes": await count(connection, AGAIN, f"delayed.{project}.>"),
+        "delayed_publishes": await count(connection, AGAIN, f"$JETRUNNER.delayed.{project}.>"),
         "untold": second.untold,
     }
 

@@ -32,7 +32,7 @@ AGAIN_LIMIT = 16
 
 
 class Function:
-    """Pulls from the function's stream, and from `again.…` what was sent back to it."""
+    """Pulls from the function's stream, and from `$JETRUNNER.again.…` what was sent back to it."""
 
     def __init__(self, runtime: Runtime, binding: Binding, stream: str) -> None:
         self.binding = binding

@@ -35,7 +35,7 @@ def dead_subject(project: str, function: str) -> str:
 
 def again_subject(project: str, function: str) -> str:
     """Name the subject that a message is sent to, to run again in this function alone."""
-    return f"again.{project}.{function}"
+    return f"$JETRUNNER.again.{project}.{function}"
 
 
 def key_token(key: str) -> str:

@@ -17,7 +17,7 @@ LONGEST = 3_000
 
 RESERVED = (
     "$JS.", "$SYS.", "$SRV.", "$KV.jetrunner.", "_INBOX.", "_jetrunner.", "jetrunner.",
-    "again.", "delayed.", "due.", "deadletters.", "parked.",
+    "$JETRUNNER.", "deadletters.", "parked.",
 )  # fmt: skip
 """What subjects begin with that no message of a project is published to."""
 

@@ -24,7 +24,7 @@ STREAMS: dict[str, dict[str, Any]] = {
     AGAIN: {
         "name": AGAIN,
         "description": "Jetrunner: messages sent back to one function, and delayed publishes",
-        "subjects": ["again.>", "delayed.>", "due.>"],
+        "subjects": ["$JETRUNNER.again.>", "$JETRUNNER.delayed.>", "$JETRUNNER.due.>"],
         "retention": "limits",
         "storage": "file",
         "discard": "old",

@@ -63,7 +63,7 @@ def of_publisher(project: str, subjects: Iterable[str], inbox: str) -> list[Perm
     return _once(
         [
             *(_publish(each, "the messages") for each in subjects),
-            _publish(f"delayed.{project}.*", "messages with a delay: delay=, at="),
+            _publish(f"$JETRUNNER.delayed.{project}.*", "messages with a delay: delay=, at="),
             _api(f"STREAM.INFO.{AGAIN}", "the server's clock, which delays are counted by"),
             _api("STREAM.NAMES", "whether the cluster has a leader"),
             _subscribe(f"{inbox}.>", "answers"),
@@ -120,7 +120,7 @@ def _process(project: str, inbox: str) -> Iterator[Permission]:
         yield _api(f"CONSUMER.{subject}.{AGAIN}.{relay}", "delayed messages that are due")
     yield _publish(f"$JS.ACK.{AGAIN}.{relay}.>", "delayed messages that are due")
     yield _api(f"STREAM.MSG.DELETE.{AGAIN}", "removes delayed messages that were published")
-    yield _publish(f"delayed.{project}.*", "ctx.publish with delay= or at=")
+    yield _publish(f"$JETRUNNER.delayed.{project}.*", "ctx.publish with delay= or at=")
     yield _publish(f"jetrunner.{project}.status", "what other instances read, before a durable is changed")
     yield _publish(
         identity.alive_subject(project, ANY), "whether an instance that has started a message lives"

@@ -1,6 +1,6 @@
 """Delayed publishes: scheduled by the server in our own stream, then relayed to where they are meant to go.
 
-The schedule's message (`delayed.<project>.<id>`) becomes one on `due.<project>` at its time, headers and body as
+The schedule's message (`$JETRUNNER.delayed.<project>.<id>`) becomes one on `$JETRUNNER.due.<project>` at its time, headers and body as
 they are; a durable that all instances share relays it with the Msg-Id it was given first. So no user's stream needs
 to allow schedules.
 """
@@ -36,12 +36,12 @@ def schedule(project: str, staged: Staged, message_id: str, pairs: Iterable[tupl
         (MESSAGE_ID, f"{message_id}:delayed"),
         ("Nats-Msg-Id", message_id),
     )
-    return Outgoing(f"delayed.{project}.{key}", staged.body, headers)
+    return Outgoing(f"$JETRUNNER.delayed.{project}.{key}", staged.body, headers)
 
 
 def due_subject(project: str) -> str:
     """Where a delayed message comes out at its time."""
-    return f"due.{project}"
+    return f"$JETRUNNER.due.{project}"
 
 
 def due(pairs: Sequence[tuple[str, str]], body: bytes, is_inbox: Callable[[bytes], bool]) -> Outgoing | str:

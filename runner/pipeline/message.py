@@ -9,7 +9,7 @@ from runner.core.origin import Origin
 from runner.jetstream.delivery import Delivery
 
 MSGPACK = b"application/msgpack"
-SENT_BACK = (b"again.", b"parked.")
+SENT_BACK = (b"$JETRUNNER.again.", b"parked.")
 """Subjects of messages that come to their function for another time."""
 
 

@@ -32,7 +32,7 @@ REPEAT_SECONDS = 60.0
 
 
 class Relay:
-    """A durable on `due.<project>`, shared by all instances."""
+    """A durable on `$JETRUNNER.due.<project>`, shared by all instances."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime

@@ -143,7 +143,7 @@ async def plan_consumers(
     for stream, infos in sorted(real.items()):
         for info in infos:
             function = function_of(info["name"], project)
-            if stream == AGAIN and not _subject(info).startswith(f"again.{project}."):
+            if stream == AGAIN and not _subject(info).startswith(f"$JETRUNNER.again.{project}."):
                 continue  # no function's: the relay of delayed messages
             if (
                 function is not None

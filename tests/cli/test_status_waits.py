@@ -114,8 +114,12 @@ async def test_delayed_publishes_are_counted(project: Project, js: RawJetStream)
     assert found["delayed_publishes"] == 0
     at = (datetime.now(UTC) + timedelta(hours=1)).isoformat().replace("+00:00", "Z")
     for number in range(2):
-        headers = {"Nats-Schedule": f"@at {at}", "Nats-Schedule-Target": "due.shop"}
-        await js.publish(f"delayed.shop.{number}", b"x", headers)
-        await js.publish(f"delayed.other.{number}", b"x", headers | {"Nats-Schedule-Target": "due.other"})
+        headers = {"Nats-Schedule": f"@at {at}", "Nats-Schedule-Target": "$JETRUNNER.due.shop"}
+        await js.publish(f"$JETRUNNER.delayed.shop.{number}", b"x", headers)
+        await js.publish(
+            f"$JETRUNNER.delayed.other.{number}",
+            b"x",
+            headers | {"Nats-Schedule-Target": "$JETRUNNER.due.other"},
+        )
     assert project.json("status")["delayed_publishes"] == 2
     assert "published with a delay, and not due yet: 2 messages" in project.runner("status").stderr

@@ -33,7 +33,7 @@ def book(
 
 async def send_back(book: Book, numbers: range) -> None:
     for number in numbers:
-        await eventually(partial(book.js.publish, "again.shop.copy", {"n": number}), within=20)
+        await eventually(partial(book.js.publish, "$JETRUNNER.again.shop.copy", {"n": number}), within=20)
 
 
 async def copied(book: Book, numbers: range) -> None:

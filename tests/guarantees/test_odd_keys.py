@@ -173,7 +173,7 @@ async def test_what_is_said_to_come_from_nowhere_frees_no_key(shop: Shop, js: Ra
     await eventually(lambda: stored(js, 1), within=20)
     place = {"Stream": "ORDERS", "Sequence": BEYOND, "Timestamp": "1", "Subject": "orders.anna.created"}
     headers = {f"Jetrunner-Origin-{name}": value for name, value in place.items()}
-    await js.publish("again.shop.charge", {"id": 9}, headers)
+    await js.publish("$JETRUNNER.again.shop.charge", {"id": 9}, headers)
     await shop.dead_letter(2)
     await eventually(lambda: emptied(js))
     for mark in await js.messages("KV_jetrunner", "$KV.jetrunner.parked.shop.charge.anna"):

@@ -260,20 +260,20 @@ async def test_what_was_sent_back_by_name_to_an_ordered_function_comes_back_with
     if durable:
         config = {
             "name": "shop-charge", "durable_name": "shop-charge", "ack_policy": "explicit", "deliver_policy": "all",
-            "filter_subject": "again.shop.charge", "ack_wait": 10**9, "max_deliver": -1,
+            "filter_subject": "$JETRUNNER.again.shop.charge", "ack_wait": 10**9, "max_deliver": -1,
         }  # fmt: skip
         ask = {"stream_name": "JETRUNNER", "config": config, "action": "create"}
         await shop.js.api("CONSUMER.CREATE.JETRUNNER.shop-charge", ask)
-        await shop.js.publish("again.shop.charge", {"id": 99}, again(letters[0]))
+        await shop.js.publish("$JETRUNNER.again.shop.charge", {"id": 99}, again(letters[0]))
         subscription = await shop.js.client.subscribe("taken")
         await shop.js.client.publish(
             "$JS.API.CONSUMER.MSG.NEXT.JETRUNNER.shop-charge", b'{"batch":2}', reply="taken"
         )
         await (await subscription.next_msg()).ack_sync()
-        await shop.js.publish("again.shop.charge", sent[0].body, again(sent.pop(0)))
+        await shop.js.publish("$JETRUNNER.again.shop.charge", sent[0].body, again(sent.pop(0)))
         await subscription.next_msg()  # by an instance that died
     for letter in sent:
-        await shop.js.publish("again.shop.charge", letter.body, again(letter))
+        await shop.js.publish("$JETRUNNER.again.shop.charge", letter.body, again(letter))
     for number in (1, 2, 3):
         mend(shop, f"reject-{number}")
     await running(shop)
@@ -296,8 +296,8 @@ async def test_what_is_sent_back_by_name_while_it_runs_comes_back_and_nonsense_h
     letter = await shop.dead_letter()
     mend(shop, "reject-1")
     for headers in ({}, {**again(letter), "Jetrunner-Origin-Subject": "orders"}):
-        await shop.js.publish("again.shop.charge", {"id": 9}, headers)
-    await shop.js.publish("again.shop.charge", letter.body, again(letter))
+        await shop.js.publish("$JETRUNNER.again.shop.charge", {"id": 9}, headers)
+    await shop.js.publish("$JETRUNNER.again.shop.charge", letter.body, again(letter))
     await eventually(lambda: done(shop) == [1], within=20)
     await eventually(lambda: holds(shop.js, "JETRUNNER", 0), within=20)
     await eventually(lambda: holds(shop.js, "DEADLETTERS", 3), within=20)

@@ -265,4 +265,4 @@ async def _count(shop: Shop, stream: str, count: int) -> bool:
 
 
 async def _delayed(shop: Shop, count: int) -> bool:
-    return len(await shop.js.messages("JETRUNNER", "delayed.>")) >= count
+    return len(await shop.js.messages("JETRUNNER", "$JETRUNNER.delayed.>")) >= count

@@ -50,7 +50,7 @@ LESS: dict[tuple[Role, str], str] = {
     ("run", "$JS.API.STREAM.MSG.GET.JETRUNNER"): BACK,
     ("run", "$JS.API.CONSUMER.LIST.REMINDERS"): "another durable= begins anew (test_changed_function.py)",
     ("run", "$JS.API.CONSUMER.INFO.JETRUNNER.shop-post"): FORMERLY,
-    ("run", "again.shop.post"): FORMERLY,
+    ("run", "$JETRUNNER.again.shop.post"): FORMERLY,
     (
         "run",
         "$KV.jetrunner.parked.shop.remind.>",

@@ -1,4 +1,4 @@
-"""A message sent back through `again.<project>.<function>` runs in that function alone, and looks there as it first did."""
+"""A message sent back through `$JETRUNNER.again.<project>.<function>` runs in that function alone, and looks there as it first did."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ async def test_outputs_of_a_redriven_message_have_the_ids_of_its_first_run(shop:
     (output,) = await shop.js.messages("PAID")
     nanoseconds = output.headers["Nats-Msg-Id"].split(".")[1].split(":")[0]
     await shop.js.publish(
-        "again.shop.charge",
+        "$JETRUNNER.again.shop.charge",
         stored.body,
         {
             "Jetrunner-Origin-Stream": "ORDERS",
@@ -88,7 +88,7 @@ async def test_a_redriven_message_that_fails_again_is_a_dead_letter_of_its_first
         f"Jetrunner-Origin-{name}": letter.headers[f"Jetrunner-Dead-{name}"]
         for name in ("Stream", "Sequence", "Timestamp", "Subject")
     }
-    await shop.js.publish("again.shop.charge", letter.body, origin)
+    await shop.js.publish("$JETRUNNER.again.shop.charge", letter.body, origin)
     again = await shop.dead_letter(2)
     for name in ("Stream", "Sequence", "Timestamp", "Subject", "Function", "Reason", "Attempts"):
         assert again.headers[f"Jetrunner-Dead-{name}"] == letter.headers[f"Jetrunner-Dead-{name}"], name
@@ -119,7 +119,7 @@ async def test_whoever_writes_nonsense_there_gets_a_dead_letter_and_hurts_nobody
 ) -> None:
     await shop.open(TWO)
     process = await shop.running("charge")
-    await shop.js.publish("again.shop.charge", {"id": 1}, headers)
+    await shop.js.publish("$JETRUNNER.again.shop.charge", {"id": 1}, headers)
     letter = await shop.dead_letter()
     assert reason(letter) in {"undecodable", "exhausted"}
     (shop.project.root / "bank").touch()
@@ -146,11 +146,11 @@ async def test_what_was_sent_back_is_removed_once_it_is_settled_and_not_before(s
                     await asyncio.sleep(0.01)
     """)
     process = await shop.running("charge")
-    other = await shop.js.publish("again.shop.other", {"id": 9})
+    other = await shop.js.publish("$JETRUNNER.again.shop.other", {"id": 9})
     for number in (1, 2):
-        await shop.js.publish("again.shop.charge", {"id": number})
-    last = await shop.js.publish("again.shop.charge", {"id": 3, "note": "wait"})
-    await shop.js.publish("again.shop.charge", {"id": 4})
+        await shop.js.publish("$JETRUNNER.again.shop.charge", {"id": number})
+    last = await shop.js.publish("$JETRUNNER.again.shop.charge", {"id": 3, "note": "wait"})
+    await shop.js.publish("$JETRUNNER.again.shop.charge", {"id": 4})
     await shop.noted("run", 4)
     await eventually(lambda: left(shop, other, last, last + 1))
     (shop.project.root / "bank").touch()
@@ -163,5 +163,5 @@ async def test_what_was_sent_back_is_removed_once_it_is_settled_and_not_before(s
 
 async def left(shop: Shop, *sequences: int) -> bool:
     """Whether exactly these are left of what was sent back."""
-    stored = await shop.js.messages("JETRUNNER", "again.>")
+    stored = await shop.js.messages("JETRUNNER", "$JETRUNNER.again.>")
     return [each.sequence for each in stored] == list(sequences)

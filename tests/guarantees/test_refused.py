@@ -77,7 +77,7 @@ async def over(process: RunnerProcess, port: int, what: str) -> None:
         ("$KV.jetrunner.>", PLAIN, "", "the bucket KV_jetrunner"),
         ("deadletters.>", PLAIN, "bad", "the stream DEADLETTERS"),
         ("parked.>", ORDERED, "bad", "the stream PARKED"),
-        ("delayed.>", PLAIN, "later", "the stream JETRUNNER"),
+        ("$JETRUNNER.delayed.>", PLAIN, "later", "the stream JETRUNNER"),
         ("$JS.API.CONSUMER.MSG.NEXT.>", PLAIN, "", "pull requests"),
         ("$JS.ACK.>", PLAIN, "", "acknowledgements"),
     ],

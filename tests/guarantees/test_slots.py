@@ -48,7 +48,7 @@ async def test_messages_sent_back_share_the_slots(shop: Shop) -> None:
         await shop.order(number)
         body = json.dumps({"id": number}).encode()
         await shop.js.publish(
-            "again.shop.charge",
+            "$JETRUNNER.again.shop.charge",
             body,
             {
                 "Jetrunner-Origin-Stream": "ORDERS",

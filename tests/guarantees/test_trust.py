@@ -36,10 +36,10 @@ def delayed(to: str, target: str) -> dict[str, str]:
         "$SYS.REQ.SERVER.PING",
         "$JS.ACK.ORDERS.shop-charge.1.1.1.0.0",
         "deadletters.shop.charge",
-        "again.shop.charge",
+        "$JETRUNNER.again.shop.charge",
         "parked.shop.charge.a",
-        "delayed.shop.a",
-        "due.shop",
+        "$JETRUNNER.delayed.shop.a",
+        "$JETRUNNER.due.shop",
         "jetrunner.shop.members",
         "_jetrunner.PAID.shop.charge.1.0",
         "_INBOX.a.b",
@@ -61,11 +61,11 @@ async def test_a_delayed_message_goes_to_no_subject_of_the_servers_or_the_runner
     await shop.js.client.subscribe(target, cb=hear)
     await shop.js.publish("audit.a", "stays")
     before = {name: await shop.js.count(name) for name in ("DEADLETTERS", "PARKED", "AUDIT")}
-    await shop.js.publish("delayed.shop.x", b"0 forged", delayed("due.shop", target))
+    await shop.js.publish("$JETRUNNER.delayed.shop.x", b"0 forged", delayed("$JETRUNNER.due.shop", target))
     await process.seen("does not go there")
     await shop.settled("-relay", stream="JETRUNNER")
     assert {name: await shop.js.count(name) for name in before} == before
-    assert [subject for subject in heard if subject != "due.shop"] == []
+    assert [subject for subject in heard if subject != "$JETRUNNER.due.shop"] == []
     assert shop.notes("charge") == []
 
 
@@ -73,7 +73,7 @@ async def test_a_delayed_message_still_goes_to_a_bucket_of_the_projects(shop: Sh
     await shop.open(CHARGE)
     await shop.js.create("KV_prices", ["$KV.prices.>"])
     await shop.running("charge")
-    await shop.js.publish("delayed.shop.x", b"7", delayed("due.shop", "$KV.prices.a"))
+    await shop.js.publish("$JETRUNNER.delayed.shop.x", b"7", delayed("$JETRUNNER.due.shop", "$KV.prices.a"))
     await eventually(lambda: shop.js.count("KV_prices"))
 
 
@@ -81,7 +81,9 @@ async def test_who_may_publish_with_a_delay_may_choose_any_subject_of_the_runner
     """The server asks for no permission to publish to a schedule's target: `delayed.` is as much as `again.` and `due.`."""
     await shop.open(CHARGE)
     await shop.running("charge")
-    await shop.js.publish("delayed.shop.x", b"forged", delayed("again.shop.charge", "paid.a"))
+    await shop.js.publish(
+        "$JETRUNNER.delayed.shop.x", b"forged", delayed("$JETRUNNER.again.shop.charge", "paid.a")
+    )
     (note, *_) = await shop.noted("charge")
     assert note["body"] == "forged"
 

@@ -147,7 +147,7 @@ async def test_our_own_stream_deleted_is_made_again_and_redrives_and_delays_go_o
     await orders.publish("orders.1", {"id": 1, "later": 2})
     await handled(project, {2})
     await eventually(partial(again_reads, orders))
-    await orders.publish("again.shop.charge", {"id": 3})
+    await orders.publish("$JETRUNNER.again.shop.charge", {"id": 3})
     await handled(project, {3})
     assert process.running
 
@@ -157,8 +157,10 @@ async def test_our_own_stream_that_cannot_be_made_again_is_tried_less_and_less_o
 ) -> None:
     process = await started(project, orders)
     config = (await orders.stream("JETRUNNER"))["config"]
-    await orders.api("STREAM.UPDATE.JETRUNNER", config | {"subjects": ["again.>", "delayed.>"]})
-    await orders.create("BLOCKS", ["due.>"])
+    await orders.api(
+        "STREAM.UPDATE.JETRUNNER", config | {"subjects": ["$JETRUNNER.again.>", "$JETRUNNER.delayed.>"]}
+    )
+    await orders.create("BLOCKS", ["$JETRUNNER.due.>"])
     await orders.api("STREAM.DELETE.JETRUNNER")
     tries: dict[int, float] = {}
 

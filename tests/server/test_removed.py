@@ -32,7 +32,7 @@ from tests.support.server import NatsServer
 
 pytestmark = [pytest.mark.server, pytest.mark.anyio, pytest.mark.timeout(60)]
 
-AGAIN = "again.shop.charge"
+AGAIN = "$JETRUNNER.again.shop.charge"
 
 
 def bound(ordered_by: str | None = None) -> Binding:
@@ -178,11 +178,11 @@ async def test_the_relay_removes_nothing_of_a_stream_made_again_while_it_publish
         monkeypatch.setattr(relay._pull, "_deliver", came.append)
         await relay.start()
         await here.histories.of(ownstreams.AGAIN).check()
-        await js.publish("due.shop", {"n": 1}, headers)
+        await js.publish("$JETRUNNER.due.shop", {"n": 1}, headers)
         await eventually(lambda: came)
-        slowly(monkeypatch, here.connection, made_again(js, here.connection, "due.shop", headers))
+        slowly(monkeypatch, here.connection, made_again(js, here.connection, "$JETRUNNER.due.shop", headers))
         await relay._relay(came[0])
-        assert await left(js, "due.shop") == [10, 11]
+        assert await left(js, "$JETRUNNER.due.shop") == [10, 11]
 
 
 @pytest.mark.parametrize("made", [True, False])

@@ -55,7 +55,7 @@ async def told(js: RawJetStream, sequence: int, durable: str = "shop-work", stre
 
 
 async def sent(js: RawJetStream) -> list[Any]:
-    return [each.json() for each in await js.messages(ownstreams.AGAIN, "again.shop.work")]
+    return [each.json() for each in await js.messages(ownstreams.AGAIN, "$JETRUNNER.again.shop.work")]
 
 
 async def test_what_names_another_stream_or_durable_is_not_sent(stranded: Stranded, js: RawJetStream) -> None:

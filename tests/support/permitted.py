@@ -262,7 +262,7 @@ async def _deploy(life: Life, raw: RawJetStream) -> None:
     await raw.api("CONSUMER.DELETE.REMINDERS.shop-remind")
     await life.publish(("reminders.ada", {"text": "while nothing ran"}))
     await life.publish(("reminders.ada", {"text": "was due while nothing ran"}), delay=0.01)
-    await life.until("it is due", lambda: _has(raw, "JETRUNNER", 1, "due.shop"))
+    await life.until("it is due", lambda: _has(raw, "JETRUNNER", 1, "$JETRUNNER.due.shop"))
     await life.instance()
     if not (await raw.consumer("REMINDERS", "shop-remind"))["config"].get("opt_start_seq"):
         raise Broken("a durable that somebody has deleted begins anew")

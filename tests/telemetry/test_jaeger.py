@@ -192,13 +192,13 @@ def test_a_redriven_message_points_back_at_the_trace_it_died_in(server: Jaeger, 
     dead = attempt.dead_letter("deadletters.shop.charge")
     dead.end(stream="DEADLETTERS", sequence=1)
     attempt.end_dead_letter("rejected")
-    with tracing.redrive_span("again.shop.charge", dead.headers) as redriven:
+    with tracing.redrive_span("$JETRUNNER.again.shop.charge", dead.headers) as redriven:
         pass
     start(tracing, *redriven.headers).end_ack()
     assert tracing.flush()
     server.poll(f"/api/traces/{redriven.trace_id}", lambda data: bool(data) and len(data[0]["spans"]) == 2)
     spans = jaeger.decode(server.ask(f"/api/traces/{redriven.trace_id}"))
     assert tree(spans) == (
-        "shop: send again.shop.charge producer link\n  charge: charge consumer 1/5 ack message.ack link"
+        "shop: send $JETRUNNER.again.shop.charge producer link\n  charge: charge consumer 1/5 ack message.ack link"
     )
     assert {link.trace_id for span in spans for link in span.links} == {attempt.trace_id}

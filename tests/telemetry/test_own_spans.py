@@ -292,7 +292,9 @@ def test_what_begins_a_trace(both: Both) -> None:
     def act(tracing: Tracing) -> None:
         with tracing.publish_span("orders.c1.created"):
             pass
-        with tracing.redrive_span("again.shop.charge", [("Jetrunner-Origin-Trace", SAMPLED[1]), SAMPLED]):
+        with tracing.redrive_span(
+            "$JETRUNNER.again.shop.charge", [("Jetrunner-Origin-Trace", SAMPLED[1]), SAMPLED]
+        ):
             pass
 
     if "ratio" in both.sampler:  # which of them would be taken is luck

@@ -105,7 +105,7 @@ def test_a_redriven_message_starts_a_new_trace_linked_to_the_one_it_died_in(
     dead.end(stream="DEADLETTERS", sequence=1)
     attempt.end_dead_letter("rejected")
     with tracing.redrive_span(
-        "again.shop.charge", [*dead.headers, ("baggage", "b=2"), ("Color", "blue")]
+        "$JETRUNNER.again.shop.charge", [*dead.headers, ("baggage", "b=2"), ("Color", "blue")]
     ) as redriven:
         redriven.stored("JETRUNNER", 5)
     again = start(tracing, *redriven.headers)
@@ -114,7 +114,7 @@ def test_a_redriven_message_starts_a_new_trace_linked_to_the_one_it_died_in(
     spans = [span for span in receiver.spans() if span.trace_id == redriven.trace_id]
     assert redriven.trace_id != TRACE
     assert tree(spans) == (
-        "shop: send again.shop.charge producer link\n  charge: charge consumer 1/5 ack message.ack link"
+        "shop: send $JETRUNNER.again.shop.charge producer link\n  charge: charge consumer 1/5 ack message.ack link"
     )
     died = next(span for span in receiver.spans() if span.name == "send deadletters.shop.charge")
     assert {(link.trace_id, link.span_id) for span in spans for link in span.links} == {(TRACE, died.span_id)}
@@ -127,9 +127,9 @@ def test_a_message_redriven_twice_points_at_its_latest_death(make_tracing: Calla
     tracing = make_tracing(OTEL_TRACES_EXPORTER="none")
     latest = ("traceparent", f"00-{'1' * 32}-{SENDER}-01")
     earlier = ("Jetrunner-Origin-Trace", SAMPLED[1])
-    with tracing.redrive_span("again.shop.charge", [earlier, latest]) as redriven:
+    with tracing.redrive_span("$JETRUNNER.again.shop.charge", [earlier, latest]) as redriven:
         assert redriven.headers == [("Jetrunner-Origin-Trace", latest[1])]
-    with tracing.redrive_span("again.shop.charge", [earlier, ("Color", "blue")]) as redriven:
+    with tracing.redrive_span("$JETRUNNER.again.shop.charge", [earlier, ("Color", "blue")]) as redriven:
         assert redriven.headers == [("Color", "blue"), earlier]
 
 

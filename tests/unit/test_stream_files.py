@@ -177,7 +177,7 @@ SHARDED = 'name = "LEDGER"\nsubjects = ["ledger.{account}.*"]\n[shards]\ncount =
         ('name = "A"\nsubjects = ["a.*", "*.b"]', 'subjects: "a.*" and "*.b" overlap'),
         (
             'name = "A"\nsubjects = [">"]',
-            'subjects: ">" overlaps "again.>", which belongs to the stream JETRUNNER',
+            'subjects: ">" overlaps "$JETRUNNER.again.>", which belongs to the stream JETRUNNER',
         ),
         (SHARDED.replace("4", "0"), "streams/orders.toml:4: shards.count: 0 is not between 1 and 1,024"),
         (SHARDED.replace("4", "1025"), "shards.count: 1025 is not between 1 and 1,024"),

@@ -59,7 +59,7 @@ def test_without_a_key_all_of_them_are_meant() -> None:
 def test_names_are_those_the_contract_promises() -> None:
     assert identity.durable("shop", "charge") == "shop-charge"
     assert identity.dead_subject("shop", "charge") == "deadletters.shop.charge"
-    assert identity.again_subject("shop", "charge") == "again.shop.charge"
+    assert identity.again_subject("shop", "charge") == "$JETRUNNER.again.shop.charge"
     assert identity.parked_subject("shop", "charge", "ann.eu") == "parked.shop.charge.ann.eu"
     assert identity.shard_durable("shop", "charge", 1, 31) == "shop-charge-1-31"
     assert identity.message_id("ORDERS", 17) == "ORDERS:17"

@@ -225,12 +225,12 @@ def test_a_control_line_has_room_for_subject_and_reply_together() -> None:
 
 
 @pytest.mark.parametrize(
-    "word", ["$JS.API.INFO", "$KV.jetrunner.claim.a", "due.shop", "deadletters.shop.charge"]
+    "word", ["$JS.API.INFO", "$KV.jetrunner.claim.a", "$JETRUNNER.due.shop", "deadletters.shop.charge"]
 )
 def test_subjects_of_the_server_and_of_jetrunner_are_reserved(word: str) -> None:
     assert is_reserved(word)
 
 
-@pytest.mark.parametrize("word", ["orders.a", "$KV.prices.a", "dues.a", "again", "jetrunner-shop.a"])
+@pytest.mark.parametrize("word", ["orders.a", "$KV.prices.a", "due.a", "again.a", "jetrunner-shop.a"])
 def test_subjects_of_a_project_are_not(word: str) -> None:
     assert not is_reserved(word)
