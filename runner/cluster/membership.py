@@ -65,6 +65,10 @@ class Membership:
 
     # -- what it allows ---------------------------------------------------------------------------------
 
+    def works(self, now: float) -> None:
+        """There is ordered work here, at this reading of the monotonic clock: pings go on."""
+        self.pings.worked = now
+
     def holds(self, now: float) -> bool:
         """Whether this instance may start ordered work now, by the monotonic clock read a moment ago."""
         self.pings.worked = now

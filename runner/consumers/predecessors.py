@@ -72,7 +72,7 @@ class Predecessors:
         try:
             opening, _ = await self._openings.read(self._function)
         except ServerError as error:
-            if error.code not in codes.NO_CONSUMER and not isinstance(error, PermissionDenied):
+            if error.code != codes.STREAM_NOT_FOUND and not isinstance(error, PermissionDenied):
                 raise
             return Before()  # there is no bucket yet
         if opening is None or opening.stream != self._stream:

@@ -53,7 +53,7 @@ class Turn:
             except PermissionDenied:
                 return self
             except ServerError as error:
-                if error.code not in codes.NO_CONSUMER:
+                if error.code != codes.STREAM_NOT_FOUND:
                     raise
                 return self  # there is no bucket
             await asyncio.sleep(LOOK_SECONDS)

@@ -45,8 +45,8 @@ class Ordering:
     """
 
     __slots__ = (
-        "_awaited", "_blocking", "_committed", "_committing", "_delivered", "_held", "_highest", "_indexed", "_known",
-        "_lanes", "_leftover", "_owned", "_remember", "_room", "_uncommitted", "top",
+        "_awaited", "_blocking", "_committed", "_committing", "_delivered", "_ended", "_held", "_highest", "_indexed", "_known",
+        "_lanes", "_leftover", "_older", "_owned", "_remember", "_room", "_uncommitted", "top",
     )  # fmt: skip
 
     def __init__(self, remember: int = 16_384) -> None:
@@ -58,10 +58,12 @@ class Ordering:
         # Running since before a release. By key: the same message may be here anew, waiting for its own first run.
         self._leftover: dict[Hashable, int] = {}
         self._room: list[int] = []  # behind the barrier, unsorted
-        # Of each message here only a number is stored; a set of them is made when somebody asks.
+        # What was committed lately, the oldest first; a set of it is made when somebody asks.
         self._committed = array("Q")
+        self._older = 0  # so many of it go once `remember` more were committed
         self._known: set[int] = set()
         self._indexed = 0  # so many of `_committed` are in `_known`
+        self._ended: tuple[int, list[int], set[int]] = 0, [], set()
         self._uncommitted: list[int] = []
         self._committing: list[int] = []  # on their way
         self._owned = False
@@ -115,7 +117,9 @@ class Ordering:
 
     def know(self, sequences: Iterable[int]) -> None:
         """These were settled elsewhere: they need only be acked. Call it before `takeover`."""
-        known = [sequence for sequence in sequences if sequence < _CLOSED]
+        known = [
+            each for each in sequences if each < _CLOSED
+        ]  # a record's sums may exceed what a server counts
         self._committed.extend(known)
         self._highest = max([self._highest, *known])
 
@@ -146,6 +150,7 @@ class Ordering:
 
     def take(self, most: int) -> list[int]:
         """What is to be committed now, the oldest first, until `commit` or `put_back`."""
+        assert not self._committing, "one commit at a time: its lanes would be forgotten"
         taken = self._committing = self._uncommitted[:most]
         del self._uncommitted[:most]
         return taken
@@ -166,25 +171,40 @@ class Ordering:
             return ready
         self._committing = []
         leave, free = self._held.pop, self._lanes.pop
+        again: set[int] = set()
         for sequence in taken:
             try:
                 key = leave(sequence)
-            except KeyError:
+            except KeyError:  # it was committed before
+                again.add(sequence)
                 continue
             lane = free(key)
             if isinstance(lane, deque):
                 ready += self._begin_next(key, lane)
         committed = self._committed
-        committed.extend(taken)
-        if len(committed) >= 2 * self._remember:
-            del committed[: -self._remember]
+        committed.extend([each for each in taken if each not in again] if again else taken)
+        if len(committed) - self._older >= self._remember:
+            del committed[: self._older]
+            self._older = len(committed)
             self._known, self._indexed = set(), 0
         return ready
 
     def leave(self, sequence: int) -> tuple[int, ...]:
         """Free a lane of something that never came from the stream: there is nothing to commit."""
         key = self._held.pop(sequence, None)
-        return self._next(key) if key is not None else _NOTHING
+        if key is None:
+            return _NOTHING
+        lane = self._lanes.get(key)
+        if lane == sequence or (isinstance(lane, deque) and lane[0] == sequence):
+            return self._next(key)
+        if isinstance(lane, deque) and sequence in lane:
+            lane.remove(sequence)
+            if len(lane) == 1:
+                self._lanes[key] = lane[0]
+                self._blocking.discard(lane[0])
+        else:
+            self._room.remove(sequence)
+        return _NOTHING
 
     def outlasted(self, sequence: int, key: Hashable) -> tuple[int, ...]:
         """Free the lane of what a `release` left running, since it has ended; it does not count as settled."""
@@ -195,9 +215,7 @@ class Ordering:
 
     def settled(self, sequence: int) -> bool:
         """Tell whether a message was settled here lately, so that it need only be acked."""
-        return sequence in self._remembered() or (
-            sequence in self._held and (sequence in self._uncommitted or sequence in self._committing)
-        )
+        return sequence in self._remembered() or sequence in self._uncommitted_now()
 
     @property
     def settled_any(self) -> bool:
@@ -206,7 +224,7 @@ class Ordering:
 
     def done(self, floor: int, delivered: int) -> tuple[int, ...]:
         """What was settled here lately above the one sequence and up to the other, ascending."""
-        known = self._remembered().union(self._uncommitted, self._committing)
+        known = self._remembered() | self._uncommitted_now()
         return tuple(sorted(each for each in known if floor < each <= delivered))
 
     def hold(self) -> None:
@@ -225,7 +243,7 @@ class Ordering:
         self._close()
         self._owned = True
         self._delivered = delivered
-        ended = {*self._uncommitted, *self._committing}
+        ended = self._uncommitted_now()
         here = sum(floor < each <= delivered and each not in ended for each in self._held)
         self._awaited = max(0, pending - here)
         reack = self.done(floor, delivered)
@@ -235,8 +253,8 @@ class Ordering:
 
     def missing(self, sequences: Iterable[int]) -> list[int]:
         """Those that are not here and were not settled here: their deliveries went to a predecessor or were lost."""
-        held, known = self._held, self._remembered()
-        return [each for each in sequences if each not in held and each not in known]
+        held, known, ended = self._held, self._remembered(), self._uncommitted_now()
+        return [each for each in sequences if each not in held and each not in known and each not in ended]
 
     def release(self, free: Iterable[int] = ()) -> None:
         """Forget everything but what runs: the shard is not ours any more.
@@ -264,7 +282,7 @@ class Ordering:
             elif sequence not in waiting:
                 del self._lanes[key]
         self._room = [each for each in self._room if each < first]
-        self._committed, self._known, self._indexed = array("Q"), set(), 0
+        self._committed, self._older, self._known, self._indexed = array("Q"), 0, set(), 0
         self._uncommitted, self._committing = [], []
         self._highest = min(self._highest, first - 1)
 
@@ -309,6 +327,14 @@ class Ordering:
             self._known.update(committed[self._indexed :])
             self._indexed = len(committed)
         return self._known
+
+    def _uncommitted_now(self) -> set[int]:
+        """What is settled and not committed; the same set while nothing changes: many may ask in one turn of the loop."""
+        count, committing, ended = self._ended
+        if count != len(self._uncommitted) or committing is not self._committing:
+            ended = {*self._uncommitted, *self._committing}
+            self._ended = len(self._uncommitted), self._committing, ended
+        return ended
 
     def _next(self, key: Hashable) -> tuple[int, ...]:
         lane = self._lanes.pop(key)

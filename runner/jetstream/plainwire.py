@@ -204,7 +204,10 @@ class PlainWire:
         """Start writing what waits."""
         callbacks, self._due = self._due, []
         for callback in callbacks:
-            callback()
+            try:
+                callback()
+            except Exception:  # the others wait for this write, too
+                log.exception("something could not be added to a write")
         if not self._client.is_connected:
             self._drop()
         elif self._outgoing and (self._writer is None or self._writer.done()):

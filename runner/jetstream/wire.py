@@ -187,7 +187,10 @@ class Wire:
         if self.before_flush:
             callbacks, self.before_flush = self.before_flush, []
             for callback in callbacks:
-                callback()
+                try:
+                    callback()
+                except Exception:  # the others wait for this write, too
+                    log.exception("something could not be added to a write")
         if not self._frames:
             return
         if not self._client.is_connected:

@@ -260,8 +260,10 @@ class Lanes:
             del self.unsettled[delivery.sequence]
             self._told.answer(delivery.reply, verb)
             self._forget_failures(delivery.sequence)
-            self.ordering.settle(delivery.sequence)
-            self._uncommitted.hurry()
+            if self.ordering.settle(delivery.sequence):
+                self._uncommitted.hurry()
+            elif not self._uncommitted.wanted:
+                self._uncommitted.want()
             self.pull.wake()
 
     def _forget_failures(self, sequence: int) -> None:

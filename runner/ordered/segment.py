@@ -36,7 +36,7 @@ class Settled(Protocol):
 Part: TypeAlias = tuple[Settled, str, list[int]]
 """What one record says of one shard, and under which name."""
 Kept: TypeAlias = "tuple[Settled, str, array[int]]"
-"""The same in an eighth of the memory."""
+"""The same in a fifth of the memory."""
 
 
 class Written(msgspec.Struct, frozen=True):

@@ -10,7 +10,8 @@ Rule 2: a settlement is written at once when a key waits for it, else within 20 
 Rule 3: acks may go nowhere for a while until that is noticed: then the shard is in doubt, starts nothing, and sends and
         records them again. What is on record stays for longer than that, and of a shard in doubt until it is not.
 Rule 4: a record says from which sequence of the bucket on its instance's records count. Keys of what counts no more are
-        written again, so there are few where little is written; they stay for whoever takes over, and run out by themselves.
+        written again, so there are few where little is written; they stay for the next owner, and run out by themselves.
+        Where many count, one that says little takes the key of the one before, and says what that said, too.
 Rule 5: a record names the newest message that its instance knew: where the stream has another by now, what is on record of
         it and of later ones counts no more. All that counts of one instance is of one history.
 Rule 6: what the bucket has lost is written again.
@@ -72,7 +73,7 @@ class SettlementLog:
         self._ring = f"{PREFIX}{self._recorded.prefix}{instance}."
         self._slot = 0
         """The key that is written next."""
-        self._joined: Written | None = None
+        self._replaced: Written | None = None
         """The record that is being replaced; it counts until that is confirmed."""
         self._slots = 1
         self._free: list[int] = []
@@ -176,7 +177,7 @@ class SettlementLog:
         if counting and len(counting) >= FEW and not taken.again and taken.fresh:
             before = counting[-1]
             if before.count + taken.count <= LITTLE:
-                taken.before = self._joined = counting.pop()
+                taken.before = self._replaced = counting.pop()
                 self._free.append(self._slot)
                 self._slot = before.slot
 
@@ -213,14 +214,14 @@ class SettlementLog:
             del self._leaving[: taken.done]
         else:
             self._free.append(self._slot)
-        self._joined = None
+        self._replaced = None
         self._next_slot()
-        self._busy = False
         try:
             for shard, _name, sequences in taken.fresh:
                 shard.recorded(sequences)
         finally:
-            if (self._urgent or self._again) and not self._busy:
+            self._busy = False  # not before: what these start may want more, and the wire write it at once
+            if self._urgent or self._again:
                 self._begin()
             elif self._wanted:
                 self._begin_soon()
@@ -234,9 +235,9 @@ class SettlementLog:
     def _fail(self, taken: Taken) -> None:
         """Write it again, later: as much of it as fits then."""
         self._runtime.loop.call_later(RETRY_SECONDS, self._write)
-        if self._joined is not None:  # what stands under its key says what it said, at least
-            self._counting.append(self._joined)
-            self._joined = None
+        if self._replaced is not None:  # what stands under its key says what it said, at least
+            self._counting.append(self._replaced)
+            self._replaced = None
             self._next_slot()
         if taken.era == self._history.era:
             for shard, name, sequences in taken.again:
@@ -251,7 +252,7 @@ class SettlementLog:
         self._leaving.clear()
         self._counting.clear()
         self._again.clear()
-        self._joined = None  # its key is the one that is written
+        self._replaced = None  # its key is the one that is written
 
     def forget(self, _first: int) -> None:
         """The bucket is another, or an older one: all that counts is written again, and its sequences begin anew."""
@@ -267,9 +268,9 @@ class SettlementLog:
         for written in (*self._leaving, *self._counting):
             self._free.append(written.slot)
             self._say_again(written)
-        if self._joined is not None:
-            self._say_again(self._joined)
-            self._joined = None
+        if self._replaced is not None:
+            self._say_again(self._replaced)
+            self._replaced = None
         self._leaving.clear()
         self._counting.clear()
         if self._again and not self._busy:

@@ -26,7 +26,10 @@ class Guard(Protocol):
         """Whether the process gives up what it owns."""
 
     def holds(self, now: float) -> bool:
-        """Whether it may, by the monotonic clock read a moment ago; called a hundred times a second while there is work."""
+        """Whether it may, by the monotonic clock read a moment ago."""
+
+    def works(self, now: float) -> None:
+        """There is ordered work: the server is pinged while there is, which moves `until`."""
 
     def lasts(self, now: float) -> bool:
         """Whether the process may ask for messages: it is not known to have lost what it owns."""

@@ -110,7 +110,7 @@ class Pipeline:
                     await asyncio.sleep(0)
                     began = now = clock()
                     if guard is not None:
-                        guard.holds(now)
+                        guard.works(now)
                     continue
                 if guard is not None and now >= guard.until:
                     pause(guard.wait)
@@ -191,7 +191,7 @@ class Pipeline:
             await wait()
             began = now = clock()
             if guard is not None:
-                guard.holds(now)
+                guard.works(now)
 
     async def _safely(self, delivery: Delivery, way: Coroutine[Any, Any, None]) -> None:
         """Whatever goes wrong on the way is this message's alone, and it comes again."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -344,3 +344,35 @@ async def test_a_record_that_takes_the_place_of_another_is_written_again_with_it
 
 async def _is_found(connection: Connection, expected: dict[str, set[int]]) -> bool:
     return await found(connection) == expected
+
+
+async def test_what_one_shard_starts_does_not_take_what_another_is_just_told_of(
+    connection: Connection,
+) -> None:
+    """What starts may be settled at once, and the wire may write at any moment: in the midst of an answer, too."""
+    log = made(connection)
+    started: list[int] = []
+    orderings = [Ordering(), Ordering()]
+    for ordering in orderings:
+        ordering.takeover(0, 0, 0)
+        ordering.arrive(1, "a")
+        ordering.arrive(2, "a")
+
+    def start(sequences: Sequence[int]) -> None:
+        started.extend(sequences)
+        first.settle(*sequences)
+        first.hurry()
+        connection.wire.flush()
+
+    first = Shard(log, "post.1.0@now", orderings[0], start, lambda: NOTHING)
+    second = Shard(log, "post.1.1@now", orderings[1], started.extend, lambda: NOTHING)
+    orderings[1].arrive(3, "b")
+    first.settle(1)
+    second.settle(1)
+    first.hurry()
+    second.hurry()
+    connection.wire.flush()  # the record of both is on its way
+    second.settle(3)
+    second.hurry()
+    await eventually(lambda: first.left == second.left == 0)
+    assert sorted(started) == [2, 2]

@@ -283,3 +283,37 @@ def test_a_shard_that_is_another_instances_stays_so_when_its_stream_goes_back() 
     ordering.cut(1)
     assert ordering.arrive(1, "b") == ()
     assert ordering.holding == 0
+
+
+def test_what_a_new_owner_knows_is_known_until_as_many_more_were_committed() -> None:
+    shard = Ordering(remember=100)
+    shard.know(range(1, 1_001))
+    shard.takeover(0, 1_000, 0)
+    shard.settle_again(shard.done(0, 1_000))
+    shard.commit(shard.take(900))
+    assert shard.done(0, 1_000) == tuple(range(1, 1_001))
+    assert shard.missing(range(1, 1_001)) == []
+    shard.commit(shard.take(900))
+    for sequence in range(1_001, 1_201):
+        shard.arrive(sequence, "a")
+        shard.settle(sequence)
+        assert shard.settled(sequence)
+        shard.commit(shard.take(1))
+    assert not shard.settled(1)
+    assert all(map(shard.settled, range(1_101, 1_201)))
+
+
+def test_what_takes_its_turn_and_leaves_before_that_lets_the_others_be() -> None:
+    shard = Ordering()
+    shard.takeover(0, 0, 0)
+    assert shard.arrive(1, "a") == (1,)
+    assert shard.arrive(-7, "a") == shard.arrive(2, "a") == ()
+    assert shard.leave(-7) == ()
+    assert shard.settle(1)
+    assert shard.commit(shard.take(9)) == [2]
+    shard.arrive(-8, "a")
+    shard.leave(-8)
+    assert not shard.settle(2)
+    shard.hold()
+    shard.arrive(-9, "a")
+    assert shard.leave(-9) == ()
