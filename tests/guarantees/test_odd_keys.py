@@ -113,8 +113,14 @@ async def test_a_key_that_is_no_text_is_parked_in_its_own_shard_and_comes_back(
 
 async def shard(js: RawJetStream, server: NatsServer, key: bytes) -> Stored:
     """A message of the key, as the server stores it; its handler succeeds."""
+    before = len(await js.messages("ORDERS"))
     await publish_raw(server, b"orders.%b.first" % key, b'{"id": 0}')
-    return (await js.messages("ORDERS"))[-1]
+
+    async def new() -> list[Stored]:
+        return (await js.messages("ORDERS"))[before:]
+
+    (stored,) = await eventually(new)
+    return stored
 
 
 @pytest.mark.parametrize("wire", ["fast", "plain"])

@@ -141,7 +141,7 @@ async def test_it_is_the_message_that_it_was_and_its_outputs_have_their_ids(shop
     assert again["headers"]["Tenant"] == "a"
     assert again["headers"]["Jetrunner-Origin-Msg-Id"] == "mine"
     assert not [name for name in again["headers"] if name.startswith("Jetrunner-Dead-")]
-    (output,) = await shop.js.messages("PAID")
+    (output,) = await eventually(lambda: shop.js.messages("PAID"))
     stored = letter.headers["Jetrunner-Dead-Timestamp"]
     assert output.headers["Nats-Msg-Id"] == f"ORDERS:1.{stored}:shop-charge:0"
 

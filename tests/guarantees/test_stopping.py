@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 
 import pytest
 
+from tests.support.eventually import eventually
 from tests.support.process import RunnerProcess
 from tests.support.proxy import Proxy
 from tests.support.server import NatsServer
@@ -130,6 +132,10 @@ async def test_a_stop_under_load_redelivers_nothing_late(shop: Shop) -> None:
     assert stays.running
 
 
+async def acked(shop: Shop) -> bool:
+    return await shop.in_work("charge") == 0
+
+
 async def test_what_a_fast_function_has_here_is_worked_off_and_counts_no_delivery(shop: Shop) -> None:
     """One that is given back has its second delivery, without a first attempt."""
     await shop.open("""
@@ -152,8 +158,11 @@ async def test_what_a_fast_function_has_here_is_worked_off_and_counts_no_deliver
         await shop.noted("thousand", thousands)
         process.terminate()
         assert await process.ended() == 0
+        await eventually(
+            partial(acked, shop), within=3
+        )  # the server counts acks a moment after they have come
         info = await shop.js.consumer("ORDERS", "shop-charge")
-        assert (info["num_ack_pending"], info["num_redelivered"]) == (0, 0), thousands
+        assert info["num_redelivered"] == 0, thousands
         assert info["num_pending"] > 0, "it was stopped while it was fast"
         process = shop.run()
     await shop.settled("charge", within=40)

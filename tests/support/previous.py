@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-COMMIT = "6214a54"
+COMMIT = "a7d534a"
 """The last commit of the release before this one."""
 
 
