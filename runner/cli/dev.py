@@ -19,7 +19,7 @@ from runner.core.streams.config import Change
 from runner.core.streams.plan import StreamPlan
 from runner.errors import JetrunnerError, Unreachable, UsageError
 from runner.jetstream.connection import connect
-from runner.process import devserver as embedded
+from runner.process import natsserver
 from runner.process.reload import Reloader
 from runner.process.watch import Watch, is_possible
 from runner.runtime.stop import Stop
@@ -118,7 +118,10 @@ async def _nats(place: Place, *, reset: bool) -> AsyncIterator[Place]:
     if place.nats_is_set:
         yield place
         return
-    async with embedded.server(place.root, _tell, empty=reset) as server, anyio.create_task_group() as tasks:
+    async with (
+        natsserver.server(place.root, _tell, empty=reset) as server,
+        anyio.create_task_group() as tasks,
+    ):
         tasks.start_soon(server.keep, _tell)
         with devserver.announced(place.root, server.url):
             yield structs.replace(

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TypeVar
 
-from runner.core import poison as suspect
+from runner.core import poison
 from runner.core.settlement import Crashed
 from runner.jetstream.delivery import Delivery
 from runner.pipeline.judging import Judging
@@ -61,19 +61,19 @@ class Suspected:
                 if await self._ours(delivery):
                     await self._settling.finish(incoming, found.step)
                 return None
-            if found.step.stage != suspect.CELL:
+            if found.step.stage != poison.CELL:
                 return await self._here(incoming, found, found.step.stage, handler)
             fresh = any(start.seen for start in found.record.starts)
             try:
                 async with self._cells.one(partial(self._given_up, delivery), fresh=fresh) as cell:
-                    return await self._on_record(incoming, found, suspect.CELL, partial(in_cell, cell))
+                    return await self._on_record(incoming, found, poison.CELL, partial(in_cell, cell))
             except GivenUp:
                 if not delivery.settled:
                     await self._settling.give_back(incoming)
                 return None
             except Missing as error:
                 self._cells.miss(str(error))
-                return await self._here(incoming, found, suspect.ALONE, handler)
+                return await self._here(incoming, found, poison.ALONE, handler)
             except Died as death:
                 if not await self._died(incoming, death):
                     return None

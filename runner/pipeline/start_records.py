@@ -21,8 +21,7 @@ from typing import NamedTuple
 
 import anyio
 
-from runner.core import identity
-from runner.core import poison as suspect
+from runner.core import identity, poison
 from runner.core.checked import Unfit
 from runner.core.poison import Record, Run, Start, Step
 from runner.core.settlement import Crashed
@@ -88,7 +87,7 @@ class StartRecords:
         record, revision = await self._read(self._key(incoming), incoming.stored_ns)
         incoming.delivery.recorded = revision > 0
         gone = await self._gone(start.instance for start in record.starts if not start.seen)
-        step = suspect.next_step(record, gone)
+        step = poison.next_step(record, gone)
         if isinstance(step, Crashed):
             return await self._judge(incoming, record, gone, given_up)
         return Found(step, record, revision)
@@ -98,26 +97,26 @@ class StartRecords:
     ) -> Found:
         """Guilty, or in a cell or alone once more."""
         key = self._key(incoming)
-        if not isinstance(suspect.next_step(record, frozenset()), Crashed):
+        if not isinstance(poison.next_step(record, frozenset()), Crashed):
             log.info(
                 "%s: %s was started in %d processes that are gone; it is given up unless one of them shows within %g s",
                 self._function, incoming.id, len(gone), SILENT_SECONDS,
             )  # fmt: skip
             gone = await self._silent(gone, given_up)
         record, revision = await self._read(key, incoming.stored_ns)
-        step = suspect.next_step(record, gone)
+        step = poison.next_step(record, gone)
         if isinstance(step, Crashed):
             # Written once more: refused if a process has taken its start back, and we have read what was before.
             written = await self._kv.swap(key, record.encode(), revision)
             if written is not None:
                 return Found(step, record, written)
-            step = Run(suspect.CELL)
-        return Found(Run(max(step.stage, suspect.CELL)), record, revision)
+            step = Run(poison.CELL)
+        return Found(Run(max(step.stage, poison.CELL)), record, revision)
 
     async def _read(self, key: str, stored: int) -> tuple[Record, int]:
         value, revision = await self._kv.get(key)
         try:
-            return suspect.read(value, stored), revision
+            return poison.read(value, stored), revision
         except Unfit as error:
             log.warning("%s counts for nothing: %s", key, error)
             return Record(stored), revision
@@ -188,8 +187,8 @@ class StartRecords:
         One that ran alone stands no more then, unless there is nothing to `hold` back. Raises nothing of NATS.
         """
         if not ended or incoming.delivery.settled:
-            await self.withdraw(incoming, HOLD_SECONDS if hold and stage >= suspect.ALONE else 0)
-        elif stage >= suspect.ALONE:
+            await self.withdraw(incoming, HOLD_SECONDS if hold and stage >= poison.ALONE else 0)
+        elif stage >= poison.ALONE:
             try:
                 await self.drop(incoming)
             except ServerError as error:
@@ -218,7 +217,7 @@ class StartRecords:
     async def witness(self, incoming: Incoming, cell: str) -> None:
         """Its cell has died, and this process lives: that counts, whatever becomes of this process."""
         key, stored = self._key(incoming), incoming.stored_ns
-        death = Start(cell, suspect.CELL, seen=True)
+        death = Start(cell, poison.CELL, seen=True)
         while True:
             record, revision = await self._read(key, stored)
             counted = record.without(self._instance).started(death)

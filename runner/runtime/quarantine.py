@@ -12,7 +12,7 @@ from itertools import chain
 
 import anyio
 
-from runner.core import poison as suspect
+from runner.core import poison
 from runner.jetstream.delivery import Delivery
 from runner.jetstream.pull import Pull
 
@@ -65,18 +65,18 @@ class Quarantine:
         lonely = 0
         try:
             async with self._turn:  # one suspect waits, and every later one behind it: nobody waits for ever
-                if stage >= suspect.ALONE:
+                if stage >= poison.ALONE:
                     lonely = 1
                     self._lonely += 1
                     self.closed = True
                 while not (
                     self.draining
                     or (lonely and self.crowded)
-                    or suspect.may_start(
+                    or poison.may_start(
                         stage,
                         # One that was let in counts before its handler runs: its start is being recorded.
                         running=self.running + len(self._stages),
-                        highest=max(self._stages, default=suspect.FREE),
+                        highest=max(self._stages, default=poison.FREE),
                     )
                 ):
                     await anyio.sleep(POLL_SECONDS)

@@ -29,10 +29,10 @@ from runner.core import (
     header,
     origin,
     park,
+    poison,
     shown,
     snapshot,
 )
-from runner.core import poison as suspect
 from runner.core.checked import Unfit
 from runner.core.claim import Claim
 from runner.core.histogram import Histogram
@@ -106,10 +106,10 @@ def marks(mark: park.Mark) -> None:
     assert park.read(park.encode(mark)) == mark
 
 
-def starts(value: bytes) -> suspect.Record:
+def starts(value: bytes) -> poison.Record:
     """A record that cannot be read is told as any ValueError."""
     try:
-        return suspect.read(value, 5)
+        return poison.read(value, 5)
     except ValueError as error:
         raise Unfit(str(error)) from None
 
@@ -188,7 +188,7 @@ CASES: dict[str, Case] = {
     "openings": decoding(generation.read, OPENING, lambda opening: range(opening.generation + opening.count)),
     "marks": decoding(park.read, MARK, marks),
     "failures": decoding(failed.read, FAILED, lambda record: record and record.rest(1.7e9)),
-    "starts": decoding(starts, STARTS, lambda record: suspect.next_step(record, {INSTANCE, "x"})),
+    "starts": decoding(starts, STARTS, lambda record: poison.next_step(record, {INSTANCE, "x"})),
     "floors": decoding(checked.json(Floor), FLOOR),
     "settlements": records,
     "status answers": decoding(snapshot.read, SNAPSHOT, snapshots),

@@ -17,8 +17,7 @@ import pytest
 
 from runner import devserver
 from runner.errors import UsageError
-from runner.process import devport
-from runner.process import devserver as embedded
+from runner.process import devport, natsserver
 from tests.support.dev import ORDERS, SHOP, arguments, descendants, started, version
 from tests.support.port import free_port
 from tests.support.project import Project
@@ -145,7 +144,7 @@ def test_without_a_nats_server_to_start_there_is_a_hint(
     monkeypatch.setattr(sysconfig, "get_path", lambda _: str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UsageError, match="there is no nats-server to start") as missing:
-        embedded.binary()
+        natsserver.binary()
     assert "extra `dev`" in missing.value.hint
 
 

@@ -119,7 +119,7 @@ async def test_large_bodies_that_wait_are_fetched_again_whole_and_in_order(
 ) -> None:
     """Also those that wait behind the barrier of the next owner, of many keys at once."""
     project = await opened(make_project, nats_server.url)
-    project.function("budget", f"from runner.ordered import spill as held\nheld.BUDGET_BYTES = {BUDGET}\n")
+    project.function("budget", f"from runner.ordered import spill\nspill.BUDGET_BYTES = {BUDGET}\n")
     first = project.start("run")
     await eventually(lambda: js.consumer("LEDGER", DURABLE), within=20)
     before = resident(first)
@@ -147,7 +147,7 @@ async def test_a_message_removed_while_it_waited_without_its_body_keeps_nobody_w
     make_project: Callable[..., Project], nats_server: NatsServer, js: RawJetStream
 ) -> None:
     project = await opened(make_project, nats_server.url)
-    project.function("budget", f"from runner.ordered import spill as held\nheld.BUDGET_BYTES = {BUDGET}\n")
+    project.function("budget", f"from runner.ordered import spill\nspill.BUDGET_BYTES = {BUDGET}\n")
     runner = project.start("run")
     sequences = [await large(js, "ada", number) for number in range(60)]
     await eventually(lambda: held(js, 60), within=20)
@@ -164,7 +164,7 @@ async def test_bodies_that_wait_are_fetched_from_a_server_that_is_killed_meanwhi
     make_project: Callable[..., Project], nats_server: NatsServer, js: RawJetStream
 ) -> None:
     project = await opened(make_project, nats_server.url)
-    project.function("budget", f"from runner.ordered import spill as held\nheld.BUDGET_BYTES = {BUDGET}\n")
+    project.function("budget", f"from runner.ordered import spill\nspill.BUDGET_BYTES = {BUDGET}\n")
     project.start("run")
     for number in range(300):
         await large(js, "ada", number)

@@ -31,11 +31,11 @@ TOP = """
     from journal import note
     from runner import Context, RetryPolicy, consume
     from runner.pipeline import pipeline
-    from runner.pipeline import poison as suspected
+    from runner.pipeline import poison
     from runner.jetstream import kv
 
     kv.PATIENCE_SECONDS = 0.5
-    suspected.CROWDED_SECONDS = pipeline.REPEAT_SECONDS = 0.2
+    poison.CROWDED_SECONDS = pipeline.REPEAT_SECONDS = 0.2
     OPEN = Path(os.environ.get("OPEN", "open"))
 """
 POST = f"""{TOP}

@@ -148,7 +148,7 @@ async def test_a_durable_that_was_made_after_its_generation_had_been_left_holds_
     """As by an instance that was frozen while it took a shard."""
     ledger = make_ledger()
     hasty = ledger.project.root / "functions" / "hasty.py"
-    hasty.write_text("from runner.cluster import rollover as turnover\n\nturnover.SWEEP_SECONDS = 1.0\n")
+    hasty.write_text("from runner.cluster import rollover\n\nrollover.SWEEP_SECONDS = 1.0\n")
     ledger.add()
     await owning(ledger, 1, 8)
     await publish(ledger, 100, 0.1)
