@@ -61,13 +61,18 @@ async def _acks_told(ledger: Ledger) -> None:
 
 
 async def restore(ledger: Ledger) -> bool:
-    """Kill the server and start it with the store that it had some time before: all of it, the stream or the bucket."""
+    """Kill the server and start it with the store that it had some time before: all of it, the stream or the bucket.
+
+    Not the bucket alone where it has learned of another owner meanwhile: the one before would own the shard again, while acks
+    of the new one may be lost with the server (`docs/guarantees.md` names that).
+    """
     server = ledger.server
     if server is None:
         return False
     what = ledger.luck.choice(["", "", "", "LEDGER", BUCKET])
     copy = server.directory / "copy"
     async with ledger.server_down:
+        owners = await _claims(ledger)
         copied = time.monotonic()
         server.freeze()
         try:
@@ -75,6 +80,8 @@ async def restore(ledger: Ledger) -> bool:
         finally:
             server.thaw()
         await asyncio.sleep(ledger.luck.uniform(0.2, 3.0))
+        if what == BUCKET and await _claims(ledger) != owners:
+            what = ""
         server.kill()
         ledger.lapses.append(Lapse(copied, time.monotonic()))
         ledger.note(f"  back with {what or 'everything'} as it was {time.monotonic() - copied:.2f} s before")
@@ -84,6 +91,14 @@ async def restore(ledger: Ledger) -> bool:
         )  # what was started a moment after the kill was started before this
         await asyncio.to_thread(server.start)
     return True
+
+
+async def _claims(ledger: Ledger) -> dict[str, str]:
+    """The newest claim of each shard, as it stands in the bucket."""
+    return {
+        each.subject: each.json().get("owner", "")
+        for each in await ledger.js.messages(BUCKET, "$KV.jetrunner.claim.>")
+    }
 
 
 def _put_back(store: Path, copy: Path, stream: str) -> None:
