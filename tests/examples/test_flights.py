@@ -26,10 +26,12 @@ def records(name: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (DATA / name).read_text().splitlines()]
 
 
-def endpoint(status: int) -> State:
+def endpoint(status: int, posted: list[httpx.Request] | None = None) -> State:
     """What handlers share, with an HTTP endpoint that gives one answer to everything, and 0 for none."""
 
     def answer(request: httpx.Request) -> httpx.Response:
+        if posted is not None:
+            posted.append(request)
         if status == 0:
             raise httpx.ConnectError("refused")
         return httpx.Response(status, json={"key": request.headers["Idempotency-Key"]})
@@ -53,7 +55,11 @@ async def test_departures_are_counted_by_airport() -> None:
 
 
 async def test_an_alert_is_posted_under_its_messages_id() -> None:
-    await forward(LATE, testing.context(state=endpoint(200)))
+    posted: list[httpx.Request] = []
+    ctx = testing.context(state=endpoint(200, posted))
+    await forward(LATE, ctx)
+    assert [each.headers["Idempotency-Key"] for each in posted] == [ctx.message_id]
+    assert json.loads(posted[0].content)["delay"] == 95
 
 
 @pytest.mark.parametrize("status", [500, 503, 0])

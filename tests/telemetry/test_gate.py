@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import timeit
-
 import pytest
 
 from runner.core import header
@@ -135,17 +133,3 @@ def test_without_the_w3c_propagator_only_the_bucket_counts() -> None:
     gate.tokens = 1
     assert gate.admit(raw(UNSAMPLED)) is True
     assert gate.admit(raw(SAMPLED)) is False
-
-
-def test_what_the_gate_costs_is_told() -> None:
-    gate = Gate()
-    gate.tokens = 0
-    others = (("Nats-Msg-Id", "ORDERS:17.1700000000:shop-charge:0"), ("Content-Type", "application/json"))
-    admit = gate.admit
-    for name, block in (
-        ("no headers", None),
-        ("no traceparent", raw(*others)),
-        ("-00", raw(*others, UNSAMPLED)),
-    ):
-        spent = min(timeit.repeat(lambda block=block: admit(block), number=20_000, repeat=5)) / 20_000  # type: ignore[misc]
-        print(f"gate, {name}: {spent * 1e9:.0f} ns")
