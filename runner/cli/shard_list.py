@@ -17,7 +17,7 @@ from runner.cli.table import show
 from runner.cluster.claims import read as read_claim
 from runner.cluster.member import Member, read_member
 from runner.core import identity, quantity
-from runner.core.claim import NOBODY, Claim
+from runner.core.claim import UNOWNED, Claim
 from runner.core.generation import Opening
 from runner.errors import NoStream, UsageError
 from runner.jetstream import reshard, stray
@@ -102,7 +102,7 @@ async def read(
         if gone and not known:
             continue  # its durables were deleted
         claims = {
-            key: read_claim(entry.value, key) or NOBODY
+            key: read_claim(entry.value, key) or UNOWNED
             for key, entry in (await kv.read([f"claim.{project}.{name}.{opening.generation}.*"])).items()
         }
         found += [
@@ -110,7 +110,7 @@ async def read(
                 name,
                 opening,
                 lag,
-                claims.get(f"claim.{project}.{name}.{lag.generation}.{lag.number}", NOBODY),
+                claims.get(f"claim.{project}.{name}.{lag.generation}.{lag.number}", UNOWNED),
                 living,
             )
             | {"gone": gone}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable
 
 import msgspec
 
-from runner.core.claim import NOBODY, Claim, decode
+from runner.core.claim import UNOWNED, Claim, decode
 from runner.core.takeover import VACANT_SECONDS
 from runner.errors import ServerError
 from runner.jetstream import stray
@@ -25,7 +25,7 @@ READ_SECONDS = 2.0
 class Standing(msgspec.Struct, frozen=True):
     """A claim as it was read or written."""
 
-    claim: Claim = NOBODY
+    claim: Claim = UNOWNED
     revision: int = 0
     """In the bucket; 0 for one that is not there."""
     readable: bool = False
@@ -106,7 +106,7 @@ class Claims:
         value, revision = entry
         claim = read(value, shard) if revision else None
         if not revision or revision > self.known.get(shard, Standing()).revision:
-            self._know(shard, Standing(claim or NOBODY, revision, readable=claim is not None))
+            self._know(shard, Standing(claim or UNOWNED, revision, readable=claim is not None))
 
     def _learn_only(self, shard: str, entry: Entry) -> Standing:
         """Take a claim as it was read, also where a higher revision of it was known: the bucket may be another."""
@@ -161,7 +161,7 @@ class Claims:
 
     async def prepare(self, function: str, generation: int, count: int) -> None:
         """Write the claims of a generation that is about to open, free; those that are there stay."""
-        prefix, free = f"{self._prefix}{function}.{generation}.", msgspec.json.encode(NOBODY)
+        prefix, free = f"{self._prefix}{function}.{generation}.", msgspec.json.encode(UNOWNED)
         await map_concurrently(lambda number: self._kv.swap(f"{prefix}{number}", free, 0), range(count))
 
     async def seal(

@@ -71,7 +71,7 @@ class Membership:
 
     def holds(self, now: float) -> bool:
         """Whether this instance may start ordered work now, by the monotonic clock read a moment ago."""
-        self.pings.worked = now
+        self.works(now)
         return now < self.until
 
     def lasts(self, now: float) -> bool:

@@ -61,5 +61,5 @@ class Replayed(Struct, frozen=True):
             attempt,
             source,
             careful=True,
-            deliveries=2,  # nobody counts them: its start is recorded each time
+            deliveries=2,  # the server does not count them: its start is recorded each time
         )

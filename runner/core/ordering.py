@@ -15,11 +15,12 @@ then a message lost at the very same time might be overtaken. Nothing tells thes
 
 from __future__ import annotations
 
-from array import array
 from collections import deque
 from collections.abc import Hashable, Iterable, Sequence
 
 from msgspec import Struct
+
+from runner.core.committed import Committed
 
 _NOTHING: tuple[int, ...] = ()
 _CLOSED = 1 << 64
@@ -45,24 +46,19 @@ class Ordering:
     """
 
     __slots__ = (
-        "_awaited", "_blocking", "_committed", "_committing", "_delivered", "_ended", "_held", "_highest", "_indexed", "_known",
-        "_lanes", "_leftover", "_older", "_owned", "_remember", "_room", "_uncommitted", "top",
+        "_awaited", "_blocking", "_committed", "_committing", "_delivered", "_ended", "_held", "_highest",
+        "_lanes", "_leftover", "_owned", "_room", "_uncommitted", "top",
     )  # fmt: skip
 
     def __init__(self, remember: int = 16_384) -> None:
-        self._remember = remember
         self._held: dict[int, Hashable] = {}
-        # What runs in each lane; a deque, with what runs at its head, only while more messages of the key wait.
+        # By key, the message that runs; where others of the key wait for it, a deque with it at the head.
         self._lanes: dict[Hashable, int | deque[int]] = {}
-        self._blocking: set[int] = set()  # what runs while others wait in its lane
+        self._blocking: set[int] = set()  # messages that run while others of their key wait
         # Running since before a release. By key: the same message may be here anew, waiting for its own first run.
         self._leftover: dict[Hashable, int] = {}
         self._room: list[int] = []  # behind the barrier, unsorted
-        # What was committed lately, the oldest first; a set of it is made when somebody asks.
-        self._committed = array("Q")
-        self._older = 0  # so many of it go once `remember` more were committed
-        self._known: set[int] = set()
-        self._indexed = 0  # so many of `_committed` are in `_known`
+        self._committed = Committed(remember)
         self._ended: tuple[int, list[int], set[int]] = 0, [], set()
         self._uncommitted: list[int] = []
         self._committing: list[int] = []  # on their way
@@ -117,11 +113,7 @@ class Ordering:
 
     def know(self, sequences: Iterable[int]) -> None:
         """These were settled elsewhere: they need only be acked. Call it before `takeover`."""
-        known = [
-            each for each in sequences if each < _CLOSED
-        ]  # a record's sums may exceed what a server counts
-        self._committed.extend(known)
-        self._highest = max([self._highest, *known])
+        self._highest = max([self._highest, *self._committed.know(sequences)])
 
     def arrive(self, sequence: int, key: Hashable) -> tuple[int, ...]:
         """Take a delivered message; give those that may start now, in order. One that is here already changes nothing.
@@ -181,12 +173,7 @@ class Ordering:
             lane = free(key)
             if isinstance(lane, deque):
                 ready += self._begin_next(key, lane)
-        committed = self._committed
-        committed.extend([each for each in taken if each not in again] if again else taken)
-        if len(committed) - self._older >= self._remember:
-            del committed[: self._older]
-            self._older = len(committed)
-            self._known, self._indexed = set(), 0
+        self._committed.add([each for each in taken if each not in again] if again else taken)
         return ready
 
     def leave(self, sequence: int) -> tuple[int, ...]:
@@ -215,7 +202,7 @@ class Ordering:
 
     def settled(self, sequence: int) -> bool:
         """Tell whether a message was settled here lately, so that it need only be acked."""
-        return sequence in self._remembered() or sequence in self._uncommitted_now()
+        return sequence in self._committed.all() or sequence in self._uncommitted_now()
 
     @property
     def settled_any(self) -> bool:
@@ -224,7 +211,7 @@ class Ordering:
 
     def done(self, floor: int, delivered: int) -> tuple[int, ...]:
         """What was settled here lately above the one sequence and up to the other, ascending."""
-        known = self._remembered() | self._uncommitted_now()
+        known = self._committed.all() | self._uncommitted_now()
         return tuple(sorted(each for each in known if floor < each <= delivered))
 
     def hold(self) -> None:
@@ -253,7 +240,7 @@ class Ordering:
 
     def missing(self, sequences: Iterable[int]) -> list[int]:
         """Those that are not here and were not settled here: their deliveries went to a predecessor or were lost."""
-        held, known, ended = self._held, self._remembered(), self._uncommitted_now()
+        held, known, ended = self._held, self._committed.all(), self._uncommitted_now()
         return [each for each in sequences if each not in held and each not in known and each not in ended]
 
     def release(self, free: Iterable[int] = ()) -> None:
@@ -282,7 +269,7 @@ class Ordering:
             elif sequence not in waiting:
                 del self._lanes[key]
         self._room = [each for each in self._room if each < first]
-        self._committed, self._older, self._known, self._indexed = array("Q"), 0, set(), 0
+        self._committed.clear()
         self._uncommitted, self._committing = [], []
         self._highest = min(self._highest, first - 1)
 
@@ -312,21 +299,13 @@ class Ordering:
         return _NOTHING
 
     def _wait(self, sequence: int, key: Hashable) -> None:
-        """Queue up behind what runs in the lane, and what waits there."""
+        """The message waits in its key's lane, behind all that are there."""
         lane = self._lanes[key]
         if isinstance(lane, deque):
             lane.append(sequence)
         else:
             self._lanes[key] = deque((lane, sequence))
             self._blocking.add(lane)
-
-    def _remembered(self) -> set[int]:
-        """What was committed here lately."""
-        committed = self._committed
-        if self._indexed < len(committed):
-            self._known.update(committed[self._indexed :])
-            self._indexed = len(committed)
-        return self._known
 
     def _uncommitted_now(self) -> set[int]:
         """What is settled and not committed; the same set while nothing changes: many may ask in one turn of the loop."""

@@ -23,6 +23,7 @@ from runner.core import acksubject
 from runner.core import header as headers
 from runner.jetstream import reader
 from runner.jetstream.answers import Answers, Losing
+from runner.jetstream.due import call_each
 from runner.jetstream.limit import Limit
 from runner.jetstream.plainheaders import Headers, status_block
 from runner.jetstream.reader import Reader, Sink, abort
@@ -203,11 +204,7 @@ class PlainWire:
     def flush(self) -> None:
         """Start writing what waits."""
         callbacks, self._due = self._due, []
-        for callback in callbacks:
-            try:
-                callback()
-            except Exception:  # the others wait for this write, too
-                log.exception("something could not be added to a write")
+        call_each(callbacks)
         if not self._client.is_connected:
             self._drop()
         elif self._outgoing and (self._writer is None or self._writer.done()):

@@ -23,6 +23,7 @@ from nats.errors import Error
 
 from runner.jetstream import reader
 from runner.jetstream.answers import Answers, Losing, withdrawn
+from runner.jetstream.due import call_each
 from runner.jetstream.limit import Limit
 from runner.jetstream.reader import Reader, Sink, abort
 from runner.jetstream.stall import Stall
@@ -186,11 +187,7 @@ class Wire:
         """Write now what waits; while disconnected, nothing."""
         if self.before_flush:
             callbacks, self.before_flush = self.before_flush, []
-            for callback in callbacks:
-                try:
-                    callback()
-                except Exception:  # the others wait for this write, too
-                    log.exception("something could not be added to a write")
+            call_each(callbacks)
         if not self._frames:
             return
         if not self._client.is_connected:

@@ -38,7 +38,7 @@ class ShardDurable:
         return await consumer.info(self._connection, self.stream, self.name)
 
     async def info(self) -> dict[str, Any]:
-        """The same as `ensure`, in one request where it is there as it should be. Raises JetrunnerError."""
+        """How it is, by one request; only a durable that is not there is made. Raises JetrunnerError."""
         info = await self.found()
         return info if info is not None else await self.ensure()
 

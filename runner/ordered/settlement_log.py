@@ -23,6 +23,7 @@ import asyncio
 import logging
 import time
 from collections import deque
+from collections.abc import Iterable
 
 import msgspec
 
@@ -31,7 +32,7 @@ from runner.core.history import NOTHING, State
 from runner.errors import ServerError
 from runner.jetstream.kv import KV, PREFIX
 from runner.ordered.recorded import NEWEST_BYTES, Record, Recorded, distances, fitting, size
-from runner.ordered.segment import Settled, Taken, Written
+from runner.ordered.segment import Kept, Part, Settled, Taken, Written
 from runner.runtime.history import History
 from runner.runtime.runtime import Runtime
 
@@ -142,9 +143,7 @@ class SettlementLog:
         while counting and (lost or now - counting[0].sent >= self._seconds):
             written = counting.popleft()
             self._leaving.append(written)
-            for shard, name, sequences in written.parts:
-                if lost or shard.doubtful(now):
-                    self._again.setdefault((shard, name), set()).update(sequences)
+            self._say_again(part for part in written.parts if lost or part[0].doubtful(now))
 
     def _fill(self, taken: Taken) -> None:
         """Take what fits into one message, of what is written again no more than half of it."""
@@ -240,8 +239,7 @@ class SettlementLog:
             self._replaced = None
             self._next_slot()
         if taken.era == self._history.era:
-            for shard, name, sequences in taken.again:
-                self._again.setdefault((shard, name), set()).update(sequences)
+            self._say_again(taken.again)
         for shard, _, sequences in taken.fresh:
             shard.missed(sequences)
 
@@ -267,15 +265,15 @@ class SettlementLog:
     def _write_again(self) -> None:
         for written in (*self._leaving, *self._counting):
             self._free.append(written.slot)
-            self._say_again(written)
+            self._say_again(written.parts)
         if self._replaced is not None:
-            self._say_again(self._replaced)
+            self._say_again(self._replaced.parts)
             self._replaced = None
         self._leaving.clear()
         self._counting.clear()
         if self._again and not self._busy:
             self._begin()
 
-    def _say_again(self, written: Written) -> None:
-        for shard, name, sequences in written.parts:
+    def _say_again(self, parts: Iterable[Part | Kept]) -> None:
+        for shard, name, sequences in parts:
             self._again.setdefault((shard, name), set()).update(sequences)

@@ -22,7 +22,7 @@ import msgspec
 from runner.core import fence as rules
 from runner.core import header
 from runner.core.address import Address
-from runner.core.claim import NOBODY, Claim, decode
+from runner.core.claim import UNOWNED, Claim, decode
 from runner.core.fence import Standing
 from runner.core.streams.capture import capture, catchment
 from runner.core.subject import Template
@@ -166,7 +166,7 @@ class Fence:
         found = await leader_message(self._runtime.connection, self.stream, ask)
         if found is None:
             return Standing()
-        claim = stray.read(decode, found.body, "a claim") or NOBODY
+        claim = stray.read(decode, found.body, "a claim") or UNOWNED
         return Standing(found.sequence, claim.owner, claim.epoch)
 
     async def _unfenced(self) -> bool:

@@ -156,7 +156,7 @@ class RawJetStream:
             try:
                 answer = await self.api(f"STREAM.MSG.GET.{stream}", ask)
             except ApiError as error:
-                if error.code in {10037, 10059}:
+                if error.code in {NO_MESSAGE, 10059}:
                     return found
                 raise
             found.append(_stored(answer["message"]))
