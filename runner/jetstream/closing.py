@@ -6,6 +6,7 @@ import asyncio
 import logging
 
 from nats.aio.client import Client
+from nats.errors import Error
 
 from runner.jetstream.reader import abort
 
@@ -20,14 +21,7 @@ async def close(client: Client) -> None:
                 await client.flush()
     except Exception as error:  # noqa: BLE001  # the peer is gone or frozen: nothing left to do for it
         log.debug("flush before closing failed: %r", error)
-    try:
-        async with asyncio.timeout(1):
-            await client.close()
-    except TimeoutError:
-        log.debug("closing took too long")
-        abort(client)
-    except (OSError, RuntimeError) as error:  # the transport was closed under it
-        log.debug("closing failed: %r", error)
+    await _close_once(client)
     await _end(client)
 
 
@@ -49,4 +43,17 @@ async def _end(client: Client, tries: int = 20) -> None:
             await asyncio.wait(tasks, timeout=0.05)
         elif not client.is_closed:
             abort(client)  # it had come up again: closing it has to begin with what stands now
+            await _close_once(client)
+
+
+async def _close_once(client: Client) -> None:
+    try:
+        async with asyncio.timeout(1):
             await client.close()
+    except (
+        TimeoutError,
+        OSError,
+        Error,
+    ) as error:  # the peer takes nothing more, or the socket is closed already
+        log.debug("closing failed: %r", error)
+        abort(client)

@@ -234,7 +234,7 @@ async def connect(  # noqa: C901, PLR0915  # nats-py takes its callbacks as clos
     except BaseException:
         connecting.cancel()
         await asyncio.wait({connecting})
-        with suppress(AssertionError):  # nats-py cannot close what it has not begun
+        with suppress(AssertionError, OSError):  # nats-py cannot close what it has not begun
             await client.close()
         raise
     finally:
@@ -256,7 +256,7 @@ async def connect(  # noqa: C901, PLR0915  # nats-py takes its callbacks as clos
             this, connection = connection, None
             await close(this.client)
         else:
-            await client.close()
+            await close(client)
 
 
 def descriptor(client: Client) -> int | None:

@@ -7,8 +7,10 @@ password or a token in it) counts from the next connection on. What is half writ
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 from msgspec import structs
 from nats.aio.client import Client, RawCredentials
@@ -17,10 +19,12 @@ from nats.errors import Error
 from runner import natscontext
 from runner.config import Settings
 from runner.errors import SettingsError
+from runner.jetstream.transport import LosingTransport
 
 WORDS = ("nats_user", "nats_password", "nats_token")
 PARTS = ("BEGIN NATS USER JWT", "BEGIN USER NKEY SEED")
 STALE = "Stale Connection"
+WEBSOCKET = ("ws", "wss")
 
 
 def text_of(file: str) -> str:
@@ -82,6 +86,15 @@ class RenewingClient(Client):
     def __init__(self, credentials: Credentials) -> None:
         super().__init__()
         self._files = credentials
+
+    async def _connect_to_server(self, s: Any) -> None:
+        if not self._transport and s.uri.scheme not in WEBSOCKET:
+            self._transport = LosingTransport()  # type: ignore[no-untyped-call]
+        await super()._connect_to_server(s)
+
+    async def _ping_interval(self) -> None:
+        with suppress(OSError):  # the connection is lost: the next one starts another
+            await super()._ping_interval()
 
     async def _process_err(self, err_msg: str) -> None:
         if STALE in err_msg:

@@ -120,7 +120,7 @@ class Wire:
                     await subscription.unsubscribe()
                     for _ in range(2):  # nats-py's first PING overtakes what waits in its buffer
                         await self._client.flush(FLUSH_SECONDS)
-            except (Error, OSError, TimeoutError, RuntimeError):  # uvloop: the transport is closed
+            except (Error, OSError, TimeoutError):
                 log.debug("unsubscribed from %s without the server's word", subject)
             finally:
                 self.reader.sinks.pop(key, None)
@@ -198,7 +198,7 @@ class Wire:
             frames = self.answers.spoken(frames)
         try:
             self._client._transport.write(b"".join(frames))  # type: ignore[union-attr]
-        except (OSError, RuntimeError, AttributeError):  # closed under us: nats-py is about to notice
+        except (OSError, AttributeError):  # closed under us: nats-py is about to notice
             self._frames = frames
             self._drop()
 

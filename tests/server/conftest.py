@@ -17,6 +17,12 @@ from tests.support.server import NatsServer
 Connects: TypeAlias = Callable[..., AbstractAsyncContextManager[Connection]]
 
 
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, Any]]:
+    """The loop that the commands run in: uvloop says otherwise than asyncio's own what a closed socket is."""
+    return "asyncio", {"use_uvloop": True}
+
+
 @pytest.fixture(params=["fast", "plain"])
 def wire(request: pytest.FixtureRequest) -> str:
     """Which wire: our own reading and writing, or nats-py's alone."""

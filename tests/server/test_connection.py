@@ -14,7 +14,8 @@ import pytest
 
 from runner.config import Settings
 from runner.errors import JetrunnerError, SettingsError, TooLarge, Unreachable
-from runner.jetstream.connection import connect
+from runner.jetstream.connection import connect, descriptor
+from runner.jetstream.reader import abort
 from runner.jetstream.server import check_server
 from tests.server.conftest import Connects, reload
 from tests.support.certificates import Certificates
@@ -333,8 +334,30 @@ async def test_a_frozen_server_does_not_hold_up_the_end(connected: Connects, nat
     nats_server.thaw()
 
 
-async def test_a_connection_that_is_closed_while_it_connects_again_stays_closed(
+async def test_a_connection_that_is_lost_while_it_subscribes_again_comes_back(
     connected: Connects, nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Proxy.to(nats_server.port) as proxy, connected(proxy.url) as connection:
+        client = connection.client
+        greet, lost = client._process_connect_init, 0
+
+        async def greeted_and_lost() -> None:
+            nonlocal lost
+            await greet()
+            if not lost:
+                lost += 1
+                abort(client)
+                await eventually(lambda: descriptor(client) == -1)
+
+        monkeypatch.setattr(client, "_process_connect_init", greeted_and_lost)
+        await proxy.cut()
+        await eventually(lambda: lost == 1 and proxy.connections >= 3 and connection.is_connected)
+        await check_server(connection)
+
+
+@pytest.mark.parametrize("refuse", [False, True], ids=["taken", "refused"])
+async def test_a_connection_that_is_closed_while_it_connects_again_stays_closed(
+    connected: Connects, nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch, refuse: bool
 ) -> None:
     """Python 3.11's `wait_for`, in which nats-py connects, drops a cancel in whose moment the wait has ended."""
     async with Proxy.to(nats_server.port) as proxy:
@@ -354,8 +377,9 @@ async def test_a_connection_that_is_closed_while_it_connects_again_stays_closed(
                 await connects(server)
 
             monkeypatch.setattr(client, "_connect_to_server", drops_a_cancel)
-            await proxy.cut()
+            await proxy.cut(refuse=refuse)
             await begun.wait()
+            await client._send_command(b"PING\r\n")  # has not left yet
         assert cancelled
         assert client.is_closed
         assert not [task for task in asyncio.all_tasks() if "Client." in repr(task.get_coro())]
