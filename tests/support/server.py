@@ -17,7 +17,9 @@ from tests.support.port import free_port
 
 
 def binary() -> str:
-    """The nats-server of this environment: beside this Python, else on PATH."""
+    """The nats-server to test on: NATS_SERVER_BIN, else the one beside this Python, else on PATH."""
+    if chosen := os.environ.get("NATS_SERVER_BIN"):
+        return chosen
     beside = Path(sys.executable).parent / "nats-server"
     found = str(beside) if beside.exists() else shutil.which("nats-server")
     if found is None:

@@ -226,7 +226,11 @@ def test_a_misspelt_name_is_told_what_it_was_perhaps_meant_to_be(
     root = project(orders=source, **{"helpers/__init__": "", "helpers/pricing": ""})
     with pytest.raises(UsageError, match=r"functions/orders\.py:") as caught:
         discovery.load(root)
-    assert caught.value.hint == hint
+    if "Did you mean" in str(caught.value):  # Python says it itself since 3.13
+        assert not caught.value.hint
+        assert hint.lower() in str(caught.value).lower()
+    else:
+        assert caught.value.hint == hint
 
 
 def test_a_wrong_binding_names_file_and_line(project: Make) -> None:
