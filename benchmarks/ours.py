@@ -26,7 +26,7 @@ from runner.bindings import Binding, binding_of
 from runner.cli import loop
 from runner.config import Settings
 from runner.discovery import Project
-from runner.process.app import serve
+from runner.process.app import Serving, serve
 from runner.runtime.stop import Stop
 
 COMPUTED_NS = 100_000
@@ -132,11 +132,13 @@ async def run(task: Task) -> None:
         bindings = bound(task, lambda: handlers(meter.tick)[kind])
     project = Project(Path(), "bench", bindings)
     await serve(
-        project,
-        Settings(name="bench", nats_url=task.url),
-        functions=project.functions,
-        stop=stop,
-        ready=lambda: print("ready", flush=True),
+        Serving(
+            project=project,
+            settings=Settings(name="bench", nats_url=task.url),
+            functions=project.functions,
+            stop=stop,
+            ready=lambda: print("ready", flush=True),
+        )
     )
     report.report()
 

@@ -13,6 +13,7 @@ from runner.core import raised, shown
 from runner.core.redaction import NONE, Values
 from runner.core.settlement import Ack, Dead, Nak, Outcome, Settlement, TimedOut
 from runner.runtime.blame import where
+from runner.runtime.runtime import Attempted
 
 MARKS = {"ack": ("✓", "green"), "retry": ("↻", "yellow"), "dead": ("✗", "red")}
 
@@ -25,31 +26,22 @@ class Printer:
         self._trace_url = trace_url
         self._root = root
 
-    def __call__(
-        self,
-        function: str,
-        message_id: str,
-        settlement: Settlement,
-        outcome: Outcome,
-        attempt: int,
-        seconds: float,
-        trace_id: str,
-        hidden: Values,
-    ) -> None:
+    def __call__(self, attempted: Attempted) -> None:
         """One attempt."""
-        kind, reason = described(settlement, outcome, hidden)
-        place = where(outcome, self._root)
+        kind, reason = described(attempted.settlement, attempted.outcome, attempted.hidden)
+        place = where(attempted.outcome, self._root)
+        trace_id, milliseconds = attempted.trace_id, attempted.seconds * 1000
         trace = self._trace_url.replace("{trace_id}", trace_id) if trace_id else ""
         if self._json:
             facts = {
                 "time": times.stamp(time.time()),
-                "function": function,
-                "message_id": message_id,
+                "function": attempted.function,
+                "message_id": attempted.message_id,
                 "settlement": kind,
                 "reason": reason,
                 "where": place,
-                "attempt": attempt,
-                "ms": round(seconds * 1000, 3),
+                "attempt": attempted.number,
+                "ms": round(milliseconds, 3),
                 "trace_id": trace_id,
                 "trace_url": trace,
             }
@@ -59,10 +51,10 @@ class Printer:
         parts = [
             click.style(datetime.now().astimezone().strftime("%H:%M:%S"), fg="bright_black"),
             click.style(mark, fg=color, bold=True),
-            click.style(function, bold=True),
-            shown.line(message_id),
-            f"attempt {attempt}",
-            f"{seconds * 1000:.1f} ms",
+            click.style(attempted.function, bold=True),
+            shown.line(attempted.message_id),
+            f"attempt {attempted.number}",
+            f"{milliseconds:.1f} ms",
         ]
         if reason:
             parts.append(shown.line(reason))

@@ -77,7 +77,7 @@ def _serve(
     from runner.cli import signals  # noqa: PLC0415
     from runner.cli.invocation import Printer  # noqa: PLC0415
     from runner.client import working_with  # noqa: PLC0415
-    from runner.process.app import serve  # noqa: PLC0415
+    from runner.process.app import Serving, serve  # noqa: PLC0415
     from runner.process.codefiles import imported_elsewhere  # noqa: PLC0415
     from runner.runtime.stop import Stop, unless  # noqa: PLC0415
     from runner.runtime.worker import Parent  # noqa: PLC0415
@@ -106,14 +106,16 @@ def _serve(
 
         with signals.stopping(stop) if line is None else nullcontext(), working_with(place.settings):
             await serve(
-                project,
-                place.settings,
-                functions=functions,
-                stop=stop,
-                observer=Printer(each, place.settings.trace_url, place.root) if each else None,
-                supervised=line is not None,
-                may_start=may_start,
-                ready=line.ready if line is not None else None,
+                Serving(
+                    project=project,
+                    settings=place.settings,
+                    functions=functions,
+                    stop=stop,
+                    supervised=line is not None,
+                    may_start=may_start,
+                    ready=line.ready if line is not None else lambda: None,
+                    observer=Printer(each, place.settings.trace_url, place.root) if each else None,
+                )
             )
 
     loop.run(main)

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from runner.jetstream import consumer
+from runner.jetstream.concurrent import gather
 from runner.jetstream.connection import Connection
 from runner.runtime.snapshots import living
 
@@ -59,9 +60,9 @@ async def reader_of(
     names = tuple(durables)
     if not names:
         return ""
-    found, used = await asyncio.gather(
+    found, used = await gather(
         living(connection, project, function, stream, me=me),
-        asyncio.gather(*(in_use(connection, stream, name) for name in names)),
+        gather(*(in_use(connection, stream, name) for name in names)),
     )
     for instance, part in found:
         if part["durable"] in names and not part.get("ordered"):

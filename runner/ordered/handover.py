@@ -12,6 +12,7 @@ import logging
 import time
 
 from runner.errors import JetrunnerError
+from runner.jetstream.concurrent import gather
 from runner.ordered.durable import ShardDurable
 from runner.ordered.lanes import Lanes
 from runner.ordered.shared import Shared
@@ -38,8 +39,8 @@ class Handover:
         """Return when everything that runs here is settled, and what was is on record; nothing starts any more."""
         lanes = self._lanes
         lanes.turns.give_back()
-        await asyncio.gather(lanes.pull.turn(), self._handlers_end())
-        await asyncio.gather(self._ack_again(), lanes.record())
+        await gather(lanes.pull.turn(), self._handlers_end())
+        await gather(self._ack_again(), lanes.record())
         await lanes.record()
 
     async def _handlers_end(self) -> None:

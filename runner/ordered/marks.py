@@ -21,7 +21,7 @@ from runner.bindings import Binding
 from runner.core.park import Mark, tokens
 from runner.core.shardlife import ShardLife
 from runner.errors import JetrunnerError, PermissionDenied, UsageError
-from runner.jetstream.concurrent import map_concurrently
+from runner.jetstream.concurrent import gather, map_concurrently
 from runner.jetstream.keymarks import Entry, KeyMarks
 from runner.jetstream.parked import Parked
 from runner.ordered import lostmarks
@@ -102,7 +102,7 @@ class Marks:
 
     async def load(self, shard: str, life: ShardLife) -> None:
         """Know the marks of all keys of a shard. Raises JetrunnerError."""
-        names, parked = await asyncio.gather(self._bucket.names(self._function), self._keys_parked())
+        names, parked = await gather(self._bucket.names(self._function), self._keys_parked())
         waiting = {raw(text) for text in parked}
         keys = {*(raw(text) for _, text in names), *waiting, *self.standing}
         ours = [key for key in keys if self.shard_of(key) == shard]

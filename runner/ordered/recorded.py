@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import logging
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ import msgspec
 from runner.core import checked
 from runner.core.checked import Count, Line, Unfit
 from runner.core.history import NOTHING, Identity, void
+from runner.jetstream.concurrent import gather
 from runner.jetstream.kv import KV, Entry
 from runner.runtime.history import History
 
@@ -53,7 +53,7 @@ class Recorded:
 
     async def load(self, instances: Sequence[str]) -> list[dict[str, list[int]]]:
         """What these instances have put on record by shard, as far as a server may have forgotten it."""
-        found = await asyncio.gather(*map(self._load, instances))
+        found = await gather(*map(self._load, instances))
         return list(itertools.chain.from_iterable(found))
 
     async def _load(self, instance: str) -> list[dict[str, list[int]]]:

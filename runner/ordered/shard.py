@@ -15,6 +15,7 @@ from typing import Any
 from runner.core.address import Address
 from runner.core.history import Identity
 from runner.core.shardlife import Action, Event, ShardLife, State
+from runner.jetstream.concurrent import gather
 from runner.jetstream.delivery import Delivery, newest
 from runner.ordered.durable import ShardDurable
 from runner.ordered.handover import Handover
@@ -64,13 +65,12 @@ class Shard:
         shared, lanes = self._shared, self.lanes
         lanes.fences.begin(tenure)
         era, epoch, began = shared.history.era, self._wire.epoch, time.monotonic()
-        now, records, info, _, _, _ = await asyncio.gather(
-            shared.history.check(),
-            shared.records.load(tenure.claim.before),
-            self.durable.ensure(),
-            lanes.fences.stand(),
-            lanes.failures.load(),
-            shared.parking.load(self.name, life),
+        (now, records), (info, _) = await gather(
+            gather(shared.history.check(), shared.records.load(tenure.claim.before)),
+            gather(
+                self.durable.ensure(),
+                gather(lanes.fences.stand(), lanes.failures.load(), shared.parking.load(self.name, life)),
+            ),
         )
         if life.state is not State.TAKING or not (
             time.monotonic() - began < LONG_OPENING_SECONDS or await tenure.lasts()

@@ -16,6 +16,7 @@ from typing import Any
 from runner.core.history import State as StreamState
 from runner.core.shardlife import Event, ShardLife, State
 from runner.errors import JetrunnerError, PermissionDenied
+from runner.jetstream.concurrent import gather
 from runner.jetstream.pull import BACKLOG_BYTES
 from runner.ordered.durable import ShardDurable
 from runner.ordered.lanes import Lanes
@@ -62,7 +63,7 @@ class Recovering:
                     await lanes.record()
                     figures = None
                 if figures is None:
-                    figures, now = await asyncio.gather(self._durable.info(), self._stream())
+                    figures, now = await gather(self._durable.info(), self._stream())
                     if now is not None and figures["delivered"]["stream_seq"] > now.last:
                         figures = await self._durable.ensure()
             except JetrunnerError as error:

@@ -16,7 +16,7 @@ from runner.core.settlement import Ack, Dead, Failed, Nak, Outcome, Settlement, 
 from runner.jetstream.delivery import Delivery
 from runner.pipeline.message import SENT_BACK, Incoming, is_msgpack, read
 from runner.runtime.blame import where
-from runner.runtime.runtime import Runtime
+from runner.runtime.runtime import Attempted, Runtime
 from runner.telemetry.attempt import AttemptSpan
 from runner.telemetry.tracing import AttemptFacts
 
@@ -131,15 +131,18 @@ class Reporter:
                         settlement.reason, settlement.error_object or settlement.message or None, hidden.hide
                     )
         if self._observer is not None:
+            shown = span is not None and span.sampled and self._tracing.arriving
             self._observer(
-                self._function,
-                incoming.id,
-                settlement,
-                outcome,
-                ended.attempt,
-                ended.seconds,
-                span.trace_id if span is not None and span.sampled and self._tracing.arriving else "",
-                hidden,
+                Attempted(
+                    function=self._function,
+                    message_id=incoming.id,
+                    number=ended.attempt,
+                    outcome=outcome,
+                    settlement=settlement,
+                    seconds=ended.seconds,
+                    trace_id=span.trace_id if span is not None and shown else "",
+                    hidden=hidden,
+                )
             )
 
     def _tell(

@@ -26,6 +26,7 @@ from runner.core.checked import Unfit
 from runner.core.poison import Record, Run, Start, Step
 from runner.core.settlement import Crashed
 from runner.errors import NoStream, PermissionDenied, ServerError
+from runner.jetstream.concurrent import gather
 from runner.jetstream.publisher import insist
 from runner.pipeline.message import Incoming
 from runner.runtime.runtime import Runtime
@@ -124,7 +125,7 @@ class StartRecords:
     async def _gone(self, instances: Iterable[str]) -> set[str]:
         """Those of which no connection is known."""
         names = [name for name in instances if name and name != self._instance]
-        answers = await asyncio.gather(*map(self._is_gone, names))
+        answers = await gather(*map(self._is_gone, names))
         return {name for name, gone in zip(names, answers, strict=True) if gone}
 
     async def _is_gone(self, instance: str) -> bool:

@@ -13,6 +13,7 @@ from contextlib import nullcontext
 
 import anyio
 import anyio.to_thread
+from msgspec import Struct
 
 from runner.bindings import Binding
 from runner.cluster.members import Members
@@ -38,7 +39,7 @@ from runner.process.status import Responder
 from runner.process.watchdog import Watchdog
 from runner.runtime.histories import START_SECONDS
 from runner.runtime.refused import tell
-from runner.runtime.runtime import Observer, Runtime
+from runner.runtime.runtime import Instance, Observer, Runtime
 from runner.runtime.stop import Stop
 from runner.telemetry import settings as telemetry
 from runner.telemetry.collector import listens
@@ -54,27 +55,37 @@ SHUTDOWN_SECONDS = 3.0
 PATIENCE_SECONDS = 5.0
 
 
-async def serve(
-    project: Project,
-    settings: Settings,
-    *,
-    functions: Sequence[Binding],
-    stop: Stop,
-    observer: Observer | None = None,
-    may_start: Callable[[], Awaitable[bool]] | None = None,
-    ready: Callable[[], None] | None = None,
-    supervised: bool = False,
-) -> None:
-    """Run these functions until `stop` is asked; returns once everything is settled, given back and closed.
+async def always() -> bool:
+    """Nothing is waited for."""
+    return True
 
-    `may_start` is awaited once every function has its stream, before anything is made or taken; False ends it there.
-    A process that is `supervised` leaves it to the other to tell that nobody takes traces.
+
+class Serving(Struct, frozen=True, kw_only=True):
+    """What one process runs, and who is told of it."""
+
+    project: Project
+    settings: Settings
+    functions: Sequence[Binding]
+    """Of the project's: those that run here."""
+    stop: Stop
+    supervised: bool = False
+    """Another process watches over this one, and tells when no collector takes traces."""
+    may_start: Callable[[], Awaitable[bool]] = always
+    """Awaited once every function has its stream, before anything is made or taken; False ends the process there."""
+    ready: Callable[[], None] = lambda: None
+    """Called once all functions work."""
+    observer: Observer | None = None
+
+
+async def serve(serving: Serving) -> None:
+    """Run functions until they are asked to stop; returns once everything is settled, given back and closed.
 
     Raises the JetrunnerError family: `Unreachable` also when the server closes the connection for good.
     """
+    project, settings, stop = serving.project, serving.settings, serving.stop
     destination = telemetry.load(os.environ)
     tracing = Tracing(destination, project.name)
-    if supervised and not await anyio.to_thread.run_sync(listens, destination):
+    if serving.supervised and not await anyio.to_thread.run_sync(listens, destination):
         tracing.presume_missing()
     tracing.install()
     try:
@@ -88,18 +99,7 @@ async def serve(
                 with anyio.CancelScope() as starting:
                     early = asyncio.create_task(give_up(stop, started, starting))
                     try:
-                        await _serve(
-                            project,
-                            settings,
-                            connection,
-                            tracing,
-                            functions,
-                            stop,
-                            observer,
-                            may_start,
-                            ready,
-                            started,
-                        )
+                        await _serve(serving, connection, tracing, started)
                     finally:
                         early.cancel()
             except (BaseExceptionGroup, JetrunnerError) as raised:
@@ -110,23 +110,13 @@ async def serve(
             await anyio.to_thread.run_sync(tracing.shutdown, SHUTDOWN_SECONDS)
 
 
-async def _serve(
-    project: Project,
-    settings: Settings,
-    connection: Connection,
-    tracing: Tracing,
-    bindings: Sequence[Binding],
-    stop: Stop,
-    observer: Observer | None,
-    may_start: Callable[[], Awaitable[bool]] | None,
-    ready: Callable[[], None] | None,
-    started: asyncio.Event,
-) -> None:
+async def _serve(serving: Serving, connection: Connection, tracing: Tracing, started: asyncio.Event) -> None:
+    project, settings, bindings, stop = serving.project, serving.settings, serving.functions, serving.stop
     topology = Topology(connection)
     placed = await insist(
         lambda: places_now(topology, bindings, project.root), START_SECONDS, "the list of streams"
     )
-    if may_start is not None and not await may_start():
+    if not await serving.may_start():
         return
     replicas = max((topology.config(stream).get("num_replicas", 1) for _, stream in placed), default=1)
     await insist(lambda: ownstreams.ensure_all(connection, replicas), START_SECONDS, "our own streams")
@@ -134,15 +124,17 @@ async def _serve(
     connection.in_flight.expect(sum(binding.concurrency for binding in bindings))
     async with anyio.create_task_group() as tasks:
         runtime = Runtime(
-            project=project.name,
-            instance=identity.instance(socket.gethostname(), os.getpid(), secrets.token_hex(4)),
-            settings=settings,
-            connection=connection,
-            topology=topology,
-            tracing=tracing,
-            tasks=tasks,
-            root=project.root,
-            observer=observer,
+            Instance(
+                project=project.name,
+                name=identity.instance(socket.gethostname(), os.getpid(), secrets.token_hex(4)),
+                settings=settings,
+                root=project.root,
+            ),
+            connection,
+            topology,
+            tracing,
+            tasks,
+            serving.observer,
         )
         await warn_of_newcomers(runtime, placed, project.functions)
         async with alive(project) as runtime.state, runtime.cells, runtime.slots:
@@ -181,8 +173,7 @@ async def _serve(
                 tasks.start_soon(tell, connection.inbox.denials)
                 names = ", ".join(each.binding.both_names for each in running)
                 log.info("ready: %s, connected to %s", names, connection.url)
-                if ready is not None:
-                    ready()
+                serving.ready()
                 await first(tasks, stop.draining, connection.closed)
                 if connection.closed.is_set():
                     stop.ending(Unreachable.exit_code)

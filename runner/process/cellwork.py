@@ -37,7 +37,7 @@ from runner.pipeline.outputs import Outputs
 from runner.pipeline.reporter import Hiding
 from runner.process.lifespan import alive
 from runner.runtime.cellline import CellLine, Job, Late, Opening, Ready, Report, Unfit
-from runner.runtime.runtime import Runtime
+from runner.runtime.runtime import Instance, Runtime
 from runner.telemetry import settings as telemetry
 from runner.telemetry.tracing import Tracing
 
@@ -78,14 +78,16 @@ async def _serve(line: CellLine, opening: Opening) -> None:
             anyio.create_task_group() as tasks,
         ):
             runtime = Runtime(
-                project=project.name,
-                instance=identity.instance(socket.gethostname(), os.getpid(), os.urandom(4).hex()),
-                settings=opening.settings,
-                connection=connection,
-                topology=Topology(connection),
-                tracing=tracing,
-                tasks=tasks,
-                root=project.root,
+                Instance(
+                    project=project.name,
+                    name=identity.instance(socket.gethostname(), os.getpid(), os.urandom(4).hex()),
+                    settings=opening.settings,
+                    root=project.root,
+                ),
+                connection,
+                Topology(connection),
+                tracing,
+                tasks,
             )
             with working_with(opening.settings):
                 async with alive(project) as runtime.state, runtime.slots:

@@ -165,7 +165,8 @@ class Cells:
         with anyio.CancelScope(shield=True):
             for cell in list(self._idle):
                 self._retire(cell)
-            await asyncio.gather(*self._closing)
+            if self._closing:
+                await asyncio.wait(self._closing)
 
     @asynccontextmanager
     async def one(self, given_up: Callable[[], bool], *, fresh: bool) -> AsyncIterator[Cell]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from contextlib import suppress
 from functools import partial
@@ -14,6 +13,7 @@ from runner.core.deadletter import Pairs
 from runner.core.origin import Origin
 from runner.errors import JetrunnerError, PermissionDenied
 from runner.jetstream import ownstreams
+from runner.jetstream.concurrent import gather
 from runner.jetstream.connection import Connection
 from runner.jetstream.deadletters import original
 from runner.jetstream.publisher import insist
@@ -86,7 +86,7 @@ class Histories:
                 if self._connection.closed.is_set():
                     return
                 if self._connection.is_connected:
-                    await asyncio.gather(*(self.look(history) for history in left))
+                    await gather(*map(self.look, left))
                     wait = min(LONGEST_RETRY_SECONDS, wait * 2)
                     left = [each for each in left if not each.confirmed]
                     if left and wait == LONGEST_RETRY_SECONDS and not told:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
 from anyio.abc import TaskGroup
+from msgspec import Struct
 
 from runner.config import Settings
 from runner.core import header
@@ -31,21 +32,36 @@ LOOP_SECONDS = 1.0
 """How much longer a call from another loop waits for ours to tell what became of it."""
 
 
-class Observer(Protocol):
-    """Told of every attempt's end: how `runner dev` prints a line for each."""
+class Attempted(Struct, frozen=True, kw_only=True):
+    """An attempt that has ended."""
 
-    def __call__(
-        self,
-        function: str,
-        message_id: str,
-        settlement: Settlement,
-        outcome: Outcome,
-        attempt: int,
-        seconds: float,
-        trace_id: str,
-        hidden: Values,
-    ) -> None:
-        """Called right after the settlement was sent; `seconds` is the time in the handler, `hidden` is not shown."""
+    function: str
+    message_id: str
+    number: int
+    """Of the attempt; the first is 1."""
+    outcome: Outcome
+    settlement: Settlement
+    seconds: float
+    """In the handler."""
+    trace_id: str
+    """Empty where it is in no trace."""
+    hidden: Values
+    """What is not shown of the message."""
+
+
+Observer: TypeAlias = Callable[[Attempted], None]
+"""Told of every attempt's end, right after its settlement was sent: how `runner dev` prints a line for each."""
+
+
+class Instance(Struct, frozen=True, kw_only=True):
+    """One process that runs functions of a project."""
+
+    project: str
+    name: str
+    """Of this process, and of no other, before or after it."""
+    settings: Settings
+    root: Path = Path()
+    """The project's folder: places in its code are told from there."""
 
 
 class Runtime:
@@ -53,37 +69,33 @@ class Runtime:
 
     def __init__(
         self,
-        *,
-        project: str,
-        instance: str,
-        settings: Settings,
+        instance: Instance,
         connection: Connection,
         topology: Topology,
         tracing: Tracing,
         tasks: TaskGroup,
-        root: Path = Path(),
         observer: Observer | None = None,
     ) -> None:
-        self.project = project
-        self.instance = instance
-        """The name of this process, and of no other, before or after it."""
-        self.settings = settings
+        self.project = instance.project
+        self.instance = instance.name
+        self.settings = instance.settings
+        self.root = instance.root
         self.connection = connection
         self.topology = topology
         self.kv = KV(connection, kv.PATIENCE_SECONDS)
         self.histories = Histories(connection, tasks)
-        self.floors = Floors(self.kv, project)
+        self.floors = Floors(self.kv, self.project)
         self.histories.bucket.changed.append(self.floors.forget)
         self.histories.bucket.looked.append(self.floors.looked)
         self.tracing = tracing
-        self.redaction = Rules.of(settings.redact)
+        self.redaction = Rules.of(self.settings.redact)
         """What is not shown of messages."""
         self.isolation = Quarantine()
         self.slots = Slots()
-        self.cells = Cells(root, project, settings, lambda: self.isolation.draining or self.slots.ending)
+        self.cells = Cells(
+            self.root, self.project, self.settings, lambda: self.isolation.draining or self.slots.ending
+        )
         self.tasks = tasks
-        self.root = root
-        """The project's folder: places in its code are told from there."""
         self.observer = observer
         self.asking = Asking(connection)
         self.loop = asyncio.get_running_loop()

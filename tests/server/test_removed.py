@@ -24,7 +24,7 @@ from runner.jetstream.publisher import Outgoing, PubAck
 from runner.jetstream.topology import Topology
 from runner.pipeline.pipeline import Pipeline
 from runner.pipeline.relay import Relay
-from runner.runtime.runtime import Runtime
+from runner.runtime.runtime import Instance, Runtime
 from runner.telemetry import settings as telemetry
 from runner.telemetry.tracing import Tracing
 from tests.support.eventually import eventually
@@ -52,13 +52,11 @@ async def process(url: str) -> AsyncIterator[Runtime]:
         for stream in (ownstreams.BUCKET_STREAM, ownstreams.AGAIN):
             await ownstreams.ensure(connection, stream)
         yield Runtime(
-            project="shop",
-            instance="a",
-            settings=Settings(),
-            connection=connection,
-            topology=Topology(connection),
-            tracing=Tracing(telemetry.load({"OTEL_TRACES_EXPORTER": "none"}), "shop"),
-            tasks=tasks,
+            Instance(project="shop", name="a", settings=Settings()),
+            connection,
+            Topology(connection),
+            Tracing(telemetry.load({"OTEL_TRACES_EXPORTER": "none"}), "shop"),
+            tasks,
         )
         tasks.cancel_scope.cancel()
 

@@ -27,7 +27,7 @@ from runner.jetstream.topology import Topology
 from runner.pipeline import start_records as module
 from runner.pipeline.message import Incoming, read
 from runner.pipeline.start_records import StartRecords
-from runner.runtime.runtime import Runtime
+from runner.runtime.runtime import Instance, Runtime
 from runner.telemetry import settings as telemetry
 from runner.telemetry.tracing import Tracing
 from tests.server.conftest import Connects
@@ -59,13 +59,11 @@ async def process(connection: Connection, instance: str) -> AsyncIterator[StartR
     async with anyio.create_task_group() as tasks:
         yield StartRecords(
             Runtime(
-                project="shop",
-                instance=instance,
-                settings=Settings(),
-                connection=connection,
-                topology=Topology(connection),
-                tracing=Tracing(telemetry.load({"OTEL_TRACES_EXPORTER": "none"}), "shop"),
-                tasks=tasks,
+                Instance(project="shop", name=instance, settings=Settings()),
+                connection,
+                Topology(connection),
+                Tracing(telemetry.load({"OTEL_TRACES_EXPORTER": "none"}), "shop"),
+                tasks,
             ),
             "charge",
         )
