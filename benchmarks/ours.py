@@ -137,7 +137,7 @@ async def run(task: Task) -> None:
             settings=Settings(name="bench", nats_url=task.url),
             functions=project.functions,
             stop=stop,
-            ready=lambda: print("ready", flush=True),
+            ready=lambda _: print("ready", flush=True),
         )
     )
     report.report()

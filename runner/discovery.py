@@ -36,8 +36,10 @@ class Project(Struct, frozen=True):
     lifespan: Callable[[], AsyncGenerator[Any, None]] | None = None
 
 
-def load(root: Path, name: str | None = None) -> Project:
-    """Import the project in a folder, afresh; `name` defaults to the one in its settings.
+def load(root: Path, name: str | None = None, *, fresh: bool = True) -> Project:
+    """Import the project in a folder; `name` defaults to the one in its settings.
+
+    `fresh` reads its modules again, even if they are imported already: then functions and types are others than before.
 
     UsageError names file and line of whatever is wrong in user code.
     """
@@ -53,7 +55,8 @@ def load(root: Path, name: str | None = None) -> Project:
         )
     if not (root / PACKAGE / "__init__.py").is_file():
         raise UsageError(f"{PACKAGE}/ is not a package", hint=f"add an empty {PACKAGE}/__init__.py")
-    unload()
+    if fresh:
+        unload()
     # First, so that no other package of this name is found before ours.
     sys.path[:] = [str(root), *(entry for entry in sys.path if entry != str(root))]
     try:

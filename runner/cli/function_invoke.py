@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-import time
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import anyio
-import anyio.to_thread
 import click
 from msgspec import Struct
 
@@ -20,28 +15,18 @@ from runner.bindings import Binding
 from runner.cli import code, failure, loop, options, printed, times
 from runner.cli.headers import parse_headers
 from runner.cli.invocation import described
-from runner.context import Context
-from runner.core import header, shown
+from runner.core import shown
 from runner.core.redaction import MSGPACK, Rules, Values
-from runner.core.settlement import Failed, Outcome, TimedOut, Undecodable, settle
+from runner.core.settlement import Failed, Outcome, settle
 from runner.core.signals import Reject, Retry
 from runner.core.subject import matches, problem, unfilled
 from runner.discovery import Project
 from runner.errors import UsageError
-from runner.pipeline.awaited import finished
+from runner.pipeline.local import Made, Message, attempt
 from runner.process.lifespan import alive
 from runner.runtime.blame import trace_of
 from runner.staged import Staged
 from runner.values import did_you_mean
-
-
-class Invoked(Struct):
-    """What one call made."""
-
-    result: Any
-    outputs: list[Staged]
-    published: list[Staged]
-    seconds: float
 
 
 class Veil(Struct, frozen=True):
@@ -81,7 +66,7 @@ class Veil(Struct, frozen=True):
 @click.option(
     "-H", "--header", "given", multiple=True, metavar="NAME:VALUE", help="A header; may be repeated."
 )
-@click.option("--attempt", type=click.IntRange(min=1), default=1, help="Which attempt this is.")
+@click.option("--attempt", "number", type=click.IntRange(min=1), default=1, help="Which attempt this is.")
 @options.output_option
 @options.project_options
 def invoke_command(
@@ -90,7 +75,7 @@ def invoke_command(
     file: Path | None,
     subject: str | None,
     given: tuple[str, ...],
-    attempt: int,
+    number: int,
     output: str,
 ) -> int:
     """Call FUNCTION once with BODY ("-" reads standard input; none is empty), and print what it returned and published.
@@ -106,14 +91,15 @@ def invoke_command(
     literal = _subject(binding, subject)
     headers = parse_headers(given)
     data = file.read_bytes() if file else sys.stdin.buffer.read() if body == "-" else (body or "").encode()
+    message = Message(literal, data, headers, number)
     with code.prints_aside():
-        found = loop.run(lambda: invoke(project, binding, literal, data, headers, attempt))
+        found = loop.run(lambda: invoke(project, binding, message))
     rules = Rules.of(place.settings.redact)
-    hidden = rules.values(headers, data, MSGPACK if _is_msgpack(headers) else "")
-    if isinstance(found, Invoked):
+    hidden = rules.values(headers, data, MSGPACK if message.is_msgpack else "")
+    if isinstance(found, Made):
         _show(found, binding, output, Veil(rules, hidden))
         return 0
-    _explain(found, binding, attempt, output, hidden)
+    _explain(found, binding, number, output, hidden)
     return 1
 
 
@@ -127,78 +113,10 @@ def find(project: Project, name: str) -> Binding:
     raise UsageError(f"there is no function {name!r}", hint=hint)
 
 
-async def invoke(
-    project: Project,
-    binding: Binding,
-    subject: str,
-    data: bytes,
-    headers: Sequence[tuple[str, str]],
-    attempt: int,
-) -> Invoked | Outcome:
+async def invoke(project: Project, binding: Binding, message: Message) -> Made | Outcome:
     """Call it as a running process would. Raises JetrunnerError for a broken lifespan."""
     async with alive(project) as state:
-        context = Context(
-            function=binding.function,
-            subject=subject,
-            template=binding.subject,
-            headers=header.encode(headers) if headers else None,
-            attempt=attempt,
-            attempts=binding.retry.attempts,
-            stream="LOCAL",
-            sequence=1,
-            timestamp_ns=time.time_ns(),
-            expires=time.monotonic() + binding.timeout,
-            state=state,
-        )
-        msgpack = _is_msgpack(headers)
-        try:
-            call = codec.compile_call(binding)
-            arguments = call.bind(subject.encode(errors="surrogateescape"), data, msgpack, context)
-        except Exception as error:  # noqa: BLE001  a type's own validation may raise anything
-            return Undecodable(codec.explain(error))
-        started = time.perf_counter()
-        try:
-            with anyio.move_on_after(binding.timeout) as scope:
-                result = await _call(binding, partial(call.handler, *arguments))
-            if scope.cancelled_caught:
-                return TimedOut(binding.timeout)
-            outputs = _outputs(binding, result, subject)
-        except (KeyboardInterrupt, GeneratorExit):
-            raise
-        except BaseException as error:  # noqa: BLE001  sys.exit in a handler is a failed attempt, too
-            return Failed(error)
-        return Invoked(result, outputs, context.seal() or [], time.perf_counter() - started)
-
-
-async def _call(binding: Binding, handler: Callable[[], Any]) -> Any:
-    """What the handler returned; of a generator, the list of its items."""
-
-    def guarded() -> tuple[bool, Any]:
-        # SystemExit and StopIteration do not travel from a thread as they are.
-        try:
-            value = handler()
-            return True, list(value) if binding.kind == "thread_generator" else value
-        except BaseException as error:  # noqa: BLE001  raised again below
-            return False, error
-
-    match binding.kind:
-        case "async":
-            return await finished(await handler())
-        case "async_generator":
-            return [item async for item in handler()]
-        case "thread" | "thread_generator":
-            fine, value = await anyio.to_thread.run_sync(guarded, abandon_on_cancel=True)
-            if fine:
-                return await finished(value)
-            raise value
-
-
-def _outputs(binding: Binding, result: Any, subject: str) -> list[Staged]:
-    if binding.output is None or result is None:
-        return []
-    target = binding.output.render(binding.subject.extract(subject))
-    items = result if binding.kind.endswith("generator") else [result]
-    return [Staged(target, codec.encode(item)) for item in items]
+        return await attempt(binding, message, state)
 
 
 def _subject(binding: Binding, given: str | None) -> str:
@@ -218,10 +136,6 @@ def _subject(binding: Binding, given: str | None) -> str:
     return given
 
 
-def _is_msgpack(headers: Iterable[tuple[str, str]]) -> bool:
-    return any(key.lower() == "content-type" and text == MSGPACK for key, text in headers)
-
-
 def _explain(outcome: Outcome, binding: Binding, attempt: int, output: str, hidden: Values) -> None:
     """Tell what would become of the message, and why."""
     settlement = settle(outcome, attempt, binding.retry, 0.5)
@@ -235,7 +149,7 @@ def _explain(outcome: Outcome, binding: Binding, attempt: int, output: str, hidd
     failure.say(f"{binding.function}: {fate}: {reason}")
 
 
-def _show(found: Invoked, binding: Binding, output: str, veil: Veil) -> None:
+def _show(found: Made, binding: Binding, output: str, veil: Veil) -> None:
     if output == "json":
         facts = {
             "function": binding.function,

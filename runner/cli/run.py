@@ -113,7 +113,7 @@ def _serve(
                     stop=stop,
                     supervised=line is not None,
                     may_start=may_start,
-                    ready=line.ready if line is not None else lambda: None,
+                    ready=lambda _: line.ready() if line is not None else None,
                     observer=Printer(each, place.settings.trace_url, place.root) if each else None,
                 )
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, Literal, Self, TypeAlias
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 Jitter: TypeAlias = Literal["full", "equal", "none"]
 Verdict: TypeAlias = Literal["retry", "reject"]
@@ -40,6 +40,15 @@ class RetryPolicy(Struct, frozen=True):
     """Set by `random`: every wait lies evenly between these seconds."""
     waits: tuple[float, ...] = ()
     """Set by `sequence`: the waits one by one, the last repeating."""
+    scale: float = 1.0
+    """Set by `scaled`: what every wait is multiplied by."""
+
+    def scaled(self, scale: float) -> Self:
+        """The same policy in another time: every wait, that of `Retry(after=)` included, is multiplied by `scale`.
+
+        How tests wait for a retry of an hour. ValueError for less than 0.
+        """
+        return structs.replace(self, scale=self.scale * scale)
 
     @classmethod
     def fixed(
@@ -88,6 +97,7 @@ class RetryPolicy(Struct, frozen=True):
         _require_errors("reject_on", self.reject_on)
         for wait in self.waits:
             _require_seconds("a wait", wait)
+        _require_seconds("scale", self.scale)
         if self.spread is not None:
             low, high = self.spread
             _require_seconds("low", low)
@@ -97,7 +107,11 @@ class RetryPolicy(Struct, frozen=True):
 
     def wait(self, attempt: int, noise: float) -> float:
         """Give the seconds between the failure of `attempt` (1 is the first) and the next; `noise` is luck in [0, 1)."""
-        return min(self._wait(attempt, noise), LONGEST)
+        return min(self._wait(attempt, noise) * self.scale, LONGEST)
+
+    def asked(self, seconds: float) -> float:
+        """Give the seconds that a handler waits which has raised `Retry(after=seconds)`."""
+        return min(seconds * self.scale, LONGEST)
 
     def _wait(self, attempt: int, noise: float) -> float:
         if self.waits:

@@ -16,7 +16,7 @@ from typing import Literal, TypeAlias, assert_never
 from msgspec import Struct
 
 from runner.core import raised
-from runner.core.retry import LONGEST, RetryPolicy
+from runner.core.retry import RetryPolicy
 from runner.core.signals import Reject, Retry
 
 Reason: TypeAlias = Literal[
@@ -167,7 +167,7 @@ def _settle_failure(error: BaseException, attempt: int, policy: RetryPolicy, noi
     if attempt >= policy.attempts:
         return _dead("exhausted", error)
     if isinstance(error, Retry) and error.after is not None:
-        return Nak(min(error.after, LONGEST))
+        return Nak(policy.asked(error.after))
     return Nak(policy.wait(attempt, noise))
 
 

@@ -72,7 +72,7 @@ class Serving(Struct, frozen=True, kw_only=True):
     """Another process watches over this one, and tells when no collector takes traces."""
     may_start: Callable[[], Awaitable[bool]] = always
     """Awaited once every function has its stream, before anything is made or taken; False ends the process there."""
-    ready: Callable[[], None] = lambda: None
+    ready: Callable[[Sequence[Function]], None] = lambda functions: None
     """Called once all functions work."""
     observer: Observer | None = None
 
@@ -173,7 +173,7 @@ async def _serve(serving: Serving, connection: Connection, tracing: Tracing, sta
                 tasks.start_soon(tell, connection.inbox.denials)
                 names = ", ".join(each.binding.both_names for each in running)
                 log.info("ready: %s, connected to %s", names, connection.url)
-                serving.ready()
+                serving.ready(running)
                 await first(tasks, stop.draining, connection.closed)
                 if connection.closed.is_set():
                     stop.ending(Unreachable.exit_code)

@@ -1,4 +1,4 @@
-"""For tests of user code: a context without NATS."""
+"""A context without NATS."""
 
 from __future__ import annotations
 
@@ -11,9 +11,6 @@ from runner import codec
 from runner.context import Context, State
 from runner.core import header
 from runner.host import Reply
-from runner.staged import Staged
-
-__all__ = ["Staged", "context"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _STORED = datetime(2020, 1, 1, tzinfo=UTC)
@@ -59,7 +56,7 @@ def context(
         shard=shard,
         state=state,
         missing=missing,
-        host=_Answers(replies),
+        host=Answers(replies),
         clock=lambda: 0.0,
     )
 
@@ -73,13 +70,14 @@ def _block(headers: Mapping[str, str | Sequence[str]]) -> bytes:
     )
 
 
-class _Answers:
+class Answers:
     """Stands where the connection is."""
 
     def __init__(self, replies: Mapping[str, Any] | Callable[[str, bytes], Any] | None) -> None:
         self._replies = replies or {}
 
     def now(self) -> float:
+        """Unix time."""
         return time.time()
 
     async def request(
@@ -89,6 +87,7 @@ class _Answers:
         headers: Mapping[str, str],
         timeout: float,
     ) -> Reply:
+        """The answer that the test gave for this subject. Raises LookupError without one."""
         if callable(self._replies):
             answer = self._replies(subject, body)
         elif subject in self._replies:

@@ -1,0 +1,113 @@
+"""One attempt without a server: from a message's bytes to what its handler has made of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import anyio
+import anyio.to_thread
+from msgspec import Struct
+
+from runner import codec
+from runner.bindings import Binding
+from runner.context import Context
+from runner.core import header
+from runner.core.redaction import MSGPACK
+from runner.core.settlement import Failed, Outcome, TimedOut, Undecodable
+from runner.pipeline.awaited import finished
+from runner.staged import Staged
+
+
+class Message(Struct, frozen=True):
+    """A message that no stream has."""
+
+    subject: str
+    body: bytes
+    headers: Sequence[tuple[str, str]] = ()
+    attempt: int = 1
+
+    @property
+    def is_msgpack(self) -> bool:
+        """Whether its body is MessagePack, by its headers."""
+        return any(name.lower() == "content-type" and value == MSGPACK for name, value in self.headers)
+
+
+class Made(Struct, frozen=True):
+    """What an attempt that succeeded has made."""
+
+    result: Any
+    outputs: list[Staged]
+    """What was returned, or each item of a generator, under `output=`."""
+    published: list[Staged]
+    """What was published by `ctx.publish`."""
+    seconds: float
+
+
+async def attempt(binding: Binding, message: Message, state: Any = None, host: Any = None) -> Made | Outcome:
+    """Call a function as a running process would; `state` is what the lifespan yielded, `host` answers `ctx.request`."""
+    context = Context(
+        function=binding.function,
+        subject=message.subject,
+        template=binding.subject,
+        headers=header.encode(message.headers) if message.headers else None,
+        attempt=message.attempt,
+        attempts=binding.retry.attempts,
+        stream="LOCAL",
+        sequence=1,
+        timestamp_ns=time.time_ns(),
+        expires=time.monotonic() + binding.timeout,
+        state=state,
+        host=host,
+    )
+    try:
+        call = codec.compile_call(binding)
+        subject = message.subject.encode(errors="surrogateescape")
+        arguments = call.bind(subject, message.body, message.is_msgpack, context)
+    except Exception as error:  # noqa: BLE001  a type's own validation may raise anything
+        return Undecodable(codec.explain(error))
+    started = time.perf_counter()
+    try:
+        with anyio.move_on_after(binding.timeout) as scope:
+            result = await _call(binding, partial(call.handler, *arguments))
+        if scope.cancelled_caught:
+            return TimedOut(binding.timeout)
+        outputs = _outputs(binding, result, message.subject)
+    except (KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:  # noqa: BLE001  sys.exit in a handler is a failed attempt, too
+        return Failed(error)
+    return Made(result, outputs, context.seal() or [], time.perf_counter() - started)
+
+
+async def _call(binding: Binding, handler: Callable[[], Any]) -> Any:
+    """What the handler returned; of a generator, the list of its items."""
+
+    def guarded() -> tuple[bool, Any]:
+        # SystemExit and StopIteration do not travel from a thread as they are.
+        try:
+            value = handler()
+            return True, list(value) if binding.kind == "thread_generator" else value
+        except BaseException as error:  # noqa: BLE001  raised again below
+            return False, error
+
+    match binding.kind:
+        case "async":
+            return await finished(await handler())
+        case "async_generator":
+            return [item async for item in handler()]
+        case "thread" | "thread_generator":
+            fine, value = await anyio.to_thread.run_sync(guarded, abandon_on_cancel=True)
+            if fine:
+                return await finished(value)
+            raise value
+
+
+def _outputs(binding: Binding, result: Any, subject: str) -> list[Staged]:
+    if binding.output is None or result is None:
+        return []
+    target = binding.output.render(binding.subject.extract(subject))
+    items = result if binding.kind.endswith("generator") else [result]
+    return [Staged(target, codec.encode(item)) for item in items]

@@ -1,0 +1,291 @@
+"""Functions that run in this process, on a real server of their own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar, overload
+
+from msgspec import Struct, structs
+
+from runner import client, codec, devserver, discovery
+from runner.bindings import Binding, is_lifespan
+from runner.config import Settings
+from runner.consumers.function import Function
+from runner.core import header
+from runner.core.deadletter import DeadLetter
+from runner.core.redaction import MSGPACK
+from runner.core.streams.capture import capture
+from runner.core.streams.config import DeclaredStream
+from runner.core.streams.plan import function_of
+from runner.core.subject import covers, overlaps
+from runner.discovery import Project
+from runner.errors import JetrunnerError, NoStream
+from runner.jetstream.deadletters import DeadLetters, Selection
+from runner.jetstream.inventory import consumers_on, count, real_streams
+from runner.jetstream.listing import listed
+from runner.jetstream.messages import leader_message
+from runner.jetstream.ownstreams import AGAIN, STREAMS
+from runner.jetstream.publisher import PubAck
+from runner.ordered.function import OrderedFunction
+from runner.process.app import Serving, serve
+from runner.runtime.stop import Stop
+from runner.streams.file import FOLDER, declare, load_streams
+from runner.streams.plan import apply_streams, catchments
+from runner.testing.delivery import bound
+from runner.testing.server import server
+
+T = TypeVar("T")
+Streams: TypeAlias = "Mapping[str, Sequence[str] | Mapping[str, Any]] | Path | str | None"
+"""A folder with stream files; or subjects, or the fields of a stream file, by the stream's name; None: those of the project."""
+
+PROJECT = "test"
+STREAM = "TEST"
+DRAIN_SECONDS = 2.0
+LOOK_SECONDS = 0.02
+
+
+class Unsettled(AssertionError):  # noqa: N818  named by what is wrong, as its siblings are
+    """Something was still open when the time was over."""
+
+
+class Output(Struct, frozen=True):
+    """A message as a stream holds it."""
+
+    subject: str
+    body: bytes
+    headers: dict[str, str]
+    stream: str
+    sequence: int
+
+    @overload
+    def decode(self) -> Any: ...
+    @overload
+    def decode(self, kind: type[T]) -> T: ...
+    def decode(self, kind: Any = Any) -> Any:
+        """The body as what it says, or as this type. Raises DecodeError."""
+        msgpack = any(
+            name.lower() == "content-type" and value == MSGPACK for name, value in self.headers.items()
+        )
+        return codec.decoder(kind)(self.body, msgpack)
+
+
+class App:
+    """Functions that run, and the server that they run on."""
+
+    def __init__(
+        self, connected: client.App, project: str, functions: Sequence[Function], serving: asyncio.Task[None]
+    ) -> None:
+        self._app = connected
+        self._connection = connected.connection
+        self._project = project
+        self._functions = functions
+        self._serving = serving
+        self.url = self._connection.url
+        """Of the server, for other clients."""
+
+    async def publish(
+        self,
+        subject: str,
+        body: Any,
+        *,
+        headers: Mapping[str, str] | None = None,
+        delay: float | None = None,
+        at: datetime | None = None,
+    ) -> PubAck:
+        """Store a message, as `runner.connect().publish` does."""
+        return await self._app.publish(subject, body, headers=headers, delay=delay, at=at)
+
+    async def request(
+        self, subject: str, body: Any, *, returns: Any = Any, timeout: float | None = None
+    ) -> Any:
+        """Ask a service, as `runner.connect().request` does."""
+        return await self._app.request(subject, body, returns=returns, timeout=timeout)
+
+    async def settled(self, within: float = 10.0) -> None:
+        """Return once no message waits, is in work, waits for a retry or is delayed.
+
+        Raises `Unsettled` after `within` seconds, with a list of what is open; and what the functions have ended with.
+        """
+        open_ones: list[str] = []
+        try:
+            async with asyncio.timeout(within):
+                while open_ones := await self._open():
+                    await asyncio.sleep(LOOK_SECONDS)
+        except TimeoutError:
+            listed_ones = "\n".join(f"  {each}" for each in open_ones or ["the server does not answer"])
+            raise Unsettled(f"still open after {within:g} s:\n{listed_ones}") from None
+
+    async def outputs(self, subject: str) -> list[Output]:
+        """What is stored under a subject, which may have wildcards, oldest first; none where no stream captures it."""
+        found: list[Output] = []
+        for name, config in (await real_streams(self._connection)).items():
+            if name in STREAMS or not any(overlaps(each, subject) for each in subjects_of(config)):
+                continue
+            sequence = 1
+            while stored := await leader_message(
+                self._connection, name, {"seq": sequence, "next_by_subj": subject}
+            ):
+                pairs = header.pairs(stored.header) if stored.header else ()
+                found.append(Output(stored.subject, stored.body, dict(pairs), name, stored.sequence))
+                sequence = stored.sequence + 1
+        return found
+
+    async def dead_letters(self, function: str = "") -> list[DeadLetter]:
+        """What was given up, oldest first: `reason`, `error`, `message`, `subject`, `body`, `attempts`, …; of one function, or of all."""
+        browsed = DeadLetters(self._connection).browse(Selection(project=self._project, function=function))
+        return [stored.letter async for stored in browsed]
+
+    async def _open(self) -> list[str]:
+        """What is open, a line each."""
+        if self._serving.done():
+            await self._serving
+            raise Unsettled("the functions have ended")
+        before = await self._stored()
+        found = [why for function in self._functions if (why := waits(function))]
+        for stream in before:
+            found += [
+                why
+                for info in await consumers_on(self._connection, stream)
+                if (why := await self._behind(stream, info))
+            ]
+        if delayed := await count(self._connection, AGAIN, f"$JETRUNNER.delayed.{self._project}.>"):
+            found.append(f"{delayed} delayed")
+        if not found and await self._stored() != before:
+            found.append("a message that was stored a moment ago")
+        return found
+
+    async def _stored(self) -> dict[str, int]:
+        """The newest sequence of each stream, but of the bucket, in which something is always written."""
+        infos = (await listed(self._connection, "STREAM.LIST", "streams")).whole()
+        return {name: info["state"]["last_seq"] for name, info in infos.items() if not name.startswith("KV_")}
+
+    async def _behind(self, stream: str, info: Mapping[str, Any]) -> str:
+        name = function_of(info["name"], self._project) or info["name"]
+        waiting, running = info["num_pending"], info["num_ack_pending"]
+        if waiting or running:
+            return f"{name}: {waiting} waiting, {running} in work or waiting for a retry, in {stream}"
+        config = info["config"]
+        filters = config.get("filter_subjects") or [config.get("filter_subject") or ">"]
+        for each in filters:  # the server counts what was stored a moment after it has confirmed it
+            newest = await leader_message(self._connection, stream, {"last_by_subj": each})
+            if newest is not None and newest.sequence > info["delivered"]["stream_seq"]:
+                return f"{name}: 1 waiting in {stream}"
+        return ""
+
+
+def subjects_of(config: Mapping[str, Any]) -> list[str]:
+    """The subjects under which a stream may hold messages."""
+    subjects = config.get("subjects") or []
+    return (
+        [*subjects, *(f"shard.*.*.{each}" for each in subjects)]
+        if config.get("subject_transform")
+        else subjects
+    )
+
+
+def waits(function: Function) -> str:
+    """Why a function does not do all of its work; empty where it does."""
+    if function.blocked:
+        return f"{function.binding.function}: {function.blocked}"
+    if isinstance(function, OrderedFunction):
+        total = function.opening.count if function.opening is not None else 1
+        if (here := function.working) < total:
+            return f"{function.binding.function}: owns {here} of {total} shards"
+    return ""
+
+
+@asynccontextmanager
+async def run(
+    *functions: Callable[..., Any],
+    streams: Streams = None,
+    retry_scale: float = 0.01,
+    url: str | None = None,
+) -> AsyncIterator[App]:
+    """Run functions for the time of the block, in this process, on a nats-server that starts and ends with it.
+
+    `functions` are decorated ones as they are imported, a `@lifespan` among them; without any, all of the project that
+    the current folder belongs to. `streams` are declared before: without, those of the project's `streams/`, and one
+    called TEST for subjects that none of them captures. Waits between attempts are multiplied by `retry_scale`.
+    `url` is of a server to use in the place of an own one: what it stores stays.
+    Raises JetrunnerError as `runner run` does.
+    """
+    root = devserver.find_root(Path())
+    project = _project(root, functions)
+    bindings = tuple(
+        structs.replace(binding, retry=binding.retry.scaled(retry_scale)) for binding in project.functions
+    )
+    declared = _declared(root, streams, bindings)
+    async with AsyncExitStack() as stack:
+        settings = Settings(
+            name=project.name,
+            nats_url=url or stack.enter_context(server()),
+            drain_timeout=DRAIN_SECONDS,
+        )
+        stack.enter_context(client.working_with(settings))
+        connected = await stack.enter_async_context(client.connect(settings=settings))
+        await apply_streams(connected.connection, declared, project.name)
+        stop = Stop()
+        ready: asyncio.Future[Sequence[Function]] = asyncio.get_running_loop().create_future()
+        serving = asyncio.create_task(
+            serve(
+                Serving(
+                    project=project,
+                    settings=settings,
+                    functions=bindings,
+                    stop=stop,
+                    supervised=True,
+                    ready=ready.set_result,
+                )
+            )
+        )
+        try:
+            waits_for: set[asyncio.Future[Any]] = {serving, ready}
+            await asyncio.wait(waits_for, return_when=asyncio.FIRST_COMPLETED)
+            if serving.done():
+                await serving
+            yield App(connected, project.name, await ready, serving)
+        finally:
+            stop.request()
+            await serving
+
+
+def _project(root: Path, functions: Sequence[Callable[..., Any]]) -> Project:
+    if not functions:
+        return discovery.load(root, fresh=False)
+    lifespan = [each for each in functions if is_lifespan(each)]
+    if len(lifespan) > 1:
+        raise JetrunnerError("a project has one lifespan, and these are several")
+    found = tuple(bound(each) for each in functions if not is_lifespan(each))
+    return Project(root, PROJECT, found, lifespan[0] if lifespan else None)
+
+
+def _declared(root: Path, streams: Streams, bindings: Sequence[Binding]) -> list[DeclaredStream]:
+    if isinstance(streams, (str, Path)):
+        folder = Path(streams)
+        return list(load_streams(folder.parent if folder.name == FOLDER else folder))
+    if streams is not None:
+        return [
+            declare(
+                {"name": name, **(given if isinstance(given, Mapping) else {"subjects": list(given)})},
+                f"streams[{name!r}]",
+            )
+            for name, given in streams.items()
+        ]
+    declared = list(load_streams(root))
+    known = catchments(declared)
+    subjects: list[str] = []
+    for binding in bindings:
+        for subject in (binding.subject.wildcard, *([binding.output.wildcard] if binding.output else [])):
+            try:
+                capture(
+                    subject, known, chosen=binding.stream if subject == binding.subject.wildcard else None
+                )
+            except NoStream:
+                subjects = [each for each in subjects if not covers(subject, each)]
+                if not any(covers(each, subject) for each in subjects):
+                    subjects.append(subject)
+    return [*declared, *([declare({"name": STREAM, "subjects": subjects}, STREAM)] if subjects else [])]

@@ -1,0 +1,106 @@
+"""A message through a function's real binding, without a server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+from msgspec import Struct
+
+from runner import codec
+from runner.bindings import Binding, binding_of
+from runner.core.settlement import Ack, Failed, Nak, Outcome, Succeeded, settle
+from runner.core.subject import matches, problem, unfilled
+from runner.errors import UsageError
+from runner.pipeline.local import Made, Message, attempt
+from runner.staged import Staged
+from runner.testing.contexts import Answers
+
+MIDDLE = 0.5
+"""The luck that a jittered wait is told with: half of what it may be."""
+
+
+class Delivered(Struct, frozen=True, kw_only=True):
+    """What became of a message, and what its handler has made."""
+
+    outcome: Literal["ack", "retry", "dead_letter"]
+    reason: str = ""
+    """Of the dead letter: `rejected`, `undecodable`, `exhausted` or `timeout`; empty for every other outcome."""
+    error: BaseException | None = None
+    """What the handler raised."""
+    message: str = ""
+    """Why it is a dead letter, in words."""
+    delay: float | None = None
+    """Seconds before the next attempt; the middle of what the policy's jitter allows."""
+    result: Any = None
+    """What the handler returned; of a generator, the list of its items."""
+    outputs: tuple[Staged, ...] = ()
+    """What would be stored, in order: what was published with `ctx.publish`, then what was returned with `output=`."""
+
+
+async def deliver(
+    function: Callable[..., Any],
+    subject: str | None = None,
+    body: Any = b"",
+    *,
+    headers: Mapping[str, str | Sequence[str]] | None = None,
+    attempt: int = 1,
+    state: Any = None,
+    replies: Mapping[str, Any] | Callable[[str, bytes], Any] | None = None,
+) -> Delivered:
+    """Decode a message as the runner would, call the function once, and tell what would become of the message.
+
+    `subject` is needed where the function reads many; bytes are the body as they are, every other value is encoded as
+    JSON. `attempt` counts from 1. `state` is what the lifespan would have yielded; `replies` answers `ctx.request`, by
+    subject or as a function of subject and body. Raises UsageError for what is no function, and for a subject that it
+    does not read.
+    """
+    binding = bound(function)
+    pairs = [
+        (name, value)
+        for name, given in (headers or {}).items()
+        for value in ([given] if isinstance(given, str) else given)
+    ]
+    data = bytes(body) if isinstance(body, (bytes, bytearray, memoryview)) else codec.encode(body)
+    return await _delivered(
+        binding, Message(_subject(binding, subject), data, pairs, attempt), state, Answers(replies)
+    )
+
+
+def bound(function: Callable[..., Any]) -> Binding:
+    """The binding of a function. Raises UsageError where it has none."""
+    binding = binding_of(function)
+    if binding is None:
+        raise UsageError(
+            f"{getattr(function, '__name__', function)!r} is no function of the runner",
+            hint="give what is decorated with @consume, as it is imported",
+        )
+    return binding
+
+
+async def _delivered(binding: Binding, message: Message, state: Any, answers: Answers) -> Delivered:
+    made = await attempt(binding, message, state, answers)
+    outcome: Outcome = Succeeded() if isinstance(made, Made) else made
+    error = outcome.error if isinstance(outcome, Failed) else None
+    match settle(outcome, message.attempt, binding.retry, MIDDLE):
+        case Ack():
+            assert isinstance(made, Made)
+            return Delivered(outcome="ack", result=made.result, outputs=(*made.published, *made.outputs))
+        case Nak(delay):
+            return Delivered(outcome="retry", error=error, delay=delay)
+        case dead:
+            return Delivered(outcome="dead_letter", reason=dead.reason, error=error, message=dead.message)
+
+
+def _subject(binding: Binding, given: str | None) -> str:
+    if given is None:
+        if not binding.subject.is_literal:
+            raise UsageError(
+                f"{binding.function} reads {binding.subject.text}, which is many subjects", hint="give one"
+            )
+        return binding.subject.text
+    if (why := problem(given)) or unfilled(given):
+        raise UsageError(f"subject {given!r}: {why or 'a token was not filled in'}")
+    if not matches(binding.subject.wildcard, given):
+        raise UsageError(f"{binding.function} reads {binding.subject.text}, and {given} is none of those")
+    return given

@@ -1,0 +1,55 @@
+"""A nats-server of a test's own: on a free port, with an empty store that is deleted in the end."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from runner.errors import JetrunnerError
+from runner.process.natsserver import GUARD, binary
+
+START_SECONDS = 20.0
+LOOK_SECONDS = 0.005
+
+
+@contextmanager
+def server() -> Iterator[str]:
+    """Its URL, for the time of the block; it ends with this process, however that ends. Raises JetrunnerError."""
+    with tempfile.TemporaryDirectory(prefix="jetrunner-", ignore_cleanup_errors=True) as folder:
+        place = Path(folder)
+        process = subprocess.Popen(  # noqa: S603  our own server
+            [
+                "/bin/sh", "-c", GUARD, "nats-server",
+                binary(), "-js", "-a", "127.0.0.1", "-p", "-1", "-sd", str(place / "store"),
+                "--ports_file_dir", folder, "-l", str(place / "log"),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )  # fmt: skip
+        assert process.stdin is not None
+        try:
+            yield _url(process, place)
+        finally:
+            process.stdin.close()
+            process.wait()
+
+
+def _url(process: subprocess.Popen[bytes], place: Path) -> str:
+    give_up = time.monotonic() + START_SECONDS
+    while process.poll() is None and time.monotonic() < give_up:
+        for file in place.glob("*.ports"):
+            try:
+                return str(json.loads(file.read_text(encoding="utf-8"))["nats"][0])
+            except (ValueError, KeyError, IndexError):
+                continue  # being written
+        time.sleep(LOOK_SECONDS)
+    log = place / "log"
+    said = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
+    raise JetrunnerError(f"nats-server did not start: {said[-1] if said else 'it says nothing'}")
