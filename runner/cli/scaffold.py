@@ -52,7 +52,7 @@ async def greet(signup: Signup, user: str, ctx: Context) -> Greeting:
 '''
 
 TEST = '''\
-"""A decorated function is still the function that was written: a test calls it, and needs no server."""
+"""A decorated function is still the function that was written: a test calls it. The last one runs it on a real server."""
 
 from __future__ import annotations
 
@@ -71,6 +71,20 @@ def test_a_signup_is_greeted() -> None:
 def test_nobody_is_rejected() -> None:
     with pytest.raises(Reject, match="nobody to greet"):
         asyncio.run(greet(Signup(" "), "nobody", testing.context()))
+
+
+def test_a_signup_goes_its_whole_way(jetrunner) -> None:
+    async def story() -> None:
+        async with jetrunner(greet) as app:
+            await app.publish("signups.ada", {"name": "Ada"})
+            await app.publish("signups.bob", {"name": " "})
+            await app.settled()
+            [greeting] = await app.outputs("greetings.*")
+            assert greeting.decode(Greeting) == Greeting("Hello, Ada!")
+            [letter] = await app.dead_letters("greet")
+            assert letter.reason == "rejected"
+
+    asyncio.run(story())
 '''
 
 STREAMS = {
