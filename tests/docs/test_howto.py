@@ -1,0 +1,104 @@
+"""The how-to pages are true: each is a project, whose functions run on a real server while its commands are given."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.eventually import eventually
+from tests.support.jetstream import RawJetStream
+from tests.support.port import free_port
+from tests.support.project import Project
+from tests.support.server import NatsServer
+
+HOWTO = Path(__file__).parents[2] / "docs" / "howto"
+PAGES = sorted(page for page in HOWTO.glob("*.md") if page.stem != "README")
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+NAME = re.compile(r'^name = "(\w+)"$', re.MULTILINE)
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return [text for kind, text in BLOCK.findall(page.read_text()) if kind == language]
+
+
+def project_of(page: Path, make_project: Callable[..., Project], nats: str) -> Project:
+    """The functions and streams of a page; what a page says of tests stays out."""
+    functions = [text for text in blocks(page, "python") if re.search(r"^@consume", text, re.MULTILINE)]
+    streams = {NAME.findall(text)[0].lower(): text for text in blocks(page, "toml")}
+    return make_project(functions={"page": "\n\n".join(functions)}, streams=streams, nats=nats)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_block_is_of_a_kind_that_is_run(page: Path) -> None:
+    assert {kind for kind, _ in BLOCK.findall(page.read_text())} <= {"python", "toml", "console"}
+    assert not re.search(r"^(?: {4}|\t)\S", BLOCK.sub("", page.read_text()), re.MULTILINE), (
+        "an indented block"
+    )
+
+
+@pytest.mark.server
+@pytest.mark.anyio
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+async def test_the_commands_of_a_page_succeed_in_its_project(
+    page: Path, make_project: Callable[..., Project], nats_server: NatsServer
+) -> None:
+    project = project_of(page, make_project, nats_server.url)
+    lines = [line for block in blocks(page, "console") for line in block.splitlines()]
+    assert lines
+    for line in lines:
+        prompt, command, *arguments = shlex.split(line, comments=True)
+        assert (prompt, command) == ("$", "runner")
+        if arguments[0] == "run":
+            await project.start(*(each.replace(":8080", f":{free_port()}") for each in arguments)).seen(
+                "ready: "
+            )
+            continue
+        last = project.runner(*arguments)
+
+        def succeeded(arguments: list[str] = arguments) -> bool:
+            nonlocal last
+            if last.code != 0:
+                last = project.runner(*arguments)
+            return last.code == 0
+
+        try:
+            await eventually(succeeded)
+        except AssertionError:
+            raise AssertionError(f"{line}\n{last.stdout}{last.stderr}") from None
+
+
+@pytest.mark.server
+@pytest.mark.anyio
+async def test_the_function_goes_on_where_the_loop_of_nats_py_was(
+    make_project: Callable[..., Project], nats_server: NatsServer, js: RawJetStream
+) -> None:
+    page = HOWTO / "nats-py.md"
+    project = project_of(page, make_project, nats_server.url)
+    await project.applied()
+    (before,) = (text for text in blocks(page, "python") if "async def loop" in text)
+    namespace: dict[str, Any] = {}
+    exec(before, namespace)
+    looping = asyncio.create_task(namespace["loop"](js.client))
+    for name in ("o-1", "o-2"):
+        await js.publish("orders.ada.created", {"id": name, "cents": 4200})
+    await eventually(lambda: js.settled("ORDERS", "orders-worker"))
+    assert await js.count("PAYMENTS") == 2
+    looping.cancel()
+    await asyncio.wait([looping])
+
+    await js.publish("orders.bob.created", {"id": "o-3", "cents": 100})
+    await project.start("run").seen("ready: ")
+    await eventually(lambda: js.settled("ORDERS", "orders-worker"), within=30)  # its last request ends first
+    charged = [(each.subject, each.json()["order"]) for each in await js.messages("PAYMENTS")]
+    assert charged == [
+        ("payments.ada.charged", "o-1"),
+        ("payments.ada.charged", "o-2"),
+        ("payments.bob.charged", "o-3"),
+    ]
+    assert await js.consumers("ORDERS") == ["orders-worker"]
