@@ -31,10 +31,12 @@ fix:
     {{ uv }} run ruff check --fix
     {{ uv }} run ruff format
 
-[doc("Write the reference pages that are made from the code")]
+[doc("Write the pages that are made from the code, and build the site into build/site")]
 [group("work")]
 docs:
     {{ uv }} run python docs/_commands.py
+    {{ uv }} run python docs/_pages.py
+    {{ uv }} run --group docs python -m docs._site
 
 [doc("Run the tests, or those that the arguments name, three at a time: most of them wait for something")]
 [group("test")]
