@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import re
 import shlex
-from collections.abc import Callable
+import sqlite3
+from collections.abc import Awaitable, Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ from tests.support.server import NatsServer
 
 HOWTO = Path(__file__).parents[2] / "docs" / "howto"
 PAGES = sorted(page for page in HOWTO.glob("*.md") if page.stem != "README")
+COMES_TRUE: dict[str, Callable[[Project, RawJetStream], Awaitable[bool]]] = {}
+"""What a page says that its commands end with, by the page's name."""
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 NAME = re.compile(r'^name = "(\w+)"$', re.MULTILINE)
 
@@ -34,6 +38,49 @@ def project_of(page: Path, make_project: Callable[..., Project], nats: str) -> P
     return make_project(functions={"page": "\n\n".join(functions)}, streams=streams, nats=nats)
 
 
+def ends_with(page: str) -> Callable[[Any], Any]:
+    def mark(check: Callable[[Project, RawJetStream], Awaitable[bool]]) -> Any:
+        COMES_TRUE[page] = check
+        return check
+
+    return mark
+
+
+@ends_with("idempotency")
+async def booked_once(project: Project, js: RawJetStream) -> bool:
+    assert await js.count("PAYMENTS") == 1, "published twice, stored once"
+    with closing(sqlite3.connect(project.root / "balances.db")) as database:
+        return database.execute("SELECT * FROM balances").fetchall() == [("ada", 4200)]
+
+
+@ends_with("ordering")
+async def bobs_key_goes_on(project: Project, js: RawJetStream) -> bool:
+    (function,) = project.json("status")["functions"]
+    return (
+        project.json("parked", "list") == []
+        and await js.count("PARKED") == await js.count("DEADLETTERS") == 0
+        and function["pending"] == function["in_flight"] == 0
+    )
+
+
+@ends_with("poison")
+async def the_rejected_one_is_back_and_the_other_is_gone(project: Project, _: RawJetStream) -> bool:
+    letters = project.json("deadletter", "list")
+    return [letter["reason"] for letter in letters] == ["rejected"] and letters[0]["sequence"] > 2
+
+
+@ends_with("nats-py")
+@ends_with("celery")
+async def nothing_is_left(project: Project, _: RawJetStream) -> bool:
+    functions = project.json("status")["functions"]
+    return all(each["pending"] == each["in_flight"] == 0 for each in functions)
+
+
+@ends_with("faststream")
+async def the_order_is_charged(_: Project, js: RawJetStream) -> bool:
+    return [each.subject for each in await js.messages("PAYMENTS")] == ["payments.ada.charged"]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_block_is_of_a_kind_that_is_run(page: Path) -> None:
     assert {kind for kind, _ in BLOCK.findall(page.read_text())} <= {"python", "toml", "console"}
@@ -45,8 +92,8 @@ def test_every_block_is_of_a_kind_that_is_run(page: Path) -> None:
 @pytest.mark.server
 @pytest.mark.anyio
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-async def test_the_commands_of_a_page_succeed_in_its_project(
-    page: Path, make_project: Callable[..., Project], nats_server: NatsServer
+async def test_the_commands_of_a_page_do_in_its_project_what_it_says(
+    page: Path, make_project: Callable[..., Project], nats_server: NatsServer, js: RawJetStream
 ) -> None:
     project = project_of(page, make_project, nats_server.url)
     lines = [line for block in blocks(page, "console") for line in block.splitlines()]
@@ -71,6 +118,8 @@ async def test_the_commands_of_a_page_succeed_in_its_project(
             await eventually(succeeded)
         except AssertionError:
             raise AssertionError(f"{line}\n{last.stdout}{last.stderr}") from None
+    if page.stem in COMES_TRUE:
+        await eventually(lambda: COMES_TRUE[page.stem](project, js))
 
 
 @pytest.mark.server
