@@ -1,4 +1,4 @@
-"""Burial: the dead letter is stored and confirmed before its message is terminated."""
+"""The dead letter is stored and confirmed before its message is terminated."""
 
 from __future__ import annotations
 

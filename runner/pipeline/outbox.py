@@ -1,4 +1,4 @@
-"""Proceeds: all that one run has made, on its way into its streams.
+"""The outbox: the outputs of one run, on their way into their streams.
 
 Rule 1: an output's Msg-Id derives from its input and its number within its stream: stored again, it is a duplicate.
 Rule 2: what goes into one stream goes together, as one atomic batch; over 1,000 in chunks.

@@ -1,4 +1,4 @@
-"""Suspects: the recorded starts of messages that may be what killed a process.
+"""Start records: the recorded starts of messages that may be what killed a process.
 
 From its second delivery on, a message's start is recorded with this process's name before its handler runs, and dropped when
 it is settled. One that is found standing is a death only if its process is gone: it is asked, on the subject that each

@@ -1,4 +1,4 @@
-"""Isolation: what may run beside a suspect in this process.
+"""The quarantine: what may run beside a suspect in this process.
 
 What runs in a cell is not in this process, and keeps nothing from starting. What must run alone waits until nothing else runs, and nothing else starts until its start stands no more. Beside a handler
 that ignored its timeout nothing is alone, and it may never end: the message goes on to another process, or comes again later.
