@@ -49,7 +49,7 @@ class Delivery(Struct, eq=False):
     source: Source
     careful: bool
     """It was delivered before, and takes the long way."""
-    leased: float = 0.0
+    extended: float = 0.0
     """When the server last heard of it from us; 0.0 until the sweeper has seen it."""
     started: float = 0.0
     """When its handler started; 0.0 before."""

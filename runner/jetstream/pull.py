@@ -33,7 +33,7 @@ from runner.jetstream.withheld import Withheld
 log = logging.getLogger("jetrunner.pull")
 
 HEARTBEAT_SECONDS, EXPIRES_SECONDS = 2.0, 30.0
-LEASE_SECONDS = 3.0
+EXTEND_SECONDS = 3.0
 LAPSED_SECONDS = 9.5
 """The server takes a message back after 10 s of silence."""
 BACKLOG_BYTES = 4 << 20
@@ -70,7 +70,7 @@ class Pull:
         self.unsettled: dict[int, Delivery] = {}
         """Every delivery that is not settled yet, by stream sequence."""
         self.expires, self.heartbeat = EXPIRES_SECONDS, HEARTBEAT_SECONDS
-        self.lease = LEASE_SECONDS
+        self.extend_every = EXTEND_SECONDS
         """A message in work is extended this often, in seconds."""
         self.original: Callable[[bytes], bytes | None] | None = None
         """Makes the original subject of a stored one, where the stream is sharded; None for one that is not ours."""
@@ -161,7 +161,7 @@ class Pull:
         self._return(delivery, b"-NAK")
 
     def _return(self, delivery: Delivery, verb: bytes) -> None:
-        if delivery.lapsed or clock() - (delivery.leased or delivery.started or clock()) > LAPSED_SECONDS:
+        if delivery.lapsed or clock() - (delivery.extended or delivery.started or clock()) > LAPSED_SECONDS:
             if self.unsettled.get(delivery.sequence) is delivery:
                 del self.unsettled[delivery.sequence]
                 self.wake()
@@ -171,17 +171,17 @@ class Pull:
     def extend(self, delivery: Delivery, now: float) -> None:
         """Tell the server that we still work on it (`+WPI` starts its ack_wait anew)."""
         if self._connection.is_connected:  # kept until then, they would pile up through an outage
-            if now - delivery.leased > LAPSED_SECONDS:
+            if now - delivery.extended > LAPSED_SECONDS:
                 delivery.lapsed = True
-            delivery.leased = now
+            delivery.extended = now
             self._wire.answer(delivery.reply, b"+WPI")
 
     def lost(self) -> None:
         """The connection is lost: the server may not have heard what was written after it was last heard of."""
         heard = self._wire.heard
         for delivery in self.unsettled.values():
-            if delivery.leased > heard:
-                delivery.leased = heard - LEASE_SECONDS
+            if delivery.extended > heard:
+                delivery.extended = heard - EXTEND_SECONDS
 
     def watch(self, now: float) -> None:
         """Called a few times a second: notices a lost connection and a silent server."""
@@ -284,7 +284,7 @@ class Pull:
         if known is not None:
             if stored_at(known.reply) == stored_at(reply):
                 known.reply = reply
-                known.leased = clock()
+                known.extended = clock()
                 known.lapsed = False
                 return
             if self._other(known):
@@ -392,7 +392,7 @@ class Pull:
 def unopened(connection: Connection, stream: str) -> Pull:
     """It asks for nothing and tells nothing: what is in it is settled in this process alone."""
     made = Pull(connection, stream, "", 0, _nothing, _nothing)
-    made.lease = math.inf
+    made.extend_every = math.inf
     made.silence()
     return made
 

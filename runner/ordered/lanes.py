@@ -1,6 +1,6 @@
 """The lanes of one shard: what arrives, what may start, and what is settled; one message of a key at a time.
 
-Rule 1: a retry never goes back to the server: it waits here, in its lane, and its lease is extended.
+Rule 1: a retry never goes back to the server: it waits here, in its lane, and its ack wait is extended.
 Rule 2: what was settled here and comes again (a crashed server forgets acks) is acknowledged again, not run again; unless it
         was stored after all that is known here: then it is another message, and the shard is in doubt.
 Rule 3: a key's next message starts when the settlement of the one before cannot be forgotten (`settlement_log.py`).

@@ -55,7 +55,7 @@ class Parking:
         self.parked = self.book.parked
         self.pull = Pull(runtime.connection, ownstreams.PARKED, "", 0, _nothing, _nothing)
         """Never opened: messages on their way back stand in it, where the sweeper looks."""
-        self.pull.lease = math.inf
+        self.pull.extend_every = math.inf
         pipeline.pulls.append(self.pull)
         self.parks = pipeline.binding.on_exhausted == "park"
         """Whether a key is parked whose message is given up."""

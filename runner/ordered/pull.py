@@ -17,7 +17,7 @@ HELD_LIMIT = 10_000
 EXPIRES_SECONDS = 1.9
 """Shorter than what is left of a lease before it is renewed: a frozen owner has no pull left when its shards are taken.
 A silent server is noticed after as long, while records of what it may not have heard still count (`settlement_log.py`)."""
-LEASE_SECONDS = 20.0
+EXTEND_SECONDS = 20.0
 
 
 class Window(Source, Protocol):
@@ -72,7 +72,7 @@ class ShardPull(Pull):
         self.guard = guard
         self.expires = EXPIRES_SECONDS
         self.heartbeat = EXPIRES_SECONDS / 2
-        self.lease = LEASE_SECONDS
+        self.extend_every = EXTEND_SECONDS
         self._wire.answers.order(self.stream, self.durable, guard, self._unsaid)
         self._turning = asyncio.Lock()
         """Held while it is opened or closed."""

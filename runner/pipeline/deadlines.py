@@ -1,4 +1,4 @@
-"""Deadlines and leases of one function's messages, all watched by the process's one sweeper."""
+"""Deadlines and ack waits of one function's messages, all watched by the process's one sweeper."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Deadlines:
         self._may_give_back = pipeline.binding.retry.attempts >= ATTEMPTS
 
     def sweep(self, now: float) -> None:
-        """Extend leases, cancel handlers that are late, and settle without those that ignore it."""
+        """Extend ack waits, cancel handlers that are late, and settle without those that ignore it."""
         for pull in self._pipeline.pulls:
             pull.watch(now)
             looked = self._swept.get(pull)
@@ -50,9 +50,9 @@ class Deadlines:
                 continue
             self._swept[pull] = now
             for delivery in list(pull.unsettled.values()):
-                if not delivery.leased:
-                    delivery.leased = looked or now  # it came after that; we may have stood still since
-                elif now - delivery.leased >= pull.lease:
+                if not delivery.extended:
+                    delivery.extended = looked or now  # it came after that; we may have stood still since
+                elif now - delivery.extended >= pull.extend_every:
                     pull.extend(delivery, now)
                 if (
                     delivery.task is not None

@@ -1,7 +1,7 @@
 """One delivery's way, from arrival to ack: decode → call → settle → apply.
 
 No task, timer or cancel scope is made per message. Persistent slot tasks take deliveries from one queue; the sweeper
-watches deadlines and leases. A handler that leaves a context variable behind ends its slot: no other message sees it.
+watches deadlines and ack waits. A handler that leaves a context variable behind ends its slot: no other message sees it.
 `_work` is the way of a message; what is rare leaves it for `_handle`: a delivery that is not the first (`careful`),
 MessagePack, no body, one that is too old, a handler in a thread or a generator, an observer, all that fails.
 """

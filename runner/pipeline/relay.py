@@ -65,12 +65,12 @@ class Relay:
             self._pull.settle(delivery, b"-NAK")
 
     def sweep(self, now: float) -> None:
-        """Extend leases; called about every 100 ms."""
+        """Extend ack waits; called about every 100 ms."""
         self._pull.watch(now)
         for delivery in self._pull.unsettled.values():
-            if not delivery.leased:
-                delivery.leased = now
-            elif now - delivery.leased >= self._pull.lease:
+            if not delivery.extended:
+                delivery.extended = now
+            elif now - delivery.extended >= self._pull.extend_every:
                 self._pull.extend(delivery, now)
 
     def _arrived(self, delivery: Delivery) -> None:

@@ -188,7 +188,7 @@ async def _serve(serving: Serving, connection: Connection, tracing: Tracing, sta
 
 
 async def sweep(runtime: Runtime, functions: Sequence[Function], relay: Relay) -> None:
-    """Deadlines, leases, silent servers, tokens and rates: all the process's clocks in one loop."""
+    """Deadlines, ack waits, silent servers, tokens and rates: all the process's clocks in one loop."""
     watchdog = Watchdog()
     watchdog.start()
     marked = 0.0

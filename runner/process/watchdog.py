@@ -136,5 +136,5 @@ def describe(frame: FrameType | None) -> str:
     at = (own_code(frame) or stack)[0]
     return (
         f"the event loop is blocked by {at.f_code.co_name} at {at.f_code.co_filename}:{at.f_lineno}; "
-        "no lease is extended meanwhile. hint: make it `def`, which runs in a thread, or await"
+        "no ack wait is extended meanwhile. hint: make it `def`, which runs in a thread, or await"
     )

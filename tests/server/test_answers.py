@@ -190,9 +190,9 @@ async def test_a_message_whose_lease_has_lapsed_is_not_asked_for_again_and_leaks
         await eventually(lambda: len(got) == 3)
         lapsed, frozen, fresh = got
         for delivery in got:
-            delivery.leased = clock()
-        lapsed.leased -= LAPSED_SECONDS + 0.1
-        frozen.leased -= LAPSED_SECONDS + 0.1
+            delivery.extended = clock()
+        lapsed.extended -= LAPSED_SECONDS + 0.1
+        frozen.extended -= LAPSED_SECONDS + 0.1
         pull.extend(frozen, clock())  # the sweeper came first: it stays lapsed, whatever is said of it since
         pull.later(lapsed, 0)
         pull.give_back(frozen)
@@ -238,10 +238,10 @@ async def test_of_a_lost_connection_the_lease_counts_from_when_the_server_was_la
         await pull.open()
         await eventually(lambda: len(got) == 3)
         unheard, heard, _ = got
-        unheard.leased = connection.wire.heard + 6
-        heard.leased = connection.wire.heard - 1
-        before = heard.leased
+        unheard.extended = connection.wire.heard + 6
+        heard.extended = connection.wire.heard - 1
+        before = heard.extended
         await lost(proxy, connection)
-        assert unheard.leased < connection.wire.heard
-        assert heard.leased == before
+        assert unheard.extended < connection.wire.heard
+        assert heard.extended == before
         await back(proxy, connection)

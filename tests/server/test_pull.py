@@ -289,7 +289,7 @@ async def test_the_server_is_told_that_a_message_is_still_in_work(
         acknowledge(reader.arrived[0])
 
 
-async def test_leases_do_not_pile_up_while_there_is_no_connection(
+async def test_extensions_do_not_pile_up_while_there_is_no_connection(
     connected: Connects, nats_server: NatsServer, js: RawJetStream
 ) -> None:
     said: list[bytes] = []

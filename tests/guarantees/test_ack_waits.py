@@ -1,4 +1,4 @@
-"""A message in work belongs to whoever works on it: its lease is extended as long as that takes."""
+"""A message in work is given to no other instance: its ack wait is extended as long as that takes."""
 
 from __future__ import annotations
 
