@@ -11,6 +11,7 @@ import pytest
 
 from runner.core import sharding
 from runner.core.sharding import Sharding
+from tests.support.eventually import eventually
 from tests.support.jetstream import RawJetStream
 
 pytestmark = [pytest.mark.server, pytest.mark.anyio]
@@ -79,7 +80,12 @@ async def test_the_server_puts_keys_that_are_no_text_into_the_shards_we_compute(
     subjects = [b"keys.%b.new.%b" % (one, other) for one in tokens for other in tokens]
     for subject in subjects:
         await js.client._send_command(b"PUB %b 0\r\n\r\n" % subject)
+
+    async def all_are_stored() -> bool:
+        return await js.count("KEYS") == len(subjects)
+
     await js.client.flush()
+    await eventually(all_are_stored)
     sharded = Sharding(1, SHARDS, (1, 3))
     for number, subject in enumerate(subjects, 1):
         message = await js.message("KEYS", number)
