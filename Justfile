@@ -38,10 +38,10 @@ docs:
     {{ uv }} run python docs/_pages.py
     {{ uv }} run --group docs python -m docs._site
 
-[doc("Run the tests, or those that the arguments name, three at a time: most of them wait for something")]
+[doc("Run the tests, or those that the arguments name, four at a time: most of them wait for something")]
 [group("test")]
 test *arguments:
-    {{ uv }} run pytest -n 3 --dist worksteal {{ arguments }}
+    {{ uv }} run pytest -n 4 --dist worksteal {{ arguments }}
 
 [doc("Run only the tests that need a nats-server")]
 [group("test")]
