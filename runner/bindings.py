@@ -48,7 +48,7 @@ class Binding(Struct, frozen=True):
     output: Template | None
     retry: RetryPolicy
     concurrency: int
-    """Most messages in work at once, per process."""
+    """Most messages, or batches, in work at once, per process."""
     timeout: float
     """Seconds one attempt may take."""
     ordered_by: tuple[str, ...]
@@ -67,11 +67,20 @@ class Binding(Struct, frozen=True):
     """Whether the handler is awaited, called in a thread, or iterated."""
     label: str
     """Its name in the code; another than `function` where it was renamed: that one stands in NATS for good."""
+    batch: int = 0
+    """Most messages that it is called with at once; 0: with one, which is no list."""
+    linger: float = 0.0
+    """Seconds after the first message of a batch until it is called with what has come."""
 
     @property
     def both_names(self) -> str:
         """`ship (pack)` where the function has another name in NATS than in the code, else its name."""
         return self.label if self.label == self.function else f"{self.label} ({self.function})"
+
+    @property
+    def most(self) -> int:
+        """Messages in work at once, per process."""
+        return self.concurrency * (self.batch or 1)
 
     @property
     def place(self) -> str:
@@ -119,7 +128,8 @@ def consume(
     time, in stream order, whatever fails. With `on_exhausted="park"` those that come after one that was given up wait for
     it in `PARKED`, until `runner parked retry` brings all of them back. `deliver="new"` skips what the stream
     held before the function first ran. `concurrency` is 64, and min(32, cores + 4) for a `def` handler. `stream` says which,
-    when two capture the subject. `renamed_from` is the name that the function had when it first ran: it goes on where that one
+    when two capture the subject. With `batch` it is called with lists of up to so many messages, `linger` seconds (0.2) after the
+    first of them at the latest; `concurrency` counts batches then, and is 4. `renamed_from` is the name that the function had when it first ran: it goes on where that one
     is, and keeps that name in NATS. BindingError when something is wrong, at import.
     """
     if callable(subject):
@@ -133,7 +143,8 @@ def consume(
         namespace = _local_names(inspect.currentframe())
 
         def complete() -> Binding:
-            options.require_available({"batch": batch, "linger": linger, "executor": executor})
+            options.require_available({"executor": executor})
+            most = options.batch(batch)
             source = options.template("the subject", subject)
             kind = signature.kind(function)
             keys = () if ordered_by is None else options.ordered_by(ordered_by, source)
@@ -143,7 +154,9 @@ def consume(
                 subject=source,
                 output=None if output is None else options.output(output, source),
                 retry=options.policy(retry),
-                concurrency=options.concurrency(concurrency, threaded=kind.startswith("thread")),
+                concurrency=options.concurrency(
+                    concurrency, threaded=kind.startswith("thread"), batched=bool(most)
+                ),
                 timeout=options.seconds("timeout", timeout),
                 ordered_by=keys,
                 on_exhausted=options.on_exhausted(on_exhausted, keys),
@@ -152,14 +165,18 @@ def consume(
                 stream=options.nats_name("stream", stream),
                 durable=options.nats_name("durable", durable),
                 handler=function,
-                signature=signature.read(function, source.names, Context, namespace),
+                signature=signature.read(function, source.names, Context, namespace, batched=bool(most)),
                 file=file,
                 line=line,
                 kind=kind,
                 label=label,
+                batch=most,
+                linger=options.linger(linger, batch),
             )
             if output is None and binding.kind.endswith("generator"):
                 raise Unbindable("a generator needs output=, where its items are published")
+            if keys and binding.batch:
+                raise Unbindable("batch= with ordered_by= is not available yet")
             if keys and durable is not None:
                 raise Unbindable("durable= names one consumer; a function with ordered_by= has one a shard")
             codec.compile_call(binding)

@@ -61,7 +61,11 @@ class Call(Struct, frozen=True):
     It runs the bare decoder, so it raises any Exception: `explain` makes a DecodeError of it.
     """
     handler: Callable[..., Any]
-    """The handler, for arguments by position."""
+    """The handler, for arguments by position: of one that takes batches, these are lists."""
+    taker: int | None
+    """The place of the context among them; None where it takes none."""
+    lines: Callable[[bytes], list[Any]] | None = None
+    """Decodes JSON bodies that stand in a line each; None where a body is not all there is to decode."""
 
 
 def compile_call(binding: Bound) -> Call:
@@ -71,22 +75,27 @@ def compile_call(binding: Bound) -> Call:
     positions = dict(zip(binding.subject.names, binding.subject.positions, strict=True))
     tokens = [(name, places[name], positions[name], converter(kind)) for name, kind in signature.tokens]
     handler = _by_position(binding.handler, signature)
+    taker = places.get(signature.context or "")
     if body is None:
-        return Call(_binder(len(places), None, tokens, places.get(signature.context or "")), handler)
+        return Call(_binder(len(places), None, tokens, taker), handler, taker)
     decode, from_json = decoder(body.annotation, body.default), _readers(body.annotation)[0]
     if len(places) == 1:
 
         def bind_body(_subject: bytes, data: bytes, msgpack: bool, _context: Any) -> Sequence[Any]:
             return (decode(data, msgpack) if msgpack or not data else from_json(data),)
 
-        return Call(bind_body, handler)
+        return Call(bind_body, handler, taker, _lines(body.annotation))
 
     def read(data: bytes, msgpack: bool) -> Any:
         return decode(data, msgpack) if msgpack or not data else from_json(data)
 
-    return Call(
-        _binder(len(places), (places[body.name], read), tokens, places.get(signature.context or "")), handler
-    )
+    lines = _lines(body.annotation) if not tokens else None
+    return Call(_binder(len(places), (places[body.name], read), tokens, taker), handler, taker, lines)
+
+
+def _lines(annotation: Any) -> Callable[[bytes], list[Any]] | None:
+    reader = getattr(_readers(annotation)[0], "__self__", None)
+    return reader.decode_lines if isinstance(reader, msgspec.json.Decoder) else None
 
 
 def _binder(

@@ -55,6 +55,7 @@ class Context(Generic[State]):
         "attempts",
         "function",
         "key",
+        "messages",
         "missing",
         "sequence",
         "shard",
@@ -71,6 +72,8 @@ class Context(Generic[State]):
     """Name of the function."""
     key: str | None
     """What the message is ordered by; None for functions that are not ordered."""
+    messages: tuple[Context[State], ...]
+    """Of a batch: the context of each message, in the order of the list; empty of a single message."""
     missing: tuple[int, ...]
     """Indexes of parts that never came (gather)."""
     sequence: int
@@ -102,6 +105,7 @@ class Context(Generic[State]):
         shard: int | None = None,
         state: State = None,  # type: ignore[assignment]  # of a project without a lifespan
         missing: tuple[int, ...] = (),
+        messages: tuple[Context[State], ...] = (),
         host: Host | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -119,6 +123,7 @@ class Context(Generic[State]):
         self.shard = shard
         self.state = state
         self.missing = missing
+        self.messages = messages
         self._know: Callable[[Any], dict[str, Any]] | None = None
         self._message: Any = None
         self._made: list[Staged] | None = None
@@ -132,6 +137,27 @@ class Context(Generic[State]):
         self._clock = clock
         self._log: logging.LoggerAdapter[logging.Logger] | None = None
         self._sealed = False
+
+    @classmethod
+    def of_batch(cls, messages: tuple[Context[Any], ...]) -> Context[Any]:
+        """Make the one of a batch: what it tells of a message, it tells of the first one; each publishes by its own."""
+        first = messages[0]
+        return Context(
+            function=first.function,
+            subject=first.subject,
+            template=first._template,  # noqa: SLF001  # it is one of us
+            headers=first._given,  # noqa: SLF001
+            attempt=first.attempt,
+            attempts=first.attempts,
+            stream=first.stream,
+            sequence=first.sequence,
+            timestamp_ns=first._timestamp,  # noqa: SLF001
+            expires=first._expires,  # noqa: SLF001
+            state=first.state,
+            messages=messages,
+            host=first._host,  # noqa: SLF001
+            clock=first._clock,  # noqa: SLF001
+        )
 
     @classmethod
     def about(cls, message: M, attempt: int, know: Callable[[M], dict[str, Any]]) -> Context[Any]:
@@ -225,6 +251,10 @@ class Context(Generic[State]):
         `delay` is in seconds, `at` a time with a timezone. ValueError for what cannot be published; RuntimeError
         once the handler has returned.
         """
+        if self.messages:
+            raise RuntimeError(
+                "a batch publishes by its messages: ctx.messages[index].publish(…), so that each is stored once"
+            )
         if self._sealed:
             raise RuntimeError(f"{self!r}: the handler has returned; what is published now would be lost")
         self.staged.append(

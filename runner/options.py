@@ -15,6 +15,9 @@ from runner.signature import Unbindable
 T = TypeVar("T")
 
 SLOTS = 64
+BATCHES = 4
+LARGEST_BATCH = 10_000
+LINGER_SECONDS = 0.2
 MOST_THREADS = 32
 MORE_THREADS = 4
 """Threads beyond one for each core: most of them wait for something."""
@@ -66,8 +69,28 @@ def count(option: str, value: Any) -> int:
     raise Unbindable(f"{option}= is a whole number of 1 or more, not {value!r}")
 
 
-def concurrency(value: Any, *, threaded: bool) -> int:
+def batch(value: Any) -> int:
+    """Messages in a batch; 0 without."""
+    if value is None:
+        return 0
+    _require(count("batch", value) <= LARGEST_BATCH, f"batch= is at most {LARGEST_BATCH:,}, not {value:,}")
+    return int(value)
+
+
+def linger(value: Any, batched: Any) -> float:
+    """Seconds that a batch waits for more messages."""
+    if value is None:
+        return LINGER_SECONDS
+    _require(batched is not None, "linger= is how long a batch waits for more messages: it needs batch=")
+    if value == 0 and not isinstance(value, bool):
+        return 0.0
+    return seconds("linger", value)
+
+
+def concurrency(value: Any, *, threaded: bool, batched: bool = False) -> int:
     """Messages at work at once: threads share Python's lock, so there are fewer of them unless more are asked for."""
+    if value is None and batched:
+        return BATCHES
     if value is None:
         return min(MOST_THREADS, (os.cpu_count() or 1) + MORE_THREADS) if threaded else SLOTS
     return count("concurrency", value)

@@ -76,8 +76,12 @@ def read(
     tokens: tuple[str, ...],
     context: type,
     namespace: Mapping[str, Any] | None = None,
+    *,
+    batched: bool = False,
 ) -> Signature:
     """Sort a handler's parameters; `context` is the class that marks the context, `namespace` holds local names.
+
+    Of a handler that takes batches, body and tokens are lists: their elements' annotations are kept.
 
     NameError when an annotation names something that is not defined (yet), `Unbindable` when a rule is broken.
     """
@@ -101,9 +105,11 @@ def read(
                 raise Unbindable(f"parameters {taker!r} and {name!r} both take the context")
             taker = name
         elif name in tokens:
-            found.append((name, annotation))
+            found.append((name, _element(name, annotation) if batched else annotation))
         elif body is None:
-            if core in _LISTS or get_origin(core) in _LISTS:
+            if batched:
+                annotation = _element(name, annotation)
+            elif core in _LISTS or get_origin(core) in _LISTS:
                 raise Unbindable(
                     f"parameter {name!r}: a list body needs batch=",
                     hint="for one message that is a list, use tuple[…, ...]",
@@ -115,6 +121,19 @@ def read(
                 hint=_advice(name, (*tokens, body.name)),
             )
     return Signature(body, tuple(found), taker, tuple(parameters), keywords)
+
+
+def _element(name: str, annotation: Any) -> Any:
+    """What a list of one for each message holds."""
+    core = bare(annotation)
+    if core in (Any, list):
+        return Any
+    if get_origin(core) not in _LISTS:
+        raise Unbindable(
+            f"parameter {name!r}: with batch= it takes a list, one element for each message",
+            hint=f"annotate it as list[{getattr(core, '__name__', core)}]",
+        )
+    return typing.get_args(core)[0]
 
 
 def _require_keyword(parameter: inspect.Parameter) -> None:

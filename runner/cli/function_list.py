@@ -63,6 +63,7 @@ def described(binding: Binding, project: str, root: Path) -> dict[str, Any]:
         "attempts": binding.retry.attempts,
         "timeout": binding.timeout,
         "concurrency": binding.concurrency,
+        "batch": binding.batch or None,
         "ordered_by": list(binding.ordered_by),
         "on_exhausted": binding.on_exhausted,
         "max_age": binding.max_age,

@@ -65,7 +65,7 @@ class Function:
         project, function = self._runtime.project, self.binding.function
         subject = identity.again_subject(project, function)
         wanted = consumer.config(identity.durable(project, function), subject, "all", function)
-        limit = min(self.binding.concurrency, AGAIN_LIMIT)
+        limit = min(self.binding.most, AGAIN_LIMIT)
         await self._sources.add(ownstreams.AGAIN, wanted, limit)
 
     def sweep(self, now: float) -> None:

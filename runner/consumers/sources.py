@@ -59,7 +59,7 @@ class Sources:
         self._connection = runtime.connection
         self._function = binding.function
         self._place = binding.place
-        self._limit = binding.concurrency
+        self._limit = binding.most
         self._stream = stream
         self._durable = durable
         self._queue = pipeline.queue

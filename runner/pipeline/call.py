@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
-from runner import codec
+from runner import batches, codec
 from runner.bindings import Binding
 from runner.context import Context
 from runner.core.sharding import key
@@ -28,8 +28,9 @@ class Calling:
         self._binding = binding
         call = codec.compile_call(binding)
         self.bind = call.bind
-        self.handler = call.handler
+        self.handler = batches.single(binding, call)
         """Takes what `bind` gives."""
+        self.many, self.lines = call.handler, call.lines
         self.takes_context = binding.signature.context is not None
         self.awaited = binding.kind == "async"
         """Whether calling it is all there is to do: it runs in the loop, and gives one result."""
@@ -69,17 +70,24 @@ class Calling:
         except ValueError:  # sent back by somebody who made its origin up
             return None
 
-    async def __call__(self, arguments: Sequence[Any]) -> Any:
-        """What the handler returned; of a generator, the list of its items."""
+    async def __call__(self, arguments: Sequence[Any], *, batch: bool = False) -> Any:
+        """What the handler returned; of a generator, the list of its items. Of a batch the arguments are lists."""
+        handler = self.many if batch else self.handler
+        if self._binding.batch and not batch and self._kind.endswith("generator"):
+            items = await self._called(handler, arguments)
+            return items[0] if items else None
+        return await self._called(handler, arguments)
+
+    async def _called(self, handler: Callable[..., Any], arguments: Sequence[Any]) -> Any:
         match self._kind:
             case "async":
-                return await finished(await self.handler(*arguments))
+                return await finished(await handler(*arguments))
             case "async_generator":
-                return [item async for item in self.handler(*arguments)]
+                return [item async for item in handler(*arguments)]
             case "thread":
-                return await finished(await self._in_thread(lambda: self.handler(*arguments)))
+                return await finished(await self._in_thread(lambda: handler(*arguments)))
             case "thread_generator":
-                return await self._in_thread(lambda: list(self.handler(*arguments)))
+                return await self._in_thread(lambda: list(handler(*arguments)))
 
     async def _in_thread(self, call: Callable[[], Any]) -> Any:
         """Abandoned when the process ends; until then the slot is held as long as the thread runs."""

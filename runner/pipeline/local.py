@@ -11,7 +11,7 @@ import anyio
 import anyio.to_thread
 from msgspec import Struct
 
-from runner import codec
+from runner import batches, codec
 from runner.bindings import Binding
 from runner.context import Context
 from runner.core import header
@@ -71,7 +71,7 @@ async def attempt(binding: Binding, message: Message, state: Any = None, host: A
     started = time.perf_counter()
     try:
         with anyio.move_on_after(binding.timeout) as scope:
-            result = await _call(binding, partial(call.handler, *arguments))
+            result = await _call(binding, partial(batches.single(binding, call), *arguments))
         if scope.cancelled_caught:
             return TimedOut(binding.timeout)
         outputs = _outputs(binding, result, message.subject)

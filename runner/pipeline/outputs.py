@@ -29,7 +29,7 @@ class Outputs:
         self._function = binding.function
         self._template = binding.output
         self._source = binding.subject
-        self._generator = binding.kind.endswith("generator")
+        self._generator = binding.kind.endswith("generator") and not binding.batch
         self._ordered = bool(binding.ordered_by)
         self._wire_name = identity.durable(runtime.project, binding.function).encode()
         self._parts: list[bytes | int] = []

@@ -26,6 +26,7 @@ from runner.jetstream.delivery import Delivery
 from runner.jetstream.publisher import is_stored
 from runner.jetstream.pull import Pull
 from runner.pipeline.awaited import finished, is_work
+from runner.pipeline.batch import Batching
 from runner.pipeline.call import Calling
 from runner.pipeline.confined import Confined, Ended
 from runner.pipeline.judging import Guard, Judging
@@ -37,6 +38,7 @@ from runner.pipeline.reporter import Reporter, told
 from runner.pipeline.settle import REPEAT_SECONDS, Settling
 from runner.pipeline.start_records import StartRecords
 from runner.pipeline.stats import Stats
+from runner.pipeline.together import Single, Together
 from runner.runtime.runtime import Runtime
 from runner.runtime.slots import calm
 from runner.staged import Staged
@@ -75,9 +77,13 @@ class Pipeline:
         self.guard: Guard | None = None
         """Of an ordered function: says whether anything may start."""
         runtime.isolation.pulls.append(self.pulls)
+        single = Single(self._alone, self._send, self._safely, self._stored)
+        ways = Together(runtime, self._settling, self._outputs, self._attempts, self.stats, single)
+        self._batching = Batching(runtime, binding, self.calling, self._judging, ways, self.queue)
 
     def _open_slot(self) -> None:
-        self._runtime.slots.open(self._runtime.tasks, self._work, f"{self.binding.function} slot")
+        work = self._batching.work if self.binding.batch else self._work
+        self._runtime.slots.open(self._runtime.tasks, work, f"{self.binding.function} slot")
 
     async def _work(self, task: asyncio.Task[Any]) -> None:  # noqa: C901, PLR0912, PLR0915  # hot: one straight function
         queue, stats, isolation = self.queue.deliveries, self.stats, self._runtime.isolation
@@ -210,6 +216,9 @@ class Pipeline:
                 await delivery.source.again(delivery, REPEAT_SECONDS)
             else:
                 delivery.source.later(delivery, REPEAT_SECONDS)
+
+    async def _alone(self, delivery: Delivery, task: Any, admitted: bool) -> None:
+        await self._safely(delivery, self._handle(delivery, task, admitted))
 
     async def _handle(self, delivery: Delivery, task: Any, admitted: bool) -> None:
         """The whole way, for whatever the straight one is not for."""

@@ -121,7 +121,7 @@ async def _serve(serving: Serving, connection: Connection, tracing: Tracing, sta
     replicas = max((topology.config(stream).get("num_replicas", 1) for _, stream in placed), default=1)
     await insist(lambda: ownstreams.ensure_all(connection, replicas), START_SECONDS, "our own streams")
     await insist(topology.load, START_SECONDS, "the list of streams")
-    connection.in_flight.expect(sum(binding.concurrency for binding in bindings))
+    connection.in_flight.expect(sum(binding.most for binding in bindings))
     async with anyio.create_task_group() as tasks:
         runtime = Runtime(
             Instance(

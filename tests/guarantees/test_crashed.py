@@ -56,6 +56,29 @@ async def test_a_killer_ends_as_crashed_after_two_deaths_and_two_of_its_own_and_
     assert await shop.js.messages("KV_jetrunner", "$KV.jetrunner.start.>") == []
 
 
+BATCHED = """
+    @consume("orders.{id}", batch=8, linger=0.1, retry=RetryPolicy.fixed(0.05))
+    async def charge(orders: list[Order]) -> None:
+        if any(order.note == "killer" for order in orders):
+            note("killing")
+            os.kill(os.getpid(), signal.SIGKILL)
+        for order in orders:
+            note("done", id=order.id)
+"""
+
+
+async def test_a_killer_in_a_batch_is_found_and_its_neighbours_succeed(shop: Shop) -> None:
+    await shop.open(BATCHED)
+    await shop.order(*range(10, 15))
+    await shop.order(1, note="killer")
+    await shop.order(*range(15, 30))
+    deaths = await restart_until_settled(shop, most=6)
+    (letter,) = await shop.dead()
+    assert (reason(letter), letter.json()["id"], deaths) == ("crashed", 1, 2)
+    assert {each["id"] for each in shop.notes("done")} == set(range(10, 30))
+    assert await shop.js.messages("KV_jetrunner", "$KV.jetrunner.start.>") == []
+
+
 async def test_several_killers_at_once_all_end_as_crashed_and_nobody_else_does(shop: Shop) -> None:
     await shop.open(KILLER)
     await shop.order(*range(10, 16))

@@ -279,8 +279,10 @@ def refusal(
         ({"ordered_by": ()}, "ordered_by= is a token of the subject or a tuple of tokens"),
         ({"ordered_by": ["customer"]}, "ordered_by= is a token of the subject or a tuple of tokens"),
         ({"ordered_by": "customer", "durable": "mine"}, "durable= names one consumer"),
-        ({"batch": 10}, "batch= is not available yet"),
-        ({"linger": 1.0}, "linger= is not available yet"),
+        ({"batch": 0}, "batch= is a whole number of 1 or more"),
+        ({"batch": 10_001}, "batch= is at most 10,000"),
+        ({"batch": 10}, "with batch= it takes a list"),
+        ({"linger": 1.0}, "it needs batch="),
         ({"executor": "process"}, "executor= is not available yet"),
     ],
 )

@@ -1,0 +1,81 @@
+"""Handlers that take batches: what they return, and how one is called with a single message."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from typing import Any
+
+from runner.bindings import Binding
+from runner.codec import Call
+from runner.context import Context
+from runner.core.signals import PartialFailure
+from runner.signature import Kind
+
+
+def results(result: Any, count: int) -> Sequence[Any]:
+    """What a batch's handler has returned for each of its messages. Raises TypeError unless that is a list of as many."""
+    if result is None:
+        return [None] * count
+    if not isinstance(result, (list, tuple)) or len(result) != count:
+        what = (
+            f"{len(result)} elements" if isinstance(result, (list, tuple)) else f"a {type(result).__name__}"
+        )
+        raise TypeError(
+            f"the handler of a batch of {count} returned {what}: give a list with an element for each message, None for none"
+        )
+    return result
+
+
+def lists(arguments: Sequence[Any], taker: int | None) -> list[Any]:
+    """The arguments of a single message as those of a batch of one; at `taker` stands its context."""
+    return [Context.of_batch((each,)) if place == taker else [each] for place, each in enumerate(arguments)]
+
+
+def single(binding: Binding, call: Call) -> Callable[..., Any]:
+    """The handler of a function for the arguments of a single message."""
+    return _alone(call.handler, binding.kind, call.taker) if binding.batch else call.handler
+
+
+def _alone(many: Callable[..., Any], kind: Kind, taker: int | None) -> Callable[..., Any]:
+    """A handler of batches as one of single messages, of the same kind."""
+
+    async def run(*arguments: Any) -> Any:
+        try:
+            return results(await many(*lists(arguments, taker)), 1)[0]
+        except PartialFailure as failure:
+            raise _only(failure) from None
+
+    def run_in_thread(*arguments: Any) -> Any:
+        try:
+            return results(many(*lists(arguments, taker)), 1)[0]
+        except PartialFailure as failure:
+            raise _only(failure) from None
+
+    async def iterate(*arguments: Any) -> AsyncIterator[Any]:
+        try:
+            made = [item async for item in many(*lists(arguments, taker))]
+        except PartialFailure as failure:
+            raise _only(failure) from None
+        for item in results(made, 1):
+            if item is not None:
+                yield item
+
+    def iterate_in_thread(*arguments: Any) -> Iterator[Any]:
+        try:
+            made = list(many(*lists(arguments, taker)))
+        except PartialFailure as failure:
+            raise _only(failure) from None
+        yield from (item for item in results(made, 1) if item is not None)
+
+    kinds: dict[Kind, Callable[..., Any]] = {
+        "async": run,
+        "thread": run_in_thread,
+        "async_generator": iterate,
+        "thread_generator": iterate_in_thread,
+    }
+    return kinds[kind]
+
+
+def _only(failure: PartialFailure) -> BaseException:
+    """The error of a batch of one."""
+    return failure.failures.get(0, failure)
