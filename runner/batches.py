@@ -26,9 +26,19 @@ def results(result: Any, count: int) -> Sequence[Any]:
     return result
 
 
+def context_of(messages: tuple[Context[Any], ...]) -> Context[Any]:
+    """The context of a batch: what it tells of a message, it tells of the first one; each publishes by its own."""
+    first, context = messages[0], Context.__new__(Context)
+    context.function = first.function  # which fills all others of the first
+    for name in Context.__slots__:
+        setattr(context, name, getattr(first, name))
+    context.messages = messages
+    return context
+
+
 def lists(arguments: Sequence[Any], taker: int | None) -> list[Any]:
     """The arguments of a single message as those of a batch of one; at `taker` stands its context."""
-    return [Context.of_batch((each,)) if place == taker else [each] for place, each in enumerate(arguments)]
+    return [context_of((each,)) if place == taker else [each] for place, each in enumerate(arguments)]
 
 
 def single(binding: Binding, call: Call) -> Callable[..., Any]:

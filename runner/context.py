@@ -9,13 +9,14 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from runner.core import header, identity
 from runner.core.subject import Template
 from runner.host import Host
+from runner.ownlog import FunctionLog
 from runner.staged import DONE, Staged, due, stage
 
 if TYPE_CHECKING:  # a default for a type variable: typing has none before Python 3.13
@@ -139,27 +140,6 @@ class Context(Generic[State]):
         self._sealed = False
 
     @classmethod
-    def of_batch(cls, messages: tuple[Context[Any], ...]) -> Context[Any]:
-        """Make the one of a batch: what it tells of a message, it tells of the first one; each publishes by its own."""
-        first = messages[0]
-        return Context(
-            function=first.function,
-            subject=first.subject,
-            template=first._template,  # noqa: SLF001  # it is one of us
-            headers=first._given,  # noqa: SLF001
-            attempt=first.attempt,
-            attempts=first.attempts,
-            stream=first.stream,
-            sequence=first.sequence,
-            timestamp_ns=first._timestamp,  # noqa: SLF001
-            expires=first._expires,  # noqa: SLF001
-            state=first.state,
-            messages=messages,
-            host=first._host,  # noqa: SLF001
-            clock=first._clock,  # noqa: SLF001
-        )
-
-    @classmethod
     def about(cls, message: M, attempt: int, know: Callable[[M], dict[str, Any]]) -> Context[Any]:
         """Make one that asks `know` for the fields of the above when the first of them is read; it costs little until then."""
         context = cls.__new__(cls)
@@ -234,7 +214,7 @@ class Context(Generic[State]):
         """The logger `jetrunner.functions.<function>`; its records carry function, message_id and attempt."""
         if self._log is None:
             fields = {"function": self.function, "message_id": self.message_id, "attempt": self.attempt}
-            self._log = _Log(logging.getLogger(f"jetrunner.functions.{self.function}"), fields)
+            self._log = FunctionLog(logging.getLogger(f"jetrunner.functions.{self.function}"), fields)
         return self._log
 
     def publish(
@@ -252,9 +232,7 @@ class Context(Generic[State]):
         once the handler has returned.
         """
         if self.messages:
-            raise RuntimeError(
-                "a batch publishes by its messages: ctx.messages[index].publish(…), so that each is stored once"
-            )
+            raise RuntimeError("a batch publishes by its messages: ctx.messages[index].publish(…)")
         if self._sealed:
             raise RuntimeError(f"{self!r}: the handler has returned; what is published now would be lost")
         self.staged.append(
@@ -319,11 +297,3 @@ class Context(Generic[State]):
 
 
 _FILLED = frozenset(Context.__slots__) - {"_know", "_made", "_message", "_sealed"}
-
-
-class _Log(logging.LoggerAdapter[logging.Logger]):
-    """A logger whose own fields join those of a call (the stock adapter drops the call's before Python 3.13)."""
-
-    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
-        kwargs["extra"] = {**(self.extra or {}), **(kwargs.get("extra") or {})}
-        return msg, kwargs

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import MutableMapping
+from typing import Any
 
 OURS = ("jetrunner", "functions")
 """The roots of our loggers, and of those that functions get as `ctx.log`."""
@@ -16,3 +18,12 @@ def enable() -> None:
     for name, logger in list(logging.root.manager.loggerDict.items()):
         if isinstance(logger, logging.Logger) and name.partition(".")[0] in OURS:
             logger.disabled = False
+
+
+class FunctionLog(logging.LoggerAdapter[logging.Logger]):
+    """The logger of a context, whose own fields join those of a call (the stock adapter drops the call's before Python 3.13)."""
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        """A record with both."""
+        kwargs["extra"] = {**(self.extra or {}), **(kwargs.get("extra") or {})}
+        return msg, kwargs

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -28,9 +29,12 @@ from runner.pipeline.call import Calling
 from runner.pipeline.judging import Judging
 from runner.pipeline.message import is_msgpack
 from runner.pipeline.queue import Queue
+from runner.pipeline.settle import REPEAT_SECONDS
 from runner.runtime.runtime import Runtime
 from runner.runtime.slots import calm
 from runner.staged import Staged
+
+log = logging.getLogger("jetrunner.pipeline")
 
 LOOK_SECONDS = 0.1
 """A window that is open looks so often whether the process drains."""
@@ -55,8 +59,10 @@ class Ways(Protocol):
     async def handle(self, delivery: Delivery, task: asyncio.Task[Any]) -> None:
         """The way of a single message."""
 
-    async def succeeded(self, delivery: Delivery, result: Any, staged: list[Staged]) -> None:
-        """Store what it has made, and settle."""
+    def succeeded(
+        self, delivery: Delivery, result: Any, staged: list[Staged] | None, seconds: float
+    ) -> Awaitable[None] | None:
+        """Settle it once what it has made is stored; what is left to do for that, None for most."""
 
     async def failed(self, delivery: Delivery, outcome: Outcome) -> None:
         """Settle one that did not succeed."""
@@ -76,6 +82,7 @@ class Batching:
     def __init__(
         self, runtime: Runtime, binding: Binding, calling: Calling, judging: Judging, ways: Ways, queue: Queue
     ) -> None:
+        self._function = binding.function
         self._most, self._linger = binding.batch, binding.linger
         self._calling = calling
         self._judging = judging
@@ -89,9 +96,13 @@ class Batching:
         """What a slot does: returns when the process ends, or when a handler has left a variable behind."""
         while not self._slots.ending:
             deliveries = await self.collect()
-            if self._quarantine.closed:
-                await self._quarantine.wait_open()
-            await self.run(deliveries, task)
+            try:
+                await self.run(deliveries, task)
+            except Exception:  # the slot must live on, and the messages come again
+                log.exception("%s: a batch could not be settled", self._function)
+                for delivery in deliveries:
+                    if not delivery.settled:
+                        delivery.source.later(delivery, REPEAT_SECONDS)
             if is_changed(self._slots.context):
                 return
 
@@ -170,25 +181,23 @@ class Batching:
                 if (failure := error.failures.get(index)) is not None:
                     await self._ways.failed(item.delivery, Failed(failure))
                 else:
-                    await self._settle(item, None)
+                    await self._settle([item], [None])
         elif len(items) == 1 or isinstance(error, Retry):
             for item in items:
                 await self._ways.failed(item.delivery, outcome)
         else:
             for half in (items[: len(items) // 2], items[len(items) // 2 :]):
-                for item in half:  # what it has published in the run that failed is gone
-                    if self._taker:
-                        item.context = self._calling.context(item.delivery)
                 await self._run(await self._rebound(half), task)
 
     async def _rebound(self, items: list[Item]) -> list[Item]:
-        """The same as new: a handler may have changed what it was given."""
+        """The same as new: a handler may have changed what it was given, and what it has published is gone."""
         return await self._bound([item.delivery for item in items if not item.delivery.settled])
 
     async def _call(self, items: list[Item], task: asyncio.Task[Any]) -> Outcome | None:
         """Call the handler, and settle what has succeeded; None then, else how the call has ended."""
         if not items:
             return None
+        await self._quarantine.wait_open()
         head, now = items[0].delivery, clock()
         for item in items:
             item.delivery.started = now
@@ -200,7 +209,7 @@ class Batching:
             ]
             if contexts:
                 place = next(at for at, each in enumerate(items[0].arguments) if each is items[0].context)
-                columns[place] = Context.of_batch(contexts)
+                columns[place] = batches.context_of(contexts)
             made = batches.results(await self._calling(columns, batch=True), len(items))
         except BaseException as error:  # noqa: BLE001  # whatever user code raises is judged
             for context in contexts:
@@ -211,10 +220,13 @@ class Batching:
         if head.overdue:
             return await self._judging.judge(head, None)
         head.task = None
-        for item, result in zip(items, made, strict=True):
-            await self._settle(item, result)
+        await self._settle(items, made)
         return None
 
-    async def _settle(self, item: Item, result: Any) -> None:
-        staged = item.context.seal() if item.context is not None else None
-        await self._ways.succeeded(item.delivery, result, staged or [])
+    async def _settle(self, items: Sequence[Item], results: Sequence[Any]) -> None:
+        succeeded, ended = self._ways.succeeded, clock()
+        for item, result in zip(items, results, strict=True):
+            staged = item.context.seal() if item.context is not None else None
+            left = succeeded(item.delivery, result, staged, ended - item.delivery.started)
+            if left is not None:
+                await left

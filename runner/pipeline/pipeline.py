@@ -78,7 +78,7 @@ class Pipeline:
         """Of an ordered function: says whether anything may start."""
         runtime.isolation.pulls.append(self.pulls)
         single = Single(self._alone, self._send, self._safely, self._stored)
-        ways = Together(runtime, self._settling, self._outputs, self._attempts, self.stats, single)
+        ways = Together(runtime, binding, self._settling, self._outputs, self._attempts, self.stats, single)
         self._batching = Batching(runtime, binding, self.calling, self._judging, ways, self.queue)
 
     def _open_slot(self) -> None:

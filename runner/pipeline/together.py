@@ -9,6 +9,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from runner.bindings import Binding
 from runner.core.settlement import Outcome
 from runner.jetstream.delivery import Delivery
 from runner.jetstream.inbox import Waiter
@@ -40,6 +41,7 @@ class Together:
     def __init__(
         self,
         runtime: Runtime,
+        binding: Binding,
         settling: Settling,
         outputs: Outputs,
         attempts: Reporter,
@@ -47,6 +49,9 @@ class Together:
         single: Single,
     ) -> None:
         self._tracing = runtime.tracing
+        self._traced = runtime.tracing.enabled
+        self._publishes = binding.output is not None
+        self._ages = binding.max_age is not None
         self._settling = settling
         self._outputs = outputs
         self._attempts = attempts
@@ -55,9 +60,9 @@ class Together:
 
     def begin(self, delivery: Delivery) -> bool:
         """Begin its attempt; False where it takes the way of a single message."""
-        if delivery.careful or not delivery.body or self._settling.aged(delivery):
+        if delivery.careful or not delivery.body or (self._ages and self._settling.aged(delivery)):
             return False
-        if self._tracing.enabled and self._tracing.gate.admit(delivery.header):
+        if self._traced and self._tracing.gate.admit(delivery.header):
             delivery.span = self._attempts.begin(delivery)
         return True
 
@@ -66,19 +71,21 @@ class Together:
         admitted = self._tracing.enabled and self._tracing.gate.admit(delivery.header)
         await self._single.handle(delivery, task, admitted)
 
-    async def succeeded(self, delivery: Delivery, result: Any, staged: list[Staged]) -> None:
-        """Store what it has made, and settle."""
-        self._stats.durations.append(time.monotonic() - delivery.started)
-        delivery.result = result
-        if staged:
-            await self._single.safely(delivery, self._single.send(delivery, staged))
-        elif result is None:
+    def succeeded(
+        self, delivery: Delivery, result: Any, staged: list[Staged] | None, seconds: float
+    ) -> Awaitable[None] | None:
+        """Settle it once what it has made is stored; what is left to do for that, None for most."""
+        self._stats.durations.append(seconds)
+        if not staged and (result is None or not self._publishes):
             if delivery.span is not None and not delivery.settled:
                 delivery.span.end_ack()
             delivery.source.ack(delivery)
             self._stats.acked += 1
-        elif not self._outputs.send(delivery, result, self._single.stored):
-            await self._single.safely(delivery, self._single.send(delivery, []))
+            return None
+        delivery.result = result
+        if not staged and self._outputs.send(delivery, result, self._single.stored):
+            return None
+        return self._single.safely(delivery, self._single.send(delivery, staged or []))
 
     async def failed(self, delivery: Delivery, outcome: Outcome) -> None:
         """Settle one that did not succeed."""

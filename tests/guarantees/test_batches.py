@@ -183,3 +183,22 @@ async def test_a_message_is_delivered_without_a_server_as_a_batch_of_one() -> No
     ]
     assert (await testing.deliver(store, "rows.a", Row(7, "bad"))).reason == "rejected"
     assert (await testing.deliver(store, "rows.a", Row(7, "silent"))).outputs == ()
+
+
+@consume("rows.*", batch=50, linger=30, output="stored.all")
+async def patient(rows: list[Row]) -> list[Row]:
+    return rows
+
+
+async def test_a_stop_does_not_wait_for_a_batch_to_fill(jetrunner: Jetrunner) -> None:
+    async with asyncio.timeout(10):
+        async with jetrunner(patient, streams={"ALL": ["rows.*", "stored.*"]}) as app:
+            await app.publish("rows.a", Row(1))
+            with pytest.raises(testing.Unsettled, match="1 in work"):
+                await app.settled(within=0.5)
+
+
+async def test_all_that_fails_is_tried_as_often_as_the_policy_says(jetrunner: Jetrunner) -> None:
+    _, dead = await run(jetrunner, [Row(n, "poison") for n in range(10)])
+    assert sorted(dead) == [(n, "exhausted") for n in range(10)]
+    assert sorted(call[0] for call in calls if len(call) == 1) == sorted([*range(10), *range(10)])
