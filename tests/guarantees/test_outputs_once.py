@@ -69,6 +69,30 @@ async def test_an_output_stands_once_when_the_process_dies_before_the_ack(deaf: 
     assert len({each.headers["Nats-Msg-Id"] for each in stored}) == 3
 
 
+async def test_the_outputs_of_a_batch_stand_once_though_its_messages_come_again_one_by_one(
+    deaf: Shop,
+) -> None:
+    await deaf.open("""
+        @consume("orders.{id}", output="paid.{id}", batch=4, linger=0.2)
+        async def charge(orders: list[Order], ctx: Context) -> list[Order]:
+            note("run", ids=[order.id for order in orders])
+            for order, each in zip(orders, ctx.messages):
+                each.publish(f"audit.{order.id}", {"id": order.id})
+            return orders
+    """)
+    async with acks_lost(deaf, "charge"):
+        await deaf.order(*range(1, 9))
+        await eventually(lambda: _count(deaf, "PAID", 8))
+    assert any(len(each["ids"]) > 1 for each in deaf.notes("run"))
+    await deaf.give_back("charge")
+    deaf.run()
+    await deaf.settled("charge")
+    assert {len(each["ids"]) for each in deaf.notes("run")[-8:]} == {1}
+    for stream in ("PAID", "AUDIT"):
+        stored = await deaf.js.messages(stream)
+        assert sorted(each.json()["id"] for each in stored) == [*range(1, 9)]
+
+
 @pytest.mark.parametrize("items", [1, 3, 1000, 1001])
 async def test_a_generators_items_stand_once_and_in_order_after_a_kill_before_the_ack(
     deaf: Shop, items: int
