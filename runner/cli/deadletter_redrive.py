@@ -221,7 +221,7 @@ class Redrive:
             rows = [[str(each["sequence"]), each["function"], each["message_id"]] for each in self.sent]
             show([">SEQUENCE", "FUNCTION", "MESSAGE"], rows)
             missing = f", {len(self.missing):,} not there" if self.missing else ""
-            click.echo(f"{len(self.sent):,} sent back, {len(self.kept):,} kept{missing}")
+            click.echo(f"{len(self.sent):,} redriven, {len(self.kept):,} failed{missing}")
 
     def _progress(self) -> None:
         if time.monotonic() - self._told >= PROGRESS_SECONDS:

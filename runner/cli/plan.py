@@ -35,7 +35,7 @@ class Declared(Struct, frozen=True):
 def plan_command(output: str) -> int:
     """Show how the streams and consumers on the server differ from the project's.
 
-    Marks: + is created, ~ is changed, ! is refused, - is not ours any more. Nothing is changed. Exits with 1 where a change
+    Marks: + is created, ~ is changed, ! is refused, - is no longer declared. Nothing is changed. Exits with 1 where a change
     is refused.
     """
     declared = read_project()

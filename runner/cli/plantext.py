@@ -67,7 +67,7 @@ def _consumer_lines(consumer: ConsumerPlan) -> Iterator[str]:
             for change in consumer.changes:
                 yield f"    {_change(change)}"
         case "stray":
-            yield f"- {what}: not ours any more, pending {consumer.pending:,} (it stays until you delete it)"
+            yield f"- {what}: no longer declared, pending {consumer.pending:,} (it stays until you delete it)"
         case "same":
             return
     if consumer.note:

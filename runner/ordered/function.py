@@ -189,7 +189,7 @@ class OrderedFunction(Function):
         here = len({shard.name for shard in self.owned}.intersection(names))
         if names and (here, len(names)) != self._told:
             self._told = here, len(names)
-            log.info("%s: %s of %s here", self.binding.both_names, f"{here:,}", counted(len(names), "shard"))
+            log.info("%s: owns %s of %s", self.binding.both_names, f"{here:,}", counted(len(names), "shard"))
 
     @property
     def working(self) -> int:

@@ -171,7 +171,7 @@ class Reporter:
                 why = hidden.hide(told(outcome))
                 _say(
                     logging.INFO,
-                    "%s: attempt %d of %d at %s failed and comes again in %.3g s: %s%s",
+                    "%s: attempt %d of %d at %s failed; retrying in %.3g s: %s%s",
                     (self._function, ended.attempt, self._attempts, incoming.id, delay, why, more),
                     raised_here, hidden, {**facts, "error": why, "retry_after": delay},
                 )  # fmt: skip

@@ -181,7 +181,7 @@ async def test_what_goes_back_is_listed(till: Till) -> None:
     till.mend()
     lines = till.project.runner("deadletter", "redrive", "--all").stdout.splitlines()
     assert sorted(lines[1:-1]) == ["       1  charge    ORDERS:1", "       2  charge    ORDERS:2"]
-    assert lines[-1] == "2 sent back, 0 kept"
+    assert lines[-1] == "2 redriven, 0 failed"
 
 
 async def test_a_misspelt_function_is_wrong_usage(till: Till) -> None:
@@ -237,7 +237,7 @@ async def test_one_that_nobody_would_read_stays(till: Till) -> None:
     await till.process.ended()
     await till.js.api("CONSUMER.DELETE.JETRUNNER.shop-charge")
     done = till.project.runner("deadletter", "redrive", "--all")
-    assert (done.code, done.stdout) == (1, "0 sent back, 1 kept\n")
+    assert (done.code, done.stdout) == (1, "0 redriven, 1 failed\n")
     assert "nobody reads what is sent back to charge" in done.stderr
     assert await till.js.count("DEADLETTERS") == 1
 
@@ -253,7 +253,7 @@ def test_without_any_there_is_an_empty_list(
         "missing": [],
     }
     done = project.runner("deadletter", "redrive", "4")
-    assert (done.code, done.stdout) == (1, "0 sent back, 0 kept, 1 not there\n")
+    assert (done.code, done.stdout) == (1, "0 redriven, 0 failed, 1 not there\n")
     assert done.stderr == "error: there is no dead letter 4\nhint: runner deadletter list shows them\n"
     done = project.runner("deadletter", "show", "7")
     assert (done.code, done.stdout) == (1, "")

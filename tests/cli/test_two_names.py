@@ -33,7 +33,7 @@ async def test_commands_take_either_name_and_show_both(
     await js.publish("orders.1", b"x")
     for only in ("ship", "pack"):
         process = project.start("run", "--only", only)
-        await process.seen(r"ship \(pack\): 1 of 1 shard here")
+        await process.seen(r"ship \(pack\): owns 1 of 1 shard")
         await process.seen(r"ready: ship \(pack\), ")
         if only == "pack":  # the status of what runs
             assert "ship (pack) " in project.runner("status").stdout

@@ -92,7 +92,7 @@ async def test_the_last_error_is_kept_for_the_process_that_finds_the_message_too
     await process.seen("ready")
     await shop.order(1)
     sent = time.monotonic()
-    await process.seen("failed and comes again in .* no bank")
+    await process.seen("failed; retrying in .* no bank")
     process.terminate()
     await process.ended()
     await eventually(lambda: time.monotonic() - sent > 3.1)

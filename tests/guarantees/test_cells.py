@@ -182,7 +182,7 @@ async def test_what_is_raised_there_counts_as_if_it_were_raised_here(
 ) -> None:
     process = await opened(shop, body)
     if expected is None:
-        line = await process.seen(r"failed and comes again in")
+        line = await process.seen(r"failed; retrying in")
         assert "functions/shop.py:" in line or "Retry" in line or "EncodeError" in line
     else:
         letter = await shop.dead_letter()
@@ -200,7 +200,7 @@ async def test_a_handler_that_takes_too_long_there_is_ended_with_its_process(
     shop: Shop, kind: str, body: str
 ) -> None:
     process = await opened(shop, body, kind)
-    await process.seen(r"failed and comes again in .* TimeoutError")
+    await process.seen(r"failed; retrying in .* TimeoutError")
     (there,) = shop.notes("there")
     await eventually(lambda: not lives(there["pid"]), within=2)
     assert process.running

@@ -213,7 +213,7 @@ async def test_a_function_that_keeps_no_order_any_more_goes_on_though_its_shards
     project.function("shop", IMPORTS + dedent(ORDERED))
     await project.applied()
     process = project.start("run")
-    await process.seen("2 of 2 shards here")
+    await process.seen("owns 2 of 2 shards")
 
     async def publish(first: int, last: int) -> None:
         for number in range(first, last):

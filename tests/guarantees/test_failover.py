@@ -66,12 +66,12 @@ async def test_each_instance_tells_how_many_shards_it_has_when_some_have_moved(
     project = make_project(functions={"ledger": source()}, streams=streams(SHARDS), nats=nats_server.url)
     await project.applied()
     first = project.start("run")
-    await first.seen("post: 6 of 6 shards here")
+    await first.seen("post: owns 6 of 6 shards")
     second = project.start("run")
-    await second.seen("post: 3 of 6 shards here")
-    await first.seen("post: 3 of 6 shards here")
+    await second.seen("post: owns 3 of 6 shards")
+    await first.seen("post: owns 3 of 6 shards")
     second.kill()
-    await eventually(lambda: first.output.count("post: 6 of 6 shards here") >= 2)
+    await eventually(lambda: first.output.count("post: owns 6 of 6 shards") >= 2)
 
 
 async def test_a_killed_instances_shards_go_on_elsewhere_in_under_a_second(

@@ -88,7 +88,7 @@ async def delivered(shop: Shop, stream: str, function: str, times: int) -> bool:
 async def test_a_process_that_lost_the_shard_did_not_die(shop: Shop) -> None:
     await shop.open(ORDERED)
     process = shop.run()
-    await process.seen("1 of 1 shard here")
+    await process.seen("owns 1 of 1 shard")
     await shop.order(1)
     await shop.noted("run", 2)
     for loss in range(1, 6):

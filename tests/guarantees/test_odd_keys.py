@@ -93,7 +93,7 @@ async def test_a_key_that_is_no_text_is_parked_in_its_own_shard_and_comes_back(
     await js.create("ORDERS", ["orders.*.*"], allow_direct=True, subject_transform=sharded)
     shop.write(PARKS.replace("order: Order, account: str", "order: Order").replace("account=account, ", ""))
     process = shop.run()
-    await process.seen("8 of 8 shards here")
+    await process.seen("owns 8 of 8 shards")
     keys = [b"\xff", b"\xfe\xff", b"a\xe9b"]
     assert {sharding.place((await shard(js, nats_server, key)).subject)[1] for key in keys} != {0}
     for key in keys:

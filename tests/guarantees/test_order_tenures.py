@@ -400,7 +400,7 @@ async def test_a_shard_that_another_has_taken_before_its_tenure_began_starts_not
             key, json.dumps({**claim, "owner": "other", "epoch": claim["epoch"] + 1}).encode()
         )
         await js.client.flush()
-        await runner.seen("0 of 1 shard here")
+        await runner.seen("owns 0 of 1 shard")
         assert not project.journal("start")
 
 
@@ -409,7 +409,7 @@ async def test_an_instance_that_has_settled_nothing_ends_at_once_though_the_serv
 ) -> None:
     project = await opened(make_project, nats_server.url, STUBBORN)
     runner = project.start("run")
-    await runner.seen("post: 1 of 1 shard here")
+    await runner.seen("post: owns 1 of 1 shard")
     await asyncio.to_thread(nats_server.stop)
     runner.terminate()
     assert await runner.ended(within=15) == 0

@@ -293,7 +293,7 @@ async def test_the_next_owner_keeps_its_attempts_and_the_time_of_the_next(shop: 
     mend(shop, "fail-1")
     touch(shop, "rest")
     redrive(shop)
-    await first.seen(r"attempt 1 of 3 at ORDERS:1 failed and comes again in 8 s")
+    await first.seen(r"attempt 1 of 3 at ORDERS:1 failed; retrying in 8 s")
     began = shop.notes("start")[-1]["at"]
     (second,) = await running(shop)
     if end == "kill":
@@ -301,7 +301,7 @@ async def test_the_next_owner_keeps_its_attempts_and_the_time_of_the_next(shop: 
     else:
         first.terminate()
         await first.ended()
-    await second.seen("1 of 1 shard here")
+    await second.seen("owns 1 of 1 shard")
     second.kill()
     await running(shop)
     await order(shop, "anna", 2)
@@ -321,7 +321,7 @@ async def test_one_that_rests_goes_on_before_an_older_one_that_is_sent_back_mean
     mend(shop, "fail-1", "fail-2")
     touch(shop, "rest")
     redrive(shop, "2")
-    await first.seen(r"attempt 1 of 3 at ORDERS:2 failed and comes again in 8 s")
+    await first.seen(r"attempt 1 of 3 at ORDERS:2 failed; retrying in 8 s")
     began = shop.notes("start")[-1]["at"]
     mend(shop, "rest")
     redrive(shop, "1")
@@ -369,7 +369,7 @@ async def test_one_that_is_given_up_again_parks_its_key_where_the_function_parks
     await eventually(lambda: _parked(shop, 1), within=20)
     assert starts(shop, 1) == [1]
     refused = shop.project.runner("deadletter", "redrive", "--all")
-    assert (refused.code, refused.stdout) == (1, "0 sent back, 1 kept\n")
+    assert (refused.code, refused.stdout) == (1, "0 redriven, 1 failed\n")
     assert "dead letter 2 stays: key anna of charge is parked" in refused.stderr
     mend(shop, "reject-1")
     assert shop.project.runner("deadletter", "redrive", "--key", "anna").code == 0

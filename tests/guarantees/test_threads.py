@@ -102,7 +102,7 @@ async def test_the_ordered_neighbour_of_threads_that_compute_keeps_its_lease(sho
 
     await shop.js.client.subscribe("$KV.jetrunner.member.shop.>", cb=heard)
     process = shop.run()
-    await process.seen("1 of 1 shard here")
+    await process.seen("owns 1 of 1 shard")
     ((_, mine, _), *_) = leases
     await shop.run("--only", "charge").seen("ready")
     for number in range(round(SECONDS / 0.3) * FEW * 2):

@@ -38,7 +38,7 @@ async def test_every_failed_attempt_names_its_line_and_its_trace(shop: Shop, exp
     process = shop.run(**traced)
     await shop.order(1, note="{", headers=HEADERS)
     why = r"JSONDecodeError: Expecting .*, at functions/shop\.py:15 in deeper, trace " + TRACE
-    await process.seen(rf"charge: attempt 1 of 2 at ORDERS:1 failed and comes again in 0 s: {why}")
+    await process.seen(rf"charge: attempt 1 of 2 at ORDERS:1 failed; retrying in 0 s: {why}")
     await process.seen(rf"charge: ORDERS:1 is a dead letter, exhausted: {why}")
 
 

@@ -55,7 +55,7 @@ async def test_a_new_name_would_run_everything_again_and_says_how_it_does_not(sh
     )
     text = shop.project.runner("plan").stdout
     assert plan["note"] in text
-    assert "- consumer shop-work on ORDERS: not ours any more" in text
+    assert "- consumer shop-work on ORDERS: no longer declared" in text
     kept = planned(shop, function("toil", "orders.{k}", 'renamed_from="work"'), "work")
     assert kept["action"] == "same"
 
@@ -110,7 +110,7 @@ async def test_another_subject_of_a_function_that_keeps_order_counts_from_now_on
     shop = Shop(js, nats_server.url, make_project)
     await shop.open(function("work", "orders.a.{k}", 'ordered_by="k"'))
     process = shop.run()
-    await process.seen("1 of 1 shard here")
+    await process.seen("owns 1 of 1 shard")
     process.terminate()
     await process.ended()
     plan = planned(shop, function("work", "orders.{t}.{k}", 'ordered_by="k"'), "work")
@@ -130,7 +130,7 @@ async def test_a_refused_number_of_shards_makes_no_consumers_and_is_a_failure(
     project.function("shop", IMPORTS + dedent(function("work", "orders.{k}", 'ordered_by="k"')))
     await project.applied()
     process = project.start("run")
-    await process.seen("4 of 4 shards here")
+    await process.seen("owns 4 of 4 shards")
     project.stream("orders", (project.root / "streams" / "orders.toml").read_text().replace("4", "8"))
     done = project.runner("plan")
     assert done.code == 1

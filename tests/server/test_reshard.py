@@ -99,7 +99,7 @@ async def finished(ledger: Ledger, resize: RunnerProcess, *, within: float = 20.
     except AssertionError as error:
         listed = await command(ledger, "shard", "list")
         said = [
-            "\n".join(line for line in each.process.stderr if "comes again in" not in line)
+            "\n".join(line for line in each.process.stderr if "retrying in" not in line)
             for each in ledger.instances
         ]
         raise AssertionError("\n\n".join([str(error), resize.output, listed.stdout, *said])) from None

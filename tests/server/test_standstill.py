@@ -51,7 +51,7 @@ async def test_a_shard_that_nobody_can_take_is_told_and_goes_on_once_somebody_ma
     project = make_project(functions={"ledger": POST}, streams=STREAMS, nats=server.url_as("admin", "a"))
     await project.applied()
     first = project.start("run")
-    await eventually(lambda: said(first, "1 of 1 shard here"), within=20)
+    await eventually(lambda: said(first, "owns 1 of 1 shard"), within=20)
     first.terminate()
     assert await first.ended() == 0
     process = project.start("run", NATS_URL=server.url_as("app", "b"))
@@ -75,7 +75,7 @@ async def test_a_key_that_waits_for_a_record_is_told_and_goes_on_once_it_can_be_
     await project.applied()
     process = project.start("run")
     async with RawJetStream.connect(server.url_as("admin", "a")) as js:
-        await eventually(lambda: said(process, "1 of 1 shard here"), within=20)
+        await eventually(lambda: said(process, "owns 1 of 1 shard"), within=20)
         for number in range(500):
             await js.publish("ledger.ada.posted", {"number": number})
         why = "shard post.0.0 has stood still for 5 s: what was settled is not on record yet"
