@@ -357,8 +357,12 @@ async def test_a_process_that_has_lost_a_message_takes_its_own_start_back_and_no
             incoming.delivery.source.unsettled.clear()
             await suspects.leave(incoming, 1, ended=True, hold=True)
         await eventually(lambda: stands(js, [("other", 2)]))
-        left = await js.messages("KV_jetrunner", KEY.replace(".7", ".8"))
-        assert [each.json()["starts"] for each in left] == ([[]] if denied == PURGE else [])
+
+        async def is_left() -> bool:
+            left = await js.messages("KV_jetrunner", KEY.replace(".7", ".8"))
+            return [each.json()["starts"] for each in left] == ([[]] if denied == PURGE else [])
+
+        await eventually(is_left)
 
 
 async def stands(js: RawJetStream, starts: list[tuple[str, int]]) -> bool:
