@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from runner.bindings import Binding
@@ -36,7 +37,7 @@ def context_of(messages: tuple[Context[Any], ...]) -> Context[Any]:
     return context
 
 
-def lists(arguments: Sequence[Any], taker: int | None) -> list[Any]:
+def _lists(arguments: Sequence[Any], taker: int | None) -> list[Any]:
     """The arguments of a single message as those of a batch of one; at `taker` stands its context."""
     return [context_of((each,)) if place == taker else [each] for place, each in enumerate(arguments)]
 
@@ -50,32 +51,24 @@ def _alone(many: Callable[..., Any], kind: Kind, taker: int | None) -> Callable[
     """A handler of batches as one of single messages, of the same kind."""
 
     async def run(*arguments: Any) -> Any:
-        try:
-            return results(await many(*lists(arguments, taker)), 1)[0]
-        except PartialFailure as failure:
-            raise _only(failure) from None
+        with _fails_alone():
+            return results(await many(*_lists(arguments, taker)), 1)[0]
 
     def run_in_thread(*arguments: Any) -> Any:
-        try:
-            return results(many(*lists(arguments, taker)), 1)[0]
-        except PartialFailure as failure:
-            raise _only(failure) from None
+        with _fails_alone():
+            return results(many(*_lists(arguments, taker)), 1)[0]
 
     async def iterate(*arguments: Any) -> AsyncIterator[Any]:
-        try:
-            made = [item async for item in many(*lists(arguments, taker))]
-        except PartialFailure as failure:
-            raise _only(failure) from None
-        for item in results(made, 1):
-            if item is not None:
-                yield item
+        with _fails_alone():
+            (item,) = results([item async for item in many(*_lists(arguments, taker))], 1)
+        if item is not None:
+            yield item
 
     def iterate_in_thread(*arguments: Any) -> Iterator[Any]:
-        try:
-            made = list(many(*lists(arguments, taker)))
-        except PartialFailure as failure:
-            raise _only(failure) from None
-        yield from (item for item in results(made, 1) if item is not None)
+        with _fails_alone():
+            (item,) = results(list(many(*_lists(arguments, taker))), 1)
+        if item is not None:
+            yield item
 
     kinds: dict[Kind, Callable[..., Any]] = {
         "async": run,
@@ -86,6 +79,10 @@ def _alone(many: Callable[..., Any], kind: Kind, taker: int | None) -> Callable[
     return kinds[kind]
 
 
-def _only(failure: PartialFailure) -> BaseException:
-    """The error of a batch of one."""
-    return failure.failures.get(0, failure)
+@contextmanager
+def _fails_alone() -> Iterator[None]:
+    """Raise what `PartialFailure` says of the only message of a batch."""
+    try:
+        yield
+    except PartialFailure as failure:
+        raise failure.failures.get(0, failure) from None

@@ -84,17 +84,17 @@ def compile_call(binding: Bound) -> Call:
         def bind_body(_subject: bytes, data: bytes, msgpack: bool, _context: Any) -> Sequence[Any]:
             return (decode(data, msgpack) if msgpack or not data else from_json(data),)
 
-        return Call(bind_body, handler, taker, _lines(body.annotation))
+        return Call(bind_body, handler, taker, _lines(from_json))
 
     def read(data: bytes, msgpack: bool) -> Any:
         return decode(data, msgpack) if msgpack or not data else from_json(data)
 
-    lines = _lines(body.annotation) if not tokens else None
+    lines = _lines(from_json) if not tokens else None
     return Call(_binder(len(places), (places[body.name], read), tokens, taker), handler, taker, lines)
 
 
-def _lines(annotation: Any) -> Callable[[bytes], list[Any]] | None:
-    reader = getattr(_readers(annotation)[0], "__self__", None)
+def _lines(from_json: Read) -> Callable[[bytes], list[Any]] | None:
+    reader = getattr(from_json, "__self__", None)
     return reader.decode_lines if isinstance(reader, msgspec.json.Decoder) else None
 
 

@@ -50,10 +50,6 @@ async def _close_once(client: Client) -> None:
     try:
         async with asyncio.timeout(1):
             await client.close()
-    except (
-        TimeoutError,
-        OSError,
-        Error,
-    ) as error:  # the peer takes nothing more, or the socket is closed already
+    except (TimeoutError, OSError, Error) as error:  # the peer takes nothing, or the socket is closed
         log.debug("closing failed: %r", error)
         abort(client)

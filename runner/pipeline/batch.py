@@ -13,9 +13,9 @@ import asyncio
 import contextvars
 import logging
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any
 
 from msgspec import Struct
 
@@ -30,9 +30,9 @@ from runner.pipeline.judging import Judging
 from runner.pipeline.message import is_msgpack
 from runner.pipeline.queue import Queue
 from runner.pipeline.settle import REPEAT_SECONDS
+from runner.pipeline.together import Together
 from runner.runtime.runtime import Runtime
 from runner.runtime.slots import calm
-from runner.staged import Staged
 
 log = logging.getLogger("jetrunner.pipeline")
 
@@ -50,24 +50,6 @@ class Item(Struct, eq=False):
     context: Context[Any] | None
 
 
-class Ways(Protocol):
-    """Where a message goes on, before it is called with and after."""
-
-    def begin(self, delivery: Delivery) -> bool:
-        """Begin its attempt; False where it takes the way of a single message."""
-
-    async def handle(self, delivery: Delivery, task: asyncio.Task[Any]) -> None:
-        """The way of a single message."""
-
-    def succeeded(
-        self, delivery: Delivery, result: Any, staged: list[Staged] | None, seconds: float
-    ) -> Awaitable[None] | None:
-        """Settle it once what it has made is stored; what is left to do for that, None for most."""
-
-    async def failed(self, delivery: Delivery, outcome: Outcome) -> None:
-        """Settle one that did not succeed."""
-
-
 def is_changed(variables: contextvars.Context) -> bool:
     """Whether a handler has left a context variable behind."""
     try:
@@ -80,7 +62,13 @@ class Batching:
     """The batches of one function."""
 
     def __init__(
-        self, runtime: Runtime, binding: Binding, calling: Calling, judging: Judging, ways: Ways, queue: Queue
+        self,
+        runtime: Runtime,
+        binding: Binding,
+        calling: Calling,
+        judging: Judging,
+        ways: Together,
+        queue: Queue,
     ) -> None:
         self._function = binding.function
         self._most, self._linger = binding.batch, binding.linger
@@ -88,7 +76,6 @@ class Batching:
         self._judging = judging
         self._ways = ways
         self._queue = queue
-        self._taker = binding.signature.context is not None
         self._collecting = asyncio.Lock()
         self._slots, self._quarantine = runtime.slots, runtime.isolation
 
@@ -136,25 +123,24 @@ class Batching:
             await self._run(items, task)
 
     async def _bound(self, deliveries: list[Delivery]) -> list[Item]:
-        calling, contexts = (
-            self._calling,
-            [self._calling.context(delivery) if self._taker else None for delivery in deliveries],
-        )
+        """Each with its arguments; one that cannot be decoded is settled."""
+        bind, taker = self._calling.bind, self._calling.taker
         bodies = self._decoded(deliveries)
-        if bodies is not None and not self._taker:
-            return [
-                Item(*each) for each in zip(deliveries, ((body,) for body in bodies), contexts, strict=True)
-            ]
         items = []
-        for delivery, context in zip(deliveries, contexts, strict=True):
+        for at, delivery in enumerate(deliveries):
+            context = self._calling.context(delivery) if taker is not None else None
+            if bodies is not None:
+                arguments = [bodies[at]]
+                if taker is not None:
+                    arguments.insert(taker, context)
+                items.append(Item(delivery, arguments, context))
+                continue
             try:
-                arguments = calling.bind(
-                    delivery.subject, delivery.body, is_msgpack(delivery.header), context
-                )
+                bound = bind(delivery.subject, delivery.body, is_msgpack(delivery.header), context)
             except Exception as error:  # noqa: BLE001  # a type's own validation may raise anything
                 await self._ways.failed(delivery, Undecodable(codec.explain(error)))
             else:
-                items.append(Item(delivery, arguments, context))
+                items.append(Item(delivery, bound, context))
         return items
 
     def _decoded(self, deliveries: list[Delivery]) -> list[Any] | None:
@@ -167,7 +153,7 @@ class Batching:
             return None
         try:
             found = lines(joined)
-        except Exception:  # noqa: BLE001  # one by one it is told which
+        except Exception:  # noqa: BLE001  # which body is wrong is found when each is decoded for itself
             return None
         return found if len(found) == len(deliveries) else None
 
@@ -207,9 +193,8 @@ class Batching:
             columns: list[Any] = [
                 list(column) for column in zip(*(item.arguments for item in items), strict=True)
             ]
-            if contexts:
-                place = next(at for at, each in enumerate(items[0].arguments) if each is items[0].context)
-                columns[place] = batches.context_of(contexts)
+            if self._calling.taker is not None:
+                columns[self._calling.taker] = batches.context_of(contexts)
             made = batches.results(await self._calling(columns, batch=True), len(items))
         except BaseException as error:  # noqa: BLE001  # whatever user code raises is judged
             for context in contexts:

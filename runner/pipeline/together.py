@@ -74,7 +74,7 @@ class Together:
     def succeeded(
         self, delivery: Delivery, result: Any, staged: list[Staged] | None, seconds: float
     ) -> Awaitable[None] | None:
-        """Settle it once what it has made is stored; what is left to do for that, None for most."""
+        """Settle the message once what its handler has made is stored. What has to be awaited for that is returned; None for most messages."""
         self._stats.durations.append(seconds)
         if not staged and (result is None or not self._publishes):
             if delivery.span is not None and not delivery.settled:
