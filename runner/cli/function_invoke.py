@@ -19,10 +19,9 @@ from runner.core import shown
 from runner.core.redaction import MSGPACK, Rules, Values
 from runner.core.settlement import Failed, Outcome, settle
 from runner.core.signals import Reject, Retry
-from runner.core.subject import matches, problem, unfilled
 from runner.discovery import Project
 from runner.errors import UsageError
-from runner.pipeline.local import Made, Message, attempt
+from runner.pipeline.local import Made, Message, attempt, subject_of
 from runner.process.lifespan import alive
 from runner.runtime.blame import trace_of
 from runner.staged import Staged
@@ -88,7 +87,7 @@ def invoke_command(
         raise UsageError("give a BODY or --file, not both")
     project = code.load(place.root, place.settings.name or None)
     binding = find(project, name)
-    literal = _subject(binding, subject)
+    literal = subject_of(binding, subject, "--subject")
     headers = parse_headers(given)
     data = file.read_bytes() if file else sys.stdin.buffer.read() if body == "-" else (body or "").encode()
     message = Message(literal, data, headers, number)
@@ -117,23 +116,6 @@ async def invoke(project: Project, binding: Binding, message: Message) -> Made |
     """Call it as a running process would. Raises JetrunnerError for a broken lifespan."""
     async with alive(project) as state:
         return await attempt(binding, message, state)
-
-
-def _subject(binding: Binding, given: str | None) -> str:
-    if given is None:
-        if not binding.subject.is_literal:
-            raise UsageError(
-                f"{binding.function} reads {binding.subject.text}, which is many subjects",
-                hint="give one with --subject",
-            )
-        return binding.subject.text
-    if why := problem(given):
-        raise UsageError(f"--subject {given!r}: {why}")
-    if unfilled(given):
-        raise UsageError(f"--subject {given!r} has a token that was not filled in", hint="give one subject")
-    if not matches(binding.subject.wildcard, given):
-        raise UsageError(f"{binding.function} reads {binding.subject.text}, and {given} is none of those")
-    return given
 
 
 def _explain(outcome: Outcome, binding: Binding, attempt: int, output: str, hidden: Values) -> None:

@@ -17,6 +17,8 @@ from runner.context import Context
 from runner.core import header
 from runner.core.redaction import MSGPACK
 from runner.core.settlement import Failed, Outcome, TimedOut, Undecodable
+from runner.core.subject import matches, problem, unfilled
+from runner.errors import UsageError
 from runner.pipeline.awaited import finished
 from runner.staged import Staged
 
@@ -44,6 +46,27 @@ class Made(Struct, frozen=True):
     published: list[Staged]
     """What was published by `ctx.publish`."""
     seconds: float
+
+
+def subject_of(binding: Binding, given: str | None, option: str = "subject") -> str:
+    """The subject that a message comes on; None where the function reads a single one. `option` is what a user wrote it by.
+
+    Raises UsageError for what the function does not read.
+    """
+    if given is None:
+        if not binding.subject.is_literal:
+            raise UsageError(
+                f"{binding.function} reads {binding.subject.text}, which is many subjects",
+                hint=f"give one with {option}",
+            )
+        return binding.subject.text
+    if why := problem(given):
+        raise UsageError(f"{option} {given!r}: {why}")
+    if unfilled(given):
+        raise UsageError(f"{option} {given!r} has a token that was not filled in", hint="give one subject")
+    if not matches(binding.subject.wildcard, given):
+        raise UsageError(f"{binding.function} reads {binding.subject.text}, and {given} is none of those")
+    return given
 
 
 async def attempt(binding: Binding, message: Message, state: Any = None, host: Any = None) -> Made | Outcome:

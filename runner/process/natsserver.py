@@ -153,17 +153,26 @@ def _delete(folder: Path) -> None:
 async def _url(process: asyncio.subprocess.Process, ports: Path, folder: Path) -> str:
     with anyio.move_on_after(START_SECONDS):
         while process.returncode is None:
-            for file in ports.glob("*.ports"):  # noqa: ASYNC240  a folder of one file
-                try:
-                    return str(json.loads(file.read_text(encoding="utf-8"))["nats"][0])
-                except (ValueError, KeyError, IndexError):
-                    continue  # being written
+            if url := url_in(ports):
+                return url
             await anyio.sleep(0.02)
-    file = folder / LOG
-    said = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else []
-    raise JetrunnerError(
-        f"nats-server did not start: {said[-1] if said else 'it says nothing'}", hint=f"see {file}"
-    )
+    raise JetrunnerError(why_not(folder / LOG), hint=f"see {folder / LOG}")
+
+
+def url_in(ports: Path) -> str:
+    """The URL that a server has written into this folder (`--ports_file_dir`); empty until it has."""
+    for file in ports.glob("*.ports"):
+        try:
+            return str(json.loads(file.read_text(encoding="utf-8"))["nats"][0])
+        except (ValueError, KeyError, IndexError):
+            continue  # being written
+    return ""
+
+
+def why_not(log: Path) -> str:
+    """Say that a server does not start, with the last line of its log."""
+    said = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
+    return f"nats-server did not start: {said[-1] if said else 'it says nothing'}"
 
 
 async def _locked(folder: Path) -> int:

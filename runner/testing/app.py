@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar, overload
 
@@ -29,7 +28,6 @@ from runner.jetstream.inventory import consumers_on, count, real_streams
 from runner.jetstream.listing import listed
 from runner.jetstream.messages import leader_message
 from runner.jetstream.ownstreams import AGAIN, STREAMS
-from runner.jetstream.publisher import PubAck
 from runner.ordered.function import OrderedFunction
 from runner.process.app import Serving, serve
 from runner.runtime.stop import Stop
@@ -79,31 +77,14 @@ class App:
     def __init__(
         self, connected: client.App, project: str, functions: Sequence[Function], serving: asyncio.Task[None]
     ) -> None:
-        self._app = connected
+        self.publish, self.request = connected.publish, connected.request
+        """As those of `runner.connect()`."""
         self._connection = connected.connection
         self._project = project
         self._functions = functions
         self._serving = serving
         self.url = self._connection.url
         """Of the server, for other clients."""
-
-    async def publish(
-        self,
-        subject: str,
-        body: Any,
-        *,
-        headers: Mapping[str, str] | None = None,
-        delay: float | None = None,
-        at: datetime | None = None,
-    ) -> PubAck:
-        """Store a message, as `runner.connect().publish` does."""
-        return await self._app.publish(subject, body, headers=headers, delay=delay, at=at)
-
-    async def request(
-        self, subject: str, body: Any, *, returns: Any = Any, timeout: float | None = None
-    ) -> Any:
-        """Ask a service, as `runner.connect().request` does."""
-        return await self._app.request(subject, body, returns=returns, timeout=timeout)
 
     async def settled(self, within: float = 10.0) -> None:
         """Return once no message waits, is in work, waits for a retry or is delayed.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -45,7 +45,7 @@ def context(
         function=function,
         subject=subject,
         params=dict(params or {}),
-        headers=_block(headers) if headers else None,
+        headers=header.encode(pairs(headers)) if headers else None,
         attempt=attempt,
         attempts=attempts,
         stream=stream,
@@ -61,13 +61,11 @@ def context(
     )
 
 
-def _block(headers: Mapping[str, str | Sequence[str]]) -> bytes:
-    """As they come with a message."""
-    return header.encode(
-        (name, value)
-        for name, given in headers.items()
-        for value in ([given] if isinstance(given, str) else given)
-    )
+def pairs(headers: Mapping[str, str | Sequence[str]]) -> Iterator[tuple[str, str]]:
+    """Name and value of each header, one by one where a name has several."""
+    for name, given in headers.items():
+        for value in [given] if isinstance(given, str) else given:
+            yield name, value
 
 
 class Answers:

@@ -10,11 +10,10 @@ from msgspec import Struct
 from runner import codec
 from runner.bindings import Binding, binding_of
 from runner.core.settlement import Ack, Failed, Nak, Outcome, Succeeded, settle
-from runner.core.subject import matches, problem, unfilled
 from runner.errors import UsageError
-from runner.pipeline.local import Made, Message, attempt
+from runner.pipeline.local import Made, Message, attempt, subject_of
 from runner.staged import Staged
-from runner.testing.contexts import Answers
+from runner.testing.contexts import Answers, pairs
 
 MIDDLE = 0.5
 """The luck that a jittered wait is told with: half of what it may be."""
@@ -56,14 +55,12 @@ async def deliver(
     does not read.
     """
     binding = bound(function)
-    pairs = [
-        (name, value)
-        for name, given in (headers or {}).items()
-        for value in ([given] if isinstance(given, str) else given)
-    ]
     data = bytes(body) if isinstance(body, (bytes, bytearray, memoryview)) else codec.encode(body)
     return await _delivered(
-        binding, Message(_subject(binding, subject), data, pairs, attempt), state, Answers(replies)
+        binding,
+        Message(subject_of(binding, subject), data, tuple(pairs(headers or {})), attempt),
+        state,
+        Answers(replies),
     )
 
 
@@ -90,17 +87,3 @@ async def _delivered(binding: Binding, message: Message, state: Any, answers: An
             return Delivered(outcome="retry", error=error, delay=delay)
         case dead:
             return Delivered(outcome="dead_letter", reason=dead.reason, error=error, message=dead.message)
-
-
-def _subject(binding: Binding, given: str | None) -> str:
-    if given is None:
-        if not binding.subject.is_literal:
-            raise UsageError(
-                f"{binding.function} reads {binding.subject.text}, which is many subjects", hint="give one"
-            )
-        return binding.subject.text
-    if (why := problem(given)) or unfilled(given):
-        raise UsageError(f"subject {given!r}: {why or 'a token was not filled in'}")
-    if not matches(binding.subject.wildcard, given):
-        raise UsageError(f"{binding.function} reads {binding.subject.text}, and {given} is none of those")
-    return given

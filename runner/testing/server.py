@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import tempfile
 import time
@@ -11,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from runner.errors import JetrunnerError
-from runner.process.natsserver import GUARD, binary
+from runner.process.natsserver import GUARD, binary, url_in, why_not
 
 START_SECONDS = 20.0
 LOOK_SECONDS = 0.005
@@ -44,12 +43,7 @@ def server() -> Iterator[str]:
 def _url(process: subprocess.Popen[bytes], place: Path) -> str:
     give_up = time.monotonic() + START_SECONDS
     while process.poll() is None and time.monotonic() < give_up:
-        for file in place.glob("*.ports"):
-            try:
-                return str(json.loads(file.read_text(encoding="utf-8"))["nats"][0])
-            except (ValueError, KeyError, IndexError):
-                continue  # being written
+        if url := url_in(place):
+            return url
         time.sleep(LOOK_SECONDS)
-    log = place / "log"
-    said = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
-    raise JetrunnerError(f"nats-server did not start: {said[-1] if said else 'it says nothing'}")
+    raise JetrunnerError(why_not(place / "log"))
