@@ -14,7 +14,7 @@ from runner import client, codec, devserver, discovery
 from runner.bindings import Binding, is_lifespan
 from runner.config import Settings
 from runner.consumers.function import Function
-from runner.core import header
+from runner.core import header, sharding
 from runner.core.deadletter import DeadLetter
 from runner.core.redaction import MSGPACK
 from runner.core.streams.capture import capture
@@ -104,16 +104,23 @@ class App:
         """What is stored under a subject, which may have wildcards, oldest first; none where no stream captures it."""
         found: list[Output] = []
         for name, config in (await real_streams(self._connection)).items():
-            if name in STREAMS or not any(overlaps(each, subject) for each in subjects_of(config)):
+            if name in STREAMS or not any(overlaps(each, subject) for each in config.get("subjects") or ()):
                 continue
-            sequence = 1
-            while stored := await leader_message(
-                self._connection, name, {"seq": sequence, "next_by_subj": subject}
-            ):
-                pairs = header.pairs(stored.header) if stored.header else ()
-                found.append(Output(stored.subject, stored.body, dict(pairs), name, stored.sequence))
-                sequence = stored.sequence + 1
+            patterns = sharding.filters(subject) if sharding.read(config) else [subject]
+            here = [each for pattern in patterns async for each in self._under(name, pattern)]
+            found += sorted(here, key=lambda each: each.sequence)
         return found
+
+    async def _under(self, stream: str, pattern: str) -> AsyncIterator[Output]:
+        """What a stream has stored under a subject as it stands there, told by the one it was published to."""
+        sequence = 1
+        while stored := await leader_message(
+            self._connection, stream, {"seq": sequence, "next_by_subj": pattern}
+        ):
+            pairs = header.pairs(stored.header) if stored.header else ()
+            subject = sharding.original(stored.subject)
+            yield Output(subject, stored.body, dict(pairs), stream, stored.sequence)
+            sequence = stored.sequence + 1
 
     async def dead_letters(self, function: str = "") -> list[DeadLetter]:
         """What was given up, oldest first: `reason`, `error`, `message`, `subject`, `body`, `attempts`, …; of one function, or of all."""
@@ -156,16 +163,6 @@ class App:
             if newest is not None and newest.sequence > info["delivered"]["stream_seq"]:
                 return f"{name}: 1 waiting in {stream}"
         return ""
-
-
-def subjects_of(config: Mapping[str, Any]) -> list[str]:
-    """The subjects under which a stream may hold messages."""
-    subjects = config.get("subjects") or []
-    return (
-        [*subjects, *(f"shard.*.*.{each}" for each in subjects)]
-        if config.get("subject_transform")
-        else subjects
-    )
 
 
 def waits(function: Function) -> str:

@@ -139,3 +139,19 @@ async def test_a_hundred_tests_take_seconds(jetrunner: Jetrunner) -> None:
             await app.publish("orders.ada", Order("o-1", 100))
             await app.settled()
     assert (time.monotonic() - began) / 5 < 0.5
+
+
+async def test_what_a_sharded_stream_holds_is_told_by_the_subject_it_was_published_to(
+    jetrunner: Jetrunner,
+) -> None:
+    streams: dict[str, Any] = {
+        "ORDERS": ["orders.*"],
+        "RECEIPTS": {"subjects": ["receipts.{c}"], "shards": {"count": 4, "by": ["c"]}},
+    }
+    async with jetrunner(charge, streams=streams) as app:
+        for number in range(8):
+            await app.publish(f"orders.c{number}", Order(f"o-{number}", 100))
+        await app.settled()
+        found = await app.outputs("receipts.*")
+        assert sorted(each.subject for each in found) == [f"receipts.c{number}" for number in range(8)]
+        assert [each.stream for each in await app.outputs("receipts.c3")] == ["RECEIPTS"]
