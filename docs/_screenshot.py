@@ -15,8 +15,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -26,53 +25,12 @@ from functions._dev import Dev
 from functions._endpoint import endpoint
 from functions.alert import LATE
 from runner.telemetry import jaeger, waterfall
+from tests.support.jaeger import running
 
 PICTURE = Path(__file__).parent / "images" / "trace.png"
 SIZE = 1400, 470
 OTLP, PAGE = 24318, 26686
 FLIGHTS = 4  # the endpoint refuses the fourth request
-CONFIGURATION = """\
-service:
-  extensions: [jaeger_storage, jaeger_query]
-  pipelines:
-    traces: {{receivers: [otlp], exporters: [jaeger_storage_exporter]}}
-  telemetry:
-    metrics: {{level: none}}
-    logs: {{level: warn}}
-extensions:
-  jaeger_query:
-    storage: {{traces: memory}}
-    http: {{endpoint: "127.0.0.1:{page}"}}
-    grpc: {{endpoint: "127.0.0.1:0"}}
-    {ui}
-  jaeger_storage:
-    backends:
-      memory: {{memory: {{max_traces: 1000}}}}
-receivers:
-  otlp:
-    protocols:
-      http: {{endpoint: "127.0.0.1:{otlp}"}}
-exporters:
-  jaeger_storage_exporter: {{trace_storage: memory}}
-"""
-
-
-@contextmanager
-def running_jaeger(folder: Path) -> Iterator[str]:
-    """Where its page is."""
-    assets = os.environ.get("JAEGER_UI")
-    ui = f'ui: {{assets_path: "{assets}"}}' if assets else ""
-    configuration = folder / "jaeger.yaml"
-    configuration.write_text(CONFIGURATION.format(page=PAGE, otlp=OTLP, ui=ui))
-    command = [os.environ["JAEGER_BIN"], "--config", str(configuration)]
-    with (
-        (folder / "jaeger.log").open("wb") as log,
-        subprocess.Popen(command, stdout=log, stderr=log) as process,
-    ):
-        try:
-            yield f"http://127.0.0.1:{PAGE}"
-        finally:
-            process.kill()
 
 
 def refused(page: str) -> bytes:
@@ -106,7 +64,9 @@ def photograph(url: str) -> None:
 def main() -> None:
     """Make the trace, the picture and the text."""
     with ExitStack() as stack:
-        page = stack.enter_context(running_jaeger(Path(stack.enter_context(TemporaryDirectory()))))
+        folder, assets = Path(stack.enter_context(TemporaryDirectory())), os.environ.get("JAEGER_UI", "")
+        stack.enter_context(running(folder, otlp=OTLP, page=PAGE, assets=assets))
+        page = f"http://127.0.0.1:{PAGE}"
         server, root = stack.enter_context(endpoint()), stack.enter_context(_demo.project())
         environment = {
             name: value for name, value in os.environ.items() if not name.startswith(_demo.FOREIGN)

@@ -1,4 +1,4 @@
-"""What one shard has committed lately: numbers in a row, of which a set is made when somebody asks."""
+"""What one shard has committed lately: their stream sequences in an array. A set of them is made only when one is looked up."""
 
 from __future__ import annotations
 

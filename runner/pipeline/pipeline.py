@@ -200,7 +200,7 @@ class Pipeline:
                 guard.works(now)
 
     async def _safely(self, delivery: Delivery, way: Coroutine[Any, Any, None]) -> None:
-        """Whatever goes wrong on the way is this message's alone, and it comes again."""
+        """Run what settles a message: when it raises, that message alone comes again."""
         attempt = delivery.attempt
         try:
             await way

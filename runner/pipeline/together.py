@@ -30,7 +30,7 @@ class Single(Struct, frozen=True):
     send: Callable[[Delivery, list[Staged]], Coroutine[Any, Any, None]]
     """Store what was made, and settle."""
     safely: Callable[[Delivery, Coroutine[Any, Any, None]], Awaitable[None]]
-    """Whatever goes wrong is this message's alone."""
+    """Run what settles a message: when it raises, that message alone comes again."""
     stored: Waiter
     """The answer to an output that was sent without waiting."""
 

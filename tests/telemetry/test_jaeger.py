@@ -4,46 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
 from runner.telemetry import jaeger, settings
 from runner.telemetry.tracing import Tracing
+from tests.support.jaeger import running
 from tests.support.port import free_port
 from tests.telemetry.delivery import facts, start
 from tests.telemetry.tree import tree
-
-CONFIGURATION = """\
-service:
-  extensions: [jaeger_storage, jaeger_query]
-  pipelines:
-    traces: {{receivers: [otlp], exporters: [jaeger_storage_exporter]}}
-  telemetry:
-    metrics: {{level: none}}
-    logs: {{level: warn}}
-extensions:
-  jaeger_query:
-    storage: {{traces: memory}}
-    http: {{endpoint: "127.0.0.1:{api}"}}
-    grpc: {{endpoint: "127.0.0.1:0"}}
-  jaeger_storage:
-    backends:
-      memory: {{memory: {{max_traces: 1000}}}}
-receivers:
-  otlp:
-    protocols:
-      http: {{endpoint: "127.0.0.1:{otlp}"}}
-exporters:
-  jaeger_storage_exporter: {{trace_storage: memory}}
-"""
 
 
 class Jaeger(NamedTuple):
@@ -75,22 +50,13 @@ class Jaeger(NamedTuple):
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jaeger]:
-    binary = os.environ.get("JAEGER_BIN", "")
-    if not binary:
+    if not os.environ.get("JAEGER_BIN"):
         pytest.skip("JAEGER_BIN does not name a Jaeger binary: nothing here was tested against a real Jaeger")
-    folder: Path = tmp_path_factory.mktemp("jaeger")
     otlp, api = free_port(), free_port()
-    configuration = folder / "jaeger.yaml"
-    configuration.write_text(CONFIGURATION.format(otlp=otlp, api=api))
     jaeger = Jaeger(f"http://127.0.0.1:{otlp}", f"http://127.0.0.1:{api}")
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([binary, "--config", str(configuration)], stdout=log, stderr=log)
-        try:
-            jaeger.poll("/api/services", lambda _: True)
-            yield jaeger
-        finally:
-            process.kill()  # it holds nothing; asked kindly, it waits for connections that are kept alive
-            process.wait(10)
+    with running(tmp_path_factory.mktemp("jaeger"), otlp=otlp, page=api):
+        jaeger.poll("/api/services", lambda _: True)
+        yield jaeger
 
 
 @pytest.fixture
