@@ -15,6 +15,7 @@ from runner.consumers.sources import Sources
 from runner.core import identity
 from runner.errors import ServerError
 from runner.jetstream import consumer, ownstreams
+from runner.jetstream.pull import Pull
 from runner.pipeline.deadlines import Deadlines
 from runner.pipeline.pipeline import Pipeline
 from runner.runtime.runtime import Runtime
@@ -78,28 +79,30 @@ class Function:
         place = self.pipeline.stats.handled, self._runtime.floors.lost
         if self._kept != place or self.unsettled or self.pending or now - self._looked >= LOOK_SECONDS:
             self._looked = now
-            self._kept = place
-            await self.remember()
+            if await self.remember():
+                self._kept = place
 
-    async def remember(self) -> None:
-        """Read both durables' state and save their floors."""
-        for pull in list(self._sources.pulls):
-            history = self._runtime.histories.of(pull.stream)
-            moment = history.moment
-            try:
-                info = await consumer.info(self._runtime.connection, pull.stream, pull.durable)
-                now = await history.check(thorough=False)
-            except ServerError:
-                continue
-            if info is None or moment != history.moment:
-                continue
-            if not await self._sources.looked(pull, info, now.last):
-                continue
-            floor = info["ack_floor"]["stream_seq"]
-            subject = self._sources.reads(pull)
-            await self._runtime.floors.save(pull.stream, pull.durable, floor, now.newest, subject)
-            if pull.stream == ownstreams.AGAIN:
-                await self._settled.remove(floor, moment)
+    async def remember(self) -> bool:
+        """Read both durables' state and save their floors; False when a floor may rise yet, or could not be read."""
+        return all([await self._remember(pull) for pull in list(self._sources.pulls)])
+
+    async def _remember(self, pull: Pull) -> bool:
+        history = self._runtime.histories.of(pull.stream)
+        moment = history.moment
+        try:
+            info = await consumer.info(self._runtime.connection, pull.stream, pull.durable)
+            now = await history.check(thorough=False)
+        except ServerError:
+            return False
+        if info is None or moment != history.moment or not await self._sources.looked(pull, info, now.last):
+            return False
+        floor = info["ack_floor"]["stream_seq"]
+        subject = self._sources.reads(pull)
+        await self._runtime.floors.save(pull.stream, pull.durable, floor, now.newest, subject)
+        if pull.stream == ownstreams.AGAIN:
+            await self._settled.remove(floor, moment)
+        # The server takes acks in beside its answers: those of what has ended here may not be in the floor yet.
+        return not info["num_ack_pending"]
 
     # -- the end ----------------------------------------------------------------------------------------
 

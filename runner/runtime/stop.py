@@ -49,10 +49,10 @@ async def unless(event: asyncio.Event, work: Callable[[], Awaitable[T]]) -> T | 
     return result
 
 
-async def together(works: Iterable[Callable[[], Coroutine[Any, Any, None]]]) -> None:
+async def together(works: Iterable[Callable[[], Coroutine[Any, Any, object]]]) -> None:
     """Do all of it at the same time; one that fails is told in the log, and ends none of the others."""
 
-    async def one(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def one(work: Callable[[], Coroutine[Any, Any, object]]) -> None:
         try:
             await work()
         except Exception:  # whatever it is, a drain goes on

@@ -137,6 +137,25 @@ async def test_a_function_removes_what_was_sent_back_and_is_settled(
         assert await left(js) == [3]
 
 
+async def test_a_floor_that_was_read_before_the_last_acks_is_read_again(
+    nats_server: NatsServer, js: RawJetStream
+) -> None:
+    async with process(nats_server.url) as here:
+        function = Function(here, bound(), "ORDERS")
+        await function._add_again()
+        await js.publish(AGAIN, {"n": 0})
+        asked = await js.client.subscribe(inbox := js.client.new_inbox())
+        await js.client.publish(
+            f"$JS.API.CONSUMER.MSG.NEXT.{ownstreams.AGAIN}.shop-charge", b"1", reply=inbox
+        )
+        delivered = await asked.next_msg(5)
+        await function.keep()
+        assert await left(js) == [0], "its ack is still on its way"
+        await js.client.request(delivered.reply, b"+ACK")
+        await function.keep()
+        assert await left(js) == []
+
+
 async def test_an_ordered_function_removes_nothing_of_a_stream_made_again_while_it_is_looked_at(
     nats_server: NatsServer, js: RawJetStream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
