@@ -138,13 +138,13 @@ def natsio(arena: Arena, stored: Stored) -> Contender | Skipped:
     return Contender(name=name, messages=stored.messages, run=run)
 
 
-def faststream(arena: Arena, stored: Stored, kind: str = "noop") -> Contender | Skipped:
-    name = f"FastStream, batch {WIDE}"
+def faststream(arena: Arena, stored: Stored, kind: str = "noop", batch: int = WIDE) -> Contender | Skipped:
+    name = f"FastStream, {'batch subscriber' if kind == 'batch' else 'batch'} {batch}"
     if not find_spec("faststream"):
         return Skipped(name, "install the dependency group `bench`")
 
     def run(run: str) -> Measured:
-        given = (kind, arena.server.url, stored.stream, stored.subject, run, stored.messages, WIDE)
+        given = (kind, arena.server.url, stored.stream, stored.subject, run, stored.messages, batch)
         measured = contender.python("fast_stream", *given)
         contender.check(arena.server, stored.stream, [run], stored.messages)
         return measured

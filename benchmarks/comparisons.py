@@ -23,6 +23,8 @@ Found = list[Contender | Skipped]
 FEW = 10
 """What takes long gets so many times fewer messages: its rate is what is asked, not patience."""
 KEYS = 10_000
+BATCH = 500
+BATCHED_KEYS = 100
 
 
 def plain(arena: Arena) -> Stored:
@@ -133,4 +135,20 @@ def hot_key(arena: Arena) -> Found:
     return [
         nats_py(arena, stored, "max_ack_pending 1", max_ack_pending=1),
         jetrunner(arena, stored, "ordered_by", shards=8),
+    ]
+
+
+def batches(arena: Arena) -> Found:
+    stored = usual(arena)
+    held = arena.stored("batched", keys=BATCHED_KEYS, shards=8, headers=True)
+    task: dict[str, Any] = {"handler": "real_batch", "tracing": DEFAULT, "batch": BATCH, "concurrency": None}
+    return [
+        jetrunner(
+            arena, stored, f"one by one, concurrency {WIDE}", handler="real", tracing=DEFAULT, base=True
+        ),
+        jetrunner(arena, stored, f"batch {BATCH}", **task),
+        faststream(arena, arena.stored("usualfew", part=FEW, headers=True), "batch", BATCH),
+        jetrunner(arena, held, "ordered, one by one", handler="real", tracing=DEFAULT, shards=8, base=True),
+        jetrunner(arena, held, f"ordered, batch {BATCH}", shards=8, **task),
+        jetrunner(arena, held, f"ordered, batch {BATCH} by shard", shards=8, batch_by="shard", **task),
     ]

@@ -47,6 +47,9 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     """The default, where None."""
     ordered: bool = False
     """By the customer."""
+    batch: int = 0
+    """Messages in a batch; 0: one by one."""
+    batch_by: str = "key"
     output: bool = False
     functions: int = 1
     """So many share the work: the first reads the customer `c0`, the second `c1`, and so on."""
@@ -84,7 +87,11 @@ def handlers(tick: Callable[[], None]) -> dict[str, Handler]:
         tick()
         await asyncio.sleep(0.01)
 
-    found: list[Handler] = [noop, noop_output, real, real_output, compute, await_1, await_10]
+    async def real_batch(orders: list[Order], customer: list[str], ctx: Context) -> None:
+        for _ in orders:
+            tick()
+
+    found: list[Handler] = [real_batch, noop, noop_output, real, real_output, compute, await_1, await_10]
     return {handler.__name__: handler for handler in found}
 
 
@@ -103,11 +110,13 @@ def bound(task: Task, make: Callable[[], Handler]) -> tuple[Binding, ...]:
         options["concurrency"] = task.concurrency
     if task.ordered:
         options["ordered_by"] = "customer"
+    if task.batch:
+        options |= {"batch": task.batch, "batch_by": task.batch_by}
     if task.output:
         options["output"] = f"out.{task.name}.x"
     if task.functions > 1:  # each with a handler of its own: a function has one binding
         names = {f"{task.name}_{n}": task.subject.replace("*", f"c{n}") for n in range(task.functions)}
-    elif task.ordered or task.handler == "real":
+    elif task.ordered or task.handler.startswith("real"):
         names = {task.name: task.subject.replace("*", "{customer}")}
     else:
         names = {task.name: task.subject}

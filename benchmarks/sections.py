@@ -9,7 +9,7 @@ import msgspec
 from benchmarks import comparisons, growth
 from benchmarks.arena import Arena
 from benchmarks.clients import WIDE
-from benchmarks.comparisons import KEYS, Found
+from benchmarks.comparisons import BATCH, BATCHED_KEYS, KEYS, Found
 
 
 class Section(msgspec.Struct, frozen=True):
@@ -69,6 +69,12 @@ COMPARISONS = {
         "One hot key",
         "All messages have the same key: one at a time. nats-py beside it has one message outstanding.",
         comparisons.hot_key,
+    ),
+    "batches": Section(
+        "Batches",
+        f"Real messages, as above, {BATCH} in one call, beside a call for each, and beside FastStream's batch subscriber, whose handler takes "
+        f"the bodies alone. The ordered functions have {BATCHED_KEYS} keys on 8 shards.",
+        comparisons.batches,
     ),
 }
 GROWTH = {

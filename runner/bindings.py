@@ -69,6 +69,8 @@ class Binding(Struct, frozen=True):
     """Its name in the code; another than `function` where it was renamed: that one stands in NATS for good."""
     batch: int = 0
     """Most messages that it is called with at once; 0: with one, which is no list."""
+    batch_by: Literal["key", "shard"] = "key"
+    """Whether an ordered batch is of one key, or of all keys of a shard."""
     linger: float = 0.0
     """Seconds after the first message of a batch until it is called with what has come."""
 
@@ -112,6 +114,7 @@ def consume(
     ordered_by: str | tuple[str, ...] | None = None,
     on_exhausted: Literal["dead_letter", "park"] = "dead_letter",
     batch: int | None = None,
+    batch_by: Literal["key", "shard"] = "key",
     linger: float | None = None,
     max_age: float | None = None,
     deliver: Literal["all", "new"] = "all",
@@ -129,7 +132,8 @@ def consume(
     it in `PARKED`, until `runner parked retry` brings all of them back. `deliver="new"` skips what the stream
     held before the function first ran. `concurrency` is 64, and min(32, cores + 4) for a `def` handler. `stream` says which,
     when two capture the subject. With `batch` it is called with lists of up to so many messages, `linger` seconds (0.2) after the
-    first of them at the latest; `concurrency` counts batches then, and is 4. `renamed_from` is the name that the function had when it first ran: it goes on where that one
+    first of them at the latest; `concurrency` counts batches then, and is 4. With `ordered_by` a batch is of one key, or with `batch_by="shard"`
+    of all keys of a shard. `renamed_from` is the name that the function had when it first ran: it goes on where that one
     is, and keeps that name in NATS. BindingError when something is wrong, at import.
     """
     if callable(subject):
@@ -171,12 +175,11 @@ def consume(
                 kind=kind,
                 label=label,
                 batch=most,
+                batch_by=options.batch_by(batch_by, most, keys),
                 linger=options.linger(linger, batch),
             )
             if output is None and binding.kind.endswith("generator"):
                 raise Unbindable("a generator needs output=, where its items are published")
-            if keys and binding.batch:
-                raise Unbindable("batch= with ordered_by= is not available yet")
             if keys and durable is not None:
                 raise Unbindable("durable= names one consumer; a function with ordered_by= has one a shard")
             codec.compile_call(binding)

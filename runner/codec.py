@@ -24,6 +24,8 @@ from runner.tokens import converter
 __all__ = ["Call", "DecodeError", "EncodeError", "compile_call", "converter", "decoder", "encode", "explain"]
 
 Read: TypeAlias = Callable[[bytes], Any]
+Token: TypeAlias = tuple[str, int, int, Callable[[str], Any]]
+"""A parameter that takes one: its name and place, the token's place in the subject, and what converts it."""
 
 LONGEST = 300
 """Characters of a DecodeError: a hostile body can put its own text into the name of an unknown field."""
@@ -64,8 +66,11 @@ class Call(Struct, frozen=True):
     """The handler, for arguments by position: of one that takes batches, these are lists."""
     taker: int | None
     """The place of the context among them; None where it takes none."""
-    lines: Callable[[bytes], list[Any]] | None = None
-    """Decodes JSON bodies that stand in a line each; None where a body is not all there is to decode."""
+    columns: Callable[[Sequence[bytes], Sequence[bytes]], list[Any] | None] | None = None
+    """Subjects and JSON bodies of a batch, to a list for each argument, but for the context; decodes all bodies in one go.
+
+    None where that is not possible; so is what it gives where it is not with these. It raises any Exception, too.
+    """
 
 
 def compile_call(binding: Bound) -> Call:
@@ -84,24 +89,45 @@ def compile_call(binding: Bound) -> Call:
         def bind_body(_subject: bytes, data: bytes, msgpack: bool, _context: Any) -> Sequence[Any]:
             return (decode(data, msgpack) if msgpack or not data else from_json(data),)
 
-        return Call(bind_body, handler, taker, _lines(from_json))
+        return Call(bind_body, handler, taker, _columns(len(places), from_json, 0, tokens))
 
     def read(data: bytes, msgpack: bool) -> Any:
         return decode(data, msgpack) if msgpack or not data else from_json(data)
 
-    lines = _lines(from_json) if not tokens else None
-    return Call(_binder(len(places), (places[body.name], read), tokens, taker), handler, taker, lines)
+    columns = _columns(len(places), from_json, places[body.name], tokens)
+    return Call(_binder(len(places), (places[body.name], read), tokens, taker), handler, taker, columns)
 
 
-def _lines(from_json: Read) -> Callable[[bytes], list[Any]] | None:
+def _columns(
+    count: int, from_json: Read, place: int, tokens: list[Token]
+) -> Callable[[Sequence[bytes], Sequence[bytes]], list[Any] | None] | None:
     reader = getattr(from_json, "__self__", None)
-    return reader.decode_lines if isinstance(reader, msgspec.json.Decoder) else None
+    if not isinstance(reader, msgspec.json.Decoder):
+        return None
+    decode_lines, blank = reader.decode_lines, [None] * count
+
+    def columns(subjects: Sequence[bytes], bodies: Sequence[bytes]) -> list[Any] | None:
+        lines = b"\n".join(bodies)
+        if lines.count(b"\n") != len(bodies) - 1:  # a body of several lines would be several values
+            return None
+        found = decode_lines(lines)
+        if len(found) != len(bodies):
+            return None
+        made: list[Any] = blank.copy()
+        made[place] = found
+        if tokens:
+            parts = [subject.decode(errors="surrogateescape").split(".") for subject in subjects]
+            for _, at, position, convert in tokens:
+                made[at] = [convert(each[position]) for each in parts]
+        return made
+
+    return columns
 
 
 def _binder(
     count: int,
     body: tuple[int, Callable[[bytes, bool], Any]] | None,
-    tokens: list[tuple[str, int, int, Callable[[str], Any]]],
+    tokens: list[Token],
     taker: int | None,
 ) -> Callable[[bytes, bytes, bool, Any], Sequence[Any]]:
     blank: list[Any] = [None] * count
@@ -199,9 +225,7 @@ def explain(error: Exception) -> DecodeError:
     return DecodeError(text if len(text) <= LONGEST else text[: LONGEST - 1] + "…")
 
 
-def _bind_tokens(
-    arguments: list[Any], tokens: list[tuple[str, int, int, Callable[[str], Any]]], parts: list[str]
-) -> None:
+def _bind_tokens(arguments: list[Any], tokens: list[Token], parts: list[str]) -> None:
     for name, place, position, convert in tokens:
         try:
             arguments[place] = convert(parts[position])

@@ -77,6 +77,17 @@ def batch(value: Any) -> int:
     return int(value)
 
 
+def batch_by(value: Any, most: int, keys: tuple[str, ...]) -> Literal["key", "shard"]:
+    """Whether an ordered batch is of one key, or of all keys of a shard."""
+    choice("batch_by", value, ("key", "shard"))
+    if value == "shard" and not (most and keys):
+        raise Unbindable(
+            'batch_by="shard" says which messages are in an ordered batch, and there is none',
+            hint="give batch= and ordered_by=",
+        )
+    return "shard" if value == "shard" else "key"
+
+
 def linger(value: Any, batched: Any) -> float:
     """Seconds that a batch waits for more messages."""
     if value is None:

@@ -64,6 +64,7 @@ def described(binding: Binding, project: str, root: Path) -> dict[str, Any]:
         "timeout": binding.timeout,
         "concurrency": binding.concurrency,
         "batch": binding.batch or None,
+        "batch_by": binding.batch_by if binding.batch and binding.ordered_by else None,
         "ordered_by": list(binding.ordered_by),
         "on_exhausted": binding.on_exhausted,
         "max_age": binding.max_age,

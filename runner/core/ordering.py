@@ -6,6 +6,7 @@ Rule 2: behind the barrier nothing starts. It stands from `hold` or `takeover` u
     holds pending is here; then all that is held starts by sequence, the old before the new.
 Rule 3: what is held here is never asked for again, and what was settled here never runs again: its ack was lost.
 Rule 4: a message that runs when the shard is released keeps its lane until it ends, though the shard is another's.
+Rule 5: messages of one key may run together, as a batch: the first holds their lane, which is free once all are committed.
 
 The caller counts consumer sequences: at a gap a message was lost on its way, so it calls `hold`, then `arrive`, asks the
 server, and calls `takeover`. The same when it is disconnected and when it is back.
@@ -17,10 +18,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Hashable, Iterable, Sequence
+from itertools import islice
 
 from msgspec import Struct
 
 from runner.core.committed import Committed
+from runner.core.members import Members
 
 _NOTHING: tuple[int, ...] = ()
 _CLOSED = 1 << 64
@@ -46,7 +49,7 @@ class Ordering:
     """
 
     __slots__ = (
-        "_awaited", "_blocking", "_committed", "_committing", "_delivered", "_ended", "_held", "_highest",
+        "_awaited", "_batches", "_blocking", "_committed", "_committing", "_delivered", "_ended", "_held", "_highest",
         "_lanes", "_leftover", "_owned", "_room", "_uncommitted", "top",
     )  # fmt: skip
 
@@ -55,6 +58,7 @@ class Ordering:
         # By key, the message that runs; where others of the key wait for it, a deque with it at the head.
         self._lanes: dict[Hashable, int | deque[int]] = {}
         self._blocking: set[int] = set()  # messages that run while others of their key wait
+        self._batches = Members()
         # Running since before a release. By key: the same message may be here anew, waiting for its own first run.
         self._leftover: dict[Hashable, int] = {}
         self._room: list[int] = []  # behind the barrier, unsorted
@@ -71,13 +75,13 @@ class Ordering:
 
     @property
     def running(self) -> int:
-        """Messages started, and not settled or not committed."""
+        """Messages started, and not settled or not committed; a batch of one key counts as one."""
         return len(self._lanes)
 
     @property
     def holding(self) -> int:
         """Messages here that have not started."""
-        return len(self._held) + len(self._leftover) - len(self._lanes)
+        return len(self._held) + len(self._leftover) - len(self._lanes) - self._batches.joined
 
     @property
     def barrier(self) -> bool:
@@ -98,6 +102,11 @@ class Ordering:
         """How many messages wait in this key's lane behind the one that runs; none while the barrier stands."""
         lane = self._lanes.get(key)
         return len(lane) - 1 if isinstance(lane, deque) else 0
+
+    def following(self, key: Hashable, most: int) -> list[int]:
+        """The first of those that wait in this key's lane; none while the barrier stands."""
+        lane = self._lanes.get(key)
+        return list(islice(lane, 1, 1 + most)) if isinstance(lane, deque) else []
 
     def waiting_lanes(self) -> list[Sequence[int]]:
         """What waits in each lane, by its turn, and as one more lane what waits behind the barrier."""
@@ -131,10 +140,33 @@ class Ordering:
         self._wait(sequence, key)
         return _NOTHING
 
+    def join(self, key: Hashable, count: int) -> None:
+        """So many of those that wait in this key's lane run together with the one that holds it."""
+        holder, waiting = self._lane(key)
+        self._batches.join(key, holder, waiting[:count])
+        self._put(key, holder, waiting[count:])
+
+    def part(self, key: Hashable, sequences: Sequence[int]) -> tuple[int, ...]:
+        """These of a batch have not run: they wait in their lane again, by sequence.
+
+        Where nothing else of the batch is left, the first of them holds the lane and is given: it has to start.
+        """
+        holder, waiting = self._lane(key)
+        parted, again = sorted(sequences), _NOTHING
+        if not self._batches.part(key, parted):
+            self._blocking.discard(holder)
+            holder = parted.pop(0)
+            again = (holder,)
+        (self._room if self.barrier else waiting).extend(parted)
+        self._put(key, holder, sorted(waiting))
+        return again
+
     def settle(self, sequence: int) -> bool:
         """A message that ran is settled; whether one waits in its lane, which is free once that is committed."""
         self._uncommitted.append(sequence)
-        return sequence in self._blocking
+        if not self._batches:
+            return sequence in self._blocking
+        return isinstance(self._lanes.get(self._held.get(sequence)), deque)
 
     def settle_again(self, sequences: Iterable[int]) -> None:
         """What was settled and committed before is to be committed once more: it may be forgotten again."""
@@ -162,13 +194,15 @@ class Ordering:
         if taken is not self._committing:
             return ready
         self._committing = []
-        leave, free = self._held.pop, self._lanes.pop
+        leave, free, batches = self._held.pop, self._lanes.pop, self._batches
         again: set[int] = set()
         for sequence in taken:
             try:
                 key = leave(sequence)
             except KeyError:  # it was committed before
                 again.add(sequence)
+                continue
+            if batches and batches.leave(key, sequence):
                 continue
             lane = free(key)
             if isinstance(lane, deque):
@@ -185,10 +219,8 @@ class Ordering:
         if lane == sequence or (isinstance(lane, deque) and lane[0] == sequence):
             return self._next(key)
         if isinstance(lane, deque) and sequence in lane:
-            lane.remove(sequence)
-            if len(lane) == 1:
-                self._lanes[key] = lane[0]
-                self._blocking.discard(lane[0])
+            holder, *waiting = [each for each in lane if each != sequence]
+            self._put(key, holder, waiting)
         else:
             self._room.remove(sequence)
         return _NOTHING
@@ -244,30 +276,30 @@ class Ordering:
         return [each for each in sequences if each not in held and each not in known and each not in ended]
 
     def release(self, free: Iterable[int] = ()) -> None:
-        """Forget everything but what runs: the shard is not ours any more.
-
-        `free` have a lane that they do not use: they have not begun. Nor do those that are settled.
-        """
+        """Forget everything but what runs: the shard is not ours any more. `free` are those with a lane that have not begun."""
         self.cut(_LOWEST, free)
         self._owned = False
         self._highest = 0
 
     def cut(self, first: int, free: Iterable[int] = ()) -> None:
-        """Forget all messages from this sequence on, but what runs, and all that was settled.
-
-        `free` are among them, and have a lane that they do not use. Nothing starts until the next `takeover`.
-        """
+        """Forget all from this sequence on, but what runs, and all that was settled; nothing starts until the next `takeover`."""
         owned = self._owned
         self.hold()
         self._owned = owned
         waiting, ended = set(self._room), {*self._uncommitted, *self._committing}
         unused = {*free, *ended}
+        unheld: list[Hashable] = []
         for sequence in [each for each in self._held if each >= first or each in ended]:
             key = self._held.pop(sequence)
-            if sequence not in waiting and sequence not in unused:
-                self._leftover[key] = sequence
-            elif sequence not in waiting:
-                del self._lanes[key]
+            if sequence not in waiting:
+                self._batches.leave(key, sequence)
+                if sequence in unused:
+                    unheld.append(key)
+                else:
+                    self._leftover[key] = sequence  # of a batch, any: all of it ends at once
+        for key in unheld:
+            if key not in self._leftover and key not in self._batches:
+                self._lanes.pop(key, None)
         self._room = [each for each in self._room if each < first]
         self._committed.clear()
         self._uncommitted, self._committing = [], []
@@ -291,11 +323,8 @@ class Ordering:
         if key not in self._lanes:
             self._lanes[key] = sequence
             return (sequence,)
-        self._wait(sequence, key)
-        lane = self._lanes[key]
-        assert isinstance(lane, deque)
-        running = lane.popleft()
-        self._lanes[key] = deque((running, *sorted(lane)))
+        holder, waiting = self._lane(key)
+        self._put(key, holder, sorted([*waiting, sequence]))
         return _NOTHING
 
     def _wait(self, sequence: int, key: Hashable) -> None:
@@ -318,6 +347,20 @@ class Ordering:
     def _next(self, key: Hashable) -> tuple[int, ...]:
         lane = self._lanes.pop(key)
         return self._begin_next(key, lane) if isinstance(lane, deque) else _NOTHING
+
+    def _lane(self, key: Hashable) -> tuple[int, list[int]]:
+        """What holds a key's lane, and what waits in it."""
+        lane = self._lanes[key]
+        return (lane[0], list(lane)[1:]) if isinstance(lane, deque) else (lane, [])
+
+    def _put(self, key: Hashable, holder: int, waiting: Sequence[int]) -> None:
+        """A key's lane is held by this one, before those that wait."""
+        if waiting:
+            self._lanes[key] = deque((holder, *waiting))
+            self._blocking.add(holder)
+        else:
+            self._lanes[key] = holder
+            self._blocking.discard(holder)
 
     def _begin_next(self, key: Hashable, lane: deque[int]) -> tuple[int, ...]:
         """The first in a lane has left it."""

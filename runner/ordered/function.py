@@ -29,6 +29,7 @@ from runner.ordered.shard import Shard
 from runner.ordered.shared import Shared
 from runner.ordered.standstill import Standstill
 from runner.ordered.still import Still
+from runner.ordered.windows import Windows
 from runner.pipeline.judging import Guard
 from runner.runtime.histories import START_SECONDS
 from runner.runtime.runtime import Runtime
@@ -67,7 +68,7 @@ class OrderedFunction(Function):
         parking = self._parking = Parking(runtime, self.pipeline, self._history, self._shard_of)
         self._shared = Shared(
             runtime, self.pipeline, guard, self._history, self._durables, self._records, parking,
-            key_reader(binding),
+            key_reader(binding), Windows(runtime.loop, binding.linger) if binding.batch else None,
         )  # fmt: skip
         self._resumption = Resumption(self._parking)
         self._stills: dict[str, Still] = {}
@@ -162,8 +163,8 @@ class OrderedFunction(Function):
         if found is None:
             function, generation, number = name.split(".")
             address = Address(self._runtime.project, function, self.stream, int(generation), int(number))
-            most = self.binding.concurrency
-            limit = max(LEAST, min(most, 4 * most // len(self.shard_names())))
+            most = self.binding.most
+            limit = max(LEAST, most if self.binding.batch else min(most, 4 * most // len(self.shard_names())))
             found = self.shards[name] = Shard(self._shared, address, limit)
             self._stills[name] = Still(found, self.pipeline.queue)
         found.durable.begin_at(self.opening.start if self.opening is not None else 0)

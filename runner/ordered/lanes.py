@@ -17,6 +17,7 @@ from runner.core.ordering import Ordering, Recovery
 from runner.jetstream.delivery import Delivery
 from runner.jetstream.reply import consumer_sequence, identity
 from runner.jetstream.withheld import Withheld
+from runner.ordered.batches import before_queue, noticing
 from runner.ordered.failures import Failures, renew
 from runner.ordered.newest import Newest
 from runner.ordered.pull import ShardPull
@@ -63,9 +64,8 @@ class Lanes:
         self.pull.belong(self, shared.guard)
         self.unsettled = self.pull.unsettled
         self.newest = Newest(self.pull, shared.history)
-        self._wire = runtime.connection.wire
-        self._tasks = runtime.tasks
-        self._queue = shared.pipeline.queue
+        self._wire, self._tasks = runtime.connection.wire, runtime.tasks
+        self.batches = before_queue(shared, self.ordering, self.unsettled, self._start)
         self._history = shared.history
         self._parking = shared.parking
         self._key_of = shared.key_of
@@ -81,6 +81,7 @@ class Lanes:
         self._spill = Spill(
             runtime, shared.history, self.ordering, self.unsettled, self._start, self.ack, self.mistake
         )
+        self._waits = noticing(self.batches, self._spill.add)
         self._told = Withheld(self._wire)
         self.withhold = self._told.begin
         """Settle without a word to the server: the next takeover tells it."""
@@ -122,7 +123,7 @@ class Lanes:
 
     def forget_waiting(self) -> list[int]:
         """Forget what has not started; its sequences."""
-        queued = self._queue.forget(self)
+        queued = self.batches.forget(self)
         forgotten = [each for each, known in self.unsettled.items() if each in queued or not known.started]
         for sequence in forgotten:
             self.strays.add(self.unsettled.pop(sequence).reply)
@@ -185,7 +186,7 @@ class Lanes:
         if ready:
             self._start(ready)
         else:
-            self._spill.add(delivery)
+            self._waits(delivery)
             self._uncommitted.hurry()
         if not ordering.barrier:
             if barrier:
@@ -212,17 +213,17 @@ class Lanes:
         self.unsettled[sequence] = delivery
         ready = ordering.arrive(sequence, self._key_of(subject))
         if not ready:
-            self._spill.add(delivery)
+            self._waits(delivery)
             self._uncommitted.hurry()
         elif self._parking.marks:
             self._start(ready)
         else:
-            self._queue.arrive(delivery)
+            self.batches.arrive(delivery)
         return True
 
     def _start(self, sequences: Sequence[int]) -> None:
         if self.owned:
-            unsettled, arrive, marks = self.unsettled, self._queue.arrive, self._parking.marks
+            unsettled, arrive, marks = self.unsettled, self.batches.arrive, self._parking.marks
             failures = self.failures.known
             for sequence in sequences:
                 delivery = unsettled.get(sequence)
@@ -287,7 +288,7 @@ class Lanes:
 
     def _run_again(self, delivery: Delivery) -> None:
         if self.owned:
-            self._queue.arrive(delivery)
+            self.batches.arrive(delivery)
 
     def give_back(self, delivery: Delivery) -> None:
         """It has not started, and will not here: the next owner has it delivered anew."""

@@ -10,6 +10,7 @@ from msgspec import Struct
 from runner.consumers.durables import Durables
 from runner.ordered.diversion import Diversion
 from runner.ordered.settlement_log import SettlementLog
+from runner.ordered.windows import Windows
 from runner.pipeline.judging import Guard
 from runner.pipeline.pipeline import Pipeline
 from runner.runtime.history import History
@@ -31,3 +32,5 @@ class Shared(Struct, frozen=True):
     parking: Diversion
     key_of: Callable[[bytes], Any]
     """Reads the key from an original subject."""
+    windows: Windows | None = None
+    """Batches that wait for more messages, where it takes such."""

@@ -41,7 +41,7 @@ class Still:
             shard.doubt()
 
     def _reason(self, now: float) -> str:
-        """Empty where a handler runs, or a message waits for its next attempt."""
+        """Empty where a handler runs, a batch waits to fill, or a message waits for its next attempt."""
         lanes, ordering = self._shard.lanes, self._shard.lanes.ordering
         if why := lanes.pull.guard.why(now):
             return why
@@ -49,7 +49,9 @@ class Still:
             return f"it waits for {ordering.awaited:,} messages that its last owner left"
         heads = ordering.heads()
         here = [lanes.unsettled[each] for each in heads if each in lanes.unsettled]
-        if any(each.task is not None or each.started or each in lanes.rests for each in here):
+        if lanes.batches.lingers or any(
+            each.task is not None or each.started or each in lanes.rests for each in here
+        ):
             return ""
         if any(each.body is SPILLED for each in here):
             return "its next messages are being read from the stream again"

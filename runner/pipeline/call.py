@@ -30,7 +30,7 @@ class Calling:
         self.bind = call.bind
         self.handler = batches.single(binding, call)
         """Takes what `bind` gives."""
-        self.many, self.lines, self.taker = call.handler, call.lines, call.taker
+        self.many, self.columns, self.taker = call.handler, call.columns, call.taker
         self.takes_context = call.taker is not None
         self.awaited = binding.kind == "async"
         """Whether calling it is all there is to do: it runs in the loop, and gives one result."""

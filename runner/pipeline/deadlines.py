@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from runner.jetstream.delivery import Delivery
@@ -49,6 +51,7 @@ class Deadlines:
             ):
                 continue
             self._swept[pull] = now
+            late: set[asyncio.Task[Any]] = set()
             for delivery in list(pull.unsettled.values()):
                 if not delivery.extended:
                     delivery.extended = looked or now  # it came after that; we may have stood still since
@@ -59,6 +62,10 @@ class Deadlines:
                     and now - delivery.started >= self._timeout
                     and not delivery.abandoned
                 ):
+                    if delivery.task in late:  # of a batch, another is told already
+                        delivery.overdue = True
+                        continue
+                    late.add(delivery.task)
                     self._late(delivery, now - delivery.started - self._timeout)
 
         self._give_back_hoarded(now)

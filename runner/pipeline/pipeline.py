@@ -27,10 +27,12 @@ from runner.jetstream.publisher import is_stored
 from runner.jetstream.pull import Pull
 from runner.pipeline.awaited import finished, is_work
 from runner.pipeline.batch import Batching
+from runner.pipeline.batchcall import BatchCall
 from runner.pipeline.call import Calling
 from runner.pipeline.confined import Confined, Ended
 from runner.pipeline.judging import Guard, Judging
 from runner.pipeline.message import Incoming, read
+from runner.pipeline.orderedbatch import OrderedBatching
 from runner.pipeline.outputs import Outputs
 from runner.pipeline.poison import Suspected
 from runner.pipeline.queue import Queue
@@ -79,10 +81,16 @@ class Pipeline:
         runtime.isolation.pulls.append(self.pulls)
         single = Single(self._alone, self._send, self._safely, self._stored)
         ways = Together(runtime, binding, self._settling, self._outputs, self._attempts, self.stats, single)
-        self._batching = Batching(runtime, binding, self.calling, self._judging, ways, self.queue)
+        call = BatchCall(binding, self.calling, self._judging, self._attempts)
+        self._batching = Batching(runtime, binding, call, ways, self.queue)
+        self._ordered = OrderedBatching(runtime, binding, call, self._judging, ways, self.queue)
 
     def _open_slot(self) -> None:
-        work = self._batching.work if self.binding.batch else self._work
+        work = self._work
+        if self.binding.batch and self.binding.ordered_by:
+            work, self._ordered.guard = self._ordered.work, self.guard
+        elif self.binding.batch:
+            work = self._batching.work
         self._runtime.slots.open(self._runtime.tasks, work, f"{self.binding.function} slot")
 
     async def _work(self, task: asyncio.Task[Any]) -> None:  # noqa: C901, PLR0912, PLR0915  # hot: one straight function
@@ -199,11 +207,11 @@ class Pipeline:
             if guard is not None:
                 guard.works(now)
 
-    async def _safely(self, delivery: Delivery, way: Coroutine[Any, Any, None]) -> None:
-        """Run what settles a message: when it raises, that message alone comes again."""
+    async def _safely(self, delivery: Delivery, way: Coroutine[Any, Any, Any]) -> Any:
+        """What settles a message, and gives something: when it raises, that message alone comes again."""
         attempt = delivery.attempt
         try:
-            await way
+            return await way
         except (Exception, asyncio.CancelledError) as error:  # the slot must live on
             if isinstance(error, asyncio.CancelledError) and self._judging.ending:
                 raise
@@ -211,11 +219,12 @@ class Pipeline:
             facts = self.binding.function, incoming.id, self._attempts.hiding(incoming)(told(Failed(error)))
             log.error("%s: %s could not be settled: %s", *facts)
             if delivery.attempt != attempt:
-                return  # its next one is due already
+                return None  # its next one is due already
             if delivery.started:
                 await delivery.source.again(delivery, REPEAT_SECONDS)
             else:
                 delivery.source.later(delivery, REPEAT_SECONDS)
+        return None
 
     async def _alone(self, delivery: Delivery, task: Any, admitted: bool) -> None:
         await self._safely(delivery, self._handle(delivery, task, admitted))
@@ -295,26 +304,27 @@ class Pipeline:
         except ValueError as error:
             return Failed(error), []
 
-    async def _send(self, delivery: Delivery, staged: list[Staged]) -> None:
-        """Store what cannot be sent at once, and settle."""
+    async def _send(self, delivery: Delivery, staged: list[Staged]) -> bool:
+        """Store what cannot be sent at once, and settle; whether it has succeeded."""
         incoming = read(delivery)
-        await self._store(incoming, *self._made(incoming, staged))
+        return await self._store(incoming, *self._made(incoming, staged))
 
-    async def _store(self, incoming: Incoming, outcome: Outcome, made: list[Staged]) -> None:
-        """Store what was made, then settle."""
+    async def _store(self, incoming: Incoming, outcome: Outcome, made: list[Staged]) -> bool:
+        """Store what was made, then settle; whether it has succeeded."""
         delivery = incoming.delivery
         if made and isinstance(outcome, Succeeded):
             if delivery.settled:
-                return  # its shard was lost while the handler ran: this run's outputs are nobody's
+                return False  # its shard was lost while the handler ran: this run's outputs are nobody's
             try:
                 await self._outputs.store(made, incoming)
             except ShardLost:
                 if not delivery.settled:
                     await self._settling.give_back(incoming)
-                return
+                return False
             except (ServerError, ValueError) as error:
                 outcome = Failed(error)
         await self._settling.finish(incoming, outcome)
+        return isinstance(outcome, Succeeded)
 
     def _stored(self, delivery: Delivery, _: bytes | None, answer: bytes, error: ServerError | None) -> None:
         """The PubAck of a single output is here, or will not come."""

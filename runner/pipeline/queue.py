@@ -14,6 +14,9 @@ from runner.jetstream.delivery import Delivery, Source
 class Queue:
     """Deliveries that wait for a slot; slots are opened as they are needed, up to `slots`."""
 
+    lingers = False
+    """Nothing waits here for more messages."""
+
     def __init__(self, tasks: TaskGroup, open_slot: Callable[[], None], slots: int) -> None:
         self.deliveries: deque[Delivery] = deque()
         self.giving_back = False

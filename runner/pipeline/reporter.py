@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import time
 import traceback
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Protocol
 
 from msgspec import Struct
 
@@ -34,6 +36,16 @@ class Ran(Struct, frozen=True):
 def ran(delivery: Delivery) -> Ran:
     """The attempt that has just ended."""
     return Ran(delivery.attempt, time.monotonic() - delivery.started if delivery.started else 0.0)
+
+
+class CallSpan(Protocol):
+    """The span of a call of a handler."""
+
+    def activate(self) -> None:
+        """Make it current."""
+
+    def leave(self, error: BaseException | str | None = None) -> None:
+        """The call has ended, in the same task."""
 
 
 class Hiding:
@@ -87,6 +99,34 @@ class Reporter:
         if not delivery.subject.startswith(SENT_BACK):
             span = self._spans.begin(delivery)
         return span or self._tracing.start_attempt(self._function, **self._facts(read(delivery)))
+
+    def batch(self, deliveries: Sequence[Delivery]) -> CallSpan | None:
+        """The span of a call with these, which is current until it is left; None where none of them is traced."""
+        attempts = [each.span for each in deliveries if each.span is not None]
+        if not attempts:
+            return None
+        # A single message needs no trace but its own.
+        several = len(deliveries) > 1
+        span: CallSpan = (
+            self._spans.batch(len(deliveries), attempts, self._hiding_all(deliveries))
+            if several
+            else attempts[0]
+        )
+        span.activate()
+        return span
+
+    def _hiding_all(self, deliveries: Sequence[Delivery]) -> Callable[[str], str]:
+        """What takes out of a text what is not shown of any of these."""
+        found: list[Hiding] = []
+
+        def hide(text: str) -> str:
+            if not found:  # only where something is told
+                found.extend(Hiding(self._rules, each.header, each.body) for each in deliveries)
+            for each in found:
+                text = each(text)
+            return text
+
+        return hide
 
     def start(self, incoming: Incoming, admitted: bool) -> AttemptSpan | None:
         """A span for an attempt that begins now; None when it is not traced."""

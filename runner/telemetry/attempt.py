@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import Token
 from typing import TypeAlias, cast
 
 from opentelemetry.context import Context
-from opentelemetry.trace import format_trace_id
+from opentelemetry.trace import SpanContext, format_trace_id
 
-from runner.core import traceparent
+from runner.core import otlp, traceparent
 from runner.telemetry import failure
 from runner.telemetry.keys import CURRENT, HIDE, SERVICE, SPAN
 from runner.telemetry.ownspan import OwnSpan
@@ -91,6 +91,24 @@ class AttemptSpan:
         return format_trace_id(self._span.get_span_context().trace_id)
 
     @property
+    def ids(self) -> tuple[bytes, bytes]:
+        """Those of its trace, and its own."""
+        span = self._span
+        if isinstance(span, OwnSpan):
+            return span.trace_id, span.span_id
+        context = span.get_span_context()
+        return context.trace_id.to_bytes(16, "big"), context.span_id.to_bytes(8, "big")
+
+    @property
+    def context(self) -> SpanContext:
+        """The same for others to link to."""
+        return self._span.get_span_context()
+
+    def link(self, to: SpanContext, names: Mapping[str, otlp.Value], encoded: bytes) -> None:
+        """Link to the span of the call that its message is in; `encoded` are that link and the attributes."""
+        self._span.link(to, names, encoded)
+
+    @property
     def sampled(self) -> bool:
         """False when an explicit OTEL_TRACES_SAMPLER decided against this trace; every method still works."""
         return self._span.get_span_context().trace_flags.sampled
@@ -111,6 +129,10 @@ class AttemptSpan:
                 CURRENT.reset(token)
             except ValueError:  # another context's token; that context goes with its task
                 return
+
+    def leave(self, _error: BaseException | str | None = None) -> None:
+        """The same at the end of a call, as the span of one with many messages: what it ended with is told later."""
+        self.deactivate()
 
     def inject(self) -> Headers:
         """Headers that continue the trace from this attempt itself."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from binascii import unhexlify
+from collections.abc import Sequence
 from random import getrandbits
 from time import time_ns
 from typing import Protocol
@@ -12,8 +13,9 @@ from opentelemetry.trace import SpanKind, get_current_span
 
 from runner.core import header as headers_of
 from runner.core import otlp, traceparent
-from runner.telemetry import failure
+from runner.telemetry import batchspan, failure
 from runner.telemetry.attempt import AttemptSpan, Common, Hiding, origin_of
+from runner.telemetry.batchspan import BatchSpan
 from runner.telemetry.ownspan import RANDOM, SAMPLED, OwnSpan
 from runner.telemetry.source import Attributes, SpanSource
 
@@ -66,6 +68,7 @@ class FunctionSpans:
             "jetrunner.attempts": attempts,
             **source.server,
         }
+        self._batch = {name: value for name, value in self._same.items() if name != "jetrunner.attempts"}
         self._shape = otlp.kind(otlp.CONSUMER, failure.clean(function)) + otlp.attributes(self._same)
         self._first = self._shape + otlp.attribute("jetrunner.attempt", 1)
         self._sizes: dict[int, bytes] = {}
@@ -108,6 +111,10 @@ class FunctionSpans:
         span_id = (getrandbits(64) or 1).to_bytes(8, "big")
         span = OwnSpan(lane, trace_id, span_id, parent, flags, time_ns(), parts)
         return AttemptSpan(span, self._of, None, header, body)
+
+    def batch(self, count: int, attempts: Sequence[AttemptSpan], hide: failure.Hide) -> BatchSpan:
+        """Start the span of a call with so many messages; `attempts` are those that are traced of them."""
+        return batchspan.start(self._of.source, self._of.function, self._batch, count, attempts, hide)
 
     def _size(self, body_size: int) -> bytes:
         if len(self._sizes) >= _SIZES:

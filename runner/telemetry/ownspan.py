@@ -94,6 +94,14 @@ class OwnSpan(Span):
         else:
             self.parts.append(otlp.event(name, time_ns(), facts))
 
+    def link(self, to: SpanContext, names: Mapping[str, otlp.Value], encoded: bytes) -> None:
+        """Link to another span, and name that in attributes; `encoded` are both."""
+        if self._sdk is not None:
+            self._sdk.add_link(to)
+            self._sdk.set_attributes(names)
+        else:
+            self.parts.append(encoded)
+
     def failed(self, why: str) -> None:
         """Mark it as an error."""
         if self._sdk is not None:

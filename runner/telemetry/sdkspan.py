@@ -37,6 +37,11 @@ class SdkSpan:
         """Add an event."""
         self.current.add_event(name, facts)
 
+    def link(self, to: SpanContext, names: Mapping[str, Value], _encoded: bytes) -> None:
+        """Link to another span, and name that in attributes."""
+        self.current.add_link(to)
+        self.current.set_attributes(names)
+
     def failed(self, why: str) -> None:
         """Mark it as an error."""
         self.current.set_status(StatusCode.ERROR, why)

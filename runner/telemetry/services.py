@@ -127,6 +127,9 @@ class TraceIds(RandomIdGenerator):
         return False
 
 
+LINKS = 10_000
+"""As many as a batch may have messages."""
+_LINKS = "OTEL_SPAN_LINK_COUNT_LIMIT"
 # What the SDK alone obeys.
 _SDK_ALONE = (
     "OTEL_ATTRIBUTE_COUNT_LIMIT",
@@ -136,7 +139,7 @@ _SDK_ALONE = (
     "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT",
     "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT",
     "OTEL_SPAN_EVENT_COUNT_LIMIT",
-    "OTEL_SPAN_LINK_COUNT_LIMIT",
+    _LINKS,
     "OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED",
 )
 
@@ -146,7 +149,8 @@ class Services:
 
     def __init__(self, settings: TelemetrySettings, project: str, *, one_try: bool = False) -> None:
         try:
-            self._limits = SpanLimits()
+            # The SDK drops links beyond 128; the span of a batch has one for each message.
+            self._limits = SpanLimits(max_links=None if os.environ.get(_LINKS) else LINKS)
         except ValueError as error:
             raise SettingsError(f"the OTEL_*_LIMIT variables do not fit: {error}") from error
         self.export = Export(settings, one_try=one_try)

@@ -89,6 +89,7 @@ def test_the_list_as_json_has_every_option(project: Project) -> None:
         "name": "slow", "renamed_from": None, "subject": "slow", "output": None, "stream": None, "durable": "shop-slow", "kind": "thread",
         "attempts": 5, "timeout": 0.1, "concurrency": min(32, (os.cpu_count() or 1) + 4), "ordered_by": [], "on_exhausted": "dead_letter", "max_age": None, "deliver": "all",
         "batch": None,
+        "batch_by": None,
         "file": "functions/shop.py", "line": 0,
     }  # fmt: skip
 

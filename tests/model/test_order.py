@@ -349,9 +349,13 @@ class OrderedShard(RuleBasedStateMachine):
             if self.ordering.barrier:
                 self.violations.append(f"{sequence} started behind the barrier")
             self.running.add(sequence)
-            lanes = [self.server.stored[each] for each in [*self.running, *self.leftover, *self.uncommitted]]
-            if len(lanes) != len(set(lanes)):
+            if self.beside(sequence):
                 self.violations.append(f"{sequence} started beside another of its key")
+
+    def beside(self, sequence: int) -> bool:
+        """Whether another message of its key runs, or is not committed."""
+        here = {*self.running, *self.leftover, *self.uncommitted} - {sequence}
+        return self.server.stored[sequence] in {self.server.stored[each] for each in here}
 
     # What must hold.
 

@@ -283,6 +283,8 @@ def refusal(
         ({"batch": 10_001}, "batch= is at most 10,000"),
         ({"batch": 10}, "with batch= it takes a list"),
         ({"linger": 1.0}, "it needs batch="),
+        ({"batch_by": "table"}, "batch_by= is 'key' or 'shard'"),
+        ({"batch_by": "shard"}, "says which messages are in an ordered batch, and there is none"),
         ({"executor": "process"}, "executor= is not available yet"),
     ],
 )

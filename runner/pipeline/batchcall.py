@@ -1,0 +1,136 @@
+"""One call of a handler with many messages: their arguments, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from msgspec import Struct
+
+from runner import batches, codec
+from runner.bindings import Binding
+from runner.codec import DecodeError
+from runner.context import Context
+from runner.core.settlement import Outcome
+from runner.jetstream.delivery import Delivery
+from runner.pipeline.call import Calling
+from runner.pipeline.judging import Judging
+from runner.pipeline.message import is_msgpack
+from runner.pipeline.reporter import CallSpan, Reporter, error_of
+from runner.runtime.slots import calm
+from runner.staged import Staged
+
+clock = time.monotonic
+
+
+class Batch(Struct, eq=False):
+    """Messages that are called together."""
+
+    deliveries: Sequence[Delivery]
+    columns: list[Any]
+    """The arguments: of each parameter a list, with an element for each message."""
+    contexts: Sequence[Context[Any]] = ()
+    """Where the handler takes it."""
+
+    def seal(self) -> list[list[Staged] | None] | None:
+        """What each message has published; None where the handler could not."""
+        return [context.seal() for context in self.contexts] if self.contexts else None
+
+
+class BatchCall:
+    """Calls the handler of one function."""
+
+    def __init__(self, binding: Binding, calling: Calling, judging: Judging, attempts: Reporter) -> None:
+        self._calling = calling
+        self._judging = judging
+        self._attempts = attempts
+        self._in_order = bool(binding.ordered_by)
+
+    def bind(self, deliveries: Sequence[Delivery]) -> tuple[Batch, dict[int, DecodeError]]:
+        """The arguments of those that can be decoded, and by their places, what is wrong with the others."""
+        calling = self._calling
+        contexts = [calling.context(each) for each in deliveries] if calling.taker is not None else []
+        columns = self._columns(deliveries)
+        if columns is not None:
+            return Batch(deliveries, columns, contexts), {}
+        wrong: dict[int, DecodeError] = {}
+        rows: list[Sequence[Any]] = []
+        for at, each in enumerate(deliveries):
+            try:
+                rows.append(calling.bind(each.subject, each.body, is_msgpack(each.header), None))
+            except Exception as error:  # noqa: BLE001  # a type's own validation may raise anything
+                wrong[at] = codec.explain(error)
+        if wrong:
+            deliveries = [each for at, each in enumerate(deliveries) if at not in wrong]
+            contexts = [each for at, each in enumerate(contexts) if at not in wrong]
+        return Batch(deliveries, [list(column) for column in zip(*rows, strict=True)], contexts), wrong
+
+    def _columns(self, deliveries: Sequence[Delivery]) -> list[Any] | None:
+        """All bodies decoded in one go; None where that is not possible, or one of them cannot be decoded."""
+        columns = self._calling.columns
+        if columns is None:
+            return None
+        for each in deliveries:
+            if each.header is not None and b"msgpack" in each.header.lower() and is_msgpack(each.header):
+                return None
+        try:
+            return columns([each.subject for each in deliveries], [each.body for each in deliveries])
+        except Exception:  # noqa: BLE001  # which body is wrong is found when each is decoded for itself
+            return None
+
+    async def __call__(self, batch: Batch, task: asyncio.Task[Any]) -> tuple[Outcome | None, Sequence[Any]]:
+        """How the call has ended, None where it has succeeded, and what it has made of each message then."""
+        deliveries, now = batch.deliveries, clock()
+        head = deliveries[0]
+        for each in deliveries:
+            each.started = now
+            if self._in_order:  # a lane is held until its handler has ended, whichever message of it is asked
+                each.task = task
+        head.task, head.overdue = task, False  # the sweeper looks at the deadline of one of them
+        span = self._attempts.batch(deliveries)
+        try:
+            if self._calling.taker is not None:
+                batch.columns[self._calling.taker] = batches.context_of(tuple(batch.contexts))
+            made = batches.results(await self._calling(batch.columns, batch=True), len(deliveries))
+        except BaseException as error:  # noqa: BLE001  # whatever user code raises is judged
+            batch.seal()
+            return await self._judged(deliveries, error, span), ()
+        if task.cancelling():
+            await calm(task)
+        if head.overdue:
+            return await self._judged(deliveries, None, span), ()
+        self._ended(deliveries)
+        if span is not None:
+            span.leave()
+        return None, made
+
+    async def _judged(
+        self, deliveries: Sequence[Delivery], error: BaseException | None, span: CallSpan | None
+    ) -> Outcome:
+        try:
+            outcome = await self._judging.judge(deliveries[0], error)
+        except BaseException:  # the process ends
+            if span is not None:
+                span.leave()
+            raise
+        self._ended(deliveries)
+        if span is not None:
+            span.leave(error_of(outcome))
+        return outcome
+
+    def _ended(self, deliveries: Sequence[Delivery]) -> None:
+        deliveries[0].task = None
+        if self._in_order:
+            for each in deliveries:
+                each.task, each.overdue = None, False
+
+
+def is_changed(variables: contextvars.Context) -> bool:
+    """Whether a handler has left a context variable behind."""
+    try:
+        return contextvars.copy_context() != variables
+    except Exception:  # noqa: BLE001  # of a value that cannot be compared
+        return True

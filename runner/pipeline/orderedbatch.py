@@ -1,0 +1,264 @@
+"""Ordered batches: one call for many messages, while nothing of a key is done before what stands before it.
+
+Rule 1: the messages of a key are settled in their order. Of one that fails, those of its key that stand behind it in the
+        batch are not done: they run again after it, never before. Other keys do not wait.
+Rule 2: a batch that fails as a whole, or takes too long, goes back into its lanes, and smaller ones are called until what
+        fails is alone; the next starts once the one before is on record, as any message does. Such calls are no attempts.
+Rule 3: outputs of a batch are sent together, in order, and its slot is free once they are confirmed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+from runner.bindings import Binding
+from runner.core import inorder
+from runner.core.settlement import Failed, Outcome, Undecodable
+from runner.core.signals import PartialFailure, Retry
+from runner.errors import ServerError
+from runner.jetstream.concurrent import map_concurrently
+from runner.jetstream.delivery import Delivery
+from runner.jetstream.publisher import is_stored
+from runner.pipeline.batchcall import BatchCall, is_changed
+from runner.pipeline.batched import Batched, BatchedSource
+from runner.pipeline.judging import Guard, Judging
+from runner.pipeline.queue import Queue
+from runner.pipeline.settle import REPEAT_SECONDS
+from runner.pipeline.together import Together
+from runner.runtime.runtime import Runtime
+from runner.staged import Staged
+
+log = logging.getLogger("jetrunner.pipeline")
+
+clock = time.monotonic
+
+
+class Confirming:
+    """Outputs that are on their way; awaited until each has its answer."""
+
+    def __init__(self, ways: Together) -> None:
+        self.stored: set[Delivery] = set()
+        """The messages whose outputs are stored."""
+        self._ways = ways
+        self._left = 0
+        self._done: asyncio.Future[None] | None = None
+
+    def send(self, delivery: Delivery, result: Any) -> bool:
+        """False where it cannot be sent like that."""
+        self._left += 1
+        if self._ways.send(delivery, result, self._answered):
+            return True
+        self._left -= 1
+        return False
+
+    def _answered(
+        self, delivery: Delivery, _: bytes | None, answer: bytes, error: ServerError | None
+    ) -> None:
+        if error is None and is_stored(answer):
+            self.stored.add(delivery)
+            if delivery.span is not None:
+                self._ways.confirmed(delivery, answer)
+        elif delivery.span is not None:
+            delivery.sent.end(error=error or "unconfirmed")
+        self._left -= 1
+        if not self._left and self._done is not None and not self._done.done():
+            self._done.set_result(None)
+
+    async def wait(self) -> None:
+        """Return once each has its answer, or will get none."""
+        if self._left:
+            self._done = asyncio.get_running_loop().create_future()
+            await self._done
+
+
+class OrderedBatching:
+    """The batches of one ordered function."""
+
+    guard: Guard | None = None
+    """Says whether anything may start."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        binding: Binding,
+        call: BatchCall,
+        judging: Judging,
+        ways: Together,
+        queue: Queue,
+    ) -> None:
+        self._function = binding.function
+        self._call = call
+        self._judging = judging
+        self._ways = ways
+        self._queue = queue
+        self._slots, self._quarantine = runtime.slots, runtime.isolation
+
+    async def work(self, task: asyncio.Task[Any]) -> None:
+        """What a slot does: returns when the process ends, or when a handler has left a variable behind."""
+        queue = self._queue
+        while not self._slots.ending:
+            if not queue.deliveries:
+                await queue.wait()
+            elif self._quarantine.closed:
+                await self._quarantine.wait_open()
+            elif self.guard is not None and not self.guard.holds(clock()):
+                await self.guard.wait()
+            else:
+                await self._lead(queue.deliveries.popleft(), task)
+                if is_changed(self._slots.context):
+                    return
+                await asyncio.sleep(0)
+
+    async def _lead(self, lead: Delivery, task: asyncio.Task[Any]) -> None:
+        """Run the batch that one leads; one that comes back by itself has none."""
+        if not isinstance(lead.source, BatchedSource):
+            await self._ways.handle(lead, task)
+            return
+        batches = lead.source.batches
+        deliveries = batches.take(lead)
+        try:
+            await self._run(batches, deliveries, task)
+        except (
+            Exception,
+            asyncio.CancelledError,
+        ) as error:  # the slot must live on, and the messages come again
+            if isinstance(error, asyncio.CancelledError) and self._judging.ending:
+                raise
+            log.exception("%s: a batch could not be settled", self._function)
+            self._put_off(batches, [each for each in deliveries if each.started and not each.settled])
+        finally:
+            batches.end()
+
+    def _put_off(self, batches: Batched, deliveries: Sequence[Delivery]) -> None:
+        keys = [batches.key(each) for each in deliveries]
+        division = inorder.divide(keys, range(len(keys)))
+        batches.put_back([deliveries[at] for at in division.behind])
+        for at in division.first:
+            deliveries[at].source.later(deliveries[at], REPEAT_SECONDS)
+
+    async def _run(self, batches: Batched, deliveries: list[Delivery], task: asyncio.Task[Any]) -> None:
+        """Nothing is awaited before the call: the batch is still this instance's then."""
+        plain = self._ways.plain
+        marked: dict[int, Undecodable | None] = {
+            at: None for at, each in enumerate(deliveries) if not plain(each)
+        }
+        places = [at for at in range(len(deliveries)) if at not in marked]
+        batch, wrong = self._call.bind([deliveries[at] for at in places])
+        marked |= {places[at]: Undecodable(error) for at, error in wrong.items()}
+        first: list[int] = []
+        if marked:  # each is a batch of its own, that ends the one before it
+            keys = [batches.key(each) for each in deliveries]
+            division = inorder.divide(keys, marked)
+            begun = {keys[at] for at in division.before}
+            first = [at for at in division.first if keys[at] not in begun]
+            behind = [at for at in division.first if keys[at] in begun]
+            batches.put_back([deliveries[at] for at in sorted([*division.behind, *behind])])
+            batch, _ = self._call.bind([deliveries[at] for at in division.before])
+        if batch.deliveries:
+            self._ways.begin(batch.deliveries)
+            outcome, made = await self._call(batch, task)
+            await self._judged(batches, batch.deliveries, outcome, made, batch.seal())
+        for at in first:
+            if (undecodable := marked[at]) is None:
+                await self._ways.handle(deliveries[at], task)
+            else:
+                self._ways.begin([deliveries[at]])
+                await self._ways.failed(deliveries[at], undecodable)
+
+    async def _judged(
+        self,
+        batches: Batched,
+        deliveries: Sequence[Delivery],
+        outcome: Outcome | None,
+        made: Sequence[Any],
+        staged: Sequence[list[Staged] | None] | None,
+    ) -> None:
+        """What a call's end means for each message."""
+        count = len(deliveries)
+        if outcome is None:
+            batches.succeeded(deliveries)
+            await self._settle(batches, deliveries, made, staged, {})
+            return
+        error = outcome.error if isinstance(outcome, Failed) else None
+        if isinstance(error, PartialFailure) and max(error.failures) < count:
+            failed = {at: Failed(each) for at, each in error.failures.items()}
+            await self._settle(batches, deliveries, [None] * count, staged, failed)
+        elif count > 1 and not isinstance(error, Retry):
+            batches.failed(deliveries)
+            batches.put_back(deliveries)
+        else:
+            if count == 1 and not isinstance(error, Retry):
+                batches.failed(deliveries)
+            await self._settle(
+                batches, deliveries, [None] * count, None, dict.fromkeys(range(count), outcome)
+            )
+
+    async def _settle(
+        self,
+        batches: Batched,
+        deliveries: Sequence[Delivery],
+        made: Sequence[Any],
+        staged: Sequence[list[Staged] | None] | None,
+        failed: Mapping[int, Outcome],
+    ) -> None:
+        """Settle the messages of each key in their order, up to the first that has failed."""
+        keys = [batches.key(each) for each in deliveries]
+        division = inorder.divide(keys, failed)
+        batches.put_back([deliveries[at] for at in division.behind])
+        fine: dict[Hashable, list[int]] = {}
+        for at in division.before:
+            fine.setdefault(keys[at], []).append(at)
+        stopped = await self._succeeded(batches, deliveries, made, staged, fine)
+        for at in division.first:
+            if keys[at] in stopped:
+                batches.put_back([deliveries[at]])
+            else:
+                await self._ways.failed(deliveries[at], failed[at])
+
+    async def _succeeded(
+        self,
+        batches: Batched,
+        deliveries: Sequence[Delivery],
+        made: Sequence[Any],
+        staged: Sequence[list[Staged] | None] | None,
+        keys: Mapping[Hashable, list[int]],
+    ) -> set[Hashable]:
+        """Settle these of each key, once what was made is stored; the keys that have stopped at one that cannot be."""
+        ways, confirming = self._ways, Confirming(self._ways)
+        ways.took([deliveries[at] for places in keys.values() for at in places])
+        left: dict[Hashable, list[int]] = {}
+        for key, places in keys.items():
+            for n, at in enumerate(places):
+                published = staged[at] if staged is not None else None
+                if deliveries[at].settled or (not published and (made[at] is None or not ways.publishes)):
+                    continue  # its shard was lost while the handler ran, or there is nothing to store
+                if published or not confirming.send(deliveries[at], made[at]):
+                    left[key] = places[n:]
+                    break
+        await confirming.wait()
+        for key, places in keys.items():
+            slow = left[key][0] if key in left else -1
+            for n, at in enumerate(places):
+                if at == slow:
+                    break
+                if made[at] is None or not ways.publishes or deliveries[at] in confirming.stored:
+                    ways.ack(deliveries[at])
+                elif not deliveries[at].settled:
+                    left[key] = places[n:]
+                    break
+        stopped: set[Hashable] = set()
+
+        async def store(key: Hashable) -> None:
+            for n, at in enumerate(places := left[key]):
+                published = staged[at] if staged is not None else None
+                if not await ways.store(deliveries[at], made[at], published):
+                    stopped.add(key)
+                    batches.put_back([deliveries[later] for later in places[n + 1 :]])
+                    return
+
+        await map_concurrently(store, list(left))
+        return stopped
