@@ -9,6 +9,7 @@ from runner.bindings import consume, lifespan
 from runner.context import Context
 from runner.core.retry import RetryPolicy
 from runner.core.signals import PartialFailure, Reject, Retry
+from runner.schedules import cron
 
 if TYPE_CHECKING:
     from runner.blocking import connect_sync
@@ -23,6 +24,7 @@ __all__ = [
     "connect",
     "connect_sync",
     "consume",
+    "cron",
     "lifespan",
     "testing",
 ]

@@ -15,21 +15,15 @@ from msgspec import Struct
 
 from runner import codec, options, signature
 from runner.context import Context
+from runner.core.cron import Schedule
 from runner.core.retry import RetryPolicy
 from runner.core.subject import Template
 from runner.errors import BindingError
 from runner.signature import Kind, Parameter, Signature, Unbindable
 
 __all__ = [
-    "Binding",
-    "Parameter",
-    "Signature",
-    "binding_of",
-    "bound_in",
-    "consume",
-    "is_lifespan",
-    "lifespan",
-]
+    "Binding", "Parameter", "Signature", "binding_of", "bound_in", "consume", "is_lifespan", "lifespan",
+]  # fmt: skip
 
 F = TypeVar("F", bound=Callable[..., Any])
 L = TypeVar("L", bound=Callable[[], AsyncIterator[Any] | AsyncGenerator[Any, None]])
@@ -73,6 +67,10 @@ class Binding(Struct, frozen=True):
     """Whether an ordered batch is of one key, or of all keys of a shard."""
     linger: float = 0.0
     """Seconds after the first message of a batch until it is called with what has come."""
+    schedule: Schedule | None = None
+    """When it fires; None for a function that reads what others publish."""
+    overlap: Literal["skip", "allow"] = "skip"
+    """What becomes of a firing that is due while an earlier one runs."""
 
     @property
     def both_names(self) -> str:
@@ -137,14 +135,14 @@ def consume(
     is, and keeps that name in NATS. BindingError when something is wrong, at import.
     """
     if callable(subject):
-        file, line = _place(subject, inspect.currentframe())
+        file, line = place_of(subject, inspect.currentframe())
         raise BindingError(
             "consume needs a subject", file=file, line=line, hint='write @consume("orders.created")'
         )
 
     def decorate(function: F) -> F:
-        file, line = _place(function, inspect.currentframe())
-        namespace = _local_names(inspect.currentframe())
+        file, line = place_of(function, inspect.currentframe())
+        namespace = local_names(inspect.currentframe())
 
         def complete() -> Binding:
             options.require_available({"executor": executor})
@@ -185,7 +183,7 @@ def consume(
             codec.compile_call(binding)
             return binding
 
-        return _attach(function, complete, file, line)
+        return attach(function, complete, file, line)
 
     return decorate
 
@@ -195,7 +193,7 @@ def lifespan(function: L) -> L:
 
     BindingError unless it is an async generator function without parameters.
     """
-    file, line = _place(function, inspect.currentframe())
+    file, line = place_of(function, inspect.currentframe())
     generator: bool = inspect.isasyncgenfunction(function)
     if not generator:
         raise BindingError(
@@ -215,7 +213,7 @@ def binding_of(function: Any) -> Binding | None:
     attached = _attached(function)
     if not isinstance(attached, _Pending):
         return attached
-    file, line = _place(function)
+    file, line = place_of(function)
     try:
         binding = _completed(attached.complete, file, line)
     except NameError as error:
@@ -251,7 +249,8 @@ def _attached(function: Any) -> Binding | _Pending | None:
     return found if isinstance(found, (Binding, _Pending)) else None
 
 
-def _attach(function: F, complete: Callable[[], Binding], file: str, line: int) -> F:
+def attach(function: F, complete: Callable[[], Binding], file: str, line: int) -> F:
+    """Attach what `complete` makes to a function, and return it. Raises BindingError for what cannot be bound."""
     if not inspect.isfunction(function):
         raise BindingError(f"only a function can be bound, not {function!r}", file=file, line=line)
     outer = function.__qualname__.rpartition(".")[0]
@@ -284,7 +283,7 @@ def _completed(complete: Callable[[], Binding], file: str, line: int) -> Binding
         raise BindingError(str(error), file=file, line=line, hint=getattr(error, "hint", "")) from None
 
 
-def _place(function: Any, frame: FrameType | None = None) -> tuple[str, int]:
+def place_of(function: Any, frame: FrameType | None = None) -> tuple[str, int]:
     """File and line of a function; of the decorator's caller for what is none."""
     code = getattr(inspect.unwrap(function) if callable(function) else function, "__code__", None)
     if code is not None:
@@ -293,7 +292,7 @@ def _place(function: Any, frame: FrameType | None = None) -> tuple[str, int]:
     return (caller.f_code.co_filename, caller.f_lineno) if caller else ("", 0)
 
 
-def _local_names(frame: FrameType | None) -> dict[str, Any]:
+def local_names(frame: FrameType | None) -> dict[str, Any]:
     """Names of the function that the decorated one is defined in; none at a module's top level."""
     caller = frame.f_back if frame else None
     return {} if caller is None or caller.f_locals is caller.f_globals else dict(caller.f_locals)

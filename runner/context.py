@@ -13,7 +13,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
-from runner.core import header, identity
+from runner.core import firing, header, identity
+from runner.core.cron import Schedule
 from runner.core.subject import Template
 from runner.host import Host
 from runner.ownlog import FunctionLog
@@ -39,31 +40,10 @@ class Context(Generic[State]):
     """
 
     __slots__ = (
-        "_clock",
-        "_expires",
-        "_given",
-        "_headers",
-        "_host",
-        "_know",
-        "_log",
-        "_made",
-        "_message",
-        "_params",
-        "_sealed",
-        "_template",
-        "_timestamp",
-        "attempt",
-        "attempts",
-        "function",
-        "key",
-        "messages",
-        "missing",
-        "sequence",
-        "shard",
-        "state",
-        "stream",
-        "subject",
-    )
+        "_clock", "_expires", "_given", "_headers", "_host", "_know", "_log", "_made", "_message",
+        "_params", "_scheduled", "_sealed", "_template", "_timestamp", "attempt", "attempts", "function",
+        "key", "messages", "missing", "sequence", "shard", "state", "stream", "subject",
+    )  # fmt: skip
 
     attempt: int
     """Which run of this message this is; 1 at first. Deliveries lost to a crash count, too, but not of ordered functions."""
@@ -107,12 +87,14 @@ class Context(Generic[State]):
         state: State = None,  # type: ignore[assignment]  # of a project without a lifespan
         missing: tuple[int, ...] = (),
         messages: tuple[Context[State], ...] = (),
+        scheduled: Schedule | datetime | None = None,
         host: Host | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Made by the runner for each attempt; `runner.testing.context` makes one for a test.
 
-        `headers` may be the raw block; `params` default to tokens by `template`; `expires` is a reading of `clock`.
+        `headers` may be the raw block; `params` default to tokens by `template`; `expires` is a reading of `clock`; of a schedule
+        the headers tell which firing it is.
         """
         self.function = function
         self.subject = subject
@@ -130,6 +112,7 @@ class Context(Generic[State]):
         self._made: list[Staged] | None = None
         self._template = template
         self._params = params
+        self._scheduled = scheduled
         self._given = headers
         self._headers: Mapping[str, str] | None = None
         self._timestamp = timestamp_ns
@@ -198,6 +181,17 @@ class Context(Generic[State]):
     def timestamp(self) -> datetime:
         """When the stream stored the message, in UTC."""
         return _EPOCH + timedelta(microseconds=self._timestamp // 1_000)
+
+    @property
+    def scheduled(self) -> datetime:
+        """When this firing was due, in the time zone of its schedule. RuntimeError in a function without `@cron`."""
+        if self._scheduled is None:
+            raise RuntimeError(
+                f"{self.function} has no schedule: only functions with @cron are due at some time"
+            )
+        if isinstance(self._scheduled, datetime):
+            return self._scheduled
+        return firing.due(self._scheduled, self.headers, self._timestamp)
 
     @property
     def message_id(self) -> str:

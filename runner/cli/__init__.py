@@ -37,6 +37,10 @@ main = Program(
         "plan": ("runner.cli.plan:plan_command", "Show what `apply` would change."),
         "publish": ("runner.cli.publish:publish_command", "Store messages in a stream."),
         "run": ("runner.cli.run:run_command", "Run the project's functions until told to stop."),
+        "schedule": (
+            "runner.cli.schedule.group:schedule_group",
+            "Show when functions fire next, or fire one now.",
+        ),
         "shard": ("runner.cli.shard:shard_group", "Show who owns which shard, and change their number."),
         "status": ("runner.cli.status:status_command", "Show functions, instances and what waits."),
     },

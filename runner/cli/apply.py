@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import anyio
 import click
+from msgspec import structs
 
 from runner.cli import failure
 from runner.cli.options import connected, output_option
@@ -11,15 +12,17 @@ from runner.cli.plan import Declared, read_project, refuse, show
 from runner.cli.session import session
 from runner.core.streams.plan import ConsumerPlan, Plan
 from runner.streams.plan import apply_streams, plan_project
+from runner.streams.schedules import apply_schedules
 
 
 @click.command("apply", epilog="Example: runner apply --nats-url nats://127.0.0.1:4222")
 @connected
 @output_option
 def apply_command(output: str) -> None:
-    """Create and update the declared streams, and tell what was done.
+    """Create and update the declared streams and the schedules of the functions, and tell what was done.
 
-    Changes that could lose something are refused, and then nothing at all is applied. Nothing is ever deleted.
+    Changes that could lose something are refused, and then nothing at all is applied. Nothing is ever deleted, but for
+    schedules whose function is gone.
     """
     declared = read_project()
     done, consumers = anyio.run(_apply, declared)
@@ -36,4 +39,5 @@ async def _apply(declared: Declared) -> tuple[Plan, tuple[ConsumerPlan, ...]]:
         )
         refuse(errors)
         done = await apply_streams(connection, declared.streams, declared.settings.name)
-        return done, plan.consumers
+        schedules = await apply_schedules(connection, declared.settings.name, declared.functions, prune=True)
+        return structs.replace(done, schedules=schedules), plan.consumers

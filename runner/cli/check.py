@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import click
@@ -20,6 +21,9 @@ from runner.streams.consumers import uncaptured
 from runner.streams.plan import catchments, load_streams, plan_streams, real_streams
 
 T = TypeVar("T")
+
+TWO_YEARS = 2 * 366
+"""Days: each change of a zone's clock comes at least once in them."""
 
 
 @click.command("check", epilog="Example: runner check --nats-url nats://nats.internal:4222")
@@ -97,11 +101,14 @@ class Check:
             UsageError(str(error), hint=error.hint) for error in uncaptured(functions, known)
         )
         if not self.problems:
-            placed = [(each, capture(each.subject.wildcard, known, chosen=each.stream)) for each in functions]
+            reading = [each for each in functions if each.schedule is None]
+            placed = [(each, capture(each.subject.wildcard, known, chosen=each.stream)) for each in reading]
             self.problems.extend(clashing(placed, known))
         self.warnings.extend(circles.warnings(functions))
         for binding in functions:
             self.warnings.extend(returns.warnings(binding))
+            if warning := _left_out(binding):
+                self.warnings.append(warning)
             if warning := _unsharded(binding, known):
                 self.warnings.append(warning)
             if warning := _forgetful(binding, known, self.streams):
@@ -138,6 +145,19 @@ def _unsharded(binding: Binding, known: Sequence[Catchment]) -> str:
         return ""
     return (
         f"{binding.function} keeps order, and {source} has no [shards]: one instance at a time works for it"
+    )
+
+
+def _left_out(binding: Binding) -> str:
+    """A warning when the clock of a schedule's zone skips a firing."""
+    if binding.schedule is None:
+        return ""
+    skipped = next(binding.schedule.left_out(datetime.now(UTC).date(), TWO_YEARS), None)
+    if skipped is None:
+        return ""
+    return (
+        f"{binding.function} does not fire at {skipped:%Y-%m-%d %H:%M}: the clock of {binding.schedule.timezone} skips an hour "
+        "that day; another hour, or UTC, fires each day"
     )
 
 

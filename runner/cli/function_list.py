@@ -11,6 +11,7 @@ from runner.bindings import Binding
 from runner.cli import code, options, printed
 from runner.cli.table import show
 from runner.core import identity
+from runner.jetstream.schedules import written
 
 
 @click.command("list", epilog="Example: runner function list --output json")
@@ -30,7 +31,7 @@ def list_command(output: str) -> None:
     rows = [
         [
             each["name"] if each["renamed_from"] is None else f"{each['name']} ({each['renamed_from']})",
-            each["subject"],
+            each["schedule"] or each["subject"],
             each["output"] or "-",
             str(each["attempts"]),
             f"{each['timeout']:g} s",
@@ -42,7 +43,7 @@ def list_command(output: str) -> None:
         for each in found
     ]
     heads = [
-        "FUNCTION", "SUBJECT", "OUTPUT", ">ATTEMPTS", ">TIMEOUT", ">CONCURRENCY", "ORDERED BY", "ON EXHAUSTED", "WHERE",
+        "FUNCTION", "SUBJECT OR SCHEDULE", "OUTPUT", ">ATTEMPTS", ">TIMEOUT", ">CONCURRENCY", "ORDERED BY", "ON EXHAUSTED", "WHERE",
     ]  # fmt: skip
     show(heads, rows)
     if not rows:
@@ -56,6 +57,8 @@ def described(binding: Binding, project: str, root: Path) -> dict[str, Any]:
         "name": binding.label,
         "renamed_from": binding.function if binding.function != binding.label else None,
         "subject": binding.subject.text,
+        "schedule": written(binding.schedule) if binding.schedule is not None else None,
+        "overlap": binding.overlap if binding.schedule is not None else None,
         "output": binding.output.text if binding.output else None,
         "stream": binding.stream,
         "durable": binding.durable or identity.durable(project, binding.function),

@@ -14,6 +14,7 @@ from runner.core.streams.capture import Catchment, capture
 from runner.core.subject import Template
 from runner.errors import JetrunnerError, UsageError
 from runner.jetstream.interest import forgets
+from runner.jetstream.ownstreams import AGAIN
 from runner.jetstream.permissions import ANY, Permission, Reader, of_operator, of_publisher, of_run
 from runner.streams.plan import catchments, load_streams
 
@@ -71,10 +72,10 @@ def permissions_command(functions: tuple[str, ...], role: str, form: str, publis
             failure.warn(f"no declared stream captures what {reader.function} reads: * stands for its name")
     inbox = place.settings.nats_inbox_prefix or INBOX
     if role == "publish":
-        subjects = dict.fromkeys(binding.subject.wildcard for binding in chosen)
+        subjects = dict.fromkeys(each.subject.wildcard for each in chosen if each.schedule is None)
         found = of_publisher(project.name, subjects, inbox)
     elif role == "operate":
-        streams = dict.fromkeys((each.stream for each in readers), False)
+        streams = dict.fromkeys((each.stream for each in readers if not each.scheduled), False)
         streams |= {each.name: each.shards is not None or forgets(each.fields) for each in declared}
         found = of_operator(project.name, readers, streams, inbox)
     else:
@@ -102,11 +103,14 @@ def _reader(project: str, binding: Binding, known: Sequence[Catchment]) -> Reade
     output = binding.output.wildcard if binding.output is not None else ""
     return Reader(
         function=binding.function,
-        stream=_stream(binding.subject.wildcard, known, chosen=binding.stream),
+        stream=AGAIN
+        if binding.schedule is not None
+        else _stream(binding.subject.wildcard, known, chosen=binding.stream),
         durable=binding.durable or identity.durable(project, binding.function),
         ordered=bool(binding.ordered_by),
         parks=binding.on_exhausted == "park",
         ages=binding.max_age is not None,
+        scheduled=binding.schedule is not None,
         output=output,
         output_stream=_stream(output, known, publishing=True) if output else ANY,
     )

@@ -33,7 +33,7 @@ class Declared(Struct, frozen=True):
 @connected
 @output_option
 def plan_command(output: str) -> int:
-    """Show how the streams and consumers on the server differ from the project's.
+    """Show how the streams, consumers and schedules on the server differ from the project's.
 
     Marks: + is created, ~ is changed, ! is refused, - is no longer declared. Nothing is changed. Exits with 1 where a change
     is refused.

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
 
 from runner.core.streams.config import Change, shown
-from runner.core.streams.plan import ConsumerPlan, Plan, StreamPlan
+from runner.core.streams.plan import ConsumerPlan, Plan, SchedulePlan, StreamPlan
 
+DONE = {"create": "created", "update": "updated", "remove": "removed", "same": "as declared"}
+TO_DO = {
+    "create": "to create",
+    "update": "to update",
+    "remove": "to remove",
+    "refuse": "refused",
+    "same": "as declared",
+}
 MARKS = {"create": "+", "update": "~", "refuse": "!", "safe": "~", "unsafe": "!", "stray": "-"}
 
 
@@ -19,6 +27,8 @@ def lines(plan: Plan) -> Iterator[str]:
         yield from _stream_lines(stream)
     for consumer in plan.consumers:
         yield from _consumer_lines(consumer)
+    for schedule in plan.schedules:
+        yield from _schedule_lines(schedule)
 
 
 def document(plan: Plan) -> dict[str, Any]:
@@ -34,19 +44,21 @@ def document(plan: Plan) -> dict[str, Any]:
             for stream in plan.streams
         ],
         "consumers": msgspec.to_builtins(plan.consumers),
+        "schedules": msgspec.to_builtins(plan.schedules),
     }
 
 
 def summary(plan: Plan, *, done: bool = False) -> str:
     """One line that counts, for people."""
-    words = (
-        {"create": "created", "update": "updated", "same": "as declared"}
-        if done
-        else {"create": "to create", "update": "to update", "refuse": "refused", "same": "as declared"}
-    )
-    actions = [stream.action for stream in plan.streams]
-    counts = [f"{actions.count(action)} {words[action]}" for action in words if action in actions]
-    return f"streams: {', '.join(counts) or 'none declared'}"
+    found = f"streams: {_counts([each.action for each in plan.streams], done=done) or 'none declared'}"
+    if plan.schedules:
+        found += f"; schedules: {_counts([each.action for each in plan.schedules], done=done)}"
+    return found
+
+
+def _counts(actions: Sequence[str], *, done: bool) -> str:
+    words = DONE if done else TO_DO
+    return ", ".join(f"{actions.count(action)} {words[action]}" for action in words if action in actions)
 
 
 def _stream_lines(stream: StreamPlan) -> Iterator[str]:
@@ -74,6 +86,18 @@ def _consumer_lines(consumer: ConsumerPlan) -> Iterator[str]:
         yield f"    {consumer.note}"
     if consumer.warning:
         yield f"    ! {consumer.warning}"
+
+
+def _schedule_lines(schedule: SchedulePlan) -> Iterator[str]:
+    match schedule.action:
+        case "create":
+            yield f"+ schedule {schedule.function}: {schedule.text}"
+        case "update":
+            yield f"~ schedule {schedule.function}: {schedule.text}"
+            for change in schedule.changes:
+                yield f"    {_change(change)}"
+        case "remove":
+            yield f"- schedule {schedule.function}: {schedule.text}, and no function has it any more"
 
 
 def _change(change: Change) -> str:

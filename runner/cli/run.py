@@ -114,6 +114,7 @@ def _serve(
                     supervised=line is not None,
                     may_start=may_start,
                     ready=lambda _: line.ready() if line is not None else None,
+                    schedules="apply" if each else "stand",
                     observer=Printer(each, place.settings.trace_url, place.root) if each else None,
                 )
             )

@@ -5,17 +5,19 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
 
-from runner.cli import failure, functions, loop, options, printed, waiting
+from runner.cli import failure, functions, loop, options, printed, times, waiting
 from runner.cli.selection import require_project
 from runner.cli.session import session
 from runner.cli.table import counted, show
 from runner.core import shown
 from runner.core.histogram import Histogram
+from runner.jetstream import schedules
 from runner.jetstream.connection import Connection
 from runner.jetstream.deadletters import DeadLetters
 from runner.jetstream.inventory import count
@@ -52,7 +54,7 @@ def status_command(output: str) -> None:
     alone (the milliseconds that `runner dev` and traces show include storing its outputs), FAILURES are attempts that did
     not succeed, AVAILABLE is the share that did.
 
-    After the table: shards of an ordered function that have not gone on for 5 s, though they could, with the reason; publishes
+    After the table: when functions with a schedule fire next; shards of an ordered function that have not gone on for 5 s, though they could, with the reason; publishes
     that wait for their time (`delay=`, `at=`); functions that are not in the code any more and have something left.
     """
     place = options.place()
@@ -83,6 +85,8 @@ def _beside(found: dict[str, Any]) -> Iterator[str]:
     for function in found["functions"]:
         if function["gone"]:
             yield from _left(function)
+    for name, following in found["next_firings"].items():
+        yield f"{shown.line(name)} fires next at {following or 'a time that is not known'}"
     if delayed := found["delayed_publishes"]:
         yield f"published with a delay, and not due yet: {counted(delayed, 'message')}"
     if found["untold"]:
@@ -123,9 +127,21 @@ async def read(connection: Connection, project: str, root: Path) -> dict[str, An
             }
             for name in names
         ],
+        "next_firings": await _next_firings(connection, project),
         "delayed_publishes": await count(connection, AGAIN, f"$JETRUNNER.delayed.{project}.>"),
         "untold": second.untold,
     }
+
+
+async def _next_firings(connection: Connection, project: str) -> dict[str, str | None]:
+    """When each function with a schedule fires next; None where nothing tells."""
+    now = datetime.fromtimestamp(connection.clock.now(), UTC)
+    found: dict[str, str | None] = {}
+    for function in await schedules.functions_of(connection, project):
+        there = await schedules.standing(connection, project, function)
+        following = await schedules.next_firing(connection, project, there, now)
+        found[function] = times.stamp(following.timestamp()) if following is not None else None
+    return found
 
 
 def _function(

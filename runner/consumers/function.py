@@ -6,12 +6,14 @@ import logging
 import time
 
 import anyio
+import msgspec
 
 from runner.bindings import Binding
 from runner.consumers.durables import Durables
 from runner.consumers.keptback import KeptBack
 from runner.consumers.settled import Settled
 from runner.consumers.sources import Sources
+from runner.consumers.usage import reader_of
 from runner.core import identity
 from runner.errors import ServerError
 from runner.jetstream import consumer, ownstreams
@@ -33,7 +35,7 @@ AGAIN_LIMIT = 16
 
 
 class Function:
-    """Pulls from the function's stream, and from `$JETRUNNER.again.…` what was sent back to it."""
+    """Pulls from the function's stream, and from `$JETRUNNER.again.…` what was sent back to it; firings come there, too."""
 
     def __init__(self, runtime: Runtime, binding: Binding, stream: str) -> None:
         self.binding = binding
@@ -43,7 +45,8 @@ class Function:
         self.deadlines = Deadlines(runtime, self.pipeline)
         self._runtime = runtime
         self._durables = Durables(runtime.connection, runtime.histories, runtime.floors)
-        self._sources = Sources(runtime, binding, stream, self.durable, self.pipeline, self._durables)
+        own = stream if binding.schedule is None else ""
+        self._sources = Sources(runtime, binding, own, self.durable, self.pipeline, self._durables)
         self._settled = Settled(runtime, binding.function)
         self._looked = 0.0
         """When the durables were last looked at."""
@@ -53,7 +56,8 @@ class Function:
     async def prepare(self) -> None:
         """Make sure of the durables; nothing is asked for yet. Raises JetrunnerError for what the server refuses."""
         await self._runtime.histories.begin(self.stream, self._runtime.floors)
-        await self._sources.settle()
+        if self.binding.schedule is None:
+            await self._sources.settle()
         await self._add_again()
 
     async def start(self) -> None:
@@ -66,8 +70,34 @@ class Function:
         project, function = self._runtime.project, self.binding.function
         subject = identity.again_subject(project, function)
         wanted = consumer.config(identity.durable(project, function), subject, "all", function)
+        if self.binding.schedule is not None:
+            wanted = msgspec.structs.replace(
+                wanted,
+                filter_subject="",
+                filter_subjects=(subject, identity.tick_subject(project, function)),
+                max_ack_pending=1 if self.binding.overlap == "skip" else wanted.max_ack_pending,
+            )
         limit = min(self.binding.most, AGAIN_LIMIT)
-        await self._sources.add(ownstreams.AGAIN, wanted, limit)
+        pull = await self._sources.add(ownstreams.AGAIN, wanted, limit)
+        if self.binding.schedule is not None:
+            await self._pass_over_missed(pull)
+
+    async def _pass_over_missed(self, pull: Pull) -> None:
+        """Where no instance has run for a while, only the last firing runs."""
+        info = await consumer.info(self._runtime.connection, pull.stream, pull.durable)
+        if info is None or info["num_pending"] < 2:
+            return
+        runtime = self._runtime
+        reader = await reader_of(
+            runtime.connection,
+            runtime.project,
+            self.binding.function,
+            pull.stream,
+            [pull.durable],
+            me=runtime.instance,
+        )
+        if not reader:
+            await self.pipeline.pass_over_missed()
 
     def sweep(self, now: float) -> None:
         """Called about ten times a second."""

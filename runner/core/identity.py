@@ -38,6 +38,16 @@ def again_subject(project: str, function: str) -> str:
     return f"$JETRUNNER.again.{project}.{function}"
 
 
+def schedule_subject(project: str, function: str) -> str:
+    """Name the subject that holds a function's schedule; with `*` for the function, those of all."""
+    return f"$JETRUNNER.cron.{project}.{function}"
+
+
+def tick_subject(project: str, function: str) -> str:
+    """Name the subject that the server publishes a function's firings to."""
+    return f"$JETRUNNER.tick.{project}.{function}"
+
+
 def key_token(key: str) -> str:
     """Give a key as it stands in a subject of ours: itself, or a hash of it where it is long, or cannot stand in one.
 

@@ -41,12 +41,16 @@ class Leftovers(Struct, frozen=True):
     sent_back: int
     """Dead letters on their way back to it."""
     keys: tuple[str, ...]
-    """Of the bucket: floors, claims, its place, failures, marks of keys."""
+    """Of the bucket: floors, claims, its place, failures, marks of keys, firings."""
+    scheduled: int = 0
+    """Its schedule, and firings that are stored."""
 
     @property
     def nothing(self) -> bool:
         """Whether there is nothing at all."""
-        return not (self.durables or self.parked or self.dead_letters or self.sent_back or self.keys)
+        return not (
+            self.durables or self.parked or self.dead_letters or self.sent_back or self.keys or self.scheduled
+        )
 
     @property
     def to_run(self) -> int:
@@ -66,6 +70,10 @@ class Forgetting:
         self._project = project
         self._function = function
         self._taken = taken
+        self._schedule = (
+            identity.schedule_subject(project, function),
+            identity.tick_subject(project, function),
+        )
 
     async def find(self) -> Leftovers:
         """What there is now. Raises ServerError."""
@@ -77,6 +85,7 @@ class Forgetting:
         ]
         names = {each.name for each in durables}
         keys = await self._kv.keys(f"generation.{self._project}.{self._function}")
+        keys += await self._kv.keys(f"cron.{self._project}.{self._function}")
         for kind in KINDS:
             keys += await self._kv.keys(f"{kind}.{self._project}.{self._function}.>")
         for key in await self._kv.keys(f"floor.{self._project}.*.*"):
@@ -89,6 +98,7 @@ class Forgetting:
             await count(self._connection, DEADLETTERS, identity.dead_subject(self._project, self._function)),
             await count(self._connection, AGAIN, identity.again_subject(self._project, self._function)),
             tuple(sorted(keys)),
+            sum([await count(self._connection, AGAIN, subject) for subject in self._schedule]),
         )
 
     async def remove(self, found: Leftovers) -> None:
@@ -102,6 +112,9 @@ class Forgetting:
         ):
             if there:
                 await purge(self._connection, stream, subject)
+        if found.scheduled:
+            for subject in self._schedule:
+                await purge(self._connection, AGAIN, subject)
         for key in found.keys:
             await self._kv.remove(key)
 

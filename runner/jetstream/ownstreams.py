@@ -23,8 +23,14 @@ GIVEN = frozenset({"subjects", "retention", "allow_msg_ttl", "allow_msg_schedule
 STREAMS: dict[str, dict[str, Any]] = {
     AGAIN: {
         "name": AGAIN,
-        "description": "Jetrunner: messages sent back to one function, and delayed publishes",
-        "subjects": ["$JETRUNNER.again.>", "$JETRUNNER.delayed.>", "$JETRUNNER.due.>"],
+        "description": "Jetrunner: messages sent back to one function, delayed publishes, and schedules",
+        "subjects": [
+            "$JETRUNNER.again.>",
+            "$JETRUNNER.delayed.>",
+            "$JETRUNNER.due.>",
+            "$JETRUNNER.cron.>",
+            "$JETRUNNER.tick.>",
+        ],
         "retention": "limits",
         "storage": "file",
         "discard": "old",

@@ -40,6 +40,8 @@ class Reader(Struct, frozen=True, kw_only=True):
     parks: bool = False
     ages: bool = False
     """Whether it has a `max_age`."""
+    scheduled: bool = False
+    """Whether it fires by a schedule: then it reads our own stream alone."""
     output: str = ""
     """With `*` for each token."""
     output_stream: str = ANY
@@ -87,6 +89,13 @@ def of_operator(
             _api(f"STREAM.CREATE.{name}", "apply"),
             _api(f"STREAM.UPDATE.{name}", "apply; shard resize"),
         ]
+    if any(reader.scheduled for reader in readers):
+        found += [
+            _publish(identity.schedule_subject(project, ANY), "plan and apply: schedules"),
+            _publish(identity.tick_subject(project, ANY), "schedule fire"),
+            _api(f"STREAM.MSG.GET.{AGAIN}", "plan, apply, schedule list and status: schedules"),
+            _api(f"STREAM.PURGE.{AGAIN}", "apply removes schedules whose function is gone"),
+        ]
     for reader in readers:
         if not reader.ordered:
             again = identity.durable(project, reader.function)
@@ -133,15 +142,13 @@ def _process(project: str, inbox: str) -> Iterator[Permission]:
 
 def _function(project: str, reader: Reader) -> Iterator[Permission]:
     name, stream, consumer = reader.function, reader.stream, reader.consumer
-    yield _api(f"STREAM.INFO.{stream}", "whether it is the stream of before, or an older copy of it")
-    yield _api(
-        f"STREAM.MSG.GET.{stream}",
-        "whether what was settled stands in it; what waits behind others of its key",
-    )
-    yield _api(f"CONSUMER.LIST.{stream}", "the durables of before")
-    for subject in ("CREATE", "INFO", "MSG.NEXT"):
-        yield _api(f"CONSUMER.{subject}.{stream}.{consumer}", f"{name} reads its messages")
-    yield _publish(f"$JS.ACK.{stream}.{consumer}.>", f"{name} settles its messages")
+    if reader.scheduled:
+        yield _publish(
+            identity.schedule_subject(project, name), f"the schedule of {name}, where it is missing"
+        )
+        yield _publish(f"{PREFIX}cron.{project}.{name}", f"each firing of {name} runs once")
+    else:
+        yield from _reading(name, stream, consumer)
     yield _publish(identity.dead_subject(project, name), f"dead letters of {name}")
     if reader.output:
         yield _publish(reader.output, f"outputs of {name}")
@@ -157,11 +164,23 @@ def _function(project: str, reader: Reader) -> Iterator[Permission]:
         yield _api(f"CONSUMER.{subject}.{AGAIN}.{again}", f"dead letters that are sent back to {name}")
     yield _publish(f"$JS.ACK.{AGAIN}.{again}.>", f"dead letters that are sent back to {name}")
     yield _api(f"STREAM.PURGE.{AGAIN}", "removes what was sent back and is settled")
-    for place, durable in ((stream, consumer), (AGAIN, again)):
+    for place, durable in dict.fromkeys(((stream, consumer), (AGAIN, again))):
         yield _subscribe(
             f"$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.{place}.{durable}",
             f"what the server gives up of {name}, where somebody has limited deliveries",
         )
+
+
+def _reading(name: str, stream: str, consumer: str) -> Iterator[Permission]:
+    yield _api(f"STREAM.INFO.{stream}", "whether it is the stream of before, or an older copy of it")
+    yield _api(
+        f"STREAM.MSG.GET.{stream}",
+        "whether what was settled stands in it; what waits behind others of its key",
+    )
+    yield _api(f"CONSUMER.LIST.{stream}", "the durables of before")
+    for subject in ("CREATE", "INFO", "MSG.NEXT"):
+        yield _api(f"CONSUMER.{subject}.{stream}.{consumer}", f"{name} reads its messages")
+    yield _publish(f"$JS.ACK.{stream}.{consumer}.>", f"{name} settles its messages")
 
 
 def _ordered_function(project: str, reader: Reader, again: str) -> Iterator[Permission]:

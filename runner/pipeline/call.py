@@ -59,6 +59,7 @@ class Calling:
             "key": self._key(origin.subject),
             "shard": getattr(delivery.source, "number", None),
             "state": self._runtime.state,
+            "scheduled": self._binding.schedule,
             "host": self._runtime.asking,
         }
 

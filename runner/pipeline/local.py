@@ -14,7 +14,7 @@ from msgspec import Struct
 from runner import batches, codec
 from runner.bindings import Binding
 from runner.context import Context
-from runner.core import header
+from runner.core import header, identity
 from runner.core.redaction import MSGPACK
 from runner.core.settlement import Failed, Outcome, TimedOut, Undecodable
 from runner.core.subject import matches, problem, unfilled
@@ -53,6 +53,8 @@ def subject_of(binding: Binding, given: str | None, option: str = "subject") -> 
 
     Raises UsageError for what the function does not read.
     """
+    if given is None and binding.schedule is not None:
+        return identity.tick_subject("local", binding.function)
     if given is None:
         if not binding.subject.is_literal:
             raise UsageError(
@@ -83,6 +85,7 @@ async def attempt(binding: Binding, message: Message, state: Any = None, host: A
         timestamp_ns=time.time_ns(),
         expires=time.monotonic() + binding.timeout,
         state=state,
+        scheduled=binding.schedule,
         host=host,
     )
     try:

@@ -61,7 +61,7 @@ class Pipeline:
         self.stats = Stats()
         self._runtime = runtime
         self.calling = Calling(runtime, binding)
-        self._straight = self.calling.awaited and runtime.observer is None
+        self._straight = self.calling.awaited and runtime.observer is None and binding.schedule is None
         self._outputs = Outputs(runtime, binding)
         self._attempts = Reporter(runtime, binding)
         self.suspects = StartRecords(runtime, binding.function)
@@ -236,6 +236,8 @@ class Pipeline:
             return
         if self.binding.max_age is not None and await self._settling.expired(incoming):
             return
+        if (firings := self._settling.firings) is not None and not await firings.admit(incoming):
+            return
         if (delivery.deliveries or delivery.attempt) > 1:  # suspect
             facts = incoming, task, admitted
             ended = await self._suspected.run(
@@ -340,6 +342,11 @@ class Pipeline:
             if span is not None:
                 delivery.sent.end(error=error or "unconfirmed")
             self._runtime.tasks.start_soon(self._safely, delivery, self._send(delivery, []))
+
+    async def pass_over_missed(self) -> None:
+        """Of the firings that wait, only the last runs: no instance has run for a while."""
+        if self._settling.firings is not None:
+            await self._settling.firings.missed()
 
     async def time_out(self, delivery: Delivery) -> None:
         """Settle a message whose handler does not end; its slot stays taken until it does."""

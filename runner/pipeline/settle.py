@@ -33,6 +33,7 @@ from runner.errors import ServerError
 from runner.jetstream.delivery import Delivery
 from runner.jetstream.reply import stored_at
 from runner.pipeline.deadletter import DeadLetterWriter, term
+from runner.pipeline.firings import Firings
 from runner.pipeline.lasterrors import LastErrors
 from runner.pipeline.message import Incoming
 from runner.pipeline.parks import Parks
@@ -62,6 +63,8 @@ class Settling:
         self._burial = DeadLetterWriter(runtime, binding)
         self._last = LastErrors(runtime, binding.function) if binding.max_age is not None else None
         self._now = runtime.connection.clock.now
+        self.firings = Firings(runtime, binding) if binding.schedule is not None else None
+        """Of a function that has a schedule."""
 
     def _left(self, incoming: Incoming) -> float:
         """Seconds until the message is too old for its function; below 0: it is."""
@@ -104,6 +107,8 @@ class Settling:
         ended = ran(delivery)  # `again` makes the delivery ready for its next attempt
         hide = self._attempts.hiding(incoming)  # of what the delivery is now
         settlement = settle(outcome, delivery.attempt, binding.retry, random(), self._left(incoming))
+        if self.firings is not None and not isinstance(settlement, Nak):
+            await self.firings.ended()
         span = delivery.span
         if span is None and not isinstance(settlement, Ack):
             span = self._attempts.late(incoming)

@@ -35,6 +35,7 @@ from runner.process.health import Health
 from runner.process.lifespan import alive
 from runner.process.newcomers import warn_of_newcomers
 from runner.process.resolve import places_now
+from runner.process.schedules import Schedules, keep, stand
 from runner.process.status import Responder
 from runner.process.watchdog import Watchdog
 from runner.runtime.histories import START_SECONDS
@@ -75,6 +76,7 @@ class Serving(Struct, frozen=True, kw_only=True):
     ready: Callable[[Sequence[Function]], None] = lambda functions: None
     """Called once all functions work."""
     observer: Observer | None = None
+    schedules: Schedules = "stand"
 
 
 async def serve(serving: Serving) -> None:
@@ -137,6 +139,7 @@ async def _serve(serving: Serving, connection: Connection, tracing: Tracing, sta
             serving.observer,
         )
         await warn_of_newcomers(runtime, placed, project.functions)
+        await stand(runtime, bindings, serving.schedules)
         async with alive(project) as runtime.state, runtime.cells, runtime.slots:
             ordered = [binding.function for binding in bindings if binding.ordered_by]
             members = Members(runtime, ordered, runtime.instance)
@@ -169,6 +172,8 @@ async def _serve(serving: Serving, connection: Connection, tracing: Tracing, sta
                     tasks.start_soon(shards.run)
                 await relay.start()
                 tasks.start_soon(remember, runtime, running)
+                if serving.schedules != "none":
+                    tasks.start_soon(keep, runtime, bindings)
                 tasks.start_soon(watch_bucket, runtime)
                 tasks.start_soon(tell, connection.inbox.denials)
                 names = ", ".join(each.binding.both_names for each in running)

@@ -27,7 +27,7 @@ async def warn_of_newcomers(
     known = {each.function for each in functions}
     streams: dict[str, list[Binding]] = {}
     for binding, stream in placed:
-        if binding.deliver != "new":
+        if binding.deliver != "new" and binding.schedule is None:
             streams.setdefault(stream, []).append(binding)
     for stream, bindings in streams.items():
         try:

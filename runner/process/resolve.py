@@ -11,6 +11,7 @@ from runner.core.streams.capture import Catchment, capture, clashes
 from runner.core.streams.config import DeclaredStream
 from runner.errors import JetrunnerError, UsageError, several
 from runner.jetstream.listing import incomplete
+from runner.jetstream.ownstreams import AGAIN
 from runner.jetstream.topology import Topology
 from runner.streams.consumers import uncaptured
 from runner.streams.plan import catchments, load_streams
@@ -36,7 +37,13 @@ def places(
             errors.append(problem)
     if errors:
         raise several(errors)
-    placed = [(each, capture(each.subject.wildcard, known, chosen=each.stream)) for each in bindings]
+    placed = [
+        (
+            each,
+            AGAIN if each.schedule is not None else capture(each.subject.wildcard, known, chosen=each.stream),
+        )
+        for each in bindings
+    ]
     if errors := clashing(placed, known):
         raise several(errors)
     return placed

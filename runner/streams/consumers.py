@@ -32,10 +32,11 @@ def uncaptured(bindings: Iterable[Binding], streams: Sequence[Catchment]) -> lis
     found: list[JetrunnerError] = []
     for binding in bindings:
         try:
-            name = capture(binding.subject.wildcard, streams, chosen=binding.stream)
-            stream = next(each for each in streams if each.name == name)
-            fits(binding, stream)
-            _require_choice(binding, stream, streams)
+            if binding.schedule is None:  # else it reads our own stream
+                name = capture(binding.subject.wildcard, streams, chosen=binding.stream)
+                stream = next(each for each in streams if each.name == name)
+                fits(binding, stream)
+                _require_choice(binding, stream, streams)
         except JetrunnerError as error:
             found.append(_blamed(binding, "", error))
         if binding.output is not None:
@@ -118,6 +119,8 @@ async def plan_consumers(
     plans: list[ConsumerPlan] = []
     needed: set[tuple[str, str]] = set()
     for binding in bindings:
+        if binding.schedule is not None:
+            continue
         stream = capture(binding.subject.wildcard, streams, chosen=binding.stream)
         sharded = next((each.sharding for each in streams if each.name == stream), None)
         found = real.get(stream, ())
@@ -139,7 +142,7 @@ async def plan_consumers(
         }
     expected = {(plan.stream, plan.name) for plan in plans}
     expected |= needed
-    expected |= {(AGAIN, identity.durable(project, plan.function)) for plan in plans}
+    expected |= {(AGAIN, identity.durable(project, binding.function)) for binding in bindings}
     for stream, infos in sorted(real.items()):
         for info in infos:
             function = function_of(info["name"], project)

@@ -25,6 +25,7 @@ from runner.jetstream.publisher import insist, unanswered
 from runner.jetstream.server import check_server
 from runner.streams.consumers import plan_consumers, read_shards, uncaptured
 from runner.streams.file import load_streams
+from runner.streams.schedules import plan_schedules
 
 __all__ = [
     "apply_streams",
@@ -80,7 +81,8 @@ async def plan_project(
     standing = catchments([each for each in declared if each.name not in refused], real)
     consumers = await plan_consumers(connection, project, bindings, standing)
     configs = real | {each.name: each.config for each in plan.streams}
-    return Plan(plan.streams, tuple(_noted(each, configs.get(each.stream, {})) for each in consumers)), []
+    noted = tuple(_noted(each, configs.get(each.stream, {})) for each in consumers)
+    return Plan(plan.streams, noted, await plan_schedules(connection, project, bindings)), []
 
 
 def _noted(plan: ConsumerPlan, config: Mapping[str, Any]) -> ConsumerPlan:

@@ -22,12 +22,14 @@ from runner.core.streams.config import DeclaredStream
 from runner.core.streams.plan import function_of
 from runner.core.subject import covers, overlaps
 from runner.discovery import Project
-from runner.errors import JetrunnerError, NoStream
+from runner.errors import JetrunnerError, NoStream, UsageError
 from runner.jetstream.deadletters import DeadLetters, Selection
 from runner.jetstream.inventory import consumers_on, count, real_streams
 from runner.jetstream.listing import listed
 from runner.jetstream.messages import leader_message
 from runner.jetstream.ownstreams import AGAIN, STREAMS
+from runner.jetstream.publisher import PubAck
+from runner.jetstream.schedules import fire
 from runner.ordered.function import OrderedFunction
 from runner.process.app import Serving, serve
 from runner.runtime.stop import Stop
@@ -85,6 +87,13 @@ class App:
         self._serving = serving
         self.url = self._connection.url
         """Of the server, for other clients."""
+
+    async def fire(self, function: Callable[..., Any]) -> PubAck:
+        """Fire a function with `@cron` now; its schedule does not run in tests. Raises UsageError where it has none."""
+        binding = bound(function)
+        if binding.schedule is None:
+            raise UsageError(f"{binding.label} has no schedule", hint="publish what it reads: app.publish(…)")
+        return await fire(self._connection, self._project, binding.function)
 
     async def settled(self, within: float = 10.0) -> None:
         """Return once no message waits, is in work, waits for a retry or is delayed.
@@ -216,6 +225,7 @@ async def run(
                     functions=bindings,
                     stop=stop,
                     supervised=True,
+                    schedules="none",
                     ready=ready.set_result,
                 )
             )
@@ -257,7 +267,8 @@ def _declared(root: Path, streams: Streams, bindings: Sequence[Binding]) -> list
     known = catchments(declared)
     subjects: list[str] = []
     for binding in bindings:
-        for subject in (binding.subject.wildcard, *([binding.output.wildcard] if binding.output else [])):
+        reads = [binding.subject.wildcard] if binding.schedule is None else []
+        for subject in (*reads, *([binding.output.wildcard] if binding.output else [])):
             try:
                 capture(
                     subject, known, chosen=binding.stream if subject == binding.subject.wildcard else None

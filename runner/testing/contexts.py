@@ -31,16 +31,18 @@ def context(
     shard: int | None = None,
     state: State = None,  # type: ignore[assignment]  # of a project without a lifespan
     missing: tuple[int, ...] = (),
+    scheduled: datetime | None = None,
     function: str = "test",
     replies: Mapping[str, Any] | Callable[[str, bytes], Any] | None = None,
 ) -> Context[State]:
     """A context to call a handler with; what it published is in `.staged`, each with its encoded `body`.
 
     A header with several values is a list in `headers`. `deadline` stays at that many seconds. `replies` answers `ctx.request`: by subject, or a function of subject and
-    body; an answer that is an exception is raised. ValueError when `timestamp` has no timezone.
+    body; an answer that is an exception is raised. ValueError when `timestamp` or `scheduled` has no timezone.
     """
-    if timestamp.tzinfo is None:
-        raise ValueError(f"timestamp={timestamp} has no timezone")
+    for name, given in (("timestamp", timestamp), ("scheduled", scheduled)):
+        if given is not None and given.tzinfo is None:
+            raise ValueError(f"{name}={given} has no timezone")
     return Context(
         function=function,
         subject=subject,
@@ -56,6 +58,7 @@ def context(
         shard=shard,
         state=state,
         missing=missing,
+        scheduled=scheduled,
         host=Answers(replies),
         clock=lambda: 0.0,
     )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Literal
 
 from msgspec import Struct
 
 from runner import codec
 from runner.bindings import Binding, binding_of
+from runner.core import firing
 from runner.core.settlement import Ack, Failed, Nak, Outcome, Succeeded, settle
 from runner.errors import UsageError
 from runner.pipeline.local import Made, Message, attempt, subject_of
@@ -44,21 +46,25 @@ async def deliver(
     *,
     headers: Mapping[str, str | Sequence[str]] | None = None,
     attempt: int = 1,
+    scheduled: datetime | None = None,
     state: Any = None,
     replies: Mapping[str, Any] | Callable[[str, bytes], Any] | None = None,
 ) -> Delivered:
     """Decode a message as the runner would, call the function once, and tell what would become of the message.
 
     `subject` is needed where the function reads many; bytes are the body as they are, every other value is encoded as
-    JSON. `attempt` counts from 1. `state` is what the lifespan would have yielded; `replies` answers `ctx.request`, by
+    JSON. `attempt` counts from 1. `scheduled` is when a firing of `@cron` was due: without, the last time before now. `state` is what the lifespan would have yielded; `replies` answers `ctx.request`, by
     subject or as a function of subject and body. Raises UsageError for what is no function, and for a subject that it
     does not read.
     """
     binding = bound(function)
+    given = tuple(pairs(headers or {}))
+    if scheduled is not None:
+        given += ((firing.DUE, scheduled.isoformat()),)
     data = bytes(body) if isinstance(body, (bytes, bytearray, memoryview)) else codec.encode(body)
     return await _delivered(
         binding,
-        Message(subject_of(binding, subject), data, tuple(pairs(headers or {})), attempt),
+        Message(subject_of(binding, subject), data, given, attempt),
         state,
         Answers(replies),
     )

@@ -15,6 +15,7 @@ ALSO = "also"
 
 StreamAction: TypeAlias = Literal["create", "update", "refuse", "same"]
 ConsumerAction: TypeAlias = Literal["create", "update", "same", "stray"]
+ScheduleAction: TypeAlias = Literal["create", "update", "same", "remove"]
 
 
 class StreamPlan(Struct, frozen=True):
@@ -44,11 +45,22 @@ class ConsumerPlan(Struct, frozen=True):
     """What is lost before it is run."""
 
 
+class SchedulePlan(Struct, frozen=True):
+    """The schedule of a function, or one that no function has any more."""
+
+    function: str
+    action: ScheduleAction
+    text: str
+    """As it is written in the code, with its time zone; of one to be removed, as it was."""
+    changes: tuple[Change, ...] = ()
+
+
 class Plan(Struct, frozen=True):
     """Everything that differs; what is the same is listed too."""
 
     streams: tuple[StreamPlan, ...]
     consumers: tuple[ConsumerPlan, ...] = ()
+    schedules: tuple[SchedulePlan, ...] = ()
 
     @property
     def changed(self) -> tuple[StreamPlan, ...]:

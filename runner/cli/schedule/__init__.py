@@ -1,0 +1,1 @@
+"""`runner schedule`: when functions with `@cron` fire."""

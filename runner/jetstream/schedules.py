@@ -1,0 +1,156 @@
+"""Schedules as the server keeps them: a message each in our own stream, of which it makes a message for each firing (ADR-51).
+
+Rule 1: one is written only where it differs, and by compare-and-set: a written `@every` begins to count anew (measured on 2.15).
+Rule 2: it has no message id: one that was removed and is wanted again within 15 minutes would pass for a duplicate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from msgspec import Struct
+
+from runner.core import cron, firing, header, identity
+from runner.core.cron import Schedule
+from runner.errors import JetrunnerError, ServerError
+from runner.jetstream import codes
+from runner.jetstream.connection import Connection
+from runner.jetstream.messages import leader_message, purge, subjects, swap
+from runner.jetstream.ownstreams import AGAIN
+from runner.jetstream.publisher import PubAck
+
+SERVER = (2, 14)
+"""The first nats-server that repeats a schedule; older ones take `@at` alone."""
+EXPRESSION = "Nats-Schedule"
+ZONE = "Nats-Schedule-Time-Zone"
+TARGET = "Nats-Schedule-Target"
+LIFETIME = "Nats-Schedule-TTL"
+STAYS = ("Nats-TTL", "never")
+"""Else the operator's `max_age` of the stream would remove it."""
+COMPARED = (EXPRESSION, ZONE, TARGET, LIFETIME, firing.WRITTEN)
+
+
+class Standing(Struct, frozen=True):
+    """A schedule on the server."""
+
+    function: str
+    headers: dict[str, str]
+    """Those that say what it does."""
+    sequence: int
+    """Of its message; 0: there is none."""
+    stored_ns: int = 0
+
+    @property
+    def written(self) -> str:
+        """As a user wrote it, with its time zone."""
+        return self.headers.get(firing.WRITTEN) or self.headers.get(EXPRESSION, "")
+
+
+def headers_of(project: str, function: str, schedule: Schedule) -> dict[str, str]:
+    """What a schedule's message says."""
+    found = {
+        EXPRESSION: schedule.wire,
+        TARGET: identity.tick_subject(project, function),
+        LIFETIME: f"{schedule.lifetime}s",
+        firing.WRITTEN: written(schedule),
+    }
+    if not schedule.every:  # the server refuses a zone there
+        found[ZONE] = schedule.timezone
+    return found
+
+
+def written(schedule: Schedule) -> str:
+    """A schedule in one line, as people read it."""
+    return schedule.text if schedule.timezone == "UTC" else f"{schedule.text} {schedule.timezone}"
+
+
+def require_server(connection: Connection, functions: list[str]) -> None:
+    """Raise a clear error where functions have schedules and the server is too old for them."""
+    version = connection.server_version
+    numbers = tuple(int(part) for part in version.split("-")[0].split(".")[:2] if part.isdigit())
+    if functions and numbers < SERVER:
+        needed = ".".join(map(str, SERVER))
+        raise JetrunnerError(
+            f"nats-server {version or 'of unknown version'} is too old: @cron ({', '.join(functions)}) needs {needed}",
+            hint=f"upgrade nats-server to {needed} or newer",
+        )
+
+
+async def standing(connection: Connection, project: str, function: str) -> Standing:
+    """A function's schedule, by the leader of the stream. Raises ServerError."""
+    subject = identity.schedule_subject(project, function)
+    found = await leader_message(connection, AGAIN, {"last_by_subj": subject}, codes.NOTHING_STORED)
+    if found is None:
+        return Standing(function, {}, 0)
+    headers = header.parse(found.header or b"")
+    told = {name: headers[name] for name in COMPARED if name in headers}
+    return Standing(function, told, found.sequence, found.stored_ns)
+
+
+async def functions_of(connection: Connection, project: str) -> list[str]:
+    """The functions of a project that have a schedule on the server."""
+    pattern = identity.schedule_subject(project, "*")
+    return sorted([subject.rpartition(".")[2] async for subject, _ in subjects(connection, AGAIN, pattern)])
+
+
+async def write(connection: Connection, project: str, before: Standing, headers: dict[str, str]) -> bool:
+    """Write a schedule in the place of the one that was read; False where another has been written since.
+
+    Raises ServerError where the server does not take it.
+    """
+    subject = identity.schedule_subject(project, before.function)
+    pairs = [*headers.items(), STAYS]
+    return await swap(connection, subject, b"", before.sequence, pairs) is not None
+
+
+async def remove(connection: Connection, project: str, function: str) -> bool:
+    """Remove a function's schedule; whether there was one. Firings that are stored stay. Raises ServerError."""
+    try:
+        return await purge(connection, AGAIN, identity.schedule_subject(project, function)) > 0
+    except ServerError as error:
+        if error.code in codes.NOTHING_STORED:
+            return False
+        raise
+
+
+async def next_firing(
+    connection: Connection, project: str, there: Standing, now: datetime
+) -> datetime | None:
+    """When the server fires a schedule next, as far as it tells. Raises ServerError."""
+    try:
+        schedule = told(there)
+    except ValueError:  # it was written by another program
+        return None
+    if not schedule.every:
+        return schedule.after(now)
+    last = await leader_message(
+        connection,
+        AGAIN,
+        {"last_by_subj": identity.tick_subject(project, there.function)},
+        codes.NOTHING_STORED,
+    )
+    since = there.stored_ns / 1e9
+    if last is not None and last.stored_ns > there.stored_ns:
+        since = firing.due(schedule, header.parse(last.header or b""), last.stored_ns).timestamp()
+    passed = max(0.0, now.timestamp() - since) // schedule.every
+    return datetime.fromtimestamp(since + (passed + 1) * schedule.every, UTC)
+
+
+def told(there: Standing) -> Schedule:
+    """The schedule that stands on the server. Raises ValueError for what is none of ours."""
+    expression = there.headers.get(EXPRESSION, "")
+    if not expression.startswith(cron.EVERY):
+        seconds, _, expression = expression.partition(" ")
+        if seconds != "0":
+            raise ValueError(f"{there.written!r} fires by the second")
+    return cron.parse(expression, there.headers.get(ZONE) or "UTC")
+
+
+async def fire(
+    connection: Connection, project: str, function: str, pairs: Iterable[tuple[str, str]] = ()
+) -> PubAck:
+    """Store a firing that is due now, as the server would; `pairs` are more headers of it. Raises ServerError."""
+    now = datetime.fromtimestamp(connection.clock.now(), UTC)
+    subject = identity.tick_subject(project, function)
+    return await connection.publisher.publish(subject, b"", [(firing.DUE, now.isoformat()), *pairs])

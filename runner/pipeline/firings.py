@@ -1,0 +1,98 @@
+"""Which firings of a schedule run: decided by `core/firing.py`, on a record that all instances write by compare-and-set."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
+from runner.bindings import Binding
+from runner.core import firing, header, identity
+from runner.core.firing import NONE, Pass, Record, Tick
+from runner.errors import JetrunnerError
+from runner.jetstream import stray
+from runner.jetstream.messages import leader_message
+from runner.jetstream.ownstreams import AGAIN
+from runner.pipeline.message import Incoming
+from runner.runtime.runtime import Runtime
+
+log = logging.getLogger("jetrunner.schedules")
+
+T = TypeVar("T")
+
+
+class Firings:
+    """Those of one function."""
+
+    def __init__(self, runtime: Runtime, binding: Binding) -> None:
+        assert binding.schedule is not None
+        self._schedule = binding.schedule
+        self._alone = binding.overlap == "skip"
+        self._function = binding.function
+        self._connection = runtime.connection
+        self._kv = runtime.kv
+        self._key = f"cron.{runtime.project}.{binding.function}"
+        self._subject = identity.tick_subject(runtime.project, binding.function)
+
+    async def admit(self, incoming: Incoming) -> bool:
+        """Whether a firing runs; one that does not is settled. Raises JetrunnerError where the record cannot be written."""
+        delivery = incoming.delivery
+        if incoming.sent_back:
+            return True
+        tick = await self._tick(incoming)
+        decision = await self._change(partial(_admitted, tick))
+        if decision is None:
+            return True
+        log.info("%s: %s does not run: %s", self._function, incoming.id, decision.why)
+        delivery.source.settle(delivery, b"+ACK")
+        return False
+
+    async def ended(self) -> None:
+        """A firing has ended: what came due meanwhile is passed over, unless it may run beside it."""
+        if self._alone:
+            await self._pass_over(0)
+
+    async def missed(self) -> None:
+        """No instance has run for a while: of what waits, only the last runs."""
+        await self._pass_over(1)
+
+    async def _pass_over(self, but: int) -> None:
+        """All that is stored is passed over, but for so many of the last sequences, and for what was started."""
+        try:
+            newest = await self._newest()
+            await self._change(lambda record: (firing.passing(record, newest - but), None))
+        except JetrunnerError as error:  # then it runs: late, but not lost
+            log.warning("%s: which firings are to be passed over was not written: %s", self._function, error)
+
+    async def _tick(self, incoming: Incoming) -> Tick:
+        headers = header.parse(incoming.delivery.header or b"")
+        age = self._connection.clock.now() - incoming.stored_ns / 1e9
+        return Tick(
+            firing.firing_of(headers),
+            incoming.sequence,
+            age,
+            later=age > firing.LATE_SECONDS and await self._newest() > incoming.sequence,
+            repeated=firing.is_repeated(self._schedule, headers, incoming.stored_ns),
+        )
+
+    async def _newest(self) -> int:
+        """The sequence of the last firing that is stored."""
+        found = await leader_message(self._connection, AGAIN, {"last_by_subj": self._subject})
+        return found.sequence if found is not None else 0
+
+    async def _change(self, change: Callable[[Record], tuple[Record | None, T]]) -> T:
+        """Write what `change` makes of the record, where it makes another, and return what it says beside it."""
+        while True:
+            entry = await self._kv.get(self._key)
+            record = stray.read(firing.decode, entry.value, self._key) or NONE if entry.value else NONE
+            changed, said = change(record)
+            if changed is None or changed == record:
+                return said
+            if await self._kv.swap(self._key, firing.encode(changed), entry.revision) is not None:
+                return said
+
+
+def _admitted(tick: Tick, record: Record) -> tuple[Record | None, Pass | None]:
+    decision = firing.decide(record, tick)
+    return (None, decision) if isinstance(decision, Pass) else (decision.record, None)

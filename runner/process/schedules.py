@@ -1,0 +1,70 @@
+"""The schedules of a running process's functions: they stand on the server before anything starts, and are looked at each hour."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Literal, TypeAlias
+
+import anyio
+
+from runner.bindings import Binding
+from runner.errors import JetrunnerError, PermissionDenied
+from runner.jetstream.publisher import insist
+from runner.runtime.histories import START_SECONDS
+from runner.runtime.runtime import Runtime
+from runner.streams.schedules import apply_schedules, plan_schedules, write
+
+log = logging.getLogger("jetrunner.schedules")
+
+Schedules: TypeAlias = Literal["stand", "apply", "none"]
+"""What a process does with them: it makes those that are missing, or all that differs as `runner apply` does, or nothing."""
+
+LOOK_SECONDS = 3600.0
+
+
+async def stand(runtime: Runtime, functions: Sequence[Binding], how: Schedules) -> None:
+    """The schedules of these functions are on the server afterwards. Raises JetrunnerError.
+
+    One that is there and says something else is told, and stays: of two releases that run side by side, each would write its own.
+    """
+    if how == "none":
+        return
+    if how == "apply":
+        done = await apply_schedules(runtime.connection, runtime.project, functions, prune=True)
+        for plan in done:
+            if plan.action != "same":
+                log.info("schedule of %s: %s (%s)", plan.function, plan.text, f"{plan.action}d")
+        return
+    await insist(lambda: _stand(runtime, functions), START_SECONDS, "the schedules")
+
+
+async def keep(runtime: Runtime, functions: Sequence[Binding]) -> None:
+    """Make what is missing again, each hour: somebody may have purged it."""
+    while True:
+        await anyio.sleep(LOOK_SECONDS)
+        try:
+            await _stand(runtime, functions)
+        except JetrunnerError as error:
+            log.warning("the schedules could not be looked at: %s", error)
+
+
+async def _stand(runtime: Runtime, functions: Sequence[Binding]) -> None:
+    bindings = {each.function: each for each in functions if each.schedule is not None}
+    if not bindings:
+        return
+    try:
+        plans = await plan_schedules(runtime.connection, runtime.project, [*bindings.values()])
+        for plan in plans:
+            if plan.action == "create":
+                await write(runtime.connection, runtime.project, bindings[plan.function])
+                log.info("schedule of %s: %s (created)", plan.function, plan.text)
+            elif plan.action == "update":
+                told = ", ".join(f"{each.field} {each.real} → {each.declared}" for each in plan.changes)
+                log.warning(
+                    "the schedule of %s on the server is another one (%s): run `runner apply`",
+                    plan.function,
+                    told,
+                )
+    except PermissionDenied as error:
+        log.warning("the schedules are taken to be there: %s", error)

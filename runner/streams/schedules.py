@@ -1,0 +1,104 @@
+"""Schedules of the functions against those on the server: plan the difference, write it.
+
+Rule 1: a schedule that differs is written, one that is the same is not: an `@every` would begin to count anew.
+Rule 2: a schedule whose function is gone is removed by `apply` alone: an instance of an older release still runs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from runner.bindings import Binding
+from runner.core import firing
+from runner.core.streams.config import Change
+from runner.core.streams.plan import SchedulePlan
+from runner.errors import NoStream, ServerError
+from runner.jetstream import ownstreams, schedules
+from runner.jetstream.connection import Connection
+from runner.jetstream.publisher import insist
+
+PATIENCE_SECONDS = 10.0
+NAMES = {
+    schedules.EXPRESSION: "schedule",
+    schedules.ZONE: "timezone",
+    schedules.TARGET: "target",
+    schedules.LIFETIME: "lifetime",
+    firing.WRITTEN: "written",
+}
+
+
+async def plan_schedules(
+    connection: Connection, project: str, bindings: Iterable[Binding]
+) -> tuple[SchedulePlan, ...]:
+    """What each function's schedule is on the server, then those of no function. Raises JetrunnerError."""
+    scheduled = [each for each in bindings if each.schedule is not None]
+    schedules.require_server(connection, [each.label for each in scheduled])
+    found = [await _plan(connection, project, binding) for binding in scheduled]
+    known = {each.function for each in scheduled}
+    for function in await schedules.functions_of(connection, project):
+        if function not in known:
+            there = await schedules.standing(connection, project, function)
+            found.append(SchedulePlan(function, "remove", there.written))
+    return tuple(found)
+
+
+async def apply_schedules(
+    connection: Connection, project: str, bindings: Sequence[Binding], *, prune: bool
+) -> tuple[SchedulePlan, ...]:
+    """Make the schedules what the functions say; what is returned was done. Without `prune` those of no function stay.
+
+    Raises JetrunnerError.
+    """
+    plans = await plan_schedules(connection, project, bindings)
+    if any(each.action == "create" for each in plans):
+        await ownstreams.ensure(connection, ownstreams.AGAIN)
+    wanted = {each.function: each for each in bindings}
+    done: list[SchedulePlan] = []
+    for plan in plans:
+        if plan.action == "remove":
+            if not prune:
+                continue
+            await schedules.remove(connection, project, plan.function)
+        elif plan.action != "same":
+            await write(connection, project, wanted[plan.function])
+        done.append(plan)
+    return tuple(done)
+
+
+async def write(connection: Connection, project: str, binding: Binding) -> None:
+    """A function's schedule is on the server afterwards as the function has it. Raises JetrunnerError."""
+    assert binding.schedule is not None
+    wanted = schedules.headers_of(project, binding.function, binding.schedule)
+
+    async def once() -> None:
+        while (there := await schedules.standing(connection, project, binding.function)).headers != wanted:
+            try:
+                if await schedules.write(connection, project, there, wanted):
+                    return
+            except NoStream:
+                await ownstreams.ensure(connection, ownstreams.AGAIN)
+                raise
+
+    try:
+        await insist(once, PATIENCE_SECONDS, f"the schedule of {binding.function}")
+    except ServerError as error:
+        raise type(error)(
+            f"{binding.place}: the server does not take the schedule: {error}",
+            code=error.code,
+            hint=error.hint,
+        ) from None
+
+
+async def _plan(connection: Connection, project: str, binding: Binding) -> SchedulePlan:
+    assert binding.schedule is not None
+    wanted = schedules.headers_of(project, binding.function, binding.schedule)
+    text = schedules.written(binding.schedule)
+    there = await schedules.standing(connection, project, binding.function)
+    if not there.sequence:
+        return SchedulePlan(binding.function, "create", text)
+    changes = tuple(
+        Change(NAMES[name], there.headers.get(name), wanted.get(name), "safe")
+        for name in schedules.COMPARED
+        if there.headers.get(name) != wanted.get(name)
+    )
+    return SchedulePlan(binding.function, "update" if changes else "same", text, changes)
