@@ -9,6 +9,7 @@ from runner.bindings import consume, lifespan
 from runner.context import Context
 from runner.core.retry import RetryPolicy
 from runner.core.signals import PartialFailure, Reject, Retry
+from runner.gathers import gather
 from runner.schedules import cron
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ __all__ = [
     "connect_sync",
     "consume",
     "cron",
+    "gather",
     "lifespan",
     "testing",
 ]

@@ -7,7 +7,7 @@ Everything is compiled once, when a function is bound. JSON, or MessagePack wher
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from inspect import signature as signature_of
 from typing import Any, Protocol, TypeAlias
 
@@ -84,6 +84,9 @@ def compile_call(binding: Bound) -> Call:
     if body is None:
         return Call(_binder(len(places), None, tokens, taker), handler, taker)
     decode, from_json = decoder(body.annotation, body.default), _readers(body.annotation)[0]
+    if signature.parts:
+        joined = (places[body.name], _joined(decode))
+        return Call(_binder(len(places), joined, tokens, taker), handler, taker)
     if len(places) == 1:
 
         def bind_body(_subject: bytes, data: bytes, msgpack: bool, _context: Any) -> Sequence[Any]:
@@ -96,6 +99,18 @@ def compile_call(binding: Bound) -> Call:
 
     columns = _columns(len(places), from_json, places[body.name], tokens)
     return Call(_binder(len(places), (places[body.name], read), tokens, taker), handler, taker, columns)
+
+
+def join(parts: Iterable[tuple[bool, bytes]]) -> bytes:
+    """The bodies of a split event's parts as one, of which `bind` makes a list; with each, whether it is MessagePack."""
+    return _msgpack.encode(list(parts))
+
+
+def _joined(decode: Callable[[bytes, bool], Any]) -> Callable[[bytes, bool], Any]:
+    def read(data: bytes, _msgpack: bool) -> list[Any]:
+        return [decode(body, msgpack) for msgpack, body in _parts.decode(data)]
+
+    return read
 
 
 def _columns(
@@ -298,3 +313,4 @@ def _refuse(value: Any) -> Any:
 _RAW: dict[Any, Read] = {bytes: bytes, bytearray: bytearray, memoryview: memoryview, str: bytes.decode}
 _json = msgspec.json.Encoder(enc_hook=_json_hook)
 _msgpack = msgspec.msgpack.Encoder(enc_hook=_msgpack_hook)
+_parts = msgspec.msgpack.Decoder(list[tuple[bool, bytes]])

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
+from runner.core import quantity
 from runner.core.retry import RetryPolicy
 from runner.core.subject import Template
 from runner.signature import Unbindable
@@ -16,6 +17,9 @@ T = TypeVar("T")
 
 SLOTS = 64
 BATCHES = 4
+JOINS = 8
+JOINED_BYTES = 64 * 1024 * 1024
+LONGEST_SECONDS = 365 * 86_400.0
 LARGEST_BATCH = 10_000
 LINGER_SECONDS = 0.2
 MOST_THREADS = 32
@@ -112,6 +116,16 @@ def seconds(option: str, value: Any) -> float:
     if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf:
         return float(value)
     raise Unbindable(f"{option}= is a number of seconds over 0, not {value!r}")
+
+
+def size(option: str, value: Any) -> int:
+    """A number of bytes: itself, or a text as `64MiB`."""
+    try:
+        found = quantity.size(value) if isinstance(value, (int, str)) and not isinstance(value, bool) else 0
+    except ValueError:
+        found = 0
+    _require(found > 0, f"{option}= is a number of bytes, as 67_108_864 or '64MiB', not {value!r}")
+    return found
 
 
 def choice(option: str, value: T, among: tuple[T, ...]) -> T:

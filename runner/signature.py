@@ -49,6 +49,8 @@ class Signature(Struct, frozen=True):
     """Names of all of them, as the handler takes them."""
     keywords: int = 0
     """How many of the last of these are keyword-only."""
+    parts: bool = False
+    """Whether the body is a list of the parts of a split event; its annotation is that of an element."""
 
 
 class Unbindable(ValueError):  # noqa: N818  # a finding, which becomes a BindingError with a place
@@ -78,10 +80,12 @@ def read(
     namespace: Mapping[str, Any] | None = None,
     *,
     batched: bool = False,
+    parts: bool = False,
 ) -> Signature:
     """Sort a handler's parameters; `context` is the class that marks the context, `namespace` holds local names.
 
-    Of a handler that takes batches, body and tokens are lists: their elements' annotations are kept.
+    Of a handler that takes batches, body and tokens are lists: their elements' annotations are kept. Of one that takes the parts of a
+    split event, the body is a list.
 
     NameError when an annotation names something that is not defined (yet), `Unbindable` when a rule is broken.
     """
@@ -107,7 +111,7 @@ def read(
         elif name in tokens:
             found.append((name, _element(name, annotation) if batched else annotation))
         elif body is None:
-            if batched:
+            if batched or parts:
                 annotation = _element(name, annotation)
             elif core in _LISTS or get_origin(core) in _LISTS:
                 raise Unbindable(
@@ -120,7 +124,7 @@ def read(
                 f"parameter {name!r} is no token of the subject, and {body.name!r} takes the body already",
                 hint=_advice(name, (*tokens, body.name)),
             )
-    return Signature(body, tuple(found), taker, tuple(parameters), keywords)
+    return Signature(body, tuple(found), taker, tuple(parameters), keywords, parts)
 
 
 def _element(name: str, annotation: Any) -> Any:
@@ -130,7 +134,7 @@ def _element(name: str, annotation: Any) -> Any:
         return Any
     if get_origin(core) not in _LISTS:
         raise Unbindable(
-            f"parameter {name!r}: with batch= it takes a list, one element for each message",
+            f"parameter {name!r} takes a list, one element for each message",
             hint=f"annotate it as list[{getattr(core, '__name__', core)}]",
         )
     return typing.get_args(core)[0]

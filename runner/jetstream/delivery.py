@@ -36,6 +36,19 @@ class Source(Protocol):
         """Return what has not started."""
 
 
+class Joined(Struct, frozen=True):
+    """The parts of a split event, in the place of the message that their function runs for."""
+
+    subject: bytes
+    """Of the first part."""
+    body: bytes
+    """All of their bodies, as `codec.join` writes them."""
+    header: bytes | None = None
+    """Of the first part."""
+    missing: tuple[int, ...] = ()
+    """Indexes of parts that never came."""
+
+
 class Delivery(Struct, eq=False):
     """One delivery of one message. Everything stays bytes until someone asks."""
 
@@ -75,6 +88,8 @@ class Delivery(Struct, eq=False):
     """The span of the output that is on its way."""
     result: Any = None
     """What its handler has returned."""
+    joined: Joined | None = None
+    """The parts of a split event that its handler runs with."""
 
     @property
     def settled(self) -> bool:

@@ -11,15 +11,12 @@ from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
-import msgspec
-
-from runner.core import checked, shown
 from runner.core import header as headers
+from runner.core import shown
 from runner.errors import NoStream, PermissionDenied, ServerError
 from runner.jetstream import codes, messages, ownstreams
 from runner.jetstream.concurrent import map_concurrently
 from runner.jetstream.connection import Connection
-from runner.jetstream.inbox import MORE_SECONDS
 from runner.jetstream.ownstreams import BUCKET_STREAM
 from runner.jetstream.publisher import CONFIRM_SECONDS, insist
 from runner.jetstream.stray import pass_over
@@ -29,8 +26,6 @@ T = TypeVar("T")
 
 PREFIX = f"$KV.{ownstreams.BUCKET}."
 PATIENCE_SECONDS = 30.0
-TOO_MANY = 413
-"""Over 1,024 keys match: the server names none of them (measured on 2.15)."""
 BEHIND_SECONDS = 0.01
 EVERYTHING = 1 << 30
 """A batch without an end, but for the server's limit of bytes in one answer."""
@@ -145,42 +140,9 @@ class KV:
 
     async def _ask(self, request: dict[str, Any]) -> tuple[dict[str, Entry], int | None]:
         """An answer of many messages, and the sequence after which there are more; None when it is whole."""
-        connection = self._connection
-        found: dict[str, Entry] = {}
-        done: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-
-        def arrived(_: None, header: bytes | None, body: bytes, error: ServerError | None) -> bool:
-            if done.done():
-                return False
-            if error is not None:
-                done.set_exception(error)
-                return False
-            block = header or b""
-            name, sequence = headers.last(block, b"Nats-Subject"), headers.last(block, b"Nats-Sequence")
-            if name is None or sequence is None:  # a status; what is stored may begin like one
-                done.set_result(block)
-                return False
-            revision = checked.number(sequence)
-            if revision and (key := key_of(name)) is not None:
-                found[key] = Entry(body, revision)
-            return True
-
-        subject = f"$JS.API.DIRECT.GET.{BUCKET_STREAM}".encode()
-        reply = connection.inbox.expect(arrived, None, subject, MORE_SECONDS)
-        connection.wire.publish(subject, msgspec.json.encode(request), reply)
-        try:
-            block = await done
-        finally:
-            connection.inbox.forget(reply)
-        code, text = headers.status(block) or (0, "")
-        if code == TOO_MANY:
-            return found, 0
-        if code not in (204, 404):
-            raise NoStream(f"the bucket does not answer: {code} {text}")
-        left = checked.number(headers.get(block, b"Nats-Num-Pending") or b"")
-        return found, (
-            checked.number(headers.get(block, b"Nats-Last-Sequence") or b"") or 0
-        ) if left else None
+        found, after = await messages.several(self._connection, BUCKET_STREAM, request)
+        keys = ((key_of(stored.subject.encode("utf-8", "surrogateescape")), stored) for stored in found)
+        return {key: Entry(stored.body, stored.sequence) for key, stored in keys if key is not None}, after
 
     async def watch(self, pattern: str, changed: Callable[[str, bytes], None]) -> Unsubscribe:
         """Call `changed(key, value)` for every write from now on, also for one that the server refuses then.

@@ -14,6 +14,7 @@ log = logging.getLogger("jetrunner.streams")
 AGAIN = "JETRUNNER"
 DEADLETTERS = "DEADLETTERS"
 PARKED = "PARKED"
+GATHER = "GATHER"
 BUCKET = "jetrunner"
 BUCKET_STREAM = f"KV_{BUCKET}"
 DAY = 24 * 3600 * 10**9
@@ -30,6 +31,7 @@ STREAMS: dict[str, dict[str, Any]] = {
             "$JETRUNNER.due.>",
             "$JETRUNNER.cron.>",
             "$JETRUNNER.tick.>",
+            "$JETRUNNER.expire.>",
         ],
         "retention": "limits",
         "storage": "file",
@@ -62,6 +64,21 @@ STREAMS: dict[str, dict[str, Any]] = {
         "max_age": 0,
         "allow_direct": True,
         "duplicate_window": 15 * 60 * 10**9,
+    },
+    GATHER: {
+        "name": GATHER,
+        "description": "Jetrunner: parts of split events that wait to be joined",
+        "subjects": ["$JETRUNNER.gather.>"],
+        "retention": "limits",
+        "storage": "file",
+        "discard": "new",
+        "discard_new_per_subject": True,
+        "max_msgs_per_subject": 1,
+        "max_age": 0,
+        "allow_direct": True,
+        "allow_rollup_hdrs": True,
+        "allow_msg_ttl": True,
+        "duplicate_window": 2 * 60 * 10**9,
     },
     BUCKET_STREAM: {
         "name": BUCKET_STREAM,
@@ -110,8 +127,9 @@ async def ensure(connection: Connection, name: str) -> None:
         await connection.api(f"STREAM.UPDATE.{name}", {**existing, **missing})
 
 
-async def ensure_all(connection: Connection, replicas: int = 1) -> None:
-    """All of our own streams are there afterwards, with so many replicas where they are made, now or later."""
+async def ensure_all(connection: Connection, replicas: int = 1, *, gathers: bool = False) -> None:
+    """Our own streams are there afterwards, with so many replicas where they are made, now or later; `GATHER` where it is needed."""
     connection.replicas = replicas
     for name in STREAMS:
-        await ensure(connection, name)
+        if name != GATHER or gathers:
+            await ensure(connection, name)

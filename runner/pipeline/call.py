@@ -15,7 +15,7 @@ from runner.context import Context
 from runner.core.sharding import key
 from runner.jetstream.delivery import Delivery
 from runner.pipeline.awaited import finished
-from runner.pipeline.message import read
+from runner.pipeline.message import Incoming, read
 from runner.runtime.runtime import Runtime
 from runner.runtime.sharing import SHARING
 
@@ -44,13 +44,21 @@ class Calling:
         """What the handler may know about its message, once it asks."""
         return Context.about(delivery, delivery.attempt, self._facts)
 
+    def bound(self, incoming: Incoming, context: Context[Any]) -> Sequence[Any]:
+        """The arguments of a message, or of the event that it runs for. Raises whatever decoding raises."""
+        if (joined := incoming.delivery.joined) is not None:
+            return self.bind(joined.subject, joined.body, True, context)
+        subject = incoming.origin.subject.encode(errors="surrogateescape")
+        return self.bind(subject, incoming.delivery.body, incoming.msgpack, context)
+
     def _facts(self, delivery: Delivery) -> dict[str, Any]:
-        origin = read(delivery).origin
+        origin, joined = read(delivery).origin, delivery.joined
         return {
             "function": self._binding.function,
-            "subject": origin.subject,
+            "subject": origin.subject if joined is None else joined.subject.decode(errors="surrogateescape"),
             "template": self._binding.subject,
-            "headers": delivery.header,
+            "headers": delivery.header if joined is None else joined.header,
+            "missing": () if joined is None else joined.missing,
             "attempts": self._binding.retry.attempts,
             "stream": origin.stream,
             "sequence": origin.sequence,

@@ -83,4 +83,5 @@ class Confined:
             shard=getattr(delivery.source, "number", None),
             until=self._until(),
             trace=trace,
+            joined=delivery.joined,
         )

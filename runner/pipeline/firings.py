@@ -10,6 +10,7 @@ from typing import TypeVar
 from runner.bindings import Binding
 from runner.core import firing, header, identity
 from runner.core.firing import NONE, Pass, Record, Tick
+from runner.core.settlement import Nak, Settlement
 from runner.errors import JetrunnerError
 from runner.jetstream import stray
 from runner.jetstream.messages import leader_message
@@ -48,9 +49,9 @@ class Firings:
         delivery.source.settle(delivery, b"+ACK")
         return False
 
-    async def ended(self) -> None:
+    async def ended(self, _: Incoming, settlement: Settlement) -> None:
         """A firing has ended: what came due meanwhile is passed over, unless it may run beside it."""
-        if self._alone:
+        if self._alone and not isinstance(settlement, Nak):
             await self._pass_over(0)
 
     async def missed(self) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 
 from runner import codec
 from runner.bindings import Binding
-from runner.core import header, identity
+from runner.core import header, identity, parts
+from runner.core.parts import Part
 from runner.errors import ServerError, TooLarge
 from runner.jetstream.delivery import Delivery
 from runner.jetstream.inbox import Waiter
@@ -31,6 +32,8 @@ class Outputs:
         self._source = binding.subject
         self._generator = binding.kind.endswith("generator") and not binding.batch
         self._ordered = bool(binding.ordered_by)
+        self._joins = binding.joins is not None
+        self._marks_none = binding.marks_none
         self._wire_name = identity.durable(runtime.project, binding.function).encode()
         self._parts: list[bytes | int] = []
         """The output subject: literal tokens, and places of the input subject's."""
@@ -39,15 +42,57 @@ class Outputs:
             for token in binding.output.text.split("."):
                 self._parts.append(places[token[1:-1]] if token.startswith("{") else token.encode())
 
-    def collect(self, result: Any, staged: Iterable[Staged], subject: str) -> list[Staged]:
+    def collect(self, result: Any, staged: Iterable[Staged], incoming: Incoming) -> list[Staged]:
         """Everything one run has made, in order: what was published, then what was returned. Raises EncodeError."""
         made = list(staged)
         if self._template is None or result is None:
             return made
-        target = self._template.render(self._source.extract(subject))
-        items = result if self._generator else (result,)
-        made.extend(Staged(target, codec.encode(item)) for item in items)
+        target, stack = self._target(incoming), self._stack(incoming)
+        if self._generator and len(stack) >= parts.DEEPEST:
+            raise ValueError(
+                f"a message is a part of {len(stack)} events within each other: {parts.DEEPEST} are the most"
+            )
+        if not self._generator:
+            made.append(Staged(target, codec.encode(result), parts.write(stack)))
+            return made
+        batch, count = parts.batch_id(incoming.origin, self._wire_name.decode()), len(result)
+        if count > parts.MOST:
+            raise ValueError(f"a message is split into {count:,} parts: {parts.MOST:,} are the most")
+        made.extend(
+            Staged(target, codec.encode(item), parts.write((*stack, Part(batch, index, count))))
+            for index, item in enumerate(result)
+        )
+        if not count and self._marks_none:
+            made.append(Staged(target, b"", parts.write((*stack, Part(batch, 0, 0)))))
         return made
+
+    def passed_on(self, incoming: Incoming) -> list[Staged] | None:
+        """What becomes of a message that stands for an event without parts, without a call; None for every other."""
+        stack = parts.read(incoming.delivery.header)
+        if not stack or stack[-1].count > 0 or incoming.delivery.body:
+            return None
+        if self._joins:
+            if stack[-1].count == 0:
+                return None
+            stack = stack[:-1]
+        if self._template is None:
+            return []
+        if self._generator:
+            stack = (*stack, Part(parts.batch_id(incoming.origin, self._wire_name.decode()), 0, -1))
+        return [Staged(self._target(incoming), b"", parts.write(stack))]
+
+    def _target(self, incoming: Incoming) -> str:
+        assert self._template is not None
+        joined = incoming.delivery.joined
+        subject = (
+            incoming.origin.subject if joined is None else joined.subject.decode(errors="surrogateescape")
+        )
+        return self._template.render(self._source.extract(subject))
+
+    def _stack(self, incoming: Incoming) -> tuple[Part, ...]:
+        """The place of what is made of a message: that of the message, and of the event itself once it is joined."""
+        joined = incoming.delivery.joined
+        return parts.read(incoming.delivery.header) if joined is None else parts.read(joined.header)[:-1]
 
     def send(self, delivery: Delivery, result: Any, stored: Waiter) -> bool:
         """Send a single output without waiting for its PubAck; `stored` is called once with the answer.
@@ -63,11 +108,13 @@ class Outputs:
             body = codec.encode(result)
         except codec.EncodeError:
             return False
-        parts = delivery.subject.split(b".")
-        subject = b".".join([parts[part] if type(part) is int else part for part in self._parts])  # type: ignore[misc]
+        here = delivery.subject.split(b".")
+        subject = b".".join([here[part] if type(part) is int else part for part in self._parts])  # type: ignore[misc]
         head = b"NATS/1.0\r\nNats-Msg-Id: %b:%d.%b:%b:0\r\n" % (
             tokens[2], delivery.sequence, tokens[7], self._wire_name,
         )  # fmt: skip
+        if delivery.header is not None and parts.MARK in delivery.header:
+            head += parts.lines(delivery.header)
         span = delivery.span
         if span is not None:
             sent = span.output(subject.decode(errors="surrogateescape"))

@@ -30,6 +30,8 @@ from runner.pipeline.batch import Batching
 from runner.pipeline.batchcall import BatchCall
 from runner.pipeline.call import Calling
 from runner.pipeline.confined import Confined, Ended
+from runner.pipeline.firings import Firings
+from runner.pipeline.gathering import Gathering, Ways
 from runner.pipeline.judging import Guard, Judging
 from runner.pipeline.message import Incoming, read
 from runner.pipeline.orderedbatch import OrderedBatching
@@ -67,6 +69,9 @@ class Pipeline:
         self.suspects = StartRecords(runtime, binding.function)
         self._judging = Judging(runtime, binding)
         self._settling = Settling(runtime, binding, self.stats, self.suspects, self._attempts)
+        self._firings = Firings(runtime, binding) if binding.schedule is not None else None
+        if self._firings is not None:
+            self._settling.ending = self._firings.ended
         self.queue = Queue(runtime.tasks, self._open_slot, binding.concurrency)
         self._suspected = Suspected(
             runtime, binding.function, self.suspects, self._settling, self._judging, self.queue, self.owns
@@ -84,6 +89,10 @@ class Pipeline:
         call = BatchCall(binding, self.calling, self._judging, self._attempts)
         self._batching = Batching(runtime, binding, call, ways, self.queue)
         self._ordered = OrderedBatching(runtime, binding, call, self._judging, ways, self.queue)
+        self._gathering: Gathering | None = None
+        if binding.joins is not None:
+            self._gathering = Gathering(runtime, binding, self.queue, Ways(self._alone, ways.failed))
+            self._settling.ending = self._gathering.ended
 
     def _open_slot(self) -> None:
         work = self._work
@@ -91,6 +100,8 @@ class Pipeline:
             work, self._ordered.guard = self._ordered.work, self.guard
         elif self.binding.batch:
             work = self._batching.work
+        elif self._gathering is not None:
+            work = self._gathering.work
         self._runtime.slots.open(self._runtime.tasks, work, f"{self.binding.function} slot")
 
     async def _work(self, task: asyncio.Task[Any]) -> None:  # noqa: C901, PLR0912, PLR0915  # hot: one straight function
@@ -236,7 +247,10 @@ class Pipeline:
             return
         if self.binding.max_age is not None and await self._settling.expired(incoming):
             return
-        if (firings := self._settling.firings) is not None and not await firings.admit(incoming):
+        if delivery.joined is None and (made := self._outputs.passed_on(incoming)) is not None:
+            await self._store(incoming, Succeeded(), made)
+            return
+        if self._firings is not None and not await self._firings.admit(incoming):
             return
         if (delivery.deliveries or delivery.attempt) > 1:  # suspect
             facts = incoming, task, admitted
@@ -270,8 +284,7 @@ class Pipeline:
             span.activate()
         try:
             try:
-                subject = incoming.origin.subject.encode(errors="surrogateescape")
-                arguments = self.calling.bind(subject, delivery.body, incoming.msgpack, context)
+                arguments = self.calling.bound(incoming, context)
             except Exception as error:  # noqa: BLE001  # a type's own validation may raise anything
                 return Undecodable(codec.explain(error))
             delivery.started = clock()
@@ -300,9 +313,8 @@ class Pipeline:
 
     def _made(self, incoming: Incoming, staged: list[Staged]) -> Ended:
         """What the handler has made; where that cannot be sent, the handler has failed."""
-        result, subject = incoming.delivery.result, incoming.origin.subject
         try:
-            return Succeeded(), self._outputs.collect(result, staged, subject)
+            return Succeeded(), self._outputs.collect(incoming.delivery.result, staged, incoming)
         except ValueError as error:
             return Failed(error), []
 
@@ -345,8 +357,8 @@ class Pipeline:
 
     async def pass_over_missed(self) -> None:
         """Of the firings that wait, only the last runs: no instance has run for a while."""
-        if self._settling.firings is not None:
-            await self._settling.firings.missed()
+        if self._firings is not None:
+            await self._firings.missed()
 
     async def time_out(self, delivery: Delivery) -> None:
         """Settle a message whose handler does not end; its slot stays taken until it does."""

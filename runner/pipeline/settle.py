@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Awaitable, Callable
 from random import random
 from typing import assert_never
 
@@ -25,6 +26,7 @@ from runner.core.settlement import (
     Failed,
     Nak,
     Outcome,
+    Settlement,
     attempts_made,
     failure,
     settle,
@@ -33,7 +35,6 @@ from runner.errors import ServerError
 from runner.jetstream.delivery import Delivery
 from runner.jetstream.reply import stored_at
 from runner.pipeline.deadletter import DeadLetterWriter, term
-from runner.pipeline.firings import Firings
 from runner.pipeline.lasterrors import LastErrors
 from runner.pipeline.message import Incoming
 from runner.pipeline.parks import Parks
@@ -63,8 +64,8 @@ class Settling:
         self._burial = DeadLetterWriter(runtime, binding)
         self._last = LastErrors(runtime, binding.function) if binding.max_age is not None else None
         self._now = runtime.connection.clock.now
-        self.firings = Firings(runtime, binding) if binding.schedule is not None else None
-        """Of a function that has a schedule."""
+        self.ending: Callable[[Incoming, Settlement], Awaitable[None]] | None = None
+        """Awaited before a message is settled, where more than its own answer tells of its end. Raises ServerError."""
 
     def _left(self, incoming: Incoming) -> float:
         """Seconds until the message is too old for its function; below 0: it is."""
@@ -107,8 +108,8 @@ class Settling:
         ended = ran(delivery)  # `again` makes the delivery ready for its next attempt
         hide = self._attempts.hiding(incoming)  # of what the delivery is now
         settlement = settle(outcome, delivery.attempt, binding.retry, random(), self._left(incoming))
-        if self.firings is not None and not isinstance(settlement, Nak):
-            await self.firings.ended()
+        if self.ending is not None:
+            await self.ending(incoming, settlement)
         span = delivery.span
         if span is None and not isinstance(settlement, Ack):
             span = self._attempts.late(incoming)

@@ -23,6 +23,7 @@ from runner.consumers.function import Function
 from runner.core import identity
 from runner.discovery import Project
 from runner.errors import JetrunnerError, Unreachable
+from runner.gathers import marking
 from runner.jetstream import ownstreams
 from runner.jetstream.connection import Connection, connect
 from runner.jetstream.publisher import insist
@@ -113,7 +114,8 @@ async def serve(serving: Serving) -> None:
 
 
 async def _serve(serving: Serving, connection: Connection, tracing: Tracing, started: asyncio.Event) -> None:
-    project, settings, bindings, stop = serving.project, serving.settings, serving.functions, serving.stop
+    project, settings, stop = serving.project, serving.settings, serving.stop
+    bindings = marking(serving.functions, project.functions)
     topology = Topology(connection)
     placed = await insist(
         lambda: places_now(topology, bindings, project.root), START_SECONDS, "the list of streams"
@@ -121,7 +123,10 @@ async def _serve(serving: Serving, connection: Connection, tracing: Tracing, sta
     if not await serving.may_start():
         return
     replicas = max((topology.config(stream).get("num_replicas", 1) for _, stream in placed), default=1)
-    await insist(lambda: ownstreams.ensure_all(connection, replicas), START_SECONDS, "our own streams")
+    gathers = any(binding.joins is not None for binding in bindings)
+    await insist(
+        lambda: ownstreams.ensure_all(connection, replicas, gathers=gathers), START_SECONDS, "our own streams"
+    )
     await insist(topology.load, START_SECONDS, "the list of streams")
     connection.in_flight.expect(sum(binding.most for binding in bindings))
     async with anyio.create_task_group() as tasks:

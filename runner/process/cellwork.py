@@ -144,13 +144,13 @@ class Run:
         delivery = Delivery(
             job.subject, job.reply, job.header, job.body, job.sequence, job.attempt, source, careful=True
         )
+        delivery.joined = job.joined
         incoming = read(delivery)
         context = self._calling.context(delivery)
         hide = Hiding(self._runtime.redaction, incoming.delivery.header, incoming.delivery.body)
         with self._runtime.tracing.within(self._binding.function, job.trace, hide):
             try:
-                subject = incoming.origin.subject.encode(errors="surrogateescape")
-                arguments = self._calling.bind(subject, job.body, incoming.msgpack, context)
+                arguments = self._calling.bound(incoming, context)
             except Exception as error:  # noqa: BLE001  # a type's own validation may raise anything
                 return self._report(codec.explain(error), decoding=True)
             now = time.monotonic()
@@ -159,7 +159,7 @@ class Run:
             delivery.started = now
             try:
                 result = await self._calling(arguments)
-                made = self._outputs.collect(result, context.seal() or [], incoming.origin.subject)
+                made = self._outputs.collect(result, context.seal() or [], incoming)
             except BaseException as error:  # noqa: BLE001  # whatever user code raises is judged
                 return self._report(error)
             return Report("succeeded", made)

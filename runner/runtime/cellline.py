@@ -18,6 +18,7 @@ from runner.core import raised
 from runner.core.retry import RetryPolicy
 from runner.core.settlement import Failed, Outcome, Succeeded, Undecodable
 from runner.core.signals import Reject, Retry
+from runner.jetstream.delivery import Joined
 from runner.runtime.blame import Elsewhere, trace_of, where
 from runner.staged import Staged
 
@@ -62,6 +63,8 @@ class Job(Struct, frozen=True):
     """The handler may start before this moment of the monotonic clock, which all processes of a machine share."""
     trace: list[tuple[str, str]]
     """Headers that continue the trace of the attempt."""
+    joined: Joined | None = None
+    """The parts that it runs with."""
 
 
 class Report(Struct, frozen=True):

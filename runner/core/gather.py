@@ -1,0 +1,100 @@
+"""The record of a split event that is being joined, and what follows from it when parts arrive or time is over.
+
+Rule 1: one message is named to run the function: by the write that makes the record complete, or by the expiry.
+Rule 2: what is done is done: a part that comes later is dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct, structs
+
+from runner.core import checked
+from runner.core.parts import MOST
+
+Bits = Annotated[str, Meta(pattern=rf"\A[0-9a-f]{{1,{MOST // 4 + 1}}}\Z")]
+
+
+class Record(
+    Struct,
+    frozen=True,
+    omit_defaults=True,
+    rename={"bits": "m", "count": "n", "runner": "r", "done": "d", "given_up": "g"},
+):
+    """What is known of one event."""
+
+    bits: Bits = "0"
+    """The parts that are stored: bit n stands for part n, in hexadecimal digits."""
+    count: Annotated[int, Meta(ge=-1, le=MOST)] = -1
+    """Parts in all; -1: no part has told."""
+    runner: Annotated[str, Meta(max_length=512)] = ""
+    """The message that runs the function with them, as `STREAM:SEQUENCE`."""
+    done: bool = False
+    given_up: bool = False
+    """The function has failed with them: they are kept for a redrive."""
+
+    @property
+    def present(self) -> list[int]:
+        """The parts that are stored, in order."""
+        bits = int(self.bits, 16)
+        return [index for index in range(bits.bit_length()) if bits >> index & 1]
+
+    @property
+    def missing(self) -> tuple[int, ...]:
+        """The parts that are not, as far as their number is known."""
+        there = {*self.present}
+        return tuple(index for index in range(max(0, self.count)) if index not in there)
+
+
+NONE = Record()
+decode = checked.json(Record)
+encode = msgspec.json.encode
+
+
+class Next(Struct, frozen=True):
+    """What follows."""
+
+    record: Record | None = None
+    """To be written first, in the place of the one that was read."""
+    runs: str = ""
+    """The message that runs the function; all others are acknowledged."""
+    late: bool = False
+    """The event is joined already: what was stored of it is removed."""
+    waits: bool = False
+    """Another message runs it, and may yet be lost."""
+
+
+def arrive(record: Record, arrived: Mapping[str, int], count: int) -> Next:
+    """Parts are stored: messages by id, each with its index; `count` is what they tell of their number.
+
+    Of an event without parts there is one message that stands for it, with the index -1.
+    """
+    if record.done:
+        return Next(late=True)
+    if record.runner:
+        return Next(runs=record.runner if record.runner in arrived else "")
+    bits = before = int(record.bits, 16)
+    for index in arrived.values():
+        bits |= 1 << index if index >= 0 else 0
+    count = record.count if record.count >= 0 else count
+    everything = (1 << max(0, count)) - 1
+    if count >= 0 and bits & everything == everything:
+        runner = [*arrived][-1]
+        return Next(structs.replace(record, bits=f"{bits:x}", count=count, runner=runner), runs=runner)
+    if bits == before and count == record.count:
+        return Next()
+    return Next(structs.replace(record, bits=f"{bits:x}", count=count))
+
+
+def expire(record: Record, message: str, *, there: bool) -> Next:
+    """The time is over; `message` says so, and `there` tells whether the one that runs the function still exists."""
+    if record.runner == message and not record.done:
+        return Next(runs=message)
+    if record == NONE or record.done or record.given_up:
+        return Next(late=record.done)
+    if record.runner and there:
+        return Next(waits=True)
+    return Next(structs.replace(record, runner=message), runs=message)

@@ -1,0 +1,94 @@
+"""Parts of a split event: which event a message is a part of, the how-manieth, and of how many.
+
+A generator's outputs are the parts of its input. What one function makes of a part is the same part, until a `@gather` joins
+them; a generator on the way splits a part once more, so that a message's place is a stack, the outermost event first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from runner.core import header
+from runner.core.origin import Origin
+
+BATCH = "Jetrunner-Batch"
+INDEX = "Jetrunner-Index"
+COUNT = "Jetrunner-Count"
+NAMES = (BATCH, INDEX, COUNT)
+MARK = BATCH.encode()
+"""Stands in the headers of every part."""
+MOST = 100_000
+"""Parts of one event."""
+DEEPEST = 8
+"""Events within each other."""
+PASSING = "-"
+"""The count of an event that was not split, since an outer one had no parts: it is joined again without a call."""
+_BATCH = re.compile(r"[0-9a-f]{32}")
+
+
+class Part(Struct, frozen=True):
+    """A message's place in one event."""
+
+    batch: str
+    """The event: 32 hexadecimal digits."""
+    index: int
+    """From 0."""
+    count: int
+    """Parts in all; 0: the event has none, and this message stands for it; -1: it only passes through."""
+
+
+def batch_id(origin: Origin, wire_name: str) -> str:
+    """Name the event that a function makes of a message: the same whenever it does."""
+    text = f"{origin.stream}:{origin.sequence}.{origin.timestamp_ns}:{wire_name}"
+    return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
+
+
+def read(block: bytes | None) -> tuple[Part, ...]:
+    """The stack of a message's headers, the innermost event last; empty for what is no part, or tells no whole place."""
+    if block is None or MARK not in block:
+        return ()
+    batches, indexes, counts = (_values(block, name) for name in NAMES)
+    if not len(batches) == len(indexes) == len(counts) <= DEEPEST:
+        return ()
+    found = []
+    for batch, index, count in zip(batches, indexes, counts, strict=True):
+        number = -1 if count == PASSING else _number(count)
+        place = _number(index)
+        if not _BATCH.fullmatch(batch) or number is None or place is None or place >= max(1, number):
+            return ()
+        found.append(Part(batch, place, number))
+    return tuple(found)
+
+
+def write(stack: Sequence[Part]) -> dict[str, str]:
+    """The headers of a stack; none of an empty one."""
+    if not stack:
+        return {}
+    return {
+        BATCH: ",".join(part.batch for part in stack),
+        INDEX: ",".join(str(part.index) for part in stack),
+        COUNT: ",".join(PASSING if part.count < 0 else str(part.count) for part in stack),
+    }
+
+
+def lines(block: bytes) -> bytes:
+    """The same place as lines of a header block, for what a function makes of a part; empty for what is no part."""
+    found = write(read(block))
+    return "".join(f"{name}: {value}\r\n" for name, value in found.items()).encode()
+
+
+def _values(block: bytes, name: str) -> list[str]:
+    found = header.get(block, name.encode())
+    return found.decode("ascii", "replace").split(",") if found else []
+
+
+def _number(text: str) -> int | None:
+    return (
+        int(text)
+        if text.isascii() and text.isdigit() and len(text) <= len(str(MOST)) and int(text) <= MOST
+        else None
+    )

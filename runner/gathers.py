@@ -1,0 +1,115 @@
+"""`@gather`: a function that is called once with all parts of a split event."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+from msgspec import structs
+
+from runner import codec, options, signature
+from runner.bindings import Binding, Joins, attach, local_names, place_of
+from runner.context import Context
+from runner.core.retry import RetryPolicy
+from runner.core.subject import overlaps
+from runner.errors import BindingError
+from runner.signature import Unbindable
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def gather(
+    subject: str,
+    *,
+    name: str | None = None,
+    output: str | None = None,
+    expires: float = 3600.0,
+    retry: RetryPolicy = RetryPolicy(),  # noqa: B008  # frozen
+    timeout: float = 30.0,
+    max_bytes: int | str = options.JOINED_BYTES,
+    stream: str | None = None,
+) -> Callable[[F], F]:
+    """Call a function once with all parts of a split event: a list, in the order in which a generator has yielded them.
+
+    A generator with `output=` splits its message; functions that make one output of a part pass its place on, so that the
+    parts may go through several of them. Where a part has not come `expires` seconds after the first one (given up on its
+    way, or left out by a function that returned None), the function is called without it: `ctx.missing` has the indexes of
+    those. Parts that come later are dropped. A function that fails is tried again by `retry`; given up, it is a dead
+    letter, whose redrive runs it with the same parts. `max_bytes` bounds the parts of one event together. `timeout` is in
+    seconds. BindingError when something is wrong, at import.
+    """
+    if callable(subject):
+        file, line = place_of(subject, inspect.currentframe())
+        raise BindingError(
+            "gather needs a subject", file=file, line=line, hint='write @gather("lines.*.done")'
+        )
+
+    def decorate(function: F) -> F:
+        file, line = place_of(function, inspect.currentframe())
+        namespace = local_names(inspect.currentframe())
+
+        def complete() -> Binding:
+            label = options.name("" if name is None else "name=", function.__name__ if name is None else name)
+            source = options.template("the subject", subject)
+            kind = signature.kind(function)
+            lasts = options.seconds("expires", expires)
+            if not 1 <= lasts <= options.LONGEST_SECONDS:
+                raise Unbindable(f"expires= is from 1 s to a year, not {lasts:g} s")
+            binding = Binding(
+                function=label,
+                subject=source,
+                output=None if output is None else options.output(output, source),
+                retry=options.policy(retry),
+                concurrency=options.JOINS,
+                timeout=options.seconds("timeout", timeout),
+                ordered_by=(),
+                on_exhausted="dead_letter",
+                max_age=None,
+                deliver="all",
+                stream=options.nats_name("stream", stream),
+                durable=None,
+                handler=function,
+                signature=signature.read(function, source.names, Context, namespace, parts=True),
+                file=file,
+                line=line,
+                kind=kind,
+                label=label,
+                joins=Joins(lasts, options.size("max_bytes", max_bytes)),
+            )
+            if output is None and kind.endswith("generator"):
+                raise Unbindable("a generator needs output=, where its items are published")
+            codec.compile_call(binding)
+            return binding
+
+        return attach(function, complete, file, line)
+
+    return decorate
+
+
+def marking(functions: Iterable[Binding], every: Iterable[Binding]) -> tuple[Binding, ...]:
+    """The functions, each generator among them whose parts a function of `every` joins told to mark events without parts."""
+    known = tuple(every)
+    return tuple(
+        structs.replace(each, marks_none=True)
+        if each.kind.endswith("generator") and _is_joined(each, known)
+        else each
+        for each in functions
+    )
+
+
+def _is_joined(binding: Binding, every: tuple[Binding, ...]) -> bool:
+    """Whether the outputs of a function come to one that joins them, through any number of others."""
+    seen: set[str] = set()
+    ways = [binding]
+    while ways:
+        output = ways.pop().output
+        if output is None:
+            continue
+        for each in every:
+            if each.function not in seen and overlaps(output.wildcard, each.subject.wildcard):
+                if each.joins is not None:
+                    return True
+                seen.add(each.function)
+                ways.append(each)
+    return False

@@ -1,0 +1,179 @@
+"""The parts of split events as our stream `GATHER` keeps them until they are joined, and a record of each event.
+
+A part is stored once: the stream refuses a second message under a subject. The record replaces the one before it by `Nats-Rollup`,
+and is written by compare-and-set. Both have a TTL: what is never joined goes by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+from msgspec import Struct
+
+from runner.core import gather, header
+from runner.core.gather import NONE, Record
+from runner.errors import ServerError, Unconfirmed
+from runner.jetstream import codes, stray
+from runner.jetstream.connection import Connection
+from runner.jetstream.messages import Stored, leader_message, purge, several
+from runner.jetstream.ownstreams import AGAIN, GATHER
+
+BUCKET = 1_000
+"""Parts under one token of their subjects: a question for many is answered for up to 1,024 subjects."""
+SUBJECT = "Jetrunner-Part-Subject"
+"""What a part was published to."""
+EXPIRED = "Jetrunner-Gather-Expired"
+"""In the message that comes when the time of an event is over: which event."""
+DAY = 86_400
+DONE_SECONDS = DAY
+"""How long it is known that an event was joined: a part that comes later would begin it again."""
+KEPT_SECONDS = 31 * DAY
+"""How long the parts of an event are kept whose function has failed: longer than its dead letter."""
+TRIES = 20
+AGAIN_SECONDS = 0.05
+_FULL = "maximum messages per subject"
+
+
+class Event(Struct, frozen=True):
+    """A split event, and the function that joins it."""
+
+    project: str
+    function: str
+    batch: str
+
+    @property
+    def subject(self) -> str:
+        """What the subjects of its messages begin with."""
+        return f"$JETRUNNER.gather.{self.project}.{self.function}.{self.batch}"
+
+    @property
+    def schedule(self) -> str:
+        """Where the end of its time is scheduled."""
+        return f"$JETRUNNER.expire.{self.project}.{self.function}.{self.batch}"
+
+
+class Gathered:
+    """Reads and writes of `GATHER`. All raise ServerError."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def read(self, event: Event) -> tuple[Record, int]:
+        """The record of an event and its revision, by the leader; 0: there is none."""
+        found = await leader_message(self._connection, GATHER, {"last_by_subj": f"{event.subject}.state"})
+        if found is None:
+            return NONE, 0
+        return stray.read(gather.decode, found.body, f"{event.subject}.state") or NONE, found.sequence
+
+    async def write(self, event: Event, record: Record, revision: int, seconds: int) -> bool:
+        """Write the record in the place of the one of this revision; False where another has been written since."""
+        pairs = [
+            ("Nats-Expected-Last-Subject-Sequence", str(revision)),
+            ("Nats-Rollup", "sub"),
+            ("Nats-TTL", f"{seconds}s"),
+        ]
+        try:
+            await self._connection.publisher.publish(f"{event.subject}.state", gather.encode(record), pairs)
+        except ServerError as error:
+            if error.code not in (codes.WRONG_LAST_SEQUENCE, codes.WRONG_LAST_SEQUENCE_YET):
+                raise
+            return False
+        return True
+
+    async def store(
+        self, event: Event, index: int, body: bytes, headers: Iterable[tuple[str, str]], seconds: int
+    ) -> None:
+        """Store a part; it is there when this returns, whichever instance has stored it."""
+        subject = self._place(event, index)
+        pairs = [*headers, ("Nats-TTL", f"{seconds}s")]
+        for _ in range(TRIES):
+            try:
+                await self._connection.publisher.publish(subject, body, pairs)
+            except ServerError as error:
+                if error.code != codes.STORE_FAILED or _FULL not in str(error):
+                    raise
+            else:
+                return
+            # The leader refuses a second one while the first is only proposed (measured on three servers): what it can
+            # read is stored.
+            if await leader_message(self._connection, GATHER, {"last_by_subj": subject}) is not None:
+                return
+            await asyncio.sleep(AGAIN_SECONDS)
+        raise Unconfirmed(f"part {index} of {event.batch} is neither stored nor taken")
+
+    async def fetch(self, event: Event, indexes: Sequence[int], most: int) -> dict[int, Stored]:
+        """The parts of these indexes. Raises `TooMany` where they have more bytes, and Unconfirmed where one does not come."""
+        found: dict[int, Stored] = {}
+        size = 0
+        for bucket in sorted({index // BUCKET for index in indexes}):
+            needed = {index for index in indexes if index // BUCKET == bucket}
+            for _ in range(TRIES):
+                for stored in await self._bucket(event, bucket):
+                    index = int(stored.subject.rpartition(".")[2])
+                    if index in needed and index not in found:
+                        found[index] = stored
+                        size += len(stored.body)
+                if size > most:
+                    raise TooMany(size)
+                if needed <= found.keys():
+                    break
+                await asyncio.sleep(
+                    AGAIN_SECONDS
+                )  # a replica has answered that does not have all of them yet
+            else:
+                raise Unconfirmed(f"{len(needed - found.keys())} parts of {event.batch} cannot be read")
+        return found
+
+    async def _bucket(self, event: Event, bucket: int) -> list[Stored]:
+        found: list[Stored] = []
+        after: int | None = 0
+        while after is not None:
+            ask = {"multi_last": [f"{event.subject}.{bucket}.*"], "batch": 2 * BUCKET, "seq": after + 1}
+            more, after = await several(self._connection, GATHER, ask)
+            found += more
+        return found
+
+    async def keep(self, event: Event, parts: dict[int, Stored]) -> None:
+        """Keep parts for a redrive: they are stored again, in the place of those that go sooner."""
+        for index, stored in parts.items():
+            kept = own(header.pairs(stored.header or b""))
+            pairs = [*kept, ("Nats-Rollup", "sub"), ("Nats-TTL", f"{KEPT_SECONDS}s")]
+            await self._connection.publisher.publish(self._place(event, index), stored.body, pairs)
+
+    async def schedule(self, event: Event, target: str, at: datetime) -> None:
+        """Have a message come to `target` when the time of an event is over."""
+        pairs = [
+            ("Nats-Schedule", f"@at {at.astimezone(UTC).strftime('%Y-%m-%dT%H:%M:%SZ')}"),
+            ("Nats-Schedule-Target", target),
+            ("Nats-Msg-Id", f"expire:{event.project}.{event.function}.{event.batch}"),
+            (EXPIRED, event.batch),
+        ]
+        await self._connection.publisher.publish(event.schedule, b"", pairs)
+
+    async def clear(self, event: Event) -> None:
+        """Remove the parts of an event, and the end of its time."""
+        await purge(self._connection, GATHER, f"{event.subject}.*.*")
+        await self.unschedule(event)
+
+    async def unschedule(self, event: Event) -> None:
+        """Remove the end of its time."""
+        await purge(self._connection, AGAIN, event.schedule)
+
+    @staticmethod
+    def _place(event: Event, index: int) -> str:
+        return f"{event.subject}.{index // BUCKET}.{index}"
+
+
+class TooMany(Exception):  # noqa: N818  # named by what happened
+    """The parts of an event have more bytes than its function takes."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self.size = size
+
+
+def own(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Those headers of a part that the server does not act on: a rollup would replace another part."""
+    return [pair for pair in pairs if not pair[0].lower().startswith("nats-")]
