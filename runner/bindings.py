@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from runner import codec, options, signature
 from runner.context import Context
+from runner.core import gather
 from runner.core.cron import Schedule
 from runner.core.retry import RetryPolicy
 from runner.core.subject import Template
@@ -28,21 +29,9 @@ __all__ = [
 F = TypeVar("F", bound=Callable[..., Any])
 L = TypeVar("L", bound=Callable[[], AsyncIterator[Any] | AsyncGenerator[Any, None]])
 
-PARTS_AT_ONCE = 1_024
-"""Parts that a function which joins them asks for: most of them are only stored."""
-
 _ATTACHED = "__jetrunner__"
 _LIFESPAN = "__jetrunner_lifespan__"
 _MODULE = "__jetrunner_functions__"
-
-
-class Joins(Struct, frozen=True):
-    """How a function joins the parts of split events."""
-
-    expires: float
-    """Seconds after the first part until it is called without those that have not come."""
-    max_bytes: int
-    """Most bytes that the parts of one event may have together."""
 
 
 class Binding(Struct, frozen=True):
@@ -83,7 +72,7 @@ class Binding(Struct, frozen=True):
     """When it fires; None for a function that reads what others publish."""
     overlap: Literal["skip", "allow"] = "skip"
     """What becomes of a firing that is due while an earlier one runs."""
-    joins: Joins | None = None
+    joins: gather.Joins | None = None
     """How it joins the parts of split events; None for a function that is called with each message."""
     marks_none: bool = False
     """Whether an event that it splits into no parts is told to the function that joins them."""
@@ -96,7 +85,7 @@ class Binding(Struct, frozen=True):
     @property
     def most(self) -> int:
         """Messages in work at once, per process."""
-        return PARTS_AT_ONCE if self.joins is not None else self.concurrency * (self.batch or 1)
+        return gather.AT_ONCE if self.joins is not None else self.concurrency * (self.batch or 1)
 
     @property
     def place(self) -> str:

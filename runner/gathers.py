@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 from msgspec import structs
 
 from runner import codec, options, signature
-from runner.bindings import Binding, Joins, attach, local_names, place_of
+from runner.bindings import Binding, attach, local_names, place_of
 from runner.context import Context
+from runner.core.gather import Joins
 from runner.core.retry import RetryPolicy
 from runner.core.subject import overlaps
 from runner.errors import BindingError

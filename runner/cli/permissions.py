@@ -111,6 +111,7 @@ def _reader(project: str, binding: Binding, known: Sequence[Catchment]) -> Reade
         parks=binding.on_exhausted == "park",
         ages=binding.max_age is not None,
         scheduled=binding.schedule is not None,
+        joins=binding.joins is not None,
         output=output,
         output_stream=_stream(output, known, publishing=True) if output else ANY,
     )

@@ -15,7 +15,18 @@ from msgspec import Meta, Struct, structs
 from runner.core import checked
 from runner.core.parts import MOST
 
+AT_ONCE = 1_024
+"""Parts that a function which joins them asks for: most of them are only stored."""
 Bits = Annotated[str, Meta(pattern=rf"\A[0-9a-f]{{1,{MOST // 4 + 1}}}\Z")]
+
+
+class Joins(Struct, frozen=True):
+    """How a function joins the parts of split events."""
+
+    expires: float
+    """Seconds after the first part until it is called without those that have not come."""
+    max_bytes: int
+    """Most bytes that the parts of one event may have together."""
 
 
 class Record(

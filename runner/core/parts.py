@@ -47,6 +47,11 @@ def batch_id(origin: Origin, wire_name: str) -> str:
     return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
 
 
+def is_batch(text: str) -> bool:
+    """Whether a text names an event."""
+    return _BATCH.fullmatch(text) is not None
+
+
 def read(block: bytes | None) -> tuple[Part, ...]:
     """The stack of a message's headers, the innermost event last; empty for what is no part, or tells no whole place."""
     if block is None or MARK not in block:
@@ -58,7 +63,7 @@ def read(block: bytes | None) -> tuple[Part, ...]:
     for batch, index, count in zip(batches, indexes, counts, strict=True):
         number = -1 if count == PASSING else _number(count)
         place = _number(index)
-        if not _BATCH.fullmatch(batch) or number is None or place is None or place >= max(1, number):
+        if not is_batch(batch) or number is None or place is None or place >= max(1, number):
             return ()
         found.append(Part(batch, place, number))
     return tuple(found)

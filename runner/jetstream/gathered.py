@@ -145,7 +145,7 @@ class Gathered:
     async def schedule(self, event: Event, target: str, at: datetime) -> None:
         """Have a message come to `target` when the time of an event is over."""
         pairs = [
-            ("Nats-Schedule", f"@at {at.astimezone(UTC).strftime('%Y-%m-%dT%H:%M:%SZ')}"),
+            ("Nats-Schedule", f"@at {at.astimezone(UTC).isoformat().replace('+00:00', 'Z')}"),
             ("Nats-Schedule-Target", target),
             ("Nats-Msg-Id", f"expire:{event.project}.{event.function}.{event.batch}"),
             (EXPIRED, event.batch),

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from runner.core import fence, identity
 from runner.jetstream.kv import PREFIX
-from runner.jetstream.ownstreams import AGAIN, BUCKET_STREAM, DEADLETTERS, PARKED, STREAMS
+from runner.jetstream.ownstreams import AGAIN, BUCKET_STREAM, DEADLETTERS, GATHER, PARKED, STREAMS
 
 Side: TypeAlias = Literal["publish", "subscribe"]
 
@@ -40,6 +40,8 @@ class Reader(Struct, frozen=True, kw_only=True):
     parks: bool = False
     ages: bool = False
     """Whether it has a `max_age`."""
+    joins: bool = False
+    """Whether it joins the parts of split events."""
     scheduled: bool = False
     """Whether it fires by a schedule: then it reads our own stream alone."""
     output: str = ""
@@ -115,10 +117,11 @@ def _process(project: str, inbox: str) -> Iterator[Permission]:
     yield _api("INFO", "the version of the server")
     yield _api("STREAM.NAMES", "whether the cluster has a leader")
     yield _api("STREAM.LIST", "which stream captures which subject")
-    for name in STREAMS:
+    own = [name for name in STREAMS if name != GATHER]
+    for name in own:
         yield _api(f"STREAM.CREATE.{name}", "our own streams are made where they are missing")
         yield _api(f"STREAM.INFO.{name}", "whether it is the stream of before, or an older copy of it")
-    for name in STREAMS:
+    for name in own:
         yield _api(
             f"STREAM.MSG.GET.{name}", "whether what was settled stands in it; reads our bucket at its leader"
         )
@@ -152,6 +155,8 @@ def _function(project: str, reader: Reader) -> Iterator[Permission]:
     yield _publish(identity.dead_subject(project, name), f"dead letters of {name}")
     if reader.output:
         yield _publish(reader.output, f"outputs of {name}")
+    if reader.joins:
+        yield from _joining(project, name)
     if reader.ages:
         yield _bucket("error", project, "what a message failed with, where it may grow too old")
     yield _subscribe(f"{PREFIX}parked.{project}.{name}.>", f"keys of {name} that are parked")
@@ -169,6 +174,16 @@ def _function(project: str, reader: Reader) -> Iterator[Permission]:
             f"$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.{place}.{durable}",
             f"what the server gives up of {name}, where somebody has limited deliveries",
         )
+
+
+def _joining(project: str, name: str) -> Iterator[Permission]:
+    yield _api(f"STREAM.CREATE.{GATHER}", "our stream of parts is made where it is missing")
+    yield _api(f"STREAM.INFO.{GATHER}", "our stream of parts is made where it is missing")
+    yield _api(f"STREAM.MSG.GET.{GATHER}", "how many parts of an event are here")
+    yield _api(f"DIRECT.GET.{GATHER}", "the parts of an event, many at once")
+    yield _api(f"STREAM.PURGE.{GATHER}", "removes the parts of an event that is joined")
+    yield _publish(f"$JETRUNNER.gather.{project}.{name}.>", f"parts that {name} joins")
+    yield _publish(f"$JETRUNNER.expire.{project}.{name}.*", f"when {name} no longer waits for parts")
 
 
 def _reading(name: str, stream: str, consumer: str) -> Iterator[Permission]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import anyio
 import anyio.to_thread
+import msgspec
 from msgspec import Struct
 
 from runner import batches, codec
@@ -30,6 +31,8 @@ class Message(Struct, frozen=True):
     body: bytes
     headers: Sequence[tuple[str, str]] = ()
     attempt: int = 1
+    missing: tuple[int, ...] = ()
+    """Of a function that joins parts: those that did not come."""
 
     @property
     def is_msgpack(self) -> bool:
@@ -71,6 +74,16 @@ def subject_of(binding: Binding, given: str | None, option: str = "subject") -> 
     return given
 
 
+def parts_of(body: bytes) -> bytes:
+    """A JSON array as the joined parts that a function is called with. Raises DecodeError; joined parts stay as they are."""
+    if not body.lstrip().startswith(b"["):
+        return body
+    try:
+        return codec.join((False, bytes(each)) for each in msgspec.json.decode(body, type=list[msgspec.Raw]))
+    except ValueError as error:
+        raise codec.explain(error) from None
+
+
 async def attempt(binding: Binding, message: Message, state: Any = None, host: Any = None) -> Made | Outcome:
     """Call a function as a running process would; `state` is what the lifespan yielded, `host` answers `ctx.request`."""
     context = Context(
@@ -86,12 +99,14 @@ async def attempt(binding: Binding, message: Message, state: Any = None, host: A
         expires=time.monotonic() + binding.timeout,
         state=state,
         scheduled=binding.schedule,
+        missing=message.missing,
         host=host,
     )
     try:
         call = codec.compile_call(binding)
         subject = message.subject.encode(errors="surrogateescape")
-        arguments = call.bind(subject, message.body, message.is_msgpack, context)
+        body = parts_of(message.body) if binding.joins is not None else message.body
+        arguments = call.bind(subject, body, message.is_msgpack, context)
     except Exception as error:  # noqa: BLE001  a type's own validation may raise anything
         return Undecodable(codec.explain(error))
     started = time.perf_counter()

@@ -25,13 +25,14 @@ from runner.errors import ServerError, ShardLost
 from runner.jetstream.delivery import Delivery
 from runner.jetstream.publisher import is_stored
 from runner.jetstream.pull import Pull
+from runner.pipeline.arrivals import Ways
 from runner.pipeline.awaited import finished, is_work
 from runner.pipeline.batch import Batching
 from runner.pipeline.batchcall import BatchCall
 from runner.pipeline.call import Calling
 from runner.pipeline.confined import Confined, Ended
 from runner.pipeline.firings import Firings
-from runner.pipeline.gathering import Gathering, Ways
+from runner.pipeline.gathering import Gathering
 from runner.pipeline.judging import Guard, Judging
 from runner.pipeline.message import Incoming, read
 from runner.pipeline.orderedbatch import OrderedBatching

@@ -24,10 +24,11 @@ from runner.core.subject import covers, overlaps
 from runner.discovery import Project
 from runner.errors import JetrunnerError, NoStream, UsageError
 from runner.jetstream.deadletters import DeadLetters, Selection
+from runner.jetstream.gathered import Event, Gathered
 from runner.jetstream.inventory import consumers_on, count, real_streams
 from runner.jetstream.listing import listed
-from runner.jetstream.messages import leader_message
-from runner.jetstream.ownstreams import AGAIN, STREAMS
+from runner.jetstream.messages import leader_message, subjects
+from runner.jetstream.ownstreams import AGAIN, GATHER, STREAMS
 from runner.jetstream.publisher import PubAck
 from runner.jetstream.schedules import fire
 from runner.ordered.function import OrderedFunction
@@ -96,7 +97,7 @@ class App:
         return await fire(self._connection, self._project, binding.function)
 
     async def settled(self, within: float = 10.0) -> None:
-        """Return once no message waits, is in work, waits for a retry or is delayed.
+        """Return once no message waits, is in work, waits for a retry or is delayed, and no event waits for its parts.
 
         Raises `Unsettled` after `within` seconds, with a list of what is open; and what the functions have ended with.
         """
@@ -151,9 +152,21 @@ class App:
             ]
         if delayed := await count(self._connection, AGAIN, f"$JETRUNNER.delayed.{self._project}.>"):
             found.append(f"{delayed} delayed")
+        found += [each async for each in self._gathering()]
         if not found and await self._stored() != before:
             found.append("a message that was stored a moment ago")
         return found
+
+    async def _gathering(self) -> AsyncIterator[str]:
+        """Events that are not joined yet, a line each."""
+        store = Gathered(self._connection)
+        for function in self._functions:
+            name = function.binding.function
+            pattern = Event(self._project, name, "*").subject
+            async for subject, _ in subjects(self._connection, GATHER, f"{pattern}.state"):
+                record, _ = await store.read(Event(self._project, name, subject.split(".")[-2]))
+                if not (record.done or record.given_up):
+                    yield f"{name}: {len(record.present)} of {record.count if record.count >= 0 else '?'} parts of an event"
 
     async def _stored(self) -> dict[str, int]:
         """The newest sequence of each stream, but of the bucket, in which something is always written."""

@@ -47,13 +47,15 @@ async def deliver(
     headers: Mapping[str, str | Sequence[str]] | None = None,
     attempt: int = 1,
     scheduled: datetime | None = None,
+    missing: tuple[int, ...] = (),
     state: Any = None,
     replies: Mapping[str, Any] | Callable[[str, bytes], Any] | None = None,
 ) -> Delivered:
     """Decode a message as the runner would, call the function once, and tell what would become of the message.
 
     `subject` is needed where the function reads many; bytes are the body as they are, every other value is encoded as
-    JSON. `attempt` counts from 1. `scheduled` is when a firing of `@cron` was due: without, the last time before now. `state` is what the lifespan would have yielded; `replies` answers `ctx.request`, by
+    JSON. `attempt` counts from 1. `scheduled` is when a firing of `@cron` was due: without, the last time before now. A function with `@gather` takes a list of its
+    parts as the body; `missing` are the indexes of those that did not come. `state` is what the lifespan would have yielded; `replies` answers `ctx.request`, by
     subject or as a function of subject and body. Raises UsageError for what is no function, and for a subject that it
     does not read.
     """
@@ -61,10 +63,13 @@ async def deliver(
     given = tuple(pairs(headers or {}))
     if scheduled is not None:
         given += ((firing.DUE, scheduled.isoformat()),)
-    data = bytes(body) if isinstance(body, (bytes, bytearray, memoryview)) else codec.encode(body)
+    if binding.joins is not None and isinstance(body, (list, tuple)):
+        data = codec.join((False, codec.encode(each)) for each in body)
+    else:
+        data = bytes(body) if isinstance(body, (bytes, bytearray, memoryview)) else codec.encode(body)
     return await _delivered(
         binding,
-        Message(subject_of(binding, subject), data, given, attempt),
+        Message(subject_of(binding, subject), data, given, attempt, missing),
         state,
         Answers(replies),
     )
