@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from runner import testing
-from runner.bindings import consume, lifespan
+from runner.bindings import consume
 from runner.context import Context
 from runner.core.retry import RetryPolicy
 from runner.core.signals import PartialFailure, Reject, Retry
 from runner.gathers import gather
+from runner.lifespans import lifespan
 from runner.schedules import cron
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from runner.arguments import Call
 from runner.bindings import Binding
-from runner.codec import Call
 from runner.context import Context
 from runner.core.signals import PartialFailure
 from runner.signature import Kind

@@ -7,13 +7,13 @@ Rule 2: an annotation that names something defined further down is looked up aga
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from types import FrameType, FunctionType
 from typing import Any, Literal, TypeVar
 
 from msgspec import Struct
 
-from runner import codec, options, signature
+from runner import arguments, options, signature
 from runner.context import Context
 from runner.core import gather
 from runner.core.cron import Schedule
@@ -23,14 +23,12 @@ from runner.errors import BindingError
 from runner.signature import Kind, Parameter, Signature, Unbindable
 
 __all__ = [
-    "Binding", "Parameter", "Signature", "binding_of", "bound_in", "consume", "is_lifespan", "lifespan",
+    "Binding", "Parameter", "Signature", "binding_of", "bound_in", "consume",
 ]  # fmt: skip
 
 F = TypeVar("F", bound=Callable[..., Any])
-L = TypeVar("L", bound=Callable[[], AsyncIterator[Any] | AsyncGenerator[Any, None]])
 
 _ATTACHED = "__jetrunner__"
-_LIFESPAN = "__jetrunner_lifespan__"
 _MODULE = "__jetrunner_functions__"
 
 
@@ -185,32 +183,12 @@ def consume(
                 raise Unbindable("a generator needs output=, where its items are published")
             if keys and durable is not None:
                 raise Unbindable("durable= names one consumer; a function with ordered_by= has one a shard")
-            codec.compile_call(binding)
+            arguments.compile_call(binding)
             return binding
 
         return attach(function, complete, file, line)
 
     return decorate
-
-
-def lifespan(function: L) -> L:
-    """Run an async generator around the project's functions: what it yields is `ctx.state`, what follows cleans up.
-
-    BindingError unless it is an async generator function without parameters.
-    """
-    file, line = place_of(function, inspect.currentframe())
-    generator: bool = inspect.isasyncgenfunction(function)
-    if not generator:
-        raise BindingError(
-            "a lifespan is an async generator",
-            file=file,
-            line=line,
-            hint="write `async def`, and `yield` what ctx.state shall be",
-        )
-    if inspect.signature(function).parameters:
-        raise BindingError("a lifespan takes no parameters", file=file, line=line)
-    vars(function)[_LIFESPAN] = True
-    return function
 
 
 def binding_of(function: Any) -> Binding | None:
@@ -235,11 +213,6 @@ def binding_of(function: Any) -> Binding | None:
 def bound_in(namespace: Mapping[str, Any]) -> tuple[Callable[..., Any], ...]:
     """Every function bound by a module's code, those whose name was taken over later included."""
     return tuple(namespace.get(_MODULE, ()))
-
-
-def is_lifespan(function: Any) -> bool:
-    """Whether `lifespan` decorated it."""
-    return type(function) is FunctionType and _LIFESPAN in vars(function)
 
 
 def is_wrapped(function: Any) -> bool:

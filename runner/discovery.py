@@ -19,9 +19,10 @@ from typing import Any
 from msgspec import Struct
 
 from runner import bindings, config, misspelt, ownlog
-from runner.bindings import Binding, binding_of, bound_in, is_lifespan
+from runner.bindings import Binding, binding_of, bound_in
 from runner.core import identity, raised
 from runner.errors import BindingError, JetrunnerError, SettingsError, UsageError, several
+from runner.lifespans import is_lifespan
 
 PACKAGE = "functions"
 

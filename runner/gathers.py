@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from msgspec import structs
 
-from runner import codec, options, signature
+from runner import arguments, options, signature
 from runner.bindings import Binding, attach, local_names, place_of
 from runner.context import Context
 from runner.core.gather import Joins
@@ -80,7 +80,7 @@ def gather(
             )
             if output is None and kind.endswith("generator"):
                 raise Unbindable("a generator needs output=, where its items are published")
-            codec.compile_call(binding)
+            arguments.compile_call(binding)
             return binding
 
         return attach(function, complete, file, line)

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar
 
-from runner import codec, options, signature
+from runner import arguments, options, signature
 from runner.bindings import Binding, attach, local_names, place_of
 from runner.context import Context
 from runner.core import cron as crontab
@@ -80,7 +80,7 @@ def cron(
                 )
             if output is None and kind.endswith("generator"):
                 raise Unbindable("a generator needs output=, where its items are published")
-            codec.compile_call(binding)
+            arguments.compile_call(binding)
             return binding
 
         return attach(function, complete, file, line)

@@ -42,7 +42,7 @@ class Joined(Struct, frozen=True):
     subject: bytes
     """Of the first part."""
     body: bytes
-    """All of their bodies, as `codec.join` writes them."""
+    """All of their bodies, as `arguments.join` writes them."""
     header: bytes | None = None
     """Of the first part."""
     missing: tuple[int, ...] = ()

@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
-from runner import batches, codec
+from runner import arguments, batches
 from runner.bindings import Binding
 from runner.context import Context
 from runner.core.sharding import key
@@ -26,7 +26,7 @@ class Calling:
     def __init__(self, runtime: Runtime, binding: Binding) -> None:
         self._runtime = runtime
         self._binding = binding
-        call = codec.compile_call(binding)
+        call = arguments.compile_call(binding)
         self.bind = call.bind
         self.handler = batches.single(binding, call)
         """Takes what `bind` gives."""

@@ -16,7 +16,7 @@ from typing import Any
 
 from msgspec import structs
 
-from runner import codec
+from runner import arguments
 from runner.bindings import Binding
 from runner.core import header
 from runner.core.gather import Record
@@ -27,7 +27,7 @@ from runner.jetstream import gathered
 from runner.jetstream.delivery import Delivery, Joined
 from runner.jetstream.gathered import KEPT_SECONDS, Event, Gathered, TooMany
 from runner.pipeline.arrivals import Arrivals, Ways, batch_of, later
-from runner.pipeline.batch import is_changed
+from runner.pipeline.batchcall import is_changed
 from runner.pipeline.message import Incoming, is_msgpack, read
 from runner.pipeline.queue import Queue
 from runner.runtime.runtime import Runtime
@@ -116,11 +116,11 @@ class Gathering:
         if not present:
             subject = read(delivery).origin.subject
             return Joined(
-                subject.encode(errors="surrogateescape"), codec.join([]), delivery.header, record.missing
+                subject.encode(errors="surrogateescape"), arguments.join([]), delivery.header, record.missing
             )
         first = found[present[0]]
         subject = header.parse(first.header or b"").get(gathered.SUBJECT, "")
-        body = codec.join((is_msgpack(found[index].header), found[index].body) for index in present)
+        body = arguments.join((is_msgpack(found[index].header), found[index].body) for index in present)
         return Joined(subject.encode(errors="surrogateescape"), body, first.header, record.missing)
 
     async def ended(self, incoming: Incoming, settlement: Settlement) -> None:

@@ -12,7 +12,7 @@ import anyio.to_thread
 import msgspec
 from msgspec import Struct
 
-from runner import batches, codec
+from runner import arguments, batches, codec
 from runner.bindings import Binding
 from runner.context import Context
 from runner.core import header, identity
@@ -79,7 +79,9 @@ def parts_of(body: bytes) -> bytes:
     if not body.lstrip().startswith(b"["):
         return body
     try:
-        return codec.join((False, bytes(each)) for each in msgspec.json.decode(body, type=list[msgspec.Raw]))
+        return arguments.join(
+            (False, bytes(each)) for each in msgspec.json.decode(body, type=list[msgspec.Raw])
+        )
     except ValueError as error:
         raise codec.explain(error) from None
 
@@ -103,16 +105,16 @@ async def attempt(binding: Binding, message: Message, state: Any = None, host: A
         host=host,
     )
     try:
-        call = codec.compile_call(binding)
+        call = arguments.compile_call(binding)
         subject = message.subject.encode(errors="surrogateescape")
         body = parts_of(message.body) if binding.joins is not None else message.body
-        arguments = call.bind(subject, body, message.is_msgpack, context)
+        given = call.bind(subject, body, message.is_msgpack, context)
     except Exception as error:  # noqa: BLE001  a type's own validation may raise anything
         return Undecodable(codec.explain(error))
     started = time.perf_counter()
     try:
         with anyio.move_on_after(binding.timeout) as scope:
-            result = await _call(binding, partial(batches.single(binding, call), *arguments))
+            result = await _call(binding, partial(batches.single(binding, call), *given))
         if scope.cancelled_caught:
             return TimedOut(binding.timeout)
         outputs = _outputs(binding, result, message.subject)

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias, TypeVar, overload
 from msgspec import Struct, structs
 
 from runner import client, codec, devserver, discovery
-from runner.bindings import Binding, is_lifespan
+from runner.bindings import Binding
 from runner.config import Settings
 from runner.consumers.function import Function
 from runner.core import header, sharding
@@ -31,6 +31,7 @@ from runner.jetstream.messages import leader_message, subjects
 from runner.jetstream.ownstreams import AGAIN, GATHER, STREAMS
 from runner.jetstream.publisher import PubAck
 from runner.jetstream.schedules import fire
+from runner.lifespans import is_lifespan
 from runner.ordered.function import OrderedFunction
 from runner.process.app import Serving, serve
 from runner.runtime.stop import Stop

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from runner import codec
+from runner import arguments, codec
 from runner.bindings import Binding, binding_of
 from runner.core import firing
 from runner.core.settlement import Ack, Failed, Nak, Outcome, Succeeded, settle
@@ -64,7 +64,7 @@ async def deliver(
     if scheduled is not None:
         given += ((firing.DUE, scheduled.isoformat()),)
     if binding.joins is not None and isinstance(body, (list, tuple)):
-        data = codec.join((False, codec.encode(each)) for each in body)
+        data = arguments.join((False, codec.encode(each)) for each in body)
     else:
         data = bytes(body) if isinstance(body, (bytes, bytearray, memoryview)) else codec.encode(body)
     return await _delivered(

@@ -10,9 +10,10 @@ from typing import Annotated, Any
 import pytest
 from msgspec import Struct
 
-from runner import Context, RetryPolicy, codec, consume, lifespan
-from runner.bindings import Binding, binding_of, bound_in, is_lifespan, is_wrapped
+from runner import Context, RetryPolicy, arguments, consume, lifespan
+from runner.bindings import Binding, binding_of, bound_in, is_wrapped
 from runner.errors import BindingError
+from runner.lifespans import is_lifespan
 
 
 class Order(Struct):
@@ -194,7 +195,7 @@ def test_a_field_of_the_body_may_be_defined_further_down() -> None:
     @consume("orders.created")
     async def charge(order: Sooner) -> None: ...
 
-    bind = codec.compile_call(bound(charge)).bind
+    bind = arguments.compile_call(bound(charge)).bind
     assert bind(b"orders.created", b'{"later":{"number":1}}', False, None) == (Sooner(Later(1)),)
 
 
@@ -281,7 +282,7 @@ def refusal(
         ({"ordered_by": "customer", "durable": "mine"}, "durable= names one consumer"),
         ({"batch": 0}, "batch= is a whole number of 1 or more"),
         ({"batch": 10_001}, "batch= is at most 10,000"),
-        ({"batch": 10}, "with batch= it takes a list"),
+        ({"batch": 10}, "takes a list, one element for each message"),
         ({"linger": 1.0}, "it needs batch="),
         ({"batch_by": "table"}, "batch_by= is 'key' or 'shard'"),
         ({"batch_by": "shard"}, "says which messages are in an ordered batch, and there is none"),

@@ -20,9 +20,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
-from runner import Context, codec, consume
+from runner import Context, arguments, codec, consume
+from runner.arguments import Call
 from runner.bindings import binding_of
-from runner.codec import Call, DecodeError, EncodeError, decoder, encode
+from runner.codec import DecodeError, EncodeError, decoder, encode
 from runner.testing import context
 
 SECRET = "s3cret"
@@ -276,7 +277,7 @@ def test_what_holds_itself_cannot_be_sent() -> None:
 def call(handler: Callable[..., Any]) -> Call:
     binding = binding_of(handler)
     assert binding is not None
-    return codec.compile_call(binding)
+    return arguments.compile_call(binding)
 
 
 def test_what_a_handler_of_the_body_alone_cannot_be_given_is_explained_as_a_decode_error() -> None:
