@@ -66,6 +66,8 @@ class Binding(Struct, frozen=True):
     """Whether an ordered batch is of one key, or of all keys of a shard."""
     linger: float = 0.0
     """Seconds after the first message of a batch until it is called with what has come."""
+    in_process: bool = False
+    """Whether the handler runs in a process of its own, one message at a time."""
     schedule: Schedule | None = None
     """When it fires; None for a function that reads what others publish."""
     overlap: Literal["skip", "allow"] = "skip"
@@ -148,7 +150,7 @@ def consume(
         namespace = local_names(inspect.currentframe())
 
         def complete() -> Binding:
-            options.require_available({"executor": executor})
+            in_process = options.executor(executor, batch)
             most = options.batch(batch)
             source = options.template("the subject", subject)
             kind = signature.kind(function)
@@ -160,7 +162,7 @@ def consume(
                 output=None if output is None else options.output(output, source),
                 retry=options.policy(retry),
                 concurrency=options.concurrency(
-                    concurrency, threaded=kind.startswith("thread"), batched=bool(most)
+                    concurrency, threaded=kind.startswith("thread"), batched=bool(most), in_process=in_process
                 ),
                 timeout=options.seconds("timeout", timeout),
                 ordered_by=keys,
@@ -178,6 +180,7 @@ def consume(
                 batch=most,
                 batch_by=options.batch_by(batch_by, most, keys),
                 linger=options.linger(linger, batch),
+                in_process=in_process,
             )
             if output is None and binding.kind.endswith("generator"):
                 raise Unbindable("a generator needs output=, where its items are published")

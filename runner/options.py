@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
 from runner.core import quantity
@@ -102,8 +101,10 @@ def linger(value: Any, batched: Any) -> float:
     return seconds("linger", value)
 
 
-def concurrency(value: Any, *, threaded: bool, batched: bool = False) -> int:
-    """Messages at work at once: threads share Python's lock, so there are fewer of them unless more are asked for."""
+def concurrency(value: Any, *, threaded: bool, batched: bool = False, in_process: bool = False) -> int:
+    """Messages at work at once: threads share Python's lock, and processes the cores, so there are fewer unless more are asked for."""
+    if value is None and in_process:
+        return max(1, (os.cpu_count() or 1) - 1)  # a core is left for the loop
     if value is None and batched:
         return BATCHES
     if value is None:
@@ -169,10 +170,13 @@ def on_exhausted(value: Any, keys: tuple[str, ...]) -> Literal["dead_letter", "p
     return "park" if value == "park" else "dead_letter"
 
 
-def require_available(unset: Mapping[str, Any]) -> None:
-    """Refuse what is promised, but not made yet."""
-    for option, value in unset.items():
-        _require(value is None, f"{option}= is not available yet")
+def executor(value: Any, batched: Any) -> bool:
+    """Whether the handler runs in a process of its own."""
+    choice("executor", value, (None, "process"))
+    _require(
+        value is None or batched is None, 'executor="process" takes one message at a time: leave batch= away'
+    )
+    return value is not None
 
 
 def _require(holds: bool, message: str) -> None:

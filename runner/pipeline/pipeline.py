@@ -33,6 +33,7 @@ from runner.pipeline.call import Calling
 from runner.pipeline.confined import Confined, Ended
 from runner.pipeline.firings import Firings
 from runner.pipeline.gathering import Gathering
+from runner.pipeline.inchild import InChild
 from runner.pipeline.judging import Guard, Judging
 from runner.pipeline.message import Incoming, read
 from runner.pipeline.orderedbatch import OrderedBatching
@@ -64,7 +65,8 @@ class Pipeline:
         self.stats = Stats()
         self._runtime = runtime
         self.calling = Calling(runtime, binding)
-        self._straight = self.calling.awaited and runtime.observer is None and binding.schedule is None
+        own_way = binding.schedule is not None or binding.in_process
+        self._straight = self.calling.awaited and runtime.observer is None and not own_way
         self._outputs = Outputs(runtime, binding)
         self._attempts = Reporter(runtime, binding)
         self.suspects = StartRecords(runtime, binding.function)
@@ -81,6 +83,10 @@ class Pipeline:
         self._confined = Confined(
             binding.function, self._attempts, self._judging, self.stats, self.owns, until
         )
+        self._in_child: InChild | None = None
+        if binding.in_process:
+            attempts = binding.retry.attempts
+            self._in_child = InChild(runtime, binding.function, attempts, self._confined.run)
         self.pulls: list[Pull] = []
         self.guard: Guard | None = None
         """Of an ordered function: says whether anything may start."""
@@ -253,7 +259,9 @@ class Pipeline:
             return
         if self._firings is not None and not await self._firings.admit(incoming):
             return
-        if (delivery.deliveries or delivery.attempt) > 1:  # suspect
+        if self._in_child is not None:
+            ended = await self._in_child.run(incoming, task, admitted)
+        elif (delivery.deliveries or delivery.attempt) > 1:  # suspect
             facts = incoming, task, admitted
             ended = await self._suspected.run(
                 incoming, partial(self._run, *facts), partial(self._confined.run, *facts)

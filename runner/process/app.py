@@ -145,7 +145,7 @@ async def _serve(serving: Serving, connection: Connection, tracing: Tracing, sta
         )
         await warn_of_newcomers(runtime, placed, project.functions)
         await stand(runtime, bindings, serving.schedules)
-        async with alive(project) as runtime.state, runtime.cells, runtime.slots:
+        async with alive(project) as runtime.state, runtime.cells, runtime.children, runtime.slots:
             ordered = [binding.function for binding in bindings if binding.ordered_by]
             members = Members(runtime, ordered, runtime.instance)
             running = [

@@ -27,6 +27,7 @@ from runner.client import working_with
 from runner.config import Settings
 from runner.core import identity, raised
 from runner.errors import JetrunnerError
+from runner.gathers import marking
 from runner.jetstream import fork
 from runner.jetstream.connection import connect
 from runner.jetstream.delivery import Delivery
@@ -92,7 +93,8 @@ async def _serve(line: CellLine, opening: Opening) -> None:
             with working_with(opening.settings):
                 async with alive(project) as runtime.state, runtime.slots:
                     await line.send(Ready())
-                    await _work(line, runtime, {each.function: each for each in project.functions})
+                    functions = marking(project.functions, project.functions)
+                    await _work(line, runtime, {each.function: each for each in functions})
             tasks.cancel_scope.cancel()
         await anyio.to_thread.run_sync(tracing.shutdown, SHUTDOWN_SECONDS)
     except* JetrunnerError as group:

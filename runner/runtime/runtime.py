@@ -22,6 +22,7 @@ from runner.jetstream.kv import KV
 from runner.jetstream.topology import Topology
 from runner.runtime import otherloop
 from runner.runtime.cell import Cells
+from runner.runtime.children import Children
 from runner.runtime.floors import Floors
 from runner.runtime.histories import Histories
 from runner.runtime.quarantine import Quarantine
@@ -95,6 +96,7 @@ class Runtime:
         self.cells = Cells(
             self.root, self.project, self.settings, lambda: self.isolation.draining or self.slots.ending
         )
+        self.children = Children(self.root, self.project, self.settings)
         self.tasks = tasks
         self.observer = observer
         self.asking = Asking(connection)

@@ -217,7 +217,8 @@ async def run(
     root = devserver.find_root(Path())
     project = _project(root, functions)
     bindings = tuple(
-        structs.replace(binding, retry=binding.retry.scaled(retry_scale)) for binding in project.functions
+        structs.replace(binding, retry=binding.retry.scaled(retry_scale), in_process=False)
+        for binding in project.functions
     )
     declared = _declared(root, streams, bindings)
     async with AsyncExitStack() as stack:

@@ -286,7 +286,8 @@ def refusal(
         ({"linger": 1.0}, "it needs batch="),
         ({"batch_by": "table"}, "batch_by= is 'key' or 'shard'"),
         ({"batch_by": "shard"}, "says which messages are in an ordered batch, and there is none"),
-        ({"executor": "process"}, "executor= is not available yet"),
+        ({"executor": "thread"}, "executor= is None or 'process'"),
+        ({"executor": "process", "batch": 10}, "one message at a time"),
     ],
 )
 def test_a_wrong_option_is_refused_at_import(options: dict[str, Any], message: str) -> None:

@@ -1,0 +1,69 @@
+"""The processes in which the handlers of `executor="process"` run: one message at a time each, started as they are needed.
+
+A child is a cell that is kept: it imports the project's code, runs its lifespan, and ends with this process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import anyio
+from msgspec import structs
+
+from runner.config import Settings
+from runner.jetstream.concurrent import gather
+from runner.runtime.cell import CLOSE_SECONDS, Cell
+from runner.runtime.cellline import Opening
+
+log = logging.getLogger("jetrunner.children")
+
+
+class Children:
+    """Those of a process. Every function has slots of its own, so no more of them run at once than all slots together."""
+
+    def __init__(self, root: Path, name: str, settings: Settings) -> None:
+        self._opening = Opening(root, name, structs.replace(settings, name=name))
+        self._idle: list[Cell] = []
+        self._starting = asyncio.Lock()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with anyio.CancelScope(shield=True):
+            await gather(*(child.end(CLOSE_SECONDS) for child in self._idle))
+
+    @asynccontextmanager
+    async def one(self) -> AsyncIterator[Cell]:
+        """A child for one message. Raises `Missing` where none can be started."""
+        child = await self._take()
+        try:
+            yield child
+        finally:
+            if child.running:
+                self._idle.append(child)
+
+    async def _take(self) -> Cell:
+        while not (child := self._free()):
+            async with self._starting:  # one after the other: another may be free meanwhile
+                if child := self._free():
+                    break
+                child = await Cell.start(self._opening)
+                log.info("a process for handlers has started (pid %d)", child.pid)
+                return child
+        return child
+
+    def _free(self) -> Cell | None:
+        while self._idle:
+            child = self._idle.pop()
+            if child.running:
+                return child
+        return None
