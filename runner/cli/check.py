@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 import click
 
 from runner.bindings import Binding
-from runner.cli import circles, code, failure, loop, options, printed, returns
+from runner.cli import circles, code, explain, failure, loop, options, printed, returns
+from runner.cli.function_invoke import named
 from runner.cli.options import Place
 from runner.cli.session import session
 from runner.cli.table import counted
@@ -27,9 +28,10 @@ TWO_YEARS = 2 * 366
 
 
 @click.command("check", epilog="Example: runner check --nats-url nats://nats.internal:4222")
+@click.option("--explain", "name", metavar="FUNCTION", help="Say what is promised for a function, and why.")
 @options.output_option
 @options.connected
-def check_command(output: str) -> int:
+def check_command(name: str | None, output: str) -> int:
     """Import the functions and read streams and settings; tell everything that is wrong.
 
     Without a server, a subject must be captured by a declared stream. With --nats-url or --nats-context, the streams
@@ -41,6 +43,9 @@ def check_command(output: str) -> int:
         loop.run(check.on_server)
     else:
         check.offline()
+    if name is not None and not check.problems:
+        _explain(check, name, output)
+        return 0
     if output == "json":
         click.echo(printed.data(check.document()))
     for warning in check.warnings:
@@ -52,6 +57,16 @@ def check_command(output: str) -> int:
         well = counted(len(check.warnings), "warning") if check.warnings else "all well"
         click.echo(f"{place.settings.name}: {functions}, {streams}, {well}")
     return max((problem.exit_code for problem in check.problems), default=0)
+
+
+def _explain(check: Check, name: str, output: str) -> None:
+    binding = named(check.functions, name)
+    promises = explain.explain(binding, check.known, check.streams)
+    if output == "json":
+        click.echo(printed.data(explain.document(binding, promises)))
+        return
+    for line in explain.lines(binding, promises):
+        click.echo(click.wrap_text(line, 100, subsequent_indent="    ") if line else "")
 
 
 class Check:
@@ -66,6 +81,8 @@ class Check:
             lambda: code.load(place.root, place.settings.name or None).functions, ()
         )
         self._sound = not self.problems
+        self.known: Sequence[Catchment] = ()
+        """What the streams capture that it was compared with."""
 
     def offline(self) -> None:
         """Compare functions with the declared streams alone."""
@@ -97,6 +114,7 @@ class Check:
             self._compare(self.functions, known)
 
     def _compare(self, functions: Sequence[Binding], known: Sequence[Catchment]) -> None:
+        self.known = known
         self.problems.extend(
             UsageError(str(error), hint=error.hint) for error in uncaptured(functions, known)
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,11 +104,16 @@ def invoke_command(
 
 
 def find(project: Project, name: str) -> Binding:
+    """A function of a project by its name. Raises UsageError, with what was perhaps meant."""
+    return named(project.functions, name)
+
+
+def named(functions: Sequence[Binding], name: str) -> Binding:
     """A function by its name. Raises UsageError, with what was perhaps meant."""
-    for binding in project.functions:
+    for binding in functions:
         if name in (binding.label, binding.function):
             return binding
-    names = [binding.label for binding in project.functions]
+    names = [binding.label for binding in functions]
     hint = did_you_mean(name, names) or f"there are: {', '.join(names) or 'none'}"
     raise UsageError(f"there is no function {name!r}", hint=hint)
 
