@@ -36,9 +36,6 @@ STREAMS = {
 
 
 SAID = {
-    "function": [
-        ("about", "said"),
-    ],
     "split": [
         ("source", "every message of orders.{customer} in the stream ORDERS"),
         ("order", "for each customer, one message at a time"),

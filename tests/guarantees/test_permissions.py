@@ -95,7 +95,7 @@ LESS: dict[tuple[Role, str], str] = {
     ): "a delay is counted by the publisher's clock (test_wrong_clock.py)",
 }
 """What is worse without these does not show on such a day, or is asked for at times only."""
-UNUSED = {"__init__", "_demo", "_dev", "_report"}
+UNUSED = {"__init__", "_demo", "_dev", "_report", "day"}
 PUBLISHED = ("reminders.*", "notes.*")
 """What handlers publish besides their outputs, and publishers with a delay."""
 
