@@ -82,6 +82,17 @@ async def the_order_is_charged(_: Project, js: RawJetStream) -> bool:
     return [each.subject for each in await js.messages("PAYMENTS")] == ["payments.ada.charged"]
 
 
+@ends_with("splitting")
+async def both_orders_are_joined(_: Project, js: RawJetStream) -> bool:
+    totals = {each.subject: each.json() for each in await js.messages("SALES", "totals.>")}
+    return {subject: total["cents"] for subject, total in totals.items()} == {"totals.o-1": 750, "totals.o-2": 0}
+
+
+@ends_with("processes")
+async def the_number_is_factored(_: Project, js: RawJetStream) -> bool:
+    return [each.json() for each in await js.messages("JOBS", "factors.>")] == [[2, 2, 2, 3, 3, 5, 7, 11, 13]]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_block_is_of_a_kind_that_is_run(page: Path) -> None:
     assert {kind for kind, _ in BLOCK.findall(page.read_text())} <= {"python", "toml", "console"}
