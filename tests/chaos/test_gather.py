@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
 import pytest
 
+from tests.support.cluster import Cluster
 from tests.support.eventually import eventually
 from tests.support.jetstream import RawJetStream
 from tests.support.process import RunnerProcess
@@ -60,11 +61,10 @@ FUNCTIONS = """
 
 
 class World:
-    """Instances that are started again at once, and a server on its old port and store."""
+    """Instances that are started again at once, and servers on their old port and store."""
 
-    def __init__(self, project: Project, server: NatsServer, instances: int, luck: random.Random) -> None:
+    def __init__(self, project: Project, instances: int, luck: random.Random) -> None:
         self.project = project
-        self.server = server
         self.luck = luck
         self.instances: list[RunnerProcess] = [project.start("run") for _ in range(instances)]
         self.ended: list[int | None] = []
@@ -77,10 +77,18 @@ class World:
         self.instances[at].kill()
         self.instances[at] = self.project.start("run")
 
-    async def kill_server(self) -> None:
-        self.server.kill()
+    async def kill_server(self, server: NatsServer) -> None:
+        server.kill()
         await asyncio.sleep(self.luck.random())
-        await asyncio.to_thread(self.server.start)
+        await asyncio.to_thread(server.start)
+
+
+class Kills(NamedTuple):
+    """What is killed, within how many seconds."""
+
+    instances: int
+    servers: int
+    seconds: float
 
 
 async def store(js: RawJetStream, sizes: dict[int, int], seconds: float) -> None:
@@ -100,6 +108,70 @@ async def store(js: RawJetStream, sizes: dict[int, int], seconds: float) -> None
         await asyncio.sleep(max(0.0, began + seconds * start / len(orders) - time.monotonic()))
 
 
+async def judged(
+    world: World,
+    js: RawJetStream,
+    sizes: dict[int, int],
+    kills: Kills,
+    leader: Callable[[], Awaitable[NatsServer]],
+    within: float,
+) -> str:
+    """Store the orders, kill meanwhile, and see that each is joined once; the figures in a sentence."""
+    luck, began = world.luck, time.monotonic()
+    await eventually(lambda: js.consumer("PRICED", "shop-total"), within=60)
+    faults = luck.sample(
+        ["instance"] * kills.instances + ["server"] * kills.servers, kills.instances + kills.servers
+    )
+    moments = sorted(luck.uniform(0.02, 1.0) * kills.seconds for _ in faults)
+    storing = asyncio.create_task(store(js, sizes, kills.seconds if len(sizes) > 10 else 0.0))
+    start = time.monotonic()
+    for moment, fault in zip(moments, faults, strict=True):
+        await asyncio.sleep(max(0.0, start + moment - time.monotonic()))
+        if fault == "instance":
+            world.kill_instance()
+        else:
+            await world.kill_server(await leader())
+    await storing
+
+    async def joined() -> bool:
+        return await js.count("TOTALS") >= len(sizes)
+
+    await eventually(joined, within=within)
+    totals = [stored.json() for stored in await js.messages("TOTALS")]
+    wrong = [
+        total["id"] for total in totals if total["parts"] != [*range(sizes[total["id"]])] or total["missing"]
+    ]
+    names = {total["id"] for total in totals}
+    runs = len(world.project.journal("total"))
+    assert names == {*sizes}
+    assert len(totals) == len(sizes), "each output stands once"
+    assert wrong == []
+    assert await js.messages("DEADLETTERS") == []
+    assert world.ended == [], "no instance ended by itself"
+
+    async def cleared() -> bool:
+        left = await js.messages("GATHER", "$JETRUNNER.gather.*.*.*.*.*")
+        return not left and not await js.messages("JETRUNNER", "$JETRUNNER.expire.>")
+
+    await eventually(cleared, within=60)
+    return (
+        f"{len(sizes)} events of {sizes[0]} parts, {kills.instances} kills of instances, {kills.servers} of servers: each joined once, "
+        f"none missing; the function ran {runs} times; {time.monotonic() - began:.0f} s"
+    )
+
+
+async def streams(js: RawJetStream, replicas: int) -> None:
+    for name in ("orders", "paid", "lines", "priced", "totals"):
+        await js.create(
+            name.upper(),
+            [f"{name}.*"],
+            allow_atomic=True,
+            allow_direct=True,
+            duplicate_window=15 * 60 * 10**9,
+            num_replicas=replicas,
+        )
+
+
 @pytest.mark.parametrize("shape", ["many", "large"])
 async def test_each_event_is_joined_once_and_none_is_missing(
     make_project: Callable[..., Project],
@@ -110,66 +182,35 @@ async def test_each_event_is_joined_once_and_none_is_missing(
     tell: Callable[[str], None],
     shape: str,
 ) -> None:
-    luck = random.Random(seed)
-    if shape == "many":
-        count, each = (20_000, 5) if long else (300, 5)
-    else:
-        count, each = (3, 10_000) if long else (2, 1_500)
-    instance_kills, server_kills, seconds = (30, 5, 90.0) if long else (3, 1, 8.0)
-    for name, subject in (
-        ("ORDERS", "orders.*"),
-        ("PAID", "paid.*"),
-        ("LINES", "lines.*"),
-        ("PRICED", "priced.*"),
-        ("TOTALS", "totals.*"),
-    ):
-        await js.create(
-            name, [subject], allow_atomic=True, allow_direct=True, duplicate_window=15 * 60 * 10**9
-        )
-    began = time.monotonic()
+    count, parts = {"many": (20_000, 5) if long else (300, 5), "large": (3, 10_000) if long else (2, 1_500)}[
+        shape
+    ]
+    kills = Kills(30, 5, 90.0) if long else Kills(3, 1, 8.0)
+    await streams(js, 1)
     project = make_project(functions={"orders": FUNCTIONS}, nats=nats_server.url)
-    world = World(project, nats_server, 2, luck)
-    await eventually(lambda: js.consumer("PRICED", "shop-total"), within=30)
-    faults = luck.sample(
-        ["instance"] * instance_kills + ["server"] * server_kills, instance_kills + server_kills
-    )
-    moments = sorted(luck.uniform(0.02, 1.0) * seconds for _ in faults)
-    storing = asyncio.create_task(
-        store(js, dict.fromkeys(range(count), each), seconds if shape == "many" else 0.0)
-    )
-    start = time.monotonic()
-    for moment, fault in zip(moments, faults, strict=True):
-        await asyncio.sleep(max(0.0, start + moment - time.monotonic()))
-        if fault == "instance":
-            world.kill_instance()
-        else:
-            await world.kill_server()
-    await storing
+    world = World(project, 2, random.Random(seed))
 
-    async def joined() -> bool:
-        return await js.count("TOTALS") >= count
+    async def leader() -> NatsServer:
+        return nats_server
 
-    try:
-        await eventually(joined, within=600 if long else 90)
-    finally:
-        totals = [stored.json() for stored in await js.messages("TOTALS")]
-        runs = Counter(note["id"] for note in project.journal("total"))
-        dead = await js.messages("DEADLETTERS")
-        wrong = [total["id"] for total in totals if total["parts"] != [*range(each)] or total["missing"]]
-        tell(
-            f"gather: {shape}, seed {seed}: {count} events of {each} parts, {instance_kills} kills of instances, {server_kills} of the "
-            f"server: {len({total['id'] for total in totals})} joined, {len(totals) - len({total['id'] for total in totals})} twice, "
-            f"{len(wrong)} wrong, {len(dead)} dead letters; the function ran {sum(runs.values())} times; {time.monotonic() - began:.0f} s"
+    said = await judged(world, js, dict.fromkeys(range(count), parts), kills, leader, 600 if long else 90)
+    tell(f"gather: seed {seed}: {said}")
+
+
+async def test_each_event_is_joined_once_on_three_servers_whose_leader_is_killed(
+    make_project: Callable[..., Project], cluster: Cluster, long: bool, seed: int, tell: Callable[[str], None]
+) -> None:
+    count, kills = (6_700, Kills(30, 5, 120.0)) if long else (100, Kills(2, 1, 10.0))
+    async with RawJetStream.connect(cluster.url) as js:
+        await streams(js, 3)
+        project = make_project(functions={"orders": FUNCTIONS}, nats=cluster.url)
+        world = World(project, 2, random.Random(seed))
+        said = await judged(
+            world,
+            js,
+            dict.fromkeys(range(count), 5),
+            kills,
+            lambda: cluster.leader("PRICED"),
+            600 if long else 120,
         )
-    assert {total["id"] for total in totals} == {*range(count)}
-    assert len(totals) == count, "each output stands once"
-    assert wrong == []
-    assert dead == []
-    assert world.ended == [], "no instance ended by itself"
-
-    async def cleared() -> bool:
-        left = [stored.subject for stored in await js.messages("GATHER", "$JETRUNNER.gather.*.*.*.*.*")]
-        expire = await js.messages("JETRUNNER", "$JETRUNNER.expire.>")
-        return not left and not expire
-
-    await eventually(cleared, within=60)
+    tell(f"gather on three servers: seed {seed}: {said}")
