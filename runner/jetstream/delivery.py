@@ -47,6 +47,8 @@ class Joined(Struct, frozen=True):
     """Of the first part."""
     missing: tuple[int, ...] = ()
     """Indexes of parts that never came."""
+    headers: tuple[bytes | None, ...] = ()
+    """Of all parts."""
 
 
 class Delivery(Struct, eq=False):

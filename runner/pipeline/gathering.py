@@ -120,8 +120,9 @@ class Gathering:
             )
         first = found[present[0]]
         subject = header.parse(first.header or b"").get(gathered.SUBJECT, "")
+        headers = tuple(found[index].header for index in present)
         body = arguments.join((is_msgpack(found[index].header), found[index].body) for index in present)
-        return Joined(subject.encode(errors="surrogateescape"), body, first.header, record.missing)
+        return Joined(subject.encode(errors="surrogateescape"), body, first.header, record.missing, headers)
 
     async def ended(self, incoming: Incoming, settlement: Settlement) -> None:
         """The function has run: before its message is settled, the record says so. Raises ServerError."""

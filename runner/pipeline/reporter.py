@@ -134,7 +134,10 @@ class Reporter:
         if not tracing.enabled:
             return None
         if admitted or (incoming.delivery.attempt > 1 and tracing.gate.admit_late()):
-            return tracing.start_attempt(self._function, **self._facts(incoming))
+            span = tracing.start_attempt(self._function, **self._facts(incoming))
+            if (joined := incoming.delivery.joined) is not None:
+                span.join(joined.headers, incoming.delivery.header)
+            return span
         return None
 
     def late(self, incoming: Incoming) -> AttemptSpan | None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import Token
 from typing import TypeAlias, cast
 
 from opentelemetry.context import Context
 from opentelemetry.trace import SpanContext, format_trace_id
 
-from runner.core import otlp, traceparent
+from runner.core import header, otlp, traceparent
 from runner.telemetry import failure
 from runner.telemetry.keys import CURRENT, HIDE, SERVICE, SPAN
 from runner.telemetry.ownspan import OwnSpan
@@ -25,6 +25,10 @@ OUTPUT_SPANS = 64
 """Outputs of one attempt with a span each; later ones carry the attempt's own context."""
 Hiding: TypeAlias = Callable[[bytes | None, bytes], failure.Hide]
 """Makes what takes out of texts what is not shown of the message with these headers and this body."""
+
+
+LINKS = 128
+"""As many as the SDK keeps."""
 
 
 class Common:
@@ -107,6 +111,17 @@ class AttemptSpan:
     def link(self, to: SpanContext, names: Mapping[str, otlp.Value], encoded: bytes) -> None:
         """Link to the span of the call that its message is in; `encoded` are that link and the attributes."""
         self._span.link(to, names, encoded)
+
+    def join(self, blocks: Sequence[bytes | None], own: bytes | None) -> None:
+        """Say that it works on several messages, and link to the spans that sent them, at most 128; `own` is where its parent stands."""
+        count: dict[str, otlp.Value] = {"messaging.batch.message_count": len(blocks)}
+        self._span.note("messaging.batch.message_count", len(blocks))
+        sent = dict.fromkeys(_sent_in(block) for block in blocks if block is not None)
+        parent = _sent_in(own or b"")
+        for other in [each for each in sent if each is not None and each != parent][:LINKS]:
+            trace_id, span_id = bytes.fromhex(other.trace_id), bytes.fromhex(other.span_id)
+            to = SpanContext(int(other.trace_id, 16), int(other.span_id, 16), is_remote=True)
+            self._span.link(to, count, otlp.link(trace_id, span_id))
 
     @property
     def sampled(self) -> bool:
@@ -239,3 +254,8 @@ def as_origin(headers: Headers) -> Headers:
             if given.lower() == name and traceparent.parse(value) is not None:
                 return [*kept, (ORIGIN_TRACE, value)]
     return kept
+
+
+def _sent_in(block: bytes) -> traceparent.TraceParent | None:
+    """The span that has sent a message."""
+    return traceparent.parse(header.get(block, b"traceparent"))

@@ -85,7 +85,10 @@ async def the_order_is_charged(_: Project, js: RawJetStream) -> bool:
 @ends_with("splitting")
 async def both_orders_are_joined(_: Project, js: RawJetStream) -> bool:
     totals = {each.subject: each.json() for each in await js.messages("SALES", "totals.>")}
-    return {subject: total["cents"] for subject, total in totals.items()} == {"totals.o-1": 750, "totals.o-2": 0}
+    return {subject: total["cents"] for subject, total in totals.items()} == {
+        "totals.o-1": 750,
+        "totals.o-2": 0,
+    }
 
 
 @ends_with("processes")
