@@ -44,7 +44,7 @@ SECTIONS: dict[str, tuple[Page, ...]] = {
         Page("docs/howto/deploys.md", "rolling deploys, changes of messages and functions, the way back"),
         Page("docs/howto/poison.md", "final failures, dead letters, redrive and drop"),
         Page("docs/howto/splitting.md", "`@gather`: a generator splits, functions work on the parts, one call joins them"),
-        Page("docs/howto/processes.md", "`executor=\"process\"`: handlers that compute, on all cores"),
+        Page("docs/howto/processes.md", '`executor="process"`: handlers that compute, on all cores'),
         Page("docs/howto/testing.md", "unit tests with `runner.testing.context`, checks, a real server"),
         Page("docs/howto/celery.md", "each Celery option and what stands in its place"),
         Page("docs/howto/faststream.md", "each FastStream option and what stands in its place"),
