@@ -110,10 +110,9 @@ def _columns(
             return None
         made: list[Any] = blank.copy()
         made[place] = found
-        if tokens:
-            parts = [subject.decode(errors="surrogateescape").split(".") for subject in subjects]
-            for _, at, position, convert in tokens:
-                made[at] = [convert(each[position]) for each in parts]
+        for _, at, position, convert in tokens:
+            texts = [subject.split(b".", position + 1)[position] for subject in subjects]
+            made[at] = [convert(text.decode(errors="surrogateescape")) for text in texts]
         return made
 
     return columns

@@ -81,7 +81,7 @@ class Lanes:
         self._spill = Spill(
             runtime, shared.history, self.ordering, self.unsettled, self._start, self.ack, self.mistake
         )
-        self._waits = noticing(self.batches, self._spill.add)
+        self._waits = noticing(self.batches, self._spill, self.pull.wake)
         self._told = Withheld(self._wire)
         self.withhold = self._told.begin
         """Settle without a word to the server: the next takeover tells it."""

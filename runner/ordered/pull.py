@@ -20,6 +20,14 @@ A silent server is noticed after as long, while records of what it may not have 
 EXTEND_SECONDS = 20.0
 
 
+class Sates(Protocol):
+    """Where messages of a shard go whose turn it is."""
+
+    @property
+    def sated(self) -> bool:
+        """Whether nothing more is to be asked for: enough waits there."""
+
+
 class Window(Source, Protocol):
     """The shard that is pulled for, as its pull sees it."""
 
@@ -27,6 +35,10 @@ class Window(Source, Protocol):
     generation: int
     number: int
     owned: bool
+
+    @property
+    def batches(self) -> Sates:
+        """Where its messages go."""
 
     @property
     def answering(self) -> bool:
@@ -143,6 +155,8 @@ class ShardPull(Pull):
     def room(self) -> int:
         """How many messages may be here; what is settled, and not on record yet, counts towards the most."""
         ordering = self.shard.ordering
+        if self.shard.batches.sated:
+            return len(self.unsettled)
         return min(HELD_LIMIT - ordering.uncommitted, self.limit + ordering.holding)
 
     @property

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 from runner.core.ordering import Ordering
@@ -31,6 +32,8 @@ AT_ONCE = 8
 """Messages fetched at once, and those that are here again and have not started."""
 PAUSE_SECONDS = 0.005
 LONGEST_PAUSE_SECONDS = 0.25
+COUNT_SECONDS = 1.0
+"""Bytes that wait are counted so often, at most: what has started one by one is not taken off."""
 RETRY_SECONDS = 0.1
 LONGEST_RETRY_SECONDS = 5.0
 SPILLED = bytes(bytearray(b"dropped"))
@@ -64,6 +67,8 @@ class Spill:
         self._mistake = mistake
         self._bytes = 0
         """What waits is no more than this."""
+        self._counted = 0.0
+        """When that was last counted, for batches."""
         self._wanted: deque[Delivery] = deque()
         self._fetched: list[Delivery] = []
         self._fetching = 0
@@ -73,6 +78,25 @@ class Spill:
         self._bytes += len(delivery.body) + (len(delivery.header) if delivery.header else 0)
         if self._bytes > self._in_flight.waits or self._bytes > BUDGET_BYTES:
             self._drop()
+
+    def joined(self, deliveries: Iterable[Delivery]) -> None:
+        """These wait no more: they run in a batch, with the one before them."""
+        size = sum([len(each.body) + (len(each.header) if each.header else 0) for each in deliveries])
+        self._bytes = max(0, self._bytes - size)
+
+    @property
+    def heavy(self) -> bool:
+        """Whether so much waits that some of it would soon be dropped."""
+        most = min(self._in_flight.waits, BUDGET_BYTES) // 2
+        if self._bytes > most and (now := time.monotonic()) - self._counted >= COUNT_SECONDS:
+            self._counted = now
+            waiting = (self._unsettled.get(each) for lane in self._ordering.waiting_lanes() for each in lane)
+            self._bytes = sum(
+                len(each.body) + len(each.header or b"")
+                for each in waiting
+                if each is not None and each.body is not SPILLED
+            )
+        return self._bytes > most
 
     def _drop(self) -> None:
         unsettled, kept = self._unsettled, 0

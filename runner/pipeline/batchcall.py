@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -32,11 +32,20 @@ class Batch(Struct, eq=False):
     deliveries: Sequence[Delivery]
     columns: list[Any]
     """The arguments: of each parameter a list, with an element for each message."""
-    contexts: Sequence[Context[Any]] = ()
-    """Where the handler takes it."""
+    contexts: tuple[Context[Any], ...] = ()
+    """Of each message; made once the handler asks for something of them."""
+    sealed: bool = False
+
+    def ask(self, make: Callable[[Delivery], Context[Any]]) -> tuple[Context[Any], ...]:
+        """Make the contexts."""
+        self.contexts = tuple(map(make, self.deliveries))
+        if self.sealed:
+            self.seal()
+        return self.contexts
 
     def seal(self) -> list[list[Staged] | None] | None:
-        """What each message has published; None where the handler could not."""
+        """End publishing: what each message has published; None where the handler did not ask for their contexts."""
+        self.sealed = True
         return [context.seal() for context in self.contexts] if self.contexts else None
 
 
@@ -51,22 +60,19 @@ class BatchCall:
 
     def bind(self, deliveries: Sequence[Delivery]) -> tuple[Batch, dict[int, DecodeError]]:
         """The arguments of those that can be decoded, and by their places, what is wrong with the others."""
-        calling = self._calling
-        contexts = [calling.context(each) for each in deliveries] if calling.taker is not None else []
         columns = self._columns(deliveries)
         if columns is not None:
-            return Batch(deliveries, columns, contexts), {}
+            return Batch(deliveries, columns), {}
         wrong: dict[int, DecodeError] = {}
         rows: list[Sequence[Any]] = []
         for at, each in enumerate(deliveries):
             try:
-                rows.append(calling.bind(each.subject, each.body, is_msgpack(each.header), None))
+                rows.append(self._calling.bind(each.subject, each.body, is_msgpack(each.header), None))
             except Exception as error:  # noqa: BLE001  # a type's own validation may raise anything
                 wrong[at] = codec.explain(error)
         if wrong:
             deliveries = [each for at, each in enumerate(deliveries) if at not in wrong]
-            contexts = [each for at, each in enumerate(contexts) if at not in wrong]
-        return Batch(deliveries, [list(column) for column in zip(*rows, strict=True)], contexts), wrong
+        return Batch(deliveries, [list(column) for column in zip(*rows, strict=True)]), wrong
 
     def _columns(self, deliveries: Sequence[Delivery]) -> list[Any] | None:
         """All bodies decoded in one go; None where that is not possible, or one of them cannot be decoded."""
@@ -93,7 +99,7 @@ class BatchCall:
         span = self._attempts.batch(deliveries)
         try:
             if self._calling.taker is not None:
-                batch.columns[self._calling.taker] = batches.context_of(tuple(batch.contexts))
+                batch.columns[self._calling.taker] = self._calling.batch_context(head, batch.ask)
             made = batches.results(await self._calling(batch.columns, batch=True), len(deliveries))
         except BaseException as error:  # noqa: BLE001  # whatever user code raises is judged
             batch.seal()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
-from runner.jetstream.delivery import Delivery, Source
+from runner.jetstream.delivery import Delivery
 
 
 class Batched(Protocol):
-    """Of one shard."""
+    """Of one shard: its source has it as `batches`."""
 
     def take(self, lead: Delivery) -> list[Delivery]:
         """The batch that runs now, by sequence; `lead` came through the queue for it."""
@@ -28,10 +28,3 @@ class Batched(Protocol):
 
     def end(self) -> None:
         """A batch has ended: another may be taken."""
-
-
-@runtime_checkable
-class BatchedSource(Source, Protocol):
-    """A source with such batches."""
-
-    batches: Batched

@@ -51,6 +51,16 @@ class Calling:
         subject = incoming.origin.subject.encode(errors="surrogateescape")
         return self.bind(subject, incoming.delivery.body, incoming.msgpack, context)
 
+    def batch_context(
+        self, first: Delivery, ask: Callable[[Callable[[Delivery], Context[Any]]], tuple[Context[Any], ...]]
+    ) -> Context[Any]:
+        """The same of a batch, by its first message; `ask` makes the contexts of all of them."""
+
+        def know(delivery: Delivery) -> dict[str, Any]:
+            return {**self._facts(delivery), "messages": ask(self.context)}
+
+        return Context.about(first, first.attempt, know)
+
     def _facts(self, delivery: Delivery) -> dict[str, Any]:
         origin, joined = read(delivery).origin, delivery.joined
         return {

@@ -24,7 +24,7 @@ from runner.jetstream.concurrent import map_concurrently
 from runner.jetstream.delivery import Delivery
 from runner.jetstream.publisher import is_stored
 from runner.pipeline.batchcall import BatchCall, is_changed
-from runner.pipeline.batched import Batched, BatchedSource
+from runner.pipeline.batched import Batched
 from runner.pipeline.judging import Guard, Judging
 from runner.pipeline.queue import Queue
 from runner.pipeline.settle import REPEAT_SECONDS
@@ -115,10 +115,10 @@ class OrderedBatching:
 
     async def _lead(self, lead: Delivery, task: asyncio.Task[Any]) -> None:
         """Run the batch that one leads; one that comes back by itself has none."""
-        if not isinstance(lead.source, BatchedSource):
+        batches: Batched | None = getattr(lead.source, "batches", None)
+        if batches is None:
             await self._ways.handle(lead, task)
             return
-        batches = lead.source.batches
         deliveries = batches.take(lead)
         try:
             await self._run(batches, deliveries, task)

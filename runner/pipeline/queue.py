@@ -14,8 +14,8 @@ from runner.jetstream.delivery import Delivery, Source
 class Queue:
     """Deliveries that wait for a slot; slots are opened as they are needed, up to `slots`."""
 
-    lingers = False
-    """Nothing waits here for more messages."""
+    lingers = sated = False
+    """Nothing waits here for more messages, nor are there too many."""
 
     def __init__(self, tasks: TaskGroup, open_slot: Callable[[], None], slots: int) -> None:
         self.deliveries: deque[Delivery] = deque()

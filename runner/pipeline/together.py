@@ -92,6 +92,13 @@ class Together:
     ) -> Iterator[Awaitable[None]]:
         """Settle messages once what their handler has made is stored. Gives what has to be awaited for that: nothing for most."""
         self.took(deliveries)
+        if staged is None and not self.publishes and not self._observed:  # as most are
+            for delivery in deliveries:
+                if delivery.span is not None and not delivery.settled:
+                    delivery.span.end_ack()
+                delivery.source.ack(delivery)
+            self._stats.acked += len(deliveries)
+            return
         for at, delivery in enumerate(deliveries):
             published = staged[at] if staged is not None else None
             result = made[at]
