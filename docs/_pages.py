@@ -41,6 +41,7 @@ SECTIONS: dict[str, tuple[Page, ...]] = {
         Page("docs/howto/README.md", "all how-to pages"),
         Page("docs/howto/idempotency.md", "`ctx.message_id` as a key in a database, over HTTP, and `Nats-Msg-Id`"),
         Page("docs/howto/ordering.md", "choose a key, the number of shards, and what a failure does"),
+        Page("docs/howto/batches.md", "size and wait, what has failed, outputs, order in batches"),
         Page("docs/howto/deploys.md", "rolling deploys, changes of messages and functions, the way back"),
         Page("docs/howto/poison.md", "final failures, dead letters, redrive and drop"),
         Page("docs/howto/splitting.md", "`@gather`: a generator splits, functions work on the parts, one call joins them"),

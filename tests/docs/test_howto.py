@@ -64,6 +64,24 @@ async def bobs_key_goes_on(project: Project, js: RawJetStream) -> bool:
     )
 
 
+@ends_with("batches")
+async def all_readings_and_postings_are_stored_and_one_is_given_up(
+    project: Project, js: RawJetStream
+) -> bool:
+    (letter,) = project.json("deadletter", "list")
+    assert (letter["reason"], letter["subject"]) == ("rejected", "readings.attic")
+    subjects = {each.subject for each in await js.messages("CHECKS")}
+    if not {"checked.attic", "alarms.attic"} <= subjects or "checked.cellar" in subjects:
+        return False
+    return rows(project, "readings.db", "readings") == 1_000 and rows(project, "ledger.db", "postings") == 101
+
+
+def rows(project: Project, file: str, table: str) -> int:
+    with closing(sqlite3.connect(project.root / file)) as database:
+        (count,) = database.execute(f"SELECT count(*) FROM {table}").fetchone()
+    return int(count)
+
+
 @ends_with("poison")
 async def the_rejected_one_is_back_and_the_other_is_gone(project: Project, _: RawJetStream) -> bool:
     letters = project.json("deadletter", "list")
