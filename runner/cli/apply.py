@@ -39,5 +39,8 @@ async def _apply(declared: Declared) -> tuple[Plan, tuple[ConsumerPlan, ...]]:
         )
         refuse(errors)
         done = await apply_streams(connection, declared.streams, declared.settings.name)
+        connection.replicas = max(
+            (each.fields.get("num_replicas", 1) for each in declared.streams), default=1
+        )
         schedules = await apply_schedules(connection, declared.settings.name, declared.functions, prune=True)
         return structs.replace(done, schedules=schedules), plan.consumers

@@ -36,7 +36,7 @@ from runner.runtime.snapshots import collect
 def forget_command(name: str, yes: bool, dry_run: bool, output: str) -> None:
     """Remove all that the server holds of a function that does not come back, for good.
 
-    That is its durables with their place, its parked messages and keys, and its dead letters. The messages in your streams
+    That is its durables with their place, its parked messages and keys, its dead letters, and its schedule. The messages in your streams
     stay; the function would run them from the beginning if it came back. One that the code or a running instance has is
     refused. A function that only has another name goes on with @consume(..., renamed_from="NAME") instead. It asks for more
     rights than `runner permissions` gives to an operator: to delete consumers, and to purge Jetrunner's own streams.
@@ -101,6 +101,8 @@ def _told(found: Leftovers) -> str:
         f"{found.parked:,} parked",
         counted(found.dead_letters, "dead letter"),
     ]
+    if found.scheduled:
+        parts.append(f"{counted(found.scheduled, 'message')} of its schedule")
     if found.sent_back:
         parts.append(f"{found.sent_back:,} on their way back")
     return f"{', '.join(parts)}, {counted(len(found.keys), 'key')} of its state"
@@ -126,6 +128,7 @@ def show(name: str, found: Leftovers, output: str, *, dry_run: bool) -> None:
             "parked": found.parked,
             "dead_letters": found.dead_letters,
             "sent_back": found.sent_back,
+            "scheduled": found.scheduled,
             "keys": len(found.keys),
         }
         click.echo(printed.data(told))

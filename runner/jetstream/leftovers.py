@@ -43,7 +43,7 @@ class Leftovers(Struct, frozen=True):
     keys: tuple[str, ...]
     """Of the bucket: floors, claims, its place, failures, marks of keys, firings."""
     scheduled: int = 0
-    """Its schedule, and firings that are stored."""
+    """Messages of its schedule: itself, and firings that are stored."""
 
     @property
     def nothing(self) -> bool:

@@ -93,10 +93,9 @@ def of_operator(
         ]
     if any(reader.scheduled for reader in readers):
         found += [
-            _publish(identity.schedule_subject(project, ANY), "plan and apply: schedules"),
+            _publish(identity.schedule_subject(project, ANY), "apply: schedules"),
             _publish(identity.tick_subject(project, ANY), "schedule fire"),
-            _api(f"STREAM.MSG.GET.{AGAIN}", "plan, apply, schedule list and status: schedules"),
-            _api(f"STREAM.PURGE.{AGAIN}", "apply removes schedules whose function is gone"),
+            _api(f"STREAM.CREATE.{AGAIN}", "apply, where nothing has run yet: schedules stand there"),
         ]
     for reader in readers:
         if not reader.ordered:
@@ -238,6 +237,8 @@ def _commands(project: str, inbox: str) -> Iterator[Permission]:
     yield _api("STREAM.LIST", "plan, apply, check and status")
     for name in (AGAIN, DEADLETTERS, PARKED, BUCKET_STREAM):
         yield _api(f"STREAM.INFO.{name}", "status, deadletter and parked")
+    yield _api(f"STREAM.MSG.GET.{AGAIN}", "plan, apply, status and schedule list: schedules")
+    yield _api(f"STREAM.PURGE.{AGAIN}", "apply removes schedules whose function is gone")
     yield _api(f"CONSUMER.LIST.{ANY}", "status, plan and apply look for consumers on every stream")
     yield _api(f"DIRECT.GET.{DEADLETTERS}", "deadletter list, redrive and drop")
     yield _api(f"STREAM.MSG.GET.{DEADLETTERS}", "deadletter show, redrive and drop")

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from runner.core import cron, firing, header, identity
 from runner.core.cron import Schedule
-from runner.errors import JetrunnerError, ServerError
+from runner.errors import JetrunnerError, NoStream, ServerError
 from runner.jetstream import codes
 from runner.jetstream.connection import Connection
 from runner.jetstream.messages import leader_message, purge, subjects, swap
@@ -150,7 +150,13 @@ def told(there: Standing) -> Schedule:
 async def fire(
     connection: Connection, project: str, function: str, pairs: Iterable[tuple[str, str]] = ()
 ) -> PubAck:
-    """Store a firing that is due now, as the server would; `pairs` are more headers of it. Raises ServerError."""
+    """Store a firing that is due now, as the server would; `pairs` are more headers of it. Raises JetrunnerError."""
     now = datetime.fromtimestamp(connection.clock.now(), UTC)
     subject = identity.tick_subject(project, function)
-    return await connection.publisher.publish(subject, b"", [(firing.DUE, now.isoformat()), *pairs])
+    try:
+        return await connection.publisher.publish(subject, b"", [(firing.DUE, now.isoformat()), *pairs])
+    except NoStream:
+        raise JetrunnerError(
+            f"the server has no place for firings of {function} yet: nothing captures {subject}",
+            hint="runner apply makes the schedules, and so does runner run",
+        ) from None

@@ -90,6 +90,15 @@ class Topology:
         """A stream's configuration, empty when it is not there."""
         return self._streams.get(stream, {})
 
+    def replicas(self, read: Iterable[str], written: Iterable[str]) -> int:
+        """The most replicas of the streams that are read, and of those that capture what is written."""
+        outputs = [*written]
+        names = {*read}
+        for name, config in self._streams.items():
+            if any(subjects.covers(each, out) for each in config.get("subjects") or () for out in outputs):
+                names.add(name)
+        return max((self.config(name).get("num_replicas", 1) for name in names), default=1)
+
     def known(self, subject: str) -> str | None:
         """The stream that captures a literal subject, None when we know of none."""
         found = self._found.get(subject)

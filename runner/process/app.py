@@ -122,7 +122,8 @@ async def _serve(serving: Serving, connection: Connection, tracing: Tracing, sta
     )
     if not await serving.may_start():
         return
-    replicas = max((topology.config(stream).get("num_replicas", 1) for _, stream in placed), default=1)
+    outputs = [binding.output.wildcard for binding in bindings if binding.output is not None]
+    replicas = topology.replicas([stream for _, stream in placed], outputs)
     gathers = any(binding.joins is not None for binding in bindings)
     await insist(
         lambda: ownstreams.ensure_all(connection, replicas, gathers=gathers), START_SECONDS, "our own streams"

@@ -68,6 +68,8 @@ def test_the_list_is_a_table_of_bindings(project: Project) -> None:
     assert lines[0].split() == [
         "FUNCTION",
         "SUBJECT",
+        "OR",
+        "SCHEDULE",
         "OUTPUT",
         "ATTEMPTS",
         "TIMEOUT",
@@ -86,12 +88,28 @@ def test_the_list_as_json_has_every_option(project: Project) -> None:
     found = {each["name"]: each for each in project.json("function", "list")}
     assert list(found) == ["charge", "thread", "split", "slow", "odd"]
     assert {**found["slow"], "line": 0} == {
-        "name": "slow", "renamed_from": None, "subject": "slow", "output": None, "stream": None, "durable": "shop-slow", "kind": "thread",
+        "name": "slow", "renamed_from": None, "subject": "slow", "schedule": None, "overlap": None, "output": None, "stream": None, "durable": "shop-slow", "kind": "thread",
         "attempts": 5, "timeout": 0.1, "concurrency": min(32, (os.cpu_count() or 1) + 4), "ordered_by": [], "on_exhausted": "dead_letter", "max_age": None, "deliver": "all",
         "batch": None,
         "batch_by": None,
         "file": "functions/shop.py", "line": 0,
     }  # fmt: skip
+
+
+def test_the_list_has_the_schedule_in_the_place_of_a_subject(make_project: Callable[..., Project]) -> None:
+    project = make_project(
+        functions={
+            "shop": """
+            from runner import cron
+
+            @cron("0 3 * * *", timezone="Europe/Berlin", overlap="allow")
+            def nightly() -> None: ...
+            """
+        }
+    )
+    (found,) = project.json("function", "list")
+    assert (found["schedule"], found["overlap"]) == ("0 3 * * * Europe/Berlin", "allow")
+    assert "nightly   0 3 * * * Europe/Berlin  " in project.runner("function", "list").stdout
 
 
 def test_the_list_says_what_keeps_order_and_what_parks(make_project: Callable[..., Project]) -> None:
