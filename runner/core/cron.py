@@ -27,6 +27,8 @@ NAMED = {
 EVERY = "@every"
 SHORTEST_SECONDS = 1.0
 LONGEST_SECONDS = 365 * 86_400.0
+LONGEST = 1_024
+"""Characters of a schedule and its zone."""
 DAYS_AHEAD = 8 * 366 + 1
 """29 February stands at most eight years from the next one."""
 _DAY = 86_400
@@ -78,6 +80,11 @@ class Schedule(Struct, frozen=True):
     def zone(self) -> tzinfo:
         """The time zone that the fields are read in. UTC needs no database of zones."""
         return UTC if self.timezone == "UTC" else ZoneInfo(self.timezone)
+
+    @property
+    def line(self) -> str:
+        """As the user wrote it, and its time zone: `read` reads it."""
+        return self.text if self.timezone == "UTC" else f"{self.text} {self.timezone}"
 
     @property
     def wire(self) -> str:
@@ -170,6 +177,15 @@ class Schedule(Struct, frozen=True):
             if not _skipped(time, zone)
         }
         yield from (time.astimezone(zone) for time in sorted(found))
+
+
+def read(line: str) -> Schedule:
+    """Read what `line` of a schedule has said. ValueError for what is none."""
+    words = line[:LONGEST].split()
+    count = 1 if words and words[0].startswith("@") else len(FIELDS)
+    if len(words) != count + 1 or words[0].lower() == EVERY:
+        return parse(line[:LONGEST])
+    return parse(" ".join(words[:count]), words[count])
 
 
 def parse(text: str, timezone: str = "UTC") -> Schedule:

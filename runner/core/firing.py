@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Annotated, TypeAlias
 
 import msgspec
 from msgspec import Meta, Struct, structs
 
-from runner.core import checked
+from runner.core import checked, cron
 from runner.core.checked import Count
 from runner.core.cron import Schedule
 
@@ -41,6 +42,8 @@ class Record(Struct, frozen=True):
     """The sequence of the message under which each was started, the oldest first."""
     passed: Count = 0
     """What was stored up to this sequence, and was not started, is passed over."""
+    forgotten: Count = 0
+    """The highest sequence of those that were started and are not remembered any more: they may wait for their retry still."""
 
 
 NONE = Record()
@@ -58,6 +61,8 @@ class Tick(Struct, frozen=True):
     """Seconds since it was stored."""
     later: bool = False
     """Whether a later one is stored."""
+    again: bool = False
+    """Whether it was delivered before."""
     repeated: bool = False
     """Whether it fires a second time in an hour that the clock goes through twice."""
 
@@ -83,12 +88,15 @@ def decide(record: Record, tick: Tick) -> Start | Pass:
         return Start() if before == tick.sequence else Pass(f"message {before} was the same firing")
     if tick.repeated:
         return Pass("the clock goes through this hour a second time")
+    if tick.again and tick.sequence <= record.forgotten:
+        return Start()
     if tick.sequence <= record.passed:
         return Pass("it was due while an earlier one ran, or while no instance did")
     if tick.later and tick.age > LATE_SECONDS:
         return Pass(f"it is {tick.age:.0f} s old, and there is a later one")
-    started = {**record.started, tick.firing: tick.sequence}
-    return Start(structs.replace(record, started=dict([*started.items()][-KEPT:])))
+    started = [*record.started.items(), (tick.firing, tick.sequence)]
+    forgotten = max([record.forgotten, *(sequence for _, sequence in started[:-KEPT])])
+    return Start(structs.replace(record, started=dict(started[-KEPT:]), forgotten=forgotten))
 
 
 def passing(record: Record, through: int) -> Record:
@@ -103,7 +111,11 @@ def firing_of(headers: Mapping[str, str]) -> str:
 
 
 def due(schedule: Schedule, headers: Mapping[str, str], stored_ns: int, *, twice: bool = False) -> datetime:
-    """When a firing was due, in the time zone of its schedule; `stored_ns` is when its message was stored."""
+    """When a firing was due, in the time zone of its schedule; `stored_ns` is when its message was stored.
+
+    It may be of another schedule than the function's own: of another release's, which runs beside this one or ran before it.
+    """
+    schedule = _made_by(headers) or schedule
     stored = _EPOCH + timedelta(microseconds=stored_ns // 1_000)
     if (told := _time(headers.get(DUE, ""))) is not None:
         return told.astimezone(schedule.zone)
@@ -116,7 +128,21 @@ def due(schedule: Schedule, headers: Mapping[str, str], stored_ns: int, *, twice
 
 def is_repeated(schedule: Schedule, headers: Mapping[str, str], stored_ns: int) -> bool:
     """Whether a firing comes in the second passage of an hour that its schedule names: it has fired in the first."""
+    schedule = _made_by(headers) or schedule
     return schedule.fixed_hours and due(schedule, headers, stored_ns, twice=True).fold == 1
+
+
+def _made_by(headers: Mapping[str, str]) -> Schedule | None:
+    """The schedule that the server has made a firing of, as the firing says itself."""
+    return _read(headers.get(WRITTEN, ""))
+
+
+@lru_cache(maxsize=64)
+def _read(written: str) -> Schedule | None:
+    try:
+        return cron.read(written) if written else None
+    except ValueError:
+        return None
 
 
 def _time(text: str) -> datetime | None:

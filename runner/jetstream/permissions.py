@@ -163,10 +163,11 @@ def _function(project: str, reader: Reader) -> Iterator[Permission]:
     if reader.ordered:
         yield from _ordered_function(project, reader, again)
         return
+    why = f"{'firings of' if reader.scheduled else 'dead letters that are sent back to'} {name}"
     yield _bucket("reading", project, "one instance at a time changes a function's durables")
     for subject in ("CREATE", "INFO", "MSG.NEXT"):
-        yield _api(f"CONSUMER.{subject}.{AGAIN}.{again}", f"dead letters that are sent back to {name}")
-    yield _publish(f"$JS.ACK.{AGAIN}.{again}.>", f"dead letters that are sent back to {name}")
+        yield _api(f"CONSUMER.{subject}.{AGAIN}.{again}", why)
+    yield _publish(f"$JS.ACK.{AGAIN}.{again}.>", why)
     yield _api(f"STREAM.PURGE.{AGAIN}", "removes what was sent back and is settled")
     for place, durable in dict.fromkeys(((stream, consumer), (AGAIN, again))):
         yield _subscribe(

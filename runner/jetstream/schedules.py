@@ -62,7 +62,7 @@ def headers_of(project: str, function: str, schedule: Schedule) -> dict[str, str
 
 def written(schedule: Schedule) -> str:
     """A schedule in one line, as people read it."""
-    return schedule.text if schedule.timezone == "UTC" else f"{schedule.text} {schedule.timezone}"
+    return schedule.line
 
 
 def require_server(connection: Connection, functions: list[str]) -> None:

@@ -74,6 +74,7 @@ class Firings:
             incoming.sequence,
             age,
             later=age > firing.LATE_SECONDS and await self._newest() > incoming.sequence,
+            again=(incoming.delivery.deliveries or incoming.delivery.attempt) > 1,
             repeated=firing.is_repeated(self._schedule, headers, incoming.stored_ns),
         )
 

@@ -57,6 +57,11 @@ LESS: dict[tuple[Role, str], str] = {
     ): "keys of when it kept order wait for the next start (test_parked_edges.py)",
     (
         "run",
+        "$KV.jetrunner.parked.shop.beat.>",
+    ): "keys of when it kept order, and had no schedule, wait for the next start",
+    ("run", "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.JETRUNNER.shop-beat"): LIMITED,
+    (
+        "run",
         "$KV.jetrunner.error.shop.>",
     ): "a dead letter that expired lacks the last error (test_age_and_start.py)",
     (

@@ -38,6 +38,15 @@ SLOW = """
             await asyncio.sleep(0.01)
         note("end", sequence=ctx.sequence)
 """
+FAILING = """
+    from runner import cron
+
+    @cron("@every 1s")
+    async def beat(ctx: Context) -> None:
+        note("beat", sequence=ctx.sequence, due=ctx.scheduled.isoformat())
+        if os.path.exists("fail"):
+            raise Reject("no")
+"""
 NEVER = """
     from runner import cron
 
@@ -186,3 +195,20 @@ async def test_run_makes_a_schedule_that_is_missing_and_tells_of_one_that_is_ano
     await other.seen("the schedule of beat on the server is another one")
     (still,) = await shop.js.messages("JETRUNNER", "$JETRUNNER.cron.shop.beat")
     assert still.sequence == there.sequence
+
+
+async def test_a_firing_of_the_server_that_is_given_up_keeps_its_time_when_it_is_sent_back(
+    shop: Shop,
+) -> None:
+    """The server takes no message that says of itself when it fires next (10212)."""
+    await shop.open(FAILING)
+    fail = shop.project.root / "fail"
+    fail.touch()
+    await ready(shop.run())
+    letter = (await eventually(shop.dead, within=20))[0]
+    assert letter.headers["Jetrunner-Dead-Reason"] == "rejected"
+    given_up = shop.notes("beat")[0]
+    fail.unlink()
+    done = shop.project.runner("deadletter", "redrive", str(letter.sequence))
+    assert done.code == 0, done.stderr
+    await eventually(lambda: [each["due"] for each in shop.notes("beat")].count(given_up["due"]) == 2)

@@ -25,7 +25,7 @@ ROLES: tuple[Role, ...] = ("run", "publish", "operate")
 
 FUNCTIONS = """
 from msgspec import Struct
-from runner import Context, Reject, Retry, consume
+from runner import Context, Reject, Retry, consume, cron
 
 class Posting(Struct):
     cents: int
@@ -49,16 +49,27 @@ async def remind(reminder: Reminder, who: str, ctx: Context) -> Reminder:
         await ctx.publish(f"reminders.{who}", Reminder("now"), delay=0.2)
     return reminder
 """
+SCHEDULED = """
+@cron("0 0 1 1 *", output="beats.new")
+async def beat(ctx: Context) -> str:
+    if "Odd" in ctx.headers:
+        raise Reject("odd")
+    return "beat"
+"""
+TICK, SCHEDULE = "$JETRUNNER.tick.shop.beat", "$JETRUNNER.cron.shop.beat"
 NARROWER = (
     FUNCTIONS.replace('"reminders.{who}", output', '"reminders.ada", output')
     .replace('"notes.{who}"', '"notes.ada"')
     .replace(", who: str", "")
     .replace("{who}", "ada")
 )
+"""The next version; it has no schedule any more."""
+FUNCTIONS += SCHEDULED
 STREAMS = {
     "ledger": 'name = "LEDGER"\nsubjects = ["ledger.{account}.*"]\n[shards]\ncount = 2\nby = ["account"]\n',
     "balances": 'name = "BALANCES"\nsubjects = ["balances.*"]\n',
     "reminders": 'name = "REMINDERS"\nsubjects = ["reminders.*"]\n',
+    "beats": 'name = "BEATS"\nsubjects = ["beats.*"]\n',
     "notes": 'name = "NOTES"\nsubjects = ["notes.*"]\n',
 }
 
@@ -181,7 +192,13 @@ async def live(life: Life, raw: RawJetStream) -> None:
     await _parked(life, raw, first)
     await _failover(life, raw, first)
     await _resize(life, raw)
-    await life.until("what was sent back, or was due, is removed", lambda: _count(raw, "JETRUNNER", 0), 12.0)
+    await _fired(life, raw)
+    for each in ("again", "due", "delayed"):
+        await life.until(
+            f"{each}: what was sent back, or was due, is removed",
+            partial(_none, raw, "JETRUNNER", f"$JETRUNNER.{each}.>"),
+            12.0,
+        )
     await life.until("what was due is settled", lambda: raw.settled("JETRUNNER", "shop--relay"))
     for kind in ("start", "error"):
         await life.until(
@@ -255,20 +272,43 @@ async def _resize(life: Life, raw: RawJetStream) -> None:
     await life.until("durables of the old shards are deleted", drained)
 
 
+async def _fired(life: Life, raw: RawJetStream) -> None:
+    """A firing by hand, one as the server makes it, and one that is a dead letter, is sent back and dies again."""
+    listed = json.loads(await life.do("operate", "schedule", "list", "--output", "json"))
+    if [each["state"] for each in listed["schedules"]] != ["stands"]:
+        raise Broken(f"schedule list shows {listed}")
+    await life.do("operate", "schedule", "fire", "beat")
+    await life.until("a firing", lambda: _has(raw, "BEATS", 1))
+    await raw.publish(SCHEDULE, b"", {"Nats-Schedule": "@every 1s", "Nats-Schedule-Target": TICK})
+    await life.until("a firing of the server's", lambda: _has(raw, "BEATS", 2))
+    await life.do("operate", "apply")
+    last = (await raw.stream("DEADLETTERS"))["state"]["last_seq"]
+    await raw.publish(TICK, b"", {"Odd": "1"})
+    await life.until("a firing is a dead letter", lambda: _last(raw, "DEADLETTERS", last + 1))
+    await life.do("operate", "deadletter", "redrive", "--function", "beat")
+    await life.until("a firing dies again", lambda: _last(raw, "DEADLETTERS", last + 2))
+    await life.until("its dead letter of before is removed", lambda: _count(raw, "DEADLETTERS", 1))
+    await life.do("operate", "deadletter", "drop", "--all", "--yes")
+
+
 async def _deploy(life: Life, raw: RawJetStream) -> None:
     """Messages that come while nothing runs, and a version whose function reads less, beside one of before."""
     for command in life.running:
         command.kill()
     await raw.api("CONSUMER.DELETE.REMINDERS.shop-remind")
+    await raw.api("STREAM.PURGE.JETRUNNER", {"filter": SCHEDULE})
     await life.publish(("reminders.ada", {"text": "while nothing ran"}))
     await life.publish(("reminders.ada", {"text": "was due while nothing ran"}), delay=0.01)
     await life.until("it is due", lambda: _has(raw, "JETRUNNER", 1, "$JETRUNNER.due.shop"))
     await life.instance()
     if not (await raw.consumer("REMINDERS", "shop-remind"))["config"].get("opt_start_seq"):
         raise Broken("a durable that somebody has deleted begins anew")
+    await life.until("a schedule that somebody has removed", lambda: _has(raw, "JETRUNNER", 1, SCHEDULE))
     await life.until("what came meanwhile", lambda: _has(raw, "NOTES", 5))
     life.deploy()
     await life.do("operate", "apply")
+    if await _has(raw, "JETRUNNER", 1, SCHEDULE):
+        raise Broken("the schedule of a function that is gone was not removed")
     newer = life.start("run", "run", "--only", "remind")
     life.running.append(newer)
     await life.until(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.core.cron import parse
+from runner.core.cron import parse, read
 
 SUNDAY = datetime(2026, 11, 29, 2, 0, tzinfo=UTC)
 
@@ -167,3 +167,14 @@ def test_the_firing_before_the_next_one_is_not_after_now(
     )
     assert following.second == 0
     assert following.minute in schedule.minutes
+
+
+def test_a_line_is_read_as_what_it_was_written_of() -> None:
+    for text, zone in (
+        ("0 3 * * *", "Europe/Berlin"),
+        ("*/5 * * * mon-fri/2", "UTC"),
+        ("@daily", "Africa/Cairo"),
+        ("@hourly", "UTC"),
+        ("@every 1h30m", "UTC"),
+    ):
+        assert read(parse(text, zone).line) == parse(text, zone)

@@ -64,6 +64,20 @@ def test_a_late_one_does_not_run_where_there_is_a_later_one() -> None:
     assert decide(record, Tick("03:00", 7, late, later=True)) == Start(), "what was started is run to its end"
 
 
+def test_one_that_waits_for_its_retry_runs_though_it_is_not_remembered_any_more() -> None:
+    record = started(NONE, Tick("03:00", 7))
+    for number in range(KEPT):
+        record = started(record, Tick(f"04:{number}", 8 + number))
+    assert "03:00" not in record.started
+    assert decide(record, Tick("03:00", 7, LATE_SECONDS + 1, later=True, again=True)) == Start()
+    assert decide(passing(record, 400), Tick("03:00", 7, again=True)) == Start()
+    assert decode(encode(record)) == record
+
+
+def test_one_that_was_given_back_and_not_started_is_passed_over_like_any_other() -> None:
+    assert isinstance(decide(passing(NONE, 9), Tick("03:00", 7, again=True)), Pass)
+
+
 def test_one_that_a_user_fires_always_runs() -> None:
     assert decide(passing(NONE, 99), Tick("", 7, LATE_SECONDS + 1, later=True)) == Start()
 
@@ -129,3 +143,27 @@ def test_only_the_second_passage_of_a_named_hour_is_repeated() -> None:
     assert not is_repeated(parse("30 2 * * *", "Europe/Berlin"), first, 0)
     assert not is_repeated(parse("30 * * * *", "Europe/Berlin"), second, 0)
     assert not is_repeated(parse("@every 90s"), second, 0)
+
+
+def test_a_firing_of_another_release_was_due_by_that_ones_schedule() -> None:
+    headers = {NEXT: "2026-11-30T03:00:00+01:00", WRITTEN: "0 3 * * * Europe/Berlin"}
+    found = due(parse("0 5 * * *"), headers, 0)
+    assert found.isoformat() == "2026-11-29T03:00:00+01:00"
+    twice = {NEXT: "2027-11-01T02:30:00+01:00", WRITTEN: "30 2 * * * Europe/Berlin"}
+    assert is_repeated(parse("0 5 * * *"), twice, 0)
+
+
+def test_what_a_firing_says_of_its_schedule_is_not_gone_by_where_it_is_none() -> None:
+    own = due(parse("0 3 * * *"), {NEXT: "2026-11-30T03:00:00Z"}, 0)
+    for text in (
+        "",
+        "x",
+        "@every",
+        "@every -1s",
+        "* * * * * *",
+        "@daily ../etc",
+        "0 3 30 2 *",
+        "\x00" * 5_000,
+        "1 " * 5_000,
+    ):
+        assert due(parse("0 3 * * *"), {NEXT: "2026-11-30T03:00:00Z", WRITTEN: text}, 0) == own
