@@ -6,13 +6,15 @@ import logging
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from datetime import UTC
 from functools import partial
 from typing import Protocol
 
 from msgspec import Struct
 
 from runner.bindings import Binding
-from runner.core import header, identity, raised, traceparent
+from runner.core import firing, header, identity, raised, traceparent
+from runner.core.cron import Schedule
 from runner.core.redaction import MSGPACK, NONE, Rules, Values
 from runner.core.settlement import Ack, Dead, Failed, Nak, Outcome, Settlement, TimedOut, Undecodable
 from runner.jetstream.delivery import Delivery
@@ -20,6 +22,7 @@ from runner.pipeline.message import SENT_BACK, Incoming, is_msgpack, read
 from runner.runtime.blame import where
 from runner.runtime.runtime import Attempted, Runtime
 from runner.telemetry.attempt import AttemptSpan
+from runner.telemetry.source import Attributes
 from runner.telemetry.tracing import AttemptFacts
 
 log = logging.getLogger("jetrunner.attempts")
@@ -84,6 +87,7 @@ class Reporter:
         self._function = binding.function
         self._template = binding.subject.text
         self._attempts = binding.retry.attempts
+        self._schedule = binding.schedule
         self._durable = binding.durable or identity.durable(runtime.project, binding.function)
         self._spans = runtime.tracing.spans(
             self._function, self._durable, self._template, self._attempts, partial(Hiding, self._rules)
@@ -229,7 +233,7 @@ class Reporter:
 
     def _facts(self, incoming: Incoming) -> AttemptFacts:
         delivery, origin = incoming.delivery, incoming.origin
-        return {
+        facts: AttemptFacts = {
             "durable": self._durable,
             "subject": origin.subject,
             "template": self._template,
@@ -242,6 +246,19 @@ class Reporter:
             "body_size": len(delivery.body),
             "hide": self.hiding(incoming),
         }
+        if self._schedule is not None:
+            facts["more"] = _timer(self._schedule, delivery.header, origin.timestamp_ns)
+        return facts
+
+
+def _timer(schedule: Schedule, block: bytes | None, stored_ns: int) -> Attributes:
+    """What is told of a firing: the schedule of its function, and when it was due."""
+    due = firing.due(schedule, header.parse(block or b""), stored_ns)
+    return {
+        "faas.trigger": "timer",
+        "faas.cron": schedule.text,
+        "faas.time": due.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+    }
 
 
 def _say(

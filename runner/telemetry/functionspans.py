@@ -133,6 +133,7 @@ class FunctionSpans:
         body_size: int,
         start_ns: int | None = None,
         hide: failure.Hide | None = None,
+        more: Attributes | None = None,
     ) -> AttemptSpan:
         """Start the span of one attempt, now unless told."""
         headers = headers_of.pairs(header) if header else []
@@ -154,6 +155,7 @@ class FunctionSpans:
                 "messaging.message.id": f"{stream}:{sequence}",
                 "messaging.message.body.size": body_size,
                 "jetrunner.attempt": attempt,
+                **(more or {}),
             },
             origin=origin,
             root=root,

@@ -41,7 +41,7 @@ from runner.telemetry.keys import HIDE, SERVICE
 from runner.telemetry.propagation import Headers
 from runner.telemetry.publishing import PublishSpan
 from runner.telemetry.settings import TelemetrySettings
-from runner.telemetry.source import SpanSource
+from runner.telemetry.source import Attributes, SpanSource
 
 
 class AttemptFacts(TypedDict):
@@ -60,6 +60,8 @@ class AttemptFacts(TypedDict):
     start_ns: NotRequired[int | None]
     hide: NotRequired[failure.Hide]
     """Takes out of texts what is not shown of the message."""
+    more: NotRequired[Attributes]
+    """What is told of this attempt besides."""
 
 
 class Tracing:
@@ -125,6 +127,7 @@ class Tracing:
             facts["body_size"],
             facts.get("start_ns"),
             facts.get("hide"),
+            facts.get("more"),
         )
 
     def spans(

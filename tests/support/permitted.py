@@ -191,8 +191,8 @@ async def live(life: Life, raw: RawJetStream) -> None:
     await _unordered(life, raw)
     await _parked(life, raw, first)
     await _failover(life, raw, first)
-    await _resize(life, raw)
     await _fired(life, raw)
+    await _resize(life, raw)
     for each in ("again", "due", "delayed"):
         await life.until(
             f"{each}: what was sent back, or was due, is removed",
