@@ -86,6 +86,11 @@ def join(parts: Iterable[tuple[bool, bytes]]) -> bytes:
     return msgspec.msgpack.encode(list(parts))
 
 
+def parted(body: bytes) -> list[tuple[bool, bytes]]:
+    """The same parts again."""
+    return _PARTS.decode(body)
+
+
 def _joined(decode: Callable[[bytes, bool], Any]) -> Callable[[bytes, bool], Any]:
     def read(data: bytes, _msgpack: bool) -> list[Any]:
         return [decode(body, msgpack) for msgpack, body in _PARTS.decode(data)]

@@ -157,6 +157,15 @@ class Values(Struct, frozen=True):
 NONE = Values()
 
 
+def all_of(found: Iterable[Values]) -> Values:
+    """What must not occur in text about several messages."""
+    each = [values for values in found if values]
+    texts = {text for values in each for text in values.texts}
+    if any(values.everything for values in each) or len(texts) > MOST:
+        return Values(everything=True)
+    return Values(tuple(sorted(texts, key=len, reverse=True)))
+
+
 class _Pairs:
     """A JSON object with every member that was written, one that occurs twice included."""
 

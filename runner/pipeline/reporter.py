@@ -15,10 +15,11 @@ from msgspec import Struct
 from runner.bindings import Binding
 from runner.core import firing, header, identity, raised, traceparent
 from runner.core.cron import Schedule
-from runner.core.redaction import MSGPACK, NONE, Rules, Values
+from runner.core.redaction import NONE, Values
 from runner.core.settlement import Ack, Dead, Failed, Nak, Outcome, Settlement, TimedOut, Undecodable
 from runner.jetstream.delivery import Delivery
-from runner.pipeline.message import SENT_BACK, Incoming, is_msgpack, read
+from runner.pipeline.hiding import Hiding
+from runner.pipeline.message import SENT_BACK, Incoming, read
 from runner.runtime.blame import where
 from runner.runtime.runtime import Attempted, Runtime
 from runner.telemetry.attempt import AttemptSpan
@@ -51,31 +52,6 @@ class CallSpan(Protocol):
         """The call has ended, in the same task."""
 
 
-class Hiding:
-    """What is not shown of one message, found when text about it is first shown."""
-
-    __slots__ = ("_body", "_header", "_rules", "_values")
-
-    def __init__(self, rules: Rules, header: bytes | None, body: bytes) -> None:
-        self._rules = rules
-        self._header = header
-        self._body = body
-        self._values: Values | None = None
-
-    @property
-    def values(self) -> Values:
-        """All of it."""
-        if self._values is None:
-            pairs = header.pairs(self._header) if self._header is not None else ()
-            kind = MSGPACK if is_msgpack(self._header) else ""
-            self._values = self._rules.values(pairs, self._body, kind)
-        return self._values
-
-    def __call__(self, text: str) -> str:
-        """The text without it."""
-        return self.values.hide(text)
-
-
 class Reporter:
     """The attempts of one function, as traces and the observer see them."""
 
@@ -95,7 +71,7 @@ class Reporter:
 
     def hiding(self, incoming: Incoming) -> Hiding:
         """What is not shown of a message."""
-        return Hiding(self._rules, incoming.delivery.header, incoming.delivery.body)
+        return Hiding.of(self._rules, incoming.delivery)
 
     def begin(self, delivery: Delivery) -> AttemptSpan:
         """A span for an attempt that the gate has admitted, and that begins now; quickly where all is as usual."""
@@ -141,6 +117,7 @@ class Reporter:
             span = tracing.start_attempt(self._function, **self._facts(incoming))
             if (joined := incoming.delivery.joined) is not None:
                 span.join(joined.headers, incoming.delivery.header)
+                span.hide_with(self.hiding(incoming))
             return span
         return None
 

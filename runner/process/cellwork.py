@@ -33,9 +33,9 @@ from runner.jetstream.connection import connect
 from runner.jetstream.delivery import Delivery
 from runner.jetstream.topology import Topology
 from runner.pipeline.call import Calling
+from runner.pipeline.hiding import Hiding
 from runner.pipeline.message import read
 from runner.pipeline.outputs import Outputs
-from runner.pipeline.reporter import Hiding
 from runner.process.lifespan import alive
 from runner.runtime.cellline import CellLine, Job, Late, Opening, Ready, Report, Unfit
 from runner.runtime.runtime import Instance, Runtime
@@ -149,7 +149,7 @@ class Run:
         delivery.joined = job.joined
         incoming = read(delivery)
         context = self._calling.context(delivery)
-        hide = Hiding(self._runtime.redaction, incoming.delivery.header, incoming.delivery.body)
+        hide = Hiding.of(self._runtime.redaction, delivery)
         with self._runtime.tracing.within(self._binding.function, job.trace, hide):
             try:
                 arguments = self._calling.bound(incoming, context)

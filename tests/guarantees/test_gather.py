@@ -268,3 +268,28 @@ async def _over(shop: Shop, process: RunnerProcess) -> bool:
 
 async def _audited(shop: Shop) -> bool:
     return {each.json() for each in await shop.js.messages("AUDIT")} == {*range(2, 8)}
+
+
+LEAKS = """
+    from runner import gather
+
+    @consume("orders.{id}", output="paid.{id}")
+    async def split(order: Order):
+        for number in range(3):
+            yield {"card": f"4000-secret-{number}", "n": number}
+
+    @gather("paid.{id}", retry=RetryPolicy(attempts=1))
+    async def total(parts: list[dict]) -> None:
+        raise ValueError(" ".join(part["card"] for part in parts))
+"""
+
+
+async def test_what_is_not_shown_of_one_part_is_not_shown_of_the_event(shop: Shop) -> None:
+    await shop.open(LEAKS)
+    shop.project.settings('redact = ["card"]')
+    process = shop.run()
+    await shop.order(1)
+    await shop.dead_letter()
+    told = await process.seen("is a dead letter, exhausted")
+    assert "[redacted] [redacted] [redacted]" in told
+    assert "4000-secret" not in process.output
