@@ -101,6 +101,8 @@ def _told(found: Leftovers) -> str:
         f"{found.parked:,} parked",
         counted(found.dead_letters, "dead letter"),
     ]
+    if found.gathering:
+        parts.append(f"{counted(found.gathering, 'message')} of events that are not joined")
     if found.scheduled:
         parts.append(f"{counted(found.scheduled, 'message')} of its schedule")
     if found.sent_back:
@@ -128,6 +130,7 @@ def show(name: str, found: Leftovers, output: str, *, dry_run: bool) -> None:
             "parked": found.parked,
             "dead_letters": found.dead_letters,
             "sent_back": found.sent_back,
+            "gathering": found.gathering,
             "scheduled": found.scheduled,
             "keys": len(found.keys),
         }

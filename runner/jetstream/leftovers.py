@@ -16,7 +16,7 @@ from runner.jetstream.connection import Connection
 from runner.jetstream.inventory import consumers_on, count, real_streams
 from runner.jetstream.kv import KV
 from runner.jetstream.messages import purge
-from runner.jetstream.ownstreams import AGAIN, DEADLETTERS, PARKED
+from runner.jetstream.ownstreams import AGAIN, DEADLETTERS, GATHER, PARKED
 
 KINDS = ("claim", "failures", "settled", "parked", "start")
 """Keys of the bucket that begin with one of these, the project and the function are the function's."""
@@ -42,6 +42,8 @@ class Leftovers(Struct, frozen=True):
     """Dead letters on their way back to it."""
     keys: tuple[str, ...]
     """Of the bucket: floors, claims, its place, failures, marks of keys, firings."""
+    gathering: int = 0
+    """Parts of events that it has not joined."""
     scheduled: int = 0
     """Messages of its schedule: itself, and firings that are stored."""
 
@@ -49,7 +51,13 @@ class Leftovers(Struct, frozen=True):
     def nothing(self) -> bool:
         """Whether there is nothing at all."""
         return not (
-            self.durables or self.parked or self.dead_letters or self.sent_back or self.keys or self.scheduled
+            self.durables
+            or self.parked
+            or self.dead_letters
+            or self.sent_back
+            or self.keys
+            or self.scheduled
+            or self.gathering
         )
 
     @property
@@ -70,7 +78,9 @@ class Forgetting:
         self._project = project
         self._function = function
         self._taken = taken
+        self._events = f"$JETRUNNER.gather.{project}.{function}.>"
         self._schedule = (
+            f"$JETRUNNER.expire.{project}.{function}.>",
             identity.schedule_subject(project, function),
             identity.tick_subject(project, function),
         )
@@ -98,6 +108,7 @@ class Forgetting:
             await count(self._connection, DEADLETTERS, identity.dead_subject(self._project, self._function)),
             await count(self._connection, AGAIN, identity.again_subject(self._project, self._function)),
             tuple(sorted(keys)),
+            await count(self._connection, GATHER, self._events),
             sum([await count(self._connection, AGAIN, subject) for subject in self._schedule]),
         )
 
@@ -112,6 +123,8 @@ class Forgetting:
         ):
             if there:
                 await purge(self._connection, stream, subject)
+        if found.gathering:
+            await purge(self._connection, GATHER, self._events)
         if found.scheduled:
             for subject in self._schedule:
                 await purge(self._connection, AGAIN, subject)

@@ -125,6 +125,8 @@ class Arrivals:
             later(each.delivery for each in taken)
             return
         for each in taken:
+            if each.delivery.settled:
+                continue  # the same message was delivered once more
             if each.id == following.runs:
                 self._start(each.delivery, event)
             else:
