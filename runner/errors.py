@@ -76,6 +76,10 @@ class Unreachable(JetrunnerError):
     exit_code = 3
 
 
+class Outdated(JetrunnerError):
+    """nats-server is too old for what is asked of it."""
+
+
 class ServerError(JetrunnerError):
     """NATS answered with an error; `code` is the server's `err_code`, 0 when it has none."""
 

@@ -16,10 +16,12 @@ from runner.cli.session import session
 from runner.cli.table import counted
 from runner.core.streams.capture import Catchment, capture
 from runner.core.streams.config import DeclaredStream, merged
-from runner.errors import JetrunnerError, UsageError
+from runner.errors import JetrunnerError, Outdated, UsageError
+from runner.jetstream.connection import Connection
 from runner.process.resolve import clashing
 from runner.streams.consumers import uncaptured
 from runner.streams.plan import catchments, load_streams, plan_streams, real_streams
+from runner.streams.schedules import plan_schedules
 
 T = TypeVar("T")
 
@@ -103,15 +105,25 @@ class Check:
         async with session(self.place.settings) as connection:
             plan = await plan_streams(connection, self.streams, self.place.settings.name)
             known = catchments(self.streams, await real_streams(connection))
+            schedules = await self._schedules(connection) if self._sound else []
         for stream in plan.refused:
             for change in stream.changes:
                 if change.safety == "unsafe":
                     self.problems.append(UsageError(f"{stream.file}: {change.field}: {change.why}"))
-        if plan.changed:
-            names = ", ".join(stream.name for stream in plan.changed)
+        if plan.changed or schedules:
+            names = ", ".join([*(stream.name for stream in plan.changed), *schedules])
             self.warnings.append(f"not yet applied: {names} (runner apply)")
         if self._sound:
             self._compare(self.functions, known)
+
+    async def _schedules(self, connection: Connection) -> list[str]:
+        """Those that differ on the server."""
+        try:
+            plans = await plan_schedules(connection, self.place.settings.name, self.functions)
+        except Outdated as error:
+            self.problems.append(error)
+            return []
+        return [f"the schedule of {each.function}" for each in plans if each.action != "same"]
 
     def _compare(self, functions: Sequence[Binding], known: Sequence[Catchment]) -> None:
         self.known = known

@@ -41,7 +41,9 @@ class Record(Struct, frozen=True):
     started: Annotated[dict[Firing, Count], Meta(max_length=4 * KEPT)] = {}
     """The sequence of the message under which each was started, the oldest first."""
     passed: Count = 0
-    """What was stored up to this sequence, and was not started, is passed over."""
+    """What was stored up to this sequence, and up to `passed_ns`, and was not started, is passed over."""
+    passed_ns: Count = 0
+    """In nanoseconds of Unix time: a stream that was made again counts its messages from 1."""
     forgotten: Count = 0
     """The highest sequence of those that were started and are not remembered any more: they may wait for their retry still."""
 
@@ -57,6 +59,7 @@ class Tick(Struct, frozen=True):
     firing: str
     """Which firing it is of; empty for one that a user has fired."""
     sequence: int
+    stored_ns: int = 0
     age: float = 0.0
     """Seconds since it was stored."""
     later: bool = False
@@ -90,7 +93,7 @@ def decide(record: Record, tick: Tick) -> Start | Pass:
         return Pass("the clock goes through this hour a second time")
     if tick.again and tick.sequence <= record.forgotten:
         return Start()
-    if tick.sequence <= record.passed:
+    if tick.sequence <= record.passed and tick.stored_ns <= record.passed_ns:
         return Pass("it was due while an earlier one ran, or while no instance did")
     if tick.later and tick.age > LATE_SECONDS:
         return Pass(f"it is {tick.age:.0f} s old, and there is a later one")
@@ -99,9 +102,10 @@ def decide(record: Record, tick: Tick) -> Start | Pass:
     return Start(structs.replace(record, started=dict(started[-KEPT:]), forgotten=forgotten))
 
 
-def passing(record: Record, through: int) -> Record:
-    """The record by which everything up to a sequence is passed over that was not started."""
-    return structs.replace(record, passed=max(record.passed, through))
+def passing(record: Record, through: int, stored_ns: int) -> Record:
+    """The record by which everything up to a sequence, and a time, is passed over that was not started."""
+    passed_ns = max(record.passed_ns, stored_ns)
+    return structs.replace(record, passed=max(record.passed, through), passed_ns=passed_ns)
 
 
 def firing_of(headers: Mapping[str, str]) -> str:

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from runner.core import cron, firing, header, identity
 from runner.core.cron import Schedule
-from runner.errors import JetrunnerError, NoStream, ServerError
+from runner.errors import JetrunnerError, NoStream, Outdated, ServerError
 from runner.jetstream import codes
 from runner.jetstream.connection import Connection
 from runner.jetstream.messages import leader_message, purge, subjects, swap
@@ -71,7 +71,7 @@ def require_server(connection: Connection, functions: list[str]) -> None:
     numbers = tuple(int(part) for part in version.split("-")[0].split(".")[:2] if part.isdigit())
     if functions and numbers < SERVER:
         needed = ".".join(map(str, SERVER))
-        raise JetrunnerError(
+        raise Outdated(
             f"nats-server {version or 'of unknown version'} is too old: @cron ({', '.join(functions)}) needs {needed}",
             hint=f"upgrade nats-server to {needed} or newer",
         )

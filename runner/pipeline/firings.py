@@ -61,8 +61,9 @@ class Firings:
     async def _pass_over(self, but: int) -> None:
         """All that is stored is passed over, but for so many of the last sequences, and for what was started."""
         try:
-            newest = await self._newest()
-            await self._change(lambda record: (firing.passing(record, newest - but), None))
+            sequence, stored_ns = await self._newest()
+            through = max(0, sequence - but), max(0, stored_ns - but)
+            await self._change(lambda record: (firing.passing(record, *through), None))
         except JetrunnerError as error:  # then it runs: late, but not lost
             log.warning("%s: which firings are to be passed over was not written: %s", self._function, error)
 
@@ -72,16 +73,17 @@ class Firings:
         return Tick(
             firing.firing_of(headers),
             incoming.sequence,
+            incoming.stored_ns,
             age,
-            later=age > firing.LATE_SECONDS and await self._newest() > incoming.sequence,
+            later=age > firing.LATE_SECONDS and (await self._newest())[0] > incoming.sequence,
             again=(incoming.delivery.deliveries or incoming.delivery.attempt) > 1,
             repeated=firing.is_repeated(self._schedule, headers, incoming.stored_ns),
         )
 
-    async def _newest(self) -> int:
-        """The sequence of the last firing that is stored."""
+    async def _newest(self) -> tuple[int, int]:
+        """Sequence and time of the last firing that is stored."""
         found = await leader_message(self._connection, AGAIN, {"last_by_subj": self._subject})
-        return found.sequence if found is not None else 0
+        return (found.sequence, found.stored_ns) if found is not None else (0, 0)
 
     async def _change(self, change: Callable[[Record], tuple[Record | None, T]]) -> T:
         """Write what `change` makes of the record, where it makes another, and return what it says beside it."""

@@ -34,7 +34,9 @@ def blocks(page: Path, language: str) -> list[str]:
 
 def project_of(page: Path, make_project: Callable[..., Project], nats: str) -> Project:
     """The functions and streams of a page; what a page says of tests stays out."""
-    functions = [text for text in blocks(page, "python") if re.search(r"^@consume", text, re.MULTILINE)]
+    functions = [
+        text for text in blocks(page, "python") if re.search(r"^@(consume|cron)", text, re.MULTILINE)
+    ]
     streams = {NAME.findall(text)[0].lower(): text for text in blocks(page, "toml")}
     return make_project(functions={"page": "\n\n".join(functions)}, streams=streams, nats=nats)
 
@@ -93,6 +95,13 @@ async def the_rejected_one_is_back_and_the_other_is_gone(project: Project, _: Ra
 async def nothing_is_left(project: Project, _: RawJetStream) -> bool:
     functions = project.json("status")["functions"]
     return all(each["pending"] == each["in_flight"] == 0 for each in functions)
+
+
+@ends_with("schedules")
+async def the_report_stands(project: Project, js: RawJetStream) -> bool:
+    listed = project.json("schedule", "list")["schedules"]
+    assert {each["state"] for each in listed} == {"stands"}
+    return [each.subject for each in await js.messages("REPORTS")] == ["reports.daily"]
 
 
 @ends_with("faststream")

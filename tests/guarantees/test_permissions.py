@@ -44,6 +44,7 @@ FORMERLY = "what was sent back to it while it kept no order stays (test_changed_
 CLOCK = "a hint: it is read every few seconds all the same"
 LEADERLESS = "a cluster without a leader is told of later (test_no_leader.py)"
 LESS: dict[tuple[Role, str], str] = {
+    ("run", "$JS.API.STREAM.CREATE.JETRUNNER"): "where there is a schedule, apply has made it",
     ("run", "$JS.API.STREAM.INFO.DEADLETTERS"): BACK,
     ("run", "$JS.API.STREAM.INFO.PARKED"): BACK,
     ("run", "$JS.API.STREAM.MSG.GET.REMINDERS"): BACK,

@@ -35,6 +35,7 @@ def fire_command(name: str, output: str) -> None:
 
     async def main() -> tuple[PubAck, str]:
         async with tracing(project.name) as traces, session(place.settings) as connection:
+            schedules.require_server(connection, [name])
             subject = identity.tick_subject(project.name, binding.function)
             with traces.publish_span(subject, binding.subject.text) as span:
                 written = (firing.WRITTEN, schedules.written(schedule))

@@ -48,7 +48,7 @@ def test_the_same_firing_under_another_sequence_does_not_run() -> None:
 
 
 def test_what_came_due_while_another_ran_is_passed_over_but_not_what_was_started() -> None:
-    record = passing(started(NONE, Tick("03:00", 7)), 9)
+    record = passing(started(NONE, Tick("03:00", 7)), 9, 0)
     assert isinstance(decide(record, Tick("03:01", 8)), Pass)
     assert isinstance(decide(record, Tick("03:02", 9)), Pass)
     assert isinstance(decide(record, Tick("03:03", 10)), Start)
@@ -57,11 +57,13 @@ def test_what_came_due_while_another_ran_is_passed_over_but_not_what_was_started
 
 def test_a_late_one_does_not_run_where_there_is_a_later_one() -> None:
     late = LATE_SECONDS + 1
-    assert isinstance(decide(NONE, Tick("03:00", 7, late, later=True)), Pass)
-    assert isinstance(decide(NONE, Tick("03:00", 7, late, later=False)), Start)
-    assert isinstance(decide(NONE, Tick("03:00", 7, LATE_SECONDS - 1, later=True)), Start)
+    assert isinstance(decide(NONE, Tick("03:00", 7, 0, late, later=True)), Pass)
+    assert isinstance(decide(NONE, Tick("03:00", 7, 0, late, later=False)), Start)
+    assert isinstance(decide(NONE, Tick("03:00", 7, 0, LATE_SECONDS - 1, later=True)), Start)
     record = started(NONE, Tick("03:00", 7))
-    assert decide(record, Tick("03:00", 7, late, later=True)) == Start(), "what was started is run to its end"
+    assert decide(record, Tick("03:00", 7, 0, late, later=True)) == Start(), (
+        "what was started is run to its end"
+    )
 
 
 def test_one_that_waits_for_its_retry_runs_though_it_is_not_remembered_any_more() -> None:
@@ -69,17 +71,25 @@ def test_one_that_waits_for_its_retry_runs_though_it_is_not_remembered_any_more(
     for number in range(KEPT):
         record = started(record, Tick(f"04:{number}", 8 + number))
     assert "03:00" not in record.started
-    assert decide(record, Tick("03:00", 7, LATE_SECONDS + 1, later=True, again=True)) == Start()
-    assert decide(passing(record, 400), Tick("03:00", 7, again=True)) == Start()
+    assert decide(record, Tick("03:00", 7, 0, LATE_SECONDS + 1, later=True, again=True)) == Start()
+    assert decide(passing(record, 400, 0), Tick("03:00", 7, again=True)) == Start()
     assert decode(encode(record)) == record
 
 
+def test_in_a_stream_that_was_made_again_nothing_is_taken_for_what_was_passed_over() -> None:
+    record = passing(NONE, 5_000, 1_000)
+    assert isinstance(decide(record, Tick("03:00", 1, 1_001)), Start), "it counts from 1 again"
+    assert isinstance(decide(record, Tick("03:00", 5_001, 900)), Start), "the clock was set back"
+    assert isinstance(decide(record, Tick("03:00", 5_000, 1_000)), Pass)
+    assert passing(record, 1, 1_001) == Record(passed=5_000, passed_ns=1_001)
+
+
 def test_one_that_was_given_back_and_not_started_is_passed_over_like_any_other() -> None:
-    assert isinstance(decide(passing(NONE, 9), Tick("03:00", 7, again=True)), Pass)
+    assert isinstance(decide(passing(NONE, 9, 0), Tick("03:00", 7, again=True)), Pass)
 
 
 def test_one_that_a_user_fires_always_runs() -> None:
-    assert decide(passing(NONE, 99), Tick("", 7, LATE_SECONDS + 1, later=True)) == Start()
+    assert decide(passing(NONE, 99, 0), Tick("", 7, 0, LATE_SECONDS + 1, later=True)) == Start()
 
 
 def test_the_second_passage_of_an_hour_does_not_run() -> None:
