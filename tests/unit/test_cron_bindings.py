@@ -58,7 +58,10 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
 
 
 def test_a_generator_with_an_output_is_taken() -> None:
-    assert bound(cron("@daily", output="parts")(parts)).kind == "async_generator"
+    async def split(ctx: Context) -> AsyncIterator[int]:
+        yield 1
+
+    assert bound(cron("@daily", output="parts")(split)).kind == "async_generator"
 
 
 @pytest.mark.parametrize(
