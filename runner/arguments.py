@@ -13,7 +13,7 @@ from runner.codec import DecodeError, Read, decoder, readers
 from runner.core import raised
 from runner.core.subject import Template
 from runner.signature import Signature
-from runner.tokens import converter
+from runner.tokens import as_it_is, converter
 
 Token: TypeAlias = tuple[str, int, int, Callable[[str], Any]]
 """A parameter that takes one: its name and place, the token's place in the subject, and what converts it."""
@@ -116,8 +116,9 @@ def _columns(
         made: list[Any] = blank.copy()
         made[place] = found
         for _, at, position, convert in tokens:
-            texts = [subject.split(b".", position + 1)[position] for subject in subjects]
-            made[at] = [convert(text.decode(errors="surrogateescape")) for text in texts]
+            joined = b"\n".join([subject.split(b".", position + 1)[position] for subject in subjects])
+            texts = joined.decode(errors="surrogateescape").split("\n")  # no subject has a line's end
+            made[at] = texts if convert is as_it_is else list(map(convert, texts))
         return made
 
     return columns

@@ -37,7 +37,7 @@ def converter(annotation: Any) -> Callable[[str], Any]:
     """
     core = bare(annotation)
     if core is Any or core is object or annotation is str:
-        return _same
+        return as_it_is
     if core is bytes:
         return str.encode
     if annotation is int:
@@ -61,7 +61,8 @@ def _inner(shape: inspect.Type) -> inspect.Type:
     return shape.type if isinstance(shape, inspect.Metadata) else shape
 
 
-def _same(token: str) -> str:
+def as_it_is(token: str) -> str:
+    """No conversion."""
     return token
 
 

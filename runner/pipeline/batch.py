@@ -83,12 +83,12 @@ class Batching:
 
     async def run(self, deliveries: list[Delivery], task: asyncio.Task[Any]) -> None:
         """Call the handler with them, and settle each."""
-        together = []
-        for delivery in deliveries:
-            if self._ways.plain(delivery):
-                together.append(delivery)
-            else:
-                await self._ways.handle(delivery, task)
+        together = self._ways.plain(deliveries)
+        if len(together) < len(deliveries):
+            chosen = {id(each) for each in together}
+            for delivery in deliveries:
+                if id(delivery) not in chosen:
+                    await self._ways.handle(delivery, task)
         self._ways.begin(together)
         await self._run(together, task)
 

@@ -79,9 +79,9 @@ class BatchCall:
         columns = self._calling.columns
         if columns is None:
             return None
-        for each in deliveries:
-            if each.header is not None and b"msgpack" in each.header.lower() and is_msgpack(each.header):
-                return None
+        headers = b"".join([each.header for each in deliveries if each.header is not None])
+        if b"msgpack" in headers.lower() and any(is_msgpack(each.header) for each in deliveries):
+            return None
         try:
             return columns([each.subject for each in deliveries], [each.body for each in deliveries])
         except Exception:  # noqa: BLE001  # which body is wrong is found when each is decoded for itself

@@ -142,10 +142,10 @@ class OrderedBatching:
 
     async def _run(self, batches: Batched, deliveries: list[Delivery], task: asyncio.Task[Any]) -> None:
         """Nothing is awaited before the call: the batch is still this instance's then."""
-        plain = self._ways.plain
-        marked: dict[int, Undecodable | None] = {
-            at: None for at, each in enumerate(deliveries) if not plain(each)
-        }
+        plain, marked = self._ways.plain(deliveries), dict[int, Undecodable | None]()
+        if len(plain) < len(deliveries):
+            chosen = {each.sequence for each in plain}
+            marked = {at: None for at, each in enumerate(deliveries) if each.sequence not in chosen}
         places = [at for at in range(len(deliveries)) if at not in marked]
         batch, wrong = self._call.bind([deliveries[at] for at in places])
         marked |= {places[at]: Undecodable(error) for at, error in wrong.items()}

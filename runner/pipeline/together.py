@@ -62,13 +62,12 @@ class Together:
         self.confirmed = outputs.confirmed
         self._send = outputs.send
 
-    def plain(self, delivery: Delivery) -> bool:
-        """Whether it may be called together with others; False where it takes the way of a single message."""
-        return (
-            not delivery.careful
-            and bool(delivery.body)
-            and not (self._ages and self._settling.aged(delivery))
-        )
+    def plain(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
+        """Those that may be called together with others; the rest takes the way of a single message."""
+        plain = [each for each in deliveries if not each.careful and each.body]
+        if self._ages:
+            plain = [each for each in plain if not self._settling.aged(each)]
+        return plain
 
     def begin(self, deliveries: Sequence[Delivery]) -> None:
         """Begin their attempts."""
