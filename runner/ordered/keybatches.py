@@ -152,6 +152,8 @@ class KeyBatches:
         again: list[int] = []
         for key, sequences in parted.items():
             again += self._ordering.part(key, sequences)
+        holders = {*again}
+        self.spill.parted(each for each in deliveries if not each.settled and each.sequence not in holders)
         self._start(again)
 
     def failed(self, deliveries: Sequence[Delivery]) -> None:

@@ -81,8 +81,11 @@ class Spill:
 
     def joined(self, deliveries: Iterable[Delivery]) -> None:
         """These wait no more: they run in a batch, with the one before them."""
-        size = sum([len(each.body) + (len(each.header) if each.header else 0) for each in deliveries])
-        self._bytes = max(0, self._bytes - size)
+        self._bytes = max(0, self._bytes - bytes_of(deliveries))
+
+    def parted(self, deliveries: Iterable[Delivery]) -> None:
+        """They wait again, not done."""
+        self._bytes += bytes_of(deliveries)
 
     @property
     def heavy(self) -> bool:
@@ -171,3 +174,8 @@ class Spill:
 
     def _waits(self, delivery: Delivery) -> bool:
         return self._unsettled.get(delivery.sequence) is delivery
+
+
+def bytes_of(deliveries: Iterable[Delivery]) -> int:
+    """Their bytes."""
+    return sum([len(each.body) + (len(each.header) if each.header else 0) for each in deliveries])

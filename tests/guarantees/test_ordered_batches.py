@@ -12,6 +12,7 @@ from msgspec import Struct
 from msgspec.json import decode
 
 from runner import Context, PartialFailure, Reject, Retry, RetryPolicy, consume
+from runner.ordered import spill
 from runner.testing.plugin import Jetrunner
 from tests.support import batch_order
 from tests.support.eventually import eventually
@@ -228,6 +229,21 @@ async def test_each_message_publishes_for_itself_in_the_order_of_its_key(jetrunn
             await app.publish("rows.a", Row(n))
         await app.settled()
         assert [each.decode()["n"] for each in await app.outputs("stored.first")] == [*range(12)]
+
+
+@pytest.mark.parametrize("function", [store, by_shard])
+@pytest.mark.parametrize("poisoned", [-1, 57])
+async def test_batches_are_full_and_in_order_where_more_waits_than_may_stay_in_memory(
+    jetrunner: Jetrunner, function: Any, poisoned: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spill, "BUDGET_BYTES", 20_000)
+    rows = [Row(n, "poison" if n == poisoned else "x" * 400) for n in range(300)]
+    outputs, dead = await run(jetrunner, rows, function, tables="abc")
+    assert outputs == {
+        table: [n for n in range(at, 300, 3) if n != poisoned] for at, table in enumerate("abc")
+    }
+    assert [n for n, _ in dead] == [poisoned] * (poisoned >= 0)
+    assert sorted(map(len, calls))[len(calls) // 2] >= (8 if poisoned < 0 else 2)
 
 
 # -- batches of a shard ---------------------------------------------------------------------------------
