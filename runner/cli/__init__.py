@@ -23,13 +23,16 @@ main = Program(
         ),
         "check": ("runner.cli.check:check_command", "Import and validate everything, without a server."),
         "deadletter": (
-            "runner.cli.deadletter:deadletter_group",
+            "runner.cli.deadletter.group:deadletter_group",
             "Browse dead letters, send them back, or drop them.",
         ),
         "dev": ("runner.cli.dev:dev_command", "Run with a server of its own, and again at every change."),
-        "function": ("runner.cli.function:function_group", "List functions, or call one without NATS."),
+        "function": ("runner.cli.function.group:function_group", "List functions, or call one without NATS."),
         "new": ("runner.cli.new:new_command", "Make a project that runs."),
-        "parked": ("runner.cli.parked:parked_group", "Keys that wait: run the head once more, or skip it."),
+        "parked": (
+            "runner.cli.parked.group:parked_group",
+            "Keys that wait: run the head once more, or skip it.",
+        ),
         "permissions": (
             "runner.cli.permissions:permissions_command",
             "Print the least NATS permissions that are needed.",
@@ -41,7 +44,10 @@ main = Program(
             "runner.cli.schedule.group:schedule_group",
             "Show when functions fire next, or fire one now.",
         ),
-        "shard": ("runner.cli.shard:shard_group", "Show who owns which shard, and change their number."),
+        "shard": (
+            "runner.cli.shard.group:shard_group",
+            "Show who owns which shard, and change their number.",
+        ),
         "status": ("runner.cli.status:status_command", "Show functions, instances and what waits."),
     },
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},

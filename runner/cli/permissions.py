@@ -8,7 +8,7 @@ import click
 
 from runner.bindings import Binding
 from runner.cli import code, failure, options, printed
-from runner.cli.function_invoke import find
+from runner.cli.function.invoke import find
 from runner.core import identity
 from runner.core.streams.capture import Catchment, capture
 from runner.core.subject import Template

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from runner.cli import parked_skip
+from runner.cli.parked.skip import skip as skip_key
 from runner.cli.whereabouts import Whereabouts
 from runner.config import Settings
 from runner.core.redaction import Rules
@@ -229,7 +229,7 @@ async def test_who_skips_too_late_has_removed_no_dead_letter(
         where = Whereabouts(connection, shop.project.root, "shop")
         selection = Selection(project="shop")
         with pytest.raises(JetrunnerError, match="does not wait behind ORDERS:1 any more"):
-            await parked_skip.skip(connection, Rules.of(()), where, selection, "anna")
+            await skip_key(connection, Rules.of(()), where, selection, "anna")
     assert len(await shop.dead()) == 2
 
 

@@ -128,8 +128,8 @@ def _serve() -> None:
     from importlib import import_module
 
     for module in (
-        "apply", "deadletter_drop", "deadletter_list", "deadletter_redrive", "deadletter_show", "parked_list",
-        "parked_retry", "parked_skip", "publish", "run", "shard_list", "shard_resize", "status",
+        "apply", "deadletter.drop", "deadletter.list", "deadletter.redrive", "deadletter.show", "parked.list",
+        "parked.retry", "parked.skip", "publish", "run", "shard.list", "shard.resize", "status",
     ):  # fmt: skip
         import_module(f"runner.cli.{module}")
     import_module("uvloop")

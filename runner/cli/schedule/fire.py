@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from runner.cli import code, loop, options, printed
-from runner.cli.function_invoke import find
+from runner.cli.function.invoke import find
 from runner.cli.session import session
 from runner.cli.tracing import tracing
 from runner.core import firing, identity

@@ -10,7 +10,7 @@ import anyio
 import click
 from msgspec import Struct
 
-from runner.cli import deadletter_key, failure, loop, options, printed
+from runner.cli import failure, loop, options, parkedkeys, printed
 from runner.cli.selection import require_function, selected, selection_options
 from runner.cli.session import session
 from runner.cli.table import counted
@@ -202,7 +202,7 @@ class Drop:
 
     async def _held(self, connection: Connection) -> Held:
         await History(connection, BUCKET_STREAM).follow()  # a leader that is behind would leave out a key
-        return Held(await deadletter_key.marks(connection, self.selection.project))
+        return Held(await parkedkeys.marks(connection, self.selection.project))
 
     async def _browse(self, letters: DeadLetters, held: Held) -> list[Chosen]:
         if not self._newest.sequence:

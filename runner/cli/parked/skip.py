@@ -8,8 +8,8 @@ from typing import Any
 import click
 from msgspec import Struct
 
-from runner.cli import deadletter_key, loop, options, printed
-from runner.cli.parked_retry import require_keys
+from runner.cli import loop, options, parkedkeys, printed
+from runner.cli.parked.retry import require_keys
 from runner.cli.selection import document, selected
 from runner.cli.session import session
 from runner.cli.whereabouts import Whereabouts
@@ -88,7 +88,7 @@ async def skip(
 ) -> Skipped:
     """Raises JetrunnerError where the key does not wait, or not behind the message that it does now."""
     (function, _), mark = await _one(connection, selection, key)
-    why = deadletter_key.refusal(await whereabouts.find(function, mark.positions), function, mark)
+    why = parkedkeys.refusal(await whereabouts.find(function, mark.positions), function, mark)
     if why is not None:
         raise why
     if (head := mark.given_up) is None:
@@ -127,7 +127,7 @@ async def _copies(
 
 
 async def _one(connection: Connection, selection: Selection, key: str) -> tuple[Name, Mark]:
-    found = await deadletter_key.marks(connection, selection.project, selection.function, key)
+    found = await parkedkeys.marks(connection, selection.project, selection.function, key)
     if not found:
         where = f" in {selection.function}" if selection.function else ""
         raise JetrunnerError(f"no messages of key {key!r} are parked{where}", hint=LISTED)

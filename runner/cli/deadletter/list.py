@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from runner.cli import deadletter_key, loop, options, printed, times
+from runner.cli import loop, options, parkedkeys, printed, times
 from runner.cli.selection import document, require_function, selected, selection_options
 from runner.cli.session import session
 from runner.cli.table import counted, show
@@ -45,7 +45,7 @@ def list_command(
     async def main() -> None:
         nonlocal more, total, keys
         async with session(place.settings) as connection:
-            keys = len(await deadletter_key.marks(connection, selection.project, selection.function))
+            keys = len(await parkedkeys.marks(connection, selection.project, selection.function))
             letters = DeadLetters(connection)
             await require_function(letters, selection, place.root)
             if not limit:
@@ -83,13 +83,13 @@ def _show_parked(selection: Selection, output: str) -> None:
         settings = options.place().settings
         async with session(settings) as connection:
             found.extend(
-                await deadletter_key.documents(
+                await parkedkeys.documents(
                     connection, Rules.of(settings.redact), selection.project, selection.function
                 )
             )
 
     loop.run(main)
-    deadletter_key.show(found, output)
+    parkedkeys.show(found, output)
 
 
 def _row(letter: DeadLetter) -> list[str]:

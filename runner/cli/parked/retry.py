@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from runner.cli import deadletter_key, failure, loop, options, printed
+from runner.cli import failure, loop, options, parkedkeys, printed
 from runner.cli.selection import selected
 from runner.cli.session import session
 from runner.cli.table import counted
@@ -57,7 +57,7 @@ def bring_back(selection: Selection, keys: Sequence[str], output: str) -> None:
         async with session(place.settings) as connection:
             whereabouts = Whereabouts(connection, place.root, selection.project)
             for key in keys:
-                back, stays = await deadletter_key.bring_back(
+                back, stays = await parkedkeys.bring_back(
                     connection, rules, whereabouts, selection.project, selection.function, key
                 )
                 told.extend(back)

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from runner.cli import deadletter_key, loop, options
+from runner.cli import loop, options, parkedkeys
 from runner.cli.selection import selected
 from runner.cli.session import session
 from runner.core.redaction import Rules
@@ -30,10 +30,10 @@ def list_command(function: str | None, output: str) -> None:
     async def main() -> None:
         async with session(place.settings) as connection:
             found.extend(
-                await deadletter_key.documents(
+                await parkedkeys.documents(
                     connection, Rules.of(place.settings.redact), selection.project, selection.function
                 )
             )
 
     loop.run(main)
-    deadletter_key.show(found, output)
+    parkedkeys.show(found, output)

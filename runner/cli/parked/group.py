@@ -1,4 +1,4 @@
-"""`runner parked`: keys that wait behind a message that was given up."""
+"""The commands of `runner parked`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ parked_group = LazyGroup(
     epilog="Example: runner parked list",
     lazy={
         "list": (
-            "runner.cli.parked_list:list_command",
+            "runner.cli.parked.list:list_command",
             "Show what each key waits behind, and how much waits.",
         ),
-        "retry": ("runner.cli.parked_retry:retry_command", "Run a key's head once more, then what waits."),
-        "skip": ("runner.cli.parked_skip:skip_command", "Give a key's head up, and run what waits."),
+        "retry": ("runner.cli.parked.retry:retry_command", "Run a key's head once more, then what waits."),
+        "skip": ("runner.cli.parked.skip:skip_command", "Give a key's head up, and run what waits."),
     },
 )

@@ -1,4 +1,4 @@
-"""`runner function`: the project's functions."""
+"""The commands of `runner function`."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ function_group = LazyGroup(
     help="List functions, call one without NATS, or remove what one has left.",
     epilog="Example: runner function list",
     lazy={
-        "list": ("runner.cli.function_list:list_command", "Show every function and what feeds it."),
-        "invoke": ("runner.cli.function_invoke:invoke_command", "Call a function here, without NATS."),
+        "list": ("runner.cli.function.list:list_command", "Show every function and what feeds it."),
+        "invoke": ("runner.cli.function.invoke:invoke_command", "Call a function here, without NATS."),
         "forget": (
-            "runner.cli.function_forget:forget_command",
+            "runner.cli.function.forget:forget_command",
             "Remove what a function that is gone has left.",
         ),
     },

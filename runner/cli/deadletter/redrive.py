@@ -9,10 +9,10 @@ from typing import Any
 import anyio
 import click
 
-from runner.cli import deadletter_key, failure, loop, options, printed
-from runner.cli.deadletter_ordered import Ordered, Sent
+from runner.cli import failure, loop, options, parkedkeys, printed
+from runner.cli.deadletter.ordered import Ordered, Sent
 from runner.cli.pace import Pace, interval
-from runner.cli.parked_retry import bring_back, require_keys
+from runner.cli.parked.retry import bring_back, require_keys
 from runner.cli.selection import require_function, selected, selection_options
 from runner.cli.session import session
 from runner.cli.table import show
@@ -98,7 +98,7 @@ def redrive_command(
         async with tracing(selection.project) as traces, session(place.settings) as connection:
             letters = DeadLetters(connection)
             await require_function(letters, selection, place.root)
-            redrive.parked = await deadletter_key.marks(connection, selection.project)
+            redrive.parked = await parkedkeys.marks(connection, selection.project)
             whereabouts = Whereabouts(connection, place.root, selection.project)
             ordered = Ordered(connection, traces, whereabouts, redrive.is_sent, redrive.stays)
             await redrive.run(

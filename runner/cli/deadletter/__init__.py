@@ -1,0 +1,1 @@
+"""`runner deadletter`: messages that were given up."""

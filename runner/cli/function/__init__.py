@@ -1,0 +1,1 @@
+"""`runner function`: the project's functions."""

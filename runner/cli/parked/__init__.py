@@ -1,0 +1,1 @@
+"""`runner parked`: keys that wait behind a message that was given up."""

@@ -1,0 +1,1 @@
+"""`runner shard`: who owns what, and another number of shards."""
