@@ -98,7 +98,7 @@ class KeptBack:
         try:
             await self._letters.send_back(stored, pairs)
         except Kept as error:
-            log.error("%s: dead letter %d stays: %s", self._function, stored.letter.sequence, error)
+            log.error("%s: dead letter %d is kept: %s", self._function, stored.letter.sequence, error)
             return 0
         return 1
 

@@ -47,7 +47,7 @@ class Letters:
             headers, body = await self._letters.whole(stored.letter, pairs)
             header.encode(origin.build(place, headers))
         except (Kept, ValueError) as error:
-            log.error("%s: dead letter %d stays: %s", self._function, letter.sequence, error)
+            log.error("%s: dead letter %d is kept: %s", self._function, letter.sequence, error)
             return None
         return Replayed(place, headers, body, letter.sequence, letter.asked or since, letter)
 

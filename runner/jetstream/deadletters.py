@@ -170,7 +170,7 @@ class DeadLetters:
             raise Kept("its headers do not tell where it came from")
         if not await self._is_received(letter):
             raise Kept(
-                f"nobody reads what is sent back to {letter.function}",
+                f"no instance takes what is redriven to {letter.function}",
                 hint=f"start a runner that has the function, or remove it: runner function forget {letter.function}",
             )
         whole, body = await self.whole(letter, headers)

@@ -102,7 +102,7 @@ def of_operator(
             again = identity.durable(project, reader.function)
             found += [
                 _publish(identity.again_subject(project, reader.function), "deadletter redrive"),
-                _api(f"CONSUMER.INFO.{AGAIN}.{again}", "whether the function takes what is sent back to it"),
+                _api(f"CONSUMER.INFO.{AGAIN}.{again}", "whether the function takes what is redriven to it"),
             ]
     ordered = {reader.stream: None for reader in readers if reader.ordered}
     if ordered:
@@ -163,12 +163,12 @@ def _function(project: str, reader: Reader) -> Iterator[Permission]:
     if reader.ordered:
         yield from _ordered_function(project, reader, again)
         return
-    why = f"{'firings of' if reader.scheduled else 'dead letters that are sent back to'} {name}"
+    why = f"{'firings of' if reader.scheduled else 'dead letters that are redriven to'} {name}"
     yield _bucket("reading", project, "one instance at a time changes a function's durables")
     for subject in ("CREATE", "INFO", "MSG.NEXT"):
         yield _api(f"CONSUMER.{subject}.{AGAIN}.{again}", why)
     yield _publish(f"$JS.ACK.{AGAIN}.{again}.>", why)
-    yield _api(f"STREAM.PURGE.{AGAIN}", "removes what was sent back and is settled")
+    yield _api(f"STREAM.PURGE.{AGAIN}", "removes what was redriven and is settled")
     for place, durable in dict.fromkeys(((stream, consumer), (AGAIN, again))):
         yield _subscribe(
             f"$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.{place}.{durable}",
@@ -201,8 +201,8 @@ def _reading(name: str, stream: str, consumer: str) -> Iterator[Permission]:
 def _ordered_function(project: str, reader: Reader, again: str) -> Iterator[Permission]:
     name, stream = reader.function, reader.stream
     yield _api(f"CONSUMER.DELETE.{stream}.{ANY}", "durables of shards that are drained, after a resize")
-    yield _api(f"CONSUMER.INFO.{AGAIN}.{again}", f"whether anything was sent back to {name}")
-    yield _subscribe(identity.again_subject(project, name), f"what is sent back to {name}")
+    yield _api(f"CONSUMER.INFO.{AGAIN}.{again}", f"whether anything was redriven to {name}")
+    yield _subscribe(identity.again_subject(project, name), f"what is redriven to {name}")
     if reader.output:
         fences = fence.subject(reader.output_stream, project, name, ANY, ANY)
         yield _publish(fences, f"fences: outputs of {name} by an owner that has lost its shard are refused")

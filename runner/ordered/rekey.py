@@ -77,5 +77,5 @@ async def _letters(
         try:
             found[key(stored.letter.subject, positions)].append(letter)
         except ValueError as error:
-            log.error("%s: dead letter %d stays: %s", function, letter.sequence, error)
+            log.error("%s: dead letter %d is kept: %s", function, letter.sequence, error)
     return found

@@ -100,7 +100,7 @@ async def test_by_number(stacks: Stacks) -> None:
     done = stacks.project.runner("deadletter", "drop", "1", "2", "5", "99")
     assert (done.code, done.stdout) == (1, "1 dropped, 1 kept, 2 not there\n")
     assert "error: there is no dead letter 2\n" in done.stderr
-    assert "dead letter 5 stays: it belongs to the project 'other'" in done.stderr
+    assert "dead letter 5 is kept: it belongs to the project 'other'" in done.stderr
     assert await stacks.left() == [3, 5]
 
 
@@ -158,7 +158,7 @@ async def test_what_a_key_has_come_to_need_meanwhile_stays(stacks: Stacks, selec
         mark = mark.asked([Letter(2, 0, 1, 0)], time.time())
         await stacks.js.publish("$KV.jetrunner.parked.shop.charge.anna", park.encode(mark))
         code, out, err = asking.answer(b"y\n")
-    assert (code, "dead letter 2 stays: it is on its way back with key anna of charge" in err) == (1, True)
+    assert (code, "dead letter 2 is kept: it is on its way back with key anna of charge" in err) == (1, True)
     assert out.endswith("dropped, 1 kept\n")
     assert 2 in await stacks.left()
 

@@ -225,7 +225,7 @@ async def test_one_that_is_sent_back_for_a_function_that_is_gone_stays(shop: Sho
     shop.write(charge(BY_CUSTOMER, name="bill"))
     told = shop.project.runner("deadletter", "redrive", "--all")
     assert (told.code, told.stdout) == (1, "0 redriven, 1 failed\n")
-    assert "dead letter 1 stays: nobody reads what is sent back to charge" in told.stderr
+    assert "dead letter 1 is kept: no instance takes what is redriven to charge" in told.stderr
     assert "hint: start a runner of shop that has the function charge" in told.stderr
 
 

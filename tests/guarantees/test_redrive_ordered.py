@@ -370,7 +370,7 @@ async def test_one_that_is_given_up_again_parks_its_key_where_the_function_parks
     assert starts(shop, 1) == [1]
     refused = shop.project.runner("deadletter", "redrive", "--all")
     assert (refused.code, refused.stdout) == (1, "0 redriven, 1 failed\n")
-    assert "dead letter 2 stays: key anna of charge is parked" in refused.stderr
+    assert "dead letter 2 is kept: key anna of charge is parked" in refused.stderr
     mend(shop, "reject-1")
     assert shop.project.runner("deadletter", "redrive", "--key", "anna").code == 0
     await eventually(lambda: done(shop) == [1, 2], within=20)

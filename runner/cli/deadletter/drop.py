@@ -57,9 +57,9 @@ def drop_command(
 ) -> int:
     """Remove dead letters for good; nothing runs because of that.
 
-    What is selected by a filter is counted first, and then asked for; --yes answers. What dies meanwhile stays. One that
-    a parked key waits behind, or that is on its way back, stays, too, and is told; then it is exit 1:
-    `runner parked skip` is for those.
+    What is selected by a filter is counted first, and then asked for; --yes answers. What is given up meanwhile is kept.
+    One that a parked key waits behind, or that is on its way back, is kept and reported, and the exit code is 1:
+    use `runner parked skip` for those.
     """
     filtered = bool(function or reason or since or everything)
     if bool(sequences) == filtered:
@@ -230,7 +230,7 @@ class Drop:
 
     def _keep(self, sequence: int, reason: str, hint: str = "") -> None:
         self.kept.append({"sequence": sequence, "reason": reason})
-        failure.say(f"dead letter {sequence} stays: {reason}")
+        failure.say(f"dead letter {sequence} is kept: {reason}")
         if hint:
             self._hints[hint] = None
 

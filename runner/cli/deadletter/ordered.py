@@ -122,7 +122,7 @@ class Ordered:
         found = await self._whereabouts.find(function, positions)
         if not found.somewhere:
             raise Kept(
-                f"nobody reads what is sent back to {function}",
+                f"no instance takes what is redriven to {function}",
                 hint=f"start a runner of {project} that has the function {function}; does it not come back: "
                 f"runner function forget {function}",
             )

@@ -71,12 +71,12 @@ def redrive_command(
     key, dead letters of one key in the order of their messages.
 
     Its attempts start over; message id and output ids stay what they were, so an output that was stored before its
-    message died is not stored twice (within the stream's duplicate window). One that cannot be sent back stays, and
-    is told; then it is exit 1.
+    message died is not stored twice (within the stream's duplicate window). One that cannot be redriven is
+    kept and reported, and the exit code is 1.
 
     With --key (tokens of several joined by dots) a running instance brings a parked key back: the dead letter that it
     waits behind, then its parked messages, each once the one before is done, and all before newer ones. When one of
-    them is given up, the key is parked again. One by one, dead letters of a parked key are not sent back.
+    them is given up, the key is parked again. One by one, dead letters of a parked key are not redriven.
     """
     place = options.place()
     if keys:
@@ -88,7 +88,7 @@ def redrive_command(
     filtered = bool(function or reason or since or everything)
     if bool(sequences) == filtered:
         raise UsageError(
-            "give sequences or filters, not both" if filtered else "choose which dead letters to send back",
+            "give sequences or filters, not both" if filtered else "choose which dead letters to redrive",
             hint="sequences, as `runner deadletter list` shows them, --function, --reason, --since, or --all; or --key",
         )
     selection = selected(place, function, reason, since)
@@ -201,7 +201,7 @@ class Redrive:
     def keep(self, sequence: int, reason: str, hint: str = "") -> None:
         """Tell of one that stays."""
         self.kept.append({"sequence": sequence, "reason": reason})
-        failure.say(f"dead letter {sequence} stays: {reason}")
+        failure.say(f"dead letter {sequence} is kept: {reason}")
         if hint:
             self._hints[hint] = None
 
@@ -226,7 +226,7 @@ class Redrive:
     def _progress(self) -> None:
         if time.monotonic() - self._told >= PROGRESS_SECONDS:
             self._told = time.monotonic()
-            click.echo(f"{len(self.sent):,} sent back …", err=True)
+            click.echo(f"{len(self.sent):,} redriven …", err=True)
 
 
 async def _chosen(
