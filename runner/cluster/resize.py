@@ -21,7 +21,7 @@ from runner.core.generation import Opening
 from runner.core.lease import TTL_SECONDS
 from runner.core.sharding import Sharding
 from runner.errors import NoStream, UsageError
-from runner.jetstream import interest, reshard, stray
+from runner.jetstream import consumer, interest, reshard, stray
 from runner.jetstream.backlog import Backlog
 from runner.jetstream.connection import Connection
 from runner.jetstream.inventory import PATIENCE_SECONDS, stream_info
@@ -106,10 +106,8 @@ class Resize:
         for project, function, opening in await self._openings():
             runs = any(function in member.functions for member in living.get(project, {}).values())
             if runs or not self._gone(project, function):
-                await interest.stand(
-                    self._connection, self.stream, project, function, opening.subject,
-                    now.generation, now.count, opening.first,
-                )  # fmt: skip
+                shards = consumer.of_shards(project, function, opening.subject, now, opening.first)
+                await interest.stand(self._connection, self.stream, shards)
 
     async def look(self, now: Sharding) -> list[Progress]:
         """How far every function is. A function that nobody runs goes on here, once nothing is left for it."""

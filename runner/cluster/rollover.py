@@ -28,7 +28,7 @@ from runner.core.generation import Opening
 from runner.core.history import Identity, void
 from runner.core.sharding import Sharding
 from runner.errors import JetrunnerError, PermissionDenied, Unconfirmed, UsageError
-from runner.jetstream import interest, reshard
+from runner.jetstream import consumer, interest, reshard
 from runner.jetstream.connection import Connection
 from runner.jetstream.history import state
 from runner.jetstream.kv import KV
@@ -177,17 +177,9 @@ class Rollover:
             first, newest = min(before.floor, newest) + 1, min(before.floor, newest)
             log.warning("%s goes on after %d, where it has come without order", reader.function, before.floor)
         if interest.forgets(info["config"]):  # else a shard would lose what comes before it has an owner
-            subject = reader.subject
-            await interest.stand(
-                self._connection,
-                reader.stream,
-                self._project,
-                reader.function,
-                subject,
-                generation,
-                count,
-                first,
-            )
+            of = Sharding(generation, count)
+            shards = consumer.of_shards(self._project, reader.function, reader.subject, of, first)
+            await interest.stand(self._connection, reader.stream, shards)
         return Opening(
             stream=reader.stream,
             created=info["created"],

@@ -46,15 +46,14 @@ class View:
         """What this instance should do about a shard, whose claim it holds as it was last written, or does not hold."""
         known = self._claims.known.get(name, Standing())
         owner = known.claim.owner
+        sealed = known.claim.sealed > self._turn(name)
         return decide(
-            takeover.Standing(owner, known.revision, known.readable, known.claim.sealed > self._turn(name)),
+            takeover.Standing(owner, known.revision, known.readable, sealed, self._claims.vacant(name)),
+            takeover.Owner(owner in self._members.living, self._members.buried(owner)),
             me=self._members.me.instance,
             held=held.revision if held is not None else None,
             share=share,
             disputed=disputed,
-            buried=self._members.buried(owner),
-            living=owner in self._members.living,
-            vacant=self._claims.vacant(name),
         )
 
     def _turn(self, name: str) -> int:

@@ -136,10 +136,10 @@ class Reading:
     async def _step(self, main: Place, info: Mapping[str, Any], *, pulls: bool) -> Step:
         """What is to be done, by what the others say, and by what the server knows of those that say nothing."""
         runtime, function = self._runtime, self._binding.function
-        others = await readers(
-            self._connection, runtime.project, function, self._stream, self._durable, main.subject,
-            me=runtime.instance,
-        )  # fmt: skip
+        found = await readers(
+            self._connection, runtime.project, function, self._stream, self._durable, me=runtime.instance
+        )
+        others = {instance: subject or main.subject for instance, subject in found.items()}
         step = decide(self._pattern, main.subject, others, apart=self._apart)
         self._alone = not others and not pulls and not info["num_waiting"]
         if isinstance(step, (Narrow, Replace)) and info["num_waiting"] and not pulls:

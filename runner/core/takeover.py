@@ -71,26 +71,28 @@ class Standing(Struct, frozen=True):
     """Whether there is a claim that can be read."""
     sealed: bool = False
     """Whether its generation has closed, as far as this instance knows it."""
+    vacant: float | None = None
+    """Seconds for which a vacant claim, or one that cannot be read, has stood at this revision; None where it is neither."""
+
+
+class Owner(Struct, frozen=True):
+    """What is known of the owner that a claim names."""
+
+    living: bool
+    """Whether its lease is known to stand."""
+    buried: int | None = None
+    """The revision of its burial; None when none is known."""
 
 
 def decide(
-    standing: Standing,
-    *,
-    me: str,
-    held: int | None,
-    share: str,
-    buried: int | None,
-    living: bool,
-    vacant: float | None = None,
-    disputed: bool = False,
+    standing: Standing, owner: Owner, *, me: str, held: int | None, share: str, disputed: bool = False
 ) -> Decision:
     """Decide about one shard, from its claim as last read.
 
-    `held` is the revision under which it is held here; `share` is who should own it, empty for no instance. `buried` is the
-    revision of the owner's burial, None when none is known; `living` tells whether the owner's lease is known to stand;
-    `vacant` for how many seconds a vacant claim, or one that cannot be read, has stood at this revision, None where it is neither;
-    `disputed` whether another instance has tried to write it.
+    `held` is the revision under which it is held here; `share` is who should own it, empty for no instance; `disputed`
+    tells whether another instance has tried to write it.
     """
+    vacant, buried = standing.vacant, owner.buried
     if held is not None:
         if disputed or (standing.owner, standing.revision) != (me, held):
             return Confirm()
@@ -107,7 +109,7 @@ def decide(
         return Take() if vacant >= VACANT_SECONDS else Wait()
     if not standing.owner or (buried is not None and buried > standing.revision):
         return Take()
-    return Wait() if living else Bury()
+    return Wait() if owner.living else Bury()
 
 
 def why_unowned(standing: Standing, *, share: str, living: bool, vacant: bool) -> str:

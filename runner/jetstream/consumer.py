@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from runner.core import checked, identity, sharding
+from runner.core.sharding import Sharding
 from runner.errors import JetrunnerError, ServerError, Unconfirmed
 from runner.jetstream import codes
 from runner.jetstream.connection import Connection
@@ -105,6 +106,14 @@ def of_shard(
         ack_wait=SHARD_ACK_WAIT_SECONDS,
         start=start,
     )
+
+
+def of_shards(
+    project: str, function: str, subject: str, shards: Sharding, start: int = 0
+) -> list[ConsumerConfig]:
+    """The consumers of all shards of a generation."""
+    numbers = range(shards.count)
+    return [of_shard(project, function, subject, shards.generation, each, start) for each in numbers]
 
 
 async def info(connection: Connection, stream: str, durable: str) -> dict[str, Any] | None:

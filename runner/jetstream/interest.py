@@ -6,13 +6,14 @@ Rule 2: they are made as the instance that owns the shard would make them, so th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from runner.jetstream import consumer
 from runner.jetstream.concurrent import map_concurrently
 from runner.jetstream.connection import Connection
+from runner.jetstream.consumer import ConsumerConfig
 
 INTEREST = "interest"
 
@@ -22,21 +23,9 @@ def forgets(config: Mapping[str, Any]) -> bool:
     return config.get("retention") == INTEREST
 
 
-async def stand(
-    connection: Connection,
-    stream: str,
-    project: str,
-    function: str,
-    subject: str,
-    generation: int,
-    count: int,
-    start: int = 0,
-) -> None:
+async def stand(connection: Connection, stream: str, shards: Sequence[ConsumerConfig]) -> None:
     """Make the durables of a function for all shards of a generation; those that are there stay as they are.
 
     A change that is refused after this leaves them behind: nothing comes for them, and the next one finds them.
     """
-    shards = [
-        consumer.of_shard(project, function, subject, generation, number, start) for number in range(count)
-    ]
     await map_concurrently(partial(consumer.ensure, connection, stream), shards)

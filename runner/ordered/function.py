@@ -116,11 +116,11 @@ class OrderedFunction(Function):
         if standing is None or standing.subject == binding.subject.wildcard:
             return
         others = await readers(
-            self._runtime.connection, project, binding.function, self.stream, self.durable, standing.subject,
+            self._runtime.connection, project, binding.function, self.stream, self.durable,
             me=self._runtime.instance,
         )  # fmt: skip
-        for instance, subject in others.items():
-            if subject != binding.subject.wildcard:
+        for instance, told in others.items():
+            if (subject := told or standing.subject) != binding.subject.wildcard:
                 raise taken(binding, instance, subject)
 
     async def _rival(self) -> str:

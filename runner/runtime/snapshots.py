@@ -61,11 +61,11 @@ async def living(
 
 
 async def readers(
-    connection: Connection, project: str, function: str, stream: str, durable: str, standing: str, *, me: str
+    connection: Connection, project: str, function: str, stream: str, durable: str, *, me: str
 ) -> dict[str, str]:
-    """The subjects that other instances read with a function's durable; who does not tell reads what it stands for."""
+    """The subjects that other instances read with a function's durable; empty where one does not tell its own."""
     found = await living(connection, project, function, stream, me=me)
-    return {name: part.get("subject") or standing for name, part in found if part["durable"] == durable}
+    return {name: part.get("subject") or "" for name, part in found if part["durable"] == durable}
 
 
 def taken(binding: Binding, instance: str, subject: str) -> UsageError:

@@ -19,7 +19,7 @@ from runner.core.subject import covers
 from runner.errors import JetrunnerError, UsageError
 from runner.jetstream import interest, newcomers
 from runner.jetstream.connection import Connection
-from runner.jetstream.consumer import FILTERS, IMMUTABLE, config, differences, filters_of, update
+from runner.jetstream.consumer import FILTERS, IMMUTABLE, config, differences, filters_of, of_shards, update
 from runner.jetstream.inventory import consumers_on, real_streams, subjects_of
 from runner.jetstream.ownstreams import AGAIN
 
@@ -106,9 +106,8 @@ async def _stand(
     shards, start = sharding.read(after), int(before.get("opt_start_seq") or 0)
     for subject in filters_of(before) if shards is not None else ():
         assert shards is not None
-        await interest.stand(
-            connection, stream, project, function, subject, shards.generation, shards.count, start
-        )
+        wanted = of_shards(project, function, subject, shards, start)
+        await interest.stand(connection, stream, wanted)
 
 
 async def plan_consumers(

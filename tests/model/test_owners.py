@@ -15,10 +15,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from runner.core.death import Inquest, Sighting
 from runner.core.lease import CLAIMS_SECONDS, TTL_SECONDS, Lease
-from runner.core.takeover import Bury, Confirm, HandOver, Release, Standing, Take, Vacate, decide
+from runner.core.takeover import Bury, Confirm, HandOver, Owner, Release, Standing, Take, Vacate, decide
 
 B = 0.045
 NAMES = ("ann", "bob", "cy")
@@ -348,14 +349,16 @@ class Owners(RuleBasedStateMachine):
 
     def decision(self, each: Instance) -> object:
         owner = each.sightings.get(each.known.owner)
+        vacant = self.now - each.vacant if each.vacant < inf else None
         return decide(
-            each.known,
+            replace(each.known, vacant=vacant),
+            Owner(
+                living=owner is not None and not owner.dead,
+                buried=owner.revision if owner is not None and owner.dead else None,
+            ),
             me=each.name,
             held=each.held,
             share=self.share_as_seen_by(each),
-            buried=owner.revision if owner is not None and owner.dead else None,
-            living=owner is not None and not owner.dead,
-            vacant=self.now - each.vacant if each.vacant < inf else None,
         )
 
     @rule(member=MEMBER)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from runner.core.takeover import (
     VACANT_SECONDS,
@@ -11,6 +12,7 @@ from runner.core.takeover import (
     Decision,
     HandOver,
     Keep,
+    Owner,
     Release,
     Standing,
     Take,
@@ -64,9 +66,11 @@ def test_a_claim_is_taken_where_it_is_free_or_its_owner_was_buried_after_it_was_
     vacant: float | None,
     decision: Decision,
 ) -> None:
-    found = decide(standing, me="me", held=held, share=share, buried=buried, living=living, vacant=vacant)
+    found = decide(
+        replace(standing, vacant=vacant), Owner(living=living, buried=buried), me="me", held=held, share=share
+    )
     assert found == decision
 
 
 def test_a_claim_that_another_has_tried_to_write_is_confirmed() -> None:
-    assert decide(MINE, me="me", held=7, share="me", buried=None, living=True, disputed=True) == Confirm()
+    assert decide(MINE, Owner(living=True), me="me", held=7, share="me", disputed=True) == Confirm()
