@@ -46,7 +46,7 @@ def plan_command(output: str) -> int:
 
 
 def read_project() -> Declared:
-    """The current project's own side of the plan. Raises UsageError for whatever is wrong in it."""
+    """The current project's own side of the plan. Raises UsageError where something in it is wrong."""
     here = project()
     streams = load_streams(here.root)
     functions = code.load(here.root, here.settings.name or None).functions

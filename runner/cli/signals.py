@@ -52,7 +52,7 @@ def _nothing(number: int, frame: FrameType | None) -> None: ...
 
 
 def end_in_any_case(code: int) -> None:
-    """End the process within seconds, whatever a handler, a task or a thread of the user's holds on to."""
+    """End the process within seconds, even if a handler, a task or a thread of the user's does not end."""
 
     def end() -> None:
         log.warning("something of the functions' ignores the end: the process ends without it")

@@ -34,7 +34,7 @@ async def tracing(project: str) -> AsyncIterator[Tracing]:
 
 
 async def tell_collector() -> None:
-    """Tell once, for all the processes this one is going to start, that nobody takes traces."""
+    """Report once, for all processes that this one starts, that no collector accepts traces."""
     destination = settings.load(os.environ)
     if not await anyio.to_thread.run_sync(listens, destination):
         logging.getLogger("jetrunner.telemetry").warning(

@@ -74,7 +74,7 @@ class Members:
     # -- life -------------------------------------------------------------------------------------------
 
     async def listen(self) -> None:
-        """Answer whoever asks whether this process lives."""
+        """Answer the instances that ask whether this process lives."""
         await self._wire.subscribe(
             identity.alive_subject(self._project, self.me.instance), self._probes.asked
         )

@@ -1,6 +1,6 @@
 """Probes: each instance asks the next two on the ring of names whether they live, on the clock.
 
-So probes grow with the number of instances, not with its square. An instance for which nobody answers is looked into
+So probes grow with the number of instances, not with its square. An instance for which no answer comes is looked into
 (`inquest.py`); a single missing answer proves nothing.
 """
 
@@ -28,7 +28,7 @@ BUSY = b"+"
 
 
 class Probes:
-    """Asks on the clock; `missed(instance)` is called when the server knows nobody by that name."""
+    """Asks on the clock; `missed(instance)` is called when no connection of that name is at the server."""
 
     def __init__(
         self,

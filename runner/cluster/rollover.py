@@ -1,4 +1,4 @@
-"""From one generation of shards to the next: one step at a time, by whoever comes first, the same for all instances.
+"""From one generation of shards to the next: one step at a time, by the instance that comes first, the same for all.
 
 Rule 1: a generation opens when all older ones are drained for the function; what came in under an older form of the
         subjects is found by its stream sequence, however late it was stored.
@@ -101,7 +101,7 @@ class Rollover:
         """The generation in which each stream stores what comes."""
 
     async def step(self, reader: Reader, gone: Gone) -> Opening | None:
-        """Do what can be done now; returns what stands then, None when somebody else was faster."""
+        """Do what can be done now; returns what stands then, None when another instance was faster."""
         info = await self._connection.api(f"STREAM.INFO.{reader.stream}")
         config, created = info["config"], info["created"]
         now = sharding.read(config) or Sharding()

@@ -47,7 +47,7 @@ class Marks:
         self.standing: dict[bytes, Entry] = {}
         """Those that say anything."""
         self.due: set[bytes] = set()
-        """Keys to be brought back, whoever owns their shards."""
+        """Keys to be brought back, in the shards of all owners."""
         self._runtime = runtime
         self._binding = binding
         self._function = binding.function
@@ -172,7 +172,7 @@ class Marks:
                 self.standing[key] = Entry(entry.mark, 0)
 
     async def write(self, mark: Mark, revision: int) -> Entry | None:
-        """Write a mark, and know it; None when somebody else has written."""
+        """Write a mark, and know it; None when another instance has written it first."""
         key, era = raw(mark.key), self._era
         self._writing[key] = mark
         try:

@@ -126,7 +126,7 @@ class ShardPull(Pull):
         return True
 
     def _interrupted(self) -> None:
-        """What was settled may be unsettled at the server: whoever took over now would run it again."""
+        """What was settled may be unsettled at the server: an instance that took over now would run it again."""
         if self.shard.owned:
             self.shard.doubt()
 

@@ -47,13 +47,13 @@ async def rekey(
 
 
 async def _carry(runtime: Runtime, function: str, positions: tuple[int, ...], entry: Entry) -> bool:
-    """False when somebody has written the mark meanwhile."""
+    """False when another instance has written the mark meanwhile."""
     marks, now = KeyMarks(runtime.connection, runtime.project), time.time()
     letters = await _letters(runtime, function, positions, entry.mark.letters)
     same = letters.pop(entry.mark.key, [])
     for text, group in letters.items():
         await marks.send_back(function, text, positions, group, now, even_parked=True)
-    # Last: whoever comes next finds what is left.
+    # Last: an instance that comes next finds what is left.
     after = park.unmarked(entry.mark.key, positions).asked(same, now) if same else entry.mark.freed(now)
     written = await marks.write(function, after, entry.revision)
     if written is not None:

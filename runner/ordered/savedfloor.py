@@ -1,4 +1,4 @@
-"""A shard's floor, saved outside of its durable: where to go on when somebody deletes that."""
+"""A shard's floor, saved outside of its durable: where to go on once the durable was deleted."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A cell: a process of its own that runs one suspect at a time, seen from the process that has started it.
 
 Rule 1: a cell that dies with a message dies of it: nothing else runs there. What takes this process along, too, is no
-        such death: nobody is left to tell of it.
+        such death: no process is left to report it.
 Rule 2: a cell ends with this process, however that ends: before another could start what ran there.
 Rule 3: a message whose cell has died once gets one that has run nothing before.
 """

@@ -1,4 +1,4 @@
-"""The ack floor of a durable, remembered outside of it: where to go on when somebody deletes the durable."""
+"""The ack floor of a durable, remembered outside of it: where to go on once the durable was deleted."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Floors:
         self._saved[stream, durable] = sequence, newest.created, subject, place
 
     def looked(self, bucket: State) -> None:
-        """What the bucket has let go of is saved again: somebody has purged it."""
+        """Save again what the bucket no longer holds, because it was purged."""
         kept = {key: saved for key, saved in self._saved.items() if saved[3] >= bucket.first}
         self.lost += len(kept) < len(self._saved)
         self._saved = kept

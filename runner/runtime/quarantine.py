@@ -26,13 +26,13 @@ class Quarantine:
 
     def __init__(self) -> None:
         self.closed = False
-        """True while one message must run alone: nobody else starts."""
+        """True while one message must run alone: no other message starts."""
         self.pulls: list[list[Pull]] = []
         """One list for each function: where its messages are until they are settled."""
         self.abandoned: set[Delivery] = set()
         """Not in any pull any more, though their handlers may still run."""
         self.draining = False
-        """True once everything that has not started goes back: nobody waits any more."""
+        """True once everything that has not started goes back: no message waits any more."""
         self._lonely = 0
         self._turn = anyio.Lock()
         self._stages: list[int] = []
@@ -64,7 +64,7 @@ class Quarantine:
         """Hold this while a message of that stage runs; False when it must run alone, and cannot here."""
         lonely = 0
         try:
-            async with self._turn:  # one suspect waits, and every later one behind it: nobody waits for ever
+            async with self._turn:  # one suspect waits, and every later one behind it, so none waits for ever
                 if stage >= poison.ALONE:
                     lonely = 1
                     self._lonely += 1
