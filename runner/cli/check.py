@@ -10,7 +10,7 @@ import click
 
 from runner.bindings import Binding
 from runner.cli import circles, code, explain, failure, loop, options, printed, returns
-from runner.cli.function_invoke import named
+from runner.cli.function.invoke import named
 from runner.cli.options import Place
 from runner.cli.session import session
 from runner.cli.table import counted
