@@ -16,6 +16,7 @@ from runner.core import gather, header
 from runner.core.gather import NONE, Record
 from runner.errors import ServerError, Unconfirmed
 from runner.jetstream import codes, stray
+from runner.jetstream.concurrent import map_concurrently
 from runner.jetstream.connection import Connection
 from runner.jetstream.messages import Stored, leader_message, purge, several
 from runner.jetstream.ownstreams import AGAIN, GATHER
@@ -109,10 +110,11 @@ class Gathered:
         size = 0
         for bucket in sorted({index // BUCKET for index in indexes}):
             needed = {index for index in indexes if index // BUCKET == bucket}
+            by_subject = {self._place(event, index): index for index in needed}
             for _ in range(TRIES):
                 for stored in await self._bucket(event, bucket):
-                    index = int(stored.subject.rpartition(".")[2])
-                    if index in needed and index not in found:
+                    index = by_subject.get(stored.subject)  # None: somebody else has written it
+                    if index is not None and index not in found:
                         found[index] = stored
                         size += len(stored.body)
                 if size > most:
@@ -137,10 +139,13 @@ class Gathered:
 
     async def keep(self, event: Event, parts: dict[int, Stored]) -> None:
         """Keep parts for a redrive: they are stored again, in the place of those that go sooner."""
-        for index, stored in parts.items():
-            kept = own(header.pairs(stored.header or b""))
+
+        async def store(index: int) -> None:
+            kept = own(header.pairs(parts[index].header or b""))
             pairs = [*kept, ("Nats-Rollup", "sub"), ("Nats-TTL", f"{KEPT_SECONDS}s")]
-            await self._connection.publisher.publish(self._place(event, index), stored.body, pairs)
+            await self._connection.publisher.publish(self._place(event, index), parts[index].body, pairs)
+
+        await map_concurrently(store, list(parts))
 
     async def schedule(self, event: Event, target: str, at: datetime) -> None:
         """Have a message come to `target` when the time of an event is over."""

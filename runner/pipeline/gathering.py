@@ -103,6 +103,9 @@ class Gathering:
         except JetrunnerError as error:
             log.warning("%s: the parts of %s are not here yet: %s", self._function, event.batch, error)
             later([delivery])
+        except Exception:  # the slot must live on, and the message comes again
+            log.exception("%s: the parts of %s could not be read", self._function, event.batch)
+            later([delivery])
         else:
             await self._runtime.isolation.wait_open()
             tracing = self._runtime.tracing
