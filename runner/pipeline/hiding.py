@@ -1,6 +1,8 @@
-"""What is not shown of one message, or of the parts of an event, in text that tells of it."""
+"""What is not shown of one message, of a batch, or of the parts of an event, in text that tells of it."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from runner import arguments
 from runner.core import header
@@ -26,6 +28,14 @@ class Hiding:
         if (joined := delivery.joined) is not None:
             bodies = [body for _, body in arguments.parted(joined.body)]
             hiding._messages += zip(joined.headers, bodies, strict=True)
+        return hiding
+
+    @classmethod
+    def of_all(cls, rules: Rules, deliveries: Sequence[Delivery]) -> Hiding:
+        """That of a batch: what is hidden of one message may be a part of what is hidden of another."""
+        first, *others = deliveries
+        hiding = cls(rules, first.header, first.body)
+        hiding._messages += [(each.header, each.body) for each in others]
         return hiding
 
     @property

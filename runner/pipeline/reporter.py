@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC
 from functools import partial
 from typing import Protocol
@@ -88,25 +88,12 @@ class Reporter:
         # A single message needs no trace but its own.
         several = len(deliveries) > 1
         span: CallSpan = (
-            self._spans.batch(len(deliveries), attempts, self._hiding_all(deliveries))
+            self._spans.batch(len(deliveries), attempts, Hiding.of_all(self._rules, deliveries))
             if several
             else attempts[0]
         )
         span.activate()
         return span
-
-    def _hiding_all(self, deliveries: Sequence[Delivery]) -> Callable[[str], str]:
-        """What takes out of a text what is not shown of any of these."""
-        found: list[Hiding] = []
-
-        def hide(text: str) -> str:
-            if not found:  # only where something is told
-                found.extend(Hiding(self._rules, each.header, each.body) for each in deliveries)
-            for each in found:
-                text = each(text)
-            return text
-
-        return hide
 
     def start(self, incoming: Incoming, admitted: bool) -> AttemptSpan | None:
         """A span for an attempt that begins now; None when it is not traced."""
