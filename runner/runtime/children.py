@@ -52,18 +52,19 @@ class Children:
                 self._idle.append(child)
 
     async def _take(self) -> Cell:
-        while not (child := self._free()):
-            async with self._starting:  # one after the other: another may be free meanwhile
-                if child := self._free():
-                    break
-                child = await Cell.start(self._opening)
-                log.info("a process for handlers has started (pid %d)", child.pid)
+        if child := await self._free():
+            return child
+        async with self._starting:  # one after the other: another may be free meanwhile
+            if child := await self._free():
                 return child
+            child = await Cell.start(self._opening)
+        log.info("a process for handlers has started (pid %d)", child.pid)
         return child
 
-    def _free(self) -> Cell | None:
+    async def _free(self) -> Cell | None:
         while self._idle:
             child = self._idle.pop()
             if child.running:
                 return child
+            await child.end(0)  # it has died while nothing ran in it: its socket is closed
         return None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -150,6 +153,31 @@ async def test_a_runner_that_is_killed_takes_its_children_along_and_blames_no_me
     await shop.settled("charge")
     assert await stored(shop) == [1]
     assert await shop.dead() == []
+
+
+async def test_a_process_that_dies_between_two_messages_is_replaced_and_leaves_no_socket(shop: Shop) -> None:
+    await shop.open(CHARGE)
+    process = await started(shop)
+    await shop.order(0)
+    await shop.settled("charge")
+    before = _sockets(process.pid)
+    for number in range(1, 4):
+        child = shop.notes("run")[-1]["pid"]
+        os.kill(child, signal.SIGKILL)
+        await eventually(partial(_is_gone, child))
+        await shop.order(number)
+        await shop.settled("charge")
+    assert await stored(shop) == [0, 1, 2, 3]
+    assert {each["attempt"] for each in shop.notes("run")} == {1}
+    assert _sockets(process.pid) == before
+
+
+def _sockets(pid: int) -> int:
+    return sum(str(each.readlink()).startswith("socket:") for each in Path(f"/proc/{pid}/fd").iterdir())
+
+
+def _is_gone(pid: int) -> bool:
+    return not Path(f"/proc/{pid}").exists()
 
 
 def _lives(pid: int) -> bool:
