@@ -94,11 +94,7 @@ class Spill:
         if self._bytes > most and (now := time.monotonic()) - self._counted >= COUNT_SECONDS:
             self._counted = now
             waiting = (self._unsettled.get(each) for lane in self._ordering.waiting_lanes() for each in lane)
-            self._bytes = sum(
-                len(each.body) + len(each.header or b"")
-                for each in waiting
-                if each is not None and each.body is not SPILLED
-            )
+            self._bytes = bytes_of(each for each in waiting if each is not None and each.body is not SPILLED)
         return self._bytes > most
 
     def _drop(self) -> None:

@@ -161,8 +161,8 @@ class App:
     async def _gathering(self) -> AsyncIterator[str]:
         """Events that are not joined yet, a line each."""
         store = Gathered(self._connection)
-        for function in self._functions:
-            name = function.binding.function
+        for binding in [each.binding for each in self._functions if each.binding.joins is not None]:
+            name = binding.function
             pattern = Event(self._project, name, "*").subject
             async for subject, _ in subjects(self._connection, GATHER, f"{pattern}.state"):
                 record, _ = await store.read(Event(self._project, name, subject.split(".")[-2]))
