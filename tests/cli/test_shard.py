@@ -161,7 +161,11 @@ async def test_what_waits_where_no_durable_has_been_made_yet_is_counted(
 ) -> None:
     """Resized while nobody runs: generation 2 has no durables at all, and generation 1 lacks one."""
     runner = project.start("run")
-    await eventually(lambda: len(shards(project)) == 4)
+
+    async def made() -> bool:
+        return len(await js.consumers("LEDGER")) == 4
+
+    await eventually(made, within=20)
     runner.kill()
     for number in range(12):
         await js.publish(f"ledger.a{number}.posted", b"")
