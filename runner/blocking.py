@@ -106,7 +106,7 @@ class BlockingApp:
             raise
 
 
-class Opening:
+class PendingConnection:
     """A connection that is not open yet: `with` opens it for a block, and `open` until it is closed."""
 
     def __init__(self, connecting: Callable[[], AbstractAsyncContextManager[App]]) -> None:
@@ -140,13 +140,13 @@ class Opening:
 
 def connect_sync(
     nats_url: str | None = None, *, settings: Settings | None = None, project: Path | str | None = None
-) -> Opening:
+) -> PendingConnection:
     """Connect for the time of a `with` block, for code without a loop, or by `.open()` until `.close()`; finds NATS as `connect` does.
 
     In code with a loop every call would stop it: use `async with runner.connect()` there.
     Opening it raises `Unreachable` and `SettingsError`.
     """
-    return Opening(lambda: connect(nats_url, settings=settings, project=project))
+    return PendingConnection(lambda: connect(nats_url, settings=settings, project=project))
 
 
 _portals: WeakSet[BlockingPortal] = WeakSet()

@@ -14,13 +14,13 @@ from runner.cli.function.invoke import named
 from runner.cli.options import Place
 from runner.cli.session import session
 from runner.cli.table import counted
-from runner.core.streams.capture import Catchment, capture
+from runner.core.streams.capture import StreamSubjects, capture
 from runner.core.streams.config import DeclaredStream, merged
 from runner.errors import JetrunnerError, Outdated, UsageError
 from runner.jetstream.connection import Connection
 from runner.process.resolve import clashing
 from runner.streams.consumers import uncaptured
-from runner.streams.plan import catchments, load_streams, plan_streams, real_streams
+from runner.streams.plan import load_streams, plan_streams, real_streams, subjects_of_streams
 from runner.streams.schedules import plan_schedules
 
 T = TypeVar("T")
@@ -83,7 +83,7 @@ class Check:
             lambda: code.load(place.root, place.settings.name or None).functions, ()
         )
         self._sound = not self.problems
-        self.known: Sequence[Catchment] = ()
+        self.known: Sequence[StreamSubjects] = ()
         """What the streams capture that it was compared with."""
 
     def offline(self) -> None:
@@ -98,13 +98,13 @@ class Check:
                     f"{binding.function} reads the stream {binding.stream}, which is not declared here; "
                     "check it with --nats-url"
                 )
-        self._compare(here, catchments(self.streams))
+        self._compare(here, subjects_of_streams(self.streams))
 
     async def on_server(self) -> None:
         """Compare functions with declared and real streams, and declared with real ones."""
         async with session(self.place.settings) as connection:
             plan = await plan_streams(connection, self.streams, self.place.settings.name)
-            known = catchments(self.streams, await real_streams(connection))
+            known = subjects_of_streams(self.streams, await real_streams(connection))
             schedules = await self._schedules(connection) if self._sound else []
         for stream in plan.refused:
             for change in stream.changes:
@@ -125,7 +125,7 @@ class Check:
             return []
         return [f"the schedule of {each.function}" for each in plans if each.action != "same"]
 
-    def _compare(self, functions: Sequence[Binding], known: Sequence[Catchment]) -> None:
+    def _compare(self, functions: Sequence[Binding], known: Sequence[StreamSubjects]) -> None:
         self.known = known
         self.problems.extend(
             UsageError(str(error), hint=error.hint) for error in uncaptured(functions, known)
@@ -163,7 +163,7 @@ class Check:
         }
 
 
-def _unsharded(binding: Binding, known: Sequence[Catchment]) -> str:
+def _unsharded(binding: Binding, known: Sequence[StreamSubjects]) -> str:
     """A warning when a function keeps order on a stream that is not sharded."""
     if not binding.ordered_by:
         return ""
@@ -191,7 +191,7 @@ def _left_out(binding: Binding) -> str:
     )
 
 
-def _forgetful(binding: Binding, known: Sequence[Catchment], declared: Sequence[DeclaredStream]) -> str:
+def _forgetful(binding: Binding, known: Sequence[StreamSubjects], declared: Sequence[DeclaredStream]) -> str:
     """A warning when a function may still retry after its output's stream has forgotten the first try."""
     if binding.output is None:
         return ""

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from runner.bindings import Binding
 from runner.core.quantity import counted, format_duration
-from runner.core.streams.capture import Catchment, capture
+from runner.core.streams.capture import StreamSubjects, capture
 from runner.core.streams.config import DeclaredStream, merged
 from runner.errors import JetrunnerError
 from runner.jetstream.schedules import written
@@ -28,7 +28,7 @@ class Promise(Struct, frozen=True):
 
 
 def explain(
-    binding: Binding, known: Sequence[Catchment], declared: Sequence[DeclaredStream]
+    binding: Binding, known: Sequence[StreamSubjects], declared: Sequence[DeclaredStream]
 ) -> list[Promise]:
     """Everything that is promised for a function."""
     return [
@@ -49,7 +49,7 @@ def explain(
     ]
 
 
-def _source(binding: Binding, known: Sequence[Catchment]) -> Promise:
+def _source(binding: Binding, known: Sequence[StreamSubjects]) -> Promise:
     if binding.schedule is not None:
         return Promise(
             "source",
@@ -88,7 +88,7 @@ def _delivery(binding: Binding) -> Promise:
     )
 
 
-def _order(binding: Binding, known: Sequence[Catchment]) -> Iterator[Promise]:
+def _order(binding: Binding, known: Sequence[StreamSubjects]) -> Iterator[Promise]:
     if binding.schedule is not None:
         skips = binding.overlap == "skip"
         yield Promise(
@@ -186,7 +186,7 @@ def _time(binding: Binding) -> Promise:
 
 
 def _outputs(
-    binding: Binding, known: Sequence[Catchment], declared: Sequence[DeclaredStream]
+    binding: Binding, known: Sequence[StreamSubjects], declared: Sequence[DeclaredStream]
 ) -> Iterator[Promise]:
     if binding.output is None:
         return
@@ -207,11 +207,11 @@ def _outputs(
     )
 
 
-def _stream(binding: Binding, known: Sequence[Catchment]) -> str:
+def _stream(binding: Binding, known: Sequence[StreamSubjects]) -> str:
     return binding.stream or _captured(binding.subject.wildcard, known)
 
 
-def _captured(subject: str, known: Sequence[Catchment]) -> str:
+def _captured(subject: str, known: Sequence[StreamSubjects]) -> str:
     try:
         return capture(subject, known)
     except JetrunnerError:

@@ -10,13 +10,13 @@ from runner.bindings import Binding
 from runner.cli import code, failure, options, printed
 from runner.cli.function.invoke import find
 from runner.core import identity
-from runner.core.streams.capture import Catchment, capture
+from runner.core.streams.capture import StreamSubjects, capture
 from runner.core.subject import Template
 from runner.errors import JetrunnerError, UsageError
 from runner.jetstream.interest import forgets
 from runner.jetstream.ownstreams import AGAIN
 from runner.jetstream.permissions import ANY, Permission, Reader, of_operator, of_publisher, of_run
-from runner.streams.plan import catchments, load_streams
+from runner.streams.plan import load_streams, subjects_of_streams
 
 INBOX = "_INBOX"
 
@@ -65,7 +65,7 @@ def permissions_command(functions: tuple[str, ...], role: str, form: str, publis
     project = code.load(place.root, place.settings.name or None)
     chosen = [find(project, name) for name in functions] if functions else project.functions
     declared = load_streams(place.root)
-    known = catchments(declared)
+    known = subjects_of_streams(declared)
     readers = [_reader(project.name, binding, known) for binding in chosen]
     for reader in readers:
         if reader.stream == ANY:
@@ -99,7 +99,7 @@ def _wildcard(subject: str) -> str:
     return found
 
 
-def _reader(project: str, binding: Binding, known: Sequence[Catchment]) -> Reader:
+def _reader(project: str, binding: Binding, known: Sequence[StreamSubjects]) -> Reader:
     output = binding.output.wildcard if binding.output is not None else ""
     return Reader(
         function=binding.function,
@@ -118,7 +118,7 @@ def _reader(project: str, binding: Binding, known: Sequence[Catchment]) -> Reade
 
 
 def _stream(
-    subject: str, known: Sequence[Catchment], *, chosen: str | None = None, publishing: bool = False
+    subject: str, known: Sequence[StreamSubjects], *, chosen: str | None = None, publishing: bool = False
 ) -> str:
     try:
         return capture(subject, known, chosen=chosen, publishing=publishing)

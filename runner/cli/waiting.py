@@ -17,7 +17,7 @@ from runner.jetstream.connection import Connection
 from runner.jetstream.inventory import count
 from runner.jetstream.listing import listed
 from runner.jetstream.ownstreams import AGAIN
-from runner.jetstream.reshard import Openings
+from runner.jetstream.reshard import GenerationStore
 from runner.runtime.snapshots import collect
 
 
@@ -127,24 +127,24 @@ async def _unopened(
 ) -> list[Waiting]:
     """What waits in generations of shards that have no durables yet: an older one is not drained."""
     try:
-        opening, _ = await Openings(connection, project).read(function)
+        current, _ = await GenerationStore(connection, project).read(function)
     except ServerError as error:
         if error.code not in codes.NO_CONSUMER:
             raise
         return []  # the bucket is gone
-    if opening is None or (stream := streams.get(opening.stream)) is None:
+    if current is None or (stream := streams.get(current.stream)) is None:
         return []
     newest = (sharding.read(stream["config"]) or Sharding()).generation
     standing = {each.generation for each in parts}
     return [
         Waiting(
-            opening.stream,
+            current.stream,
             identity.durable(project, function),
             generation,
-            await count(connection, opening.stream, stored_subject(opening.subject, generation)),
+            await count(connection, current.stream, stored_subject(current.subject, generation)),
             0,
         )
-        for generation in range(opening.generation + 1, newest + 1)
+        for generation in range(current.generation + 1, newest + 1)
         if generation not in standing
     ]
 

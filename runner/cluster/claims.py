@@ -10,7 +10,7 @@ import msgspec
 from runner.core.claim import UNOWNED, Claim, decode
 from runner.core.takeover import VACANT_SECONDS
 from runner.errors import ServerError
-from runner.jetstream import stray
+from runner.jetstream import tolerant
 from runner.jetstream.concurrent import map_concurrently
 from runner.jetstream.connection import Connection
 from runner.jetstream.kv import KV, NOTHING, Entry
@@ -216,7 +216,7 @@ def predecessors(claim: Claim) -> tuple[str, ...]:
 
 def read(value: bytes, key: str = "a claim") -> Claim | None:
     """None for a value that is no claim."""
-    return stray.read(decode, value, key)
+    return tolerant.read(decode, value, key)
 
 
 def owner_of(value: bytes) -> str:

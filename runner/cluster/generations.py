@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 from runner.cluster.members import Members
 from runner.cluster.rollover import Reader, Rollover
 from runner.core.assignment import assign
-from runner.core.generation import Opening
+from runner.core.generation import OpenGeneration
 from runner.errors import JetrunnerError, UsageError
 from runner.jetstream.kv import KV
-from runner.jetstream.publisher import insist
+from runner.jetstream.publisher import retry_until
 from runner.runtime.histories import START_SECONDS
 from runner.runtime.runtime import Runtime
 
@@ -38,7 +38,7 @@ def news_subject(project: str) -> str:
 
 
 class Generations:
-    """Keeps `opening` of the functions of this process what it is in the bucket."""
+    """Keeps `open_generation` of the functions of this process what it is in the bucket."""
 
     def __init__(
         self,
@@ -58,12 +58,16 @@ class Generations:
 
     async def start(self) -> None:
         """Read what is open; where nothing is yet, open it. Raises JetrunnerError where that cannot be."""
-        await self._kv.watch(self._turnover.openings.prefix + ">", lambda _key, _value: self._due.set())
+        await self._kv.watch(
+            self._turnover.open_generations.prefix + ">", lambda _key, _value: self._due.set()
+        )
         await self._connection.wire.subscribe(news_subject(self._project), lambda *_: self._due.set())
         for function in self._functions:
             name = function.binding.function
-            while function.opening is None and not function.held:
-                await insist(partial(self._look, function, step=True), START_SECONDS, f"the shards of {name}")
+            while function.open_generation is None and not function.held:
+                await retry_until(
+                    partial(self._look, function, step=True), START_SECONDS, f"the shards of {name}"
+                )
 
     async def run(self) -> None:
         """Look at all functions, whenever there may be something new, until cancelled."""
@@ -87,28 +91,28 @@ class Generations:
                     await self._look(function, step=self._steps(function.binding.function))
                 except JetrunnerError as error:
                     log.warning("the shards of %s cannot be looked at: %s", function.binding.function, error)
-                pause = min(pause, self._pause(function.opening))
+                pause = min(pause, self._pause(function.open_generation))
 
     def names(self) -> list[str]:
         """`<function>.<generation>` of what is open, or was until just now."""
         return [
-            f"{function.binding.function}.{function.opening.generation}"
+            f"{function.binding.function}.{function.open_generation.generation}"
             for function in self._functions
-            if function.opening is not None
+            if function.open_generation is not None
         ]
 
     async def confirmed(self, function: OrderedFunction, generation: int) -> bool:
         """Whether a generation is open, as the bucket has it now; asked after a claim of it was written."""
         try:
-            opening = await self._look(function, step=False)
-            while opening is None:  # the bucket has lost it
-                opening = await self._look(function, step=True)
+            current = await self._look(function, step=False)
+            while current is None:  # the bucket has lost it
+                current = await self._look(function, step=True)
         except UsageError as error:
             log.warning("%s", error)
             return False
-        return not opening.closing and opening.generation == generation
+        return not current.closing and current.generation == generation
 
-    async def _look(self, function: OrderedFunction, *, step: bool) -> Opening | None:
+    async def _look(self, function: OrderedFunction, *, step: bool) -> OpenGeneration | None:
         """What stands now; None where nothing does, or somebody else was faster to step."""
         name = function.binding.function
         reader = Reader(
@@ -121,9 +125,9 @@ class Generations:
         if step:
             found = await self._turnover.step(reader, self._members.gone)
         else:
-            found, _ = await self._turnover.openings.read(name)
-        if found is not None and found != function.opening:
-            function.opening = reader.require(found)
+            found, _ = await self._turnover.open_generations.read(name)
+        if found is not None and found != function.open_generation:
+            function.open_generation = reader.require(found)
             self._changed()
         return found
 
@@ -132,13 +136,13 @@ class Generations:
         able = [name for name, member in self._members.living.items() if member.takes(function)]
         return assign([function], able).get(function) == self._members.me.instance
 
-    def _pause(self, opening: Opening | None) -> float:
-        if opening is None:
+    def _pause(self, current: OpenGeneration | None) -> float:
+        if current is None:
             return DRAINING_SECONDS
-        if opening.closing:
+        if current.closing:
             return CLOSING_SECONDS
         return (
             READ_SECONDS
-            if self._turnover.newest.get(opening.stream, opening.generation) == opening.generation
+            if self._turnover.newest.get(current.stream, current.generation) == current.generation
             else DRAINING_SECONDS
         )

@@ -73,7 +73,7 @@ class Holdings:
     def _may_restore(self, shard: str) -> bool:
         """Whether no other instance can have had it since it was last seen (rule 4 of `core/lease.py`)."""
         lately = time.monotonic() < self._seen.get(shard, 0.0) + CLAIMS_SECONDS
-        return lately and self._own.state.unbroken and self._own.current
+        return lately and self._own.state.unbroken and self._own.lease_current
 
     async def confirm(self) -> None:
         """Ask for every one that is held; those that are another's are lost. Raises the ServerError family."""

@@ -25,9 +25,9 @@ from runner.core import identity
 from runner.core.death import Sighting
 from runner.core.lease import LONGEST_BOUND_SECONDS
 from runner.errors import ServerError
-from runner.jetstream import stray
+from runner.jetstream import tolerant
 from runner.jetstream.kv import KV, Entry
-from runner.jetstream.publisher import insist
+from runner.jetstream.publisher import retry_until
 from runner.runtime.runtime import Runtime
 
 log = logging.getLogger("jetrunner.members")
@@ -83,8 +83,8 @@ class Members:
         """Take the lease, read those of the others, and say so."""
         await self._wire.subscribe(self._news.decode(), lambda *_: self._hint.set())
         await self.own.pings.measure()
-        await insist(self.own.renew, math.inf, "the lease")
-        await insist(self.read, math.inf, "the leases")
+        await retry_until(self.own.renew, math.inf, "the lease")
+        await retry_until(self.read, math.inf, "the leases")
         self._say()
 
     async def retire(self) -> None:
@@ -152,9 +152,9 @@ class Members:
         now = time.monotonic()
         found: dict[str, tuple[Entry, Member]] = {}
         for key, entry in entries.items():
-            member = stray.read(read_member, entry.value, key)
+            member = tolerant.read(read_member, entry.value, key)
             if member is not None and self._key(member.instance) != key:
-                stray.pass_over(key, "it stands under another name")
+                tolerant.pass_over(key, "it stands under another name")
             elif member is not None:
                 found[member.instance] = entry, member
         for instance in found.keys() | self._sightings.keys():

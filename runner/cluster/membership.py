@@ -69,12 +69,12 @@ class Membership:
         """There is ordered work here, at this reading of the monotonic clock: pings go on."""
         self.pings.worked = now
 
-    def holds(self, now: float) -> bool:
+    def may_start(self, now: float) -> bool:
         """Whether this instance may start ordered work now, by the monotonic clock read a moment ago."""
         self.works(now)
         return now < self.until
 
-    def lasts(self, now: float) -> bool:
+    def lease_valid(self, now: float) -> bool:
         """Whether messages may be asked for: the lease is ours on this connection, and the claims were confirmed."""
         return now < self.state.asks_until and self._epoch == self._wire.epoch
 
@@ -89,7 +89,7 @@ class Membership:
             return "the connection to NATS is lost, and the lease not renewed on another"
         if now >= self.state.until:
             return "the lease of this instance has run out"
-        if not self.state.whole:
+        if not self.state.claims_current:
             return "the claims of this instance are not confirmed"
         if now >= self.state.read + CLAIMS_SECONDS:
             return f"the claims of this instance were not found as it wrote them for {CLAIMS_SECONDS:.0f} s"
@@ -100,7 +100,7 @@ class Membership:
         return ""
 
     @property
-    def current(self) -> bool:
+    def lease_current(self) -> bool:
         """Whether the lease was renewed on this connection and has not run out."""
         return self._epoch == self._wire.epoch and time.monotonic() < self.state.until
 
@@ -108,7 +108,7 @@ class Membership:
         """Wait until ordered work may start."""
         self.pings.waiting += 1
         try:
-            while not self.holds(time.monotonic()):
+            while not self.may_start(time.monotonic()):
                 self.pings.ask()
                 await self._may.wait()
         finally:

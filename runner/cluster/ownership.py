@@ -25,7 +25,7 @@ from runner.core.takeover import Bury, Confirm, Decision, HandOver, Release, Tak
 from runner.errors import JetrunnerError
 from runner.ordered.function import OrderedFunction
 from runner.ordered.shard import Shard
-from runner.pipeline.fence import Tenure
+from runner.pipeline.fence import ShardOwnership
 from runner.runtime.runtime import Runtime
 
 log = logging.getLogger("jetrunner.shards")
@@ -82,10 +82,10 @@ class Ownership:
                 except TimeoutError:
                     pass
                 self._changed.clear()
-                if not self._own.current:
+                if not self._own.lease_current:
                     continue
                 try:
-                    if not self._own.state.whole:
+                    if not self._own.state.claims_current:
                         await self._confirm()
                     sent = time.monotonic()
                     found = await self.claims.refresh(self._generations.names(), self._view.names)
@@ -152,7 +152,7 @@ class Ownership:
                 shard = self.owned[name] = function.shard(name)
                 claim = held.claim
                 stands, end = partial(self._held.stands, name, claim), partial(self._refused, name, claim)
-                await shard.open(Tenure(claim, stands, end))
+                await shard.open(ShardOwnership(claim, stands, end))
         except JetrunnerError as error:
             log.warning("shard %s could not be taken: %s", name, error)
             await self._drop(name)
@@ -216,7 +216,7 @@ class Ownership:
             if not released:
                 self.claims.distrust(name)
                 if shard is not None and not shard.life.owned:
-                    shard.lanes.strays.send_back()
+                    shard.lanes.unowned.send_back()
 
     async def leave(self) -> None:
         """The process ends: each shard goes as soon as its own handlers have ended, and then the lease."""
@@ -277,7 +277,7 @@ class Ownership:
         self._changed.set()
 
     def _refused(self, name: str, claim: Claim) -> None:
-        """An output of that tenure was refused, and its claim does not stand."""
+        """An output of that ownership was refused, and its claim does not stand."""
         held = self._held.get(name)
         if held is not None and held.claim == claim:
             self._lose(name)

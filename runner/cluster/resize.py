@@ -17,11 +17,11 @@ from runner.cluster.rollover import Reader, Rollover
 from runner.core import generation as generations
 from runner.core import identity, sharding
 from runner.core.death import MARGIN_SECONDS
-from runner.core.generation import Opening
+from runner.core.generation import OpenGeneration
 from runner.core.lease import TTL_SECONDS
 from runner.core.sharding import Sharding
 from runner.errors import NoStream, UsageError
-from runner.jetstream import consumer, interest, reshard, stray
+from runner.jetstream import consumer, interest, reshard, tolerant
 from runner.jetstream.backlog import Backlog
 from runner.jetstream.connection import Connection
 from runner.jetstream.inventory import PATIENCE_SECONDS, stream_info
@@ -92,7 +92,7 @@ class Resize:
             await reshard.resize(self._connection, self.stream, count, by, self._prepare)
         except ValueError as error:
             raise UsageError(f"{self.stream}: {error}") from None
-        for project in {project for project, _, _ in await self._openings()}:
+        for project in {project for project, _, _ in await self._open_generations()}:
             with suppress(ValueError):  # the name stands in a key of the bucket, and may be none
                 self._connection.wire.publish(news_subject(project).encode(), self.stream.encode(), b"")
         return await self.now()
@@ -103,10 +103,10 @@ class Resize:
         if now is None or not interest.forgets(after):
             return
         living = await self._living()
-        for project, function, opening in await self._openings():
+        for project, function, current in await self._open_generations():
             runs = any(function in member.functions for member in living.get(project, {}).values())
             if runs or not self._gone(project, function):
-                shards = consumer.of_shards(project, function, opening.subject, now, opening.first)
+                shards = consumer.of_shards(project, function, current.subject, now, current.first)
                 await interest.stand(self._connection, self.stream, shards)
 
     async def look(self, now: Sharding) -> list[Progress]:
@@ -117,8 +117,8 @@ class Resize:
         absent = self._absent.items()
         self._absent = {key: since for key, since in absent if key[1] not in living.get(key[0], {})}
         found = []
-        for project, function, standing in await self._openings():
-            opening = standing
+        for project, function, standing in await self._open_generations():
+            current = standing
             running = {
                 name for name, member in living.get(project, {}).items() if function in member.functions
             }
@@ -126,30 +126,30 @@ class Resize:
             gone = not running and self._gone(project, function)
             if gone and not durables:
                 continue
-            known = await self._backlog.lags(opening, info, durables, older=True)
+            known = await self._backlog.lags(current, info, durables, older=True)
             left = sum(each.pending + each.unsettled for each in known if each.generation < now.generation)
-            if opening.generation < now.generation and not running and not left:
+            if current.generation < now.generation and not running and not left:
                 turnover = self._turnovers.setdefault(project, Rollover(self._connection, project))
-                reader = Reader(function, self.stream, opening.subject)
+                reader = Reader(function, self.stream, current.subject)
                 gone_owner = partial(self._owner_gone, project, living.get(project, {}))
-                opening = await turnover.step(reader, gone_owner) or opening
-            done = opening.generation >= now.generation and not opening.closing
+                current = await turnover.step(reader, gone_owner) or current
+            done = current.generation >= now.generation and not current.closing
             state: State = "open" if done else "draining" if running else "waiting"
             state = "gone" if gone else state
-            found.append(Progress(project, function, opening.generation, state, left, len(running)))
+            found.append(Progress(project, function, current.generation, state, left, len(running)))
         return sorted(found, key=lambda each: (each.project, each.function))
 
     async def _require_order(self, by: tuple[int, ...]) -> None:
         """Every key of every function that keeps order here stands in one shard of those. Raises UsageError."""
         living = await self._living()
-        for project, function, opening in await self._openings():
+        for project, function, current in await self._open_generations():
             runs = any(function in member.functions for member in living.get(project, {}).values())
             if not runs and self._gone(project, function):
                 continue
             binding = (self._functions or {}).get(function) if project == self._project else None
             known = [(binding.subject.wildcard, binding.key_positions)] if binding is not None else []
             if runs or not known:
-                known.append((opening.subject, opening.keys))
+                known.append((current.subject, current.keys))
             for subject, keys in known:
                 if (place := generations.splitting(subject, keys, by)) is not None:
                     raise UsageError(
@@ -173,19 +173,19 @@ class Resize:
         since = self._absent.setdefault((project, owner), time.monotonic())
         return time.monotonic() - since >= TTL_SECONDS + MARGIN_SECONDS
 
-    async def _openings(self) -> list[tuple[str, str, Opening]]:
+    async def _open_generations(self) -> list[tuple[str, str, OpenGeneration]]:
         found = []
         for key, entry in (await self._read("generation.*.*")).items():
-            opening = reshard.parse(entry.value)
-            if opening is not None and opening.stream == self.stream:
+            current = reshard.parse(entry.value)
+            if current is not None and current.stream == self.stream:
                 _, project, function = key.split(".")
-                found.append((project, function, opening))
+                found.append((project, function, current))
         return found
 
     async def _living(self) -> dict[str, dict[str, Member]]:
         found: dict[str, dict[str, Member]] = {}
         for key, entry in (await self._read("member.*.*")).items():
-            member = stray.read(read_member, entry.value, key)
+            member = tolerant.read(read_member, entry.value, key)
             if member is not None and member.state == "alive":
                 found.setdefault(key.split(".")[1], {})[member.instance] = member
         return found

@@ -24,7 +24,7 @@ from runner.cluster.claims import Claims
 from runner.consumers.predecessors import Before, Predecessors
 from runner.core import generation as generations
 from runner.core import identity, sharding
-from runner.core.generation import Opening
+from runner.core.generation import OpenGeneration
 from runner.core.history import Identity, void
 from runner.core.sharding import Sharding
 from runner.errors import JetrunnerError, PermissionDenied, Unconfirmed, UsageError
@@ -58,15 +58,15 @@ class Reader(Struct, frozen=True):
     keys: tuple[int, ...] = ()
     """Indexes of the tokens that make its key; none: as they were."""
 
-    def require(self, opening: Opening) -> Opening:
+    def require(self, current: OpenGeneration) -> OpenGeneration:
         """The same, when the function keeps its order there. Raises UsageError."""
-        if opening.closing or not self.keys:
-            return opening  # nothing is worked on
-        place = generations.splitting(self.subject, self.keys, opening.sharding.positions)
+        if current.closing or not self.keys:
+            return current  # nothing is worked on
+        place = generations.splitting(self.subject, self.keys, current.sharding.positions)
         if place is None:
-            return opening
+            return current
         raise UsageError(
-            f"{self.function}: generation {opening.generation} of {self.stream} is sharded by token {place + 1} of its "
+            f"{self.function}: generation {current.generation} of {self.stream} is sharded by token {place + 1} of its "
             "subjects: ordered_by= must hold it, or a key would stand in several shards",
             hint="if the stream is sharded otherwise by now, drain this one with the ordered_by= of before; "
             'or begin with deliver="new", or with a copy of the stream (source = in a stream file)',
@@ -85,7 +85,7 @@ class Rollover:
     ) -> None:
         self._history = history if history is not None else cache(partial(History, connection))
         """Of a stream."""
-        self.openings = reshard.Openings(connection, project)
+        self.open_generations = reshard.GenerationStore(connection, project)
         self._connection = connection
         self._project = project
         self._me = me  # the instance that steps; empty: a command
@@ -93,14 +93,14 @@ class Rollover:
         self._claims = Claims(connection, project)
         self._seen: dict[tuple[str, str, int], float] = {}
         """When a stream's generation was first seen here, by the monotonic clock."""
-        self._swept: dict[str, tuple[Opening, float]] = {}
+        self._swept: dict[str, tuple[OpenGeneration, float]] = {}
         """What was open when it was last swept, and when that was."""
         self._succeeded: set[tuple[str, str]] = set()
         """Functions whose durables without order are removed, each with the time at which its stream was made."""
         self.newest: dict[str, int] = {}
         """The generation in which each stream stores what comes."""
 
-    async def step(self, reader: Reader, gone: Gone) -> Opening | None:
+    async def step(self, reader: Reader, gone: Gone) -> OpenGeneration | None:
         """Do what can be done now; returns what stands then, None when another instance was faster."""
         info = await self._connection.api(f"STREAM.INFO.{reader.stream}")
         config, created = info["config"], info["created"]
@@ -108,24 +108,24 @@ class Rollover:
         self.newest[reader.stream] = now.generation
         seen = self._seen.setdefault((reader.stream, created, now.generation), time.monotonic())
         age = time.monotonic() - seen if config.get("num_replicas", 1) > 1 else SETTLING_SECONDS
-        standing, revision = await self.openings.read(reader.function)
-        opening = await self._of_now(standing, info)
-        after: Opening | None
-        if opening is None or (opening.stream, opening.created) != (reader.stream, created):
+        standing, revision = await self.open_generations.read(reader.function)
+        current = await self._of_now(standing, info)
+        after: OpenGeneration | None
+        if current is None or (current.stream, current.created) != (reader.stream, created):
             after = await self._begin(reader, info, now)
-        elif opening.closing:
-            after = await self._next(reader, opening, config, gone)
-        elif opening.generation != now.generation:
-            after = await self._leave(reader, opening, now) if age >= SETTLING_SECONDS else opening
+        elif current.closing:
+            after = await self._next(reader, current, config, gone)
+        elif current.generation != now.generation:
+            after = await self._leave(reader, current, now) if age >= SETTLING_SECONDS else current
         elif SETTLING_SECONDS < age < LATE_SECONDS:
-            after = await self._late(reader, opening)
+            after = await self._late(reader, current)
         else:
-            after = self._corrected(reader, opening, now)
+            after = self._corrected(reader, current, now)
         reader.require(after)
         if after != standing:
             await self._history(reader.stream).follow()  # what it rests on was not said by a leader of before
             after = structs.replace(after, newest=state(info).newest)
-            if not await self.openings.swap(reader.function, after, revision):
+            if not await self.open_generations.swap(reader.function, after, revision):
                 return None
         if not after.closing:
             try:
@@ -138,17 +138,17 @@ class Rollover:
                 )
         return after
 
-    async def _of_now(self, opening: Opening | None, info: Mapping[str, Any]) -> Opening | None:
+    async def _of_now(self, current: OpenGeneration | None, info: Mapping[str, Any]) -> OpenGeneration | None:
         """The same, without what it says of messages that the stream has lost."""
-        if opening is None or opening.stream != info["config"]["name"]:
-            return opening
-        history, known = self._history(opening.stream), opening.known
-        first = void(await history.compare(known if known.sequence else Identity(opening.created)))
+        if current is None or current.stream != info["config"]["name"]:
+            return current
+        history, known = self._history(current.stream), current.known
+        first = void(await history.compare(known if known.sequence else Identity(current.created)))
         if (await history.check(thorough=False)).created != info["created"]:
             raise Unconfirmed(
-                f"two servers tell of another {opening.stream} each: one of them leads it no more"
+                f"two servers tell of another {current.stream} each: one of them leads it no more"
             )
-        return opening if first is None or opening.created != info["created"] else opening.back(first)
+        return current if first is None or current.created != info["created"] else current.back(first)
 
     def _predecessors(self, reader: Reader) -> Predecessors:
         return Predecessors(self._connection, self._project, reader.function, reader.stream, reader.subject)
@@ -159,7 +159,7 @@ class Rollover:
         if key not in self._succeeded and await self._predecessors(reader).remove_unread(self._me):
             self._succeeded.add(key)
 
-    async def _begin(self, reader: Reader, info: Mapping[str, Any], now: Sharding) -> Opening:
+    async def _begin(self, reader: Reader, info: Mapping[str, Any], now: Sharding) -> OpenGeneration:
         durable = identity.durable(self._project, reader.function)
         standing: dict[int, int] = {}
         for each in (await reshard.lags(self._connection, reader.stream, durable)).get(durable, ()):
@@ -180,7 +180,7 @@ class Rollover:
             of = Sharding(generation, count)
             shards = consumer.of_shards(self._project, reader.function, reader.subject, of, first)
             await interest.stand(self._connection, reader.stream, shards)
-        return Opening(
+        return OpenGeneration(
             stream=reader.stream,
             created=info["created"],
             subject=reader.subject,
@@ -195,47 +195,49 @@ class Rollover:
             turn=max(await self._claims.turn(reader.function, generation), int(time.time())),
         )
 
-    async def _leave(self, reader: Reader, opening: Opening, now: Sharding) -> Opening:
+    async def _leave(self, reader: Reader, current: OpenGeneration, now: Sharding) -> OpenGeneration:
         """A newer generation stores what comes: go on to the next one that has messages, once this one is drained."""
-        through = await self._drained(reader, opening)
+        through = await self._drained(reader, current)
         if through is None:
-            return opening
+            return current
         stored = await reshard.stored(self._connection, reader.stream, reader.subject, now.generation)
-        target = generations.following(opening, stored, now.generation)
-        log.info("%s: generation %d of %s is drained", reader.function, opening.generation, reader.stream)
-        return opening.towards(target, through)
+        target = generations.following(current, stored, now.generation)
+        log.info("%s: generation %d of %s is drained", reader.function, current.generation, reader.stream)
+        return current.towards(target, through)
 
-    async def _late(self, reader: Reader, opening: Opening) -> Opening:
-        stored = await reshard.stored(self._connection, reader.stream, reader.subject, opening.generation)
-        late = generations.straggler(opening, stored)
+    async def _late(self, reader: Reader, current: OpenGeneration) -> OpenGeneration:
+        stored = await reshard.stored(self._connection, reader.stream, reader.subject, current.generation)
+        late = generations.straggler(current, stored)
         if late < 0:
-            return opening
+            return current
         log.warning(
             "%s: %s has stored messages of generation %d after generation %d had opened; they run now",
-            reader.function, reader.stream, late, opening.generation,
+            reader.function, reader.stream, late, current.generation,
         )  # fmt: skip
-        return opening.towards(late, opening.through)
+        return current.towards(late, current.through)
 
-    async def _next(self, reader: Reader, opening: Opening, config: Mapping[str, Any], gone: Gone) -> Opening:
+    async def _next(
+        self, reader: Reader, current: OpenGeneration, config: Mapping[str, Any], gone: Gone
+    ) -> OpenGeneration:
         """Open the generation that was decided on, once all claims of the old one are sealed: none is held then."""
-        function, generation = reader.function, opening.generation
-        if not await self._claims.seal(function, generation, opening.count, opening.turn, gone):
-            return opening
-        if opening.to > opening.generation:
-            through = await self._drained(reader, opening)
+        function, generation = reader.function, current.generation
+        if not await self._claims.seal(function, generation, current.count, current.turn, gone):
+            return current
+        if current.to > current.generation:
+            through = await self._drained(reader, current)
             if through is None:
-                return opening.reopened()
-            opening = opening.towards(opening.to, through)
-        log.info("%s: generation %d of %s is open", reader.function, opening.to, reader.stream)
-        positions = generations.positions(config, opening.to)
-        count = await self._count(reader, config, opening.to)
-        await self._claims.prepare(reader.function, opening.to, count)
-        return opening.opened(count, positions)
+                return current.reopened()
+            current = current.towards(current.to, through)
+        log.info("%s: generation %d of %s is open", reader.function, current.to, reader.stream)
+        positions = generations.positions(config, current.to)
+        count = await self._count(reader, config, current.to)
+        await self._claims.prepare(reader.function, current.to, count)
+        return current.opened(count, positions)
 
-    async def _drained(self, reader: Reader, opening: Opening) -> int | None:
+    async def _drained(self, reader: Reader, current: OpenGeneration) -> int | None:
         durable = identity.durable(self._project, reader.function)
         known = (await reshard.lags(self._connection, reader.stream, durable)).get(durable, [])
-        return await reshard.drained(self._connection, opening, known)
+        return await reshard.drained(self._connection, current, known)
 
     async def _count(self, reader: Reader, config: Mapping[str, Any], generation: int) -> int:
         told = generations.counts(config).get(generation)
@@ -243,43 +245,43 @@ class Rollover:
             return told
         return await reshard.shards_with_messages(self._connection, reader.stream, reader.subject, generation)
 
-    def _corrected(self, reader: Reader, opening: Opening, now: Sharding) -> Opening:
+    def _corrected(self, reader: Reader, current: OpenGeneration, now: Sharding) -> OpenGeneration:
         """What somebody changed by hand is followed: messages that nobody reads would be worse."""
-        if (opening.count, opening.positions) != (now.count, now.positions):
+        if (current.count, current.positions) != (now.count, now.positions):
             log.warning(
                 "%s has other shards in the same generation: the order of what is stored is not kept;"
                 " use `runner shard resize` the next time",
                 reader.stream,
             )
-        if reader.subject != opening.subject:
+        if reader.subject != current.subject:
             told = "%s keeps order: it reads %s from now on, and read %s before"
-            log.warning(told, reader.function, reader.subject, opening.subject)
-        return opening.corrected(now, reader.subject, reader.keys or opening.keys)
+            log.warning(told, reader.function, reader.subject, current.subject)
+        return current.corrected(now, reader.subject, reader.keys or current.keys)
 
-    async def _sweep(self, function: str, opening: Opening) -> None:
+    async def _sweep(self, function: str, current: OpenGeneration) -> None:
         """Remove what is left of generations that are drained: durables and their floors, claims, counts of failures.
 
         Durables once more from time to time: an instance that stood still while it took a shard may have made one anew.
         """
         swept, when = self._swept.get(function, (None, 0.0))
         now = time.monotonic()
-        if not opening.generation or (swept == opening and now - when <= SWEEP_SECONDS):
+        if not current.generation or (swept == current and now - when <= SWEEP_SECONDS):
             return
         durable = identity.durable(self._project, function)
-        await reshard.remove_older(self._connection, durable, opening)
-        if swept != opening:
-            await self._sweep_bucket(function, durable, opening)
-        self._swept[function] = opening, now
+        await reshard.remove_older(self._connection, durable, current)
+        if swept != current:
+            await self._sweep_bucket(function, durable, current)
+        self._swept[function] = current, now
 
-    async def _sweep_bucket(self, function: str, durable: str, opening: Opening) -> None:
+    async def _sweep_bucket(self, function: str, durable: str, current: OpenGeneration) -> None:
         keys = [
             f"{kind}.{self._project}.{function}.{generation}.>"
-            for generation in range(opening.generation)
+            for generation in range(current.generation)
             for kind in ("claim", "failures")
         ]
-        for key in await self._kv.read([f"floor.{self._project}.{opening.stream}.*"]):
+        for key in await self._kv.read([f"floor.{self._project}.{current.stream}.*"]):
             match = re.fullmatch(rf"{re.escape(durable)}-(\d+)-\d+", key.rpartition(".")[2])
-            if match is not None and int(match[1]) < opening.generation:
+            if match is not None and int(match[1]) < current.generation:
                 keys.append(key)
         for key in keys:
             try:

@@ -59,8 +59,10 @@ class View:
     def _turn(self, name: str) -> int:
         """How often a generation of its function has begun to close, as far as is known here."""
         named = name.partition(".")[0]
-        openings = (each.opening for each in self._functions if each.binding.function == named)
-        return next((opening.turn for opening in openings if opening is not None), 0)
+        open_generations = (
+            each.open_generation for each in self._functions if each.binding.function == named
+        )
+        return next((current.turn for current in open_generations if current is not None), 0)
 
     def standing(self, function: OrderedFunction, moving: Iterable[str]) -> dict[str, str]:
         """What of a function does not go on now, and why; `moving` are shards that change hands while nothing runs there."""
@@ -69,10 +71,10 @@ class View:
             for name in moving
             if name.partition(".")[0] == function.binding.function
         }
-        opening = function.opening
-        if opening is not None and opening.closing:
-            name = f"generation {opening.to} of {opening.stream}"
-            standing[name] = f"all shards of generation {opening.generation} are given back before it opens"
+        current = function.open_generation
+        if current is not None and current.closing:
+            name = f"generation {current.to} of {current.stream}"
+            standing[name] = f"all shards of generation {current.generation} are given back before it opens"
         return standing | self.unowned(function)
 
     def unowned(self, function: OrderedFunction) -> dict[str, str]:

@@ -21,7 +21,7 @@ from runner.core.park import Letter, Mark
 from runner.core.quantity import counted
 from runner.errors import JetrunnerError, PermissionDenied, Unconfirmed
 from runner.jetstream.deadletterpage import Stored
-from runner.jetstream.deadletters import DeadLetters, Kept
+from runner.jetstream.deadletters import DeadLetters, NotRedriven
 from runner.jetstream.keymarks import KeyMarks
 from runner.jetstream.ownstreams import PARKED
 from runner.jetstream.parked import Message, Parked, is_bare
@@ -97,7 +97,7 @@ class KeptBack:
         pairs = [*as_origin(stored.pairs), *letter.headers] if letter is not None else stored.pairs
         try:
             await self._letters.send_back(stored, pairs)
-        except Kept as error:
+        except NotRedriven as error:
             log.error("%s: dead letter %d is kept: %s", self._function, stored.letter.sequence, error)
             return 0
         return 1

@@ -12,10 +12,10 @@ from runner.core import deadletter, header, identity, origin
 from runner.core.origin import Origin
 from runner.core.park import Letter, Mark
 from runner.jetstream.deadletterpage import Stored
-from runner.jetstream.deadletters import DeadLetters, Kept, Selection
+from runner.jetstream.deadletters import DeadLetters, NotRedriven, Selection
 from runner.jetstream.ownstreams import DEADLETTERS, PARKED
 from runner.jetstream.parked import Message
-from runner.jetstream.publisher import insist
+from runner.jetstream.publisher import retry_until
 from runner.runtime.runtime import Runtime
 from runner.telemetry.attempt import as_origin
 
@@ -46,7 +46,7 @@ class Letters:
         try:
             headers, body = await self._letters.whole(stored.letter, pairs)
             header.encode(origin.build(place, headers))
-        except (Kept, ValueError) as error:
+        except (NotRedriven, ValueError) as error:
             log.error("%s: dead letter %d is kept: %s", self._function, letter.sequence, error)
             return None
         return Replayed(place, headers, body, letter.sequence, letter.asked or since, letter)
@@ -105,5 +105,5 @@ class Letters:
         durable = identity.durable(self._project, self._function)
         own = f"{PARKED}:{message.sequence}.{place.timestamp_ns}:{durable}:dead"
         pairs = [*deadletter.build(facts, ()), *OMITTED]
-        await insist(partial(self._letters.store, facts, pairs, b"", own), PATIENCE_SECONDS)
+        await retry_until(partial(self._letters.store, facts, pairs, b"", own), PATIENCE_SECONDS)
         log.error("%s: %s:%d is a dead letter: %s", self._function, place.stream, place.sequence, why)

@@ -39,7 +39,7 @@ class Before(Struct, frozen=True):
     durables: tuple[str, ...] = ()
     """To be removed once the place is kept."""
     ordered: bool = False
-    """Whether the function has kept order, and its opening is to be removed, too."""
+    """Whether the function has kept order, and its open generation is to be removed, too."""
 
 
 class Predecessors:
@@ -53,7 +53,7 @@ class Predecessors:
         self._function = function
         self._stream = stream
         self._subject = subject
-        self._openings = reshard.Openings(connection, project)
+        self._open_generations = reshard.GenerationStore(connection, project)
 
     async def unordered(self, durable: str) -> Before:
         """Other durables of the function without order than this one. Raises ServerError."""
@@ -70,15 +70,15 @@ class Predecessors:
     async def ordered(self) -> Before:
         """The shards of the function when it kept order. Raises ServerError."""
         try:
-            opening, _ = await self._openings.read(self._function)
+            current, _ = await self._open_generations.read(self._function)
         except ServerError as error:
             if error.code != codes.STREAM_NOT_FOUND and not isinstance(error, PermissionDenied):
                 raise
             return Before()  # there is no bucket yet
-        if opening is None or opening.stream != self._stream:
+        if current is None or current.stream != self._stream:
             return Before()
         info = await self._connection.api(f"STREAM.INFO.{self._stream}")
-        if opening.created != info["created"]:
+        if current.created != info["created"]:
             return Before()
         name = identity.durable(self._project, self._function)
         shards = [
@@ -88,23 +88,23 @@ class Predecessors:
         ]
         names = tuple(each["name"] for each in shards)
         now = sharding.read(info["config"]) or Sharding()
-        floor = max(0, opening.first - 1)
-        if not covers(opening.subject, self._subject):
+        floor = max(0, current.first - 1)
+        if not covers(current.subject, self._subject):
             raise UsageError(
-                f"{self._function} kept order until now and read {opening.subject}: without order it would read "
+                f"{self._function} kept order until now and read {current.subject}: without order it would read "
                 f"{self._subject}, and nothing tells where both go on",
-                hint=f"run it without ordered_by= on {opening.subject} first, and change the subject after that",
+                hint=f"run it without ordered_by= on {current.subject} first, and change the subject after that",
             )
-        newest = not opening.closing and opening.generation == now.generation
+        newest = not current.closing and current.generation == now.generation
         by_number = {int(each["name"].rpartition("-")[2]): each for each in shards
-                     if generation_of(each["name"]) == opening.generation}  # fmt: skip
+                     if generation_of(each["name"]) == current.generation}  # fmt: skip
         least: int = info["state"]["last_seq"]
-        through = opening.through
-        for number in range(opening.count):
+        through = current.through
+        for number in range(current.count):
             shard = by_number.get(number)
             if shard is None:
                 return Before(floor, names, ordered=True)
-            text = sharding.shard_filter(opening.subject, opening.generation, number)
+            text = sharding.shard_filter(current.subject, current.generation, number)
             last = await reshard.last(self._connection, self._stream, text)
             through = max(through, last)
             waits = shard["num_pending"] or shard["num_ack_pending"]
@@ -118,7 +118,7 @@ class Predecessors:
         for name in before.durables:
             await consumer.remove(self._connection, self._stream, name)
         if before.ordered:
-            await self._openings.remove(self._function)
+            await self._open_generations.remove(self._function)
 
     async def remove_unread(self, me: str) -> bool:
         """Remove the durables without order, unless an instance other than `me` reads one of them. Raises ServerError."""

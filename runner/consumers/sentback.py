@@ -30,7 +30,7 @@ from runner.jetstream.delivery import Delivery
 from runner.jetstream.keymarks import KeyMarks
 from runner.jetstream.messages import purge, subjects
 from runner.jetstream.ownstreams import AGAIN, DEADLETTERS
-from runner.jetstream.publisher import PubAck, insist
+from runner.jetstream.publisher import PubAck, retry_until
 from runner.jetstream.pull import Pull
 from runner.pipeline.message import Incoming, read
 from runner.pipeline.pipeline import Pipeline
@@ -156,7 +156,7 @@ class SentBack:
         incoming = read(delivery)
         text = self._key(incoming)
         try:
-            ack = await insist(lambda: self._store(incoming, known=bool(text)), PATIENCE_SECONDS)
+            ack = await retry_until(lambda: self._store(incoming, known=bool(text)), PATIENCE_SECONDS)
             if text:
                 await self._name(text, ack.seq, incoming)
         except (JetrunnerError, ValueError) as error:

@@ -23,7 +23,7 @@ from runner.core.history import Identity
 from runner.core.reading import Wait
 from runner.errors import JetrunnerError, ServerError, UsageError
 from runner.jetstream import consumer, ownstreams
-from runner.jetstream.publisher import insist
+from runner.jetstream.publisher import retry_until
 from runner.jetstream.pull import Pull, unopened
 from runner.pipeline.pipeline import Pipeline
 from runner.runtime.histories import START_SECONDS
@@ -100,7 +100,7 @@ class Sources:
             self._forget_left()
             settle = partial(self._reading.settle, pulls=self._opened and bool(self._reads))
             try:
-                found = await insist(settle, START_SECONDS, f"durable {self._durable}")
+                found = await retry_until(settle, START_SECONDS, f"durable {self._durable}")
             except UsageError:
                 raise
             except JetrunnerError as error:
@@ -230,7 +230,7 @@ class Sources:
         await self._runtime.histories.begin(stream, self._runtime.floors)
         ensure = partial(self._durables.ensure, stream, wanted, refilter=stream != self._stream)
         try:
-            info = await insist(ensure, START_SECONDS, f"durable {wanted.durable_name}")
+            info = await retry_until(ensure, START_SECONDS, f"durable {wanted.durable_name}")
         except JetrunnerError as error:
             raise refused(self._place, wanted.durable_name, stream, error) from None
         own = stream == self._stream

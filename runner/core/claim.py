@@ -21,7 +21,7 @@ class Claim(msgspec.Struct, frozen=True):
     before: Annotated[tuple[Instance, ...], Meta(max_length=64)] = ()
     """Who owned it before, the last one first."""
     sealed: Count = 0
-    """The turn of the opening (`core/generation.py`) at which its generation last began to close: an instance that knows only an
+    """The turn of the open generation (`core/generation.py`) at which its generation last began to close: an instance that knows only an
     earlier turn does not take it."""
     vacant: bool = False
     """Written in the place of a claim that the bucket has lost, and whose owner may not know of that yet."""

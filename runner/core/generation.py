@@ -33,7 +33,7 @@ METADATA_BY = "jetrunner.shards.by"
 """Beside it: the indexes of the tokens by which each generation is sharded, `1` or `1+3`; none, before they changed."""
 
 
-class Opening(Struct, frozen=True):
+class OpenGeneration(Struct, frozen=True):
     """The generation that all instances of a function work on; kept in the bucket, changed by compare-and-set."""
 
     stream: Stream
@@ -68,7 +68,7 @@ class Opening(Struct, frozen=True):
             return NOTHING
         return self.newest if self.newest.sequence >= last else Identity(self.created, last)
 
-    def back(self, first: int) -> Opening:
+    def back(self, first: int) -> OpenGeneration:
         """The stream went back: from this sequence on, its messages are others than when this was written."""
         return self._with(
             first=min(self.first, first),
@@ -90,29 +90,29 @@ class Opening(Struct, frozen=True):
         """Whether a generation that was left, with messages up to `last`, has some that came after that."""
         return generation < self.generation and last > self.through
 
-    def towards(self, generation: int, through: int) -> Opening:
+    def towards(self, generation: int, through: int) -> OpenGeneration:
         """The same, closing: `generation` opens when all claims have been given back."""
         turn = self.turn if self.closing else self.turn + 1
         return self._with(to=generation, through=max(self.through, through), turn=turn)
 
-    def reopened(self) -> Opening:
+    def reopened(self) -> OpenGeneration:
         """The same, open again: something came in at the last moment."""
         return self._with(to=-1)
 
-    def opened(self, count: int, positions: tuple[int, ...]) -> Opening:
+    def opened(self, count: int, positions: tuple[int, ...]) -> OpenGeneration:
         """The generation that it was closing for; one that had been left is read from where it was left."""
         start = self.through + 1 if self.to < self.generation else self.first
         return self._with(generation=self.to, count=count, positions=positions, start=start, to=-1)
 
-    def corrected(self, now: Sharding, subject: str, keys: tuple[int, ...]) -> Opening:
+    def corrected(self, now: Sharding, subject: str, keys: tuple[int, ...]) -> OpenGeneration:
         """The same generation as the stream has it now, for what the function reads now."""
         return self._with(count=now.count, positions=now.positions, subject=subject, keys=keys)
 
-    def _with(self, **changes: Any) -> Opening:
-        return Opening(**{field: getattr(self, field) for field in self.__struct_fields__} | changes)
+    def _with(self, **changes: Any) -> OpenGeneration:
+        return OpenGeneration(**{field: getattr(self, field) for field in self.__struct_fields__} | changes)
 
 
-read = checked.json(Opening)
+read = checked.json(OpenGeneration)
 """What stands in the bucket; raises `Unfit`."""
 
 
@@ -139,17 +139,17 @@ def oldest(
     return begin, max((sequence for each, sequence in stored.items() if each < begin), default=0)
 
 
-def following(opening: Opening, stored: Mapping[int, int], newest: int) -> int:
+def following(current: OpenGeneration, stored: Mapping[int, int], newest: int) -> int:
     """Name the generation after the one that is drained: the next with messages for the function, or the newest."""
     later = (
-        each for each in range(opening.generation + 1, newest) if stored.get(each, 0) >= max(1, opening.first)
+        each for each in range(current.generation + 1, newest) if stored.get(each, 0) >= max(1, current.first)
     )
     return min(later, default=newest)
 
 
-def straggler(opening: Opening, stored: Mapping[int, int]) -> int:
+def straggler(current: OpenGeneration, stored: Mapping[int, int]) -> int:
     """Name the oldest generation that got messages after it was left; -1: none did."""
-    late = (each for each, last in stored.items() if opening.left_behind(each, last))
+    late = (each for each, last in stored.items() if current.left_behind(each, last))
     return min(late, default=-1)
 
 

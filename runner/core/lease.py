@@ -103,16 +103,20 @@ class Lease(Struct, frozen=True):
         return replace(self, read=max(began, self.read))
 
     @property
-    def whole(self) -> bool:
+    def claims_current(self) -> bool:
         """Whether the claims were confirmed since the lease began."""
         return self.since <= self.confirmed
 
     @property
     def asks_until(self) -> float:
         """Until when messages may be asked for."""
-        return self.until if self.whole else -inf
+        return self.until if self.claims_current else -inf
 
     @property
     def starts_until(self) -> float:
         """Until when messages may start."""
-        return min(self.until, self.answered + self.bound, self.read + CLAIMS_SECONDS) if self.whole else -inf
+        return (
+            min(self.until, self.answered + self.bound, self.read + CLAIMS_SECONDS)
+            if self.claims_current
+            else -inf
+        )

@@ -21,7 +21,7 @@ SETTLED = (b"+ACK", b"+TERM")
 class Owning(Protocol):
     """Who knows whether the shards of this process are its own."""
 
-    def lasts(self, now: float) -> bool:
+    def lease_valid(self, now: float) -> bool:
         """Whether they are, as far as is known, by the monotonic clock."""
 
 
@@ -60,7 +60,7 @@ class Answers:
 
     def silenced(self) -> bool:
         """Whether the shards' answers must not be written now."""
-        return self.owning is not None and not self.owning.lasts(time.monotonic())
+        return self.owning is not None and not self.owning.lease_valid(time.monotonic())
 
     def spoken(self, frames: list[bytes]) -> list[bytes]:
         """Those that may be written though the shards are silenced."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from runner.core import generation as generations
 from runner.core import sharding
-from runner.core.generation import Opening, stored_subject
+from runner.core.generation import OpenGeneration, stored_subject
 from runner.core.sharding import Sharding
 from runner.jetstream import reshard
 from runner.jetstream.connection import Connection
@@ -29,7 +29,7 @@ class Backlog:
         """The last sequence and the messages of each shard, by stream, subject and generation."""
 
     async def lags(
-        self, opening: Opening, info: Mapping[str, Any], known: Sequence[Lag], *, older: bool = False
+        self, current: OpenGeneration, info: Mapping[str, Any], known: Sequence[Lag], *, older: bool = False
     ) -> list[Lag]:
         """Every shard that is open, and every other one where something is; `info` is the server's on the stream.
 
@@ -38,64 +38,64 @@ class Backlog:
         newest = (sharding.read(info["config"]) or Sharding()).generation
         counts = generations.counts(info["config"])
         begin = 0  # in a stream made anew
-        if opening.created == info["created"]:
-            begin = opening.generation
-            counts[begin] = opening.count
+        if current.created == info["created"]:
+            begin = current.generation
+            counts[begin] = current.count
         settled = {
             generation
             for generation in {lag.generation for lag in known if lag.generation < begin}
-            if not await self._late(opening, generation)
+            if not await self._late(current, generation)
         }
         found = {(lag.generation, lag.number): lag for lag in known if lag.generation not in settled}
         for generation in range(begin, newest if older else newest + 1):
             count = counts.get(generation)
             if count is not None and all((generation, number) in found for number in range(count)):
                 continue
-            waiting = await self._stored(opening, generation, newest)
-            if generation == begin == opening.generation:
+            waiting = await self._stored(current, generation, newest)
+            if generation == begin == current.generation:
                 waiting = {
-                    number: await self._unread(opening, number, waiting.get(number, 0))
-                    for number in {*range(opening.count), *waiting}
+                    number: await self._unread(current, number, waiting.get(number, 0))
+                    for number in {*range(current.count), *waiting}
                     if (generation, number) not in found
                 }
             for number, pending in waiting.items():
                 found.setdefault((generation, number), Lag(generation, number, pending, 0, 0))
         return [found[place] for place in sorted(found)]
 
-    async def _late(self, opening: Opening, generation: int) -> bool:
+    async def _late(self, current: OpenGeneration, generation: int) -> bool:
         """Whether a generation that was left has messages since.
 
         A durable of it says nothing: one that an instance which stood still meanwhile has made anew counts all again.
         """
-        subject = stored_subject(opening.subject, generation)
-        return opening.left_behind(generation, await reshard.last(self._connection, opening.stream, subject))
+        subject = stored_subject(current.subject, generation)
+        return current.left_behind(generation, await reshard.last(self._connection, current.stream, subject))
 
-    async def _unread(self, opening: Opening, number: int, stored: int) -> int:
+    async def _unread(self, current: OpenGeneration, number: int, stored: int) -> int:
         """What waits in a shard of the open generation: all, or at most what came since the function's beginning."""
-        if not stored or not opening.start:
+        if not stored or not current.start:
             return stored
-        subject = sharding.shard_filter(opening.subject, opening.generation, number)
-        last = await reshard.last(self._connection, opening.stream, subject)
-        return max(0, min(stored, last - opening.start + 1))
+        subject = sharding.shard_filter(current.subject, current.generation, number)
+        last = await reshard.last(self._connection, current.stream, subject)
+        return max(0, min(stored, last - current.start + 1))
 
-    async def _stored(self, opening: Opening, generation: int, newest: int) -> dict[int, int]:
+    async def _stored(self, current: OpenGeneration, generation: int, newest: int) -> dict[int, int]:
         """The messages in each shard of a generation that are the function's to read; none where there are none."""
-        place = (opening.stream, opening.subject, generation)
+        place = (current.stream, current.subject, generation)
         last = 0
         if generation < newest:
-            subject = stored_subject(opening.subject, generation)
-            last = await reshard.last(self._connection, opening.stream, subject)
+            subject = stored_subject(current.subject, generation)
+            last = await reshard.last(self._connection, current.stream, subject)
             before, counted = self._counted.get(place, (0, {}))
             if not last or last == before:
                 return counted if last else {}
-        counted = await self._count(opening, generation)
+        counted = await self._count(current, generation)
         self._counted[place] = (last, counted)
         return counted
 
-    async def _count(self, opening: Opening, generation: int) -> dict[int, int]:
+    async def _count(self, current: OpenGeneration, generation: int) -> dict[int, int]:
         found: dict[int, int] = {}
-        pattern = stored_subject(opening.subject, generation)
-        async for subject, count in subjects(self._connection, opening.stream, pattern):
+        pattern = stored_subject(current.subject, generation)
+        async for subject, count in subjects(self._connection, current.stream, pattern):
             in_generation, number = sharding.place(subject)
             if in_generation == generation:
                 found[number] = found.get(number, 0) + count

@@ -34,7 +34,7 @@ Find: TypeAlias = Callable[[Origin], Awaitable["tuple[Pairs, bytes] | None"]]
 """Finds a message as it was published; None when its stream has let go of it."""
 
 
-class Kept(JetrunnerError):  # noqa: N818  named by what happens, as its siblings are
+class NotRedriven(JetrunnerError):  # noqa: N818  named by what happens, as its siblings are
     """A dead letter that cannot be sent back, and so stays."""
 
 
@@ -163,13 +163,13 @@ class DeadLetters:
     async def send_back(self, stored: Stored, headers: Sequence[tuple[str, str]]) -> PubAck:
         """Send one to its function alone, with `headers` (its own, as a trace changed them), and remove it.
 
-        Raises `Kept` when it cannot be, and the `ServerError` family.
+        Raises `NotRedriven` when it cannot be, and the `ServerError` family.
         """
         letter = stored.letter
         if not letter.project or not letter.function or not letter.stream:
-            raise Kept("its headers do not tell where it came from")
+            raise NotRedriven("its headers do not tell where it came from")
         if not await self._is_received(letter):
-            raise Kept(
+            raise NotRedriven(
                 f"no instance takes what is redriven to {letter.function}",
                 hint=f"start a runner that has the function, or remove it: runner function forget {letter.function}",
             )
@@ -184,7 +184,7 @@ class DeadLetters:
     async def whole(
         self, letter: DeadLetter, headers: Sequence[tuple[str, str]]
     ) -> tuple[Sequence[tuple[str, str]], bytes]:
-        """Headers and body with what was omitted of them. Raises `Kept` when the body is not to be had any more."""
+        """Headers and body with what was omitted of them. Raises `NotRedriven` when the body is not to be had any more."""
         if not letter.body_omitted and not letter.headers_omitted:
             return headers, letter.body
         found = await self._find(letter.origin)
@@ -194,7 +194,7 @@ class DeadLetters:
             headers = [*headers, *(pair for pair in before if pair[0].lower() not in carried)]
             return headers, body if letter.body_omitted else letter.body
         if letter.body_omitted:
-            raise Kept(
+            raise NotRedriven(
                 f"its body was omitted, and {letter.stream}:{letter.origin_sequence} is not there any more"
             )
         return headers, letter.body

@@ -15,7 +15,7 @@ from msgspec import Struct
 from runner.core import gather, header
 from runner.core.gather import NONE, Record
 from runner.errors import ServerError, Unconfirmed
-from runner.jetstream import codes, stray
+from runner.jetstream import codes, tolerant
 from runner.jetstream.concurrent import map_concurrently
 from runner.jetstream.connection import Connection
 from runner.jetstream.messages import Stored, leader_message, purge, several
@@ -66,7 +66,7 @@ class Gathered:
         found = await leader_message(self._connection, GATHER, {"last_by_subj": f"{event.subject}.state"})
         if found is None:
             return NONE, 0
-        return stray.read(gather.decode, found.body, f"{event.subject}.state") or NONE, found.sequence
+        return tolerant.read(gather.decode, found.body, f"{event.subject}.state") or NONE, found.sequence
 
     async def write(self, event: Event, record: Record, revision: int, seconds: int) -> bool:
         """Write the record in the place of the one of this revision; False where another has been written since."""

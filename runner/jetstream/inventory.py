@@ -18,7 +18,7 @@ from runner.jetstream.connection import Connection
 from runner.jetstream.consumer import filters_of
 from runner.jetstream.listing import listed
 from runner.jetstream.messages import subjects
-from runner.jetstream.publisher import insist
+from runner.jetstream.publisher import retry_until
 
 PATIENCE_SECONDS = 20.0
 
@@ -31,7 +31,7 @@ async def real_streams(
     async def whole() -> dict[str, dict[str, Any]]:
         return (await listed(connection, "STREAM.LIST", "streams")).whole()
 
-    found = await insist(whole, patience, "the list of streams")
+    found = await retry_until(whole, patience, "the list of streams")
     return {name: info["config"] for name, info in found.items()}
 
 
@@ -43,7 +43,7 @@ async def consumers_on(
     async def whole() -> dict[str, dict[str, Any]]:
         return (await listed(connection, f"CONSUMER.LIST.{stream}", "consumers")).whole()
 
-    found = await insist(whole, patience, f"the list of consumers of {stream}")
+    found = await retry_until(whole, patience, f"the list of consumers of {stream}")
     return [info for info in found.values() if info["config"].get("durable_name")]
 
 

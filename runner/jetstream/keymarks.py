@@ -20,7 +20,7 @@ from runner.jetstream import kv
 from runner.jetstream.connection import Connection
 from runner.jetstream.kv import KV
 from runner.jetstream.parked import Name, name_of
-from runner.jetstream.stray import pass_over
+from runner.jetstream.tolerant import pass_over
 from runner.jetstream.wire import Unsubscribe
 
 FORGOTTEN = "24h"

@@ -18,8 +18,8 @@ from runner.jetstream import codes, messages, ownstreams
 from runner.jetstream.concurrent import map_concurrently
 from runner.jetstream.connection import Connection
 from runner.jetstream.ownstreams import BUCKET_STREAM
-from runner.jetstream.publisher import CONFIRM_SECONDS, insist
-from runner.jetstream.stray import pass_over
+from runner.jetstream.publisher import CONFIRM_SECONDS, retry_until
+from runner.jetstream.tolerant import pass_over
 from runner.jetstream.wire import Unsubscribe
 
 T = TypeVar("T")
@@ -64,7 +64,7 @@ class KV:
                 await ownstreams.ensure(self._connection, BUCKET_STREAM)
                 raise
 
-        return await insist(mending, self._patience)
+        return await retry_until(mending, self._patience)
 
     # -- reading ----------------------------------------------------------------------------------------
 

@@ -22,7 +22,7 @@ from runner.jetstream.connection import Connection
 from runner.jetstream.deadletters import Find, original
 from runner.jetstream.messages import leader_message, remove, subjects
 from runner.jetstream.ownstreams import PARKED
-from runner.jetstream.publisher import insist
+from runner.jetstream.publisher import retry_until
 
 OMITTED = ("Jetrunner-Parked-Body", "omitted")
 
@@ -113,10 +113,10 @@ class Parked:
             return True
 
         try:
-            return await insist(lambda: once(whole, body), math.inf, f"a parked message of {function}")
+            return await retry_until(lambda: once(whole, body), math.inf, f"a parked message of {function}")
         except TooLarge:
             bare = [*origin.build(place), OMITTED, own]
-            return await insist(lambda: once(bare, b""), math.inf, f"a parked message of {function}")
+            return await retry_until(lambda: once(bare, b""), math.inf, f"a parked message of {function}")
 
     async def following(self, function: str, key: str, sequence: int) -> Message | None:
         """A key's first message from this sequence on; None when there is none.

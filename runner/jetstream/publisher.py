@@ -136,7 +136,7 @@ class Publisher:
         Repeats for `patience` seconds what may pass: a lost answer or connection, a full stream, a stream
         without a leader. Raises the last error then, and at once what will not pass.
         """
-        return await insist(
+        return await retry_until(
             lambda: self.publish(message.subject, message.body, message.headers, stream=stream),
             patience,
             f"a message to {message.subject}",
@@ -146,13 +146,15 @@ class Publisher:
     async def publish_together(
         self, messages: Sequence[Outgoing], patience: float, stream: str = "", doubt: Doubt | None = None
     ) -> PubAck:
-        """Store up to 1,000 messages, each with its Msg-Id, in one stream: all of them or none. `doubt` as in `insist`."""
+        """Store up to 1,000 messages, each with its Msg-Id, in one stream: all of them or none. `doubt` as in `retry_until`."""
         if len(messages) == 1:
             return await self.publish_surely(messages[0], patience, stream, doubt)
         attempt = (
-            distrusted(lambda: self._batch(messages, stream)) if stream else lambda: self._batch(messages, "")
+            limit_incomplete(lambda: self._batch(messages, stream))
+            if stream
+            else lambda: self._batch(messages, "")
         )
-        return await insist(attempt, patience, f"a batch to {messages[0].subject}", doubt)
+        return await retry_until(attempt, patience, f"a batch to {messages[0].subject}", doubt)
 
     async def _batch(self, messages: Sequence[Outgoing], stream: str) -> PubAck:
         if len(messages) > BATCH_LIMIT:
@@ -220,7 +222,9 @@ def read_ack(body: bytes, stream: str = "") -> PubAck:
     raise ServerError(text, code=error.err_code)
 
 
-def distrusted(attempt: Callable[[], Awaitable[PubAck]], tries: int = 3) -> Callable[[], Awaitable[PubAck]]:
+def limit_incomplete(
+    attempt: Callable[[], Awaitable[PubAck]], tries: int = 3
+) -> Callable[[], Awaitable[PubAck]]:
     """Try a batch that stays incomplete so often: then some of its subjects may be another stream's by now (`Elsewhere`)."""
     left = tries
 
@@ -249,7 +253,7 @@ def unanswered(error: ServerError) -> bool:
     return isinstance(error, (Unconfirmed, Incomplete)) or error.code in codes.UNDECIDED
 
 
-async def insist(
+async def retry_until(
     attempt: Callable[[], Awaitable[T]], patience: float, what: str = "", doubt: Doubt | None = None
 ) -> T:
     """Await `attempt()` until it succeeds, waiting 50 ms to 2 s in between, for `patience` seconds.

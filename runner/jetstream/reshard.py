@@ -19,7 +19,7 @@ from msgspec import Struct
 from runner.core import generation as generations
 from runner.core import identity, sharding
 from runner.core.checked import Unfit
-from runner.core.generation import MOST_SHARDS, Opening, stored_subject
+from runner.core.generation import MOST_SHARDS, OpenGeneration, stored_subject
 from runner.core.subject import overlaps
 from runner.errors import JetrunnerError
 from runner.jetstream import consumer
@@ -51,14 +51,14 @@ class Lag(Struct, frozen=True):
     """The last stream sequence that was delivered or passed over."""
 
 
-class Openings:
+class GenerationStore:
     """The generations that the functions of a project work on, in the bucket."""
 
     def __init__(self, connection: Connection, project: str) -> None:
         self._kv = KV(connection)
         self.prefix = f"generation.{project}."
 
-    async def read(self, function: str) -> tuple[Opening | None, int]:
+    async def read(self, function: str) -> tuple[OpenGeneration | None, int]:
         """What stands there, and the revision that a change must name."""
         value, revision = await self._kv.leader(self.prefix + function)
         return parse(value) if revision else None, revision
@@ -67,14 +67,14 @@ class Openings:
         """There is none of it afterwards."""
         await self._kv.remove(self.prefix + function)
 
-    async def swap(self, function: str, opening: Opening, revision: int) -> bool:
+    async def swap(self, function: str, current: OpenGeneration, revision: int) -> bool:
         """Change it, unless somebody else has."""
-        body = msgspec.json.encode(opening)
+        body = msgspec.json.encode(current)
         return await self._kv.swap(self.prefix + function, body, revision) is not None
 
 
-def parse(value: bytes) -> Opening | None:
-    """A value that is no opening counts as none."""
+def parse(value: bytes) -> OpenGeneration | None:
+    """A value that is no generation counts as none."""
     try:
         return generations.read(value)
     except Unfit:
@@ -147,30 +147,30 @@ async def lags(
     return found
 
 
-async def drained(connection: Connection, opening: Opening, known: Sequence[Lag]) -> int | None:
+async def drained(connection: Connection, current: OpenGeneration, known: Sequence[Lag]) -> int | None:
     """Whether an open generation is drained: the last sequence of it, or None while something is left."""
-    ours = {each.number: each for each in known if each.generation == opening.generation}
+    ours = {each.number: each for each in known if each.generation == current.generation}
     if any(each.pending or each.unsettled for each in ours.values()):
         return None
     lasts = await _lasts(
-        connection, opening.stream, opening.subject, opening.generation, range(opening.count)
+        connection, current.stream, current.subject, current.generation, range(current.count)
     )
     for number, sequence in enumerate(lasts):
-        if sequence >= max(1, opening.start) and (number not in ours or ours[number].delivered < sequence):
+        if sequence >= max(1, current.start) and (number not in ours or ours[number].delivered < sequence):
             return None
     return max(lasts, default=0)
 
 
-async def remove_older(connection: Connection, durable: str, opening: Opening) -> None:
+async def remove_older(connection: Connection, durable: str, current: OpenGeneration) -> None:
     """Remove the durables of generations that are drained: what is read there again begins where it was left.
 
     They would be listed for ever, cost the server memory, and on R3 a Raft group each.
     """
-    for each in (await lags(connection, opening.stream, durable)).get(durable, ()):
-        if each.generation < opening.generation:
+    for each in (await lags(connection, current.stream, durable)).get(durable, ()):
+        if each.generation < current.generation:
             project, _, function = durable.rpartition("-")
             name = identity.shard_durable(project, function, each.generation, each.number)
-            await consumer.remove(connection, opening.stream, name)
+            await consumer.remove(connection, current.stream, name)
 
 
 async def resize(

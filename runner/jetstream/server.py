@@ -9,7 +9,7 @@ import anyio
 from runner.core.quantity import format_duration
 from runner.errors import JetrunnerError, NoStream, PermissionDenied, ServerError
 from runner.jetstream.connection import Connection
-from runner.jetstream.publisher import insist, unanswered
+from runner.jetstream.publisher import retry_until, unanswered
 
 OLDEST_SERVER = (2, 12)
 NOTICE_SECONDS = 1.0
@@ -69,7 +69,7 @@ async def check_server(connection: Connection, patience: float = 0.0) -> None:
 
     where = f" at {connection.url}" if connection.url else ""
     try:
-        enabled = await insist(has_jetstream, patience, "JetStream")
+        enabled = await retry_until(has_jetstream, patience, "JetStream")
     except ServerError as error:
         raise JetrunnerError(f"JetStream is not usable{where}: {error}", hint=error.hint) from None
     if not enabled:

@@ -14,7 +14,7 @@ from runner.core import subject as subjects
 from runner.errors import JetrunnerError, NoConfirmation, NoStream
 from runner.jetstream.connection import Connection
 from runner.jetstream.listing import incomplete, listed
-from runner.jetstream.publisher import insist
+from runner.jetstream.publisher import retry_until
 
 log = logging.getLogger("jetrunner.topology")
 
@@ -55,7 +55,7 @@ class Topology:
         async with self._loading:
             if self.version == version:
                 await anyio.sleep(self._loaded + REFRESH_SECONDS - time.monotonic())
-                await insist(self.load, math.inf, "the list of streams")
+                await retry_until(self.load, math.inf, "the list of streams")
 
     async def refresh(self) -> None:
         """Load again since an answer has not come, once a second at most; what the server does not tell stays as known."""

@@ -11,27 +11,27 @@ from runner.core import identity
 from runner.errors import ServerError
 from runner.jetstream import codes, consumer
 from runner.jetstream.connection import Connection
-from runner.jetstream.deadletters import Kept
+from runner.jetstream.deadletters import NotRedriven
 from runner.jetstream.ownstreams import AGAIN
-from runner.jetstream.reshard import Openings
+from runner.jetstream.reshard import GenerationStore
 
 
 async def key_tokens(connection: Connection, project: str, function: str) -> tuple[int, ...] | None:
     """The indexes of the tokens that make a function's key; None for one that keeps no order, or is not known.
 
-    Raises `Kept` for one that keeps order and has not said by which tokens.
+    Raises `NotRedriven` for one that keeps order and has not said by which tokens.
     """
     if await consumer.info(connection, AGAIN, identity.durable(project, function)) is not None:
         return None
     try:
-        opening, _ = await Openings(connection, project).read(function)
+        current, _ = await GenerationStore(connection, project).read(function)
     except ServerError as error:
         if error.code not in codes.NO_CONSUMER:
             raise
         return None  # there is no bucket
-    if opening is not None and not opening.keys:
-        raise Kept(
+    if current is not None and not current.keys:
+        raise NotRedriven(
             f"{function} keeps order, and by which tokens is not known here yet",
             hint=f"start a runner of {project} that has the function {function}",
         )
-    return opening.keys if opening is not None else None
+    return current.keys if current is not None else None

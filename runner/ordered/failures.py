@@ -24,9 +24,9 @@ from runner.errors import JetrunnerError, PermissionDenied
 from runner.jetstream.concurrent import map_concurrently
 from runner.jetstream.delivery import Delivery
 from runner.jetstream.kv import KV
-from runner.jetstream.publisher import insist
+from runner.jetstream.publisher import retry_until
 from runner.jetstream.reply import stored_at
-from runner.jetstream.stray import pass_over
+from runner.jetstream.tolerant import pass_over
 from runner.pipeline.fence import Fences
 from runner.runtime.runtime import Runtime
 
@@ -124,7 +124,7 @@ class Failures:
         sequence = delivery.sequence
         while True:
             try:
-                return await insist(
+                return await retry_until(
                     lambda: self._put(delivery, record),
                     math.inf,
                     f"failure {record.count} of message {sequence}",
@@ -141,9 +141,9 @@ class Failures:
             revision = await self._swap(sequence, record, known.revision if known is not None else 0)
             if revision is not None:
                 return self._keep(delivery, Known(record, revision))
-            tenure = self._fences.tenure
-            if tenure is not None and not await tenure.lasts():
-                tenure.end()
+            ownership = self._fences.ownership
+            if ownership is not None and not await ownership.lasts():
+                ownership.end()
                 return False
             # Ours, of a write whose answer was lost; or of an owner that had lost the shard.
             standing = await self._kv.leader(f"{self._prefix}{sequence}")
@@ -174,11 +174,11 @@ class Failures:
         if standing and known.failed.is_counted_in(failed.read(value)):
             revision = standing  # ours, or of an owner that has counted on from there
         else:
-            tenure = self._fences.tenure
-            if tenure is None:
+            ownership = self._fences.ownership
+            if ownership is None:
                 return  # what stands may be the next owner's
-            if not await tenure.lasts():
-                tenure.end()
+            if not await ownership.lasts():
+                ownership.end()
                 return
             revision = await self._swap(sequence, known.failed, standing)
         if revision is not None and self.known.get(sequence) is known:

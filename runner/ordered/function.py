@@ -15,13 +15,13 @@ from runner.consumers.refusal import require_room
 from runner.consumers.sentback import SentBack
 from runner.core import sharding
 from runner.core.address import Address
-from runner.core.generation import Opening
+from runner.core.generation import OpenGeneration
 from runner.core.quantity import counted
 from runner.core.sharding import Sharding, key
 from runner.errors import JetrunnerError
 from runner.jetstream.concurrent import map_concurrently
-from runner.jetstream.publisher import insist
-from runner.jetstream.reshard import Openings
+from runner.jetstream.publisher import retry_until
+from runner.jetstream.reshard import GenerationStore
 from runner.ordered.parking import Parking
 from runner.ordered.resumption import Resumption
 from runner.ordered.settlement_log import SettlementLog
@@ -30,7 +30,7 @@ from runner.ordered.shared import Shared
 from runner.ordered.standstill import Standstill
 from runner.ordered.still import Still
 from runner.ordered.windows import Windows
-from runner.pipeline.judging import Guard
+from runner.pipeline.outcomes import Guard
 from runner.runtime.histories import START_SECONDS
 from runner.runtime.runtime import Runtime
 from runner.runtime.snapshots import readers, taken
@@ -49,7 +49,7 @@ class OrderedFunction(Function):
 
     def __init__(self, runtime: Runtime, binding: Binding, stream: str, guard: Guard) -> None:
         super().__init__(runtime, binding, stream)
-        self.opening: Opening | None = None
+        self.open_generation: OpenGeneration | None = None
         """The generation of shards that is open; None before it was read."""
         self.held = ""
         """An instance that goes before this one: nothing is opened until it has gone."""
@@ -89,8 +89,8 @@ class OrderedFunction(Function):
                 self.stream,
             )
         await self._runtime.histories.begin(self.stream, self._runtime.floors)
-        await insist(self._require_subject, START_SECONDS, f"the shards of {self.binding.function}")
-        await insist(self._require_room, START_SECONDS, f"the consumers on {self.stream}")
+        await retry_until(self._require_subject, START_SECONDS, f"the shards of {self.binding.function}")
+        await retry_until(self._require_room, START_SECONDS, f"the consumers on {self.stream}")
 
     async def _require_room(self) -> None:
         binding, config = self.binding, self._runtime.topology.config(self.stream)
@@ -110,7 +110,7 @@ class OrderedFunction(Function):
     async def _require_subject(self) -> None:
         """No other instance reads another subject: each would give the shards' durables its own filter. Raises UsageError."""
         project, binding = self._runtime.project, self.binding
-        standing, _ = await Openings(self._runtime.connection, project).read(binding.function)
+        standing, _ = await GenerationStore(self._runtime.connection, project).read(binding.function)
         if standing is None:
             self.held = await self._rival()
         if standing is None or standing.subject == binding.subject.wildcard:
@@ -146,16 +146,16 @@ class OrderedFunction(Function):
 
     def _shard_of(self, subject: str) -> str:
         """The name of the shard where messages of a subject run now."""
-        shards = self.opening.sharding if self.opening is not None else Sharding()
+        shards = self.open_generation.sharding if self.open_generation is not None else Sharding()
         number = shards.shard_of(subject) if shards.positions else 0
         return f"{self.binding.function}.{shards.generation}.{number}"
 
     def shard_names(self) -> list[str]:
         """`<function>.<generation>.<number>` of every shard that is open."""
-        opening = self.opening
-        if opening is None or opening.closing:
+        current = self.open_generation
+        if current is None or current.closing:
             return []
-        return [f"{self.binding.function}.{opening.generation}.{number}" for number in range(opening.count)]
+        return [f"{self.binding.function}.{current.generation}.{number}" for number in range(current.count)]
 
     def shard(self, name: str) -> Shard:
         """A shard that this instance has just claimed: the same one each time, for its lanes outlive a claim."""
@@ -167,7 +167,7 @@ class OrderedFunction(Function):
             limit = max(LEAST, most if self.binding.batch else min(most, 4 * most // len(self.shard_names())))
             found = self.shards[name] = Shard(self._shared, address, limit)
             self._stills[name] = Still(found, self.pipeline.queue)
-        found.durable.begin_at(self.opening.start if self.opening is not None else 0)
+        found.durable.begin_at(self.open_generation.start if self.open_generation is not None else 0)
         return found
 
     def sweep(self, now: float) -> None:
@@ -180,7 +180,7 @@ class OrderedFunction(Function):
     async def keep(self) -> None:
         """Save the floors of the shards owned here that have moved, and look for what was sent back otherwise."""
         await self._sent_back.look()
-        await map_concurrently(lambda shard: shard.floor.remember(), self.owned)
+        await map_concurrently(lambda shard: shard.floor.save_floor(), self.owned)
 
     def tell(self) -> None:
         """Log how many of the open shards are here, when that is not what was told last."""
@@ -195,7 +195,7 @@ class OrderedFunction(Function):
     @property
     def working(self) -> int:
         """How many shards may start messages here: none while others may have taken them."""
-        return len(self.owned) if self._guard.lasts(time.monotonic()) else 0
+        return len(self.owned) if self._guard.lease_valid(time.monotonic()) else 0
 
     @property
     def owned(self) -> list[Shard]:

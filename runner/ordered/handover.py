@@ -49,10 +49,10 @@ class Handover:
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _ack_again(self) -> None:
-        """The server is asked until it answers: only the end of the process, or of the tenure, comes before that."""
+        """The server is asked until it answers: only the end of the process, or of the ownership, comes before that."""
         lanes, fences = self._lanes, self._lanes.fences
-        tenure, wait = fences.tenure, RETRY_SECONDS
-        while fences.tenure is tenure and lanes.ordering.settled_any:
+        ownership, wait = fences.ownership, RETRY_SECONDS
+        while fences.ownership is ownership and lanes.ordering.settled_any:
             try:
                 info = await self._durable.found()
                 created = (await self._history.check()).created if info is not None else ""
@@ -71,7 +71,7 @@ class Handover:
                 lanes.settle_again(done)
                 self._durable.answer(b"+ACK", done, delivered["consumer_seq"])
                 self._wire.flush()
-                if not lanes.pull.guard.lasts(time.monotonic()):  # then nothing is written
+                if not lanes.pull.guard.lease_valid(time.monotonic()):  # then nothing is written
                     await asyncio.sleep(wait)
                     continue
             return

@@ -24,9 +24,9 @@ from runner.ordered.pull import ShardPull
 from runner.ordered.rests import Rests
 from runner.ordered.shared import Shared
 from runner.ordered.spill import SPILLED, Spill
-from runner.ordered.strays import Strays
 from runner.ordered.turns import Turns
 from runner.ordered.uncommitted import Uncommitted
+from runner.ordered.unowned import Unowned
 from runner.pipeline.fence import Fences
 from runner.pipeline.message import Incoming
 
@@ -55,7 +55,7 @@ class Lanes:
         """Whether what was left here is being asked for: nothing new meanwhile, it would take the room."""
         self.opened = asyncio.Event()
         """Set when the barrier opens."""
-        self.strays = Strays(runtime.connection)
+        self.unowned = Unowned(runtime.connection)
         self.ordering = Ordering()
         self.failures = Failures(runtime, address, fences)
         self.pull = ShardPull(
@@ -74,7 +74,7 @@ class Lanes:
         self._epoch = -1
         """The connection that `_delivered` counts on."""
         self.rests = Rests(runtime, self.failures, self.unsettled, self._run_again)
-        self._uncommitted = Uncommitted(shared.records, self.name, self.ordering, self._start, self.newest)
+        self._uncommitted = Uncommitted(shared.log, self.name, self.ordering, self._start, self.newest)
         self.record = self._uncommitted.record
         """Returns once everything that was settled here is on record."""
         self.turns = Turns(self.ordering, self._start, self._uncommitted)
@@ -119,14 +119,14 @@ class Lanes:
     def settle_again(self, sequences: Sequence[int]) -> None:
         """These are acknowledged once more, and recorded: what the server forgot before, it may forget again."""
         self.ordering.settle_again(sequences)
-        self._uncommitted.hurry()
+        self._uncommitted.request_commit()
 
     def forget_waiting(self) -> list[int]:
         """Forget what has not started; its sequences."""
         queued = self.batches.forget(self)
         forgotten = [each for each, known in self.unsettled.items() if each in queued or not known.started]
         for sequence in forgotten:
-            self.strays.add(self.unsettled.pop(sequence).reply)
+            self.unowned.add(self.unsettled.pop(sequence).reply)
         return forgotten
 
     def cut(self, first: int) -> list[Delivery]:
@@ -136,7 +136,7 @@ class Lanes:
         self.unsettled.clear()
         self.ordering.cut(0, forgotten)
         self._uncommitted.end()
-        self.strays.cut(first)
+        self.unowned.cut(first)
         self.newest.forget()
         return running
 
@@ -163,7 +163,7 @@ class Lanes:
         sequence = delivery.sequence
         if not self.owned:
             del self.unsettled[sequence]
-            self.strays.add(delivery.reply)
+            self.unowned.add(delivery.reply)
             return
         delivery.source = self
         ordering = self.ordering
@@ -187,7 +187,7 @@ class Lanes:
             self._start(ready)
         else:
             self._waits(delivery)
-            self._uncommitted.hurry()
+            self._uncommitted.request_commit()
         if not ordering.barrier:
             if barrier:
                 self.newest.note(self.unsettled)
@@ -214,7 +214,7 @@ class Lanes:
         ready = ordering.arrive(sequence, self._key_of(subject))
         if not ready:
             self._waits(delivery)
-            self._uncommitted.hurry()
+            self._uncommitted.request_commit()
         elif self._parking.marks:
             self._start(ready)
         else:
@@ -249,9 +249,9 @@ class Lanes:
             if self.failures.known:
                 self._forget_failures(sequence)
             if self.ordering.settle(sequence):
-                self._uncommitted.hurry()
+                self._uncommitted.request_commit()
             elif not self._uncommitted.wanted:
-                self._uncommitted.want()
+                self._uncommitted.enqueue()
             if not self.pull.due:
                 self.pull.wake()
 
@@ -262,9 +262,9 @@ class Lanes:
             self._told.answer(delivery.reply, verb)
             self._forget_failures(delivery.sequence)
             if self.ordering.settle(delivery.sequence):
-                self._uncommitted.hurry()
+                self._uncommitted.request_commit()
             elif not self._uncommitted.wanted:
-                self._uncommitted.want()
+                self._uncommitted.enqueue()
             self.pull.wake()
 
     def _forget_failures(self, sequence: int) -> None:
@@ -293,7 +293,7 @@ class Lanes:
     def give_back(self, delivery: Delivery) -> None:
         """It has not started, and will not here: the next owner has it delivered anew."""
         if self.unsettled.pop(delivery.sequence, None) is not None:
-            self.strays.add(delivery.reply)
+            self.unowned.add(delivery.reply)
 
     def extend(self, delivery: Delivery, now: float) -> None:
         """Keep the server from delivering it again."""

@@ -81,10 +81,10 @@ class Parking:
             return
         text = text_of(key)
         entry = self.marks.get(key)
-        while not incoming.delivery.settled and (tenure := fences.tenure) is not None:
+        while not incoming.delivery.settled and (ownership := fences.ownership) is not None:
             try:
-                if not await tenure.lasts():
-                    tenure.end()
+                if not await ownership.lasts():
+                    ownership.end()
                     return
                 known = entry is not None and entry.mark.positions == self._positions
                 before = entry.mark if entry is not None and known else None
@@ -139,7 +139,7 @@ class Parking:
     def lose(self, turns: Turns) -> None:
         """Another instance owns the shard: what runs here of its returning keys is nobody's, and is cancelled, but for threads."""
         replayed = list(turns.replayed.values())
-        self.runtime.isolation.abandon(replayed)
+        self.runtime.quarantine.abandon(replayed)
         for delivery in replayed:
             delivery.source.give_back(delivery)
             if delivery.task is not None and not self.pipeline.calling.threaded:

@@ -10,7 +10,7 @@ from runner.core.pull import request_size
 from runner.core.sharding import original
 from runner.jetstream.delivery import Delivery, Source
 from runner.jetstream.pull import Pull, clock
-from runner.pipeline.judging import Guard
+from runner.pipeline.outcomes import Guard
 
 HELD_LIMIT = 10_000
 """Messages of one shard that may be held back behind others of their key."""
@@ -100,7 +100,7 @@ class ShardPull(Pull):
             and not request_size(self.room(), len(self.unsettled), self._out)
         ):
             self.due = False  # most often: many shards are woken by each write
-        elif self.guard.lasts(clock()) and not self.shard.answering:
+        elif self.guard.lease_valid(clock()) and not self.shard.answering:
             super()._top_up()
         else:
             self.due = False  # asked for again once the shard is confirmed
@@ -140,7 +140,7 @@ class ShardPull(Pull):
 
     def watch(self, now: float) -> None:
         """Called a few times a second."""
-        if self._muted and self.guard.lasts(now):
+        if self._muted and self.guard.lease_valid(now):
             self._muted = False
             self._interrupted()
         super().watch(now)

@@ -27,11 +27,11 @@ class Resumption:
         if not self._book.due or lanes.ordering.barrier:
             return
         for key in self._book.due - self._returning:
-            tenure = lanes.fences.tenure
-            if tenure is not None and self._book.shard_of(key) == lanes.name:
+            ownership = lanes.fences.ownership
+            if ownership is not None and self._book.shard_of(key) == lanes.name:
                 self._returning.add(key)
                 self._parking.runtime.tasks.start_soon(
-                    self._bring_back, Unparking(self._parking, lanes, tenure, key)
+                    self._bring_back, Unparking(self._parking, lanes, ownership, key)
                 )
 
     async def _bring_back(self, unparking: Unparking) -> None:

@@ -48,7 +48,7 @@ class SavedFloor:
         of what the bucket has lost."""
 
     def begin(self, pending: int) -> None:
-        """The shard is ours once more: what was saved by its last tenure was another's to raise meanwhile."""
+        """An instance owns the shard once more: another owner may have raised meanwhile what it saved last time."""
         self.pending = pending
         self._remembered = (0, 0, 0)
 
@@ -57,11 +57,11 @@ class SavedFloor:
         with suppress(TimeoutError):
             async with asyncio.timeout(REMEMBER_SECONDS):
                 for _ in range(ACKS_LOOKS):
-                    if await self.remember():
+                    if await self.save_floor():
                         break
                     await asyncio.sleep(ACKS_SECONDS)
 
-    async def remember(self) -> bool:
+    async def save_floor(self) -> bool:
         """Ask how far the durable is, unless nothing happens here, and save its floor; False when it will rise yet."""
         floors, lanes, durable, history = self._floors, self._lanes, self._durable, self._history
         unsettled, era = lanes.unsettled, history.era
@@ -70,7 +70,7 @@ class SavedFloor:
         if place == self._remembered and not unsettled and not self.pending and looked:
             return True
         self._looked = time.monotonic()
-        here = len(unsettled) + len(lanes.strays)
+        here = len(unsettled) + len(lanes.unowned)
         try:
             info = await durable.found()
             if info is not None and lanes.owned and info["config"] != self._standing:

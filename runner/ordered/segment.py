@@ -29,24 +29,24 @@ class Settled(Protocol):
     def recorded(self, taken: list[int]) -> None:
         """What was taken is on record."""
 
-    def missed(self, taken: list[int]) -> None:
+    def requeue(self, taken: list[int]) -> None:
         """What was taken may not be on record: it is wanted again."""
 
 
 Part: TypeAlias = tuple[Settled, str, list[int]]
 """What one record says of one shard, and under which name."""
-Kept: TypeAlias = "tuple[Settled, str, array[int]]"
+CompactPart: TypeAlias = "tuple[Settled, str, array[int]]"
 """The same in a fifth of the memory."""
 
 
-class Written(msgspec.Struct, frozen=True):
+class Segment(msgspec.Struct, frozen=True):
     """A record that was confirmed."""
 
     sent: float
     sequence: int
     """Its own, in the bucket."""
     slot: int
-    parts: list[Kept]
+    parts: list[CompactPart]
 
     @property
     def count(self) -> int:
@@ -54,7 +54,7 @@ class Written(msgspec.Struct, frozen=True):
         return sum(len(sequences) for _, _, sequences in self.parts)
 
 
-class Taken(msgspec.Struct):
+class Settlements(msgspec.Struct):
     """What goes into one record."""
 
     fresh: list[Part] = []
@@ -65,7 +65,7 @@ class Taken(msgspec.Struct):
     sent: float = 0.0
     era: int = 0
     """Of the stream's history."""
-    before: Written | None = None
+    before: Segment | None = None
     """The record whose place it takes: it says what that said, too."""
 
     @property
@@ -73,8 +73,8 @@ class Taken(msgspec.Struct):
         """How many settlements it tells for the first time."""
         return sum(len(sequences) for _, _, sequences in self.fresh)
 
-    def written(self, sequence: int, slot: int) -> Written:
+    def written(self, sequence: int, slot: int) -> Segment:
         """Once it was confirmed, with its sequence in the bucket."""
         parts = list(self.before.parts) if self.before is not None else []
         parts += [(shard, name, array("Q", each)) for shard, name, each in (*self.again, *self.fresh)]
-        return Written(self.sent, sequence, slot, parts)
+        return Segment(self.sent, sequence, slot, parts)

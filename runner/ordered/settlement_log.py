@@ -32,7 +32,7 @@ from runner.core.history import NOTHING, State
 from runner.errors import ServerError
 from runner.jetstream.kv import KV, PREFIX
 from runner.ordered.recorded import NEWEST_BYTES, Record, Recorded, distances, fitting, size
-from runner.ordered.segment import Kept, Part, Settled, Taken, Written
+from runner.ordered.segment import CompactPart, Part, Segment, Settled, Settlements
 from runner.runtime.history import History
 from runner.runtime.runtime import Runtime
 
@@ -74,12 +74,12 @@ class SettlementLog:
         self._ring = f"{PREFIX}{self._recorded.prefix}{instance}."
         self._slot = 0
         """The key that is written next."""
-        self._replaced: Written | None = None
+        self._replaced: Segment | None = None
         """The record that is being replaced; it counts until that is confirmed."""
         self._slots = 1
         self._free: list[int] = []
-        self._counting: deque[Written] = deque()
-        self._leaving: list[Written] = []
+        self._counting: deque[Segment] = deque()
+        self._leaving: list[Segment] = []
         """Those that count until what is in `_again` is written."""
         self._again: dict[tuple[Settled, str], set[int]] = {}
         """What is on record, and has to be written again."""
@@ -91,12 +91,12 @@ class SettlementLog:
         self._busy = self._urgent = False  # a write is under way, or about to be; another follows it at once
         self._timer: asyncio.TimerHandle | None = None  # begins the next; none while one is under way
 
-    def want(self, shard: Settled) -> None:
+    def enqueue(self, shard: Settled) -> None:
         """Put what a shard has settled on record soon; `shard.recorded` is called once it is."""
         self._wanted.append(shard)
         self._begin_soon()
 
-    def hurry(self, shard: Settled) -> None:
+    def request_commit(self, shard: Settled) -> None:
         """The same at once, or right after what is under way: a key waits."""
         if not shard.wanted:
             self._wanted.append(shard)
@@ -121,7 +121,7 @@ class SettlementLog:
         if wait > 0 and len(self._counting) >= MANY:
             self._runtime.loop.call_later(wait, self._write)
             return
-        taken = Taken(sent=now, era=self._history.era)
+        taken = Settlements(sent=now, era=self._history.era)
         try:
             self._look_back(now)
             self._fill(taken)
@@ -145,7 +145,7 @@ class SettlementLog:
             self._leaving.append(written)
             self._say_again(part for part in written.parts if lost or part[0].doubtful(now))
 
-    def _fill(self, taken: Taken) -> None:
+    def _fill(self, taken: Settlements) -> None:
         """Take what fits into one message, of what is written again no more than half of it."""
         left = min(MOST_BYTES, self._runtime.connection.max_payload // 2) - NEWEST_BYTES
         room = left // 2
@@ -170,7 +170,7 @@ class SettlementLog:
             wanted.popleft()
         self._urgent = bool(wanted or self._again)
 
-    def _join(self, taken: Taken) -> None:
+    def _join(self, taken: Settlements) -> None:
         """Write it in the place of the record before, where many count that say little: who takes over reads them all."""
         counting = self._counting
         if counting and len(counting) >= FEW and not taken.again and taken.fresh:
@@ -180,7 +180,7 @@ class SettlementLog:
                 self._free.append(self._slot)
                 self._slot = before.slot
 
-    def _send(self, taken: Taken) -> None:
+    def _send(self, taken: Settlements) -> None:
         settled: dict[str, list[int]] = {}
         before = taken.before.parts if taken.before is not None else ()
         for _, name, sequences in (*before, *taken.again, *taken.fresh):
@@ -198,7 +198,9 @@ class SettlementLog:
         self._sent = taken.sent
         self._runtime.connection.publisher.send(subject, body, _HEADER, self._answered, taken)
 
-    def _answered(self, taken: Taken, _: bytes | None, answer: bytes, error: ServerError | None) -> None:
+    def _answered(
+        self, taken: Settlements, _: bytes | None, answer: bytes, error: ServerError | None
+    ) -> None:
         try:
             if error is not None:
                 raise error
@@ -231,7 +233,7 @@ class SettlementLog:
         else:
             self._slot, self._slots = self._slots, self._slots + 1
 
-    def _fail(self, taken: Taken) -> None:
+    def _fail(self, taken: Settlements) -> None:
         """Write it again, later: as much of it as fits then."""
         self._runtime.loop.call_later(RETRY_SECONDS, self._write)
         if self._replaced is not None:  # what stands under its key says what it said, at least
@@ -241,7 +243,7 @@ class SettlementLog:
         if taken.era == self._history.era:
             self._say_again(taken.again)
         for shard, _, sequences in taken.fresh:
-            shard.missed(sequences)
+            shard.requeue(sequences)
 
     def cut(self, _first: int) -> None:
         """The stream went back: no record of before counts."""
@@ -274,6 +276,6 @@ class SettlementLog:
         if self._again and not self._busy:
             self._begin()
 
-    def _say_again(self, parts: Iterable[Part | Kept]) -> None:
+    def _say_again(self, parts: Iterable[Part | CompactPart]) -> None:
         for shard, name, sequences in parts:
             self._again.setdefault((shard, name), set()).update(sequences)

@@ -23,7 +23,7 @@ from runner.ordered.lanes import Lanes
 from runner.ordered.savedfloor import SavedFloor
 from runner.ordered.shared import Shared
 from runner.ordered.takeover import Recovering
-from runner.pipeline.fence import Fences, Tenure
+from runner.pipeline.fence import Fences, ShardOwnership
 
 log = logging.getLogger("jetrunner.shards")
 
@@ -59,25 +59,25 @@ class Shard:
 
     # -- its life ---------------------------------------------------------------------------------------
 
-    async def open(self, tenure: Tenure) -> None:
+    async def open(self, ownership: ShardOwnership) -> None:
         """Take the shard over from whoever had it; returns once its messages may start, or it is lost again."""
         self.life = life = ShardLife()  # at once: whatever ends it from now on is seen below
         shared, lanes = self._shared, self.lanes
-        lanes.fences.begin(tenure)
+        lanes.fences.begin(ownership)
         era, epoch, began = shared.history.era, self._wire.epoch, time.monotonic()
         (now, records), (info, _) = await gather(
-            gather(shared.history.check(), shared.records.load(tenure.claim.before)),
+            gather(shared.history.check(), shared.log.load(ownership.claim.before)),
             gather(
                 self.durable.ensure(),
                 gather(lanes.fences.stand(), lanes.failures.load(), shared.parking.load(self.name, life)),
             ),
         )
         if life.state is not State.TAKING or not (
-            time.monotonic() - began < LONG_OPENING_SECONDS or await tenure.lasts()
+            time.monotonic() - began < LONG_OPENING_SECONDS or await ownership.lasts()
         ):
             return
         self.floor.begin(info["num_pending"])
-        lanes.strays.clear()
+        lanes.unowned.clear()
         name = lanes.made_at(now.created)
         for record in records:  # what others have settled
             lanes.ordering.know(record.get(name, ()))
@@ -133,14 +133,14 @@ class Shard:
     async def _retreat(self) -> None:
         await self.lanes.pull.turn()
         if not self.lanes.owned:
-            self.lanes.strays.send_back()
+            self.lanes.unowned.send_back()
 
     def _leave(self, running: list[Delivery]) -> None:
         """Cancel handlers whose messages are not ours to settle any more; their lanes are free once they have ended.
 
         A cancelled thread would run on, with its slot and its lane free: it is left to end.
         """
-        self._shared.runtime.isolation.abandon(running)
+        self._shared.runtime.quarantine.abandon(running)
         self._tasks.start_soon(self._outlast, running)
         for delivery in running:
             if delivery.task is not None and not self._shared.pipeline.calling.threaded:

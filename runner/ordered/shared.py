@@ -11,7 +11,7 @@ from runner.consumers.durables import Durables
 from runner.ordered.diversion import Diversion
 from runner.ordered.settlement_log import SettlementLog
 from runner.ordered.windows import Windows
-from runner.pipeline.judging import Guard
+from runner.pipeline.outcomes import Guard
 from runner.pipeline.pipeline import Pipeline
 from runner.runtime.history import History
 from runner.runtime.runtime import Runtime
@@ -28,7 +28,7 @@ class Shared(Struct, frozen=True):
     history: History
     """Of the stream that they are in."""
     durables: Durables
-    records: SettlementLog
+    log: SettlementLog
     parking: Diversion
     key_of: Callable[[bytes], Any]
     """Reads the key from an original subject."""

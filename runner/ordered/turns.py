@@ -39,7 +39,7 @@ class Turns:
         self._keys[number] = key
         turn = self._turns[number] = asyncio.Event()
         self._start(self._ordering.arrive(number, key))
-        self._uncommitted.hurry()
+        self._uncommitted.request_commit()
         return number, turn
 
     def begin(self, number: int) -> None:

@@ -18,7 +18,7 @@ class Uncommitted:
 
     def __init__(
         self,
-        records: SettlementLog,
+        settlement_log: SettlementLog,
         name: str,
         ordering: Ordering,
         start: Callable[[Sequence[int]], None],
@@ -32,7 +32,7 @@ class Uncommitted:
         """Whether a record was asked for of what has been settled."""
         self.hurried = False
         """Whether at once, since a key waits."""
-        self._records = records
+        self._log = settlement_log
         self._ordering = ordering
         self._start = start
         self._doubted = 0.0
@@ -41,21 +41,21 @@ class Uncommitted:
         """Whether anything went on record since the shard was taken over."""
         self._recorded = asyncio.Event()
 
-    def want(self) -> None:
+    def enqueue(self) -> None:
         """Something was settled: have it recorded soon."""
         self.wanted = True
-        self._records.want(self)
+        self._log.enqueue(self)
 
-    def hurry(self) -> None:
+    def request_commit(self) -> None:
         """Something waits behind what is settled: have that recorded at once."""
         if not self.hurried and self._ordering.uncommitted:
-            self._records.hurry(self)
+            self._log.request_commit(self)
             self.wanted = self.hurried = True
 
     async def record(self) -> None:
         """Return once everything that was settled here is on record."""
         while self._ordering.uncommitted:
-            self.hurry()
+            self.request_commit()
             self._recorded.clear()
             await self._recorded.wait()
 
@@ -72,10 +72,10 @@ class Uncommitted:
         self.wanted = self.hurried = self._ordering.uncommitted > len(taken)
         return taken
 
-    def missed(self, taken: list[int]) -> None:
+    def requeue(self, taken: list[int]) -> None:
         """What was taken did not get there: it is wanted again, unless the shard was let go meanwhile."""
         self._ordering.put_back(taken)
-        self.hurry()
+        self.request_commit()
 
     def recorded(self, taken: list[int]) -> None:
         """These are on record: their lanes go on, unless the shard was let go meanwhile."""

@@ -30,11 +30,11 @@ from runner.jetstream.delivery import Delivery
 from runner.jetstream.keymarks import Entry
 from runner.jetstream.ownstreams import PARKED
 from runner.jetstream.parked import is_bare
-from runner.jetstream.publisher import insist
+from runner.jetstream.publisher import retry_until
 from runner.ordered.lanes import Lanes
 from runner.ordered.parking import Parking
 from runner.ordered.replaying import Replaying
-from runner.pipeline.fence import Tenure
+from runner.pipeline.fence import ShardOwnership
 
 log = logging.getLogger("jetrunner.parked")
 
@@ -48,12 +48,12 @@ RETRY_SECONDS = 2.0
 class Unparking:
     """Brings one key back in the shard that this instance owns."""
 
-    def __init__(self, parking: Parking, lanes: Lanes, tenure: Tenure, key: bytes) -> None:
+    def __init__(self, parking: Parking, lanes: Lanes, ownership: ShardOwnership, key: bytes) -> None:
         self.key = key
         self.text = key.decode("utf-8", "surrogateescape")
         self._parking = parking
         self._lanes = lanes
-        self._tenure = tenure
+        self._ownership = ownership
         self._letters = Letters(parking.runtime, parking.function)
         self._book = parking.book
         self._now = parking.runtime.connection.clock.now
@@ -70,7 +70,7 @@ class Unparking:
     @property
     def _lasts(self) -> bool:
         """Whether what has ended here may be settled."""
-        return self._lanes.fences.tenure is self._tenure
+        return self._lanes.fences.ownership is self._ownership
 
     @property
     def _ours(self) -> bool:
@@ -130,14 +130,14 @@ class Unparking:
         """Make the mark ours from here on; False when there is nothing to do here."""
         entry = await self._book.read(self.key)
         while entry is not None and entry.mark.state == "returning" and self._ours:
-            if not await self._tenure.lasts():
-                self._tenure.end()
+            if not await self._ownership.lasts():
+                self._ownership.end()
                 return False
             mark = entry.mark
             if mark.letter:  # it is settled, and may not have been removed
                 await self._letters.remove(Letter(mark.letter, mark.letter_stored, 0, 0))
             found = await self._letters.parked_behind(mark)
-            taken = await self._write(mark.taken(self._tenure.claim.epoch, found), entry.revision)
+            taken = await self._write(mark.taken(self._ownership.claim.epoch, found), entry.revision)
             if taken is not None:
                 self._entry = taken
                 return True
@@ -146,7 +146,7 @@ class Unparking:
         return False
 
     async def _write(self, mark: Mark, revision: int) -> Entry | None:
-        return await insist(lambda: self._book.write(mark, revision), PATIENCE_SECONDS)
+        return await retry_until(lambda: self._book.write(mark, revision), PATIENCE_SECONDS)
 
     async def _change(self, change: Callable[[Mark], Mark]) -> bool:
         """Go on from the mark that stands; False when it is not ours to write any more."""
@@ -162,7 +162,7 @@ class Unparking:
             if (
                 standing is None
                 or standing.mark.state != "returning"
-                or standing.mark.epoch != self._tenure.claim.epoch
+                or standing.mark.epoch != self._ownership.claim.epoch
             ):
                 return False
             self._entry = standing

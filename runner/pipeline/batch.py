@@ -47,7 +47,7 @@ class Batching:
         self._ways = ways
         self._queue = queue
         self._collecting = asyncio.Lock()
-        self._slots, self._quarantine = runtime.slots, runtime.isolation
+        self._slots, self._quarantine = runtime.slots, runtime.quarantine
 
     async def work(self, task: asyncio.Task[Any]) -> None:
         """What a slot does: returns when the process ends, or when a handler has left a variable behind."""

@@ -17,10 +17,10 @@ from runner.context import Context
 from runner.core.settlement import Outcome
 from runner.jetstream.delivery import Delivery
 from runner.pipeline.call import Calling
-from runner.pipeline.judging import Judging
 from runner.pipeline.message import is_msgpack
+from runner.pipeline.outcomes import Outcomes
 from runner.pipeline.reporter import CallSpan, Reporter, error_of
-from runner.runtime.slots import calm
+from runner.runtime.slots import clear_cancellation
 from runner.staged import Staged
 
 clock = time.monotonic
@@ -52,9 +52,9 @@ class Batch(Struct, eq=False):
 class BatchCall:
     """Calls the handler of one function."""
 
-    def __init__(self, binding: Binding, calling: Calling, judging: Judging, attempts: Reporter) -> None:
+    def __init__(self, binding: Binding, calling: Calling, outcomes: Outcomes, attempts: Reporter) -> None:
         self._calling = calling
-        self._judging = judging
+        self._outcomes = outcomes
         self._attempts = attempts
         self._in_order = bool(binding.ordered_by)
 
@@ -105,7 +105,7 @@ class BatchCall:
             batch.seal()
             return await self._judged(deliveries, error, span), ()
         if task.cancelling():
-            await calm(task)
+            await clear_cancellation(task)
         if head.overdue:
             return await self._judged(deliveries, None, span), ()
         self._ended(deliveries)
@@ -117,7 +117,7 @@ class BatchCall:
         self, deliveries: Sequence[Delivery], error: BaseException | None, span: CallSpan | None
     ) -> Outcome:
         try:
-            outcome = await self._judging.judge(deliveries[0], error)
+            outcome = await self._outcomes.outcome_of(deliveries[0], error)
         except BaseException:  # the process ends
             if span is not None:
                 span.leave()

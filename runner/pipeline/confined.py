@@ -8,13 +8,13 @@ from typing import Any, TypeAlias
 
 from runner.core.settlement import Outcome
 from runner.jetstream.delivery import Delivery
-from runner.pipeline.judging import Judging
 from runner.pipeline.message import Incoming
+from runner.pipeline.outcomes import Outcomes
 from runner.pipeline.reporter import Reporter
 from runner.pipeline.stats import Stats
 from runner.runtime.cell import Cell
 from runner.runtime.cellline import Job, Late
-from runner.runtime.slots import calm
+from runner.runtime.slots import clear_cancellation
 from runner.staged import Staged
 
 Ended: TypeAlias = tuple[Outcome, list[Staged]]
@@ -27,7 +27,7 @@ class Confined:
         self,
         function: str,
         attempts: Reporter,
-        judging: Judging,
+        outcomes: Outcomes,
         stats: Stats,
         owns: Callable[[Delivery], Awaitable[bool]],
         until: Callable[[], float],
@@ -35,7 +35,7 @@ class Confined:
         """`owns` waits until the message may start, and tells whether it still is ours; `until` tells how long it may."""
         self._function = function
         self._attempts = attempts
-        self._judging = judging
+        self._outcomes = outcomes
         self._stats = stats
         self._owns = owns
         self._until = until
@@ -56,7 +56,7 @@ class Confined:
                 delivery.task = None
                 raise
             except BaseException as error:  # noqa: BLE001  # a cancellation
-                return await self._judging.judge(delivery, error), []
+                return await self._outcomes.outcome_of(delivery, error), []
             finally:
                 delivery.in_cell = False
             if isinstance(report, Late):
@@ -64,9 +64,9 @@ class Confined:
                 continue
             self._stats.durations.append(time.monotonic() - delivery.started)
             if task.cancelling():
-                await calm(task)
+                await clear_cancellation(task)
             if delivery.overdue:
-                return await self._judging.judge(delivery, None), []
+                return await self._outcomes.outcome_of(delivery, None), []
             delivery.task = None
             return report.outcome, report.made
         return None

@@ -14,7 +14,7 @@ from runner.core import deadletter, header, identity
 from runner.core.settlement import Dead
 from runner.errors import NoStream, PermissionDenied, ServerError, TooLarge
 from runner.jetstream import ownstreams
-from runner.jetstream.publisher import PubAck, insist
+from runner.jetstream.publisher import PubAck, retry_until
 from runner.pipeline.message import Incoming
 from runner.runtime.blame import trace_of
 from runner.runtime.runtime import Runtime
@@ -57,7 +57,7 @@ class DeadLetterWriter:
         message_id = f"{incoming.stream}:{incoming.sequence}.{incoming.stored_ns}:{self._runtime.project}-{self._function}:dead"
         pairs = deadletter.build(facts, original)
         try:
-            ack = await insist(
+            ack = await retry_until(
                 lambda: self._store(pairs, delivery.body, message_id),
                 math.inf,
                 f"a dead letter of {self._function}",

@@ -97,7 +97,7 @@ class Deadlines:
         elif seconds < GRACE_SECONDS or not delivery.source.abandons:
             return
         delivery.abandoned = True
-        self._runtime.isolation.abandon([delivery])
+        self._runtime.quarantine.abandon([delivery])
         delivery.source.limit -= 1
         log.error(
             "%s: a handler ignores its timeout of %g s and holds its slot until it ends",

@@ -24,19 +24,19 @@ from runner.core import header
 from runner.core.address import Address
 from runner.core.claim import UNOWNED, Claim, decode
 from runner.core.fence import Standing
-from runner.core.streams.capture import capture, catchment
+from runner.core.streams.capture import capture, subjects_of_stream
 from runner.core.subject import Template
 from runner.errors import JetrunnerError, NoStream, ServerError, ShardLost
-from runner.jetstream import codes, stray
+from runner.jetstream import codes, tolerant
 from runner.jetstream.fenced import FencedWriter, Message
 from runner.jetstream.messages import leader_message, swap
-from runner.jetstream.publisher import Doubt, Outgoing, PubAck, distrusted, insist, read_ack
+from runner.jetstream.publisher import Doubt, Outgoing, PubAck, limit_incomplete, read_ack, retry_until
 from runner.runtime.runtime import Runtime
 
 log = logging.getLogger("jetrunner.fences")
 
 
-class Tenure(msgspec.Struct, frozen=True):
+class ShardOwnership(msgspec.Struct, frozen=True):
     """The time for which an instance owns a shard."""
 
     claim: Claim
@@ -50,13 +50,13 @@ class Fence:
     """One shard's fence in one stream."""
 
     def __init__(
-        self, runtime: Runtime, stream: str, subject: str, tenure: Tenure, *, paused: bool = False
+        self, runtime: Runtime, stream: str, subject: str, ownership: ShardOwnership, *, paused: bool = False
     ) -> None:
         self.stream = stream
         self._paused = paused
         self._runtime = runtime
         self._subject = subject
-        self._tenure = tenure
+        self._ownership = ownership
         config = runtime.topology.config(stream)
         self._writer = FencedWriter(
             runtime.connection,
@@ -96,8 +96,8 @@ class Fence:
         Raises `ShardLost`, `Elsewhere`, and the ServerError family for what waiting cannot mend.
         """
         raw = [raw_message(message) for message in messages]
-        attempt = distrusted(lambda: self._store(raw), tries=1)
-        return await insist(attempt, math.inf, f"output to {messages[0].subject}", doubt)
+        attempt = limit_incomplete(lambda: self._store(raw), tries=1)
+        return await retry_until(attempt, math.inf, f"output to {messages[0].subject}", doubt)
 
     async def _store(self, messages: Sequence[Message]) -> PubAck:
         future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
@@ -143,12 +143,12 @@ class Fence:
 
     async def _take(self) -> int | None:
         """One try: the sequence of our fence, 0 when somebody was faster, None when the shard is not ours."""
-        claim = self._tenure.claim
+        claim = self._ownership.claim
         standing = await self._read()
         judgement = rules.judge(standing, claim.owner, claim.epoch)
         if judgement == "ours":
             return standing.sequence
-        if judgement == "doubtful" and not await self._tenure.lasts():
+        if judgement == "doubtful" and not await self._ownership.lasts():
             return None
         body, connection = msgspec.json.encode(claim), self._runtime.connection
         try:
@@ -156,7 +156,7 @@ class Fence:
         except ServerError as error:
             if error.code == codes.WRONG_LAST_SEQUENCE_YET:
                 return 0
-            if not await self._tenure.lasts():
+            if not await self._ownership.lasts():
                 return None
             raise
 
@@ -166,7 +166,7 @@ class Fence:
         found = await leader_message(self._runtime.connection, self.stream, ask)
         if found is None:
             return Standing()
-        claim = stray.read(decode, found.body, "a claim") or UNOWNED
+        claim = tolerant.read(decode, found.body, "a claim") or UNOWNED
         return Standing(found.sequence, claim.owner, claim.epoch)
 
     async def _unfenced(self) -> bool:
@@ -180,11 +180,11 @@ class Fence:
 
     def _lost(self) -> None:
         log.warning("output under %s is refused: the shard is another instance's", self._subject)
-        self._tenure.end()
+        self._ownership.end()
         self.close()
 
     def close(self) -> None:
-        """The tenure is over: nothing is written any more."""
+        """The ownership is over: nothing is written any more."""
         self._closed = True
         self._writer.fail(ShardLost("another instance owns the shard"))
 
@@ -195,7 +195,7 @@ class Fences:
     def __init__(self, runtime: Runtime, address: Address, output: Template | None) -> None:
         self.main: Fence | None = None
         """That of the `output=` stream; None when the function has none, or a stream that holds no fences."""
-        self.tenure: Tenure | None = None
+        self.ownership: ShardOwnership | None = None
         self._runtime = runtime
         self._address = address
         self._output = output
@@ -220,21 +220,21 @@ class Fences:
         fences, self._fences = self._fences, {}
         for each in fences.values():
             each.close()
-        if self.main is not None and self.tenure is not None:
-            self.main = self._make(self.main.stream, self.tenure)
+        if self.main is not None and self.ownership is not None:
+            self.main = self._make(self.main.stream, self.ownership)
             if not self._paused:
                 self.main.resume()
 
-    def begin(self, tenure: Tenure) -> None:
-        """A new tenure: its outputs go under fences of its own."""
+    def begin(self, ownership: ShardOwnership) -> None:
+        """A new ownership: its outputs go under fences of its own."""
         self.end()
-        self.tenure = tenure
+        self.ownership = ownership
 
     async def stand(self) -> None:
-        """Have the fence of `output=` stand. Ask `tenure` afterwards whether it still lasts."""
+        """Have the fence of `output=` stand. Ask afterwards whether the shard is still owned."""
         stream = self._output_stream()
-        if stream is not None and self.tenure is not None:
-            self.main = self._make(stream, self.tenure)
+        if stream is not None and self.ownership is not None:
+            self.main = self._make(stream, self.ownership)
             main: Fence | None = self.main
             while main is not None and not await main.stand() and self.main is not main:
                 main = self.main  # the stream has lost messages meanwhile: another was begun
@@ -245,9 +245,9 @@ class Fences:
         if found is None:
             if not rules.holds(self._runtime.topology.config(stream)):
                 return None
-            if self.tenure is None:
+            if self.ownership is None:
                 raise ShardLost("another instance owns the shard")
-            found = self._make(stream, self.tenure)
+            found = self._make(stream, self.ownership)
         if not await found.stand():
             raise ShardLost("another instance owns the shard")
         return found
@@ -255,13 +255,13 @@ class Fences:
     def end(self) -> None:
         """The shard is not ours any more."""
         fences, self._fences = self._fences, {}
-        self.tenure = self.main = None
+        self.ownership = self.main = None
         for each in fences.values():
             each.close()
 
-    def _make(self, stream: str, tenure: Tenure) -> Fence:
+    def _make(self, stream: str, ownership: ShardOwnership) -> Fence:
         subject = rules.of_shard(stream, self._address)
-        made = self._fences[stream] = Fence(self._runtime, stream, subject, tenure, paused=self._paused)
+        made = self._fences[stream] = Fence(self._runtime, stream, subject, ownership, paused=self._paused)
         return made
 
     def _output_stream(self) -> str | None:
@@ -269,7 +269,7 @@ class Fences:
         topology = self._runtime.topology
         if self._output is None:
             return None
-        known = [catchment(name, config) for name, config in topology.streams.items()]
+        known = [subjects_of_stream(name, config) for name, config in topology.streams.items()]
         try:
             stream = capture(self._output.wildcard, known, publishing=True)
         except JetrunnerError:

@@ -12,7 +12,7 @@ from runner.core import firing, header, identity
 from runner.core.firing import NONE, Pass, Record, Tick
 from runner.core.settlement import Nak, Settlement
 from runner.errors import JetrunnerError
-from runner.jetstream import stray
+from runner.jetstream import tolerant
 from runner.jetstream.messages import leader_message
 from runner.jetstream.ownstreams import AGAIN
 from runner.pipeline.message import Incoming
@@ -89,7 +89,7 @@ class Firings:
         """Write what `change` makes of the record, where it makes another, and return what it says beside it."""
         while True:
             entry = await self._kv.get(self._key)
-            record = stray.read(firing.decode, entry.value, self._key) or NONE if entry.value else NONE
+            record = tolerant.read(firing.decode, entry.value, self._key) or NONE if entry.value else NONE
             changed, said = change(record)
             if changed is None or changed == record:
                 return said

@@ -107,7 +107,7 @@ class Gathering:
             log.exception("%s: the parts of %s could not be read", self._function, event.batch)
             later([delivery])
         else:
-            await self._runtime.isolation.wait_open()
+            await self._runtime.quarantine.wait_open()
             tracing = self._runtime.tracing
             await self._ways.handle(delivery, task, tracing.enabled and tracing.gate.admit(delivery.header))
 

@@ -25,7 +25,7 @@ from runner.jetstream.delivery import Delivery
 from runner.jetstream.publisher import is_stored
 from runner.pipeline.batchcall import BatchCall, is_changed
 from runner.pipeline.batched import Batched
-from runner.pipeline.judging import Guard, Judging
+from runner.pipeline.outcomes import Guard, Outcomes
 from runner.pipeline.queue import Queue
 from runner.pipeline.settle import REPEAT_SECONDS
 from runner.pipeline.together import Together
@@ -86,16 +86,16 @@ class OrderedBatching:
         runtime: Runtime,
         binding: Binding,
         call: BatchCall,
-        judging: Judging,
+        outcomes: Outcomes,
         ways: Together,
         queue: Queue,
     ) -> None:
         self._function = binding.function
         self._call = call
-        self._judging = judging
+        self._outcomes = outcomes
         self._ways = ways
         self._queue = queue
-        self._slots, self._quarantine = runtime.slots, runtime.isolation
+        self._slots, self._quarantine = runtime.slots, runtime.quarantine
 
     async def work(self, task: asyncio.Task[Any]) -> None:
         """What a slot does: returns when the process ends, or when a handler has left a variable behind."""
@@ -105,7 +105,7 @@ class OrderedBatching:
                 await queue.wait()
             elif self._quarantine.closed:
                 await self._quarantine.wait_open()
-            elif self.guard is not None and not self.guard.holds(clock()):
+            elif self.guard is not None and not self.guard.may_start(clock()):
                 await self.guard.wait()
             else:
                 await self._lead(queue.deliveries.popleft(), task)
@@ -126,7 +126,7 @@ class OrderedBatching:
             Exception,
             asyncio.CancelledError,
         ) as error:  # the slot must live on, and the messages come again
-            if isinstance(error, asyncio.CancelledError) and self._judging.ending:
+            if isinstance(error, asyncio.CancelledError) and self._outcomes.ending:
                 raise
             log.exception("%s: a batch could not be settled", self._function)
             self._put_off(batches, [each for each in deliveries if each.started and not each.settled])

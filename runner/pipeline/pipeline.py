@@ -34,9 +34,9 @@ from runner.pipeline.confined import Confined, Ended
 from runner.pipeline.firings import Firings
 from runner.pipeline.gathering import Gathering
 from runner.pipeline.inchild import InChild
-from runner.pipeline.judging import Guard, Judging
 from runner.pipeline.message import Incoming, read
 from runner.pipeline.orderedbatch import OrderedBatching
+from runner.pipeline.outcomes import Guard, Outcomes
 from runner.pipeline.outputs import Outputs
 from runner.pipeline.poison import Suspected
 from runner.pipeline.queue import Queue
@@ -46,7 +46,7 @@ from runner.pipeline.start_records import StartRecords
 from runner.pipeline.stats import Stats
 from runner.pipeline.together import Single, Together
 from runner.runtime.runtime import Runtime
-from runner.runtime.slots import calm
+from runner.runtime.slots import clear_cancellation
 from runner.staged import Staged
 
 log = logging.getLogger("jetrunner.pipeline")
@@ -70,18 +70,18 @@ class Pipeline:
         self._outputs = Outputs(runtime, binding)
         self._attempts = Reporter(runtime, binding)
         self.suspects = StartRecords(runtime, binding.function)
-        self._judging = Judging(runtime, binding)
+        self._outcomes = Outcomes(runtime, binding)
         self._settling = Settling(runtime, binding, self.stats, self.suspects, self._attempts)
         self._firings = Firings(runtime, binding) if binding.schedule is not None else None
         if self._firings is not None:
             self._settling.ending = self._firings.ended
         self.queue = Queue(runtime.tasks, self._open_slot, binding.concurrency)
         self._suspected = Suspected(
-            runtime, binding.function, self.suspects, self._settling, self._judging, self.queue, self.owns
+            runtime, binding.function, self.suspects, self._settling, self._outcomes, self.queue, self.owns
         )
         until = lambda: self.guard.until if self.guard is not None else inf  # noqa: E731
         self._confined = Confined(
-            binding.function, self._attempts, self._judging, self.stats, self.owns, until
+            binding.function, self._attempts, self._outcomes, self.stats, self.owns, until
         )
         self._in_child: InChild | None = None
         if binding.in_process:
@@ -90,12 +90,12 @@ class Pipeline:
         self.pulls: list[Pull] = []
         self.guard: Guard | None = None
         """Of an ordered function: says whether anything may start."""
-        runtime.isolation.pulls.append(self.pulls)
+        runtime.quarantine.pulls.append(self.pulls)
         single = Single(self._alone, self._send, self._safely, self._stored)
         ways = Together(runtime, binding, self._settling, self._outputs, self._attempts, self.stats, single)
-        call = BatchCall(binding, self.calling, self._judging, self._attempts)
+        call = BatchCall(binding, self.calling, self._outcomes, self._attempts)
         self._batching = Batching(runtime, binding, call, ways, self.queue)
-        self._ordered = OrderedBatching(runtime, binding, call, self._judging, ways, self.queue)
+        self._ordered = OrderedBatching(runtime, binding, call, self._outcomes, ways, self.queue)
         self._gathering: Gathering | None = None
         if binding.joins is not None:
             self._gathering = Gathering(runtime, binding, self.queue, Ways(self._alone, ways.failed))
@@ -112,7 +112,7 @@ class Pipeline:
         self._runtime.slots.open(self._runtime.tasks, work, f"{self.binding.function} slot")
 
     async def _work(self, task: asyncio.Task[Any]) -> None:  # noqa: C901, PLR0912, PLR0915  # hot: one straight function
-        queue, stats, isolation = self.queue.deliveries, self.stats, self._runtime.isolation
+        queue, stats, quarantine = self.queue.deliveries, self.stats, self._runtime.quarantine
         straight, call, bind = self._straight, self.calling.handler, self.calling.bind
         contexts = self.calling.context if self.calling.takes_context else None
         aged = self._settling.aged if self.binding.max_age is not None else None
@@ -134,8 +134,8 @@ class Pipeline:
                         return
                 except Exception:  # noqa: BLE001  # of a value that a handler bound, and that cannot be compared
                     return
-                if isolation.closed:
-                    await isolation.wait_open()
+                if quarantine.closed:
+                    await quarantine.wait_open()
                     began = now = clock()
                     continue
                 if now - began > TURN_SECONDS:
@@ -193,7 +193,7 @@ class Pipeline:
                 if admitted:
                     span.deactivate()
                 if task.cancelling():  # at the deadline, or by the handler itself
-                    await calm(task)
+                    await clear_cancellation(task)
                 if delivery.overdue:  # though the handler may have taken the cancellation back
                     await self._safely(delivery, self._judged(delivery, None))
                     now = clock()
@@ -231,7 +231,7 @@ class Pipeline:
         try:
             return await way
         except (Exception, asyncio.CancelledError) as error:  # the slot must live on
-            if isinstance(error, asyncio.CancelledError) and self._judging.ending:
+            if isinstance(error, asyncio.CancelledError) and self._outcomes.ending:
                 raise
             incoming = read(delivery)
             facts = self.binding.function, incoming.id, self._attempts.hiding(incoming)(told(Failed(error)))
@@ -282,7 +282,7 @@ class Pipeline:
 
     async def owns(self, delivery: Delivery) -> bool:
         """Whether the shard is still ours after what was asked about the message, once anything may start at all."""
-        while self.guard is not None and not self.guard.holds(clock()):
+        while self.guard is not None and not self.guard.may_start(clock()):
             await self.guard.wait()
         return not delivery.settled
 
@@ -301,13 +301,13 @@ class Pipeline:
             try:
                 delivery.result = await self.calling(arguments)
             except BaseException as error:  # noqa: BLE001  # whatever user code raises is judged
-                return await self._judging.judge(delivery, error)
+                return await self._outcomes.outcome_of(delivery, error)
             finally:
                 self.stats.durations.append(clock() - delivery.started)
             if task.cancelling():
-                await calm(task)
+                await clear_cancellation(task)
             if delivery.overdue:
-                return await self._judging.judge(delivery, None)
+                return await self._outcomes.outcome_of(delivery, None)
             delivery.task = None
             return Succeeded()
         finally:
@@ -316,7 +316,7 @@ class Pipeline:
 
     async def _judged(self, delivery: Delivery, error: BaseException | None) -> None:
         self.stats.durations.append(clock() - delivery.started)
-        await self._settling.finish(read(delivery), await self._judging.judge(delivery, error))
+        await self._settling.finish(read(delivery), await self._outcomes.outcome_of(delivery, error))
 
     # -- outputs and settlement -------------------------------------------------------------------------
 
@@ -359,7 +359,7 @@ class Pipeline:
                     span.end_ack()
             delivery.source.ack(delivery)
             self.stats.acked += 1
-        elif not self._judging.ending:
+        elif not self._outcomes.ending:
             if span is not None:
                 delivery.sent.end(error=error or "unconfirmed")
             self._runtime.tasks.start_soon(self._safely, delivery, self._send(delivery, []))

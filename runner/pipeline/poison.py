@@ -10,8 +10,8 @@ from typing import TypeVar
 from runner.core import poison
 from runner.core.settlement import Crashed
 from runner.jetstream.delivery import Delivery
-from runner.pipeline.judging import Judging
 from runner.pipeline.message import Incoming
+from runner.pipeline.outcomes import Outcomes
 from runner.pipeline.queue import Queue
 from runner.pipeline.settle import Settling
 from runner.pipeline.start_records import Found, StartRecords
@@ -33,17 +33,17 @@ class Suspected:
         function: str,
         suspects: StartRecords,
         settling: Settling,
-        judging: Judging,
+        outcomes: Outcomes,
         queue: Queue,
         ours: Callable[[Delivery], Awaitable[bool]],
     ) -> None:
         """`ours` tells whether a message is still this process's to settle, once anything may start at all."""
-        self._isolation = runtime.isolation
+        self._quarantine = runtime.quarantine
         self._cells = runtime.cells
         self._function = function
         self._suspects = suspects
         self._settling = settling
-        self._judging = judging
+        self._outcomes = outcomes
         self._queue = queue
         self._ours = ours
 
@@ -96,7 +96,7 @@ class Suspected:
     ) -> T | None:
         """Run it in this process."""
         delivery = incoming.delivery
-        async with self._isolation.enter(stage) as may_start:
+        async with self._quarantine.enter(stage) as may_start:
             if delivery.settled:
                 return None  # its shard was lost meanwhile
             if self._queue.giving_back:
@@ -126,7 +126,7 @@ class Suspected:
             raise
         finally:
             if not died:  # else it is known what to put on record
-                hold = not self._judging.ending  # when the process ends, nothing starts beside it any more
+                hold = not self._outcomes.ending  # when the process ends, nothing starts beside it any more
                 await self._suspects.leave(incoming, stage, ended=ended is not None, hold=hold)
 
     def _given_up(self, delivery: Delivery) -> bool:

@@ -17,7 +17,7 @@ from runner.errors import JetrunnerError, PermissionDenied, ServerError
 from runner.jetstream import consumer, ownstreams
 from runner.jetstream.delivery import Delivery
 from runner.jetstream.messages import remove
-from runner.jetstream.publisher import Outgoing, insist
+from runner.jetstream.publisher import Outgoing, retry_until
 from runner.jetstream.pull import Pull
 from runner.pipeline import delayed
 from runner.runtime.histories import START_SECONDS
@@ -45,7 +45,7 @@ class Relay:
     async def start(self) -> None:
         """Make sure of the durable and start to pull."""
         ensure = partial(consumer.ensure, self._runtime.connection, ownstreams.AGAIN, self._config)
-        await insist(ensure, START_SECONDS, "the durable of the relay")
+        await retry_until(ensure, START_SECONDS, "the durable of the relay")
         self._runtime.histories.of(ownstreams.AGAIN).add(self._pull)
         await self._pull.open()
 

@@ -27,7 +27,7 @@ from runner.core.poison import Record, Run, Start, Step
 from runner.core.settlement import Crashed
 from runner.errors import NoStream, PermissionDenied, ServerError
 from runner.jetstream.concurrent import gather
-from runner.jetstream.publisher import insist
+from runner.jetstream.publisher import retry_until
 from runner.pipeline.message import Incoming
 from runner.runtime.runtime import Runtime
 
@@ -240,7 +240,7 @@ class StartRecords:
 
     async def _taking_back(self, key: str, ours: Ours) -> None:
         try:
-            await insist(lambda: self._remove(key, ours), math.inf)
+            await retry_until(lambda: self._remove(key, ours), math.inf)
         except ServerError as error:
             log.warning("%s stays: %s", key, error)
         finally:

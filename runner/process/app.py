@@ -26,7 +26,7 @@ from runner.errors import JetrunnerError, Unreachable
 from runner.gathers import marking
 from runner.jetstream import ownstreams
 from runner.jetstream.connection import Connection, connect
-from runner.jetstream.publisher import insist
+from runner.jetstream.publisher import retry_until
 from runner.jetstream.server import check_server, led
 from runner.jetstream.topology import Topology
 from runner.ordered.function import OrderedFunction
@@ -117,7 +117,7 @@ async def _serve(serving: Serving, connection: Connection, tracing: Tracing, sta
     project, settings, stop = serving.project, serving.settings, serving.stop
     bindings = marking(serving.functions, project.functions)
     topology = Topology(connection)
-    placed = await insist(
+    placed = await retry_until(
         lambda: places_now(topology, bindings, project.root), START_SECONDS, "the list of streams"
     )
     if not await serving.may_start():
@@ -125,10 +125,10 @@ async def _serve(serving: Serving, connection: Connection, tracing: Tracing, sta
     outputs = [binding.output.wildcard for binding in bindings if binding.output is not None]
     replicas = topology.replicas([stream for _, stream in placed], outputs)
     gathers = any(binding.joins is not None for binding in bindings)
-    await insist(
+    await retry_until(
         lambda: ownstreams.ensure_all(connection, replicas, gathers=gathers), START_SECONDS, "our own streams"
     )
-    await insist(topology.load, START_SECONDS, "the list of streams")
+    await retry_until(topology.load, START_SECONDS, "the list of streams")
     connection.in_flight.expect(sum(binding.most for binding in bindings))
     async with anyio.create_task_group() as tasks:
         runtime = Runtime(

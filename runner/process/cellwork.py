@@ -37,7 +37,7 @@ from runner.pipeline.hiding import Hiding
 from runner.pipeline.message import read
 from runner.pipeline.outputs import Outputs
 from runner.process.lifespan import alive
-from runner.runtime.cellline import CellLine, Job, Late, Opening, Ready, Report, Unfit
+from runner.runtime.cellline import CellLine, CellSetup, Job, Late, Ready, Report, Unfit
 from runner.runtime.runtime import Instance, Runtime
 from runner.telemetry import settings as telemetry
 from runner.telemetry.tracing import Tracing
@@ -59,22 +59,22 @@ async def serve(descriptor: int, begin: Callable[[Settings], None]) -> None:
     """Run until the line of this descriptor ends; `begin` is called with the settings before anything else."""
     end = socket.socket(fileno=descriptor)
     line = await CellLine.open(end)
-    opening: Opening | None = await line.receive()
-    if opening is not None:  # else the process that has started this one is gone
-        begin(opening.settings)
+    setup: CellSetup | None = await line.receive()
+    if setup is not None:  # else the process that has started this one is gone
+        begin(setup.settings)
         with fork.ours(end.fileno):
-            await _serve(line, opening)
+            await _serve(line, setup)
 
 
-async def _serve(line: CellLine, opening: Opening) -> None:
+async def _serve(line: CellLine, setup: CellSetup) -> None:
     try:
-        project = discovery.load(opening.root, opening.name)
+        project = discovery.load(setup.root, setup.name)
         tracing = Tracing(telemetry.load(os.environ), project.name)
         tracing.presume_missing()
         tracing.install()
         async with (
             connect(
-                opening.settings, patience=PATIENCE_SECONDS, name=f"jetrunner {project.name} cell"
+                setup.settings, patience=PATIENCE_SECONDS, name=f"jetrunner {project.name} cell"
             ) as connection,
             anyio.create_task_group() as tasks,
         ):
@@ -82,7 +82,7 @@ async def _serve(line: CellLine, opening: Opening) -> None:
                 Instance(
                     project=project.name,
                     name=identity.instance(socket.gethostname(), os.getpid(), os.urandom(4).hex()),
-                    settings=opening.settings,
+                    settings=setup.settings,
                     root=project.root,
                 ),
                 connection,
@@ -90,7 +90,7 @@ async def _serve(line: CellLine, opening: Opening) -> None:
                 tracing,
                 tasks,
             )
-            with working_with(opening.settings):
+            with working_with(setup.settings):
                 async with alive(project) as runtime.state, runtime.slots:
                     await line.send(Ready())
                     functions = marking(project.functions, project.functions)

@@ -34,7 +34,7 @@ async def drain(
     sources: tuple[Function | Relay, ...] = (*functions, relay)
     with anyio.move_on_after(runtime.settings.drain_timeout):  # each takes round trips to the server
         await unless(stop.cancelling, partial(together, [source.stop_pulling for source in sources]))
-    runtime.isolation.draining = True
+    runtime.quarantine.draining = True
     if shards.needed:
         runtime.tasks.start_soon(shards.leave)
     runtime.connection.wire.flush()

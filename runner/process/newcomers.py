@@ -12,7 +12,7 @@ from runner.core.streams.plan import function_of
 from runner.errors import JetrunnerError
 from runner.jetstream.inventory import consumers_on
 from runner.jetstream.newcomers import stored, suspected
-from runner.jetstream.reshard import Openings
+from runner.jetstream.reshard import GenerationStore
 from runner.runtime.runtime import Runtime
 
 log = logging.getLogger("jetrunner.durables")
@@ -65,5 +65,5 @@ async def _told(
 async def _has_been(runtime: Runtime, binding: Binding, stream: str, durable: str) -> bool:
     if not binding.ordered_by:
         return await runtime.floors.last(stream, durable) is not None
-    opening, _ = await Openings(runtime.connection, runtime.project).read(binding.function)
-    return opening is not None and opening.stream == stream
+    current, _ = await GenerationStore(runtime.connection, runtime.project).read(binding.function)
+    return current is not None and current.stream == stream

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from runner.bindings import Binding
-from runner.core.streams.capture import Catchment, capture, clashes
+from runner.core.streams.capture import StreamSubjects, capture, clashes
 from runner.core.streams.config import DeclaredStream
 from runner.errors import JetrunnerError, UsageError, several
 from runner.jetstream.listing import incomplete
 from runner.jetstream.ownstreams import AGAIN
 from runner.jetstream.topology import Topology
 from runner.streams.consumers import uncaptured
-from runner.streams.plan import catchments, load_streams
+from runner.streams.plan import load_streams, subjects_of_streams
 
 APPLY = "run `runner apply`"
 
@@ -26,13 +26,13 @@ def places(
 
     Raises UsageError for all functions that have no stream, or whose output has none.
     """
-    known = catchments((), real)
+    known = subjects_of_streams((), real)
     declared: Sequence[DeclaredStream] | None = None
     errors: list[JetrunnerError] = []
     for binding in bindings:
         if wrong := uncaptured([binding], known):
             declared = _declared(root) if declared is None else declared
-            errors += _explained(binding, wrong, catchments(declared, real))
+            errors += _explained(binding, wrong, subjects_of_streams(declared, real))
         elif problem := _not_atomic(binding, known, real):
             errors.append(problem)
     if errors:
@@ -49,7 +49,7 @@ def places(
     return placed
 
 
-def clashing(placed: Sequence[tuple[Binding, str]], known: Sequence[Catchment]) -> list[JetrunnerError]:
+def clashing(placed: Sequence[tuple[Binding, str]], known: Sequence[StreamSubjects]) -> list[JetrunnerError]:
     """An error for each two functions that would read the same messages of a work queue."""
     queues = {each.name for each in known if each.work_queue}
     where = {binding.function: f"{binding.file}:{binding.line}" for binding, _ in placed}
@@ -78,7 +78,7 @@ async def places_now(
 
 
 def _explained(
-    binding: Binding, wrong: Sequence[JetrunnerError], applied: Sequence[Catchment]
+    binding: Binding, wrong: Sequence[JetrunnerError], applied: Sequence[StreamSubjects]
 ) -> list[JetrunnerError]:
     """The errors as they are told where stream files are known: what is only not applied yet needs nothing else."""
     lasting = uncaptured([binding], applied)
@@ -88,7 +88,7 @@ def _explained(
 
 
 def _not_atomic(
-    binding: Binding, known: Sequence[Catchment], real: Mapping[str, Mapping[str, Any]]
+    binding: Binding, known: Sequence[StreamSubjects], real: Mapping[str, Mapping[str, Any]]
 ) -> JetrunnerError | None:
     if binding.output is None or not binding.kind.endswith("generator"):
         return None

@@ -10,7 +10,7 @@ import anyio
 
 from runner.bindings import Binding
 from runner.errors import JetrunnerError, PermissionDenied
-from runner.jetstream.publisher import insist
+from runner.jetstream.publisher import retry_until
 from runner.runtime.histories import START_SECONDS
 from runner.runtime.runtime import Runtime
 from runner.streams.schedules import apply_schedules, plan_schedules, write
@@ -36,7 +36,7 @@ async def stand(runtime: Runtime, functions: Sequence[Binding], how: Schedules) 
             if plan.action != "same":
                 log.info("schedule of %s: %s (%s)", plan.function, plan.text, f"{plan.action}d")
         return
-    await insist(lambda: _stand(runtime, functions), START_SECONDS, "the schedules")
+    await retry_until(lambda: _stand(runtime, functions), START_SECONDS, "the schedules")
 
 
 async def keep(runtime: Runtime, functions: Sequence[Binding]) -> None:

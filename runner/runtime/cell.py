@@ -25,7 +25,7 @@ from msgspec import structs
 from runner.config import Settings
 from runner.core import identity
 from runner.jetstream import fork
-from runner.runtime.cellline import CellLine, Job, Late, Opening, Ready, Report, Unfit
+from runner.runtime.cellline import CellLine, CellSetup, Job, Late, Ready, Report, Unfit
 from runner.runtime.supervisor import cause
 
 log = logging.getLogger("jetrunner.cells")
@@ -74,7 +74,7 @@ class Cell:
         self._held.enter_context(fork.ours(end.fileno))
 
     @classmethod
-    async def start(cls, opening: Opening) -> Cell:
+    async def start(cls, setup: CellSetup) -> Cell:
         """Start one and wait until its code is imported. Raises `Missing`."""
         ours, theirs = socket.socketpair()
         with theirs:
@@ -89,14 +89,14 @@ class Cell:
                 raise Missing(f"no process can be started: {error.strerror}") from None
         cell = cls(process, await CellLine.open(ours), ours)
         try:
-            await cell._begin(opening)
+            await cell._begin(setup)
         except BaseException:
             await cell.end(0)
             raise
         return cell
 
-    async def _begin(self, opening: Opening) -> None:
-        await self._line.send(opening)
+    async def _begin(self, setup: CellSetup) -> None:
+        await self._line.send(setup)
         with anyio.move_on_after(START_SECONDS):
             word = await self._line.receive()
             if isinstance(word, Ready):
@@ -149,7 +149,7 @@ class Cells:
 
     def __init__(self, root: Path, name: str, settings: Settings, ending: Callable[[], bool]) -> None:
         """`ending` tells whether the process is asked to end: what becomes of a cell then says nothing."""
-        self._opening = Opening(root, name, structs.replace(settings, name=name))
+        self._setup = CellSetup(root, name, structs.replace(settings, name=name))
         self._ending = ending
         self._taken = 0
         self._idle: dict[Cell, asyncio.TimerHandle] = {}
@@ -193,7 +193,7 @@ class Cells:
                 self._idle.pop(cell).cancel()
                 return cell
             self._retire(cell)
-        cell = await Cell.start(self._opening)
+        cell = await Cell.start(self._setup)
         log.info("what may have killed its process runs in one of its own (pid %d)", cell.pid)
         return cell
 

@@ -26,7 +26,7 @@ SIZE = 8
 """Bytes of a frame's length."""
 
 
-class Opening(Struct, frozen=True):
+class CellSetup(Struct, frozen=True):
     """The first word to a cell: whose code it runs, and how it reaches NATS."""
 
     root: Path

@@ -19,7 +19,7 @@ from msgspec import structs
 from runner.config import Settings
 from runner.jetstream.concurrent import gather
 from runner.runtime.cell import CLOSE_SECONDS, Cell
-from runner.runtime.cellline import Opening
+from runner.runtime.cellline import CellSetup
 
 log = logging.getLogger("jetrunner.children")
 
@@ -28,7 +28,7 @@ class Children:
     """Those of a process. Every function has slots of its own, so no more of them run at once than all slots together."""
 
     def __init__(self, root: Path, name: str, settings: Settings) -> None:
-        self._opening = Opening(root, name, structs.replace(settings, name=name))
+        self._setup = CellSetup(root, name, structs.replace(settings, name=name))
         self._idle: list[Cell] = []
         self._starting = asyncio.Lock()
 
@@ -57,7 +57,7 @@ class Children:
         async with self._starting:  # one after the other: another may be free meanwhile
             if child := await self._free():
                 return child
-            child = await Cell.start(self._opening)
+            child = await Cell.start(self._setup)
         log.info("a process for handlers has started (pid %d)", child.pid)
         return child
 

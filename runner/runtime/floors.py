@@ -10,7 +10,7 @@ from runner.core import checked
 from runner.core.checked import Count, Line, Pattern
 from runner.core.history import NOTHING, Identity, State
 from runner.errors import JetrunnerError, PermissionDenied
-from runner.jetstream import stray
+from runner.jetstream import tolerant
 from runner.jetstream.kv import KV
 
 
@@ -100,4 +100,4 @@ class Floors:
 
 
 def _read(value: bytes) -> Floor | None:
-    return stray.read(read, value, "a floor") if value else None
+    return tolerant.read(read, value, "a floor") if value else None

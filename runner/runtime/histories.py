@@ -16,7 +16,7 @@ from runner.jetstream import ownstreams
 from runner.jetstream.concurrent import gather
 from runner.jetstream.connection import Connection
 from runner.jetstream.deadletters import original
-from runner.jetstream.publisher import insist
+from runner.jetstream.publisher import retry_until
 from runner.runtime.floors import Floors
 from runner.runtime.history import History
 
@@ -51,9 +51,9 @@ class Histories:
         """Find out whether a stream is the one that was read before. Raises JetrunnerError."""
         history = self.of(stream)
         if not history.begun:
-            history.presume(await insist(partial(floors.newest, stream), START_SECONDS))
+            history.presume(await retry_until(partial(floors.newest, stream), START_SECONDS))
         with suppress(PermissionDenied):  # the history tells of it
-            await insist(history.check, START_SECONDS, f"stream {stream}")
+            await retry_until(history.check, START_SECONDS, f"stream {stream}")
 
     async def original(self, place: Origin) -> tuple[Pairs, bytes] | None:
         """Headers and body as they were published; None only when the stream has let go of them. Raises JetrunnerError."""

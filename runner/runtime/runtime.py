@@ -91,10 +91,10 @@ class Runtime:
         self.tracing = tracing
         self.redaction = Rules.of(self.settings.redact)
         """What is not shown of messages."""
-        self.isolation = Quarantine()
+        self.quarantine = Quarantine()
         self.slots = Slots()
         self.cells = Cells(
-            self.root, self.project, self.settings, lambda: self.isolation.draining or self.slots.ending
+            self.root, self.project, self.settings, lambda: self.quarantine.draining or self.slots.ending
         )
         self.children = Children(self.root, self.project, self.settings)
         self.tasks = tasks

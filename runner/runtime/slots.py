@@ -58,7 +58,7 @@ class Slots:
                         raise
                     if not self.ending:
                         # Somebody kept the task of a handler that has ended, and cancels it now.
-                        await calm(task)
+                        await clear_cancellation(task)
         finally:
             self.tasks.discard(task)
 
@@ -84,7 +84,7 @@ class Slots:
                 log.warning("handlers that ignore their cancellation: %d", len(left))
 
 
-async def calm(task: asyncio.Task[Any]) -> None:
+async def clear_cancellation(task: asyncio.Task[Any]) -> None:
     """Take back what is left of a cancellation that was not for the slot, but for the handler in it."""
     while task.cancelling():
         task.uncancel()

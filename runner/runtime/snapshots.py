@@ -10,7 +10,7 @@ import msgspec
 from runner.bindings import Binding
 from runner.core import snapshot as snapshots
 from runner.errors import UsageError
-from runner.jetstream import stray
+from runner.jetstream import tolerant
 from runner.jetstream.connection import Connection
 
 PATIENCE_SECONDS = 1.5
@@ -32,7 +32,7 @@ async def collect(connection: Connection, project: str, timeout: float = 0.5) ->
     def answered(subject: bytes, reply: bytes, header: bytes | None, body: bytes) -> None:
         if header is not None or len(found) >= MOST:
             return  # no responders
-        told = stray.read(snapshots.read, body, "an answer to the question for the status")
+        told = tolerant.read(snapshots.read, body, "an answer to the question for the status")
         if told is not None:  # any client can answer on our subject
             found.append(msgspec.to_builtins(told))
 

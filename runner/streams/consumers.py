@@ -12,7 +12,7 @@ from runner.bindings import Binding
 from runner.core import identity, sharding
 from runner.core.quantity import counted
 from runner.core.sharding import Sharding
-from runner.core.streams.capture import Catchment, capture, covered, require_confirmation, require_order
+from runner.core.streams.capture import StreamSubjects, capture, covered, require_confirmation, require_order
 from runner.core.streams.config import Change
 from runner.core.streams.plan import ALSO, ConsumerPlan, function_of
 from runner.core.subject import covers
@@ -27,7 +27,7 @@ _SHARD = re.compile(r"-\d+-\d+$")
 """How the name of a shard's durable ends."""
 
 
-def uncaptured(bindings: Iterable[Binding], streams: Sequence[Catchment]) -> list[JetrunnerError]:
+def uncaptured(bindings: Iterable[Binding], streams: Sequence[StreamSubjects]) -> list[JetrunnerError]:
     """What keeps functions from reading their subjects or publishing their outputs: one error each."""
     found: list[JetrunnerError] = []
     for binding in bindings:
@@ -48,7 +48,7 @@ def uncaptured(bindings: Iterable[Binding], streams: Sequence[Catchment]) -> lis
     return found
 
 
-def fits(binding: Binding, stream: Catchment) -> None:
+def fits(binding: Binding, stream: StreamSubjects) -> None:
     """A function can read a stream by its shards, and keep its order there. Raises UsageError."""
     require_order(stream, binding.subject, binding.ordered_by)
     if stream.sharding is not None and not binding.ordered_by:
@@ -58,7 +58,7 @@ def fits(binding: Binding, stream: Catchment) -> None:
             raise UsageError(f"{stream.name} is sharded: {error}") from None
 
 
-def _require_choice(binding: Binding, stream: Catchment, streams: Sequence[Catchment]) -> None:
+def _require_choice(binding: Binding, stream: StreamSubjects, streams: Sequence[StreamSubjects]) -> None:
     """Where the project shards a copy of a stream, a function that keeps order says which of the two it reads."""
     if not binding.ordered_by or binding.stream is not None or stream.sharding is not None:
         return
@@ -111,7 +111,7 @@ async def _stand(
 
 
 async def plan_consumers(
-    connection: Connection, project: str, bindings: Sequence[Binding], streams: Sequence[Catchment]
+    connection: Connection, project: str, bindings: Sequence[Binding], streams: Sequence[StreamSubjects]
 ) -> tuple[ConsumerPlan, ...]:
     """The durables as `runner run` would make them, then the strays; `bindings` must all be captured."""
     real = {name: await consumers_on(connection, name) for name in await real_streams(connection)}

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from runner.bindings import Binding
-from runner.core.streams.capture import Catchment, capture, catchment, covered
+from runner.core.streams.capture import StreamSubjects, capture, covered, subjects_of_stream
 from runner.core.streams.config import Change, DeclaredStream, difference, merged
 from runner.core.streams.plan import ConsumerPlan, Plan, StreamPlan, action, order
 from runner.core.subject import overlaps
@@ -21,7 +21,7 @@ from runner.jetstream import interest
 from runner.jetstream.connection import Connection
 from runner.jetstream.inventory import PATIENCE_SECONDS, holdings, real_streams, stream_info
 from runner.jetstream.ownstreams import STREAMS
-from runner.jetstream.publisher import insist, unanswered
+from runner.jetstream.publisher import retry_until, unanswered
 from runner.jetstream.server import check_server
 from runner.streams.consumers import plan_consumers, read_shards, uncaptured
 from runner.streams.file import load_streams
@@ -30,24 +30,24 @@ from runner.streams.schedules import plan_schedules
 __all__ = [
     "apply_streams",
     "capture",
-    "catchments",
     "load_streams",
     "plan_project",
     "plan_streams",
     "real_streams",
+    "subjects_of_streams",
 ]
 
 
-def catchments(
+def subjects_of_streams(
     declared: Iterable[DeclaredStream], real: Mapping[str, Mapping[str, Any]] | None = None
-) -> tuple[Catchment, ...]:
+) -> tuple[StreamSubjects, ...]:
     """What every stream captures once the declared ones are applied and ours are made; `real` from `real_streams`."""
     configs = {**STREAMS, **(real or {})}
     found = []
     for stream in declared:
         config = merged(stream, configs.pop(stream.name, None))
-        found.append(catchment(stream.name, config, stream.file))
-    return (*found, *(catchment(name, config) for name, config in configs.items()))
+        found.append(subjects_of_stream(stream.name, config, stream.file))
+    return (*found, *(subjects_of_stream(name, config) for name, config in configs.items()))
 
 
 async def plan_streams(connection: Connection, declared: Sequence[DeclaredStream], project: str = "") -> Plan:
@@ -72,13 +72,13 @@ async def plan_project(
     With errors the plan is of the streams alone.
     """
     plan = await plan_streams(connection, declared, project)
-    streams = catchments(declared, await real_streams(connection))
+    streams = subjects_of_streams(declared, await real_streams(connection))
     if errors := uncaptured(bindings, streams):
         return plan, errors
     # A stream whose changes are refused stays as it is, and functions read that.
     real = await real_streams(connection)
     refused = {each.name for each in plan.refused if each.name in real}
-    standing = catchments([each for each in declared if each.name not in refused], real)
+    standing = subjects_of_streams([each for each in declared if each.name not in refused], real)
     consumers = await plan_consumers(connection, project, bindings, standing)
     configs = real | {each.name: each.config for each in plan.streams}
     noted = tuple(_noted(each, configs.get(each.stream, {})) for each in consumers)
@@ -138,7 +138,7 @@ async def _surely(connection: Connection, request: str, config: Mapping[str, Any
             return error
         return None
 
-    if (refusal := await insist(once, PATIENCE_SECONDS, request)) is not None:
+    if (refusal := await retry_until(once, PATIENCE_SECONDS, request)) is not None:
         raise refusal
 
 
@@ -181,7 +181,7 @@ def copy_problem(stream: DeclaredStream, known: Mapping[str, Mapping[str, Any]])
         return f"there is no stream {stream.source}"
     if (retention := config.get("retention", "limits")) != "limits":
         return f'{stream.source} has retention = "{retention}": copying would take its messages from their readers'
-    source = catchment(stream.source, config)
+    source = subjects_of_stream(stream.source, config)
     if source.sharding is not None:
         return f"{stream.source} is sharded already: read it as it is"
     wanted = stream.shards.subjects if stream.shards is not None else ()

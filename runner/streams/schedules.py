@@ -15,7 +15,7 @@ from runner.core.streams.plan import SchedulePlan
 from runner.errors import NoStream, ServerError
 from runner.jetstream import ownstreams, schedules
 from runner.jetstream.connection import Connection
-from runner.jetstream.publisher import insist
+from runner.jetstream.publisher import retry_until
 
 PATIENCE_SECONDS = 10.0
 NAMES = {
@@ -80,7 +80,7 @@ async def write(connection: Connection, project: str, binding: Binding) -> None:
                 raise
 
     try:
-        await insist(once, PATIENCE_SECONDS, f"the schedule of {binding.function}")
+        await retry_until(once, PATIENCE_SECONDS, f"the schedule of {binding.function}")
     except ServerError as error:
         raise type(error)(
             f"{binding.place}: the server does not take the schedule: {error}",

@@ -36,7 +36,7 @@ from runner.ordered.function import OrderedFunction
 from runner.process.app import Serving, serve
 from runner.runtime.stop import Stop
 from runner.streams.file import FOLDER, declare, load_streams
-from runner.streams.plan import apply_streams, catchments
+from runner.streams.plan import apply_streams, subjects_of_streams
 from runner.testing.delivery import bound
 from runner.testing.server import server
 
@@ -193,7 +193,7 @@ def waits(function: Function) -> str:
     if function.blocked:
         return f"{function.binding.function}: {function.blocked}"
     if isinstance(function, OrderedFunction):
-        total = function.opening.count if function.opening is not None else 1
+        total = function.open_generation.count if function.open_generation is not None else 1
         if (here := function.working) < total:
             return f"{function.binding.function}: owns {here} of {total} shards"
     return ""
@@ -279,7 +279,7 @@ def _declared(root: Path, streams: Streams, bindings: Sequence[Binding]) -> list
             for name, given in streams.items()
         ]
     declared = list(load_streams(root))
-    known = catchments(declared)
+    known = subjects_of_streams(declared)
     subjects: list[str] = []
     for binding in bindings:
         reads = [binding.subject.wildcard] if binding.schedule is None else []

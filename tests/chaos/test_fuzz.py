@@ -185,7 +185,7 @@ def stream_files(luck: random.Random) -> None:
 CASES: dict[str, Case] = {
     "leases": decoding(read_member, MEMBER, lambda member: [member.takes(each) for each in member.functions]),
     "claims": decoding(checked.json(Claim), CLAIM),
-    "openings": decoding(generation.read, OPENING, lambda opening: range(opening.generation + opening.count)),
+    "openings": decoding(generation.read, OPENING, lambda current: range(current.generation + current.count)),
     "marks": decoding(park.read, MARK, marks),
     "failures": decoding(failed.read, FAILED, lambda record: record and record.rest(1.7e9)),
     "starts": decoding(starts, STARTS, lambda record: poison.next_step(record, {INSTANCE, "x"})),

@@ -14,10 +14,10 @@ from tests.support.jetstream import RawJetStream
 from tests.support.ledger import Ledger, streams
 from tests.support.links import linked_cluster
 from tests.support.order import source
+from tests.support.ownerships import Overheard
 from tests.support.project import Project
 from tests.support.replicas import differing
 from tests.support.route_faults import Routes
-from tests.support.tenures import Overheard
 
 pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.anyio, pytest.mark.timeout(600)]
 

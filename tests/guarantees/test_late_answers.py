@@ -216,15 +216,15 @@ async def test_a_handler_that_outlasts_its_shard_still_runs_in_this_process(
     remembered = """
     from runner.runtime.quarantine import Quarantine
 
-    isolations, init = [], Quarantine.__init__
+    quarantines, init = [], Quarantine.__init__
 
-    def remember(isolation):
-        isolations.append(isolation)
-        init(isolation)
+    def remember(quarantine):
+        quarantines.append(quarantine)
+        init(quarantine)
 
     Quarantine.__init__ = remember
 """
-    counted = 'note("cancelled", role=role, running=isolations[0].running, crowded=isolations[0].crowded)'
+    counted = 'note("cancelled", role=role, running=quarantines[0].running, crowded=quarantines[0].crowded)'
     await shop.open(remembered + ORDERED.replace('note("cancelled", role=role)', counted))
     async with Proxy.to(nats_server.port) as proxy:
         first = shop.run(NATS_URL=proxy.url, ROLE="first")

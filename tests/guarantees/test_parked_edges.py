@@ -289,8 +289,8 @@ async def test_what_is_to_be_parked_waits_while_its_owner_may_start_nothing(shop
     from pathlib import Path
     from runner.cluster.membership import Membership
 
-    holds = Membership.holds
-    Membership.holds = lambda lease, now: not Path("silent").exists() and holds(lease, now)
+    may_start = Membership.may_start
+    Membership.may_start = lambda lease, now: not Path("silent").exists() and may_start(lease, now)
 
     @consume("orders.{customer}", ordered_by="customer", on_exhausted="park", retry=RetryPolicy(attempts=1))
     async def charge(order: Order) -> None:

@@ -16,11 +16,11 @@ from tests.support.eventually import eventually
 from tests.support.jetstream import RawJetStream
 from tests.support.ledger import Instance, Ledger, streams
 from tests.support.order import source
+from tests.support.ownerships import CLAIMS, Overheard
 from tests.support.pipe import Way
 from tests.support.project import Project
 from tests.support.proxy import Proxy
 from tests.support.server import NatsServer
-from tests.support.tenures import CLAIMS, Overheard
 
 pytestmark = [pytest.mark.server, pytest.mark.anyio, pytest.mark.timeout(120)]
 

@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.lapse import Lapse
 from tests.support.order import Verdict, check
-from tests.support.tenures import Claim, Overheard, check_tenures
+from tests.support.ownerships import Claim, Overheard, check_ownerships
 
 STORED = {"a": [1, 2, 3]}
 STAMPS = {1: 10, 2: 20, 3: 30}
@@ -107,15 +107,15 @@ def test_overlapping_runs_are_counted_unless_the_first_process_was_killed() -> N
 def test_a_start_behind_that_of_the_next_owner_is_found(told: str, late: int) -> None:
     overheard = Overheard()
     overheard.claims["1.0"] = [Claim(-2.0, 1, "x"), Claim(-1.0, 2, "y")]
-    tenures = check_tenures(journal(told), overheard, dict.fromkeys(STAMPS, "1.0"))
-    assert (len(tenures.late), tenures.unknown) == (late, int("z" in told))
+    ownerships = check_ownerships(journal(told), overheard, dict.fromkeys(STAMPS, "1.0"))
+    assert (len(ownerships.late), ownerships.unknown) == (late, int("z" in told))
 
 
 def test_one_that_takes_a_shard_back_is_not_late() -> None:
     overheard = Overheard()
     overheard.claims["1.0"] = [Claim(-2.0, 1, "x"), Claim(-1.0, 2, "y"), Claim(3.5, 3, "x")]
-    tenures = check_tenures(journal("S1x D1x S2y D2y S3x D3x"), overheard, dict.fromkeys(STAMPS, "1.0"))
-    assert tenures.late == []
+    ownerships = check_ownerships(journal("S1x D1x S2y D2y S3x D3x"), overheard, dict.fromkeys(STAMPS, "1.0"))
+    assert ownerships.late == []
 
 
 @pytest.mark.parametrize(

@@ -252,11 +252,11 @@ class Owners(RuleBasedStateMachine):
             return
         if each.held not in {None, write.expected}:
             return
-        kept = write.since == each.lease.since and (each.lease.whole or write.restores)
+        kept = write.since == each.lease.since and (each.lease.claims_current or write.restores)
         if each.held is None and not kept:
             return  # the claim is one of ours that is not held
         each.held, each.seen = write.answer, write.sent
-        if not each.lease.whole and write.sent >= each.lease.since:
+        if not each.lease.claims_current and write.sent >= each.lease.since:
             each.lease = each.lease.claims_confirmed(write.sent)
 
     def it_knows(self, each: Instance, value: str, revision: int) -> None:
@@ -364,7 +364,7 @@ class Owners(RuleBasedStateMachine):
     @rule(member=MEMBER)
     def it_acts(self, member: str) -> None:
         each = self.all[member]
-        if not self.able(member) or not each.lease.whole or self.now >= each.lease.until:
+        if not self.able(member) or not each.lease.claims_current or self.now >= each.lease.until:
             return
         match self.decision(each):
             case Take():

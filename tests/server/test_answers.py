@@ -30,7 +30,7 @@ class Lease:
     def __init__(self) -> None:
         self.held = True
 
-    def lasts(self, now: float) -> bool:
+    def lease_valid(self, now: float) -> bool:
         return self.held and now > 0
 
 

@@ -15,9 +15,9 @@ from tests.support.eventually import eventually
 from tests.support.jetstream import RawJetStream
 from tests.support.ledger import Ledger, streams
 from tests.support.order import source
+from tests.support.ownerships import CLAIMS
 from tests.support.project import Project
 from tests.support.server import NatsServer
-from tests.support.tenures import CLAIMS
 
 pytestmark = [pytest.mark.server, pytest.mark.anyio, pytest.mark.timeout(90)]
 

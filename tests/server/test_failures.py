@@ -50,7 +50,7 @@ class Owner:
     def __init__(self, connection: Connection, tasks: TaskGroup) -> None:
         kv = KV(connection, PATIENCE_SECONDS)
         process: Any = SimpleNamespace(connection=connection, kv=kv, project="shop", tasks=tasks)
-        self.tenure: Any = self
+        self.ownership: Any = self
         fences: Any = self
         self.failures = Failures(process, Address("shop", "post", "POSTS", 1, 0), fences)
         self.owns = True

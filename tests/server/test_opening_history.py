@@ -7,7 +7,7 @@ import pytest
 
 from runner.cluster.rollover import Reader, Rollover
 from runner.config import Settings
-from runner.core.generation import Opening
+from runner.core.generation import OpenGeneration
 from runner.core.history import Identity
 from runner.errors import Unconfirmed
 from runner.jetstream import ownstreams
@@ -30,7 +30,7 @@ def held(_owner: str, _revision: int) -> bool:
 async def test_what_is_open_stays_until_most_servers_have_answered_the_leader_that_lacks_it(
     cluster: Cluster, lacks: str
 ) -> None:
-    """A leader that was deposed, or elected a moment ago, does not know of all that stands in the opening."""
+    """A leader that was deposed, or elected a moment ago, does not know of all that stands in the open generation."""
     async with (
         RawJetStream.connect(cluster.url) as js,
         connect(Settings(nats_url=cluster.url)) as connection,
@@ -46,14 +46,14 @@ async def test_what_is_open_stays_until_most_servers_have_answered_the_leader_th
             created = created.replace(created[:4], "2999")
         turnover = Rollover(connection, "shop", histories.of)
         newest = Identity(created, 9, last.last_ns + 1)
-        standing = Opening("LEDGER", created, "ledger.*", 0, 1, (), through=9, newest=newest)
-        assert await turnover.openings.swap("post", standing, 0)
+        standing = OpenGeneration("LEDGER", created, "ledger.*", 0, 1, (), through=9, newest=newest)
+        assert await turnover.open_generations.swap("post", standing, 0)
         began = anyio.current_time()
         with pytest.raises(Unconfirmed):
             await turnover.step(READER, held)
-        assert (await turnover.openings.read("post"))[0] == standing
-        opening = await eventually(lambda: turnover.step(READER, held), within=30)
+        assert (await turnover.open_generations.read("post"))[0] == standing
+        current = await eventually(lambda: turnover.step(READER, held), within=30)
         assert anyio.current_time() - began > 2.0
-        assert opening is not None
-        assert opening.through <= 5
+        assert current is not None
+        assert current.through <= 5
         tasks.cancel_scope.cancel()

@@ -1,4 +1,4 @@
-"""Openings: what a step writes of a function's generation, on a real server."""
+"""Generations: what a step writes of a function's generation, on a real server."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from runner.cluster.claims import Claims
 from runner.cluster.rollover import Reader, Rollover
 from runner.config import Settings
-from runner.core.generation import Opening
+from runner.core.generation import OpenGeneration
 from runner.core.lease import CLAIMS_SECONDS
 from runner.errors import NoStream
 from runner.jetstream import ownstreams, reshard
@@ -38,7 +38,7 @@ async def connection(nats_server: NatsServer, js: RawJetStream) -> AsyncIterator
         yield live
 
 
-async def opened(turnover: Rollover) -> Opening:
+async def opened(turnover: Rollover) -> OpenGeneration:
     found = await turnover.step(READER, nobody_is_gone)
     assert found is not None
     return found

@@ -49,7 +49,7 @@ class Shard(Uncommitted):
         for sequence in sequences:
             self._ordering.settle(sequence)
         if not self.wanted:
-            self.want()
+            self.enqueue()
 
     @property
     def left(self) -> int:
@@ -69,7 +69,7 @@ def shard(records: SettlementLog, number: int = 0, settled: Iterable[int] = ()) 
     made = shard_of(records, f"post.1.{number}@now")
     if settled:
         made.settle(*settled)
-        made.hurry()
+        made.request_commit()
     return made
 
 
@@ -264,14 +264,14 @@ async def test_a_key_that_waits_takes_along_what_no_key_waits_for(
     hurried.settle(8)
     await asyncio.sleep(0)
     assert (patient.left, hurried.left) == (1, 1)
-    hurried.hurry()
+    hurried.request_commit()
     await eventually(lambda: (patient.left, hurried.left) == (0, 0))
     patient.settle(9)
     hurried.settle(10)
-    hurried.hurry()  # and while that is on its way
+    hurried.request_commit()  # and while that is on its way
     await asyncio.sleep(0)
     patient.settle(11)
-    patient.hurry()
+    patient.request_commit()
     await eventually(lambda: (patient.left, hurried.left) == (0, 0))
     assert await found(connection) == {"post.1.1@now": {7, 9, 11}, "post.1.2@now": {8, 10}}
 
@@ -308,7 +308,7 @@ async def test_a_record_that_takes_the_place_of_another_loses_nothing_when_the_s
     for sequence in range(60 + moment):
         await record(one, sequence)
     one.settle(1_000)
-    one.hurry()
+    one.request_commit()
     await asyncio.sleep(0)
     await asyncio.to_thread(nats_server.kill)  # the record is on its way, or was stored without an answer
     await eventually(lambda: not connection.is_connected)
@@ -331,7 +331,7 @@ async def test_a_record_that_takes_the_place_of_another_is_written_again_with_it
     for sequence in range(70):
         await record(one, sequence)
     one.settle(70)
-    one.hurry()
+    one.request_commit()
     await asyncio.sleep(0)  # it is on its way
     records.forget(0)
     await recorded([one])
@@ -361,7 +361,7 @@ async def test_what_one_shard_starts_does_not_take_what_another_is_just_told_of(
     def start(sequences: Sequence[int]) -> None:
         started.extend(sequences)
         first.settle(*sequences)
-        first.hurry()
+        first.request_commit()
         connection.wire.flush()
 
     first = Shard(log, "post.1.0@now", orderings[0], start, lambda: NOTHING)
@@ -369,10 +369,10 @@ async def test_what_one_shard_starts_does_not_take_what_another_is_just_told_of(
     orderings[1].arrive(3, "b")
     first.settle(1)
     second.settle(1)
-    first.hurry()
-    second.hurry()
+    first.request_commit()
+    second.request_commit()
     connection.wire.flush()  # the record of both is on its way
     second.settle(3)
-    second.hurry()
+    second.request_commit()
     await eventually(lambda: first.left == second.left == 0)
     assert sorted(started) == [2, 2]

@@ -16,7 +16,7 @@ from runner.errors import JetrunnerError, NoStream, ServerError
 from runner.jetstream.connection import Connection, connect
 from runner.jetstream.inventory import real_streams
 from runner.streams.consumers import plan_consumers, uncaptured
-from runner.streams.plan import apply_streams, catchments, load_streams, plan_streams
+from runner.streams.plan import apply_streams, load_streams, plan_streams, subjects_of_streams
 from tests.support.cluster import Cluster
 from tests.support.jetstream import RawJetStream
 from tests.support.server import NatsServer
@@ -256,7 +256,7 @@ async def test_durables_are_planned_and_strays_are_shown_with_what_they_hold(
 ) -> None:
     declared = declare(orders=ORDERS)
     await apply_streams(connection, declared)
-    streams = catchments(declared, await real_streams(connection))
+    streams = subjects_of_streams(declared, await real_streams(connection))
     assert uncaptured(bound(charge), streams) == []
     plans = await plan_consumers(connection, "shop", bound(charge), streams)
     assert [(plan.name, plan.stream, plan.action) for plan in plans] == [("shop-charge", "ORDERS", "create")]
@@ -282,7 +282,7 @@ async def test_durables_are_planned_and_strays_are_shown_with_what_they_hold(
 async def test_a_function_that_no_stream_feeds_is_told_where_to_look(
     connection: Connection, declare: Any
 ) -> None:
-    streams = catchments(declare(orders=ORDERS), await real_streams(connection))
+    streams = subjects_of_streams(declare(orders=ORDERS), await real_streams(connection))
     subject, output = uncaptured(bound(charge, misspelt), streams)
     assert isinstance(subject, NoStream)
     assert "misspelt: no stream captures order.*.created" in str(subject)
@@ -299,7 +299,7 @@ async def test_a_function_may_read_dead_letters_before_there_are_any(
     async def mourn(letter: bytes, function: str) -> None:
         """Reads what could not be helped."""
 
-    streams = catchments(declare(), await real_streams(connection))
+    streams = subjects_of_streams(declare(), await real_streams(connection))
     assert uncaptured(bound(mourn), streams) == []
 
 

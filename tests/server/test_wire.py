@@ -219,7 +219,7 @@ async def test_what_a_lost_connection_has_not_sent_goes_out_on_the_next_one_only
     """That a message is done stays true, but of a shard; that it shall come again speaks of one delivery."""
 
     class Ours:
-        def lasts(self, _: float) -> bool:
+        def lease_valid(self, _: float) -> bool:
             return True
 
     heard: list[tuple[str, bytes]] = []

@@ -22,11 +22,11 @@ from tests.support.eventually import eventually
 from tests.support.jetstream import ApiError, RawJetStream, Stored
 from tests.support.lapse import Lapse
 from tests.support.order import Line, check, check_outputs, story
+from tests.support.ownerships import Overheard, check_ownerships
 from tests.support.process import RunnerProcess
 from tests.support.project import Project
 from tests.support.proxy import Proxy
 from tests.support.server import NatsServer
-from tests.support.tenures import Overheard, check_tenures
 
 STREAMS = {
     "ledger": """
@@ -358,9 +358,9 @@ class Ledger:
         if overheard is not None:
             shards = {each.sequence: each.place for each in standing}
             with self.journal.open() as file:
-                tenures = check_tenures(file, overheard, shards)
-            self.problems += tenures.late
-            found = f"{len(tenures.late)} late starts, "
+                ownerships = check_ownerships(file, overheard, shards)
+            self.problems += ownerships.late
+            found = f"{len(ownerships.late)} late starts, "
         with self.journal.open() as file:
             verdict = check(file, stored, stamps)
         letters = await self.js.messages("DEADLETTERS")

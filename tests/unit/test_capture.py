@@ -6,15 +6,16 @@ from typing import Any
 
 import pytest
 
-from runner.core.streams.capture import Catchment, capture, catchment, covered, require_order
+from runner.core.streams.capture import StreamSubjects, capture, covered, require_order, subjects_of_stream
 from runner.core.streams.plan import function_of
 from runner.core.subject import Template
 from runner.errors import NoStream, UsageError
 
 
-def streams(**subjects: list[str]) -> list[Catchment]:
+def streams(**subjects: list[str]) -> list[StreamSubjects]:
     return [
-        catchment(name, {"subjects": own}, f"streams/{name.lower()}.toml") for name, own in subjects.items()
+        subjects_of_stream(name, {"subjects": own}, f"streams/{name.lower()}.toml")
+        for name, own in subjects.items()
     ]
 
 
@@ -63,7 +64,7 @@ def test_a_subject_captured_in_part_is_an_error() -> None:
 
 def test_two_streams_are_told_apart_by_choice() -> None:
     moved: dict[str, Any] = {"subjects": ["in.>"], "subject_transform": {"src": "in.>", "dest": "orders.>"}}
-    known = [*streams(ORDERS=["orders.>"]), catchment("MOVED", moved)]
+    known = [*streams(ORDERS=["orders.>"]), subjects_of_stream("MOVED", moved)]
     with pytest.raises(UsageError, match="ORDERS and MOVED both capture") as caught:
         capture("orders.a", known)
     assert 'stream="ORDERS"' in caught.value.hint
@@ -75,7 +76,7 @@ def test_a_consumer_sees_the_transformed_subject_and_a_publisher_the_original() 
         "subjects": ["in.*"],
         "subject_transform": {"src": "in.*", "dest": "shard.{{partition(8,1)}}.{{wildcard(1)}}"},
     }
-    known = [catchment("IN", config)]
+    known = [subjects_of_stream("IN", config)]
     assert capture("shard.*.eu", known) == "IN"
     assert capture("in.eu", known, publishing=True) == "IN"
     with pytest.raises(NoStream):
@@ -83,7 +84,7 @@ def test_a_consumer_sees_the_transformed_subject_and_a_publisher_the_original() 
 
 
 def test_a_mirror_is_read_only_by_choice() -> None:
-    known = [*streams(ORDERS=["orders.>"]), catchment("COPY", {"mirror": {"name": "ORDERS"}})]
+    known = [*streams(ORDERS=["orders.>"]), subjects_of_stream("COPY", {"mirror": {"name": "ORDERS"}})]
     assert capture("orders.a", known) == "ORDERS"
     assert capture("orders.a", known, chosen="COPY") == "COPY"
 
@@ -114,7 +115,7 @@ SHARDS = {"src": "ledger.*.*", "dest": "shard.2.{{partition(4,1)}}.ledger.{{wild
 
 
 def test_a_sharded_stream_is_known_by_its_publishers_subjects_alone() -> None:
-    ledger = catchment("LEDGER", {"subjects": ["ledger.*.*"], "subject_transform": SHARDS})
+    ledger = subjects_of_stream("LEDGER", {"subjects": ["ledger.*.*"], "subject_transform": SHARDS})
     assert capture("ledger.*.paid", [ledger]) == "LEDGER"
     assert capture("ledger.a.paid", [ledger], publishing=True) == "LEDGER"
     with pytest.raises(NoStream):
@@ -133,7 +134,7 @@ def test_a_sharded_stream_is_known_by_its_publishers_subjects_alone() -> None:
     ],
 )
 def test_a_key_must_stand_in_one_shard(subject: str, ordered_by: tuple[str, ...], hint: str) -> None:
-    ledger = catchment("LEDGER", {"subjects": ["ledger.*.*"], "subject_transform": SHARDS})
+    ledger = subjects_of_stream("LEDGER", {"subjects": ["ledger.*.*"], "subject_transform": SHARDS})
     if not hint:
         require_order(ledger, Template.parse(subject), ordered_by)
         return

@@ -107,7 +107,7 @@ class Chosen(Struct, frozen=True):
     origin: Origin
 
 
-class Held:
+class ProtectedLetters:
     """Dead letters that parked keys wait behind, or that come back with them: they stay."""
 
     def __init__(self, marks: Mapping[Name, Mark]) -> None:
@@ -153,13 +153,13 @@ class Drop:
     async def choose(self, connection: Connection, sequences: tuple[int, ...]) -> None:
         """Find those that go, as they stand now."""
         letters = DeadLetters(connection)
-        held = await self._held(connection)
+        protected = await self._protected(connection)
         self._newest = await _newest(connection)
         if sequences:
             found = [await self._found(letters, each) for each in dict.fromkeys(sequences)]
-            self._chosen = [each for each in found if each is not None and self._goes(each, held)]
-        elif held.concerns(self.selection.function) or not self.selection.is_whole:
-            self._chosen = await self._browse(letters, held)
+            self._chosen = [each for each in found if each is not None and self._goes(each, protected)]
+        elif protected.concerns(self.selection.function) or not self.selection.is_whole:
+            self._chosen = await self._browse(letters, protected)
         else:
             counts = await letters.counts(self.selection.project)
             function = self.selection.function
@@ -170,9 +170,9 @@ class Drop:
     async def remove(self, connection: Connection) -> None:
         """Remove what was chosen, but for what a key has come to wait behind since. Raises JetrunnerError."""
         letters = DeadLetters(connection)
-        held = await self._held(connection)
+        protected = await self._protected(connection)
         if self._chosen is not None:
-            going = [each for each in self._chosen if self._goes(each, held)]
+            going = [each for each in self._chosen if self._goes(each, protected)]
         else:
             # It was asked for meanwhile: up to that number, others may stand there by now.
             verdict = await History(connection, DEADLETTERS).compare(self._newest)
@@ -181,10 +181,10 @@ class Drop:
                     f"stream {DEADLETTERS} is not the one whose dead letters were counted",
                     hint="runner deadletter list shows what stands there now",
                 )
-            if not held.concerns(self.selection.function):
+            if not protected.concerns(self.selection.function):
                 self.count = await letters.purge(self.selection, self._newest.sequence)
                 return
-            going = await self._browse(letters, held)
+            going = await self._browse(letters, protected)
         self.count = 0
         slots = anyio.Semaphore(AT_ONCE)
 
@@ -200,15 +200,15 @@ class Drop:
                 await slots.acquire()
                 tasks.start_soon(one, letter)
 
-    async def _held(self, connection: Connection) -> Held:
+    async def _protected(self, connection: Connection) -> ProtectedLetters:
         await History(connection, BUCKET_STREAM).follow()  # a leader that is behind would leave out a key
-        return Held(await parkedkeys.marks(connection, self.selection.project))
+        return ProtectedLetters(await parkedkeys.marks(connection, self.selection.project))
 
-    async def _browse(self, letters: DeadLetters, held: Held) -> list[Chosen]:
+    async def _browse(self, letters: DeadLetters, protected: ProtectedLetters) -> list[Chosen]:
         if not self._newest.sequence:
             return []
         found = letters.browse(self.selection, up_to=self._newest.sequence)
-        return [each async for stored in found if self._goes(each := _chosen(stored), held)]
+        return [each async for stored in found if self._goes(each := _chosen(stored), protected)]
 
     async def _found(self, letters: DeadLetters, sequence: int) -> Chosen | None:
         stored = await letters.get(sequence)
@@ -222,8 +222,8 @@ class Drop:
             return _chosen(stored)
         return None
 
-    def _goes(self, letter: Chosen, held: Held) -> bool:
-        why, hint = held.why(letter)
+    def _goes(self, letter: Chosen, protected: ProtectedLetters) -> bool:
+        why, hint = protected.why(letter)
         if why:
             self._keep(letter.sequence, why, hint)
         return not why

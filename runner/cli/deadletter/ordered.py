@@ -17,7 +17,7 @@ from runner.core.park import Letter
 from runner.errors import JetrunnerError
 from runner.jetstream.connection import Connection
 from runner.jetstream.deadletterpage import Stored
-from runner.jetstream.deadletters import DeadLetters, Kept
+from runner.jetstream.deadletters import DeadLetters, NotRedriven
 from runner.jetstream.keymarks import Entry, Full, KeyMarks
 from runner.jetstream.ownstreams import DEADLETTERS
 from runner.jetstream.ways import key_tokens
@@ -68,7 +68,7 @@ class Ordered:
         self._letters = DeadLetters(connection)
         self._traces = traces
         self._whereabouts = whereabouts
-        self._positions: dict[tuple[str, str], Positions | Kept | None] = {}
+        self._positions: dict[tuple[str, str], Positions | NotRedriven | None] = {}
         """Of each function's keys; None for one that keeps no order, or why nobody would bring them back."""
         self._sent = sent
         self._kept = kept
@@ -87,7 +87,7 @@ class Ordered:
         try:
             key = sharding.key(letter.subject, positions)
         except ValueError as error:
-            raise Kept(f"its key is not known: {error}") from None
+            raise NotRedriven(f"its key is not known: {error}") from None
         place = letter.origin_sequence, letter.timestamp_ns
         self.waiting.append(
             Returning(
@@ -107,11 +107,11 @@ class Ordered:
         if name not in self._positions:
             try:
                 self._positions[name] = await self._find(*name)
-            except Kept as error:
+            except NotRedriven as error:
                 self._positions[name] = error
         found = self._positions[name]
-        if isinstance(found, Kept):
-            raise Kept(str(found), hint=found.hint)
+        if isinstance(found, NotRedriven):
+            raise NotRedriven(str(found), hint=found.hint)
         return found
 
     async def _find(self, project: str, function: str) -> Positions | None:
@@ -121,7 +121,7 @@ class Ordered:
             return None
         found = await self._whereabouts.find(function, positions)
         if not found.somewhere:
-            raise Kept(
+            raise NotRedriven(
                 f"no instance takes what is redriven to {function}",
                 hint=f"start a runner of {project} that has the function {function}; does it not come back: "
                 f"runner function forget {function}",
@@ -168,7 +168,7 @@ class Ordered:
                     sent.append(Sent(each, span.trace_id))
                     span.stored(DEADLETTERS, each.letter.sequence)
                 if await self._write(first, letters, now) is None:
-                    raise Kept(
+                    raise NotRedriven(
                         f"key {first.key} of {first.function} is parked",
                         hint=f"runner parked retry {first.key} brings it back, in order",
                     )

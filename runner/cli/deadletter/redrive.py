@@ -23,7 +23,7 @@ from runner.core.deadletter import DeadLetter
 from runner.core.park import Mark
 from runner.errors import JetrunnerError, PermissionDenied, ServerError, Unconfirmed, UsageError
 from runner.jetstream.deadletterpage import Stored
-from runner.jetstream.deadletters import DeadLetters, Kept, Selection
+from runner.jetstream.deadletters import DeadLetters, NotRedriven, Selection
 from runner.jetstream.parked import Name
 from runner.telemetry.tracing import Tracing
 
@@ -187,7 +187,7 @@ class Redrive:
     def _refuse_parked(self, letter: DeadLetter) -> None:
         for (function, key), mark in self.parked.items():
             if function == letter.function and mark.key_of(letter.subject) == key:
-                raise Kept(
+                raise NotRedriven(
                     f"key {key} of {function} is parked",
                     hint=f"runner parked retry {key} brings it back, in order",
                 )

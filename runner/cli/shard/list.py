@@ -18,9 +18,9 @@ from runner.cluster.claims import read as read_claim
 from runner.cluster.member import Member, read_member
 from runner.core import identity, quantity
 from runner.core.claim import UNOWNED, Claim
-from runner.core.generation import Opening
+from runner.core.generation import OpenGeneration
 from runner.errors import NoStream, UsageError
-from runner.jetstream import reshard, stray
+from runner.jetstream import reshard, tolerant
 from runner.jetstream.backlog import Backlog
 from runner.jetstream.connection import Connection
 from runner.jetstream.inventory import PATIENCE_SECONDS, stream_info
@@ -82,20 +82,20 @@ async def read(
         standing = await kv.read([f"member.{project}.*"])
     except NoStream:
         return []  # nothing has run here yet
-    openings = {key.rpartition(".")[2]: reshard.parse(entry.value) for key, entry in kept.items()}
+    open_generations = {key.rpartition(".")[2]: reshard.parse(entry.value) for key, entry in kept.items()}
     members = list(_members(standing))
     living = {member.instance for member in members}
     running = {each for member in members for each in member.functions}
     backlog = Backlog(connection)
     found: list[dict[str, Any]] = []
-    for name, opening in sorted(openings.items()):
-        if opening is None:
+    for name, current in sorted(open_generations.items()):
+        if current is None:
             continue
-        info = await stream_info(connection, opening.stream)
+        info = await stream_info(connection, current.stream)
         if info is None:
             continue  # the stream is gone, and all that was in it
         durable = identity.durable(project, name)
-        known = (await reshard.lags(connection, opening.stream, durable, patience=PATIENCE_SECONDS)).get(
+        known = (await reshard.lags(connection, current.stream, durable, patience=PATIENCE_SECONDS)).get(
             durable, []
         )
         gone = functions is not None and name not in functions and name not in running
@@ -103,37 +103,39 @@ async def read(
             continue  # its durables were deleted
         claims = {
             key: read_claim(entry.value, key) or UNOWNED
-            for key, entry in (await kv.read([f"claim.{project}.{name}.{opening.generation}.*"])).items()
+            for key, entry in (await kv.read([f"claim.{project}.{name}.{current.generation}.*"])).items()
         }
         found += [
             _shard(
                 name,
-                opening,
+                current,
                 lag,
                 claims.get(f"claim.{project}.{name}.{lag.generation}.{lag.number}", UNOWNED),
                 living,
             )
             | {"gone": gone}
-            for lag in await backlog.lags(opening, info, known)
+            for lag in await backlog.lags(current, info, known)
         ]
     return found
 
 
 def _members(standing: Mapping[str, Entry]) -> Iterator[Member]:
     for key, entry in standing.items():
-        member = stray.read(read_member, entry.value, key)
+        member = tolerant.read(read_member, entry.value, key)
         if member is not None and member.state == "alive":
             yield member
 
 
-def _shard(function: str, opening: Opening, lag: Lag, claim: Claim, living: set[str]) -> dict[str, Any]:
+def _shard(
+    function: str, current: OpenGeneration, lag: Lag, claim: Claim, living: set[str]
+) -> dict[str, Any]:
     owned = claim.owner != ""
     return {
         "function": function,
-        "stream": opening.stream,
+        "stream": current.stream,
         "generation": lag.generation,
         "shard": lag.number,
-        "state": _state(lag.generation, opening.generation),
+        "state": _state(lag.generation, current.generation),
         "owner": claim.owner or None,
         "alive": claim.owner in living,
         "epoch": claim.epoch,

@@ -17,7 +17,7 @@ from runner.errors import NoStream, UsageError
 _MAPPED = re.compile(r"\{\{[^}]*\}\}|\$\d+")
 
 
-class Catchment(Struct, frozen=True):
+class StreamSubjects(Struct, frozen=True):
     """What one stream takes in, and under which subjects it stores that."""
 
     name: str
@@ -53,26 +53,28 @@ def clashes(
             seen.append((function, subject, stream))
 
 
-def catchment(name: str, config: Mapping[str, Any], file: str = "") -> Catchment:
-    """The catchment of a stream configuration; without subjects, a mirror or sources it is the stream's name."""
+def subjects_of_stream(name: str, config: Mapping[str, Any], file: str = "") -> StreamSubjects:
+    """What a stream configuration takes in; without subjects, a mirror or sources it is the stream's name."""
     fed = bool(config.get("mirror") or config.get("sources"))
     subjects = tuple(config.get("subjects") or (() if fed else (name,)))
     confirms = not config.get("no_ack")
     queue = config.get("retention") == "workqueue"
     if (sharded := sharding.read(config)) is not None:
         # Subjects keep their published form for everyone but the server, see core.sharding.
-        return Catchment(name, subjects, _copied(config) if fed else subjects, file, sharded, queue, confirms)
+        return StreamSubjects(
+            name, subjects, _copied(config) if fed else subjects, file, sharded, queue, confirms
+        )
     stored = list(subjects)
     if transform := config.get("subject_transform"):
         source = transform.get("src") or ">"
         stored = [subject for subject in stored if not covers(source, subject)]
         if any(overlaps(source, subject) for subject in subjects):
             stored.append(_MAPPED.sub("*", transform["dest"]))
-    return Catchment(name, subjects, None if fed else tuple(stored), file, None, queue, confirms)
+    return StreamSubjects(name, subjects, None if fed else tuple(stored), file, None, queue, confirms)
 
 
 def capture(
-    subject: str, streams: Iterable[Catchment], *, chosen: str | None = None, publishing: bool = False
+    subject: str, streams: Iterable[StreamSubjects], *, chosen: str | None = None, publishing: bool = False
 ) -> str:
     """The name of the one stream that captures every subject of a wildcard.
 
@@ -107,7 +109,7 @@ def capture(
     raise NoStream(f"no stream captures {subject}", hint=_advice(subject, known, publishing))
 
 
-def require_confirmation(stream: Catchment) -> None:
+def require_confirmation(stream: StreamSubjects) -> None:
     """A stream says what it has stored, as outputs need it. Raises UsageError."""
     if not stream.confirms:
         raise UsageError(
@@ -116,7 +118,7 @@ def require_confirmation(stream: Catchment) -> None:
         )
 
 
-def require_order(stream: Catchment, subject: Template, ordered_by: Sequence[str]) -> None:
+def require_order(stream: StreamSubjects, subject: Template, ordered_by: Sequence[str]) -> None:
     """A function's order holds in a stream: every key of the function stands in one shard. Raises UsageError."""
     if not ordered_by or stream.sharding is None:
         return
@@ -151,7 +153,7 @@ def covered(patterns: Sequence[str], subject: str) -> bool:
     return covered(patterns, f"{stem}*") and covered(patterns, f"{stem}*.>")
 
 
-def _patterns(stream: Catchment, publishing: bool) -> tuple[str, ...]:
+def _patterns(stream: StreamSubjects, publishing: bool) -> tuple[str, ...]:
     return stream.subjects if publishing or stream.stored is None else stream.stored
 
 
@@ -166,12 +168,12 @@ def _copied(config: Mapping[str, Any]) -> tuple[str, ...] | None:
     return tuple(found)
 
 
-def _called(stream: Catchment) -> str:
+def _called(stream: StreamSubjects) -> str:
     return f"stream {stream.name} ({stream.file})" if stream.file else f"stream {stream.name}"
 
 
-def _advice(subject: str, known: Sequence[Catchment], publishing: bool) -> str:
-    def likeness(pair: tuple[Catchment, str]) -> float:
+def _advice(subject: str, known: Sequence[StreamSubjects], publishing: bool) -> str:
+    def likeness(pair: tuple[StreamSubjects, str]) -> float:
         return SequenceMatcher(None, pair[1], subject).ratio()
 
     own = [(stream, text) for stream in known if stream.file for text in _patterns(stream, publishing)]

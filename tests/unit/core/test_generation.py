@@ -10,7 +10,7 @@ from runner.core import sharding
 from runner.core.generation import (
     METADATA,
     METADATA_BY,
-    Opening,
+    OpenGeneration,
     counts,
     following,
     oldest,
@@ -23,8 +23,8 @@ from runner.core.generation import (
 from runner.core.sharding import Sharding
 
 
-def opening(generation: int, **fields: Any) -> Opening:
-    return Opening(
+def current(generation: int, **fields: Any) -> OpenGeneration:
+    return OpenGeneration(
         **{
             "stream": "LEDGER",
             "created": "then",
@@ -61,16 +61,16 @@ def test_a_function_begins_with_the_oldest_generation_that_has_messages_for_it(
 
 
 def test_generations_without_messages_are_passed_over() -> None:
-    assert following(opening(1), {1: 50, 4: 90}, 6) == 4
-    assert following(opening(4), {1: 50, 4: 90}, 6) == 6
-    assert following(opening(1, first=200), {2: 150, 3: 210}, 5) == 3
-    assert following(opening(5), {}, 2) == 2  # somebody took the transform back
+    assert following(current(1), {1: 50, 4: 90}, 6) == 4
+    assert following(current(4), {1: 50, 4: 90}, 6) == 6
+    assert following(current(1, first=200), {2: 150, 3: 210}, 5) == 3
+    assert following(current(5), {}, 2) == 2  # somebody took the transform back
 
 
 def test_another_generation_opens_only_after_a_time_in_which_none_is() -> None:
-    closing = opening(1).towards(2, through=70)
+    closing = current(1).towards(2, through=70)
     assert (closing.closing, closing.generation, closing.through) == (True, 1, 70)
-    assert closing.reopened() == opening(1, through=70, turn=1)
+    assert closing.reopened() == current(1, through=70, turn=1)
     assert closing.towards(2, through=80).turn == 1, "it is closing already"
     assert closing.reopened().towards(2, through=80).turn == 2
     opened = closing.opened(32, (1,))
@@ -79,7 +79,7 @@ def test_another_generation_opens_only_after_a_time_in_which_none_is() -> None:
 
 
 def test_what_came_late_in_the_old_form_is_read_from_where_that_was_left() -> None:
-    now = opening(1, first=10).towards(2, through=70).opened(32, (1,))
+    now = current(1, first=10).towards(2, through=70).opened(32, (1,))
     assert straggler(now, {1: 70}) == -1
     assert straggler(now, {0: 5, 1: 75}) == 1
     back = now.towards(1, now.through).opened(8, (1,))

@@ -10,7 +10,7 @@ from runner.bindings import Binding
 from runner.core.settlement import Failed, Outcome, TimedOut
 from runner.jetstream.delivery import Delivery
 from runner.runtime.runtime import Runtime
-from runner.runtime.slots import calm
+from runner.runtime.slots import clear_cancellation
 
 log = logging.getLogger("jetrunner.pipeline")
 
@@ -25,13 +25,13 @@ class Guard(Protocol):
     def leaving(self) -> bool:
         """Whether the process gives up what it owns."""
 
-    def holds(self, now: float) -> bool:
+    def may_start(self, now: float) -> bool:
         """Whether it may, by the monotonic clock read a moment ago."""
 
     def works(self, now: float) -> None:
         """There is ordered work: the server is pinged while there is, which moves `until`."""
 
-    def lasts(self, now: float) -> bool:
+    def lease_valid(self, now: float) -> bool:
         """Whether the process may ask for messages: it is not known to have lost what it owns."""
 
     def why(self, now: float) -> str:
@@ -41,8 +41,8 @@ class Guard(Protocol):
         """Wait until it may."""
 
 
-class Judging:
-    """Judges the handlers of one function."""
+class Outcomes:
+    """Says how the handlers of one function ended."""
 
     def __init__(self, runtime: Runtime, binding: Binding) -> None:
         self._runtime = runtime
@@ -54,14 +54,14 @@ class Judging:
         """Whether a cancellation is meant for the slots: the process ends."""
         return self._runtime.cancelling or bool(self._runtime.tasks.cancel_scope.cancel_called)
 
-    async def judge(self, delivery: Delivery, error: BaseException | None) -> Outcome:
+    async def outcome_of(self, delivery: Delivery, error: BaseException | None) -> Outcome:
         """What a handler's end means, when it raised or came too late."""
         task, delivery.task = delivery.task, None
         assert task is not None
         if isinstance(error, asyncio.CancelledError) and self.ending:
             raise error
         if task.cancelling():  # ours at the deadline, or the handler's own: the slot goes on
-            await calm(task)
+            await clear_cancellation(task)
         if delivery.abandoned:
             delivery.source.limit += 1
             log.warning("%s: the handler that ignored its timeout has ended", self._function)

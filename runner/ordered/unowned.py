@@ -6,7 +6,7 @@ from runner.jetstream.connection import Connection
 from runner.jetstream.reply import stream_sequence
 
 
-class Strays:
+class Unowned:
     """Their replies: the server takes them for deliveries in work until they are sent back, or run out."""
 
     def __init__(self, connection: Connection) -> None:

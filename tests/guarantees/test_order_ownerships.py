@@ -113,11 +113,11 @@ LOST_AT_ONCE = """
         process.append(shards)
         init(shards, *arguments)
 
-    async def lost_at_once(shard, tenure):
+    async def lost_at_once(shard, ownership):
         if Path("contested").exists():
             note("contested")
             asyncio.get_running_loop().call_soon(process[0]._lose, shard.name)
-        await open_(shard, tenure)
+        await open_(shard, ownership)
 
     Ownership.__init__, Shard.open = remembered, lost_at_once
 """
@@ -300,19 +300,21 @@ async def test_each_hand_over_saves_its_floor(
     account: dict[int, str] = {}
     for number in range(20):
         account.setdefault(Sharding(1, 2, (1,)).shard_of(f"ledger.k{number}.posted"), f"k{number}")
-    for tenure in range(3):
+    for ownership in range(3):
         await eventually(all_owned, within=20)
         # Another joins, takes its share, and leaves; whichever shard that is, its last message is above the floor.
-        last = {shard: await post(js, account[shard], 10 * tenure + shard) for shard in (0, 1)}
-        await eventually(partial(has, project, "end", 10 * tenure), within=20)
-        await eventually(partial(has, project, "end", 10 * tenure + 1), within=20)
-        async with living(nats_server, f"other{tenure}") as other:
+        last = {shard: await post(js, account[shard], 10 * ownership + shard) for shard in (0, 1)}
+        await eventually(partial(has, project, "end", 10 * ownership), within=20)
+        await eventually(partial(has, project, "end", 10 * ownership + 1), within=20)
+        async with living(nats_server, f"other{ownership}") as other:
             await eventually(one_free, within=20)
             shard = (await owners()).index("")
             await eventually(partial(saved, shard, last[shard]), within=5)
-            await other.publish("jetrunner.shop.members", json.dumps({"left": f"other{tenure}"}).encode())
+            await other.publish("jetrunner.shop.members", json.dumps({"left": f"other{ownership}"}).encode())
             await other.flush()
-            await js.api("STREAM.PURGE.KV_jetrunner", {"filter": f"$KV.jetrunner.member.shop.other{tenure}"})
+            await js.api(
+                "STREAM.PURGE.KV_jetrunner", {"filter": f"$KV.jetrunner.member.shop.other{ownership}"}
+            )
 
 
 async def test_what_comes_while_the_shards_of_a_stream_made_anew_begin_anew_is_worked_off(

@@ -1,4 +1,4 @@
-"""Strays: keys of the bucket, and answers, that do not hold what they should. Each is passed over, and told once."""
+"""Keys of the bucket, and answers, that do not hold what they should. Each is passed over, and told once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from runner.core.checked import Unfit
 
 T = TypeVar("T")
 
-log = logging.getLogger("jetrunner.strays")
+log = logging.getLogger("jetrunner.unreadable")
 
 MOST = 1_000
 """So many are told; whoever writes more of them than that need not fill the log, too."""

@@ -63,7 +63,7 @@ class Overheard:
         )
 
 
-class Tenures(NamedTuple):
+class Ownerships(NamedTuple):
     """What the check of a journal has found."""
 
     late: list[str]
@@ -72,7 +72,7 @@ class Tenures(NamedTuple):
     """Starts by a process of which no claim was heard."""
 
 
-def check_tenures(lines: Iterable[str], overheard: Overheard, shards: Mapping[int, str]) -> Tenures:
+def check_ownerships(lines: Iterable[str], overheard: Overheard, shards: Mapping[int, str]) -> Ownerships:
     """Check that the owners' epochs never go back in a shard's starts; `shards` tells each sequence's shard.
 
     One that was frozen between the decision to start something and its first line may write that line late.
@@ -103,4 +103,4 @@ def check_tenures(lines: Iterable[str], overheard: Overheard, shards: Mapping[in
                     f"line {number}: {text.strip()}: shard {shard} was {owner}'s already, of epoch {highest}; "
                     f"this owner's is {epoch}"
                 )
-    return Tenures(late, unknown)
+    return Ownerships(late, unknown)
