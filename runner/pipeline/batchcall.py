@@ -36,6 +36,13 @@ class Batch(Struct, eq=False):
     """Of each message; made once the handler asks for something of them."""
     sealed: bool = False
 
+    def only(self, deliveries: Sequence[Delivery]) -> Batch:
+        """The same of these alone, before it is called: nothing is decoded twice."""
+        kept = {*deliveries}
+        places = [at for at, each in enumerate(self.deliveries) if each in kept]
+        columns = [column and [column[at] for at in places] for column in self.columns]
+        return Batch([self.deliveries[at] for at in places], columns)
+
     def ask(self, make: Callable[[Delivery], Context[Any]]) -> tuple[Context[Any], ...]:
         """Make the contexts."""
         self.contexts = tuple(map(make, self.deliveries))

@@ -119,9 +119,9 @@ class OrderedBatching:
         if batches is None:
             await self._ways.handle(lead, task)
             return
-        deliveries = batches.take(lead)
+        deliveries, alone = batches.take(lead), list[Delivery]()
         try:
-            await self._run(batches, deliveries, task)
+            await self._run(batches, deliveries, alone, task)
         except (
             Exception,
             asyncio.CancelledError,
@@ -129,7 +129,8 @@ class OrderedBatching:
             if isinstance(error, asyncio.CancelledError) and self._outcomes.ending:
                 raise
             log.exception("%s: a batch could not be settled", self._function)
-            self._put_off(batches, [each for each in deliveries if each.started and not each.settled])
+            begun = [each for each in deliveries if each.started or each in alone]  # the others went back
+            self._put_off(batches, [each for each in begun if not each.settled])
         finally:
             batches.end()
 
@@ -140,8 +141,10 @@ class OrderedBatching:
         for at in division.first:
             deliveries[at].source.later(deliveries[at], REPEAT_SECONDS)
 
-    async def _run(self, batches: Batched, deliveries: list[Delivery], task: asyncio.Task[Any]) -> None:
-        """Nothing is awaited before the call: the batch is still this instance's then."""
+    async def _run(
+        self, batches: Batched, deliveries: list[Delivery], alone: list[Delivery], task: asyncio.Task[Any]
+    ) -> None:
+        """Nothing is awaited before the call: the batch is still this instance's then. `alone` has what runs after it, one by one."""
         plain, marked = self._ways.plain(deliveries), dict[int, Undecodable | None]()
         if len(plain) < len(deliveries):
             chosen = {each.sequence for each in plain}
@@ -157,12 +160,14 @@ class OrderedBatching:
             first = [at for at in division.first if keys[at] not in begun]
             behind = [at for at in division.first if keys[at] in begun]
             batches.put_back([deliveries[at] for at in sorted([*division.behind, *behind])])
-            batch, _ = self._call.bind([deliveries[at] for at in division.before])
+            batch = batch.only([deliveries[at] for at in division.before])
+            alone += [deliveries[at] for at in first]
         if batch.deliveries:
             self._ways.begin(batch.deliveries)
             outcome, made = await self._call(batch, task)
             await self._judged(batches, batch.deliveries, outcome, made, batch.seal())
         for at in first:
+            alone.remove(deliveries[at])
             if (undecodable := marked[at]) is None:
                 await self._ways.handle(deliveries[at], task)
             else:
