@@ -54,7 +54,7 @@ class Gathering:
         self._arrivals = Arrivals(runtime, binding, ways, self._start)
         self._window: list[Delivery] | None = None
         self._events: dict[Delivery, Event] = {}
-        """The messages that run the function."""
+        """The messages that run the function, until it has ended."""
 
     async def work(self, task: asyncio.Task[Any]) -> None:
         """What a slot does: returns when the process ends, or when a handler has left a variable behind."""
@@ -64,8 +64,11 @@ class Gathering:
                 await self._queue.wait()
                 continue
             delivery = queue.popleft()
-            if delivery in self._events:
-                await self._run(delivery, task)
+            if (event := self._events.get(delivery)) is not None:
+                try:
+                    await self._run(delivery, event, task)
+                finally:
+                    del self._events[delivery]
                 if is_changed(slots.context):
                     return
             elif self._window is not None and len(self._window) < MOST:
@@ -76,22 +79,29 @@ class Gathering:
     async def _collect(self, delivery: Delivery, task: asyncio.Task[Any]) -> None:
         """Take in what comes within a moment."""
         self._window = window = [delivery]
-        await asyncio.sleep(LINGER_SECONDS)
+        try:
+            await asyncio.sleep(LINGER_SECONDS)
+            self._close(window)
+            await self._arrivals.take_in(window, task)
+        except BaseException as error:  # the messages come again, also where the slot's task is cancelled
+            self._close(window)
+            if not self._runtime.slots.ending:  # else they go back at once
+                later(each for each in window if each not in self._events)
+            if not isinstance(error, Exception):
+                raise
+            log.exception("%s: parts could not be taken in", self._function)
+
+    def _close(self, window: list[Delivery]) -> None:
+        """Nothing more is added to it."""
         if self._window is window:
             self._window = None
-        try:
-            await self._arrivals.take_in(window, task)
-        except Exception:  # the slot must live on, and the messages come again
-            log.exception("%s: parts could not be taken in", self._function)
-            later(each for each in window if each not in self._events)
 
     def _start(self, delivery: Delivery, event: Event) -> None:
         """Have a slot run the function."""
         self._events[delivery] = event
         self._queue.arrive(delivery)
 
-    async def _run(self, delivery: Delivery, task: asyncio.Task[Any]) -> None:
-        event = self._events.pop(delivery)
+    async def _run(self, delivery: Delivery, event: Event, task: asyncio.Task[Any]) -> None:
         if delivery.settled:
             return
         try:
