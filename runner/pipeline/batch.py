@@ -52,31 +52,38 @@ class Batching:
     async def work(self, task: asyncio.Task[Any]) -> None:
         """What a slot does: returns when the process ends, or when a handler has left a variable behind."""
         while not self._slots.ending:
-            deliveries = await self.collect()
+            deliveries: list[Delivery] = []
             try:
+                await self.collect(deliveries)
                 await self.run(deliveries, task)
-            except Exception:  # the slot must live on, and the messages come again
+            except BaseException as error:  # the messages come again, also where the slot's task is cancelled
+                self._put_off(deliveries)
+                if not isinstance(error, Exception):
+                    raise
                 log.exception("%s: a batch could not be settled", self._function)
-                for delivery in deliveries:
-                    if not delivery.settled:
-                        delivery.source.later(delivery, REPEAT_SECONDS)
             if is_changed(self._slots.context):
                 return
 
-    async def collect(self) -> list[Delivery]:
-        """The next batch; empty where the slot has to look around first."""
+    def _put_off(self, deliveries: Sequence[Delivery]) -> None:
+        """Those that are not settled come again; at the end of the process they go back at once, without this."""
+        if not self._slots.ending:
+            for delivery in deliveries:
+                if not delivery.settled:
+                    delivery.source.later(delivery, REPEAT_SECONDS)
+
+    async def collect(self, found: list[Delivery]) -> None:
+        """Fill `found` with the next batch; it stays empty where the slot has to look around first."""
         queue = self._queue
         async with self._collecting:
             if not queue.deliveries:
                 await queue.wait()
             until = clock() + self._linger
-            found: list[Delivery] = []
             while True:
                 while queue.deliveries and len(found) < self._most:
                     found.append(queue.deliveries.popleft())
                 left = until - clock()
                 if len(found) >= self._most or left <= 0 or queue.giving_back or not found:
-                    return found
+                    return
                 with suppress(TimeoutError):
                     async with asyncio.timeout(min(left, LOOK_SECONDS)):
                         await queue.wait()
