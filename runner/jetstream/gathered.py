@@ -135,6 +135,8 @@ class Gathered:
             ask = {"multi_last": [f"{event.subject}.{bucket}.*"], "batch": 2 * BUCKET, "seq": after + 1}
             more, after = await several(self._connection, GATHER, ask)
             found += more
+            if after == 0:  # somebody has published there, too: these are more subjects than parts
+                raise ServerError(f"more stands under {event.subject} than its parts")
         return found
 
     async def keep(self, event: Event, parts: dict[int, Stored]) -> None:

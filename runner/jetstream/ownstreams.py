@@ -124,7 +124,10 @@ async def ensure(connection: Connection, name: str) -> None:
             del missing["subjects"]
     if missing:
         log.warning("stream %s is updated: %s", name, ", ".join(sorted(missing)))
-        await connection.api(f"STREAM.UPDATE.{name}", {**existing, **missing})
+        try:
+            await connection.api(f"STREAM.UPDATE.{name}", {**existing, **missing})
+        except PermissionDenied:
+            log.warning("not allowed to update stream %s; what needs these settings does not work", name)
 
 
 async def ensure_all(connection: Connection, replicas: int = 1, *, gathers: bool = False) -> None:

@@ -19,6 +19,7 @@ from runner.jetstream.connection import Connection
 from runner.jetstream.messages import leader_message, purge, subjects, swap
 from runner.jetstream.ownstreams import AGAIN
 from runner.jetstream.publisher import PubAck
+from runner.jetstream.server import release
 
 SERVER = (2, 14)
 """The first nats-server that repeats a schedule; older ones take `@at` alone."""
@@ -68,8 +69,7 @@ def written(schedule: Schedule) -> str:
 def require_server(connection: Connection, functions: list[str]) -> None:
     """Raise a clear error where functions have schedules and the server is too old for them."""
     version = connection.server_version
-    numbers = tuple(int(part) for part in version.split("-")[0].split(".")[:2] if part.isdigit())
-    if functions and numbers < SERVER:
+    if functions and release(version) < SERVER:
         needed = ".".join(map(str, SERVER))
         raise Outdated(
             f"nats-server {version or 'of unknown version'} is too old: @cron ({', '.join(functions)}) needs {needed}",

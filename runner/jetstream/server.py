@@ -50,11 +50,15 @@ async def led(connection: Connection, patience: float, tell: Callable[[str], Non
         await anyio.sleep(AGAIN_SECONDS)
 
 
+def release(version: str) -> tuple[int, ...]:
+    """Major and minor number of a server's version; empty where it tells none."""
+    return tuple(int(part) for part in version.split("-", maxsplit=1)[0].split(".")[:2] if part.isdigit())
+
+
 async def check_server(connection: Connection, patience: float = 0.0) -> None:
     """Raise a clear error unless the server is new enough and has JetStream; so many seconds are waited for its leader."""
     version = connection.server_version
-    numbers = tuple(int(part) for part in version.split("-")[0].split(".")[:2] if part.isdigit())
-    if numbers < OLDEST_SERVER:
+    if release(version) < OLDEST_SERVER:
         raise JetrunnerError(
             f"nats-server {version or 'of unknown version'} is too old: atomic batches need 2.12",
             hint="upgrade nats-server to 2.12 or newer",

@@ -31,7 +31,7 @@ async def stand(runtime: Runtime, functions: Sequence[Binding], how: Schedules) 
     if how == "none":
         return
     if how == "apply":
-        done = await apply_schedules(runtime.connection, runtime.project, functions, prune=True)
+        done = await apply_schedules(runtime.connection, runtime.project, functions, prune=False)
         for plan in done:
             if plan.action != "same":
                 log.info("schedule of %s: %s (%s)", plan.function, plan.text, f"{plan.action}d")

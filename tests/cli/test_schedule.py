@@ -277,5 +277,5 @@ async def test_dev_writes_a_changed_schedule_when_it_loads_the_code_again(
     assert states(project) == {"nightly": "stands", "often": "stands"}
     project.function("shop", HEAD + NIGHTLY.replace("0 3", "0 5"))
     said(dev, "dev ready in", 2)
-    until(lambda: states(project) == {"nightly": "stands"})
+    until(lambda: states(project) == {"nightly": "stands", "often": "gone"})  # `apply` alone removes one
     assert listed(project)["nightly"]["schedule"] == "0 5 * * * Europe/Berlin"
