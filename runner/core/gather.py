@@ -40,7 +40,7 @@ class Record(
     bits: Bits = "0"
     """The parts that are stored: bit n stands for part n, in hexadecimal digits."""
     count: Annotated[int, Meta(ge=-1, le=MOST)] = -1
-    """Parts in all; -1: no part has told."""
+    """Parts in all, the most that a part has told; -1: none has."""
     runner: Annotated[str, Meta(max_length=512)] = ""
     """The message that runs the function with them, as `STREAM:SEQUENCE`."""
     done: bool = False
@@ -90,7 +90,7 @@ def arrive(record: Record, arrived: Mapping[str, int], count: int) -> Next:
     bits = before = int(record.bits, 16)
     for index in arrived.values():
         bits |= 1 << index if index >= 0 else 0
-    count = record.count if record.count >= 0 else count
+    count = max(record.count, count)  # a split that has run again may have made more parts
     everything = (1 << max(0, count)) - 1
     if count >= 0 and bits & everything == everything:
         runner = [*arrived][-1]

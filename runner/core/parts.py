@@ -91,6 +91,12 @@ def _values(block: bytes, name: str) -> list[str]:
     return found.decode("ascii", "replace").split(",") if found else []
 
 
+def index(text: str) -> int | None:
+    """The how-manieth part a text tells; None where it tells none."""
+    number = _number(text)
+    return number if number is not None and number < MOST else None
+
+
 def _number(text: str) -> int | None:
     return (
         int(text)

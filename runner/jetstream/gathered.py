@@ -12,13 +12,13 @@ from datetime import UTC, datetime
 
 from msgspec import Struct
 
-from runner.core import gather, header
+from runner.core import gather, header, parts
 from runner.core.gather import NONE, Record
-from runner.errors import ServerError, Unconfirmed
+from runner.errors import NoStream, ServerError, Unconfirmed
 from runner.jetstream import codes, tolerant
 from runner.jetstream.concurrent import map_concurrently
 from runner.jetstream.connection import Connection
-from runner.jetstream.messages import Stored, leader_message, purge, several
+from runner.jetstream.messages import Stored, leader_message, purge, several, subjects
 from runner.jetstream.ownstreams import AGAIN, GATHER
 
 BUCKET = 1_000
@@ -62,11 +62,31 @@ class Gathered:
         self._connection = connection
 
     async def read(self, event: Event) -> tuple[Record, int]:
-        """The record of an event and its revision, by the leader; 0: there is none."""
-        found = await leader_message(self._connection, GATHER, {"last_by_subj": f"{event.subject}.state"})
+        """The record of an event and its revision, by the leader; 0: there is none. Raises `NoStream` without `GATHER`."""
+        subject = f"{event.subject}.state"
+        try:
+            found = await leader_message(self._connection, GATHER, {"last_by_subj": subject})
+        except ServerError as error:
+            if error.code != codes.STREAM_NOT_FOUND:
+                raise
+            raise NoStream(f"{GATHER}: {error}") from None
         if found is None:
             return NONE, 0
-        return tolerant.read(gather.decode, found.body, f"{event.subject}.state") or NONE, found.sequence
+        record = tolerant.read(gather.decode, found.body, subject)
+        return await self._anew(event) if record is None else record, found.sequence
+
+    async def _anew(self, event: Event) -> Record:
+        """The record of an event by the parts that are stored: what stands in its place cannot be read."""
+        bits, count = 0, -1
+        async for subject, _ in subjects(self._connection, GATHER, f"{event.subject}.*.*"):
+            if (index := self._index(event, subject)) is None:
+                continue
+            bits |= 1 << index
+            if count < 0:
+                part = await leader_message(self._connection, GATHER, {"last_by_subj": subject})
+                stack = parts.read(part.header) if part is not None else ()
+                count = stack[-1].count if stack else -1
+        return Record(bits=f"{bits:x}", count=count)
 
     async def write(self, event: Event, record: Record, revision: int, seconds: int) -> bool:
         """Write the record in the place of the one of this revision; False where another has been written since."""
@@ -110,11 +130,10 @@ class Gathered:
         size = 0
         for bucket in sorted({index // BUCKET for index in indexes}):
             needed = {index for index in indexes if index // BUCKET == bucket}
-            by_subject = {self._place(event, index): index for index in needed}
             for _ in range(TRIES):
                 for stored in await self._bucket(event, bucket):
-                    index = by_subject.get(stored.subject)  # None: somebody else has written it
-                    if index is not None and index not in found:
+                    index = self._index(event, stored.subject)
+                    if index is not None and index in needed and index not in found:
                         found[index] = stored
                         size += len(stored.body)
                 if size > most:
@@ -139,22 +158,23 @@ class Gathered:
                 raise ServerError(f"more stands under {event.subject} than its parts")
         return found
 
-    async def keep(self, event: Event, parts: dict[int, Stored]) -> None:
+    async def keep(self, event: Event, found: dict[int, Stored]) -> None:
         """Keep parts for a redrive: they are stored again, in the place of those that go sooner."""
+        for index, stored in found.items():
+            kept = own(header.pairs(stored.header or b""))
+            where = (SUBJECT, published_to(stored))
+            pairs = [*kept, where, ("Nats-Rollup", "sub"), ("Nats-TTL", f"{KEPT_SECONDS}s")]
+            await self._connection.publisher.publish(self._place(event, index), stored.body, pairs)
 
-        async def store(index: int) -> None:
-            kept = own(header.pairs(parts[index].header or b""))
-            pairs = [*kept, ("Nats-Rollup", "sub"), ("Nats-TTL", f"{KEPT_SECONDS}s")]
-            await self._connection.publisher.publish(self._place(event, index), parts[index].body, pairs)
+    async def schedule(self, event: Event, target: str, at: datetime, first: str) -> None:
+        """Have a message come to `target` when the time of an event is over; `first` is the message that it began with.
 
-        await map_concurrently(store, list(parts))
-
-    async def schedule(self, event: Event, target: str, at: datetime) -> None:
-        """Have a message come to `target` when the time of an event is over."""
+        The server keeps one schedule of an event, the last. An event whose record was lost begins anew, with another message.
+        """
         pairs = [
             ("Nats-Schedule", f"@at {at.astimezone(UTC).isoformat().replace('+00:00', 'Z')}"),
             ("Nats-Schedule-Target", target),
-            ("Nats-Msg-Id", f"expire:{event.project}.{event.function}.{event.batch}"),
+            ("Nats-Msg-Id", f"expire:{event.project}.{event.function}.{event.batch}:{first}"),
             (EXPIRED, event.batch),
         ]
         await self._connection.publisher.publish(event.schedule, b"", pairs)
@@ -172,6 +192,11 @@ class Gathered:
     def _place(event: Event, index: int) -> str:
         return f"{event.subject}.{index // BUCKET}.{index}"
 
+    def _index(self, event: Event, subject: str) -> int | None:
+        """Which part stands under a subject; None where somebody else has stored something there."""
+        index = parts.index(subject.rpartition(".")[2])
+        return index if index is not None and subject == self._place(event, index) else None
+
 
 class TooMany(Exception):  # noqa: N818  # named by what happened
     """The parts of an event have more bytes than its function takes."""
@@ -182,5 +207,14 @@ class TooMany(Exception):  # noqa: N818  # named by what happened
 
 
 def own(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Those headers of a part that the server does not act on: a rollup would replace another part."""
-    return [pair for pair in pairs if not pair[0].lower().startswith("nats-")]
+    """A part's own headers: none that the server acts on (a rollup would replace another part), or that we add."""
+    return [
+        pair
+        for pair in pairs
+        if not (name := pair[0].lower()).startswith("nats-") and name != SUBJECT.lower()
+    ]
+
+
+def published_to(stored: Stored) -> str:
+    """The subject that a part was published to."""
+    return header.parse(stored.header or b"").get(SUBJECT, "")

@@ -18,12 +18,12 @@ from runner.core.gather import Record
 from runner.core.parts import Part
 from runner.core.settlement import Outcome, Undecodable
 from runner.errors import JetrunnerError, NoStream
-from runner.jetstream import gathered, ownstreams
+from runner.jetstream import codes, gathered, ownstreams
 from runner.jetstream.concurrent import map_concurrently
 from runner.jetstream.delivery import Delivery
 from runner.jetstream.gathered import Event, Gathered
 from runner.jetstream.messages import leader_message
-from runner.pipeline.message import is_msgpack, read
+from runner.pipeline.message import Incoming, is_msgpack, read
 from runner.runtime.runtime import Runtime
 
 log = logging.getLogger("jetrunner.gather")
@@ -81,7 +81,7 @@ class Arrivals:
         """Settle each message, but for those that run the function. What could not be taken in comes again."""
         events: dict[Event, list[Taken]] = {}
         for delivery in deliveries:
-            if header.get(delivery.header or b"", EXPIRED) and (batch := batch_of(delivery.header)):
+            if batch := ended_batch(read(delivery)):
                 await self._over(delivery, self._event(batch))
                 continue
             stack = parts.read(delivery.header)
@@ -120,8 +120,7 @@ class Arrivals:
                 await self._store.clear(event)
         except JetrunnerError as error:
             log.warning("%s: %d parts are not taken in yet: %s", self._function, len(taken), error)
-            if isinstance(error, NoStream):  # somebody has deleted it
-                self._runtime.tasks.start_soon(ownstreams.ensure, self._runtime.connection, ownstreams.GATHER)
+            self._mend(error)
             later(each.delivery for each in taken)
             return
         for each in taken:
@@ -151,7 +150,7 @@ class Arrivals:
                 return following
             if not revision and not following.runs and not scheduled:
                 over = datetime.fromtimestamp(self._runtime.connection.clock.now() + self._expires, UTC)
-                await self._store.schedule(event, self._again, over)
+                await self._store.schedule(event, self._again, over, taken[0].id)
                 scheduled = True
             if await self._store.write(event, following.record, revision, self._lifetime):
                 return following
@@ -172,6 +171,7 @@ class Arrivals:
                     break
         except JetrunnerError as error:
             log.warning("%s: the end of an event's time is not told yet: %s", self._function, error)
+            self._mend(error)
             later([delivery])
             return
         if following.runs:
@@ -186,10 +186,12 @@ class Arrivals:
         stream, _, sequence = record.runner.rpartition(":")
         if not record.runner or record.runner == me or not sequence.isdecimal():
             return False
-        try:
-            return await leader_message(self._runtime.connection, stream, {"seq": int(sequence)}) is not None
-        except NoStream:
-            return False
+        ask = {"seq": int(sequence)}
+        return await leader_message(self._runtime.connection, stream, ask, codes.NOTHING_STORED) is not None
+
+    def _mend(self, error: JetrunnerError) -> None:
+        if isinstance(error, NoStream):  # somebody has deleted it
+            self._runtime.tasks.start_soon(ownstreams.ensure, self._runtime.connection, ownstreams.GATHER)
 
 
 def later(deliveries: Iterable[Delivery]) -> None:
@@ -199,10 +201,21 @@ def later(deliveries: Iterable[Delivery]) -> None:
             delivery.source.later(delivery, AGAIN_SECONDS)
 
 
-def batch_of(block: bytes | None) -> str:
+def ended_batch(incoming: Incoming) -> str:
+    """The event whose time a message says to be over; empty where it says so of none.
+
+    Only what comes from our own stream is believed: any publisher may set a header.
+    """
+    expired = header.get(incoming.delivery.header or b"", EXPIRED)
+    if not expired or incoming.origin.stream != ownstreams.AGAIN:
+        return ""
+    text = expired.decode("ascii", "replace")
+    return text if parts.is_batch(text) else ""
+
+
+def batch_of(incoming: Incoming) -> str:
     """The event that a message belongs to, or whose time it says to be over; empty where it tells none."""
-    if expired := header.get(block or b"", EXPIRED):
-        text = expired.decode("ascii", "replace")
-        return text if parts.is_batch(text) else ""
-    stack = parts.read(block)
+    if ended := ended_batch(incoming):
+        return ended
+    stack = parts.read(incoming.delivery.header)
     return stack[-1].batch if stack else ""

@@ -18,7 +18,6 @@ from msgspec import structs
 
 from runner import arguments
 from runner.bindings import Binding
-from runner.core import header
 from runner.core.gather import Record
 from runner.core.settlement import Ack, Dead, Failed, Nak, Settlement
 from runner.core.signals import Reject
@@ -132,7 +131,7 @@ class Gathering:
                 subject.encode(errors="surrogateescape"), arguments.join([]), delivery.header, record.missing
             )
         first = found[present[0]]
-        subject = header.parse(first.header or b"").get(gathered.SUBJECT, "")
+        subject = gathered.published_to(first)
         headers = tuple(found[index].header for index in present)
         body = arguments.join((is_msgpack(found[index].header), found[index].body) for index in present)
         return Joined(subject.encode(errors="surrogateescape"), body, first.header, record.missing, headers)
@@ -140,7 +139,7 @@ class Gathering:
     async def ended(self, incoming: Incoming, settlement: Settlement) -> None:
         """The function has run: before its message is settled, the record says so. Raises ServerError."""
         delivery = incoming.delivery
-        batch = batch_of(delivery.header)
+        batch = batch_of(incoming)
         if not batch or isinstance(settlement, Nak):
             return
         event = Event(self._runtime.project, self._function, batch)

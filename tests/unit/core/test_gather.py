@@ -38,10 +38,21 @@ def test_what_comes_after_the_end_is_late() -> None:
     assert expire(Record(done=True), "T:1", there=False).late
 
 
-def test_a_split_that_ran_again_with_more_parts_is_complete_with_those_it_first_told_of() -> None:
-    record = arrive(NONE, {"S:1": 0, "S:7": 4}, 2).record
+def test_a_split_that_ran_again_with_more_parts_is_complete_with_all_of_them() -> None:
+    record = arrive(NONE, {"S:1": 0}, 2).record
     assert record is not None
-    assert arrive(record, {"S:2": 1}, 5).runs == "S:2"
+    following = arrive(record, {"S:2": 1}, 3)
+    assert (following.runs, following.record) == ("", Record("3", 3))
+    assert following.record is not None
+    assert arrive(following.record, {"S:3": 2}, 3).runs == "S:3"
+
+
+def test_a_split_that_ran_again_with_fewer_parts_waits_for_those_it_first_told_of() -> None:
+    record = arrive(NONE, {"S:1": 0}, 3).record
+    assert record is not None
+    following = arrive(record, {"S:2": 1}, 2)
+    assert following.record is not None
+    assert (following.runs, following.record.missing) == ("", (2,))
 
 
 def test_an_event_without_parts_is_complete_at_once() -> None:
