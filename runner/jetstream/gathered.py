@@ -16,7 +16,6 @@ from runner.core import gather, header, parts
 from runner.core.gather import NONE, Record
 from runner.errors import NoStream, ServerError, Unconfirmed
 from runner.jetstream import codes, tolerant
-from runner.jetstream.concurrent import map_concurrently
 from runner.jetstream.connection import Connection
 from runner.jetstream.messages import Stored, leader_message, purge, several, subjects
 from runner.jetstream.ownstreams import AGAIN, GATHER

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from runner.core.settlement import Crashed, Failed
 from runner.pipeline.confined import Ended
 from runner.pipeline.message import Incoming
-from runner.runtime.cell import Cell, Died, Missing
+from runner.runtime.cell import Cell, Died, DiedBefore, Missing
 from runner.runtime.runtime import Runtime
 
 log = logging.getLogger("jetrunner.children")
@@ -45,7 +45,7 @@ class InChild:
         try:
             async with self._runtime.children.one() as child:
                 return await self._run(incoming, task, admitted, child)
-        except Missing as error:
+        except (Missing, DiedBefore) as error:  # nothing has started
             log.warning("%s: %s waits: %s", self._function, incoming.id, error)
             if not delivery.settled:
                 delivery.source.later(delivery, AGAIN_SECONDS)

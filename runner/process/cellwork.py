@@ -37,7 +37,7 @@ from runner.pipeline.hiding import Hiding
 from runner.pipeline.message import read
 from runner.pipeline.outputs import Outputs
 from runner.process.lifespan import alive
-from runner.runtime.cellline import CellLine, CellSetup, Job, Late, Ready, Report, Unfit
+from runner.runtime.cellline import Begun, CellLine, CellSetup, Job, Late, Ready, Report, Unfit
 from runner.runtime.runtime import Instance, Runtime
 from runner.telemetry import settings as telemetry
 from runner.telemetry.tracing import Tracing
@@ -116,6 +116,7 @@ async def _work(line: CellLine, runtime: Runtime, functions: dict[str, Binding])
         if binding is None:
             await line.send(Unfit(f"there is no function {job.function} in the code by now"))
             return
+        await line.send(Begun())
         run = runs.setdefault(job.function, Run(runtime, binding))
         following = asyncio.create_task(line.receive())
         # As every attempt, in the context as the lifespan left it.

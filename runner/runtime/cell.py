@@ -25,7 +25,7 @@ from msgspec import structs
 from runner.config import Settings
 from runner.core import identity
 from runner.jetstream import fork
-from runner.runtime.cellline import CellLine, CellSetup, Job, Late, Ready, Report, Unfit
+from runner.runtime.cellline import Begun, CellLine, CellSetup, Job, Late, Ready, Report, Unfit
 from runner.runtime.supervisor import cause
 
 log = logging.getLogger("jetrunner.cells")
@@ -51,6 +51,10 @@ class Died(Exception):  # noqa: N818  # an error is named by what happened
         super().__init__(cause)
         self.cell = cell
         """Its name."""
+
+
+class DiedBefore(Died):
+    """It died before it took the message: what ended it came while it waited."""
 
 
 class Missing(Exception):  # noqa: N818  # an error is named by what happened
@@ -115,11 +119,18 @@ class Cell:
         return self._process.returncode is None
 
     async def run(self, job: Job) -> Report | Late:
-        """Run a message; cancelled, the handler is cancelled, too. Raises `Died` and `Missing`."""
-        self.used = True
+        """Run a message; cancelled, the handler is cancelled, too. Raises `Died` and `Missing`.
+
+        A cell that has run nothing yet dies of its first message even before it has taken it: of one that cannot be read.
+        """
+        before, self.used = self.used, True
+        begun = False
         try:
             await self._line.send(job)
             word = await self._line.receive()
+            if isinstance(word, Begun):
+                begun = True
+                word = await self._line.receive()
         except BaseException:
             await self.end(END_SECONDS)
             raise
@@ -128,7 +139,8 @@ class Cell:
         if isinstance(word, Unfit):
             raise Missing(word.why)
         await self.end(END_SECONDS)
-        raise Died(self.name, cause(self._process.returncode or 0))
+        died = DiedBefore if before and not begun else Died
+        raise died(self.name, cause(self._process.returncode or 0))
 
     async def end(self, patience: float) -> None:
         """Have it end; it is killed after so many seconds. It is gone when this returns."""

@@ -44,6 +44,10 @@ class Unfit(Struct, frozen=True):
     why: str
 
 
+class Begun(Struct, frozen=True):
+    """A cell has taken a job: from here on its end may be the job's doing."""
+
+
 class Late(Struct, frozen=True):
     """The job came after the time in which it might start; nothing has started."""
 
