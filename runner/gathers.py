@@ -91,26 +91,36 @@ def gather(
 def marking(functions: Iterable[Binding], every: Iterable[Binding]) -> tuple[Binding, ...]:
     """The functions, each generator among them whose parts a function of `every` joins told to mark events without parts."""
     known = tuple(every)
+    joins = {each.function for each in known if each.joins is not None}
     return tuple(
-        structs.replace(each, marks_none=True)
-        if each.kind.endswith("generator") and _is_joined(each, known)
-        else each
+        structs.replace(each, marks_none=True) if _splits(each) and joins & _reached(each, known) else each
         for each in functions
     )
 
 
-def _is_joined(binding: Binding, every: tuple[Binding, ...]) -> bool:
-    """Whether the outputs of a function come to one that joins them, through any number of others."""
-    seen: set[str] = set()
+def unfed(functions: Iterable[Binding]) -> tuple[Binding, ...]:
+    """The functions among these that join parts, and to which none of the others splits."""
+    known = tuple(functions)
+    fed = {name for each in known if _splits(each) for name in _reached(each, known)}
+    return tuple(each for each in known if each.joins is not None and each.function not in fed)
+
+
+def _splits(binding: Binding) -> bool:
+    return binding.kind.endswith("generator") and not binding.batch
+
+
+def _reached(binding: Binding, every: tuple[Binding, ...]) -> set[str]:
+    """The functions that the outputs of one come to, through any number of others."""
+    reached: set[str] = set()
     ways = [binding]
     while ways:
         output = ways.pop().output
-        if output is None:
-            continue
         for each in every:
-            if each.function not in seen and overlaps(output.wildcard, each.subject.wildcard):
-                if each.joins is not None:
-                    return True
-                seen.add(each.function)
+            if (
+                output is not None
+                and each.function not in reached
+                and overlaps(output.wildcard, each.subject.wildcard)
+            ):
+                reached.add(each.function)
                 ways.append(each)
-    return False
+    return reached

@@ -86,7 +86,7 @@ def batch_by(value: Any, most: int, keys: tuple[str, ...]) -> Literal["key", "sh
     if value == "shard" and not (most and keys):
         raise Unbindable(
             'batch_by="shard" says which messages are in an ordered batch, and there is none',
-            hint="give batch= and ordered_by=",
+            hint=f"give {' and '.join(name for name, given in (('batch=', most), ('ordered_by=', keys)) if not given)}",
         )
     return "shard" if value == "shard" else "key"
 

@@ -17,6 +17,7 @@ from runner.cli.table import counted
 from runner.core.streams.capture import StreamSubjects, capture
 from runner.core.streams.config import DeclaredStream, merged
 from runner.errors import JetrunnerError, Outdated, UsageError
+from runner.gathers import unfed
 from runner.jetstream.connection import Connection
 from runner.process.resolve import clashing
 from runner.streams.consumers import uncaptured
@@ -135,6 +136,11 @@ class Check:
             placed = [(each, capture(each.subject.wildcard, known, chosen=each.stream)) for each in reading]
             self.problems.extend(clashing(placed, known))
         self.warnings.extend(circles.warnings(functions))
+        self.warnings.extend(
+            f"{each.function} joins the parts that come on {each.subject.text}, and no function of this project splits a message to there: "
+            "what is no part is a dead letter"
+            for each in unfed(functions)
+        )
         for binding in functions:
             self.warnings.extend(returns.warnings(binding))
             if warning := _left_out(binding):

@@ -323,3 +323,31 @@ def test_everything_that_is_wrong_is_told_at_once(make_project: Callable[..., Pr
     done = project.runner("run", "--nats-url", "nats://127.0.0.1:1")
     assert done.code == 2
     assert "functions/zz.py:" in done.stderr
+
+
+SPLIT = """
+    from runner import consume, gather
+
+    @consume("orders.{customer}.created", output="lines.{customer}")
+    async def split(body: dict[str, int], customer: str):
+        yield body
+
+    @consume("lines.{customer}", output="SUBJECT")
+    async def price(body: dict[str, int], customer: str) -> dict[str, int]:
+        return body
+
+    @gather("priced.{customer}")
+    async def total(lines: list[dict[str, int]]) -> None: ...
+"""
+LINES = 'name = "LINES"\nsubjects = ["lines.*", "priced.*", "prized.*"]\n'
+
+
+def test_a_gather_to_which_no_function_splits_is_warned_of(make_project: Callable[..., Project]) -> None:
+    project = make_project(
+        functions={"orders": SPLIT.replace("SUBJECT", "priced.{customer}")},
+        streams={"orders": ORDERS, "lines": LINES},
+    )
+    assert project.json("check")["warnings"] == []
+    project.function("orders", SPLIT.replace("SUBJECT", "prized.{customer}"))
+    (warning,) = project.json("check")["warnings"]
+    assert warning.startswith("total joins the parts that come on priced.{customer}, and no function")
