@@ -182,8 +182,7 @@ def consume(
                 linger=options.linger(linger, batch),
                 in_process=in_process,
             )
-            if output is None and binding.kind.endswith("generator"):
-                raise Unbindable("a generator needs output=, where its items are published")
+            options.require_output(output, kind)
             if keys and durable is not None:
                 raise Unbindable("durable= names one consumer; a function with ordered_by= has one a shard")
             arguments.compile_call(binding)

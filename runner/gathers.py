@@ -78,8 +78,7 @@ def gather(
                 label=label,
                 joins=Joins(lasts, options.size("max_bytes", max_bytes)),
             )
-            if output is None and kind.endswith("generator"):
-                raise Unbindable("a generator needs output=, where its items are published")
+            options.require_output(output, kind)
             arguments.compile_call(binding)
             return binding
 

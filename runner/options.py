@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 from runner.core import quantity
 from runner.core.retry import RetryPolicy
 from runner.core.subject import Template
-from runner.signature import Unbindable
+from runner.signature import Kind, Unbindable
 
 T = TypeVar("T")
 
@@ -56,6 +56,14 @@ def output(text: Any, source: Template) -> Template:
         )
     _require(found.renderable, f"output={text!r}: a bare wildcard cannot be filled in; name the token")
     return found
+
+
+def require_output(text: Any, kind: Kind) -> None:
+    """Refuse a generator whose items would go nowhere."""
+    _require(
+        text is not None or not kind.endswith("generator"),
+        "a generator needs output=, where its items are published",
+    )
 
 
 def policy(value: Any) -> RetryPolicy:

@@ -78,8 +78,7 @@ def cron(
                     f"parameter {binding.signature.body.name!r}: a firing has no body",
                     hint="take the context alone: ctx.scheduled is when the firing was due",
                 )
-            if output is None and kind.endswith("generator"):
-                raise Unbindable("a generator needs output=, where its items are published")
+            options.require_output(output, kind)
             arguments.compile_call(binding)
             return binding
 

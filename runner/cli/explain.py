@@ -13,7 +13,6 @@ from runner.core.quantity import counted, format_duration
 from runner.core.streams.capture import StreamSubjects, capture
 from runner.core.streams.config import DeclaredStream, merged
 from runner.errors import JetrunnerError
-from runner.jetstream.schedules import written
 
 ACK_WAIT_SECONDS = 10
 
@@ -53,7 +52,7 @@ def _source(binding: Binding, known: Sequence[StreamSubjects]) -> Promise:
     if binding.schedule is not None:
         return Promise(
             "source",
-            f"fires by the schedule {written(binding.schedule)}, each firing once in the whole cluster",
+            f"fires by the schedule {binding.schedule.line}, each firing once in the whole cluster",
             "nats-server keeps the schedule and makes one message of each firing; after a time without an instance only the latest "
             "missed firing runs",
         )

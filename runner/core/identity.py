@@ -48,6 +48,21 @@ def tick_subject(project: str, function: str) -> str:
     return f"$JETRUNNER.tick.{project}.{function}"
 
 
+def firings_key(project: str, function: str) -> str:
+    """Name the bucket's key that tells which firings of a function were started."""
+    return f"cron.{project}.{function}"
+
+
+def event_subject(project: str, function: str, batch: str) -> str:
+    """Give what the subjects begin with that hold a split event until a function joins it; `*` stands for all events."""
+    return f"$JETRUNNER.gather.{project}.{function}.{batch}"
+
+
+def expiry_subject(project: str, function: str, batch: str) -> str:
+    """Name the subject that holds the schedule of the end of an event's time; `*` stands for all events."""
+    return f"$JETRUNNER.expire.{project}.{function}.{batch}"
+
+
 def key_token(key: str) -> str:
     """Give a key as it stands in a subject of ours: itself, or a hash of it where it is long, or cannot stand in one.
 

@@ -12,10 +12,11 @@ from datetime import UTC, datetime
 
 from msgspec import Struct
 
-from runner.core import gather, header, parts
+from runner.core import gather, header, identity, parts
 from runner.core.gather import NONE, Record
 from runner.errors import NoStream, ServerError, Unconfirmed
 from runner.jetstream import codes, tolerant
+from runner.jetstream.concurrent import map_concurrently
 from runner.jetstream.connection import Connection
 from runner.jetstream.messages import Stored, leader_message, purge, several, subjects
 from runner.jetstream.ownstreams import AGAIN, GATHER
@@ -46,12 +47,12 @@ class Event(Struct, frozen=True):
     @property
     def subject(self) -> str:
         """What the subjects of its messages begin with."""
-        return f"$JETRUNNER.gather.{self.project}.{self.function}.{self.batch}"
+        return identity.event_subject(self.project, self.function, self.batch)
 
     @property
     def schedule(self) -> str:
         """Where the end of its time is scheduled."""
-        return f"$JETRUNNER.expire.{self.project}.{self.function}.{self.batch}"
+        return identity.expiry_subject(self.project, self.function, self.batch)
 
 
 class Gathered:
@@ -159,11 +160,15 @@ class Gathered:
 
     async def keep(self, event: Event, found: dict[int, Stored]) -> None:
         """Keep parts for a redrive: they are stored again, in the place of those that go sooner."""
-        for index, stored in found.items():
+
+        async def store(part: tuple[int, Stored]) -> None:
+            index, stored = part
             kept = own(header.pairs(stored.header or b""))
             where = (SUBJECT, published_to(stored))
             pairs = [*kept, where, ("Nats-Rollup", "sub"), ("Nats-TTL", f"{KEPT_SECONDS}s")]
             await self._connection.publisher.publish(self._place(event, index), stored.body, pairs)
+
+        await map_concurrently(store, [*found.items()])
 
     async def schedule(self, event: Event, target: str, at: datetime, first: str) -> None:
         """Have a message come to `target` when the time of an event is over; `first` is the message that it began with.

@@ -78,9 +78,9 @@ class Forgetting:
         self._project = project
         self._function = function
         self._taken = taken
-        self._events = f"$JETRUNNER.gather.{project}.{function}.>"
+        self._events = identity.event_subject(project, function, ">")
         self._schedule = (
-            f"$JETRUNNER.expire.{project}.{function}.>",
+            identity.expiry_subject(project, function, "*"),
             identity.schedule_subject(project, function),
             identity.tick_subject(project, function),
         )
@@ -95,7 +95,7 @@ class Forgetting:
         ]
         names = {each.name for each in durables}
         keys = await self._kv.keys(f"generation.{self._project}.{self._function}")
-        keys += await self._kv.keys(f"cron.{self._project}.{self._function}")
+        keys += await self._kv.keys(identity.firings_key(self._project, self._function))
         for kind in KINDS:
             keys += await self._kv.keys(f"{kind}.{self._project}.{self._function}.>")
         for key in await self._kv.keys(f"floor.{self._project}.*.*"):

@@ -148,7 +148,7 @@ def _function(project: str, reader: Reader) -> Iterator[Permission]:
         yield _publish(
             identity.schedule_subject(project, name), f"the schedule of {name}, where it is missing"
         )
-        yield _publish(f"{PREFIX}cron.{project}.{name}", f"each firing of {name} runs once")
+        yield _publish(f"{PREFIX}{identity.firings_key(project, name)}", f"each firing of {name} runs once")
     else:
         yield from _reading(name, stream, consumer)
     yield _publish(identity.dead_subject(project, name), f"dead letters of {name}")
@@ -182,8 +182,8 @@ def _joining(project: str, name: str) -> Iterator[Permission]:
     yield _api(f"STREAM.MSG.GET.{GATHER}", "how many parts of an event are here")
     yield _api(f"DIRECT.GET.{GATHER}", "the parts of an event, many at once")
     yield _api(f"STREAM.PURGE.{GATHER}", "removes the parts of an event that is joined")
-    yield _publish(f"$JETRUNNER.gather.{project}.{name}.>", f"parts that {name} joins")
-    yield _publish(f"$JETRUNNER.expire.{project}.{name}.*", f"when {name} no longer waits for parts")
+    yield _publish(identity.event_subject(project, name, ">"), f"parts that {name} joins")
+    yield _publish(identity.expiry_subject(project, name, ANY), f"when {name} no longer waits for parts")
 
 
 def _reading(name: str, stream: str, consumer: str) -> Iterator[Permission]:

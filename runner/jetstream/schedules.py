@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from runner.core import cron, firing, header, identity
 from runner.core.cron import Schedule
-from runner.errors import JetrunnerError, NoStream, Outdated, ServerError
+from runner.errors import JetrunnerError, NoStream, Outdated
 from runner.jetstream import codes
 from runner.jetstream.connection import Connection
 from runner.jetstream.messages import leader_message, purge, subjects, swap
@@ -54,16 +54,11 @@ def headers_of(project: str, function: str, schedule: Schedule) -> dict[str, str
         EXPRESSION: schedule.wire,
         TARGET: identity.tick_subject(project, function),
         LIFETIME: f"{schedule.lifetime}s",
-        firing.WRITTEN: written(schedule),
+        firing.WRITTEN: schedule.line,
     }
     if not schedule.every:  # the server refuses a zone there
         found[ZONE] = schedule.timezone
     return found
-
-
-def written(schedule: Schedule) -> str:
-    """A schedule in one line, as people read it."""
-    return schedule.line
 
 
 def require_server(connection: Connection, functions: list[str]) -> None:
@@ -104,14 +99,9 @@ async def write(connection: Connection, project: str, before: Standing, headers:
     return await swap(connection, subject, b"", before.sequence, pairs) is not None
 
 
-async def remove(connection: Connection, project: str, function: str) -> bool:
-    """Remove a function's schedule; whether there was one. Firings that are stored stay. Raises ServerError."""
-    try:
-        return await purge(connection, AGAIN, identity.schedule_subject(project, function)) > 0
-    except ServerError as error:
-        if error.code in codes.NOTHING_STORED:
-            return False
-        raise
+async def remove(connection: Connection, project: str, function: str) -> None:
+    """Remove a function's schedule, where there is one. Firings that are stored stay. Raises ServerError."""
+    await purge(connection, AGAIN, identity.schedule_subject(project, function))
 
 
 async def next_firing(

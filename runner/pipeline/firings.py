@@ -33,7 +33,7 @@ class Firings:
         self._function = binding.function
         self._connection = runtime.connection
         self._kv = runtime.kv
-        self._key = f"cron.{runtime.project}.{binding.function}"
+        self._key = identity.firings_key(runtime.project, binding.function)
         self._subject = identity.tick_subject(runtime.project, binding.function)
 
     async def admit(self, incoming: Incoming) -> bool:

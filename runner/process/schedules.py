@@ -13,7 +13,7 @@ from runner.errors import JetrunnerError, PermissionDenied
 from runner.jetstream.publisher import retry_until
 from runner.runtime.histories import START_SECONDS
 from runner.runtime.runtime import Runtime
-from runner.streams.schedules import apply_schedules, plan_schedules, write
+from runner.streams.schedules import apply_schedules, plan_own, write
 
 log = logging.getLogger("jetrunner.schedules")
 
@@ -54,7 +54,7 @@ async def _stand(runtime: Runtime, functions: Sequence[Binding]) -> None:
     if not bindings:
         return
     try:
-        plans = await plan_schedules(runtime.connection, runtime.project, [*bindings.values()])
+        plans = await plan_own(runtime.connection, runtime.project, [*bindings.values()])
         for plan in plans:
             if plan.action == "create":
                 await write(runtime.connection, runtime.project, bindings[plan.function])

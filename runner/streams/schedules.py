@@ -31,15 +31,23 @@ async def plan_schedules(
     connection: Connection, project: str, bindings: Iterable[Binding]
 ) -> tuple[SchedulePlan, ...]:
     """What each function's schedule is on the server, then those of no function. Raises JetrunnerError."""
-    scheduled = [each for each in bindings if each.schedule is not None]
-    schedules.require_server(connection, [each.label for each in scheduled])
-    found = [await _plan(connection, project, binding) for binding in scheduled]
-    known = {each.function for each in scheduled}
+    found = await plan_own(connection, project, bindings)
+    known = {each.function for each in found}
+    left = []
     for function in await schedules.functions_of(connection, project):
         if function not in known:
             there = await schedules.standing(connection, project, function)
-            found.append(SchedulePlan(function, "remove", there.written))
-    return tuple(found)
+            left.append(SchedulePlan(function, "remove", there.written))
+    return (*found, *left)
+
+
+async def plan_own(
+    connection: Connection, project: str, bindings: Iterable[Binding]
+) -> tuple[SchedulePlan, ...]:
+    """What the schedule of each of these functions is on the server. Raises JetrunnerError."""
+    scheduled = [each for each in bindings if each.schedule is not None]
+    schedules.require_server(connection, [each.label for each in scheduled])
+    return tuple([await _plan(connection, project, binding) for binding in scheduled])
 
 
 async def apply_schedules(
@@ -49,15 +57,13 @@ async def apply_schedules(
 
     Raises JetrunnerError.
     """
-    plans = await plan_schedules(connection, project, bindings)
+    plans = await (plan_schedules if prune else plan_own)(connection, project, bindings)
     if any(each.action == "create" for each in plans):
         await ownstreams.ensure(connection, ownstreams.AGAIN)
     wanted = {each.function: each for each in bindings}
     done: list[SchedulePlan] = []
     for plan in plans:
         if plan.action == "remove":
-            if not prune:
-                continue
             await schedules.remove(connection, project, plan.function)
         elif plan.action != "same":
             await write(connection, project, wanted[plan.function])
@@ -92,7 +98,7 @@ async def write(connection: Connection, project: str, binding: Binding) -> None:
 async def _plan(connection: Connection, project: str, binding: Binding) -> SchedulePlan:
     assert binding.schedule is not None
     wanted = schedules.headers_of(project, binding.function, binding.schedule)
-    text = schedules.written(binding.schedule)
+    text = binding.schedule.line
     there = await schedules.standing(connection, project, binding.function)
     if not there.sequence:
         return SchedulePlan(binding.function, "create", text)

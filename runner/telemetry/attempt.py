@@ -27,8 +27,8 @@ Hiding: TypeAlias = Callable[[bytes | None, bytes], failure.Hide]
 """Makes what takes out of texts what is not shown of the message with these headers and this body."""
 
 
-LINKS = 128
-"""As many as the SDK keeps."""
+LINKED_PARTS = 128
+"""Parts of an event that have a link each in the span of its function."""
 
 
 class Common:
@@ -118,7 +118,7 @@ class AttemptSpan:
         self._span.note("messaging.batch.message_count", len(blocks))
         sent = dict.fromkeys(_sent_in(block) for block in blocks if block is not None)
         parent = _sent_in(own or b"")
-        for other in [each for each in sent if each is not None and each != parent][:LINKS]:
+        for other in [each for each in sent if each is not None and each != parent][:LINKED_PARTS]:
             trace_id, span_id = bytes.fromhex(other.trace_id), bytes.fromhex(other.span_id)
             to = SpanContext(int(other.trace_id, 16), int(other.span_id, 16), is_remote=True)
             self._span.link(to, count, otlp.link(trace_id, span_id))

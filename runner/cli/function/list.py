@@ -11,7 +11,6 @@ from runner.bindings import Binding
 from runner.cli import code, options, printed
 from runner.cli.table import show
 from runner.core import identity
-from runner.jetstream.schedules import written
 
 
 @click.command("list", epilog="Example: runner function list --output json")
@@ -57,7 +56,7 @@ def described(binding: Binding, project: str, root: Path) -> dict[str, Any]:
         "name": binding.label,
         "renamed_from": binding.function if binding.function != binding.label else None,
         "subject": binding.subject.text,
-        "schedule": written(binding.schedule) if binding.schedule is not None else None,
+        "schedule": binding.schedule.line if binding.schedule is not None else None,
         "overlap": binding.overlap if binding.schedule is not None else None,
         "joins": binding.joins is not None,
         "expires": binding.joins.expires if binding.joins is not None else None,

@@ -38,7 +38,7 @@ def fire_command(name: str, output: str) -> None:
             schedules.require_server(connection, [name])
             subject = identity.tick_subject(project.name, binding.function)
             with traces.publish_span(subject, binding.subject.text) as span:
-                written = (firing.WRITTEN, schedules.written(schedule))
+                written = (firing.WRITTEN, schedule.line)
                 stored = await schedules.fire(
                     connection, project.name, binding.function, [written, *span.headers]
                 )
