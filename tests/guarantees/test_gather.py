@@ -9,26 +9,15 @@ from typing import Any
 import pytest
 from msgspec import Struct
 
-from runner import Context, Reject, RetryPolicy, consume, gather
-from runner.testing.app import App, Output
+from runner import Context, Reject, consume, gather
+from runner.testing.app import App
 from runner.testing.plugin import Jetrunner
 from tests.support.eventually import eventually
 from tests.support.process import RunnerProcess
 from tests.support.shop import Shop, reason
+from tests.support.splitting import QUICK, Line, place, split
 
 pytestmark = [pytest.mark.server, pytest.mark.anyio]
-
-QUICK = RetryPolicy.fixed(1.0, attempts=3)
-
-
-class Line(Struct):
-    n: int
-
-
-@consume("orders.{name}", output="lines.{name}")
-async def split(order: dict[str, Any]) -> AsyncIterator[Line]:
-    for number in range(order["lines"]):
-        yield Line(number)
 
 
 @consume("lines.{name}", output="priced.{name}", retry=QUICK)
@@ -41,11 +30,6 @@ async def price(line: Line, name: str) -> Line | None:
 @gather("priced.{name}", output="totals.{name}", retry=QUICK, expires=1.0)
 async def total(lines: list[Line], name: str, ctx: Context) -> dict[str, Any]:
     return {"id": name, "lines": [line.n for line in lines], "missing": ctx.missing, "subject": ctx.subject}
-
-
-def place(part: Output) -> dict[str, str]:
-    """The headers that tell which part it is."""
-    return {name: value for name, value in part.headers.items() if name.startswith("Jetrunner-")}
 
 
 async def totals(app: App, subject: str = "totals.>") -> list[dict[str, Any]]:

@@ -2,43 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from msgspec import Struct
 
-from runner import Context, RetryPolicy, consume, gather
+from runner import Context, consume, gather
 from runner.jetstream.gathered import Event
 from runner.testing.app import App, Output
 from runner.testing.plugin import Jetrunner
 from tests.support.eventually import eventually
 from tests.support.jetstream import RawJetStream
+from tests.support.splitting import QUICK, Line, place, split
 
 pytestmark = [pytest.mark.server, pytest.mark.anyio]
-
-QUICK = RetryPolicy.fixed(1.0, attempts=3)
-
-
-class Line(Struct):
-    n: int
-
-
-@consume("orders.{name}", output="lines.{name}")
-async def split(order: dict[str, Any]) -> AsyncIterator[Line]:
-    for number in range(order["lines"]):
-        yield Line(number)
 
 
 @gather("priced.{name}", output="totals.{name}", retry=QUICK, expires=2.0)
 async def total(lines: list[Line], name: str, ctx: Context) -> dict[str, Any]:
     return {"id": name, "lines": [line.n for line in lines], "missing": ctx.missing}
-
-
-def place(part: Output, **others: str) -> dict[str, str]:
-    """The headers that tell which part it is, some of them changed."""
-    found = {name: value for name, value in part.headers.items() if name.startswith("Jetrunner-")}
-    return found | {f"Jetrunner-{name}": value for name, value in others.items()}
 
 
 async def made(app: App, count: int) -> list[Output]:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import pytest
 
 from tests.support.forked import Forks
 from tests.support.jetstream import RawJetStream
-from tests.support.permitted import ROLES, Claims, Life, Role, users
+from tests.support.permitted import Life, printed, users
 from tests.support.project import Project
 from tests.support.server import NatsServer
 
@@ -51,28 +49,11 @@ def _untraced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_TRACES_EXPORTER", "none")
 
 
-@pytest.fixture
-def forks(tmp_path: Path) -> Iterator[Forks]:
-    with Forks(tmp_path / "said") as forks:
-        yield forks
-
-
-def printed(project: Project) -> dict[Role, Claims]:
-    found: dict[Role, Claims] = {}
-    for role in ROLES:
-        more = ["--publishes", "orders.*"] if role == "publish" else []
-        done = project.runner("permissions", "--form", "jwt", "--for", role, *more)
-        assert done.code == 0, done.stderr
-        claims = json.loads(done.stdout)["nats"]
-        found[role] = {"publish": claims["pub"]["allow"], "subscribe": claims["sub"]["allow"]}
-    return found
-
-
 async def test_events_are_joined_expire_are_given_up_and_redriven_with_what_is_printed(
     make_project: Callable[..., Project], make_server: Callable[..., NatsServer], forks: Forks
 ) -> None:
     project = make_project(functions={"shop": FUNCTIONS}, streams=STREAMS)
-    server = make_server("accounts {\n" + users("WHOLE", printed(project)) + "}\n")
+    server = make_server("accounts {\n" + users("WHOLE", printed(project, {"publish": ["orders.*"]})) + "}\n")
     life = Life(forks, server, "WHOLE", project, patience=5.0)
     async with RawJetStream.connect(life.url("all")) as raw:
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from tests.support.permitted import (
     Life,
     Role,
     live,
+    printed,
     users,
 )
 from tests.support.project import Project
@@ -111,24 +111,6 @@ def _untraced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_TRACES_EXPORTER", "none")
 
 
-@pytest.fixture
-def forks(tmp_path: Path) -> Iterator[Forks]:
-    with Forks(tmp_path / "said") as forks:
-        yield forks
-
-
-def printed(project: Project) -> dict[Role, Claims]:
-    """What each role may, as the command prints it."""
-    found: dict[Role, Claims] = {}
-    for role in ROLES:
-        more = [word for each in PUBLISHED for word in ("--publishes", each)] if role == "run" else []
-        done = project.runner("permissions", "--form", "jwt", "--for", role, *more)
-        assert done.code == 0, done.stderr
-        claims = json.loads(done.stdout)["nats"]
-        found[role] = {"publish": claims["pub"]["allow"], "subscribe": claims["sub"]["allow"]}
-    return found
-
-
 def without(claims: dict[Role, Claims], role: Role, side: str, subject: str) -> dict[Role, Claims]:
     """The same, but for one subject."""
     left = {**claims[role], side: [each for each in claims[role][side] if each != subject]}
@@ -177,7 +159,7 @@ async def test_everything_works_with_what_is_printed_and_nothing_is_refused(
     project = make_project(functions={**example, "shop": FUNCTIONS}, streams={**declared, **STREAMS})
     shutil.copytree(ROOT / "functions" / "_data", project.root / "functions" / "_data")
     later = make_project(functions={"shop": NARROWER}, streams=DESCRIBED)
-    server = make_server("accounts {\n" + users("WHOLE", printed(project)) + "}\n")
+    server = make_server("accounts {\n" + users("WHOLE", printed(project, {"run": PUBLISHED})) + "}\n")
     with endpoint() as posted:
         project.environment["ALERTS_URL"] = posted.url
         life = Life(forks, server, "WHOLE", project, later, patience=5.0)
@@ -198,7 +180,7 @@ async def test_each_permission_that_is_taken_away_breaks_something(
 ) -> None:
     project = make_project(functions={"shop": FUNCTIONS}, streams=STREAMS)
     later = make_project(functions={"shop": NARROWER}, streams=DESCRIBED)
-    claims = printed(project)
+    claims = printed(project, {"run": PUBLISHED})
     taken = [
         (role, side, subject)
         for role in ROLES

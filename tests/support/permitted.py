@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, TypeAlias
 
@@ -336,3 +336,15 @@ async def _none(raw: RawJetStream, stream: str, subject: str) -> bool:
 
 async def _last(raw: RawJetStream, stream: str, least: int) -> bool:
     return int((await raw.stream(stream))["state"]["last_seq"]) >= least
+
+
+def printed(project: Project, publishes: Mapping[Role, Sequence[str]]) -> dict[Role, Claims]:
+    """What each role may, as the command prints it with these for `--publishes`."""
+    found: dict[Role, Claims] = {}
+    for role in ROLES:
+        more = [word for each in publishes.get(role, ()) for word in ("--publishes", each)]
+        done = project.runner("permissions", "--form", "jwt", "--for", role, *more)
+        assert done.code == 0, done.stderr
+        claims = json.loads(done.stdout)["nats"]
+        found[role] = {"publish": claims["pub"]["allow"], "subscribe": claims["sub"]["allow"]}
+    return found
