@@ -15,6 +15,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from runner.client import App, connect
 from runner.config import Settings
+from runner.core.balancer import Policy
 from runner.jetstream.publisher import PubAck
 
 T = TypeVar("T")
@@ -64,6 +65,7 @@ class BlockingApp:
         returns: type[T],
         headers: Mapping[str, str] | None = None,
         timeout: float | None = None,
+        policy: Policy | None = None,
     ) -> T: ...
 
     @overload
@@ -75,6 +77,7 @@ class BlockingApp:
         returns: None = None,
         headers: Mapping[str, str] | None = None,
         timeout: float | None = None,
+        policy: Policy | None = None,
     ) -> Any: ...
 
     def request(
@@ -85,10 +88,13 @@ class BlockingApp:
         returns: Any = None,
         headers: Mapping[str, str] | None = None,
         timeout: float | None = None,
+        policy: Policy | None = None,
     ) -> Any:
         """Ask a service and decode its answer, as `App.request` does."""
         return self._call(
-            lambda: self._app.request(subject, body, returns=returns, headers=headers, timeout=timeout)
+            lambda: self._app.request(
+                subject, body, returns=returns, headers=headers, timeout=timeout, policy=policy
+            )
         )
 
     def _call(self, work: Callable[[], Awaitable[T]]) -> T:

@@ -17,13 +17,14 @@ from msgspec import structs
 
 from runner import devserver
 from runner.config import Settings, load_settings
+from runner.core.balancer import Policy
 from runner.errors import NoStream, PermissionDenied, ServerError, SettingsError, Unconfirmed
+from runner.jetstream import otherloop
 from runner.jetstream.connection import Connection
 from runner.jetstream.connection import connect as open_connection
 from runner.jetstream.publisher import Outgoing, PubAck
 from runner.pipeline import delayed
-from runner.runtime import otherloop
-from runner.runtime.runtime import Asking
+from runner.requests.requester import Requester
 from runner.staged import due, stage
 from runner.telemetry import settings as telemetry
 from runner.telemetry.tracing import Tracing
@@ -49,11 +50,17 @@ class App:
     It may be used from other loops, too (`asyncio.run` in a thread), as long as the one it was made in runs.
     """
 
-    def __init__(self, connection: Connection, tracing: Tracing, project: str) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        tracing: Tracing,
+        project: str,
+        policies: Mapping[str, Policy] | None = None,
+    ) -> None:
         self.connection = connection
         self._tracing = tracing
         self._project = project
-        self._asking = Asking(connection)
+        self._requester = Requester(connection, tracing, policies)
         self._loop = asyncio.get_running_loop()
         self._may_ask = True
 
@@ -131,6 +138,7 @@ class App:
         returns: type[T],
         headers: Mapping[str, str] | None = None,
         timeout: float | None = None,
+        policy: Policy | None = None,
     ) -> T: ...
 
     @overload
@@ -142,6 +150,7 @@ class App:
         returns: None = None,
         headers: Mapping[str, str] | None = None,
         timeout: float | None = None,
+        policy: Policy | None = None,
     ) -> Any: ...
 
     async def request(
@@ -152,17 +161,17 @@ class App:
         returns: Any = None,
         headers: Mapping[str, str] | None = None,
         timeout: float | None = None,
+        policy: Policy | None = None,
     ) -> Any:
         """Ask a service and decode its answer to `returns` (plain JSON without; an empty one is None then).
 
-        `timeout` is in seconds, 5 by default. Raises ValueError, DecodeError and the `ServerError` family.
+        `timeout` is in seconds, 5 by default. `policy` says which of several instances is asked: by default as the project's
+        settings say, else "peak_ewma", the one that answers soonest. Raises `ServiceError` for an answer that is an error,
+        `NoResponders` where nobody listens, `Unconfirmed` where no answer has come, ValueError and DecodeError.
         """
         message = stage(subject, body, headers, None)
-        with self._tracing.publish_span(subject, headers=message.headers.items()) as span:
-            carried = {**message.headers, **dict(span.headers)}
-            reply = await self._asking.request(
-                subject, message.body, carried, REQUEST_SECONDS if timeout is None else timeout
-            )
+        left = REQUEST_SECONDS if timeout is None else timeout
+        reply = await self._requester.request(subject, message.body, message.headers, left, policy=policy)
         return reply.decode(returns)
 
 
@@ -185,7 +194,7 @@ async def connect(
         tracing.presume_missing()  # a collector that nobody asked for and that is not there is no news
     try:
         async with open_connection(chosen) as connection:
-            yield App(connection, tracing, chosen.name or "app")
+            yield App(connection, tracing, chosen.name or "app", chosen.balance)
     finally:
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(tracing.shutdown, 3.0)

@@ -19,6 +19,7 @@ from msgspec import Struct, structs
 
 from runner import natscontext, values
 from runner.core import budget, identity
+from runner.core.balancer import Policy
 from runner.errors import SettingsError
 from runner.values import did_you_mean, redact
 
@@ -80,6 +81,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     log_format: Literal["text", "json"] = "text"
     redact: tuple[str, ...] = ("authorization", "cookie")
     """Names of headers and paths into bodies whose values are not shown."""
+    balance: Mapping[str, Policy] = {}
+    """How one of several instances is chosen that answer requests, by pattern of subjects; the first that fits."""
     wire: Literal["fast", "plain"] = "fast"
     """`plain` reads and writes through nats-py alone: slower, for finding faults."""
 
@@ -221,5 +224,6 @@ _CHECKS: dict[str, Callable[[Any, Path], Any]] = {
     "log_level": values.one_of("debug", "info", "warning", "error", "critical"),
     "log_format": values.one_of("text", "json"),
     "redact": values.paths_into,
+    "balance": values.policies,
     "wire": values.one_of("fast", "plain"),
 }

@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from runner.core import firing, header, identity
+from runner.core.balancer import Policy
 from runner.core.cron import Schedule
 from runner.core.subject import Template
 from runner.host import Host
@@ -255,6 +256,7 @@ class Context(Generic[State]):
         returns: type[T],
         headers: Mapping[str, str] | None = None,
         timeout: float | None = None,
+        policy: Policy | None = None,
     ) -> T: ...
 
     @overload
@@ -266,6 +268,7 @@ class Context(Generic[State]):
         returns: None = None,
         headers: Mapping[str, str] | None = None,
         timeout: float | None = None,
+        policy: Policy | None = None,
     ) -> Any: ...
 
     async def request(
@@ -276,17 +279,30 @@ class Context(Generic[State]):
         returns: Any = None,
         headers: Mapping[str, str] | None = None,
         timeout: float | None = None,
+        policy: Policy | None = None,
     ) -> Any:
         """Ask a service and decode its answer to `returns` (plain JSON without; an empty one is None then).
 
-        `timeout` is in seconds; by default, and at most, it is what is left until the deadline.
-        ValueError for what cannot be sent, DecodeError for an answer that is something else.
+        `timeout` is in seconds; by default, and at most, it is what is left until the deadline. `policy` says which of several
+        instances is asked: by default as the project's settings say, else "peak_ewma", the one that answers soonest. Where an
+        instance fails, is gone or does not answer, another one is asked: in any case what was not begun, and the rest of
+        functions with `idempotent=True`. Raises `ServiceError` for an answer that is an error, `NoResponders` where nobody
+        listens, `Unconfirmed` where no answer has come, ValueError for what cannot be sent, DecodeError for an answer that
+        is something else.
         """
         if self._host is None:
             raise RuntimeError("this context has no connection to ask through")
         message = stage(subject, body, headers, None)
         left = self.deadline if timeout is None else min(timeout, self.deadline)
-        reply = await self._host.request(message.subject, message.body, message.headers, left)
+        given = self._given
+        reply = await self._host.request(
+            message.subject,
+            message.body,
+            message.headers,
+            left,
+            policy=policy,
+            sent_in=given if isinstance(given, bytes) else b"",
+        )
         return reply.decode(returns)
 
 

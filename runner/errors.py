@@ -8,10 +8,12 @@ JetrunnerError
 ├── Unreachable           exit 3: NATS cannot be reached, or refuses us
 └── ServerError           exit 1: NATS answered with an error
     ├── NoStream          no stream captures the subject
+    │   └── NoResponders  nobody answers requests on the subject
     ├── Elsewhere         another stream captures the subject than the one that was meant
     ├── StreamFull        the stream takes no more (its own limits, or the account's)
     ├── PermissionDenied  the credentials do not allow it
     ├── ShardLost         another instance owns the shard: what this run made is nobody's
+    ├── ServiceError      whoever answers a request has answered with an error
     ├── TooLarge          headers and body are over the server's max_payload
     ├── Unconfirmed       no answer came in time; it may or may not have happened
     └── Incomplete        the server could not list all that there is: no answer to go by
@@ -90,6 +92,14 @@ class ServerError(JetrunnerError):
 
 class NoStream(ServerError):
     """No stream captures the subject."""
+
+
+class NoResponders(NoStream):
+    """Nobody answers requests on the subject."""
+
+
+class ServiceError(ServerError):
+    """A request was answered with an error; `code` is its number: 400 undecodable, 404, 408 late, 422 rejected, 429 overloaded, 500, 503."""
 
 
 class Elsewhere(ServerError):

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from runner import codec
+from runner.core.balancer import Policy
 
 
 class Reply(Struct, frozen=True):
@@ -27,8 +28,17 @@ class Reply(Struct, frozen=True):
 class Host(Protocol):
     """What runs a handler, and does for it what needs a connection."""
 
-    async def request(self, subject: str, body: bytes, headers: Mapping[str, str], timeout: float) -> Reply:
-        """Send a request and wait for its answer, at most `timeout` seconds."""
+    async def request(
+        self,
+        subject: str,
+        body: bytes,
+        headers: Mapping[str, str],
+        timeout: float,
+        *,
+        policy: Policy | None = None,
+        sent_in: bytes | None = None,
+    ) -> Reply:
+        """Send a request and wait for its answer, at most `timeout` seconds; `sent_in` are the headers of the handler's message."""
         ...
 
     def now(self) -> float:

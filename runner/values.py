@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from runner.core import quantity
+from runner.core.balancer import POLICIES, Policy
+from runner.core.subject import Template
 
 _URL = re.compile(
     r"(?:(?:nats|tls|ws|wss)://)?(?:\S*@)?(?:\[[0-9A-Fa-f:.%]+\]|[^\s/@:\[\]]+)(?::\d{1,5})?(?:/\S*)?"
@@ -17,6 +19,7 @@ _URL = re.compile(
 _USERINFO = re.compile(r"(?:(?<=://)|\A)(?:(?!://).)*@", re.DOTALL)
 _ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:\[\]/]*):(?P<port>\d{1,5})")
 SINGLE_DOTS = "write customer.card, with single dots; an array stands for each of its elements: items.card"
+BALANCE = 'for example balance = {"flights.>" = "round_robin"}'
 LEAST_MEMORY = 1 << 20
 _YES = ("1", "true", "yes", "on")
 _NO = ("0", "false", "no", "off")
@@ -130,6 +133,23 @@ def paths_into(value: Any, folder: Path) -> tuple[str, ...]:
         if any(sign in name for sign in "[]*$"):
             raise Misfit("a path is names joined by dots, and nothing else", SINGLE_DOTS)
     return tuple(names)
+
+
+def policies(value: Any, folder: Path) -> dict[str, Policy]:
+    """How instances are chosen, by pattern of subjects; a text has them as `orders.*=round_robin,flights.>=random`."""
+    if isinstance(value, str):
+        value = dict(part.strip().rpartition("=")[::2] for part in value.split(",") if part.strip())
+    if not isinstance(value, dict):
+        raise Misfit("a table of subjects is expected", BALANCE)
+    found: dict[str, Policy] = {}
+    for subject, policy in value.items():
+        if policy not in POLICIES:
+            raise Misfit(f"one of {', '.join(POLICIES)} is expected for each subject", BALANCE)
+        try:
+            found[Template.parse(subject).wildcard] = policy
+        except ValueError as error:
+            raise Misfit(f"{subject!r} is no subject: {error}", BALANCE) from None
+    return found
 
 
 def one_of(*words: str) -> Callable[[Any, Path], str]:

@@ -49,6 +49,8 @@ Verb: TypeAlias = Literal["PING", "INFO", "STATS"]
 MARK = "jetrunner"
 """The metadata of a service that answers on the subjects of its instances."""
 LONGEST_ERROR = 1024
+HEADERS_SIZE = 512
+"""Bytes that our own headers of a request may take."""
 
 _RELEASE = re.compile(r"v?(?:\d+!)?(\d+)(?:\.(\d+))?(?:\.(\d+))?(.*)", re.ASCII)
 _SEMANTIC = re.compile(

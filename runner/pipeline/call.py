@@ -78,7 +78,7 @@ class Calling:
             "shard": getattr(delivery.source, "number", None),
             "state": self._runtime.state,
             "scheduled": self._binding.schedule,
-            "host": self._runtime.asking,
+            "host": self._runtime.requester,
         }
 
     def _key(self, subject: str) -> str | None:

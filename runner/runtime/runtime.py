@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -11,16 +11,13 @@ from anyio.abc import TaskGroup
 from msgspec import Struct
 
 from runner.config import Settings
-from runner.core import header
 from runner.core.redaction import Rules, Values
 from runner.core.settlement import Outcome, Settlement
-from runner.errors import Unconfirmed
-from runner.host import Reply
 from runner.jetstream import kv
 from runner.jetstream.connection import Connection
 from runner.jetstream.kv import KV
 from runner.jetstream.topology import Topology
-from runner.runtime import otherloop
+from runner.requests.requester import Requester
 from runner.runtime.cell import Cells
 from runner.runtime.children import Children
 from runner.runtime.floors import Floors
@@ -28,9 +25,6 @@ from runner.runtime.histories import Histories
 from runner.runtime.quarantine import Quarantine
 from runner.runtime.slots import Slots
 from runner.telemetry.tracing import Tracing
-
-LOOP_SECONDS = 1.0
-"""How much longer a call from another loop waits for ours to tell what became of it."""
 
 
 class Attempted(Struct, frozen=True, kw_only=True):
@@ -99,7 +93,7 @@ class Runtime:
         self.children = Children(self.root, self.project, self.settings)
         self.tasks = tasks
         self.observer = observer
-        self.asking = Asking(connection)
+        self.requester = Requester(connection, tracing, instance.settings.balance)
         self.loop = asyncio.get_running_loop()
         self.state: Any = None
         """What the project's lifespan yielded."""
@@ -108,29 +102,3 @@ class Runtime:
     def cancelling(self) -> bool:
         """Whether running handlers are being cancelled: their messages go back."""
         return self.slots.ending
-
-
-class Asking:
-    """How a context asks a service, from whichever loop."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._loop = asyncio.get_running_loop()
-        self.now = connection.clock.now
-
-    async def request(self, subject: str, body: bytes, headers: Mapping[str, str], timeout: float) -> Reply:
-        """Send a request and wait for its answer, at most `timeout` seconds."""
-        if otherloop.is_other(self._loop):
-            try:
-                return await otherloop.passed_on(
-                    self._loop,
-                    lambda: self.request(subject, body, headers, timeout),
-                    timeout + LOOP_SECONDS,
-                )
-            except TimeoutError:
-                raise Unconfirmed(
-                    f"no answer from {subject} in {timeout:g} s: the loop of the connection stands still"
-                ) from None
-        block, answer = await self._connection.request_whole(subject, body, timeout, list(headers.items()))
-        kind = header.get(block, b"Content-Type") if block else None
-        return Reply(answer, kind is not None and kind.startswith(b"application/msgpack"))

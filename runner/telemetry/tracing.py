@@ -34,7 +34,8 @@ from opentelemetry import trace
 
 from runner.core import header as headers_of
 from runner.core import traceparent
-from runner.telemetry import failure, publishing
+from runner.telemetry import asking, failure, publishing
+from runner.telemetry.asking import TrySpan
 from runner.telemetry.attempt import ORIGIN_TRACE, AttemptSpan, Hiding
 from runner.telemetry.functionspans import FunctionSpans
 from runner.telemetry.keys import HIDE, SERVICE
@@ -200,6 +201,12 @@ class Tracing:
     ) -> AbstractContextManager[PublishSpan]:
         """A message sent from outside a function: in the trace of `headers`, else the current one, else a new one."""
         return publishing.publish(self._source, subject, template, headers).ending()
+
+    def asking(
+        self, subject: bytes, pattern: str, instance: str, number: int, sent_in: bytes | None
+    ) -> tuple[TrySpan | None, bytes]:
+        """A try to have a request answered: its span where it is traced, and header lines; see `telemetry/asking.py`."""
+        return asking.ask(self._source, subject, pattern, instance, number, sent_in)
 
     def redrive_span(
         self, subject: str, headers: Iterable[tuple[str, str]]

@@ -10,6 +10,7 @@ from typing import Any
 from runner import codec
 from runner.context import Context, State
 from runner.core import header
+from runner.core.balancer import Policy
 from runner.host import Reply
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -87,6 +88,9 @@ class Answers:
         body: bytes,
         headers: Mapping[str, str],
         timeout: float,
+        *,
+        policy: Policy | None = None,
+        sent_in: bytes | None = None,
     ) -> Reply:
         """The answer that the test gave for this subject. Raises LookupError without one."""
         if callable(self._replies):

@@ -1,0 +1,1 @@
+"""Requests: who answers a subject, which instance is asked, and what follows when it fails."""

@@ -1,0 +1,51 @@
+"""A request, and each try to have an instance answer it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from msgspec import Struct
+
+from runner.core.balancer import Backend, Policy
+from runner.errors import ServerError
+from runner.host import Reply
+from runner.requests.peer import Peer
+from runner.requests.target import Target
+from runner.telemetry.asking import TrySpan
+
+
+class Request(Struct, eq=False):
+    """What was asked, until it is answered, given up or taken back."""
+
+    subject: bytes
+    body: bytes
+    lines: bytes
+    """The asker's own headers, as they stand in a block."""
+    deadline: float
+    """By the monotonic clock."""
+    future: asyncio.Future[Reply]
+    policy: Policy
+    sent_in: bytes | None
+    """The headers of the message whose handler asks; None outside of functions."""
+    target: Target | None = None
+    """None: nobody is known who answers on a subject of its own."""
+    open: list[Try] = []
+    tried: list[str] = []
+    """Instances that it was sent to."""
+    tries: int = 0
+    error: ServerError | None = None
+    """Of the last try that has ended."""
+    near: bool = False
+    """Its deadline is watched to 10 ms."""
+
+
+class Try(Struct, eq=False):
+    """A request on its way to one instance, or to whichever NATS picks."""
+
+    request: Request
+    token: bytes
+    sent: float
+    target: Target | None = None
+    backend: Backend | None = None
+    peer: Peer | None = None
+    span: TrySpan | None = None

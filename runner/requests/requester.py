@@ -1,0 +1,292 @@
+"""The requester: every request of a process, from the choice of an instance to the answer.
+
+A request is a future and a few entries in tables: no task and no timer is made for it. Answers come to one subscription.
+An instance that does not answer is noticed by the sweeper (`sweep.py`); what is then done is decided in `core/failover.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+
+from runner.core import failover, header, service
+from runner.core.balancer import POLICIES, Policy
+from runner.core.subject import matches
+from runner.errors import NoResponders, ServiceError, Unconfirmed
+from runner.host import Reply
+from runner.jetstream import otherloop
+from runner.jetstream.connection import Connection
+from runner.requests.directory import Directory
+from runner.requests.request import Request, Try
+from runner.requests.sweep import Sweep
+from runner.requests.tries import Tries
+from runner.requests.watch import Watch
+from runner.telemetry.tracing import Tracing
+
+LOOP_SECONDS = 1.0
+"""How much longer a call from another loop waits for ours to tell what became of it."""
+BLIND_TRIES = 3
+"""Of a request whose instances are not known: NATS picks one each time."""
+NO_RESPONDERS = b"NATS/1.0 503"
+_CODE = b"\r\n" + service.CODE.encode() + b":"
+
+log = logging.getLogger("jetrunner.requests")
+
+clock = time.monotonic
+
+
+class Requester:
+    """Asks services over one connection."""
+
+    def __init__(
+        self, connection: Connection, tracing: Tracing, policies: Mapping[str, Policy] | None = None
+    ) -> None:
+        """`policies` by pattern of subjects: how their instances are chosen where a request does not say."""
+        self._connection = connection
+        self._wire = connection.wire
+        self._tracing = tracing
+        self._policies = policies or {}
+        self._loop = asyncio.get_running_loop()
+        self.now = connection.clock.now
+        self.directory = Directory(connection)
+        self._tries = Tries()
+        self._waiting = self._tries.waiting
+        self._held: list[Request] = []
+        """Those that are sent once there is a connection again."""
+        self._prefix = b""
+        self._cut = 0
+        self._opened: asyncio.Future[None] | None = None
+        self._watch = Watch(connection, self.directory, self._tries, self._send)
+        self._sweep = Sweep(self._waiting, self._held, self._late, self._look)
+
+    async def request(
+        self,
+        subject: str,
+        body: bytes,
+        headers: Mapping[str, str],
+        timeout: float,
+        *,
+        policy: Policy | None = None,
+        sent_in: bytes | None = None,
+    ) -> Reply:
+        """Ask, and wait for the answer, at most `timeout` seconds.
+
+        `sent_in` are the headers of the message whose handler asks. Raises `ServiceError` for an answer that is an error,
+        `NoResponders` where nobody listens, `Unconfirmed` where no answer has come, and `TooLarge`.
+        """
+        if otherloop.is_other(self._loop):
+            try:
+                return await otherloop.passed_on(
+                    self._loop,
+                    lambda: self.request(subject, body, headers, timeout, policy=policy, sent_in=sent_in),
+                    timeout + LOOP_SECONDS,
+                )
+            except TimeoutError:
+                raise Unconfirmed(
+                    f"no answer from {subject} in {timeout:g} s: the loop of the connection stands still"
+                ) from None
+        if timeout <= 0:
+            raise Unconfirmed(f"{subject} was not asked: no time is left")
+        deadline = clock() + timeout
+        lines = header.encode(headers.items())[10:-2] if headers else b""
+        self._connection.publisher.check_size(subject, len(body) + len(lines) + service.HEADERS_SIZE)
+        asked = subject.encode(errors="surrogateescape")
+        if not self._cut:
+            await self._open()
+        await self.directory.wait(asked)
+        target = self.directory.target(asked)
+        future: asyncio.Future[Reply] = self._loop.create_future()
+        request = Request(
+            asked, body, lines, deadline, future, self._policy(subject, policy), sent_in, target
+        )
+        if target is not None:
+            target.budget.deposit(clock())
+        self._send(request)
+        self._sweep.watch(request)
+        try:
+            return await future
+        finally:
+            if request.open:  # taken back, or answered by another try
+                self._withdraw(request)
+
+    def _policy(self, subject: str, given: Policy | None) -> Policy:
+        if given is not None:
+            if given not in POLICIES:
+                raise ValueError(f"policy={given!r} is none of {', '.join(POLICIES)}")
+            return given
+        if self._policies:
+            for pattern, policy in self._policies.items():
+                if matches(pattern, subject):
+                    return policy
+        return POLICIES[0]
+
+    async def _open(self) -> None:
+        if self._opened is not None:
+            await asyncio.shield(self._opened)
+            return
+        self._opened = self._loop.create_future()
+        try:
+            inbox = self._connection.new_inbox()
+            await self._wire.subscribe(f"{inbox}.*", self._answered)
+            self._wire.on_lost.append(self._lost)
+            self._prefix = inbox.encode() + b"."
+        except BaseException:
+            opened, self._opened = self._opened, None
+            opened.cancel()
+            raise
+        self._cut = len(self._prefix)
+        self._opened.set_result(None)
+
+    # -- sending ----------------------------------------------------------------------------------------
+
+    def _send(self, request: Request) -> None:
+        """Send it to an instance that has not been tried, or say why it is given up."""
+        now = clock()
+        target, backend, peer = request.target, None, None
+        if not self._connection.is_connected:
+            self._held.append(request)
+            return
+        if target is not None:
+            backend = target.balancer.pick(request.policy, now, request.tried)
+            if backend is not None:
+                peer = target.peers.get(backend.name)
+            if peer is None:  # all of them were tried, or none is left
+                if request.error is not None and target.peers:
+                    self._settle(request, request.error)
+                    return
+                request.target = backend = None
+        subject = request.subject if peer is None else peer.prefix + request.subject
+        number = request.tries
+        tried = self._tries.begin(request, target if peer is not None else None, backend, peer, now)
+        tried.span, carried = self._tracing.asking(
+            request.subject, target.pattern if target is not None else "", peer.id if peer is not None else "",
+            number, request.sent_in,
+        )  # fmt: skip
+        left = int((request.deadline - now) * 1000)
+        block = b"NATS/1.0\r\nJetrunner-Deadline: %d\r\n%b%b\r\n" % (left, carried, request.lines)
+        try:
+            self._wire.publish(subject, request.body, self._prefix + tried.token, block)
+        except ValueError as error:  # no subject, or one that is too long with the instance's name before it
+            self._tries.end(tried, now, "withdrawn", error)
+            if peer is None:
+                self._settle(request, error)
+            else:
+                request.target = None
+                self._send(request)
+
+    # -- answers ----------------------------------------------------------------------------------------
+
+    def _answered(self, subject: bytes, _reply: bytes, block: bytes | None, body: bytes) -> None:
+        tried = self._waiting.get(subject[self._cut :])
+        if tried is None:
+            return
+        request = tried.request
+        if tried.peer is not None:
+            tried.peer.heard()
+        if block is not None:
+            if block.startswith(NO_RESPONDERS) and not body:
+                self._not_there(tried)
+                return
+            if _CODE in block and (code := _code(block)):
+                self._erred(tried, code, block)
+                return
+        self._tries.end(tried, clock(), "answered")
+        if not request.future.done():
+            msgpack = block is not None and b"msgpack" in block and _is_msgpack(block)
+            request.future.set_result(Reply(body, msgpack))
+
+    def _erred(self, tried: Try, code: int, block: bytes) -> None:
+        """An instance has answered with an error."""
+        request, target, now = tried.request, tried.target, clock()
+        why = failover.not_started(header.get(block, service.NOT_STARTED.encode()))
+        text = (header.get(block, service.ERROR.encode()) or b"").decode(errors="replace")
+        error = ServiceError(text or f"error {code}", code=code)
+        self._tries.end(tried, now, failover.ended(code, why), error, code)
+        if request.future.done():
+            return
+        request.error = error
+        if why in ("draining", "unknown") and target is not None and tried.peer is not None:
+            self.directory.leave(target, tried.peer)
+        match failover.after_error(code, why, idempotent=target is not None and target.idempotent):
+            case "elsewhere" if target is not None or request.tries < BLIND_TRIES:
+                request.target = self.directory.target(request.subject)
+                self._send(request)
+            case "elsewhere within budget" if target is not None and target.budget.withdraw(now):
+                self._send(request)
+            case _:
+                self._settle(request, error)
+
+    def _not_there(self, tried: Try) -> None:
+        """Nobody listens where it was sent: it was not delivered, so it may go elsewhere whatever the function."""
+        request, peer = tried.request, tried.peer
+        error = NoResponders(f"nobody answers on {request.subject.decode(errors='replace')}")
+        self._tries.end(tried, clock(), "withdrawn", error)
+        if peer is not None:
+            self._watch.gone(peer)
+        if request.future.done():
+            return
+        if peer is None:
+            self._settle(request, error)
+        else:
+            request.target = self.directory.target(request.subject)
+            self._send(request)
+
+    # -- what the sweeper sees --------------------------------------------------------------------------
+
+    def _late(self, request: Request) -> None:
+        subject = request.subject.decode(errors="replace")
+        error = request.error or Unconfirmed(
+            f"no answer came on {subject} in time; it may have been worked on"
+        )
+        with suppress(ValueError):
+            self._held.remove(request)
+        now = clock()
+        for tried in list(request.open):
+            self._tries.end(tried, now, "failed", error)
+        self._settle(request, error)
+
+    def _look(self, now: float) -> None:
+        self.directory.ask(now)
+        if self._held and self._connection.is_connected:
+            held, self._held[:] = list(self._held), []
+            for request in held:
+                if not request.future.done():
+                    self._send(request)
+        self._watch.look(now)
+
+    def _lost(self) -> None:
+        """The connection is lost: what has been sent may be worked on, and no answer comes."""
+        now = clock()
+        for tried in list(self._waiting.values()):
+            request = tried.request
+            error = Unconfirmed("the connection was lost; the request may have been worked on")
+            self._tries.end(tried, now, "withdrawn", error)
+            if request.open or request.future.done():
+                continue
+            if tried.target is not None and tried.target.idempotent:
+                self._held.append(request)
+            else:
+                self._settle(request, error)
+
+    def _settle(self, request: Request, error: Exception) -> None:
+        if not request.open and not request.future.done():
+            request.future.set_exception(error)
+
+    def _withdraw(self, request: Request) -> None:
+        now = clock()
+        for tried in list(request.open):
+            self._tries.end(tried, now, "withdrawn")
+
+
+def _is_msgpack(block: bytes) -> bool:
+    kind = header.get(block, b"Content-Type")
+    return kind is not None and kind.startswith(b"application/msgpack")
+
+
+def _code(block: bytes) -> int:
+    """The code of an error; 0 for what is none."""
+    told = header.get(block, service.CODE.encode()) or b""
+    return int(told) if told.isdigit() and len(told) <= 4 else 0

@@ -1,0 +1,25 @@
+"""One function as this process asks it: the instances that have it, and who of them is asked next."""
+
+from __future__ import annotations
+
+from random import random
+
+from runner.core.balancer import Balancer
+from runner.core.retrybudget import RetryBudget
+from runner.requests.peer import Peer
+
+
+class Target:
+    """The instances that answer one pattern of subjects for one project."""
+
+    __slots__ = ("balancer", "budget", "function", "idempotent", "pattern", "peers", "project")
+
+    def __init__(self, project: str, pattern: str, function: str) -> None:
+        self.project = project
+        self.pattern = pattern
+        self.function = function
+        self.idempotent = False
+        """Whether a request may run twice: all instances say so."""
+        self.peers: dict[str, Peer] = {}
+        self.balancer = Balancer(luck=random)
+        self.budget = RetryBudget()

@@ -1,0 +1,69 @@
+"""The watch over instances that do not answer: each is asked whether it lives, and its work goes elsewhere where it does not."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from runner.errors import NoStream
+from runner.jetstream.connection import Connection
+from runner.requests.directory import Directory
+from runner.requests.peer import Peer
+from runner.requests.request import Request
+from runner.requests.tries import Tries
+
+log = logging.getLogger("jetrunner.requests")
+
+PING_SECONDS = 1.0
+"""The answer to a question whether it lives is not waited for longer."""
+
+
+class Watch:
+    """Looks at the instances that have requests."""
+
+    def __init__(
+        self, connection: Connection, directory: Directory, tries: Tries, send: Callable[[Request], None]
+    ) -> None:
+        """`send` sends a request to an instance that has not been tried."""
+        self._connection = connection
+        self._directory = directory
+        self._tries = tries
+        self._send = send
+
+    def look(self, now: float) -> None:
+        """Ask those that are late whether they live; what one works on that does not tell goes elsewhere."""
+        for peer in list(self._directory.peers.values()):
+            if peer.is_late(now):
+                peer.probed = now
+                peer.unanswered = peer.unanswered or now
+                reply = self._connection.inbox.expect(self._told, peer, peer.ping, PING_SECONDS)
+                self._connection.wire.publish_known(peer.ping, b"", reply)
+            if peer.is_frozen(now) and not peer.frozen:
+                peer.frozen = True
+                log.info("instance %s of %s does not answer", peer.id, peer.project)
+                for target in self._directory.targets.values():
+                    if target.peers.get(peer.id) is peer:
+                        target.balancer.suspend(target.balancer.backends[peer.id], now)
+                self._elsewhere(peer)
+
+    def gone(self, peer: Peer) -> None:
+        """Nobody listens at an instance: it has ended, or is cut off and still works on what it has."""
+        self._directory.remove(peer)
+        self._elsewhere(peer)
+
+    def _told(self, peer: Peer, _: bytes | None, __: bytes, error: Exception | None) -> None:
+        if error is None:
+            peer.heard()
+        elif isinstance(error, NoStream):
+            self.gone(peer)
+
+    def _elsewhere(self, peer: Peer) -> None:
+        """Ask others, too, what may run twice; whoever answers first has answered."""
+        for token in list(peer.outstanding):
+            tried = self._tries.waiting[token]
+            request = tried.request
+            if tried.target is None or not tried.target.idempotent or request.open[-1] is not tried:
+                continue
+            request.target = self._directory.target(request.subject)
+            if request.target is not None and not set(request.target.peers) <= set(request.tried):
+                self._send(request)

@@ -1,0 +1,77 @@
+"""The span of one try to have a request answered."""
+
+from __future__ import annotations
+
+from random import getrandbits
+from typing import TYPE_CHECKING, cast
+
+from opentelemetry.trace import Span, SpanKind, set_span_in_context
+
+from runner.core import traceparent
+from runner.telemetry import failure
+from runner.telemetry.keys import CURRENT, SERVICE, SPAN
+from runner.telemetry.sdkspan import AnySpan
+from runner.telemetry.source import Attributes, SpanSource
+
+if TYPE_CHECKING:
+    from opentelemetry.context import Context
+
+
+class TrySpan:
+    """A request on its way; `end` is called once."""
+
+    __slots__ = ("_span",)
+
+    def __init__(self, span: AnySpan) -> None:
+        self._span = span
+
+    def end(self, error: BaseException | str | None = None, code: int = 0) -> None:
+        """It was answered, or has failed because of `error`, which an instance told with a code."""
+        if code:
+            self._span.note("jetrunner.code", code)
+        if error is not None:
+            failure.record(self._span, error)
+        self._span.finish()
+
+
+def ask(
+    source: SpanSource, subject: bytes, pattern: str, instance: str, number: int, sent_in: bytes | None
+) -> tuple[TrySpan | None, bytes]:
+    """The span of a try, None where it is not traced, and the lines of the header block that carry the trace on.
+
+    In the current trace; else outside of functions (`sent_in` None) in a new one, as far as the gate admits it; a handler
+    whose message is not traced asks in the trace of that message, not sampled.
+    """
+    if source.services is None:
+        return None, b""
+    context = CURRENT.get()
+    current = cast("Span | None", context.get(SPAN))
+    root = current is None or not current.get_span_context().is_valid
+    if root:
+        if sent_in is not None:
+            return None, traceparent.unsampled_line(sent_in) or _unsampled()
+        if not source.gate.admit(None):
+            return None, _unsampled()
+    service = cast("str", context.get(SERVICE, source.project))
+    text = subject.decode(errors="replace")
+    attributes: Attributes = {
+        "messaging.system": "nats",
+        "messaging.operation.name": "request",
+        "messaging.operation.type": "send",
+        "messaging.destination.name": failure.clean(text),
+        "jetrunner.try": number + 1,
+    }
+    if pattern and pattern != text:
+        attributes["messaging.destination.template"] = pattern
+    if instance:
+        attributes["jetrunner.instance"] = instance
+    name = failure.clean(f"request {pattern or text}")
+    span = source.start(service, name, SpanKind.CLIENT, context, attributes, admitted=root)
+    carried: Context = set_span_in_context(span.current, context)
+    lines = "".join(f"{name}: {value}\r\n" for name, value in source.propagation.inject(carried))
+    return TrySpan(span), lines.encode("utf-8", "surrogateescape")
+
+
+def _unsampled() -> bytes:
+    """Nobody further on starts a trace for it."""
+    return b"traceparent: 00-%032x-%016x-00\r\n" % (getrandbits(128) | 1, getrandbits(64) | 1)
