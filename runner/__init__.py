@@ -11,6 +11,7 @@ from runner.core.retry import RetryPolicy
 from runner.core.signals import PartialFailure, Reject, Retry
 from runner.gathers import gather
 from runner.lifespans import lifespan
+from runner.replies import reply
 from runner.schedules import cron
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ __all__ = [
     "cron",
     "gather",
     "lifespan",
+    "reply",
     "testing",
 ]
 

@@ -79,6 +79,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     trace_url: str = "http://localhost:16686/trace/{trace_id}"
     log_level: Literal["debug", "info", "warning", "error", "critical"] = "info"
     log_format: Literal["text", "json"] = "text"
+    weight: float = 1.0
+    """An instance's share of the requests of those who balance, beside 1.0 of the others'."""
+    inboxes: tuple[str, ...] = ()
+    """What subjects begin with that answers may go to, besides the usual inboxes."""
     redact: tuple[str, ...] = ("authorization", "cookie")
     """Names of headers and paths into bodies whose values are not shown."""
     balance: Mapping[str, Policy] = {}
@@ -172,6 +176,16 @@ def _of_project(root: Path) -> Iterator[_Level]:
         yield _Level({"name": project["name"]}, lambda key: f"{file}: [project] {key}", root)
 
 
+def project_version(root: Path) -> str:
+    """The version in a project's `pyproject.toml`; 0.0.0 where none is written there."""
+    try:
+        project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8")).get("project")
+    except (OSError, ValueError):
+        return "0.0.0"
+    found = project.get("version") if isinstance(project, dict) else None
+    return found if isinstance(found, str) else "0.0.0"
+
+
 def _table(document: dict[str, Any], key: str, file: Path) -> dict[str, Any]:
     table = document.get(key, {})
     if not isinstance(table, dict):
@@ -223,6 +237,8 @@ _CHECKS: dict[str, Callable[[Any, Path], Any]] = {
     "trace_url": values.trace_url,
     "log_level": values.one_of("debug", "info", "warning", "error", "critical"),
     "log_format": values.one_of("text", "json"),
+    "weight": values.weight,
+    "inboxes": values.beginnings,
     "redact": values.paths_into,
     "balance": values.policies,
     "wire": values.one_of("fast", "plain"),

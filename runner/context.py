@@ -196,7 +196,12 @@ class Context(Generic[State]):
 
     @property
     def message_id(self) -> str:
-        """`STREAM:SEQUENCE`: the same in every attempt, so it serves as an idempotency key outside NATS."""
+        """`STREAM:SEQUENCE`: the same in every attempt, so it serves as an idempotency key outside NATS.
+
+        A request stands in no stream: what its asker gave as `Nats-Msg-Id`, else empty.
+        """
+        if not self.stream:
+            return next(iter(self.header_values("Nats-Msg-Id")), "")
         return identity.message_id(self.stream, self.sequence)
 
     @property

@@ -35,6 +35,8 @@ class Project(Struct, frozen=True):
     functions: tuple[Binding, ...]
     """In the order of their modules, then as they are written."""
     lifespan: Callable[[], AsyncGenerator[Any, None]] | None = None
+    version: str = "0.0.0"
+    """As its `pyproject.toml` has it."""
 
 
 def load(root: Path, name: str | None = None, *, fresh: bool = True) -> Project:
@@ -66,7 +68,7 @@ def load(root: Path, name: str | None = None, *, fresh: bool = True) -> Project:
         ownlog.enable()
     functions = _functions(modules)
     _require_unique(project, functions)
-    return Project(root, project, functions, _lifespan(modules))
+    return Project(root, project, functions, _lifespan(modules), config.project_version(root))
 
 
 def unload() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from runner.core import quantity
 from runner.core.balancer import POLICIES, Policy
-from runner.core.subject import Template
+from runner.core.subject import Template, is_reserved, problem
 
 _URL = re.compile(
     r"(?:(?:nats|tls|ws|wss)://)?(?:\S*@)?(?:\[[0-9A-Fa-f:.%]+\]|[^\s/@:\[\]]+)(?::\d{1,5})?(?:/\S*)?"
@@ -21,6 +21,8 @@ _ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:\[\]/]*):(?P<port>\d{1,
 SINGLE_DOTS = "write customer.card, with single dots; an array stands for each of its elements: items.card"
 BALANCE = 'for example balance = {"flights.>" = "round_robin"}'
 LEAST_MEMORY = 1 << 20
+HEAVIEST = 1_000
+"""The most that an instance may weigh."""
 _YES = ("1", "true", "yes", "on")
 _NO = ("0", "false", "no", "off")
 
@@ -104,6 +106,31 @@ def duration(value: Any, folder: Path) -> float:
     if not isinstance(value, (str, int, float)):
         raise ValueError('a number of seconds is expected, or a duration as "30s"')
     return quantity.seconds(value)
+
+
+def weight(value: Any, folder: Path) -> float:
+    """A number over 0, up to 1,000."""
+    try:
+        found = float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else 0.0
+    except ValueError:
+        found = 0.0
+    if 0 < found <= HEAVIEST:
+        return found
+    raise ValueError("a number over 0 is expected, up to 1,000: 1 is the weight of every other instance")
+
+
+def beginnings(value: Any, folder: Path) -> tuple[str, ...]:
+    """What subjects begin with: an array of texts as `acme.inbox.`, or a text with commas; each ends with a dot."""
+    given = [each.strip() for each in value.split(",")] if isinstance(value, str) else value
+    if not isinstance(given, (list, tuple)) or not all(isinstance(each, str) for each in given):
+        raise Misfit("an array of texts is expected", 'for example ["acme.inbox."]')
+    for each in given:
+        if not each.endswith(".") or is_reserved(each) or problem(each[:-1]):
+            raise Misfit(
+                "what subjects of inboxes begin with is expected, with a dot at its end",
+                'for example "acme.inbox."; subjects of the server and of Jetrunner are none',
+            )
+    return tuple(given)
 
 
 def address(value: Any, folder: Path) -> str:

@@ -19,7 +19,9 @@ from runner.core.streams.config import DeclaredStream, merged
 from runner.errors import JetrunnerError, Outdated, UsageError
 from runner.gathers import unfed
 from runner.jetstream.connection import Connection
+from runner.process import served
 from runner.process.resolve import clashing
+from runner.services.service import require_apart
 from runner.streams.consumers import uncaptured
 from runner.streams.plan import load_streams, plan_streams, real_streams, subjects_of_streams
 from runner.streams.schedules import plan_schedules
@@ -131,8 +133,9 @@ class Check:
         self.problems.extend(
             UsageError(str(error), hint=error.hint) for error in uncaptured(functions, known)
         )
+        self.problems.extend(require_apart(functions))
         if not self.problems:
-            reading = [each for each in functions if each.schedule is None]
+            reading = [each for each in functions if each.schedule is None and each.answers is None]
             placed = [(each, capture(each.subject.wildcard, known, chosen=each.stream)) for each in reading]
             self.problems.extend(clashing(placed, known))
         self.warnings.extend(circles.warnings(functions))
@@ -140,6 +143,12 @@ class Check:
             f"{each.function} joins the parts that come on {each.subject.text}, and no function of this project splits a message to there: "
             "what is no part is a dead letter"
             for each in unfed(functions)
+        )
+        streams = [(each.name, each.subjects) for each in known]
+        self.warnings.extend(
+            served.warning(each, found)
+            for each in functions
+            if each.answers is not None and (found := served.stored(each.subject.wildcard, streams))
         )
         for binding in functions:
             self.warnings.extend(returns.warnings(binding))

@@ -6,9 +6,8 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from msgspec import Struct
-
 from runner.bindings import Binding
+from runner.cli.promises import Promise, explained
 from runner.core.quantity import counted, format_duration
 from runner.core.streams.capture import StreamSubjects, capture
 from runner.core.streams.config import DeclaredStream, merged
@@ -17,19 +16,12 @@ from runner.errors import JetrunnerError
 ACK_WAIT_SECONDS = 10
 
 
-class Promise(Struct, frozen=True):
-    """One thing that holds."""
-
-    about: str
-    """In a word or two."""
-    promise: str
-    why: str
-
-
 def explain(
     binding: Binding, known: Sequence[StreamSubjects], declared: Sequence[DeclaredStream]
 ) -> list[Promise]:
     """Everything that is promised for a function."""
+    if binding.answers is not None:
+        return explained(binding)
     return [
         _source(binding, known),
         _delivery(binding),

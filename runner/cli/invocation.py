@@ -10,12 +10,13 @@ import click
 
 from runner.cli import printed, times
 from runner.core import raised, shown
+from runner.core.answered import Answered
 from runner.core.redaction import NONE, Values
 from runner.core.settlement import Ack, Dead, Nak, Outcome, Settlement, TimedOut
 from runner.runtime.blame import where
 from runner.runtime.runtime import Attempted
 
-MARKS = {"ack": ("✓", "green"), "retry": ("↻", "yellow"), "dead": ("✗", "red")}
+MARKS = {"ack": ("✓", "green"), "retry": ("↻", "yellow"), "dead": ("✗", "red"), "error": ("✗", "red")}
 
 
 class Printer:
@@ -48,12 +49,13 @@ class Printer:
             click.echo(printed.data(facts, indent=None))
             return
         mark, color = MARKS[kind]
+        asked = isinstance(attempted.settlement, Answered)
         parts = [
             click.style(datetime.now().astimezone().strftime("%H:%M:%S"), fg="bright_black"),
             click.style(mark, fg=color, bold=True),
             click.style(attempted.function, bold=True),
             shown.line(attempted.message_id),
-            f"attempt {attempted.number}",
+            *([] if asked else [f"attempt {attempted.number}"]),
             f"{milliseconds:.1f} ms",
         ]
         if reason:
@@ -65,11 +67,13 @@ class Printer:
             click.echo(f"{'':8}  at {shown.line(place)}")
 
 
-def described(settlement: Settlement, outcome: Outcome, hidden: Values = NONE) -> tuple[str, str]:
-    """What became of the message (`ack`, `retry` or `dead`), and why in one line without what is hidden; empty after a success."""
+def described(settlement: Settlement | Answered, outcome: Outcome, hidden: Values = NONE) -> tuple[str, str]:
+    """What became of the message (`ack`, `retry` or `dead`; of a request `ack` or `error`), and why in one line without what is hidden; empty after a success."""
     match settlement:
-        case Ack():
+        case Ack() | Answered(code=200):
             return "ack", ""
+        case Answered(code, text):
+            return "error", _line(hidden.hide(f"{code}: {text}"))
         case Nak(delay):
             return "retry", f"again in {delay:.3g} s: {hidden.hide(_why(outcome))}"
         case Dead(reason, _, message, None):

@@ -68,16 +68,17 @@ def permissions_command(functions: tuple[str, ...], role: str, form: str, publis
     known = subjects_of_streams(declared)
     readers = [_reader(project.name, binding, known) for binding in chosen]
     for reader in readers:
-        if reader.stream == ANY:
+        if reader.stream == ANY and not reader.answers:
             failure.warn(f"no declared stream captures what {reader.function} reads: * stands for its name")
     inbox = place.settings.nats_inbox_prefix or INBOX
     if role == "publish":
         subjects = dict.fromkeys(each.subject.wildcard for each in chosen if each.schedule is None)
         found = of_publisher(project.name, subjects, inbox)
     elif role == "operate":
-        streams = dict.fromkeys((each.stream for each in readers if not each.scheduled), False)
+        reading = [each for each in readers if not each.answers]
+        streams = dict.fromkeys((each.stream for each in reading if not each.scheduled), False)
         streams |= {each.name: each.shards is not None or forgets(each.fields) for each in declared}
-        found = of_operator(project.name, readers, streams, inbox)
+        found = of_operator(project.name, reading, streams, inbox)
     else:
         found = of_run(project.name, readers, inbox)
     there = {each.subject for each in found if each.side == "publish"}
@@ -101,6 +102,8 @@ def _wildcard(subject: str) -> str:
 
 def _reader(project: str, binding: Binding, known: Sequence[StreamSubjects]) -> Reader:
     output = binding.output.wildcard if binding.output is not None else ""
+    if binding.answers is not None:
+        return Reader(function=binding.function, stream=ANY, durable=ANY, answers=binding.subject.wildcard)
     return Reader(
         function=binding.function,
         stream=AGAIN

@@ -36,6 +36,11 @@ from runner.values import did_you_mean
 @click.option(
     "--drain-timeout", metavar="SECONDS", help="Time running handlers get to finish.  [default: 30]"
 )
+@click.option(
+    "--weight",
+    metavar="NUMBER",
+    help="This instance's share of the requests of those who balance, beside 1 of the others'.  [default: 1]",
+)
 @click.option("--parent", type=int, hidden=True)
 @click.option("--cell", type=int, hidden=True)
 @click.option("--each", type=click.Choice(["text", "json"]), hidden=True)
@@ -45,6 +50,7 @@ def run_command(
     excluded: tuple[str, ...],
     health: str | None,
     drain_timeout: str | None,
+    weight: str | None,
     parent: int | None,
     cell: int | None,
     each: str | None,
@@ -61,7 +67,7 @@ def run_command(
         signals.leave_to_parent()
     if cell is not None:
         return _cell(cell)
-    place = options.project(workers=workers, health=health, drain_timeout=drain_timeout)
+    place = options.project(workers=workers, health=health, drain_timeout=drain_timeout, weight=weight)
     if parent is not None and each is None:
         logs.configure(place.settings.log_level, place.settings.log_format, processes=True)
     if place.settings.workers is not None and parent is None:
@@ -84,7 +90,8 @@ def _serve(
 
     if each:
         # What became of an attempt is a line of the printer's.
-        logging.getLogger("jetrunner.attempts").setLevel(logging.ERROR)
+        for name in ("jetrunner.attempts", "jetrunner.requests"):
+            logging.getLogger(name).setLevel(logging.ERROR)
     line = Parent(parent) if parent is not None else None
     try:
         project = discovery.load(place.root, place.settings.name or None)
@@ -151,7 +158,7 @@ def _supervise(place: Place, workers: int, only: Sequence[str], excluded: Sequen
     for option, names in (("--only", only), ("--except", excluded)):
         for name in names:
             common += [option, name]
-    common += ["--drain-timeout", f"{settings.drain_timeout}"]
+    common += ["--drain-timeout", f"{settings.drain_timeout}", "--weight", f"{settings.weight}"]
 
     def command(number: int) -> list[str]:
         own = ["--health", worker_health(settings.health, number)] if settings.health else []

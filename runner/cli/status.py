@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from runner.cli import failure, functions, loop, options, printed, times, waiting
+from runner.cli.answering import answering
 from runner.cli.selection import require_project
 from runner.cli.session import session
 from runner.cli.table import counted, show
@@ -52,7 +53,8 @@ def status_command(output: str) -> None:
     had it does not answer, DEAD are the dead letters that are there, PARKED waits behind a dead letter of its key. RATE is
     messages that ended a second, over ten seconds. Since the instances started: P50 and P99 are the time in the handler
     alone (the milliseconds that `runner dev` and traces show include storing its outputs), FAILURES are attempts that did
-    not succeed, AVAILABLE is the share that did.
+    not succeed, AVAILABLE is the share that did. Of a function that answers requests, PENDING are those that wait in its
+    instances, FAILURES all that were answered with an error, and AVAILABLE leaves out what was the asker's fault.
 
     After the table: when functions with a schedule fire next; shards of an ordered function that have not gone on for 5 s, though they could, with the reason; publishes
     that wait for their time (`delay=`, `at=`); functions that are not in the code any more and have something left.
@@ -126,7 +128,8 @@ async def read(connection: Connection, project: str, root: Path) -> dict[str, An
                 "gone": known is not None and name not in {*known, *running},
             }
             for name in names
-        ],
+        ]
+        + answering(snapshots, _measured),
         "next_firings": await _next_firings(connection, project),
         "delayed_publishes": await count(connection, AGAIN, f"$JETRUNNER.delayed.{project}.>"),
         "untold": second.untold,
@@ -160,6 +163,7 @@ def _function(
         ),
         "stream": durable.get("stream"),
         "durable": durable.get("durable"),
+        "answers": False,
         "ordered": durable.get("ordered"),
         "pending": durable.get("pending", 0) + again.get("pending", 0),
         **_measured([each["functions"][name] for each in snapshots if name in each["functions"]]),

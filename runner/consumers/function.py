@@ -20,6 +20,7 @@ from runner.jetstream import consumer, ownstreams
 from runner.jetstream.pull import Pull
 from runner.pipeline.deadlines import Deadlines
 from runner.pipeline.pipeline import Pipeline
+from runner.pipeline.stats import Stats
 from runner.runtime.runtime import Runtime
 from runner.runtime.stop import together
 
@@ -133,6 +134,11 @@ class Function:
             await self._settled.remove(floor, moment)
         # The server takes acks in beside its answers: those of what has ended here may not be in the floor yet.
         return not info["num_ack_pending"]
+
+    @property
+    def stats(self) -> Stats:
+        """What it has done in this process."""
+        return self.pipeline.stats
 
     # -- the end ----------------------------------------------------------------------------------------
 

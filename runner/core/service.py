@@ -62,6 +62,13 @@ Weight: TypeAlias = Annotated[float, Meta(gt=0, le=1_000)]
 Texts: TypeAlias = Annotated[dict[Line, Line], Meta(max_length=100)]
 
 
+class Answers(Struct, frozen=True):
+    """How a function answers requests."""
+
+    idempotent: bool = False
+    """Whether one may run twice."""
+
+
 class Endpoint(Struct, frozen=True, kw_only=True):
     """One function of an instance."""
 

@@ -110,7 +110,7 @@ def settle(
     settlement = _settle(outcome, attempt, policy, noise)
     if isinstance(settlement, Nak) and settlement.delay >= left and (last := failure(outcome)) is not None:
         why = f"a retry in {settlement.delay:.3g} s would be past the function's max_age"
-        error = _only_member(outcome.error) if isinstance(outcome, Failed) else None
+        error = only_member(outcome.error) if isinstance(outcome, Failed) else None
         return Dead("expired", last.error, _joined(last.message, why), error)
     return settlement
 
@@ -119,7 +119,7 @@ def failure(outcome: Outcome) -> Last | None:
     """What an attempt has failed with, in words; None where no handler has."""
     match outcome:
         case Failed(error):
-            only = _only_member(error)
+            only = only_member(error)
             return Last(raised.name(only), raised.message(only))
         case TimedOut(seconds):
             return Last("TimeoutError", f"no result within {seconds:g} s")
@@ -143,7 +143,7 @@ def _settle(outcome: Outcome, attempt: int, policy: RetryPolicy, noise: float) -
         case Succeeded():
             return ACK
         case Failed(error):
-            return _settle_failure(_only_member(error), attempt, policy, noise)
+            return _settle_failure(only_member(error), attempt, policy, noise)
         case TimedOut(seconds):
             return _settle_timeout(seconds, attempt, policy, noise)
         case Undecodable(error):
@@ -182,7 +182,7 @@ def _joined(message: str, why: str) -> str:
     return f"{message} ({why})" if message else why
 
 
-def _only_member(error: BaseException) -> BaseException:
+def only_member(error: BaseException) -> BaseException:
     """Unwrap groups of one: a task group wraps what a handler's child raised, `Reject` included."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]

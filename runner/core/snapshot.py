@@ -43,12 +43,34 @@ class Part(Struct, frozen=True, omit_defaults=True):
     """What stands still, and why."""
 
 
+class Answering(Struct, frozen=True, omit_defaults=True):
+    """One function of one instance that answers requests."""
+
+    subject: Pattern
+    in_flight: Count
+    queued: Count
+    handled: Count
+    acked: Count
+    failed: Count
+    """Answered with an error."""
+    faulty: Count
+    """Those of them that were no fault of the asker's."""
+    rate: Share
+    duration: Annotated[list[Count], Meta(min_length=1, max_length=SIZE + 1)]
+    """A histogram's snapshot."""
+    extremes: tuple[Count, Count] | None = None
+    """The least and the most microseconds in it; None while it is empty."""
+    not_started: dict[Line, Count] = {}
+    """Requests that were refused before their handler began, by the reason."""
+
+
 class Snapshot(Struct, frozen=True, omit_defaults=True):
     """One instance."""
 
     instance: Name
     since: UnixTime
     functions: dict[Function, Part]
+    answering: dict[Function, Answering] = {}
 
 
 read = checked.json(Snapshot)

@@ -65,9 +65,14 @@ class Inbox:
         """Nobody waits for this answer any more."""
         self._waiting.pop(reply[self._cut :], None)
 
+    @property
+    def kinds(self) -> tuple[bytes, bytes]:
+        """What inboxes begin with, of the kind that clients make and of ours."""
+        return INBOX, self._kind
+
     def is_one(self, reply: bytes) -> bool:
         """Whether a reply is an inbox, of the kind that clients make or of ours."""
-        return reply.startswith((INBOX, self._kind))
+        return reply.startswith(self.kinds)
 
     def __len__(self) -> int:
         return len(self._waiting)

@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
-from runner.core import fence, identity
+from runner.core import fence, identity, service
 from runner.jetstream.kv import PREFIX
 from runner.jetstream.ownstreams import AGAIN, BUCKET_STREAM, DEADLETTERS, GATHER, PARKED, STREAMS
 
@@ -44,6 +44,8 @@ class Reader(Struct, frozen=True, kw_only=True):
     """Whether it joins the parts of split events."""
     scheduled: bool = False
     """Whether it fires by a schedule: then it reads our own stream alone."""
+    answers: str = ""
+    """The subject that it answers requests on, with `*` for each token: then it reads no stream."""
     output: str = ""
     """With `*` for each token."""
     output_stream: str = ANY
@@ -56,7 +58,9 @@ class Reader(Struct, frozen=True, kw_only=True):
 
 def of_run(project: str, readers: Sequence[Reader], inbox: str) -> list[Permission]:
     """Of `runner run` with these functions."""
-    found = [*_process(project, inbox), *(each for reader in readers for each in _function(project, reader))]
+    reading = [each for each in readers if not each.answers]
+    found = [*_process(project, inbox), *(each for reader in reading for each in _function(project, reader))]
+    found += _answering(project, readers)
     if any(reader.ordered for reader in readers):
         found += _order(project)
     return _once(found)
@@ -109,6 +113,22 @@ def of_operator(
         found += [*_ordered_commands(project)]
     found += [_api(f"STREAM.MSG.GET.{name}", "what waits in each shard") for name in ordered]
     return _once(found)
+
+
+def _answering(project: str, readers: Iterable[Reader]) -> Iterator[Permission]:
+    answering = {reader.answers: reader.function for reader in readers if reader.answers}
+    if not answering:
+        return
+    for subject, function in answering.items():
+        yield _subscribe(subject, f"requests to {function}")
+    own = service.instance_subject(project, ANY, ">")
+    yield _subscribe(own, "requests to this instance, of those who balance")
+    verbs: tuple[service.Verb, ...] = ("PING", "INFO", "STATS")
+    for verb in verbs:
+        for subject in service.control_subjects(verb, project, ANY):
+            yield _subscribe(subject, "`nats micro`, and who looks for instances")
+    yield _publish(service.NEWS, "tells who balances that this instance is here, or ends")
+    yield _publish("_INBOX.>", "answers to requests")
 
 
 def _process(project: str, inbox: str) -> Iterator[Permission]:

@@ -49,6 +49,8 @@ class Made(Struct, frozen=True):
     published: list[Staged]
     """What was published by `ctx.publish`."""
     seconds: float
+    answer: bytes = b""
+    """Of a function that answers requests: the body of its answer."""
 
 
 def subject_of(binding: Binding, given: str | None, option: str = "subject") -> str:
@@ -95,8 +97,8 @@ async def attempt(binding: Binding, message: Message, state: Any = None, host: A
         headers=header.encode(message.headers) if message.headers else None,
         attempt=message.attempt,
         attempts=binding.retry.attempts,
-        stream="LOCAL",
-        sequence=1,
+        stream="LOCAL" if binding.answers is None else "",
+        sequence=1 if binding.answers is None else 0,
         timestamp_ns=time.time_ns(),
         expires=time.monotonic() + binding.timeout,
         state=state,
@@ -118,11 +120,14 @@ async def attempt(binding: Binding, message: Message, state: Any = None, host: A
         if scope.cancelled_caught:
             return TimedOut(binding.timeout)
         outputs = _outputs(binding, result, message.subject)
+        answer = b""
+        if binding.answers is not None and result is not None:
+            answer = codec.encode(result, msgpack=message.is_msgpack)
     except (KeyboardInterrupt, GeneratorExit):
         raise
     except BaseException as error:  # noqa: BLE001  sys.exit in a handler is a failed attempt, too
         return Failed(error)
-    return Made(result, outputs, context.seal() or [], time.perf_counter() - started)
+    return Made(result, outputs, context.seal() or [], time.perf_counter() - started, answer)
 
 
 async def _call(binding: Binding, handler: Callable[[], Any]) -> Any:

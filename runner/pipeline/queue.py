@@ -1,36 +1,27 @@
-"""The queue between arrival and slots: who is woken, and what goes back when the process drains."""
+"""The queue between arrival and slots: what goes back when the process drains."""
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 
 from anyio.abc import TaskGroup
 
 from runner.jetstream.delivery import Delivery, Source
+from runner.runtime.line import Line
 
 
-class Queue:
+class Queue(Line[Delivery]):
     """Deliveries that wait for a slot; slots are opened as they are needed, up to `slots`."""
 
     lingers = sated = False
     """Nothing waits here for more messages, nor are there too many."""
 
     def __init__(self, tasks: TaskGroup, open_slot: Callable[[], None], slots: int) -> None:
-        self.deliveries: deque[Delivery] = deque()
+        super().__init__(tasks, open_slot, slots)
         self.giving_back = False
         """True once the process drains: what has not started goes back, but for what is worked off."""
         self.working_off = False
         """Whether what comes for the first time still runs while the process drains."""
-        self._tasks = tasks
-        self._open_slot = open_slot
-        self._closed_slots = slots
-        self._waiting: deque[asyncio.Future[None]] = deque()
-        self._pumping = False
-        self._paused = False
-        self._burst = 1
-        self._loop = asyncio.get_running_loop()
 
     def arrive(self, delivery: Delivery) -> None:
         """Take a delivery, from within the read that brought it."""
@@ -45,30 +36,6 @@ class Queue:
         """`arrive` for a message that was sent back to this function: its headers tell where it stands in the stream."""
         delivery.careful = True
         self.arrive(delivery)
-
-    def pause(self, until: Callable[[], Awaitable[None]]) -> None:
-        """Nothing may start now: one waits `until` it may, not every slot."""
-        if not self._paused:
-            self._paused = True
-            self._tasks.start_soon(self._resume, until)
-
-    async def _resume(self, until: Callable[[], Awaitable[None]]) -> None:
-        await until()
-        self._paused = False
-        if self.deliveries and not self._pumping:
-            self._start_pump()
-
-    def _start_pump(self) -> None:
-        self._pumping = True
-        self._burst = 1
-        self._wake()
-        self._loop.call_soon(self._pump)
-
-    async def wait(self) -> None:
-        """Wait, as a slot, until there may be something to do."""
-        future = self._loop.create_future()
-        self._waiting.append(future)
-        await future
 
     def work_off(self) -> None:
         """From now on only messages at their first delivery start here; the others go back, as they may take long."""
@@ -102,31 +69,3 @@ class Queue:
         for delivery in deliveries:
             self.deliveries.remove(delivery)
             delivery.source.give_back(delivery)
-
-    def _pump(self) -> None:
-        """Wake slots while deliveries wait: one at first, since handlers that never wait need no second."""
-        if self._paused:
-            self._pumping = False
-            return
-        for _ in range(min(len(self.deliveries), self._burst)):
-            if not self._wake():
-                self._pumping = False
-                return
-        self._burst *= 2
-        if self.deliveries:
-            self._loop.call_soon(self._pump)
-        else:
-            self._pumping = False
-
-    def _wake(self) -> bool:
-        waiting = self._waiting
-        while waiting:
-            future = waiting.popleft()
-            if not future.done():
-                future.set_result(None)
-                return True
-        if self._closed_slots:
-            self._closed_slots -= 1
-            self._open_slot()
-            return True
-        return False

@@ -180,18 +180,16 @@ class Reporter:
         match settlement:
             case Nak(delay):
                 why = hidden.hide(told(outcome))
-                _say(
+                say(
                     logging.INFO,
-                    "%s: attempt %d of %d at %s failed; retrying in %.3g s: %s%s",
-                    (self._function, ended.attempt, self._attempts, incoming.id, delay, why, more),
+                    ("%s: attempt %d of %d at %s failed; retrying in %.3g s: %s%s", self._function, ended.attempt, self._attempts, incoming.id, delay, why, more),
                     raised_here, hidden, {**facts, "error": why, "retry_after": delay},
                 )  # fmt: skip
             case Dead(reason, _, message, cause):
                 why = hidden.hide(told(outcome) if cause is not None else message)
-                _say(
+                say(
                     logging.WARNING,
-                    "%s: %s is a dead letter, %s: %s%s",
-                    (self._function, incoming.id, reason, why, more),
+                    ("%s: %s is a dead letter, %s: %s%s", self._function, incoming.id, reason, why, more),
                     raised_here, hidden, {**facts, "error": why, "reason": reason},
                 )  # fmt: skip
 
@@ -225,21 +223,21 @@ def _timer(schedule: Schedule, block: bytes | None, stored_ns: int) -> Attribute
     }
 
 
-def _say(
+def say(
     level: int,
-    text: str,
-    words: tuple[object, ...],
+    text: tuple[object, ...],
     error: BaseException | None,
     hidden: Values,
     facts: object,
+    log: logging.Logger = log,
 ) -> None:
-    """Write a record; the traceback comes as text where something in it is not shown, so that no handler writes it out."""
+    """Write a record: a text with its arguments; the traceback comes as text where something in it is not shown, so that no handler writes it out."""
     if not log.isEnabledFor(level):
         return
     if error is None or not hidden:
-        log.log(level, text, *words, exc_info=error, extra={"facts": facts})
+        log.log(level, *text, exc_info=error, extra={"facts": facts})
         return
-    record = log.makeRecord(log.name, level, __file__, 0, text, words, None, extra={"facts": facts})
+    record = log.makeRecord(log.name, level, __file__, 0, text[0], text[1:], None, extra={"facts": facts})
     record.exc_text = hidden.hide("".join(traceback.format_exception(error)).rstrip("\n"))
     log.handle(record)
 

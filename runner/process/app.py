@@ -7,7 +7,6 @@ import logging
 import os
 import secrets
 import socket
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import nullcontext
 
@@ -22,7 +21,7 @@ from runner.config import Settings
 from runner.consumers.function import Function
 from runner.core import identity
 from runner.discovery import Project
-from runner.errors import JetrunnerError, Unreachable
+from runner.errors import JetrunnerError, Unreachable, several
 from runner.gathers import marking
 from runner.jetstream import ownstreams
 from runner.jetstream.connection import Connection, connect
@@ -31,27 +30,26 @@ from runner.jetstream.server import check_server, led
 from runner.jetstream.topology import Topology
 from runner.ordered.function import OrderedFunction
 from runner.pipeline.relay import Relay
-from runner.process.drain import drain
+from runner.process.drain import Running, drain
 from runner.process.health import Health
 from runner.process.lifespan import alive
 from runner.process.newcomers import warn_of_newcomers
 from runner.process.resolve import places_now
+from runner.process.rounds import remember, sweep, watch_bucket
 from runner.process.schedules import Schedules, keep, stand
-from runner.process.status import Responder
-from runner.process.watchdog import Watchdog
+from runner.process.served import Served, warn_of_stored
+from runner.process.status import Told
 from runner.runtime.histories import START_SECONDS
 from runner.runtime.refused import tell
 from runner.runtime.runtime import Instance, Observer, Runtime
 from runner.runtime.stop import Stop
+from runner.services.service import Service, require_apart
 from runner.telemetry import settings as telemetry
 from runner.telemetry.collector import listens
 from runner.telemetry.tracing import Tracing
 
 log = logging.getLogger("jetrunner")
 
-SWEEP_SECONDS = 0.1
-REMEMBER_SECONDS = 5.0
-BUCKET_SECONDS = 1.0
 SHUTDOWN_SECONDS = 3.0
 """Time that telemetry gets to send its last spans."""
 PATIENCE_SECONDS = 5.0
@@ -74,7 +72,7 @@ class Serving(Struct, frozen=True, kw_only=True):
     """Another process watches over this one, and tells when no collector takes traces."""
     may_start: Callable[[], Awaitable[bool]] = always
     """Awaited once every function has its stream, before anything is made or taken; False ends the process there."""
-    ready: Callable[[Sequence[Function]], None] = lambda functions: None
+    ready: Callable[[Sequence[Served]], None] = lambda functions: None
     """Called once all functions work."""
     observer: Observer | None = None
     schedules: Schedules = "stand"
@@ -115,20 +113,18 @@ async def serve(serving: Serving) -> None:
 
 async def _serve(serving: Serving, connection: Connection, tracing: Tracing, started: asyncio.Event) -> None:
     project, settings, stop = serving.project, serving.settings, serving.stop
-    bindings = marking(serving.functions, project.functions)
+    if errors := require_apart(serving.functions):
+        raise several(errors)
+    bindings = marking([each for each in serving.functions if each.answers is None], project.functions)
+    answering = [each for each in serving.functions if each.answers is not None]
     topology = Topology(connection)
     placed = await retry_until(
         lambda: places_now(topology, bindings, project.root), START_SECONDS, "the list of streams"
     )
+    warn_of_stored(answering, topology)
     if not await serving.may_start():
         return
-    outputs = [binding.output.wildcard for binding in bindings if binding.output is not None]
-    replicas = topology.replicas([stream for _, stream in placed], outputs)
-    gathers = any(binding.joins is not None for binding in bindings)
-    await retry_until(
-        lambda: ownstreams.ensure_all(connection, replicas, gathers=gathers), START_SECONDS, "our own streams"
-    )
-    await retry_until(topology.load, START_SECONDS, "the list of streams")
+    await make_own_streams(connection, topology, placed)
     connection.in_flight.expect(sum(binding.most for binding in bindings))
     async with anyio.create_task_group() as tasks:
         runtime = Runtime(
@@ -158,21 +154,17 @@ async def _serve(serving: Serving, connection: Connection, tracing: Tracing, sta
             shards = Ownership(
                 runtime, members, [each for each in running if isinstance(each, OrderedFunction)]
             )
-            relay = Relay(runtime)
-            health = Health(running, lambda: unready(connection, stop, running))
+            relay, service = Relay(runtime), Service(runtime, answering, project.version)
+            every: list[Served] = [*running, *service.responders]
+            health = Health(every, lambda: unready(connection, stop, every))
             async with health.listen(settings.health) if settings.health else nullcontext():
-                tasks.start_soon(
-                    sweep, runtime, running, relay
-                )  # first: the very first message may block the loop
+                # First: the very first message may block the loop.
+                tasks.start_soon(sweep, runtime, running, relay, service)
                 started.set()  # from here on there may be something to drain
-                await Responder(
-                    connection, project.name, runtime.instance, running
-                ).open()  # who begins asks what others read
+                # Who begins asks what others read.
+                await Told(connection, project.name, runtime.instance, running, service.responders).open()
                 await members.listen()
-                for function in running:  # what the server refuses of one is told before another has worked
-                    await function.prepare()
-                for function in running:
-                    await function.start()
+                await begin(running)
                 if ordered:
                     await shards.start()
                     tasks.start_soon(shards.run)
@@ -182,9 +174,10 @@ async def _serve(serving: Serving, connection: Connection, tracing: Tracing, sta
                     tasks.start_soon(keep, runtime, bindings)
                 tasks.start_soon(watch_bucket, runtime)
                 tasks.start_soon(tell, connection.inbox.denials)
-                names = ", ".join(each.binding.both_names for each in running)
+                await service.open()
+                names = ", ".join(each.binding.both_names for each in every)
                 log.info("ready: %s, connected to %s", names, connection.url)
-                serving.ready(running)
+                serving.ready(every)
                 await first(tasks, stop.draining, connection.closed)
                 if connection.closed.is_set():
                     stop.ending(Unreachable.exit_code)
@@ -192,49 +185,31 @@ async def _serve(serving: Serving, connection: Connection, tracing: Tracing, sta
                         "the server closed the connection for good",
                         hint="see the server's log for the reason",
                     )
-                await drain(runtime, running, relay, shards, stop)
+                await drain(runtime, Running(running, relay, shards, service), stop)
                 stop.ending(0)
         connection.wire.deafen()
         tasks.cancel_scope.cancel()
 
 
-async def sweep(runtime: Runtime, functions: Sequence[Function], relay: Relay) -> None:
-    """Deadlines, ack waits, silent servers, tokens and rates: all the process's clocks in one loop."""
-    watchdog = Watchdog()
-    watchdog.start()
-    marked = 0.0
-    try:
-        while True:
-            watchdog.beat()
-            now = time.monotonic()
-            for function in functions:
-                function.sweep(now)
-                function.pipeline.stats.collect()
-            relay.sweep(now)
-            runtime.tracing.gate.refill(now)
-            if now - marked >= 1.0:
-                marked = now
-                for function in functions:
-                    function.pipeline.stats.mark(now)
-            await asyncio.sleep(SWEEP_SECONDS)
-    finally:
-        watchdog.stop()
+async def begin(functions: Sequence[Function]) -> None:
+    """All of them read their messages; what the server refuses of one is told before another has worked."""
+    for function in functions:
+        await function.prepare()
+    for function in functions:
+        await function.start()
 
 
-async def remember(runtime: Runtime, functions: Sequence[Function]) -> None:
-    """Keep the ack floors of durables that move, and notice streams that are not what they were."""
-    while True:
-        await runtime.histories.keep()
-        for function in functions:
-            await function.keep()
-        await anyio.sleep(REMEMBER_SECONDS)
-
-
-async def watch_bucket(runtime: Runtime) -> None:
-    """Notice that the bucket is not what it was."""
-    while True:
-        await runtime.histories.look(runtime.histories.bucket, thorough=False)
-        await anyio.sleep(BUCKET_SECONDS)
+async def make_own_streams(
+    connection: Connection, topology: Topology, placed: Sequence[tuple[Binding, str]]
+) -> None:
+    """Our own streams are there, with as many replicas as those that the functions read and write."""
+    outputs = [binding.output.wildcard for binding, _ in placed if binding.output is not None]
+    replicas = topology.replicas([stream for _, stream in placed], outputs)
+    gathers = any(binding.joins is not None for binding, _ in placed)
+    await retry_until(
+        lambda: ownstreams.ensure_all(connection, replicas, gathers=gathers), START_SECONDS, "our own streams"
+    )
+    await retry_until(topology.load, START_SECONDS, "the list of streams")
 
 
 async def give_up(stop: Stop, started: asyncio.Event, starting: anyio.CancelScope) -> None:
@@ -257,7 +232,7 @@ async def first(tasks: anyio.abc.TaskGroup, *events: asyncio.Event) -> None:
     await happened.wait()
 
 
-def unready(connection: Connection, stop: Stop, functions: Sequence[Function]) -> str:
+def unready(connection: Connection, stop: Stop, functions: Sequence[Served]) -> str:
     """Why this process should get no traffic; empty when it should."""
     if stop.draining.is_set():
         return "draining"

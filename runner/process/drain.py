@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Sequence
 from functools import partial
+from typing import NamedTuple
 
 import anyio
 
@@ -15,6 +16,7 @@ from runner.consumers.function import Function
 from runner.pipeline.relay import Relay
 from runner.runtime.runtime import Runtime
 from runner.runtime.stop import Stop, together, unless
+from runner.services.service import Service
 
 log = logging.getLogger("jetrunner")
 
@@ -23,24 +25,41 @@ ABANDON_SECONDS = 2.0
 REMEMBER_SECONDS = 1.0
 
 
-async def drain(
-    runtime: Runtime, functions: Sequence[Function], relay: Relay, shards: Ownership, stop: Stop
-) -> None:
-    """Give back what has not started, let the rest finish, and cancel it when that takes too long."""
+class Running(NamedTuple):
+    """What a process runs."""
+
+    functions: Sequence[Function]
+    relay: Relay
+    shards: Ownership
+    service: Service
+
+
+async def drain(runtime: Runtime, running: Running, stop: Stop) -> None:
+    """Give back what has not started, let the rest finish, and cancel it when that takes too long.
+
+    Requests that have come are answered: nobody gives them back.
+    """
+    functions, relay, shards, service = running
     log.info("draining")
     give_up = time.monotonic() + runtime.settings.drain_timeout
     for function in functions:
         function.pipeline.suspects.excuse()
     sources: tuple[Function | Relay, ...] = (*functions, relay)
     with anyio.move_on_after(runtime.settings.drain_timeout):  # each takes round trips to the server
-        await unless(stop.cancelling, partial(together, [source.stop_pulling for source in sources]))
+        ways = [service.leave, *(source.stop_pulling for source in sources)]
+        await unless(stop.cancelling, partial(together, ways))
     runtime.quarantine.draining = True
     if shards.needed:
         runtime.tasks.start_soon(shards.leave)
     runtime.connection.wire.flush()
-    while any(source.unsettled for source in sources) or (shards.needed and not shards.left):
+    while (
+        service.unsettled
+        or any(source.unsettled for source in sources)
+        or (shards.needed and not shards.left)
+    ):
         if stop.cancelling.is_set() or time.monotonic() > give_up or runtime.connection.closed.is_set():
-            left = sum(function.unsettled for function in functions)
+            service.give_up()
+            left = service.unsettled + sum(function.unsettled for function in functions)
             log.warning("cancelling what still runs: %d", left)
             await runtime.slots.end()  # first: what goes back may start elsewhere at once
             with anyio.move_on_after(ABANDON_SECONDS):
@@ -48,6 +67,8 @@ async def drain(
             break
         await asyncio.sleep(0.01)
     runtime.connection.wire.flush()
+    with anyio.move_on_after(REMEMBER_SECONDS):
+        await service.close()
     # A durable deleted until the next start goes on where this one ended.
     with anyio.move_on_after(REMEMBER_SECONDS):
         await together(function.remember for function in functions)

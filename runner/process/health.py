@@ -10,12 +10,16 @@ from contextlib import asynccontextmanager
 from typing import get_args
 
 from runner.consumers.function import Function
+from runner.core.answered import OK
 from runner.core.histogram import Histogram, lower
+from runner.core.service import CODES, FAILED, NotStarted
 from runner.core.settlement import Reason
 from runner.errors import SettingsError
 from runner.jetstream import fork
 from runner.ordered.function import OrderedFunction
 from runner.pipeline.stats import Stats
+from runner.process.served import Served
+from runner.services.counts import Counts
 
 log = logging.getLogger("jetrunner.health")
 
@@ -30,7 +34,7 @@ BOUNDS = (
 class Health:
     """Answers for one process. A blocked loop answers nothing: that is what `/livez` is for."""
 
-    def __init__(self, functions: Sequence[Function], ready: Callable[[], str]) -> None:
+    def __init__(self, functions: Sequence[Served], ready: Callable[[], str]) -> None:
         self._functions = functions
         self._ready = ready
         """Empty when ready, else the reason why not."""
@@ -92,7 +96,9 @@ class Health:
 
     def metrics(self) -> str:
         """Prometheus' text format; every series is there from the start."""
-        each = [(f'function="{f.binding.function}"', f.pipeline.stats, f) for f in self._functions]
+        every = [(f'function="{f.binding.function}"', f.stats, f) for f in self._functions]
+        each = [one for one in every if not isinstance(one[1], Counts)]
+        asked = [(label, stats) for label, stats, _ in every if isinstance(stats, Counts)]
         now = time.monotonic()
         lines = [
             *family(
@@ -106,18 +112,21 @@ class Health:
                 ],
             ),
             *family("jetrunner_in_flight", "gauge", "Messages in work.",
-                    [(label, function.unsettled) for label, _, function in each]),
+                    [(label, function.unsettled) for label, _, function in every]),
             *family("jetrunner_pending", "gauge", "Messages not yet delivered, as the server last said.",
-                    [(label, function.pending) for label, _, function in each]),
+                    [(label, function.pending) for label, _, function in each if isinstance(function, Function)]),
             *family("jetrunner_shards", "gauge", "Shards of an ordered function that this instance works on.",
                     [(label, function.working) for label, _, function in each
                      if isinstance(function, OrderedFunction)]),
             *family("jetrunner_rate", "gauge", "Messages ended a second, over ten seconds.",
-                    [(label, stats.rate(now)) for label, stats, _ in each]),
+                    [(label, stats.rate(now)) for label, stats, _ in every]),
+            *family("jetrunner_requests_total", "counter",
+                    "Requests answered, by code; not_started tells why a handler has not begun.",
+                    [sample for label, counts in asked for sample in requests(label, counts)]),
         ]  # fmt: skip
         name = "jetrunner_duration_seconds"
         lines += [f"# HELP {name} Time in the handler, of each attempt.", f"# TYPE {name} histogram"]
-        for label, stats, _ in each:
+        for label, stats, _ in every:
             duration = stats.duration
             number = duration.number
             lines += [
@@ -140,6 +149,17 @@ def family(name: str, kind: str, text: str, samples: Sequence[tuple[str, float]]
         f"# HELP {name} {text}",
         f"# TYPE {name} {kind}",
         *(f"{name}{{{labels}}} {value!r}" for labels, value in samples),
+    ]
+
+
+def requests(label: str, counts: Counts) -> list[tuple[str, int]]:
+    """How often a function has answered with each code; those of every function are there from the start."""
+    codes = {OK: counts.acked, FAILED: 0, **counts.codes}
+    reasons: tuple[NotStarted, ...] = ("overloaded", "expired", "draining")
+    refused = {why: counts.not_started[why] for why in reasons}
+    return [
+        *((f'{label},code="{code}",not_started=""', number) for code, number in sorted(codes.items())),
+        *((f'{label},code="{CODES[why]}",not_started="{why}"', number) for why, number in refused.items()),
     ]
 
 

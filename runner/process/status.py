@@ -8,20 +8,27 @@ from collections.abc import Sequence
 import msgspec
 
 from runner.consumers.function import Function
-from runner.core.snapshot import Part, Snapshot
+from runner.core.snapshot import Answering, Part, Snapshot
 from runner.jetstream.connection import Connection
 from runner.runtime.snapshots import subject
+from runner.services.responder import Responder
 
 
-class Responder:
+class Told:
     """Answers for this instance."""
 
     def __init__(
-        self, connection: Connection, project: str, instance: str, functions: Sequence[Function]
+        self,
+        connection: Connection,
+        project: str,
+        instance: str,
+        functions: Sequence[Function],
+        responders: Sequence[Responder],
     ) -> None:
         self._connection = connection
         self._project = project
         self._functions = functions
+        self._responders = responders
         self._since = time.time()
         self.instance = instance
         """The name of this process alone: host and process id may be those of another container, too."""
@@ -54,5 +61,21 @@ class Responder:
                     **each.pipeline.stats.snapshot(now),
                 )
                 for each in self._functions
+            },
+            {
+                each.binding.function: Answering(
+                    subject=each.binding.subject.wildcard,
+                    in_flight=each.running,
+                    queued=each.queued,
+                    handled=each.stats.handled,
+                    acked=each.stats.acked,
+                    failed=each.stats.failed,
+                    faulty=each.stats.faulty,
+                    not_started={str(why): number for why, number in each.stats.not_started.items()},
+                    rate=each.stats.rate(now),
+                    duration=each.stats.duration.snapshot(),
+                    extremes=each.stats.duration.extremes,
+                )
+                for each in self._responders
             },
         )

@@ -6,7 +6,7 @@ that ignored its timeout nothing is alone, and it may never end: the message goe
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from itertools import chain
 
@@ -29,6 +29,8 @@ class Quarantine:
         """True while one message must run alone: no other message starts."""
         self.pulls: list[list[Pull]] = []
         """One list for each function: where its messages are until they are settled."""
+        self.others: list[Callable[[], int]] = []
+        """Each tells how many handlers run whose messages are in no pull: of requests."""
         self.abandoned: set[Delivery] = set()
         """Not in any pull any more, though their handlers may still run."""
         self.draining = False
@@ -46,7 +48,10 @@ class Quarantine:
     def running(self) -> int:
         """Handlers that run now, those that were abandoned included; looked up only when a suspect must run alone."""
         unsettled = (each for pulls in self.pulls for pull in pulls for each in pull.unsettled.values())
-        return sum(each.task is not None and not each.in_cell for each in chain(unsettled, self.abandoned))
+        of_messages = sum(
+            each.task is not None and not each.in_cell for each in chain(unsettled, self.abandoned)
+        )
+        return of_messages + sum(others() for others in self.others)
 
     @property
     def crowded(self) -> bool:

@@ -11,6 +11,7 @@ from anyio.abc import TaskGroup
 from msgspec import Struct
 
 from runner.config import Settings
+from runner.core.answered import Answered
 from runner.core.redaction import Rules, Values
 from runner.core.settlement import Outcome, Settlement
 from runner.jetstream import kv
@@ -32,10 +33,12 @@ class Attempted(Struct, frozen=True, kw_only=True):
 
     function: str
     message_id: str
+    """Of a request: its subject."""
     number: int
     """Of the attempt; the first is 1."""
     outcome: Outcome
-    settlement: Settlement
+    settlement: Settlement | Answered
+    """Of a request: how it was answered."""
     seconds: float
     """In the handler."""
     trace_id: str

@@ -30,7 +30,7 @@ _SHARD = re.compile(r"-\d+-\d+$")
 def uncaptured(bindings: Iterable[Binding], streams: Sequence[StreamSubjects]) -> list[JetrunnerError]:
     """What keeps functions from reading their subjects or publishing their outputs: one error each."""
     found: list[JetrunnerError] = []
-    for binding in bindings:
+    for binding in [each for each in bindings if each.answers is None]:
         try:
             if binding.schedule is None:  # else it reads our own stream
                 name = capture(binding.subject.wildcard, streams, chosen=binding.stream)
@@ -117,7 +117,8 @@ async def plan_consumers(
     real = {name: await consumers_on(connection, name) for name in await real_streams(connection)}
     plans: list[ConsumerPlan] = []
     needed: set[tuple[str, str]] = set()
-    for binding in bindings:
+    reading = [each for each in bindings if each.answers is None]
+    for binding in reading:
         if binding.schedule is not None:
             continue
         stream = capture(binding.subject.wildcard, streams, chosen=binding.stream)
@@ -141,7 +142,7 @@ async def plan_consumers(
         }
     expected = {(plan.stream, plan.name) for plan in plans}
     expected |= needed
-    expected |= {(AGAIN, identity.durable(project, binding.function)) for binding in bindings}
+    expected |= {(AGAIN, identity.durable(project, binding.function)) for binding in reading}
     for stream, infos in sorted(real.items()):
         for info in infos:
             function = function_of(info["name"], project)

@@ -21,13 +21,13 @@ from runner.telemetry.source import Attributes, SpanSource
 
 LONGEST = 512
 """Bytes of a subject or id that the short way takes."""
-_SUBJECT = otlp.TextAttribute("messaging.destination.name", LONGEST).heads
+SUBJECT = otlp.TextAttribute("messaging.destination.name", LONGEST).heads
 _MESSAGE_ID = otlp.TextAttribute("messaging.message.id", LONGEST).heads
 _SIZES = 4096
 """Sizes of bodies whose attribute is kept."""
-_ROOT = otlp.parent(None, remote=False)
-_REMOTE = otlp.parent(bytes(8), remote=True)[:-8]
-_TRACEPARENT = re.compile(
+ROOT = otlp.parent(None, remote=False)
+REMOTE = otlp.parent(bytes(8), remote=True)[:-8]
+TRACEPARENT = re.compile(
     rb"\r\n[tT]raceparent: 00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})\r\n"
 )
 
@@ -85,17 +85,17 @@ class FunctionSpans:
         message_id = b"%b:%d" % (reply[2], delivery.sequence)
         if len(subject) > LONGEST or len(message_id) > LONGEST or not (subject + message_id).isascii():
             return None
-        source, parent, flags, above, trace_id = self._of.source, _ROOT, 0, None, b""
+        source, parent, flags, above, trace_id = self._of.source, ROOT, 0, None, b""
         if header is not None:
             lower = header.lower()
             at = lower.find(b"traceparent")
             if b"tracestate" in lower or b"baggage" in lower or b"jetrunner-origin" in lower:
                 return None
             if at >= 0:
-                found = _TRACEPARENT.match(header, max(0, at - 2))
+                found = TRACEPARENT.match(header, max(0, at - 2))
                 if found is None or lower.find(b"traceparent", at + 11) >= 0:
                     return None
-                trace_id, parent = unhexlify(found[1]), _REMOTE + unhexlify(found[2])
+                trace_id, parent = unhexlify(found[1]), REMOTE + unhexlify(found[2])
                 flags = int(found[3], 16)
                 above, flags = bool(flags & SAMPLED), flags & RANDOM
         if not trace_id:
@@ -105,7 +105,7 @@ class FunctionSpans:
         body, attempt = delivery.body, delivery.attempt
         parts = [
             self._first if attempt == 1 else self._shape + otlp.attribute("jetrunner.attempt", attempt),
-            _SUBJECT[len(subject)], subject, _MESSAGE_ID[len(message_id)], message_id,
+            SUBJECT[len(subject)], subject, _MESSAGE_ID[len(message_id)], message_id,
             self._sizes.get(len(body)) or self._size(len(body)),
         ]  # fmt: skip
         span_id = (getrandbits(64) or 1).to_bytes(8, "big")

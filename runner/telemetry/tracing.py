@@ -41,6 +41,7 @@ from runner.telemetry.functionspans import FunctionSpans
 from runner.telemetry.keys import HIDE, SERVICE
 from runner.telemetry.propagation import Headers
 from runner.telemetry.publishing import PublishSpan
+from runner.telemetry.requestspans import RequestSpans
 from runner.telemetry.settings import TelemetrySettings
 from runner.telemetry.source import Attributes, SpanSource
 
@@ -139,6 +140,10 @@ class Tracing:
         `hiding` makes of a message's headers and body what takes out of texts what is not shown of it.
         """
         return FunctionSpans(self._source, function, durable, template, attempts, hiding)
+
+    def request_spans(self, function: str, template: str, hiding: Hiding) -> RequestSpans:
+        """What starts the spans of the requests that one function answers; `hiding` as that of `spans`."""
+        return RequestSpans(self._source, function, template, hiding)
 
     def late_attempt(self, function: str, **facts: Unpack[AttemptFacts]) -> AttemptSpan | None:
         """The span of an attempt that was not sampled and failed, started when it began; None when over 20 a second."""

@@ -13,9 +13,9 @@ from msgspec import Struct, structs
 from runner import client, codec, devserver, discovery
 from runner.bindings import Binding
 from runner.config import Settings
-from runner.consumers.function import Function
 from runner.core import header, sharding
 from runner.core.deadletter import DeadLetter
+from runner.core.quantity import counted
 from runner.core.redaction import MSGPACK
 from runner.core.streams.capture import capture
 from runner.core.streams.config import DeclaredStream
@@ -34,6 +34,7 @@ from runner.jetstream.schedules import fire
 from runner.lifespans import is_lifespan
 from runner.ordered.function import OrderedFunction
 from runner.process.app import Serving, serve
+from runner.process.served import Served
 from runner.runtime.stop import Stop
 from runner.streams.file import FOLDER, declare, load_streams
 from runner.streams.plan import apply_streams, subjects_of_streams
@@ -79,7 +80,7 @@ class App:
     """Functions that run, and the server that they run on."""
 
     def __init__(
-        self, connected: client.App, project: str, functions: Sequence[Function], serving: asyncio.Task[None]
+        self, connected: client.App, project: str, functions: Sequence[Served], serving: asyncio.Task[None]
     ) -> None:
         self.publish, self.request = connected.publish, connected.request
         """As those of `runner.connect()`."""
@@ -188,10 +189,12 @@ class App:
         return ""
 
 
-def waits(function: Function) -> str:
+def waits(function: Served) -> str:
     """Why a function does not do all of its work; empty where it does."""
     if function.blocked:
         return f"{function.binding.function}: {function.blocked}"
+    if function.binding.answers is not None and function.unsettled:
+        return f"{function.binding.function}: {counted(function.unsettled, 'request')} not answered"
     if isinstance(function, OrderedFunction):
         total = function.open_generation.count if function.open_generation is not None else 1
         if (here := function.working) < total:
@@ -231,7 +234,7 @@ async def run(
         connected = await stack.enter_async_context(client.connect(settings=settings))
         await apply_streams(connected.connection, declared, project.name)
         stop = Stop()
-        ready: asyncio.Future[Sequence[Function]] = asyncio.get_running_loop().create_future()
+        ready: asyncio.Future[Sequence[Served]] = asyncio.get_running_loop().create_future()
         serving = asyncio.create_task(
             serve(
                 Serving(
@@ -282,7 +285,8 @@ def _declared(root: Path, streams: Streams, bindings: Sequence[Binding]) -> list
     known = subjects_of_streams(declared)
     subjects: list[str] = []
     for binding in bindings:
-        reads = [binding.subject.wildcard] if binding.schedule is None else []
+        reads_stream = binding.schedule is None and binding.answers is None
+        reads = [binding.subject.wildcard] if reads_stream else []
         for subject in (*reads, *([binding.output.wildcard] if binding.output else [])):
             try:
                 capture(

@@ -11,6 +11,7 @@ from msgspec import Struct
 from runner import arguments, codec
 from runner.bindings import Binding, binding_of
 from runner.core import firing
+from runner.core.answered import answered
 from runner.core.settlement import Ack, Failed, Nak, Outcome, Succeeded, settle
 from runner.errors import UsageError
 from runner.pipeline.local import Made, Message, attempt, subject_of
@@ -24,19 +25,24 @@ MIDDLE = 0.5
 class Delivered(Struct, frozen=True, kw_only=True):
     """What became of a message, and what its handler has made."""
 
-    outcome: Literal["ack", "retry", "dead_letter"]
+    outcome: Literal["ack", "retry", "dead_letter", "error"]
+    """Of a request: `ack` where it was answered with a result, else `error`."""
     reason: str = ""
     """Of the dead letter: `rejected`, `undecodable`, `exhausted` or `timeout`; empty for every other outcome."""
     error: BaseException | None = None
     """What the handler raised."""
     message: str = ""
-    """Why it is a dead letter, in words."""
+    """Why it is a dead letter, in words; of a request, what its asker is told."""
     delay: float | None = None
     """Seconds before the next attempt; the middle of what the policy's jitter allows."""
     result: Any = None
     """What the handler returned; of a generator, the list of its items."""
     outputs: tuple[Staged, ...] = ()
     """What would be stored, in order: what was published with `ctx.publish`, then what was returned with `output=`."""
+    code: int = 0
+    """Of a request: the code of its answer, 200 where it has a result; 0 of every message."""
+    reply: bytes = b""
+    """Of a request: the body of its answer."""
 
 
 async def deliver(
@@ -81,7 +87,7 @@ def bound(function: Callable[..., Any]) -> Binding:
     if binding is None:
         raise UsageError(
             f"{getattr(function, '__name__', function)!r} is no function of the runner",
-            hint="give what is decorated with @consume, as it is imported",
+            hint="give what is decorated with @consume, @reply, @cron or @gather, as it is imported",
         )
     return binding
 
@@ -90,6 +96,14 @@ async def _delivered(binding: Binding, message: Message, state: Any, answers: An
     made = await attempt(binding, message, state, answers)
     outcome: Outcome = Succeeded() if isinstance(made, Made) else made
     error = outcome.error if isinstance(outcome, Failed) else None
+    if binding.answers is not None:
+        answer = answered(outcome)
+        if not isinstance(made, Made):
+            return Delivered(outcome="error", error=error, message=answer.text, code=answer.code)
+        outputs = tuple(made.published)
+        return Delivered(
+            outcome="ack", result=made.result, outputs=outputs, code=answer.code, reply=made.answer
+        )
     match settle(outcome, message.attempt, binding.retry, MIDDLE):
         case Ack():
             assert isinstance(made, Made)

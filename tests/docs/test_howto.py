@@ -35,7 +35,7 @@ def blocks(page: Path, language: str) -> list[str]:
 def project_of(page: Path, make_project: Callable[..., Project], nats: str) -> Project:
     """The functions and streams of a page; what a page says of tests stays out."""
     functions = [
-        text for text in blocks(page, "python") if re.search(r"^@(consume|cron)", text, re.MULTILINE)
+        text for text in blocks(page, "python") if re.search(r"^@(consume|cron|reply)", text, re.MULTILINE)
     ]
     streams = {NAME.findall(text)[0].lower(): text for text in blocks(page, "toml")}
     return make_project(functions={"page": "\n\n".join(functions)}, streams=streams, nats=nats)
@@ -121,6 +121,14 @@ async def both_orders_are_joined(_: Project, js: RawJetStream) -> bool:
 @ends_with("processes")
 async def the_number_is_factored(_: Project, js: RawJetStream) -> bool:
     return [each.json() for each in await js.messages("JOBS", "factors.>")] == [[2, 2, 2, 3, 3, 5, 7, 11, 13]]
+
+
+@ends_with("requests")
+async def the_cart_is_quoted_once(_: Project, js: RawJetStream) -> bool:
+    assert await js.count("CARTS") == 3, "the cart, what the quote has published, and the offer"
+    return [each.json() for each in await js.messages("CARTS", "offers.>")] == [
+        {"customer": "ada", "cents": 950}
+    ]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

@@ -155,8 +155,8 @@ FORGETFUL = """
     Wire.ack = lost
 """
 SELDOM = """
-    from runner.process import app
-    app.REMEMBER_SECONDS = 600.0
+    from runner.process import rounds
+    rounds.REMEMBER_SECONDS = 600.0
 """
 THREAD = f"""{TOP}
     @consume("ledger.{{account}}.posted", ordered_by="account", concurrency=4)

@@ -45,8 +45,8 @@ async def post(entry: Entry, account: str, ctx: Context) -> dict:
 """
 
 OFTEN = """
-from runner.process import app
-app.REMEMBER_SECONDS = 0.02
+from runner.process import rounds
+rounds.REMEMBER_SECONDS = 0.02
 """
 
 

@@ -15,7 +15,7 @@ from runner.process.health import BOUNDS, Health, cumulated
 def metrics(stats: Stats) -> str:
     function: Any = SimpleNamespace(
         binding=SimpleNamespace(function="charge"),
-        pipeline=SimpleNamespace(stats=stats),
+        stats=stats,
         unsettled=0,
         pending=0,
     )

@@ -17,6 +17,7 @@ from runner.cli import code, failure, loop, options, printed, times
 from runner.cli.headers import parse_headers
 from runner.cli.invocation import described
 from runner.core import shown
+from runner.core.answered import answered
 from runner.core.redaction import MSGPACK, Rules, Values
 from runner.core.settlement import Failed, Outcome, settle
 from runner.core.signals import Reject, Retry
@@ -81,7 +82,7 @@ def invoke_command(
     """Call FUNCTION once with BODY ("-" reads standard input; none is empty), and print what it returned and published.
 
     Nothing is sent anywhere. The lifespan of the project runs around the call. Exit 1 when the message would be
-    retried or given up. What your code prints goes to stderr.
+    retried or given up, or the request answered with an error. What your code prints goes to stderr.
     """
     place = options.place()
     if body is not None and file is not None:
@@ -126,14 +127,16 @@ async def invoke(project: Project, binding: Binding, message: Message) -> Made |
 
 def _explain(outcome: Outcome, binding: Binding, attempt: int, output: str, hidden: Values) -> None:
     """Tell what would become of the message, and why."""
-    settlement = settle(outcome, attempt, binding.retry, 0.5)
+    asked = binding.answers is not None
+    settlement = answered(outcome) if asked else settle(outcome, attempt, binding.retry, 0.5)
     kind, reason = described(settlement, outcome, hidden)
     error = outcome.error if isinstance(outcome, Failed) else None
     if output == "json":
         click.echo(printed.data({"function": binding.function, "settlement": kind, "reason": reason}))
     elif error is not None and not isinstance(error, (Reject, Retry)) and (trace := trace_of(error)):
         click.echo(shown.block(hidden.hide(trace.rstrip("\n")), "  "), err=True)
-    fate = "the message would be retried" if kind == "retry" else "the message would be a dead letter"
+    fates = {"retry": "the message would be retried", "error": "the request would be answered"}
+    fate = fates.get(kind, "the message would be a dead letter")
     failure.say(f"{binding.function}: {fate}: {reason}")
 
 

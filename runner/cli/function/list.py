@@ -31,12 +31,12 @@ def list_command(output: str) -> None:
         [
             each["name"] if each["renamed_from"] is None else f"{each['name']} ({each['renamed_from']})",
             each["schedule"] or each["subject"],
-            each["output"] or "-",
+            each["output"] or ("the asker" if each["answers"] else "-"),
             str(each["attempts"]),
             f"{each['timeout']:g} s",
             str(each["concurrency"]),
             ", ".join(each["ordered_by"]) or "-",
-            each["on_exhausted"],
+            "-" if each["answers"] else each["on_exhausted"],
             f"{each['file']}:{each['line']}",
         ]
         for each in found
@@ -57,6 +57,8 @@ def described(binding: Binding, project: str, root: Path) -> dict[str, Any]:
         "renamed_from": binding.function if binding.function != binding.label else None,
         "subject": binding.subject.text,
         "schedule": binding.schedule.line if binding.schedule is not None else None,
+        "answers": binding.answers is not None,
+        "idempotent": binding.answers.idempotent if binding.answers is not None else None,
         "overlap": binding.overlap if binding.schedule is not None else None,
         "joins": binding.joins is not None,
         "expires": binding.joins.expires if binding.joins is not None else None,
@@ -64,7 +66,9 @@ def described(binding: Binding, project: str, root: Path) -> dict[str, Any]:
         "executor": "process" if binding.in_process else None,
         "output": binding.output.text if binding.output else None,
         "stream": binding.stream,
-        "durable": binding.durable or identity.durable(project, binding.function),
+        "durable": None
+        if binding.answers is not None
+        else binding.durable or identity.durable(project, binding.function),
         "kind": binding.kind,
         "attempts": binding.retry.attempts,
         "timeout": binding.timeout,

@@ -1,0 +1,67 @@
+"""What is promised for a function that answers requests, in words, and why."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from runner.bindings import Binding
+from runner.core import admission
+from runner.core.quantity import counted
+
+
+class Promise(Struct, frozen=True):
+    """One thing that holds."""
+
+    about: str
+    """In a word or two."""
+    promise: str
+    why: str
+
+
+def explained(binding: Binding) -> list[Promise]:
+    """Everything that is promised for it."""
+    assert binding.answers is not None
+    threaded = binding.kind.startswith("thread")
+    return [
+        Promise(
+            "source",
+            f"every request to {binding.subject.text}, each to one of the instances that run",
+            "a queue group of NATS; any client can ask. No stream stores a request: what nobody waits for any more is gone",
+        ),
+        Promise(
+            "once",
+            "each instance that takes a request runs it once; whether it is asked again is the asker's to decide",
+            "an answer with Jetrunner-Not-Started tells that the handler has not begun: it is safe to ask again. "
+            + (
+                "idempotent=True says that it is safe after every other failure, too"
+                if binding.answers.idempotent
+                else "After any other failure it may have run, and idempotent=True is not given"
+            ),
+        ),
+        Promise(
+            "overload",
+            f"up to {counted(binding.concurrency, 'call')} at a time in each process; as many more wait as it completes in "
+            f"{admission.SECONDS * 1_000:.0f} ms, and the rest is refused at once (429)",
+            f"a request that waits longer would be answered too late; before anything was measured, {admission.FIRST:,} wait",
+        ),
+        Promise(
+            "deadline",
+            f"an asker waits {binding.timeout:g} s at most, and less where it says so",
+            "Jetrunner-Deadline tells how many milliseconds are left to it: what has not begun by then does not begin (408). "
+            + (
+                "Python cannot end a thread: its asker is answered in time, and the thread runs on"
+                if threaded
+                else "What runs then is cancelled"
+            ),
+        ),
+        Promise(
+            "stop",
+            "a stopped instance (SIGTERM) answers every request that has reached it; a killed one answers none",
+            "it leaves the queue group first, and asks the server whether anything was on its way",
+        ),
+        Promise(
+            "outputs",
+            "what it publishes is stored before it answers, and not at all when it fails",
+            "a request has no identity in a stream: one that runs twice publishes twice",
+        ),
+    ]

@@ -1,0 +1,92 @@
+"""Answers: the code and the words with which a request is answered that did not succeed, and how they stand in headers.
+
+Rule 1: the code tells who has to do something: 4xx the asker, 5xx the service. The handler's own words are told with it.
+Rule 2: the words are one line of at most `LONGEST_ERROR` bytes, whatever an exception says: they stand in a header.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from runner.core import raised, shown
+from runner.core.service import (
+    CODE,
+    CODES,
+    ERROR,
+    FAILED,
+    LATE,
+    LONGEST_ERROR,
+    NOT_STARTED,
+    REJECTED,
+    UNAVAILABLE,
+    UNDECODABLE,
+    NotStarted,
+)
+from runner.core.settlement import Failed, Outcome, Succeeded, TimedOut, Undecodable, only_member
+from runner.core.signals import Reject, Retry
+
+OK = 200
+
+
+class Answered(Struct, frozen=True):
+    """How a request was answered."""
+
+    code: int = OK
+    text: str = ""
+    """Why it did not succeed."""
+
+    @property
+    def faulty(self) -> bool:
+        """Whether the service is to blame, not the asker: it failed, was not there, or took too long."""
+        return self.code >= FAILED or self.code == LATE
+
+
+SUCCEEDED = Answered()
+
+WORDS: dict[NotStarted, str] = {
+    "overloaded": "too many requests wait here: ask another instance, or later",
+    "draining": "this instance ends: ask another one",
+    "expired": "the deadline passed before the handler began",
+    "unknown": "no function of this instance answers on that subject",
+}
+
+
+def answered(outcome: Outcome) -> Answered:
+    """Tell how a request is answered whose handler ended so."""
+    match outcome:
+        case Succeeded():
+            return SUCCEEDED
+        case Undecodable(error):
+            return Answered(UNDECODABLE, raised.message(error))
+        case TimedOut(seconds):
+            return Answered(LATE, f"no result within {seconds:.3g} s")
+        case Failed(error):
+            only = only_member(error)
+            if isinstance(only, Reject):
+                return Answered(REJECTED, raised.message(only) or "rejected")
+            if isinstance(only, Retry):
+                return Answered(UNAVAILABLE, raised.message(only) or "try again later")
+            return Answered(FAILED, raised.line(only))
+        case _:
+            return Answered(FAILED, type(outcome).__name__.lower())
+
+
+def one_line(text: str) -> str:
+    """Give a text as it may stand in a header, cut where it is longer than `LONGEST_ERROR` bytes."""
+    line = shown.line(text).strip() or "failed"
+    raw = line.encode("utf-8", "replace")
+    if len(raw) <= LONGEST_ERROR:
+        return raw.decode()
+    return raw[: LONGEST_ERROR - 3].decode("utf-8", "ignore") + "…"
+
+
+def headers(code: int, text: str, why: NotStarted | None = None) -> bytes:
+    """Write the header block of an answer that tells of an error; `why` where the handler has not begun."""
+    block = f"NATS/1.0\r\n{ERROR}: {one_line(text)}\r\n{CODE}: {code}\r\n"
+    if why is not None:
+        block += f"{NOT_STARTED}: {why}\r\n"
+    return (block + "\r\n").encode()
+
+
+REFUSED: dict[NotStarted, bytes] = {why: headers(CODES[why], words, why) for why, words in WORDS.items()}
+"""The header block of each answer to a request whose handler has not begun."""

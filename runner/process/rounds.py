@@ -1,0 +1,61 @@
+"""What a running process does again and again, whether or not a message comes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+import anyio
+
+from runner.consumers.function import Function
+from runner.pipeline.relay import Relay
+from runner.process.served import Served
+from runner.process.watchdog import Watchdog
+from runner.runtime.runtime import Runtime
+from runner.services.service import Service
+
+SWEEP_SECONDS = 0.1
+REMEMBER_SECONDS = 5.0
+BUCKET_SECONDS = 1.0
+
+
+async def sweep(runtime: Runtime, functions: Sequence[Function], relay: Relay, service: Service) -> None:
+    """Deadlines, ack waits, silent servers, tokens and rates: all the process's clocks in one loop."""
+    watchdog = Watchdog()
+    watchdog.start()
+    marked = 0.0
+    try:
+        while True:
+            watchdog.beat()
+            now = time.monotonic()
+            for function in functions:
+                function.sweep(now)
+                function.pipeline.stats.collect()
+            relay.sweep(now)
+            service.sweep(now)
+            runtime.tracing.gate.refill(now)
+            if now - marked >= 1.0:
+                marked = now
+                every: list[Served] = [*functions, *service.responders]
+                for each in every:
+                    each.stats.mark(now)
+            await asyncio.sleep(SWEEP_SECONDS)
+    finally:
+        watchdog.stop()
+
+
+async def remember(runtime: Runtime, functions: Sequence[Function]) -> None:
+    """Keep the ack floors of durables that move, and notice streams that are not what they were."""
+    while True:
+        await runtime.histories.keep()
+        for function in functions:
+            await function.keep()
+        await anyio.sleep(REMEMBER_SECONDS)
+
+
+async def watch_bucket(runtime: Runtime) -> None:
+    """Notice that the bucket is not what it was."""
+    while True:
+        await runtime.histories.look(runtime.histories.bucket, thorough=False)
+        await anyio.sleep(BUCKET_SECONDS)

@@ -1,0 +1,1 @@
+"""Request and reply: functions that answer, and whoever asks them."""

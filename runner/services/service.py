@@ -1,0 +1,76 @@
+"""All that a process answers: its functions, its own subject, and what it tells of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from runner.bindings import Binding
+from runner.core.dispatch import clashes
+from runner.errors import UsageError
+from runner.runtime.runtime import Runtime
+from runner.runtime.stop import together
+from runner.services.answers import Answers
+from runner.services.control import Control
+from runner.services.instance import InstanceSubject
+from runner.services.responder import Responder
+
+
+class Service:
+    """Of one process; without functions that answer, it does nothing."""
+
+    def __init__(self, runtime: Runtime, bindings: Sequence[Binding], release: str) -> None:
+        answers = Answers(runtime.connection, runtime.settings.inboxes)
+        self.responders = tuple(Responder(runtime, each, answers) for each in bindings)
+        self._instance = InstanceSubject(runtime, self.responders, answers)
+        self._control = Control(runtime, self.responders, answers, release)
+
+    async def open(self) -> None:
+        """Answer from now on. Raises JetrunnerError."""
+        if not self.responders:
+            return
+        await self._control.open()
+        await self._instance.open()
+        for each in self.responders:
+            await each.open()
+        self._control.announce()
+
+    def sweep(self, now: float) -> None:
+        """Called about ten times a second."""
+        for each in self.responders:
+            each.sweep(now)
+
+    @property
+    def unsettled(self) -> int:
+        """Requests that were admitted and are not answered."""
+        return sum(each.unsettled for each in self.responders)
+
+    # -- the end ----------------------------------------------------------------------------------------
+
+    async def leave(self) -> None:
+        """Take no more requests; returns once all that were on their way are here. What is here runs on."""
+        if self.responders:
+            self._instance.draining = True
+            self._control.announce(gone=True)
+            await together(each.close for each in self.responders)
+
+    def give_up(self) -> None:
+        """Refuse what has not begun."""
+        for each in self.responders:
+            each.line.give_up()
+
+    async def close(self) -> None:
+        """Everything is answered: the instance's own subject is no more."""
+        await self._instance.close()
+
+
+def require_apart(bindings: Sequence[Binding]) -> list[UsageError]:
+    """An error for each two functions that would answer the same requests."""
+    answering = {each.function: each for each in bindings if each.answers is not None}
+    return [
+        UsageError(
+            f"{answering[other].place}: it answers requests that {one} answers ({answering[one].file}:{answering[one].line}): "
+            "NATS would give each of them to either",
+            hint="give them subjects that do not overlap",
+        )
+        for one, other in clashes({name: each.subject.wildcard for name, each in answering.items()})
+    ]

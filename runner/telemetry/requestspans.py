@@ -1,0 +1,124 @@
+"""The spans of the requests that one function answers: what is the same in all of them is encoded once."""
+
+from __future__ import annotations
+
+from binascii import unhexlify
+from random import getrandbits
+from time import time_ns
+from typing import Protocol
+
+from opentelemetry.trace import SpanKind
+
+from runner.core import header as headers_of
+from runner.core import otlp
+from runner.telemetry import failure
+from runner.telemetry.attempt import AttemptSpan, Common, Hiding
+from runner.telemetry.functionspans import LONGEST, REMOTE, ROOT, SUBJECT, TRACEPARENT
+from runner.telemetry.ownspan import RANDOM, SAMPLED, OwnSpan
+from runner.telemetry.source import Attributes, SpanSource
+
+CODE = "jetrunner.code"
+
+
+class Asked(Protocol):
+    """A request as it came."""
+
+    subject: bytes
+    header: bytes | None
+    body: bytes
+
+
+class RequestSpan(AttemptSpan):
+    """One request; exactly one of the `end_` methods is called, when it is answered."""
+
+    def end_answered(self, code: int) -> None:
+        """It succeeded, and was answered with this code."""
+        self._span.note(CODE, code)
+        self._span.finish()
+
+    def end_refused(self, code: int, kind: str) -> None:
+        """The asker is told what is wrong with its request: no error of the service's. `kind` is the error's type."""
+        self._span.note(CODE, code)
+        self._span.note("error.type", kind)
+        self._span.finish()
+
+    def end_failed(
+        self, code: int, error: BaseException | str, kind: str = "", hide: failure.Hide = str
+    ) -> None:
+        """It failed, or took too long; a text is of the type `kind`."""
+        self._span.note(CODE, code)
+        failure.record(self._span, error, kind, hide)
+        self._span.finish()
+
+
+class RequestSpans:
+    """Starts the span of each request to a function."""
+
+    def __init__(self, source: SpanSource, function: str, template: str, hiding: Hiding) -> None:
+        self._of = Common(source, function, hiding)
+        self._lane = source.lane(function) if source.propagation.usual else None
+        self._same: Attributes = {
+            "messaging.system": "nats",
+            "messaging.operation.name": "process",
+            "messaging.operation.type": "process",
+            "messaging.destination.template": template,
+            "faas.name": function,
+            "faas.trigger": "other",
+            **source.server,
+        }
+        self._shape = otlp.kind(otlp.SERVER, failure.clean(function)) + otlp.attributes(self._same)
+
+    def begin(self, request: Asked) -> RequestSpan:
+        """Start the span of a request that the gate has admitted, and that begins now; quickly where all is usual.
+
+        Usual is a request whose headers say of traces no more than a `traceparent`.
+        """
+        return self._quickly(request) or self.start(request)
+
+    def _quickly(self, request: Asked) -> RequestSpan | None:
+        lane, subject, header = self._lane, request.subject, request.header
+        if lane is None or len(subject) > LONGEST or not subject.isascii():
+            return None
+        source, parent, flags, above, trace_id = self._of.source, ROOT, 0, None, b""
+        if header is not None:
+            lower = header.lower()
+            at = lower.find(b"traceparent")
+            if b"tracestate" in lower or b"baggage" in lower:
+                return None
+            if at >= 0:
+                found = TRACEPARENT.match(header, max(0, at - 2))
+                if found is None or lower.find(b"traceparent", at + 11) >= 0:
+                    return None
+                trace_id, parent = unhexlify(found[1]), REMOTE + unhexlify(found[2])
+                flags = int(found[3], 16)
+                above, flags = bool(flags & SAMPLED), flags & RANDOM
+        if not trace_id:
+            trace_id = (getrandbits(128) or 1).to_bytes(16, "big")
+        if source.takes_all or source.takes(trace_id, above):
+            flags |= SAMPLED
+        parts = [
+            self._shape, SUBJECT[len(subject)], subject,
+            otlp.attribute("messaging.message.body.size", len(request.body)),
+        ]  # fmt: skip
+        span_id = (getrandbits(64) or 1).to_bytes(8, "big")
+        span = OwnSpan(lane, trace_id, span_id, parent, flags, time_ns(), parts)
+        return RequestSpan(span, self._of, None, header, request.body)
+
+    def start(self, request: Asked, start_ns: int | None = None) -> RequestSpan:
+        """Start the span of any request, now unless told."""
+        headers = headers_of.pairs(request.header) if request.header else []
+        parent = self._of.source.propagation.extract(headers)
+        subject = request.subject.decode("utf-8", "surrogateescape")
+        span = self._of.source.start(
+            self._of.function,
+            self._of.function,
+            SpanKind.SERVER,
+            parent,
+            {
+                **self._same,
+                "messaging.destination.name": failure.clean(subject),
+                "messaging.message.body.size": len(request.body),
+            },
+            start_ns=start_ns,
+        )
+        return RequestSpan(span, self._of, parent, request.header, request.body)
