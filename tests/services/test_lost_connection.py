@@ -1,0 +1,59 @@
+"""While the connection is lost what runs goes on, and its answers leave on the next one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.support.asker import asking, deadline
+from tests.support.eventually import eventually
+from tests.support.project import Project
+from tests.support.proxy import Proxy
+from tests.support.server import NatsServer
+
+pytestmark = [pytest.mark.server, pytest.mark.anyio]
+
+SOURCE = """
+    import asyncio
+    from pathlib import Path
+    from journal import note
+    from runner import reply
+
+    @reply("work.{number}")
+    async def work(number: int) -> int:
+        note("begun", number=number)
+        while not Path("go").exists():
+            await asyncio.sleep(0.01)
+        note("done", number=number)
+        return number
+"""
+
+
+@pytest.mark.parametrize("wire", ["fast", "plain"])
+async def test_answers_that_are_still_waited_for_leave_on_the_next_connection(
+    make_project: Callable[..., Project], nats_server: NatsServer, wire: str
+) -> None:
+    async with Proxy.to(nats_server.port) as proxy, asking(nats_server.url) as asker:
+        project = make_project(functions={"shop": SOURCE}, settings=f'wire = "{wire}"\n', nats=proxy.url)
+        process = project.start("run")
+        await process.seen("ready: work")
+        patient = [asker.asked(f"work.{number}", header=deadline(60_000)) for number in range(3)]
+        hasty = asker.asked("work.3", header=deadline(1_000))
+        silent = asker.asked("work.4")
+        await eventually(lambda: len(project.journal("begun")) == 5)
+        await proxy.cut(refuse=True)
+        await process.seen("lost; reconnecting")
+        (project.root / "go").touch()
+        await eventually(lambda: len(project.journal("done")) == 5)
+        await asker.flush()
+        assert not any(each.done() for each in (*patient, hasty, silent))
+        assert await eventually(lambda: int(proxy.connections) > 1)
+        await proxy.mend()
+        await process.seen("connected again")
+        answers = [await each for each in patient]
+        assert [int(each.body) for each in answers] == [0, 1, 2]
+        assert int((await silent).body) == 4
+        assert (await asker.ask("work.5")).body == b"5", "and new requests come"
+        assert [note["number"] for note in project.journal("begun")].count(0) == 1
+        assert process.running

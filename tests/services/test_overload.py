@@ -1,0 +1,75 @@
+"""A bounded place to wait: what finds none is refused at once, and was not begun."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import msgspec
+import pytest
+
+from runner import reply
+from runner.core.admission import FIRST
+from tests.services.conftest import Answering
+from tests.support.eventually import eventually
+
+pytestmark = [pytest.mark.server, pytest.mark.anyio]
+
+started: list[int] = []
+go_on: list[asyncio.Event] = []
+
+
+@reply("slow.{number}", concurrency=2)
+async def slow(number: int) -> int:
+    started.append(number)
+    await go_on[-1].wait()
+    return number
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> None:
+    started.clear()
+    go_on[:] = [asyncio.Event()]
+
+
+async def test_what_finds_no_place_is_refused_at_once_and_the_rest_is_answered(answering: Answering) -> None:
+    go_on[:] = [asyncio.Event()]
+    async with answering(slow) as (app, asker):
+        first = [asker.asked(f"slow.{number}") for number in range(2)]
+        await eventually(lambda: sorted(started) == [0, 1])
+        admitted = [asker.asked(f"slow.{number}") for number in range(2, 2 + FIRST)]
+        await asker.flush()
+        began = time.monotonic()
+        refused = await asyncio.gather(*(asker.ask(f"slow.{number}") for number in range(9_000, 9_050)))
+        assert time.monotonic() - began < 2
+        assert {(each.code, each.not_started) for each in refused} == {(429, "overloaded")}
+        assert refused[0].header == (
+            b"NATS/1.0\r\nNats-Service-Error: too many requests wait here: ask another instance, or later\r\n"
+            b"Nats-Service-Error-Code: 429\r\nJetrunner-Not-Started: overloaded\r\n\r\n"
+        )
+        (endpoint,) = msgspec.json.decode((await asker.ask("$SRV.STATS.test")).body)["endpoints"]
+        assert endpoint["data"] == {
+            "in_flight": 2,
+            "queued": FIRST,
+            "overloaded": 50,
+            "expired": 0,
+            "held": 0,
+        }
+        assert (endpoint["num_requests"], endpoint["num_errors"]) == (0, 0)
+        go_on[-1].set()
+        answers = await asyncio.gather(*first, *admitted)
+        assert [int(each.body) for each in answers] == list(range(2 + FIRST))
+        assert set(started) == set(range(2 + FIRST)), "what was refused has not begun"
+        await app.settled()
+
+
+async def test_one_without_a_reply_is_dropped_where_there_is_no_place(answering: Answering) -> None:
+    go_on[:] = [asyncio.Event()]
+    async with answering(slow) as (_, asker):
+        for number in range(FIRST + 20):
+            asker.send(f"slow.{number}")
+        await eventually(lambda: len(started) == 2)
+        assert (await asker.ask("slow.7")).code == 429
+        go_on[-1].set()
+        await eventually(lambda: len(started) >= FIRST + 2)
+        assert (await asker.ask("slow.99999")).body == b"99999"
