@@ -27,7 +27,7 @@ def warnings(binding: Binding) -> Iterator[str]:
             f"{function} reads what it publishes: its output {output.text} comes back to its subject "
             f"{binding.subject.text}, for ever unless it returns None at some time"
         )
-    if binding.kind.endswith("generator"):
+    if binding.kind.endswith("generator") or binding.answers is not None:
         return
     match returns(binding.handler), output:
         case "a value", None:

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, Literal, TypeAlias
 
 import anyio
+from nats.errors import Error as NatsError
 
 from runner import connect
 from runner.config import Settings
@@ -25,7 +26,7 @@ ROLES: tuple[Role, ...] = ("run", "publish", "operate")
 
 FUNCTIONS = """
 from msgspec import Struct
-from runner import Context, Reject, Retry, consume, cron
+from runner import Context, Reject, Retry, consume, cron, reply
 
 class Posting(Struct):
     cents: int
@@ -49,6 +50,11 @@ async def remind(reminder: Reminder, who: str, ctx: Context) -> Reminder:
         await ctx.publish(f"reminders.{who}", Reminder("now"), delay=0.2)
     return reminder
 """
+ANSWERING = """
+@reply("quotes.{who}")
+async def quote(who: str) -> str:
+    return who
+"""
 SCHEDULED = """
 @cron("0 0 1 1 *", output="beats.new")
 async def beat(ctx: Context) -> str:
@@ -64,7 +70,7 @@ NARROWER = (
     .replace("{who}", "ada")
 )
 """The next version; it has no schedule any more."""
-FUNCTIONS += SCHEDULED
+FUNCTIONS += SCHEDULED + ANSWERING
 STREAMS = {
     "ledger": 'name = "LEDGER"\nsubjects = ["ledger.{account}.*"]\n[shards]\ncount = 2\nby = ["account"]\n',
     "balances": 'name = "BALANCES"\nsubjects = ["balances.*"]\n',
@@ -187,7 +193,9 @@ class Life:
 async def live(life: Life, raw: RawJetStream) -> None:
     """Everything the project does in a day; `raw` may look at all of it. Broken at the first thing that fails."""
     await life.do("operate", "apply")
+    news = await raw.client.subscribe("jetrunner.services")
     first = await life.instance()
+    await _asked(life, raw, news)
     await _unordered(life, raw)
     await _parked(life, raw, first)
     await _failover(life, raw, first)
@@ -205,6 +213,22 @@ async def live(life: Life, raw: RawJetStream) -> None:
             f"nothing is left of {kind}", partial(_none, raw, "KV_jetrunner", f"$KV.jetrunner.{kind}.>")
         )
     await _deploy(life, raw)
+
+
+async def _asked(life: Life, raw: RawJetStream, news: Any) -> None:
+    """Requests to all instances and to one, and what that tells of itself."""
+    patience = 4.0
+    try:
+        instance = json.loads((await news.next_msg(patience)).data)["id"]
+        async with connect(settings=Settings(name="shop", nats_url=life.url("publish"))) as app:
+            await app.request("quotes.ada", b"", returns=str, timeout=patience)
+        own = [f"jetrunner.shop.at.{instance}.quotes.ada"]
+        for verb in ("PING", "INFO", "STATS"):
+            own += [f"$SRV.{verb}", f"$SRV.{verb}.shop", f"$SRV.{verb}.shop.{instance}"]
+        for subject in own:
+            await raw.client.request(subject, b"", timeout=patience)
+    except (NatsError, JetrunnerError, TimeoutError) as error:
+        raise Broken(f"requests: {error!r}") from None
 
 
 async def _unordered(life: Life, raw: RawJetStream) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
+from typing import Any
 
+import msgspec
 import pytest
 from msgspec import Struct
 
-from runner import Context, Reject, RetryPolicy, consume, testing
+from runner import Context, Reject, RetryPolicy, consume, reply, testing
 from runner.errors import UsageError
 
 pytestmark = pytest.mark.anyio
@@ -78,3 +81,50 @@ async def test_a_subject_that_it_does_not_read_and_what_is_no_function_are_refus
         await testing.deliver(charge, body=Order("o-1", 1))
     with pytest.raises(UsageError, match="is no function of the runner"):
         await testing.deliver(print, "a", b"")
+
+
+@reply("quotes.{customer}", timeout=0.05)
+async def quote(order: Order, customer: str, ctx: Context) -> Order:
+    if customer == "nobody":
+        raise Reject("no customer")
+    if customer == "slow":
+        await asyncio.sleep(60)
+    if customer == "broken":
+        raise OSError("no route")
+    assert (ctx.stream, ctx.sequence, ctx.attempts, ctx.message_id) == ("", 0, 1, "r-1")
+    await ctx.publish("quoted.one", order)
+    return order
+
+
+async def test_a_request_is_answered_as_the_runner_would() -> None:
+    done = await testing.deliver(quote, "quotes.ada", Order("o-1", 7), headers={"Nats-Msg-Id": "r-1"})
+    assert (done.outcome, done.code, done.result) == ("ack", 200, Order("o-1", 7))
+    assert msgspec.json.decode(done.reply, type=Order) == Order("o-1", 7)
+    assert [each.subject for each in done.outputs] == ["quoted.one"]
+    packed = await testing.deliver(
+        quote, "quotes.ada", msgspec.msgpack.encode(Order("o-1", 7)),
+        headers={"Nats-Msg-Id": "r-1", "Content-Type": "application/msgpack"},
+    )  # fmt: skip
+    assert msgspec.msgpack.decode(packed.reply, type=Order) == Order("o-1", 7)
+
+
+@pytest.mark.parametrize(
+    ("customer", "body", "code", "message"),
+    [
+        ("nobody", Order("o", 1), 422, "no customer"),
+        ("slow", Order("o", 1), 408, "no result within 0.05 s"),
+        ("broken", Order("o", 1), 500, "OSError: no route"),
+        ("ada", b"no json", 400, "JSON is malformed: invalid character (byte 4)"),
+    ],
+)
+async def test_a_request_that_fails_has_the_code_of_its_answer(
+    customer: str, body: Any, code: int, message: str
+) -> None:
+    done = await testing.deliver(quote, f"quotes.{customer}", body)
+    assert (done.outcome, done.code, done.message, done.reply, done.outputs) == (
+        "error",
+        code,
+        message,
+        b"",
+        (),
+    )
