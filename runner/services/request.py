@@ -8,10 +8,15 @@ from typing import Any
 from msgspec import Struct
 
 from runner.core import admission
+from runner.core import header as header_of
 from runner.core.service import DEADLINE
 from runner.pipeline.message import is_msgpack
 
-_DEADLINE = b"\r\n" + DEADLINE.lower().encode() + b":"
+_NAME = DEADLINE.lower().encode()
+_USUAL = f"\r\n{DEADLINE}: ".encode()
+"""As our own askers write it."""
+SHORT = 12
+"""Digits of a deadline that is read quickly."""
 
 
 class Request(Struct, eq=False):
@@ -48,14 +53,22 @@ def read(subject: bytes, reply: bytes, header: bytes | None, body: bytes, now: f
     """A request that arrives now. Never raises: a deadline that is no number counts as none."""
     if header is None:
         return Request(subject, reply, None, body, now)
-    lower = header.lower()
-    request = Request(subject, reply, header, body, now)
-    at = lower.find(_DEADLINE)
+    expires = inf
+    at = header.find(_USUAL)
     if at >= 0:
-        at += len(_DEADLINE)
-        left = admission.left(header[at : header.find(b"\r\n", at)])
-        if left is not None:
-            request.expires = now + left
-    if b"msgpack" in lower:
-        request.msgpack = is_msgpack(header)
-    return request
+        at += len(_USUAL)
+        text = header[at : header.find(b"\r", at)]
+        usual = text.isdigit() and len(text) <= SHORT
+        expires = now + (int(text) / 1_000 if usual else _left(header))
+        lower = header.lower()
+    elif _NAME in (lower := header.lower()):
+        expires = now + _left(header)
+    msgpack = b"msgpack" in lower and is_msgpack(header)
+    return Request(subject, reply, header, body, now, expires, msgpack)
+
+
+def _left(block: bytes) -> float:
+    """Seconds that are left to an asker, as its headers tell in any way."""
+    text = header_of.get(block, DEADLINE.encode())
+    left = admission.left(text) if text is not None else None
+    return inf if left is None else left

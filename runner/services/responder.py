@@ -118,7 +118,7 @@ class Responder:
         plain: type[Any] | None = None  # of a result that is no work: most are of one type
         began = now = clock()
         while not slots.ending:
-            count = 0
+            count, most = 0, connection.max_payload
             while queue:
                 try:
                     if here() != variables:
@@ -138,7 +138,8 @@ class Responder:
                     self.line.refuse(request.reply, "expired")
                     continue
                 request.started = now
-                request.until = min(now + seconds, request.expires)
+                until = now + seconds
+                request.until = min(request.expires, until)
                 admitted = traced and admit(request.header)
                 if admitted:
                     span = request.span = begin(request)
@@ -184,21 +185,21 @@ class Responder:
                     self._fail(request, TimedOut(request.until - request.started))
                     continue
                 try:
-                    answer = encoded(request, result, connection.max_payload)
+                    body, head = encoded(request, result, most)
                 except ValueError as error:
                     self._fail(request, Failed(error))
                     continue
                 count += 1
                 stats.acked += 1
                 if request.reply:
-                    send(request.reply, *answer, request.expires)
+                    send(request.reply, body, head, request.expires)
                 if admitted:
                     span.end_answered(answered.OK)
                 if observes:
                     self._reports.succeeded(request, now - request.started)
             if count > 1:  # a single answer goes with those of other slots, when this turn of the loop ends
                 flush()
-            request = arguments = context = result = staged = span = answer = None  # type: ignore[assignment]  # not kept while idle
+            request = arguments = context = result = staged = span = body = None  # type: ignore[assignment]  # not kept while idle
             room.idle = True
             await wait()
             began = now = clock()

@@ -34,11 +34,12 @@ class Waiting(Line[Request]):
         self.room = WaitingRoom(binding.concurrency, clock())
         self._function = binding.function
         self._answers = answers
+        self._kinds, self._limit = answers.kinds, answers.limit
         self._counts = counts
 
     def arrive(self, subject: bytes, reply: bytes, header: bytes | None, body: bytes) -> None:
         """Take a request, from within the read that brought it."""
-        if reply and not self._answers.may(reply):
+        if reply and not (reply.startswith(self._kinds) and len(reply) <= self._limit.longest):
             self._answers.refuse(self._function, reply)
             return
         now = clock()
