@@ -217,7 +217,7 @@ class Responder:
             "timestamp_ns": time.time_ns() - int((clock() - request.arrived) * 1e9),
             "expires": request.until,
             "state": self._runtime.state,
-            "host": self._runtime.asking,
+            "host": self._runtime.requester,
         }
 
     # -- what did not succeed ---------------------------------------------------------------------------
