@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, Protocol
 
 from msgspec import Struct
@@ -22,7 +23,17 @@ class Reply(Struct, frozen=True):
         """The answer as `returns`; without, as plain JSON, and an empty one as None. Raises DecodeError."""
         if returns is None and not self.body:
             return None
-        return codec.decoder(Any if returns is None else returns)(self.body, self.msgpack)
+        try:
+            decode = _decoder(Any if returns is None else returns)
+        except TypeError:  # an annotation that has no hash, or that nothing decodes to
+            decode = codec.decoder(returns)
+        return decode(self.body, self.msgpack)
+
+
+@lru_cache(maxsize=1_024)
+def _decoder(annotation: Any) -> Callable[[bytes, bool], Any]:
+    """Compiling one costs more than a request."""
+    return codec.decoder(annotation)
 
 
 class Host(Protocol):

@@ -39,6 +39,7 @@ main = Program(
         ),
         "plan": ("runner.cli.plan:plan_command", "Show what `apply` would change."),
         "publish": ("runner.cli.publish:publish_command", "Store messages in a stream."),
+        "request": ("runner.cli.request:request_command", "Ask a service, and print its answer."),
         "run": ("runner.cli.run:run_command", "Run the project's functions until told to stop."),
         "schedule": (
             "runner.cli.schedule.group:schedule_group",

@@ -134,7 +134,8 @@ async def test_an_instance_that_stands_still_costs_no_idempotent_request(
                 slowest.append(load.slowest(stopped, stopped + 0.5) - 0.02)
                 frozen.thaw()
                 processes.append(frozen)
-                await eventually(lambda at=time.monotonic(): time.monotonic() > at + 1)  # type: ignore[misc]
+                thawed = time.monotonic()
+                await eventually(lambda at=thawed: time.monotonic() > at + 1)  # type: ignore[misc]
     assert load.failed == []
     print("added seconds", [round(each, 3) for each in slowest])
     assert statistics.median(slowest) < 0.8
