@@ -1,7 +1,7 @@
 """Admission: which requests may wait, how long, and what becomes of the others before a handler has begun.
 
 Rule 1: as many wait as were completed in the last 100 ms, so that a request waits about that long here; at least as many
-        as run at once, at most `MOST`. Before anything was measured it is `FIRST`.
+        as run at once, at most `MOST`. Before anything was completed it is `FIRST`.
 Rule 2: completions tell what a function can do only while requests wait for it. Of a time in which it was idle they are
         a lower bound, and what was measured is forgotten after `FORGET_SECONDS` without such a time.
 Rule 3: a deadline is what is left to the asker when the request arrives, in milliseconds: no clock is shared. What is
@@ -31,7 +31,7 @@ class WaitingRoom:
         self.idle = True
         """Whether nothing has waited at some moment since the last look."""
         self._concurrency = concurrency
-        self._measured = 0
+        self._measured: int | None = None
         self._completed = 0
         self._began = self._learned = now
 
@@ -41,12 +41,13 @@ class WaitingRoom:
         if seconds < SECONDS:
             return
         found = int((completed - self._completed) * SECONDS / seconds)
-        if not self.idle:
+        if not self.idle and completed:
             self._measured, self._learned = found, now
         elif now - self._learned > FORGET_SECONDS:
-            self._measured = 0
+            self._measured = None
         self._began, self._completed, self.idle = now, completed, True
-        self.places = min(MOST, max(self._concurrency, self._measured or FIRST, found))
+        known = FIRST if self._measured is None else self._measured
+        self.places = min(MOST, max(self._concurrency, known, found))
 
 
 def left(text: bytes) -> float | None:

@@ -45,6 +45,7 @@ from runner.jetstream.wire import Wire, fits
 log = logging.getLogger("jetrunner.connection")
 
 API_SECONDS = 5.0
+HEARD_SECONDS = 5
 _read = checked.json(dict[str, Any])
 
 
@@ -96,6 +97,13 @@ class Connection:
     def new_inbox(self) -> str:
         """A subject that nobody else uses."""
         return str(self.client.new_inbox())
+
+    async def heard(self) -> None:
+        """Return once the server knows of every subscription; without a connection at once: the next one begins with them."""
+        self.wire.flush()
+        with suppress(Error, OSError, TimeoutError):
+            for _ in range(2):  # nats-py's first PING overtakes what waits in its buffer
+                await self.client.flush(HEARD_SECONDS)
 
     def answer(self, reply: bytes, body: bytes) -> None:
         """Answer somebody who asks the runner itself, at an inbox and nowhere else.

@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import get_args
+from typing import cast, get_args
 
 from runner.consumers.function import Function
 from runner.core.answered import OK
@@ -97,7 +97,9 @@ class Health:
     def metrics(self) -> str:
         """Prometheus' text format; every series is there from the start."""
         every = [(f'function="{f.binding.function}"', f.stats, f) for f in self._functions]
-        each = [one for one in every if not isinstance(one[1], Counts)]
+        each = [
+            (label, stats, cast("Function", f)) for label, stats, f in every if not isinstance(stats, Counts)
+        ]
         asked = [(label, stats) for label, stats, _ in every if isinstance(stats, Counts)]
         now = time.monotonic()
         lines = [
@@ -114,7 +116,7 @@ class Health:
             *family("jetrunner_in_flight", "gauge", "Messages in work.",
                     [(label, function.unsettled) for label, _, function in every]),
             *family("jetrunner_pending", "gauge", "Messages not yet delivered, as the server last said.",
-                    [(label, function.pending) for label, _, function in each if isinstance(function, Function)]),
+                    [(label, function.pending) for label, _, function in each]),
             *family("jetrunner_shards", "gauge", "Shards of an ordered function that this instance works on.",
                     [(label, function.working) for label, _, function in each
                      if isinstance(function, OrderedFunction)]),

@@ -20,7 +20,7 @@ from runner import codec
 from runner.jetstream.connection import Connection
 from runner.services.request import Request
 
-log = logging.getLogger("jetrunner.requests")
+log = logging.getLogger("jetrunner.answers")
 
 MSGPACK = b"NATS/1.0\r\nContent-Type: application/msgpack\r\n\r\n"
 SERVERS = (b"_R_.", b"_GR_.")

@@ -49,7 +49,7 @@ class Responder:
         self._calling = Calling(runtime, binding)
         self._reports = Reports(runtime, binding)
         self._published = Published(runtime, binding)
-        self.line = Waiting(runtime.tasks, self._open_slot, binding, answers, self.stats)
+        self.line = Waiting(runtime, self._open_slot, binding, answers, self.stats)
         self._slots: set[Slot] = set()
         self._deadlines = Deadlines(self._slots, self._too_late, threaded=self._calling.threaded)
         self._unsubscribe: Unsubscribe | None = None
@@ -106,7 +106,8 @@ class Responder:
             self._slots.discard(slot)
 
     async def _run(self, slot: Slot, task: asyncio.Task[Any]) -> None:  # noqa: C901, PLR0912, PLR0915  # hot: one straight function
-        queue, stats, room, here = self.line.deliveries, self.stats, self.line.room, copy_context
+        line, stats, room, here = self.line, self.stats, self.line.room, copy_context
+        queue = line.deliveries
         call = self._calling.handler if self._calling.awaited else self._called
         bind, takes_context, seconds = self._calling.bind, self._calling.takes_context, self.binding.timeout
         tracing, quarantine, slots = self._runtime.tracing, self._runtime.quarantine, self._runtime.slots
@@ -134,6 +135,7 @@ class Responder:
                     began = now = clock()
                     continue
                 request = queue.popleft()
+                line.bytes -= len(request.body)
                 if now >= request.expires:
                     self.line.refuse(request.reply, "expired")
                     continue

@@ -19,6 +19,7 @@ class Service:
     """Of one process; without functions that answer, it does nothing."""
 
     def __init__(self, runtime: Runtime, bindings: Sequence[Binding], release: str) -> None:
+        self._connection = runtime.connection
         answers = Answers(runtime.connection, runtime.settings.inboxes)
         self.responders = tuple(Responder(runtime, each, answers) for each in bindings)
         self._instance = InstanceSubject(runtime, self.responders, answers)
@@ -32,6 +33,7 @@ class Service:
         await self._instance.open()
         for each in self.responders:
             await each.open()
+        await self._connection.heard()  # what is told next may be asked at once
         self._control.announce()
 
     def sweep(self, now: float) -> None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from anyio.abc import TaskGroup
-
 from runner.bindings import Binding
 from runner.core import answered
 from runner.core.admission import WaitingRoom
 from runner.core.service import NotStarted
 from runner.runtime.line import Line
+from runner.runtime.runtime import Runtime
 from runner.services.answers import Answers
 from runner.services.counts import Counts
 from runner.services.request import Request, read
@@ -20,18 +19,21 @@ clock = time.monotonic
 
 
 class Waiting(Line[Request]):
-    """The line before the slots; as many stand in it as the room has places."""
+    """The line before the slots; as many stand in it as the room has places, and as there is memory for."""
 
     def __init__(
         self,
-        tasks: TaskGroup,
+        runtime: Runtime,
         open_slot: Callable[[], None],
         binding: Binding,
         answers: Answers,
         counts: Counts,
     ) -> None:
-        super().__init__(tasks, open_slot, binding.concurrency)
+        super().__init__(runtime.tasks, open_slot, binding.concurrency)
         self.room = WaitingRoom(binding.concurrency, clock())
+        self.bytes = 0
+        """Of the bodies that wait."""
+        self._most_bytes = runtime.settings.max_bytes_in_flight
         self._function = binding.function
         self._answers = answers
         self._kinds, self._limit = answers.kinds, answers.limit
@@ -48,6 +50,11 @@ class Waiting(Line[Request]):
             if len(self.deliveries) >= self.room.places:
                 self.refuse(reply, "overloaded")
                 return
+        size = self.bytes + len(body)
+        if size > self._most_bytes and self.deliveries:
+            self.refuse(reply, "overloaded")
+            return
+        self.bytes = size
         self.join(read(subject, reply, header, body, now))
 
     def refuse(self, reply: bytes, why: NotStarted) -> None:
@@ -66,9 +73,11 @@ class Waiting(Line[Request]):
             waiting.clear()
             waiting.extend(kept)
             for each in late:
+                self.bytes -= len(each.body)
                 self.refuse(each.reply, "expired")
 
     def give_up(self) -> None:
         """Refuse all that wait still: others may take them."""
         while self.deliveries:
             self.refuse(self.deliveries.popleft().reply, "draining")
+        self.bytes = 0

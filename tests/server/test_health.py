@@ -98,7 +98,7 @@ async def test_counters_lose_no_digit() -> None:
     stats.acked = 123_456_789
     function: Any = SimpleNamespace(
         binding=SimpleNamespace(function="charge"),
-        pipeline=SimpleNamespace(stats=stats),
+        stats=stats,
         unsettled=0,
         pending=987_654_321,
     )

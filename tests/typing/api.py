@@ -9,7 +9,7 @@ from typing import Any, assert_type
 from msgspec import Struct
 
 import runner
-from runner import Context, PartialFailure, Reject, Retry, RetryPolicy, consume, lifespan, testing
+from runner import Context, PartialFailure, Reject, Retry, RetryPolicy, consume, lifespan, reply, testing
 
 
 class Order(Struct):
@@ -48,6 +48,20 @@ async def charge(order: Order, customer: str, ctx: Context) -> Order:
     assert_type(ctx.key, str | None)
     ctx.log.info("charged %s", customer)
     return order
+
+
+@reply("quotes.{customer}", name="quote", concurrency=8, timeout=2, idempotent=True)
+async def answer(order: Order, customer: str, ctx: Context) -> Quote:
+    assert_type(ctx.message_id, str)
+    return Quote(order.cents)
+
+
+@reply("stock")
+def stock() -> int:
+    return 7
+
+
+assert_type(stock(), int)
 
 
 @consume("orders.>", retry=RetryPolicy.sequence(1, 5, 30))

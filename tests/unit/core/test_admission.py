@@ -26,6 +26,19 @@ def test_as_many_wait_as_were_completed_in_a_tenth_of_a_second_while_requests_wa
     assert room.places == MOST
 
 
+def test_of_a_function_that_completes_nothing_more_only_as_many_wait_as_run() -> None:
+    room = WaitingRoom(3, 0.0)
+    room.idle = False
+    room.look(1.0, 0)
+    assert room.places == FIRST, "nothing is known of it yet"
+    room.idle = False
+    room.look(2.0, 1)
+    assert room.places == 3
+    room.idle = False
+    room.look(3.0, 1)
+    assert room.places == 3
+
+
 def test_an_idle_time_is_a_lower_bound_and_what_was_measured_is_forgotten() -> None:
     room = WaitingRoom(64, 0.0)
     room.idle = False
