@@ -13,7 +13,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from runner import codec
@@ -54,6 +54,8 @@ class Answers:
         self._wire = connection.wire
         self.kinds = (*connection.inbox.kinds, *SERVERS, *(each.encode() for each in inboxes))
         self.limit = connection.wire.limit
+        self.back: Callable[[], None] = lambda: None
+        """Called once there is a connection again."""
         self._lost = False
         self._kept: deque[tuple[float, bytes, bytes, bytes]] = deque()
         """Until when, reply, body and headers."""
@@ -110,3 +112,4 @@ class Answers:
         for expires, reply, body, header in kept:
             if expires > now:
                 self._wire.publish_known(reply, body, b"", header)
+        self.back()

@@ -20,7 +20,7 @@ class Service:
 
     def __init__(self, runtime: Runtime, bindings: Sequence[Binding], release: str) -> None:
         self._connection = runtime.connection
-        answers = Answers(runtime.connection, runtime.settings.inboxes)
+        answers = self._answers = Answers(runtime.connection, runtime.settings.inboxes)
         self.responders = tuple(Responder(runtime, each, answers) for each in bindings)
         self._instance = InstanceSubject(runtime, self.responders, answers)
         self._control = Control(runtime, self.responders, answers, release)
@@ -35,6 +35,7 @@ class Service:
             await each.open()
         await self._connection.heard()  # what is told next may be asked at once
         self._control.announce()
+        self._answers.back = self._control.announce  # those who balance may have given this instance up
 
     def sweep(self, now: float) -> None:
         """Called about ten times a second."""
@@ -51,7 +52,7 @@ class Service:
     async def leave(self) -> None:
         """Take no more requests; returns once all that were on their way are here. What is here runs on."""
         if self.responders:
-            self._instance.draining = True
+            self._instance.draining, self._answers.back = True, lambda: None
             self._control.announce(gone=True)
             await together(each.close for each in self.responders)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from runner.core import service
 from tests.support.asker import asking, deadline
 from tests.support.eventually import eventually
 from tests.support.project import Project
@@ -36,8 +37,10 @@ async def test_answers_that_are_still_waited_for_leave_on_the_next_connection(
 ) -> None:
     async with Proxy.to(nats_server.port) as proxy, asking(nats_server.url) as asker:
         project = make_project(functions={"shop": SOURCE}, settings=f'wire = "{wire}"\n', nats=proxy.url)
+        await asker.subscribe(service.NEWS)
         process = project.start("run")
         await process.seen("ready: work")
+        came = service.read_info((await asker.answers.get()).body)
         patient = [asker.asked(f"work.{number}", header=deadline(60_000)) for number in range(3)]
         hasty = asker.asked("work.3", header=deadline(1_000))
         silent = asker.asked("work.4")
@@ -51,6 +54,8 @@ async def test_answers_that_are_still_waited_for_leave_on_the_next_connection(
         assert await eventually(lambda: int(proxy.connections) > 1)
         await proxy.mend()
         await process.seen("connected again")
+        again = service.read_info((await asker.answers.get()).body)
+        assert (again, again.gone) == (came, False), "who balances hears that it is back"
         answers = [await each for each in patient]
         assert [int(each.body) for each in answers] == [0, 1, 2]
         assert int((await silent).body) == 4

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import AsyncIterator
+from contextvars import ContextVar
 from typing import Any
 
 import msgspec
@@ -11,7 +13,7 @@ import nats
 import pytest
 from msgspec import Struct
 
-from runner import Context, Reject, Retry, reply
+from runner import Context, Reject, Retry, lifespan, reply
 from runner.core import raised
 from tests.services.conftest import Answering
 
@@ -89,6 +91,22 @@ async def tell_facts(ctx: Context, what: str) -> dict[str, Any]:
         "sequence": ctx.sequence, "message_id": ctx.message_id, "tag": ctx.headers.get("Tag"), "left": ctx.deadline,
         "function": ctx.function, "year": ctx.timestamp.year > 2020, "key": ctx.key, "shard": ctx.shard,
     }  # fmt: skip
+
+
+bound: ContextVar[str] = ContextVar("bound", default="nothing")
+
+
+@lifespan
+async def shop() -> AsyncIterator[dict[str, int]]:
+    bound.set("by the lifespan")
+    yield {"fee": 7}
+
+
+@reply("state.{who}", concurrency=1)
+async def state(who: str, ctx: Context) -> dict[str, Any]:
+    found = bound.get()
+    bound.set(who)
+    return {"fee": ctx.state["fee"], "bound": found}
 
 
 def error(code: int, text: str) -> bytes:
@@ -178,6 +196,13 @@ async def test_the_context_tells_of_a_request(answering: Answering) -> None:
         }  # fmt: skip
         told = msgspec.json.decode((await asker.ask("facts.x.of")).body)
         assert (told["message_id"], told["left"] > 29) == ("", True)
+
+
+async def test_handlers_share_what_the_lifespan_made_and_nothing_else(answering: Answering) -> None:
+    async with answering(state, shop) as (_, asker):
+        for who in ("ada", "ben", "cyd"):
+            told = msgspec.json.decode((await asker.ask(f"state.{who}")).body)
+            assert told == {"fee": 7, "bound": "by the lifespan"}, "what one request binds, no other sees"
 
 
 async def test_any_client_of_nats_can_ask(answering: Answering) -> None:
