@@ -94,6 +94,10 @@ class Directory:
         self._forget((peer.project, peer.id))
         self._next = min(self._next, clock() + SOON_SECONDS)
 
+    def doubt(self) -> None:
+        """Ask all soon: while there was no connection, news were missed."""
+        self._next = 0.0
+
     def leave(self, target: Target, peer: Peer) -> None:
         """An instance does not answer for this function any more."""
         target.peers.pop(peer.id, None)

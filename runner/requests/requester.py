@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from math import inf
 
 from runner.core import failover, header, service
 from runner.core.balancer import POLICIES, Policy
@@ -28,6 +29,8 @@ from runner.telemetry.tracing import Tracing
 
 LOOP_SECONDS = 1.0
 """How much longer a call from another loop waits for ours to tell what became of it."""
+BACK_SECONDS = 5.0
+"""So long after the connection was lost instances may be on their way back, too: nobody there is no answer yet."""
 BLIND_TRIES = 3
 """Of a request whose instances are not known: NATS picks one each time."""
 NO_RESPONDERS = b"NATS/1.0 503"
@@ -56,6 +59,7 @@ class Requester:
         self._waiting = self._tries.waiting
         self._held: list[Request] = []
         """Those that are sent once there is a connection again."""
+        self._lost_at = -inf
         self._prefix = b""
         self._cut = 0
         self._opened: asyncio.Future[None] | None = None
@@ -117,10 +121,9 @@ class Requester:
             if given not in POLICIES:
                 raise ValueError(f"policy={given!r} is none of {', '.join(POLICIES)}")
             return given
-        if self._policies:
-            for pattern, policy in self._policies.items():
-                if matches(pattern, subject):
-                    return policy
+        for pattern, policy in self._policies.items():
+            if matches(pattern, subject):
+                return policy
         return POLICIES[0]
 
     async def _open(self) -> None:
@@ -228,11 +231,13 @@ class Requester:
             self._watch.gone(peer)
         if request.future.done():
             return
-        if peer is None:
-            self._settle(request, error)
-        else:
+        if peer is not None:
             request.target = self.directory.target(request.subject)
             self._send(request)
+        elif clock() - self._lost_at < BACK_SECONDS:
+            self._held.append(request)
+        else:
+            self._settle(request, error)
 
     # -- what the sweeper sees --------------------------------------------------------------------------
 
@@ -249,8 +254,10 @@ class Requester:
         self._settle(request, error)
 
     def _look(self, now: float) -> None:
+        if not self._connection.is_connected:
+            return
         self.directory.ask(now)
-        if self._held and self._connection.is_connected:
+        if self._held:
             held, self._held[:] = list(self._held), []
             for request in held:
                 if not request.future.done():
@@ -259,7 +266,8 @@ class Requester:
 
     def _lost(self) -> None:
         """The connection is lost: what has been sent may be worked on, and no answer comes."""
-        now = clock()
+        now = self._lost_at = clock()
+        self.directory.doubt()
         for tried in list(self._waiting.values()):
             request = tried.request
             error = Unconfirmed("the connection was lost; the request may have been worked on")
