@@ -10,6 +10,7 @@ from runner.context import Context
 from runner.core.retry import RetryPolicy
 from runner.core.signals import PartialFailure, Reject, Retry
 from runner.gathers import gather
+from runner.hooks import around
 from runner.lifespans import lifespan
 from runner.replies import reply
 from runner.schedules import cron
@@ -24,6 +25,7 @@ __all__ = [
     "Reject",
     "Retry",
     "RetryPolicy",
+    "around",
     "connect",
     "connect_sync",
     "consume",

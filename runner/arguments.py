@@ -53,32 +53,37 @@ class Call(Struct, frozen=True):
     """
 
 
-def compile_call(binding: Bound) -> Call:
-    """Compile a binding's arguments; TypeError when an annotation cannot be decoded to, NameError when not yet."""
+def compile_call(binding: Bound, *, with_context: bool = False) -> Call:
+    """Compile a binding's arguments; TypeError when an annotation cannot be decoded to, NameError when not yet.
+
+    `with_context` gives the context to a handler that takes none, too: it is one argument more, the last.
+    """
     signature = binding.signature
     body, places = signature.body, {name: place for place, name in enumerate(signature.order)}
     positions = dict(zip(binding.subject.names, binding.subject.positions, strict=True))
     tokens = [(name, places[name], positions[name], converter(kind)) for name, kind in signature.tokens]
     handler = _by_position(binding.handler, signature)
-    taker = places.get(signature.context or "")
+    taker, count = places.get(signature.context or ""), len(places)
+    if taker is None and with_context:
+        taker, count = count, count + 1
     if body is None:
-        return Call(_binder(len(places), None, tokens, taker), handler, taker)
+        return Call(_binder(count, None, tokens, taker), handler, taker)
     decode, from_json = decoder(body.annotation, body.default), readers(body.annotation)[0]
     if signature.parts:
         joined = (places[body.name], _joined(decode))
-        return Call(_binder(len(places), joined, tokens, taker), handler, taker)
-    if len(places) == 1:
+        return Call(_binder(count, joined, tokens, taker), handler, taker)
+    if count == 1:
 
         def bind_body(_subject: bytes, data: bytes, msgpack: bool, _context: Any) -> Sequence[Any]:
             return (decode(data, msgpack) if msgpack or not data else from_json(data),)
 
-        return Call(bind_body, handler, taker, _columns(len(places), from_json, 0, tokens))
+        return Call(bind_body, handler, taker, _columns(count, from_json, 0, tokens))
 
     def read(data: bytes, msgpack: bool) -> Any:
         return decode(data, msgpack) if msgpack or not data else from_json(data)
 
-    columns = _columns(len(places), from_json, places[body.name], tokens)
-    return Call(_binder(len(places), (places[body.name], read), tokens, taker), handler, taker, columns)
+    columns = _columns(count, from_json, places[body.name], tokens)
+    return Call(_binder(count, (places[body.name], read), tokens, taker), handler, taker, columns)
 
 
 def join(parts: Iterable[tuple[bool, bytes]]) -> bytes:

@@ -42,9 +42,9 @@ def _lists(arguments: Sequence[Any], taker: int | None) -> list[Any]:
     return [context_of((each,)) if place == taker else [each] for place, each in enumerate(arguments)]
 
 
-def single(binding: Binding, call: Call) -> Callable[..., Any]:
-    """The handler of a function for the arguments of a single message."""
-    return _alone(call.handler, binding.kind, call.taker) if binding.batch else call.handler
+def single(binding: Binding, call: Call, kind: Kind) -> Callable[..., Any]:
+    """The handler of a function for the arguments of a single message; `kind` is how that of the call runs."""
+    return _alone(call.handler, kind, call.taker) if binding.batch else call.handler
 
 
 def _alone(many: Callable[..., Any], kind: Kind, taker: int | None) -> Callable[..., Any]:

@@ -30,6 +30,8 @@ __all__ = [
 F = TypeVar("F", bound=Callable[..., Any])
 
 _ATTACHED = "__jetrunner__"
+HOOK = "__jetrunner_around__"
+"""Attribute of a function that is a hook: what `runner.hooks` has attached."""
 _MODULE = "__jetrunner_functions__"
 
 
@@ -79,6 +81,8 @@ class Binding(Struct, frozen=True):
     """Whether an event that it splits into no parts is told to the function that joins them."""
     answers: Answers | None = None
     """How it answers requests; None for a function that reads what streams store."""
+    around: tuple[Callable[..., Any], ...] = ()
+    """Hooks that run around each attempt, the outermost first."""
 
     @property
     def both_names(self) -> str:
@@ -234,16 +238,11 @@ def _attached(function: Any) -> Binding | _Pending | None:
 
 def attach(function: F, complete: Callable[[], Binding], file: str, line: int) -> F:
     """Attach what `complete` makes to a function, and return it. Raises BindingError for what cannot be bound."""
-    if not inspect.isfunction(function):
-        raise BindingError(f"only a function can be bound, not {function!r}", file=file, line=line)
-    outer = function.__qualname__.rpartition(".")[0]
-    if outer and not outer.endswith("<locals>"):
+    require_function(function, "only a function can be bound", file, line)
+    if is_bound(function):
+        what = "a hook" if HOOK in vars(function) else "bound already"
         raise BindingError(
-            f"{function.__qualname__} is a method; only functions are bound", file=file, line=line
-        )
-    if _ATTACHED in vars(function):
-        raise BindingError(
-            f"{function.__name__} is bound already; a function has one binding",
+            f"{function.__name__} is {what}; a function has one binding",
             file=file,
             line=line,
             hint="write a second function that calls it",
@@ -257,6 +256,20 @@ def attach(function: F, complete: Callable[[], Binding], file: str, line: int) -
     # Kept in the module itself, so that it goes when the module goes; a redefined name is found this way.
     function.__globals__.setdefault(_MODULE, []).append(function)
     return function
+
+
+def require_function(function: Any, rule: str, file: str, line: int) -> None:
+    """Refuse what is no function, and a method, which nothing would give its `self`; `rule` begins the error."""
+    if not inspect.isfunction(function):
+        raise BindingError(f"{rule}, not {function!r}", file=file, line=line)
+    outer = function.__qualname__.rpartition(".")[0]
+    if outer and not outer.endswith("<locals>"):
+        raise BindingError(f"{rule}, and {function.__qualname__} is a method", file=file, line=line)
+
+
+def is_bound(function: Callable[..., Any]) -> bool:
+    """Whether a decorator of ours has attached something to it."""
+    return _ATTACHED in vars(function) or HOOK in vars(function)
 
 
 def _completed(complete: Callable[[], Binding], file: str, line: int) -> Binding:

@@ -2,7 +2,8 @@
 
 Rule 1: every module of the package `functions` is imported, packages inside it too, names with a leading `_` not.
 Rule 2: a function belongs to the project when one of those modules bound it or holds it under some name.
-Rule 3: names of functions and durables are unique; a project has at most one lifespan.
+Rule 3: so does a hook (`@around`); one with `scope="module"` is for the functions of the module that it is written in.
+Rule 4: names of functions and durables are unique; a project has at most one lifespan.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from typing import Any
 
 from msgspec import Struct
 
-from runner import bindings, config, misspelt, ownlog
+from runner import bindings, config, hooks, misspelt, ownlog
 from runner.bindings import Binding, binding_of, bound_in
 from runner.core import identity, raised
 from runner.errors import BindingError, JetrunnerError, SettingsError, UsageError, several
+from runner.hooks import Hook
 from runner.lifespans import is_lifespan
 
 PACKAGE = "functions"
@@ -37,6 +39,8 @@ class Project(Struct, frozen=True):
     lifespan: Callable[[], AsyncGenerator[Any, None]] | None = None
     version: str = "0.0.0"
     """As its `pyproject.toml` has it."""
+    hooks: tuple[Hook, ...] = ()
+    """In the order in which they run, the outermost first; each function has those that run around it."""
 
 
 def load(root: Path, name: str | None = None, *, fresh: bool = True) -> Project:
@@ -68,7 +72,9 @@ def load(root: Path, name: str | None = None, *, fresh: bool = True) -> Project:
         ownlog.enable()
     functions = _functions(modules)
     _require_unique(project, functions)
-    return Project(root, project, functions, _lifespan(modules), config.project_version(root))
+    found = hooks.ordered(hook for module in modules for hook in hooks.hooks_in(vars(module)))
+    surrounded = hooks.surrounded(functions, found)
+    return Project(root, project, surrounded, _lifespan(modules), config.project_version(root), found)
 
 
 def unload() -> None:

@@ -18,6 +18,7 @@ from runner.core.streams.capture import StreamSubjects, capture
 from runner.core.streams.config import DeclaredStream, merged
 from runner.errors import JetrunnerError, Outdated, UsageError
 from runner.gathers import unfed
+from runner.hooks import Hook
 from runner.jetstream.connection import Connection
 from runner.process import served
 from runner.process.resolve import clashing
@@ -58,9 +59,11 @@ def check_command(name: str | None, output: str) -> int:
     for problem in check.problems:
         failure.say(str(problem), problem.hint)
     if output == "text" and not check.problems:
-        functions, streams = counted(len(check.functions), "function"), counted(len(check.streams), "stream")
-        well = counted(len(check.warnings), "warning") if check.warnings else "all well"
-        click.echo(f"{place.settings.name}: {functions}, {streams}, {well}")
+        found = [counted(len(check.functions), "function")]
+        found += [counted(len(check.hooks), "hook")] if check.hooks else []
+        found += [counted(len(check.streams), "stream")]
+        found += [counted(len(check.warnings), "warning") if check.warnings else "all well"]
+        click.echo(f"{place.settings.name}: {', '.join(found)}")
     return max((problem.exit_code for problem in check.problems), default=0)
 
 
@@ -82,9 +85,9 @@ class Check:
         self.problems: list[JetrunnerError] = []
         self.warnings: list[str] = []
         self.streams: Sequence[DeclaredStream] = self._tried(lambda: load_streams(place.root), ())
-        self.functions: Sequence[Binding] = self._tried(
-            lambda: code.load(place.root, place.settings.name or None).functions, ()
-        )
+        project = self._tried(lambda: code.load(place.root, place.settings.name or None), None)
+        self.functions: Sequence[Binding] = project.functions if project is not None else ()
+        self.hooks: Sequence[Hook] = project.hooks if project is not None else ()
         self._sound = not self.problems
         self.known: Sequence[StreamSubjects] = ()
         """What the streams capture that it was compared with."""
@@ -140,6 +143,11 @@ class Check:
             self.problems.extend(clashing(placed, known))
         self.warnings.extend(circles.warnings(functions))
         self.warnings.extend(
+            f"the hook {each.name} runs around no function: its module has none"
+            for each in self.hooks
+            if self.functions and not any(each.surrounds(binding) for binding in self.functions)
+        )
+        self.warnings.extend(
             f"{each.function} joins the parts that come on {each.subject.text}, and no function of this project splits a message to there: "
             "what is no part is a dead letter"
             for each in unfed(functions)
@@ -172,6 +180,7 @@ class Check:
             "ok": not self.problems,
             "project": self.place.settings.name,
             "functions": [binding.label for binding in self.functions],
+            "hooks": [{"name": hook.name, "scope": hook.scope} for hook in self.hooks],
             "streams": [stream.name for stream in self.streams],
             "problems": [{"message": str(problem), "hint": problem.hint} for problem in self.problems],
             "warnings": self.warnings,

@@ -12,6 +12,7 @@ from runner.core.quantity import counted, format_duration
 from runner.core.streams.capture import StreamSubjects, capture
 from runner.core.streams.config import DeclaredStream, merged
 from runner.errors import JetrunnerError
+from runner.hooks import hook_of
 
 ACK_WAIT_SECONDS = 10
 
@@ -31,6 +32,7 @@ def explain(
         _crash(binding),
         _time(binding),
         *_outputs(binding, known, declared),
+        *_hooks(binding),
         Promise(
             "side effects",
             "what the handler does outside of NATS happens at least once",
@@ -196,6 +198,17 @@ def _outputs(
         + ("; up to 1,000 items together, or none" if several else ""),
         "each output's message id derives from its input; it is confirmed before the input is acknowledged",
     )
+
+
+def _hooks(binding: Binding) -> Iterator[Promise]:
+    names = [hook.name for each in binding.around if (hook := hook_of(each)) is not None]
+    if names:
+        what = "a batch" if binding.batch else "an attempt"
+        yield Promise(
+            "hooks",
+            f"around {what} {'runs' if len(names) == 1 else 'run'} {', and inside of it '.join(names)}",
+            "@around: hooks of the project outside of those of a module, of each kind by their modules' names",
+        )
 
 
 def _stream(binding: Binding, known: Sequence[StreamSubjects]) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import anyio
@@ -14,10 +16,12 @@ from runner.bindings import Binding
 from runner.context import Context
 from runner.core.sharding import key
 from runner.jetstream.delivery import Delivery
+from runner.pipeline.around import surrounded
 from runner.pipeline.awaited import finished
 from runner.pipeline.message import Incoming, read
 from runner.runtime.runtime import Runtime
 from runner.runtime.sharing import SHARING
+from runner.signature import Kind
 
 
 class Calling:
@@ -26,17 +30,23 @@ class Calling:
     def __init__(self, runtime: Runtime, binding: Binding) -> None:
         self._runtime = runtime
         self._binding = binding
-        call = arguments.compile_call(binding)
+        hooked = bool(binding.around)
+        call = arguments.compile_call(binding, with_context=hooked)
+        self._kind: Kind = binding.kind
+        """How the handler below runs."""
+        if hooked:
+            call = surrounded(call, binding, partial(self._called, binding.kind))
+            self._kind = "async"
         self.bind = call.bind
-        self.handler = batches.single(binding, call)
+        self.handler = batches.single(binding, call, self._kind)
         """Takes what `bind` gives."""
         self.many, self.columns, self.taker = call.handler, call.columns, call.taker
         self.takes_context = call.taker is not None
         self.awaited = binding.kind == "async"
         """Whether calling it is all there is to do: it runs in the loop, and gives one result."""
-        self.threaded = binding.kind.startswith("thread")
+        self.threaded = self._kind.startswith("thread")
         """Whether it runs where a cancellation cannot reach it."""
-        self._kind = binding.kind
+        self._in_thread = self._held if hooked else self._abandoned
         self._threads = anyio.CapacityLimiter(binding.concurrency)
         self._key_positions = binding.key_positions
 
@@ -93,12 +103,12 @@ class Calling:
         """What the handler returned; of a generator, the list of its items. Of a batch the arguments are lists."""
         handler = self.many if batch else self.handler
         if self._binding.batch and not batch and self._kind.endswith("generator"):
-            items = await self._called(handler, arguments)
+            items = await self._called(self._kind, handler, arguments)
             return items[0] if items else None
-        return await self._called(handler, arguments)
+        return await self._called(self._kind, handler, arguments)
 
-    async def _called(self, handler: Callable[..., Any], arguments: Sequence[Any]) -> Any:
-        match self._kind:
+    async def _called(self, kind: Kind, handler: Callable[..., Any], arguments: Sequence[Any]) -> Any:
+        match kind:
             case "async":
                 return await finished(await handler(*arguments))
             case "async_generator":
@@ -108,7 +118,29 @@ class Calling:
             case "thread_generator":
                 return await self._in_thread(lambda: list(handler(*arguments)))
 
-    async def _in_thread(self, call: Callable[[], Any]) -> Any:
+    async def _held(self, call: Callable[[], Any]) -> Any:
+        """With hooks around it, which are cancelled at the deadline, or cancel it: that takes effect once the thread has ended.
+
+        So no slot goes on to the next message while a thread of the last one runs, unless the process ends.
+        """
+        thread = asyncio.create_task(self._abandoned(call))
+        cancelled: asyncio.CancelledError | None = None
+        with anyio.CancelScope(shield=True):
+            while not thread.done():
+                try:
+                    await asyncio.wait({thread})
+                except asyncio.CancelledError as error:
+                    if self._runtime.cancelling:
+                        thread.cancel()
+                        raise
+                    cancelled = error
+        if cancelled is None:
+            return thread.result()
+        if not thread.cancelled():
+            thread.exception()  # looked at, or asyncio would log it
+        raise cancelled
+
+    async def _abandoned(self, call: Callable[[], Any]) -> Any:
         """Abandoned when the process ends; until then the slot is held as long as the thread runs."""
 
         def guarded() -> tuple[bool, Any]:

@@ -20,7 +20,9 @@ from runner.core.redaction import MSGPACK
 from runner.core.settlement import Failed, Outcome, TimedOut, Undecodable
 from runner.core.subject import matches, problem, unfilled
 from runner.errors import UsageError
+from runner.pipeline.around import surrounded
 from runner.pipeline.awaited import finished
+from runner.signature import Kind
 from runner.staged import Staged
 
 
@@ -107,7 +109,7 @@ async def attempt(binding: Binding, message: Message, state: Any = None, host: A
         host=host,
     )
     try:
-        call = arguments.compile_call(binding)
+        call = arguments.compile_call(binding, with_context=bool(binding.around))
         subject = message.subject.encode(errors="surrogateescape")
         body = parts_of(message.body) if binding.joins is not None else message.body
         given = call.bind(subject, body, message.is_msgpack, context)
@@ -116,7 +118,7 @@ async def attempt(binding: Binding, message: Message, state: Any = None, host: A
     started = time.perf_counter()
     try:
         with anyio.move_on_after(binding.timeout) as scope:
-            result = await _call(binding, partial(batches.single(binding, call), *given))
+            result = await _called(binding, call, given)
         if scope.cancelled_caught:
             return TimedOut(binding.timeout)
         outputs = _outputs(binding, result, message.subject)
@@ -130,22 +132,33 @@ async def attempt(binding: Binding, message: Message, state: Any = None, host: A
     return Made(result, outputs, context.seal() or [], time.perf_counter() - started, answer)
 
 
-async def _call(binding: Binding, handler: Callable[[], Any]) -> Any:
-    """What the handler returned; of a generator, the list of its items."""
+async def _called(binding: Binding, call: arguments.Call, given: Sequence[Any]) -> Any:
+    """What the handler returned, or a hook in its place; of a generator, the list of its items."""
+    kind = binding.kind
+    if not binding.around:
+        return await _call(kind, batches.single(binding, call, kind), given)
+    call = surrounded(call, binding, partial(_call, kind))
+    result = await _call("async", batches.single(binding, call, "async"), given)
+    if not (binding.batch and kind.endswith("generator")):
+        return result
+    return [] if result is None else [result]
+
+
+async def _call(kind: Kind, handler: Callable[..., Any], given: Sequence[Any]) -> Any:
 
     def guarded() -> tuple[bool, Any]:
         # SystemExit and StopIteration do not travel from a thread as they are.
         try:
-            value = handler()
-            return True, list(value) if binding.kind == "thread_generator" else value
+            value = handler(*given)
+            return True, list(value) if kind == "thread_generator" else value
         except BaseException as error:  # noqa: BLE001  raised again below
             return False, error
 
-    match binding.kind:
+    match kind:
         case "async":
-            return await finished(await handler())
+            return await finished(await handler(*given))
         case "async_generator":
-            return [item async for item in handler()]
+            return [item async for item in handler(*given)]
         case "thread" | "thread_generator":
             fine, value = await anyio.to_thread.run_sync(guarded, abandon_on_cancel=True)
             if fine:

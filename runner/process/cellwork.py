@@ -125,6 +125,7 @@ async def _work(line: CellLine, runtime: Runtime, functions: dict[str, Binding])
         if not report.done():
             if os.getppid() != parent:  # nothing goes on here that may start elsewhere
                 os._exit(1)
+            runtime.slots.ending = True  # no thread is waited for
             report.cancel()
             await asyncio.wait({report})
             return

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias, TypeVar, overload
 
 from msgspec import Struct, structs
 
-from runner import client, codec, devserver, discovery
+from runner import client, codec, devserver
 from runner.bindings import Binding
 from runner.config import Settings
 from runner.core import header, sharding
@@ -21,8 +21,7 @@ from runner.core.streams.capture import capture
 from runner.core.streams.config import DeclaredStream
 from runner.core.streams.plan import function_of
 from runner.core.subject import covers, overlaps
-from runner.discovery import Project
-from runner.errors import JetrunnerError, NoStream, UsageError
+from runner.errors import NoStream, UsageError
 from runner.jetstream.deadletters import DeadLetters, Selection
 from runner.jetstream.gathered import Event, Gathered
 from runner.jetstream.inventory import consumers_on, count, real_streams
@@ -31,7 +30,6 @@ from runner.jetstream.messages import leader_message, subjects
 from runner.jetstream.ownstreams import AGAIN, GATHER, STREAMS
 from runner.jetstream.publisher import PubAck
 from runner.jetstream.schedules import fire
-from runner.lifespans import is_lifespan
 from runner.ordered.function import OrderedFunction
 from runner.process.app import Serving, serve
 from runner.process.served import Served
@@ -39,13 +37,13 @@ from runner.runtime.stop import Stop
 from runner.streams.file import FOLDER, declare, load_streams
 from runner.streams.plan import apply_streams, subjects_of_streams
 from runner.testing.delivery import bound
+from runner.testing.project import project_of
 from runner.testing.server import server
 
 T = TypeVar("T")
 Streams: TypeAlias = "Mapping[str, Sequence[str] | Mapping[str, Any]] | Path | str | None"
 """A folder with stream files; or subjects, or the fields of a stream file, by the stream's name; None: those of the project."""
 
-PROJECT = "test"
 STREAM = "TEST"
 DRAIN_SECONDS = 2.0
 LOOK_SECONDS = 0.02
@@ -208,17 +206,18 @@ async def run(
     streams: Streams = None,
     retry_scale: float = 0.01,
     url: str | None = None,
+    around: Sequence[Callable[..., Any]] = (),
 ) -> AsyncIterator[App]:
     """Run functions for the time of the block, in this process, on a nats-server that starts and ends with it.
 
-    `functions` are decorated ones as they are imported, a `@lifespan` among them; without any, all of the project that
-    the current folder belongs to. `streams` are declared before: without, those of the project's `streams/`, and one
+    `functions` are decorated ones as they are imported, a `@lifespan` and hooks (`@around`) among them; without any, all of the
+    project that the current folder belongs to. Hooks of their modules with `scope="module"` run around them, and those that `around` gives. `streams` are declared before: without, those of the project's `streams/`, and one
     called TEST for subjects that none of them captures. Waits between attempts are multiplied by `retry_scale`.
     `url` is of a server to use in the place of an own one: what it stores stays.
     Raises JetrunnerError as `runner run` does.
     """
     root = devserver.find_root(Path())
-    project = _project(root, functions)
+    project = project_of(root, functions, around)
     bindings = tuple(
         structs.replace(binding, retry=binding.retry.scaled(retry_scale), in_process=False)
         for binding in project.functions
@@ -257,16 +256,6 @@ async def run(
         finally:
             stop.request()
             await serving
-
-
-def _project(root: Path, functions: Sequence[Callable[..., Any]]) -> Project:
-    if not functions:
-        return discovery.load(root, fresh=False)
-    lifespan = [each for each in functions if is_lifespan(each)]
-    if len(lifespan) > 1:
-        raise JetrunnerError("a project has one lifespan, and these are several")
-    found = tuple(bound(each) for each in functions if not is_lifespan(each))
-    return Project(root, PROJECT, found, lifespan[0] if lifespan else None)
 
 
 def _declared(root: Path, streams: Streams, bindings: Sequence[Binding]) -> list[DeclaredStream]:

@@ -16,6 +16,7 @@ from runner.core.settlement import Ack, Failed, Nak, Outcome, Succeeded, settle
 from runner.errors import UsageError
 from runner.pipeline.local import Made, Message, attempt, subject_of
 from runner.staged import Staged
+from runner.testing.around import surrounded
 from runner.testing.contexts import Answers, pairs
 
 MIDDLE = 0.5
@@ -56,16 +57,18 @@ async def deliver(
     missing: tuple[int, ...] = (),
     state: Any = None,
     replies: Mapping[str, Any] | Callable[[str, bytes], Any] | None = None,
+    around: Sequence[Callable[..., Any]] = (),
 ) -> Delivered:
     """Decode a message as the runner would, call the function once, and tell what would become of the message.
 
     `subject` is needed where the function reads many; bytes are the body as they are, every other value is encoded as
     JSON. `attempt` counts from 1. `scheduled` is when a firing of `@cron` was due: without, the last time before now. A function with `@gather` takes a list of its
     parts as the body; `missing` are the indexes of those that did not come. `state` is what the lifespan would have yielded; `replies` answers `ctx.request`, by
-    subject or as a function of subject and body. Raises UsageError for what is no function, and for a subject that it
+    subject or as a function of subject and body. Hooks of the function's own module (`scope="module"`) run around it; those of the
+    project do where `around` gives them. Raises UsageError for what is no function, and for a subject that it
     does not read.
     """
-    binding = bound(function)
+    [binding] = surrounded([bound(function)], around)
     given = tuple(pairs(headers or {}))
     if scheduled is not None:
         given += ((firing.DUE, scheduled.isoformat()),)

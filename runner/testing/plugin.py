@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from runner.testing.app import App, Streams
@@ -22,12 +22,16 @@ class Jetrunner:
         """Of the server, for other clients."""
 
     def __call__(
-        self, *functions: Callable[..., Any], streams: Streams = None, retry_scale: float = 0.01
+        self,
+        *functions: Callable[..., Any],
+        streams: Streams = None,
+        retry_scale: float = 0.01,
+        around: Sequence[Callable[..., Any]] = (),
     ) -> AbstractAsyncContextManager[App]:
         """Run functions for the time of the block, as `runner.testing.run` does."""
         from runner.testing.app import run  # noqa: PLC0415  a session without such a test needs no NATS client
 
-        return run(*functions, streams=streams, retry_scale=retry_scale, url=self.url)
+        return run(*functions, streams=streams, retry_scale=retry_scale, url=self.url, around=around)
 
     run = __call__
 

@@ -1,0 +1,26 @@
+"""The hooks that run around functions in a test: there is no project that knows of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from runner import hooks
+from runner.bindings import Binding
+from runner.errors import UsageError
+from runner.hooks import Hook
+
+
+def surrounded(functions: Sequence[Binding], given: Sequence[Callable[..., Any]]) -> tuple[Binding, ...]:
+    """The functions with their modules' hooks and those that the test has given around them. Raises UsageError."""
+    return hooks.surrounded(functions, [*hooks.of_modules(functions), *map(_hook, given)])
+
+
+def _hook(function: Callable[..., Any]) -> Hook:
+    hook = hooks.hook_of(function)
+    if hook is None:
+        raise UsageError(
+            f"{getattr(function, '__name__', function)!r} is no hook",
+            hint="give around= what is decorated with @around, as it is imported",
+        )
+    return hook
