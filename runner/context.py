@@ -247,6 +247,10 @@ class Context(Generic[State]):
             self._made = []
         return self._made
 
+    def count_staged(self) -> int:
+        """How much of that there is."""
+        return len(self._made) if self._made is not None else 0
+
     def seal(self) -> list[Staged] | None:
         """End publishing: what was staged, in order, or None. The runner calls it when the handler has returned."""
         self._sealed = True

@@ -17,7 +17,6 @@ from msgspec import structs
 from runner.arguments import Call
 from runner.bindings import Binding
 from runner.context import Context
-from runner.staged import Staged
 
 Inner: TypeAlias = Callable[[Context[Any], Sequence[Any]], Awaitable[Any]]
 """Runs what is inside of a hook, with the context and the handler's arguments."""
@@ -39,7 +38,7 @@ def surrounded(
     listed = bool(binding.batch) or binding.kind.endswith("generator")
     inner: Inner = handle
     for hook in reversed(binding.around):
-        inner = _around(hook, inner, listed=listed)
+        inner = _around(hook, inner, listed=listed, batched=bool(binding.batch))
 
     def call_all(*given: Any) -> Awaitable[Any]:
         return inner(given[taker], given[:count])
@@ -47,128 +46,131 @@ def surrounded(
     return structs.replace(call, handler=call_all)
 
 
-def _around(hook: Callable[..., Any], inner: Inner, *, listed: bool) -> Inner:
+def _around(hook: Callable[..., Any], inner: Inner, *, listed: bool, batched: bool) -> Inner:
     """One hook around what is inside of it; `listed`: what the handler gives is a list."""
+    name, kind = f"{hook.__module__}.{hook.__qualname__}", Many if batched else Once
 
     async def run(context: Context[Any], given: Sequence[Any]) -> Any:
-        call = Once(hook, inner, context, given)
+        call = kind(name, inner, context, given)
         try:
             answer = await hook(context, call)
+        except BaseException:
+            call.error = None  # else it and its traceback would hold each other
+            raise
         finally:
-            if call.end():
+            call.ended = True
+            if call.task is not None:
                 await call.stop()
         if answer is None:
-            return call.outcome()
+            return call.result if call.returned else call.unreturned()
         if listed and not isinstance(answer, (list, tuple)):
             raise TypeError(
-                f"the hook {call.name} returned a {type(answer).__name__} in place of a list: give one with an element for each "
+                f"the hook {name} returned a {type(answer).__name__} in place of a list: give one with an element for each "
                 "message of a batch, or item of a generator"
             )
-        call.drop()
+        if call.error is not None:
+            call.drop()
         return answer
 
     return run
 
 
 class Once:
-    """What a hook awaits as `call()`."""
+    """What a hook awaits as `call()`. Its fields have their first values in the class: one is made for each hook of each message."""
 
-    __slots__ = (
-        "_before",
-        "_context",
-        "_ended",
-        "_error",
-        "_failed",
-        "_given",
-        "_hook",
-        "_inner",
-        "_result",
-        "_task",
-    )
+    begun = False
+    returned = False
+    ended = False
+    """Whether the hook has."""
+    task: asyncio.Task[Any] | None = None
+    """The task in which the handler runs now."""
+    error: BaseException | None = None
+    """What the handler raised."""
+    result: Any = None
+    first = last = 0
+    """How much was published before the handler, and until it has failed."""
 
-    def __init__(
-        self, hook: Callable[..., Any], inner: Inner, context: Context[Any], given: Sequence[Any]
-    ) -> None:
-        self._hook = hook
-        self._inner: Inner | None = inner
-        """None once it was called."""
-        self._context = context
-        self._given = given
-        self._task: asyncio.Task[Any] | None = None
-        """The task in which it runs now."""
-        self._ended = False
-        self._error: BaseException | None = None
-        self._result: Any = None
-        self._failed: list[tuple[list[Staged], int, int]] = []
-        """What a handler that has failed had published until then: lists, and where its own part of each begins and ends."""
+    def __init__(self, name: str, inner: Inner, context: Context[Any], given: Sequence[Any]) -> None:
+        """`name` is the hook's."""
+        self.name = name
+        self.inner = inner
+        self.context = context
+        self.given = given
 
     async def __call__(self) -> Any:
         """Run the handler, or the next hook: what it returned. Raises what it raises; RuntimeError when it may not run now."""
-        inner, self._inner = self._inner, None
-        if inner is None or self._ended:
+        if self.begun or self.ended:
             raise RuntimeError(self._refusal())
-        self._task = asyncio.current_task()
-        before = {id(each): len(each.staged) for each in _publishing(self._context) if each.staged}
+        self.begun = True
+        self.task = asyncio.current_task()
+        self.mark()
         try:
-            self._result = await inner(self._context, self._given)
+            self.result = await self.inner(self.context, self.given)
         except BaseException as error:
-            self._error = error
-            self._failed = [
-                (each.staged, before.get(id(each), 0), len(each.staged))
-                for each in _publishing(self._context)
-            ]
+            self.error = error
+            self.mark()
             raise
         finally:
-            self._task = None
-        return self._result
-
-    @property
-    def name(self) -> str:
-        """Of the hook."""
-        return f"{self._hook.__module__}.{self._hook.__qualname__}"
+            self.task = None
+        self.returned = True
+        return self.result
 
     def _refusal(self) -> str:
-        if self._ended:
-            return f"the hook {self.name} has ended: its call() can run nothing any more; await it before the hook returns"
-        return f"the hook {self.name} has awaited call() a second time: it runs the handler once; raise Retry for another attempt"
-
-    def end(self) -> bool:
-        """The hook has ended; whether the handler still runs."""
-        self._ended = True
-        return self._task is not None
+        if self.ended:
+            return f"the hook {self.name} has ended, and its call() can run nothing any more: await it before the hook returns"
+        return f"the hook {self.name} has awaited call() twice, which runs the handler once: raise Retry for another attempt"
 
     async def stop(self) -> None:
         """Cancel the task in which the handler runs, and return once it has ended."""
-        task = self._task
-        if task is not None and task is not asyncio.current_task():
-            task.cancel()
-            await asyncio.wait({task})
+        if self.task is not None and self.task is not asyncio.current_task():
+            self.task.cancel()
+            await asyncio.wait({self.task})
 
-    def outcome(self) -> Any:
-        """What stands when the hook returned None. Raises what the handler raised."""
-        error, self._error = self._error, None
-        if error is not None:
-            try:
-                raise error
-            finally:
-                del error  # else it and its traceback would hold each other
-        if self._inner is not None:
+    def unreturned(self) -> Any:
+        """What a hook that returned None lets stand where the handler returned nothing: what that raised, or an error of the hook's."""
+        error, self.error = self.error, None
+        if error is None:
             raise RuntimeError(
                 f"the hook {self.name} returned None and has not awaited call(), so the handler did not run: await it, or return "
                 "what takes the place of its result"
             )
-        return self._result
+        try:
+            raise error
+        finally:
+            del error  # as above
+
+    def mark(self) -> None:
+        """Remember how much has been published, before the handler and after it."""
+        self.first, self.last = self.last, self.context.count_staged()
 
     def drop(self) -> None:
-        """Something else takes the place of the outcome: a handler that has failed has published nothing."""
-        for staged, begin, end in self._failed:
-            del staged[begin:end]
+        """Something else takes the place of what the handler raised: it has published nothing."""
+        self.error = None
+        del self.context.staged[self.first : self.last]
 
 
-def _publishing(context: Context[Any]) -> Sequence[Context[Any]]:
-    """The contexts that publish: of a batch those of its messages, once the handler or a hook has asked for them."""
-    try:
-        messages: Sequence[Context[Any]] = object.__getattribute__(context, "messages")
-    except AttributeError:  # it makes them when it is asked
-        return (context,)
-    return messages or (context,)
+class Many(Once):
+    """The same of a batch, in which each message has a context that publishes."""
+
+    marks: tuple[dict[int, int], ...] = ({}, {})
+    """How much each had published, before the handler and after it, by the place of its message."""
+
+    def mark(self) -> None:
+        """Remember how much has been published, before the handler and after it."""
+        counts = {at: each.count_staged() for at, each in enumerate(self._messages())}
+        self.marks = (self.marks[1], counts)
+
+    def drop(self) -> None:
+        """Something else takes the place of what the handler raised: it has published nothing."""
+        self.error = None
+        first, last = self.marks
+        for at, each in enumerate(self._messages()):
+            del each.staged[first.get(at, 0) : last.get(at, 0)]
+
+    def _messages(self) -> Sequence[Context[Any]]:
+        """The contexts of the messages, once the handler or a hook has asked for them: before, nothing is published."""
+        try:
+            messages: Sequence[Context[Any]] = object.__getattribute__(self.context, "messages")
+        except AttributeError:
+            return ()
+        return messages

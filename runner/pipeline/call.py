@@ -110,7 +110,8 @@ class Calling:
     async def _called(self, kind: Kind, handler: Callable[..., Any], arguments: Sequence[Any]) -> Any:
         match kind:
             case "async":
-                return await finished(await handler(*arguments))
+                result = await handler(*arguments)
+                return result if result is None else await finished(result)
             case "async_generator":
                 return [item async for item in handler(*arguments)]
             case "thread":
