@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -24,9 +24,8 @@ async def plain(ctx: Context, call: Call) -> None:
 
 
 @pytest.fixture
-def project(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[..., Project]:
+def project(tmp_path: Path) -> Iterator[Callable[..., Project]]:
     """Imports a project with these modules; `functions/<name>.py` each."""
-    request.addfinalizer(unload)
 
     def make(**modules: str) -> Project:
         folder = tmp_path / "functions"
@@ -36,7 +35,8 @@ def project(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[..., Pro
             (folder / f"{name}.py").write_text("from runner import *\n" + dedent(text))
         return load(tmp_path, "shop")
 
-    return make
+    yield make
+    unload()
 
 
 def names(project: Project, function: str) -> list[str]:
@@ -128,7 +128,7 @@ def test_a_scope_that_is_none_is_told() -> None:
 
 def test_a_scope_without_its_name_is_told() -> None:
     with pytest.raises(BindingError, match="only a function can be a hook, not 'module'") as caught:
-        around("module")  # type: ignore[type-var]
+        around("module")  # type: ignore[call-overload]
     assert '@around(scope="module")' in caught.value.hint
 
 
