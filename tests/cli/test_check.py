@@ -28,6 +28,7 @@ def test_a_sound_project_is_well(make_project: Callable[..., Project]) -> None:
         "ok": True,
         "project": "shop",
         "functions": ["charge"],
+        "hooks": [],
         "streams": ["ORDERS"],
         "problems": [],
         "warnings": [],
@@ -351,3 +352,37 @@ def test_a_gather_to_which_no_function_splits_is_warned_of(make_project: Callabl
     project.function("orders", SPLIT.replace("SUBJECT", "prized.{customer}"))
     (warning,) = project.json("check")["warnings"]
     assert warning.startswith("total joins the parts that come on priced.{customer}, and no function")
+
+
+HOOKS = """
+    from runner import around
+
+    @around
+    async def timed(ctx, call):
+        await call()
+
+    @around(scope="module")
+    async def alone(ctx, call):
+        await call()
+"""
+
+
+def test_hooks_are_listed_and_one_that_runs_around_nothing_is_told(
+    make_project: Callable[..., Project],
+) -> None:
+    project = make_project(functions={"charge": CHARGE, "hooks": HOOKS}, streams={"orders": ORDERS})
+    done = project.runner("check")
+    assert (done.code, done.stdout) == (0, "shop: 1 function, 2 hooks, 1 stream, 1 warning\n")
+    assert "the hook functions.hooks.alone runs around no function: its module has none" in done.stderr
+    assert project.json("check")["hooks"] == [
+        {"name": "functions.hooks.timed", "scope": "project"},
+        {"name": "functions.hooks.alone", "scope": "module"},
+    ]
+
+
+def test_a_hook_that_is_wrong_is_told_with_its_place(make_project: Callable[..., Project]) -> None:
+    wrong = "from runner import around\n\n@around\ndef timed(ctx, call): ...\n"
+    done = make_project(functions={"charge": CHARGE, "hooks": wrong}).runner("check")
+    assert done.code == 2
+    assert "functions/hooks.py:3: the hook timed is not async" in done.stderr
+    assert "hint: write `async def timed(ctx: Context, call): return await call()`" in done.stderr

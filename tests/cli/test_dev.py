@@ -28,6 +28,14 @@ LEDGER = """
         raise ValueError("unlucky")
 """
 
+HOOK = """
+    from runner import Reject, around
+
+    @around
+    async def hook(ctx, call):
+        raise Reject("by the hook")
+"""
+
 
 @pytest.fixture
 def shop(make_project: Callable[..., Project]) -> Project:
@@ -107,6 +115,15 @@ def test_a_change_runs_within_a_second_or_so(shop: Project) -> None:
         said(dev, "dev ready in", at)
         assert time.monotonic() - began < 3  # a second where nothing else runs
         assert version(shop) == at
+
+
+def test_a_hook_that_is_added_runs_around_the_next_message(shop: Project) -> None:
+    dev = started(shop)
+    for at, words in enumerate(["by the hook", "by the new hook"], 1):
+        shop.function("hooks", HOOK.replace("by the hook", words))
+        said(dev, "dev ready in", at + 1)
+        shop.runner("publish", "orders.ok", "x")
+        dev.line(rf"✗  charge  ORDERS:{at}  attempt 1  .* rejected: Reject: {words}")
 
 
 def test_a_syntax_error_is_shown_and_the_last_good_version_goes_on(shop: Project) -> None:

@@ -113,3 +113,22 @@ def test_a_project_with_something_wrong_is_told_first(project: Project) -> None:
     done = project.runner("check", "--explain", "split")
     assert done.code == 2
     assert "nowhere.*" in done.stderr
+
+
+def test_the_hooks_of_a_function_are_said_in_their_order(make_project: Callable[..., Project]) -> None:
+    hooks = """
+    from runner import around
+
+    @around
+    async def timed(ctx, call): ...
+    @around
+    async def tenant(ctx, call): ...
+"""
+    inside = "\n    from runner import around\n    @around(scope='module')\n    async def circuit(ctx, call): ...\n"
+    project = make_project(functions={"hooks": hooks, "shop": FUNCTIONS + inside}, streams=STREAMS)
+    [said] = [
+        each for each in project.json("check", "--explain", "press")["promises"] if each["about"] == "hooks"
+    ]
+    assert said["promise"] == (
+        "around an attempt run functions.hooks.timed, and inside of it functions.hooks.tenant, and inside of it functions.shop.circuit"
+    )

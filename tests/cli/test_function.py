@@ -243,3 +243,21 @@ def test_a_header_that_is_given_twice_has_both_values(make_project: Callable[...
     )
     called = project.json("function", "invoke", "tags", "--header", "Tag: a", "--header", "Tag: b")
     assert called["result"] == ["a", "a", "b"]
+
+
+def test_hooks_run_around_a_call(make_project: Callable[..., Project]) -> None:
+    source = """
+    from runner import around, consume
+
+    @around
+    async def doubled(ctx, call):
+        return 2 * await call()
+
+    @consume("orders.*", output="lines")
+    def charge(cents: int) -> int:
+        return cents
+"""
+    done = make_project(functions={"shop": source}).runner(
+        "function", "invoke", "charge", "--subject", "orders.1", "21"
+    )
+    assert done.stdout == "output     lines  42\n"

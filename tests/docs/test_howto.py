@@ -35,7 +35,7 @@ def blocks(page: Path, language: str) -> list[str]:
 def project_of(page: Path, make_project: Callable[..., Project], nats: str) -> Project:
     """The functions and streams of a page; what a page says of tests stays out."""
     functions = [
-        text for text in blocks(page, "python") if re.search(r"^@(consume|cron|reply)", text, re.MULTILINE)
+        text for text in blocks(page, "python") if re.search(r"^@(consume|cron|reply|around)", text, re.MULTILINE)
     ]
     streams = {NAME.findall(text)[0].lower(): text for text in blocks(page, "toml")}
     return make_project(functions={"page": "\n\n".join(functions)}, streams=streams, nats=nats)
@@ -116,6 +116,11 @@ async def both_orders_are_joined(_: Project, js: RawJetStream) -> bool:
         "totals.o-1": 750,
         "totals.o-2": 0,
     }
+
+
+@ends_with("hooks")
+async def the_payment_has_its_tenant(_: Project, js: RawJetStream) -> bool:
+    return [each.json() for each in await js.messages("PAYMENTS")] == [{"order": "o-1", "tenant": "acme"}]
 
 
 @ends_with("processes")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any, assert_type
 
 from msgspec import Struct
 
 import runner
-from runner import Context, PartialFailure, Reject, Retry, RetryPolicy, consume, lifespan, reply, testing
+from runner import Context, PartialFailure, Reject, Retry, RetryPolicy, around, consume, lifespan, reply, testing
 
 
 class Order(Struct):
@@ -97,6 +97,34 @@ async def look(body: bytes, ctx: Context[Shop]) -> str:
 @consume("banks.*")
 async def look_untyped(body: bytes, ctx: Context) -> None:
     assert_type(ctx.state, Any)
+
+
+@around
+async def timed(ctx: Context, call: Callable[[], Awaitable[Any]]) -> None:
+    assert_type(await call(), Any)
+    await ctx.publish("audit", b"x")
+
+
+@around(scope="module")
+async def doubled(ctx: Context[Shop], call: Callable[[], Awaitable[int]]) -> int:
+    assert_type(ctx.state, Shop)
+    return 2 * await call()
+
+
+@around()
+async def passed_on(ctx: Context, call: Callable[[], Awaitable[Any]]) -> Any:
+    return await call()
+
+
+async def hooks_keep_their_type() -> None:
+    async def call() -> int:
+        return 1
+
+    assert_type(await doubled(testing.context(state=Shop("open")), call), int)
+    assert_type(await passed_on(testing.context(), call), Any)
+    await testing.deliver(charge, "orders.c1.created", b"{}", around=[timed, doubled])
+    async with testing.run(charge, timed, around=(doubled,)) as app:
+        await app.settled()
 
 
 async def the_decorator_keeps_the_type() -> None:

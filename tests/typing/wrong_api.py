@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import runner
-from runner import Context, RetryPolicy, consume, lifespan, testing
+from runner import Context, RetryPolicy, around, consume, lifespan, testing
 
 
 @consume("orders.{customer}")
@@ -29,6 +29,9 @@ consume(charge)  # E: arg-type
 RetryPolicy(jitter="some")  # E: arg-type
 RetryPolicy(retry_on=ValueError)  # E: arg-type
 lifespan(charge)  # E: type-var
+around(charge)  # E: type-var
+around(scope="all")  # E: call-overload
+around(lambda ctx, call: 1)  # E: type-var
 testing.context(attempt="2")  # E: arg-type
 runner.publish("a", 1)  # E: attr-defined
 
