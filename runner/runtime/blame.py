@@ -11,6 +11,17 @@ from runner.core.signals import Reject, Retry
 
 _LIBRARIES = tuple({f"{path}/" for name, path in sysconfig.get_paths().items() if "lib" in name})
 _INSTALLED = ("/site-packages/", "/dist-packages/")
+_CALLING = {
+    str(Path(__file__).parents[1] / file)
+    for file in (
+        "arguments.py",
+        "pipeline/around.py",
+        "pipeline/awaited.py",
+        "pipeline/call.py",
+        "pipeline/local.py",
+    )
+}
+"""Our own files that stand between hooks and the handler: they tell nothing."""
 
 
 class Elsewhere(Exception):  # noqa: N818  # no error of its own: the cause of one that was raised in another process
@@ -23,7 +34,7 @@ class Elsewhere(Exception):  # noqa: N818  # no error of its own: the cause of o
 
 
 def trace_of(error: BaseException | None) -> str:
-    """The traceback of a handler's exception, without our own frames above it; empty when none is the user's."""
+    """The traceback of a handler's exception, without our own frames above it, nor between its hooks; empty when none is the user's."""
     if error is not None and isinstance(error.__cause__, Elsewhere):
         return error.__cause__.trace
     frames = error.__traceback__ if error is not None else None
@@ -31,7 +42,11 @@ def trace_of(error: BaseException | None) -> str:
         frames = frames.tb_next
     if error is None or frames is None:
         return ""
-    return "".join(traceback.format_exception(type(error), error, frames))
+    told = traceback.TracebackException(type(error), error, frames)
+    told.stack = traceback.StackSummary.from_list(
+        [each for each in told.stack if each.filename not in _CALLING]
+    )
+    return "".join(told.format())
 
 
 def where(outcome: Outcome, root: Path) -> str:

@@ -261,3 +261,27 @@ def test_hooks_run_around_a_call(make_project: Callable[..., Project]) -> None:
         "function", "invoke", "charge", "--subject", "orders.1", "21"
     )
     assert done.stdout == "output     lines  42\n"
+
+
+def test_the_traceback_of_a_call_has_the_hooks_and_nothing_of_the_runner(
+    make_project: Callable[..., Project],
+) -> None:
+    source = """
+    from runner import around, consume
+
+    @around
+    async def looked_at(ctx, call):
+        try:
+            await call()
+        except ValueError:
+            pass
+
+    @consume("orders.*")
+    {kind} charge(cents: int) -> None:
+        raise ValueError("unlucky")
+"""
+    for kind in ("async def", "def"):
+        project = make_project(functions={"shop": source.format(kind=kind)})
+        done = project.runner("function", "invoke", "charge", "--subject", "orders.1", "21")
+        lines = [line for line in done.stderr.splitlines() if "File" in line]
+        assert [line.rpartition(" in ")[2] for line in lines] == ["looked_at", "charge"]
