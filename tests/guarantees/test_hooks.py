@@ -8,9 +8,11 @@ from itertools import pairwise
 
 import pytest
 
+from runner.telemetry.receiver import Receiver
 from tests.guarantees.test_cells import SECOND, in_cell, suspected
 from tests.support.eventually import eventually
 from tests.support.shop import Shop, reason
+from tests.telemetry.tree import tree
 
 pytestmark = [pytest.mark.server, pytest.mark.anyio]
 
@@ -406,3 +408,37 @@ async def test_a_key_keeps_its_order_through_hooks_that_fail(shop: Shop) -> None
     for key in "123":
         sequences = [each["sequence"] for each in done if each["key"] == key]
         assert all(first < second for first, second in pairwise(sequences))
+
+
+async def test_what_a_hook_does_stands_in_the_span_of_its_attempt(shop: Shop) -> None:
+    await shop.open(
+        """
+    from opentelemetry import trace
+    from runner import around
+
+    user = trace.get_tracer("user.code")
+
+    @around
+    async def hook(ctx, call):
+        with user.start_as_current_span("hook"):
+            await call()
+
+    @consume("orders.{id}")
+    async def charge(order: Order) -> None:
+        user.start_span("handler").end()
+    """
+    )
+    await shop.order(1)
+    with Receiver() as receiver:
+        process = shop.run(
+            OTEL_TRACES_EXPORTER="otlp",
+            OTEL_EXPORTER_OTLP_ENDPOINT=receiver.endpoint,
+            OTEL_TRACES_SAMPLER="always_on",
+        )
+        await shop.settled("charge")
+        process.terminate()
+        assert await process.ended() == 0
+        await eventually(lambda: len(receiver.spans()) == 3)
+        assert tree(receiver.spans()) == (
+            "charge: charge consumer 1/5 ack message.ack\n  charge: hook internal\n    charge: handler internal"
+        )

@@ -126,14 +126,27 @@ def receiver() -> Iterator[Receiver]:
         yield receiver
 
 
-@pytest.mark.parametrize("traces", ["none", "console", "otlp"])
+HOOK = """
+    from runner import around
+
+    @around
+    async def hook(ctx, call):
+        await call()
+"""
+
+
+@pytest.mark.parametrize(
+    ("traces", "hooks"),
+    [("none", ""), ("console", ""), ("otlp", ""), ("otlp", HOOK)],
+    ids=["none", "console", "otlp", "otlp and a hook"],
+)
 async def test_the_same_becomes_of_a_message_whatever_it_carries_and_its_handler_takes(
-    shop: Shop, traces: str, receiver: Receiver
+    shop: Shop, traces: str, hooks: str, receiver: Receiver
 ) -> None:
     functions = [
         function(*each, output=output) for output in (False, True) for each in product(TAKES, OPTIONS)
     ]
-    await shop.open(BEHAVIOURS + "".join(source for _, source in functions))
+    await shop.open(BEHAVIOURS + hooks + "".join(source for _, source in functions))
     environment = {
         "OTEL_TRACES_EXPORTER": traces,
         "OTEL_TRACES_SAMPLER": "always_on" if traces == "otlp" else "",
