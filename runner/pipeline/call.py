@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -22,6 +23,8 @@ from runner.pipeline.message import Incoming, read
 from runner.runtime.runtime import Runtime
 from runner.runtime.sharing import SHARING
 from runner.signature import Kind
+
+log = logging.getLogger("jetrunner.pipeline")
 
 
 class Calling:
@@ -134,6 +137,10 @@ class Calling:
                     if self._runtime.cancelling:
                         thread.cancel()
                         raise
+                    if cancelled is None:
+                        log.warning(
+                            "%s: a hook was cancelled, and waits for its thread", self._binding.function
+                        )
                     cancelled = error
         if cancelled is None:
             return thread.result()

@@ -187,8 +187,9 @@ async def test_a_thread_keeps_its_key_though_its_hook_gives_it_up(shop: Shop) ->
     """
     )
     await shop.order(1)
-    shop.run()
+    process = shop.run()
     await shop.noted("end", 2)
+    await process.seen("charge: a hook was cancelled, and waits for its thread")
     story = sorted([*shop.notes("begin"), *shop.notes("end")], key=lambda each: each["at"])
     assert [(each["what"], each["attempt"]) for each in story] == [
         ("begin", 1), ("end", 1), ("begin", 2), ("end", 2),

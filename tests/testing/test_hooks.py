@@ -229,6 +229,22 @@ async def test_a_hook_may_answer_for_a_handler_that_has_failed_and_drops_what_th
     ]  # fmt: skip
 
 
+async def test_a_hook_that_answers_makes_a_failed_message_a_handled_one() -> None:
+    @consume("orders.ada")
+    async def never(order: dict[str, Any]) -> None:
+        raise OSError("no route")
+
+    async def hook(ctx: Context, call: Call) -> bool:
+        try:
+            await call()
+        except OSError:
+            return True
+        return False
+
+    done = await around_it(hook, never)
+    assert (done.outcome, done.outputs) == ("ack", ())
+
+
 async def test_what_a_hook_publishes_goes_with_the_attempt() -> None:
     async def hook(ctx: Context, call: Call) -> None:
         await ctx.publish("audit", {"by": "before"})
