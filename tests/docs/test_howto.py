@@ -35,7 +35,9 @@ def blocks(page: Path, language: str) -> list[str]:
 def project_of(page: Path, make_project: Callable[..., Project], nats: str) -> Project:
     """The functions and streams of a page; what a page says of tests stays out."""
     functions = [
-        text for text in blocks(page, "python") if re.search(r"^@(consume|cron|reply|around)", text, re.MULTILINE)
+        text
+        for text in blocks(page, "python")
+        if re.search(r"^@(consume|cron|reply|around)", text, re.MULTILINE)
     ]
     streams = {NAME.findall(text)[0].lower(): text for text in blocks(page, "toml")}
     return make_project(functions={"page": "\n\n".join(functions)}, streams=streams, nats=nats)

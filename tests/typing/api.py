@@ -9,7 +9,18 @@ from typing import Any, assert_type
 from msgspec import Struct
 
 import runner
-from runner import Context, PartialFailure, Reject, Retry, RetryPolicy, around, consume, lifespan, reply, testing
+from runner import (
+    Context,
+    PartialFailure,
+    Reject,
+    Retry,
+    RetryPolicy,
+    around,
+    consume,
+    lifespan,
+    reply,
+    testing,
+)
 
 
 class Order(Struct):
