@@ -20,7 +20,7 @@ QUOTES = """
     import asyncio
     from runner import Context, Reject, reply
 
-    @reply("quotes.{customer}", idempotent=True, timeout=5, concurrency=2)
+    @reply("quotes.{customer}", idempotent=True, timeout=120, concurrency=2)
     async def quote(customer: str, ctx: Context) -> dict[str, str]:
         if customer == "nobody":
             raise Reject("no customer")
@@ -74,7 +74,7 @@ def test_check_explains_it(project: Project) -> None:
     found = project.json("check", "--explain", "quote")
     told = {each["about"]: each["promise"] for each in found["promises"]}
     assert list(told) == ["source", "once", "overload", "deadline", "stop", "outputs"]
-    assert told["deadline"].startswith("an asker waits 5 s at most")
+    assert told["deadline"].startswith("an asker waits 120 s at most")
 
 
 def test_the_list_shows_it(project: Project) -> None:
