@@ -58,6 +58,7 @@ class State(Struct, frozen=True):
     silent: tuple[float, ...] = ()
     """How long ago each of its other servers has answered the leader, in seconds."""
     work_queue: bool = False
+    in_memory: bool = False
 
     @property
     def newest(self) -> Identity:

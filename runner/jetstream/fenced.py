@@ -225,7 +225,8 @@ class FencedWriter:
         first = last + 1 - sum(len(entry.messages) for entry in group)
         for entry in group:
             first += len(entry.messages)
-            entry.waiter(entry.argument, header, b'{"stream":"","seq":%d}' % (first - 1), None)
+            told = b'{"stream":"%b","seq":%d}' % (self._stream.encode(), first - 1)
+            entry.waiter(entry.argument, header, told, None)
 
     def _tell(
         self, group: tuple[Entry, ...], header: bytes | None, answer: bytes, error: ServerError | None

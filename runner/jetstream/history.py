@@ -23,6 +23,7 @@ def state(info: Mapping[str, Any]) -> State:
         leader=cluster.get("leader", ""),
         silent=tuple(each["active"] / 1e9 for each in cluster.get("replicas") or ()),
         work_queue=info["config"].get("retention") == "workqueue",
+        in_memory=info["config"].get("storage") == "memory",
     )
 
 

@@ -116,6 +116,9 @@ class SettlementLog:
         self._runtime.connection.wire.due(self._write)  # with the acks of what it tells
 
     def _write(self) -> None:
+        if not self._history.confirmed:  # what was settled may count no more, and the next owner reads this
+            self._runtime.loop.call_later(RETRY_SECONDS, self._write)
+            return
         now = time.monotonic()
         wait = self._sent + self._seconds / MANY - now
         if wait > 0 and len(self._counting) >= MANY:

@@ -184,7 +184,7 @@ class Shard:
         lanes = self.lanes
         running = lanes.cut(first)
         lanes.fences.forget_waiting()
-        for sequence in [each for each in lanes.failures.known if each >= first]:
+        for sequence in [each for each in lanes.failures.known if 0 < first <= each]:
             self._tasks.start_soon(lanes.failures.drop, sequence)
         self._leave(running)
         self.confirm()  # what comes from here on is kept, and the server is asked anew what it has delivered

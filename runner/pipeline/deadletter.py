@@ -18,6 +18,7 @@ from runner.jetstream.publisher import PubAck, retry_until
 from runner.pipeline.message import Incoming
 from runner.runtime.blame import trace_of
 from runner.runtime.runtime import Runtime
+from runner.runtime.stored import Place
 
 log = logging.getLogger("jetrunner.deadletters")
 
@@ -62,6 +63,9 @@ class DeadLetterWriter:
                 math.inf,
                 f"a dead letter of {self._function}",
             )
+            if not ack.duplicate:
+                stored = self._runtime.histories.of(incoming.stream).stored
+                stored.note(Place(ack.stream, ack.seq, message_id))
         except ServerError as error:
             if sent is not None:
                 sent.end(error=error)

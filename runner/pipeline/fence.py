@@ -7,6 +7,7 @@ Rule 2: a refused output proves nothing but doubt: the fence is read again. Wher
 Rule 3: it is written by compare-and-set, so no owner overwrites what it has not seen.
 Rule 4: after a lost connection no output is written under a fence before the stream that the shard reads was found to be the
         same: in an older store an earlier message, whose output is lost, runs again.
+Rule 5: a fence stands behind all that the owners before have stored, so it tells whether that is lost (`stored.py`).
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from runner.jetstream.fenced import FencedWriter, Message
 from runner.jetstream.messages import leader_message, swap
 from runner.jetstream.publisher import Doubt, Outgoing, PubAck, limit_incomplete, read_ack, retry_until
 from runner.runtime.runtime import Runtime
+from runner.runtime.stored import Place
 
 log = logging.getLogger("jetrunner.fences")
 
@@ -50,12 +52,19 @@ class Fence:
     """One shard's fence in one stream."""
 
     def __init__(
-        self, runtime: Runtime, stream: str, subject: str, ownership: ShardOwnership, *, paused: bool = False
+        self,
+        runtime: Runtime,
+        stream: str,
+        address: Address,
+        ownership: ShardOwnership,
+        *,
+        paused: bool = False,
     ) -> None:
         self.stream = stream
         self._paused = paused
         self._runtime = runtime
-        self._subject = subject
+        self._subject = rules.of_shard(stream, address)
+        self._stored = runtime.histories.of(address.stream).stored
         self._ownership = ownership
         config = runtime.topology.config(stream)
         self._writer = FencedWriter(
@@ -152,7 +161,9 @@ class Fence:
             return None
         body, connection = msgspec.json.encode(claim), self._runtime.connection
         try:
-            return await swap(connection, self._subject, body, standing.sequence) or 0
+            sequence = await swap(connection, self._subject, body, standing.sequence) or 0
+            self._stored.note(Place(self.stream, sequence, self._subject))
+            return sequence
         except ServerError as error:
             if error.code == codes.WRONG_LAST_SEQUENCE_YET:
                 return 0
@@ -260,8 +271,9 @@ class Fences:
             each.close()
 
     def _make(self, stream: str, ownership: ShardOwnership) -> Fence:
-        subject = rules.of_shard(stream, self._address)
-        made = self._fences[stream] = Fence(self._runtime, stream, subject, ownership, paused=self._paused)
+        made = self._fences[stream] = Fence(
+            self._runtime, stream, self._address, ownership, paused=self._paused
+        )
         return made
 
     def _output_stream(self) -> str | None:

@@ -27,6 +27,7 @@ from runner.pipeline import delayed
 from runner.pipeline.fence import Fences
 from runner.pipeline.message import Incoming
 from runner.runtime.runtime import Runtime
+from runner.runtime.stored import Place
 from runner.staged import Staged
 
 PLANS = 5
@@ -150,6 +151,11 @@ class Outbox:
             for sent in spans:
                 sent.end(error=error)
             raise
+        if ack.seq and not ack.duplicate:
+            mark = dict(messages[-1].headers).get("Nats-Msg-Id", messages[-1].subject)
+            process.histories.of(self._incoming.stream).stored.note(
+                Place(ack.stream or group.stream, ack.seq, mark)
+            )
         for sent in spans:
             sent.end(stream=ack.stream or group.stream, sequence=ack.seq if len(spans) == 1 else 0)
 

@@ -19,6 +19,7 @@ from runner.jetstream.publisher import read_ack
 from runner.pipeline.message import Incoming
 from runner.pipeline.outbox import Outbox, fences_of
 from runner.runtime.runtime import Runtime
+from runner.runtime.stored import Place
 from runner.staged import Staged
 
 
@@ -35,6 +36,9 @@ class Outputs:
         self._joins = binding.joins is not None
         self._marks_none = binding.marks_none
         self._wire_name = identity.durable(runtime.project, binding.function).encode()
+        self.newest: tuple[Delivery, bytes] | None = None
+        """The last one that `send` has sent, and its PubAck."""
+        runtime.histories.sources.append(self._newest)
         self._parts: list[bytes | int] = []
         """The output subject: literal tokens, and places of the input subject's."""
         if binding.output is not None and not self._generator:
@@ -145,6 +149,18 @@ class Outputs:
             delivery.sent.end()
         else:
             delivery.sent.end(stream=ack.stream, sequence=ack.seq)
+
+    def _newest(self) -> tuple[str, Place] | None:
+        if self.newest is None:
+            return None
+        delivery, answer = self.newest
+        tokens = delivery.reply.decode(errors="replace").split(".")
+        try:
+            ack = read_ack(answer)
+        except ServerError:
+            return None
+        mark = f"{tokens[2]}:{delivery.sequence}.{tokens[7]}:{self._wire_name.decode()}:0"
+        return tokens[2], Place(ack.stream, ack.seq, mark)
 
     async def store(self, made: list[Staged], incoming: Incoming) -> None:
         """Store them, each once, and return when all are confirmed; waits as long as a stream is full or away.

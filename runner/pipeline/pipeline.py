@@ -353,6 +353,8 @@ class Pipeline:
         """The PubAck of a single output is here, or will not come."""
         span = delivery.span
         if error is None and is_stored(answer):
+            if b"duplicate" not in answer:
+                self._outputs.newest = delivery, answer
             if span is not None:
                 self._outputs.confirmed(delivery, answer)
                 if not delivery.settled:

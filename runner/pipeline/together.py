@@ -59,6 +59,7 @@ class Together:
         self._attempts = attempts
         self._stats = stats
         self._single = single
+        self.outputs = outputs
         self.confirmed = outputs.confirmed
         self._send = outputs.send
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
@@ -19,6 +20,7 @@ from runner.jetstream.deadletters import original
 from runner.jetstream.publisher import retry_until
 from runner.runtime.floors import Floors
 from runner.runtime.history import History
+from runner.runtime.stored import Place
 
 log = logging.getLogger("jetrunner.streams")
 
@@ -36,6 +38,8 @@ class Histories:
         self._tasks = tasks
         self._all: dict[str, History] = {}
         self._waiting = False
+        self.sources: list[Callable[[], tuple[str, Place] | None]] = []
+        """Each says what it has stored last, and for messages of which stream."""
         self.bucket = self.of(ownstreams.BUCKET_STREAM)
         """That of our bucket: what is written there may be lost there, too."""
         connection.wire.on_lost.append(self._lost)
@@ -72,6 +76,10 @@ class Histories:
             log.debug("stream %s cannot be looked at: %s", history.stream, error)
 
     def _lost(self) -> None:
+        for newest in self.sources:
+            if (found := newest()) is not None:
+                stream, place = found
+                self.of(stream).stored.note(place)
         for history in self._all.values():
             history.lose()
         if not self._waiting:

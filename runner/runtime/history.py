@@ -8,6 +8,7 @@ Rule 3: that a message is not there is one server's word, which may be a leader'
         was found to be the same since, by a leader that most of its servers follow, and it is asked for once more.
 Rule 4: what is known when the connection is lost is what counts until the stream was found to be the same: the numbers
         that come first on the new connection may be those of another history.
+Rule 5: where what was stored for its messages is lost (`stored.py`), they have to run again though the stream is the same.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from runner.errors import PermissionDenied, ServerError, Unconfirmed
 from runner.jetstream import codes
 from runner.jetstream.connection import Connection
 from runner.jetstream.history import compare, look
+from runner.runtime.stored import Stored
 
 log = logging.getLogger("jetrunner.streams")
 Found = TypeVar("Found")
@@ -49,7 +51,10 @@ class Reader(Protocol):
         """What is remembered is of the stream's history."""
 
     def cut(self, first: int, known: Identity) -> None:
-        """Forget the messages that the stream has lost, from this number to the newest that was known."""
+        """Forget the messages that the stream has lost, from this number to the newest that was known.
+
+        From 0: it has lost none, but what was stored for them. What was settled, or runs, counts no more.
+        """
 
 
 class History:
@@ -85,6 +90,7 @@ class History:
         self._thorough = False
         """Whether somebody who waits for the next look wants it thorough."""
         self._looking = asyncio.Lock()
+        self.stored = Stored(connection, lambda stream: History(connection, stream))
         self._state: State | None = None
 
     @property
@@ -144,6 +150,7 @@ class History:
 
     def lose(self) -> None:
         """The connection is lost; all that came on it is of one history, which is known only if it was confirmed."""
+        self.stored.lose()
         arrived = NOTHING
         for reader in self._readers:
             arrived = arrived.newer(reader.arrived())
@@ -174,12 +181,14 @@ class History:
 
     async def _look(self, *, thorough: bool) -> State:
         epoch, before, doubted = self._connection.wire.epoch, self.newest(), list(self._doubted)
+        stored = list(self.stored.doubted)
         try:
             now = await look(self._connection, self.stream)
         except PermissionDenied as error:
             if not self._blind:
                 self._blind = True
                 log.warning("%s: %s; should the stream go back, nothing tells", self.stream, error)
+            self.stored.end(stored, stand=True)
             self._confirm()
             raise
         found = epoch, now.leader
@@ -187,19 +196,22 @@ class History:
         if thorough or doubted or not self.confirmed or found != self._found or not _rises(before, now):
             verdicts = [await self._compare(known, now) for known in (before, *doubted)]
             cuts = [first for verdict in verdicts if (first := void(verdict)) is not None]
+        stored_lost = bool(stored) and await self.stored.lost()
         if epoch != self._connection.wire.epoch:
             raise Unconfirmed(f"the connection was lost while {self.stream} was looked at")
+        self.stored.end(stored, stand=not stored_lost)
+        self.era += bool(cuts or stored_lost)
         if cuts:
-            self.era += 1
             _tell(self.stream, before, now, min(cuts))
         self._known, self._found = now.newest, found
         del self._doubted[: len(doubted)]
-        if cuts:
-            latest = max((before, *doubted), key=lambda each: each.stored_ns)
-            for reader in list(self._readers):
-                reader.cut(min(cuts), latest)
-            for changed in self.changed:
-                changed(min(cuts))
+        latest = max((before, *doubted), key=lambda each: each.stored_ns)
+        for reader in list(self._readers) if cuts else ():
+            reader.cut(min(cuts), latest)
+        for reader in list(self._readers) if stored_lost else ():
+            reader.cut(0, latest)
+        for changed in self.changed if cuts or stored_lost else ():
+            changed(min(cuts, default=now.last + 1))
         self._confirm()
         for told in self.looked:
             told(now)
