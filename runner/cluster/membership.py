@@ -42,6 +42,8 @@ class Membership:
         self.state = Lease()
         self.began: list[Callable[[], None]] = []
         """Called when the lease has begun anew, or the connection was lost: the claims have to be confirmed."""
+        self.told: list[Callable[[], None]] = []
+        """Called when `until` is another."""
         self.left = False
         """True once the lease was given back."""
         self.pings = Pings(runtime.connection, self._pinged)
@@ -142,6 +144,8 @@ class Membership:
 
     def _update(self) -> None:
         self.until = self.state.starts_until if not self.disputed else -inf
+        for told in self.told:
+            told()
         if self.pings.waiting and self.until > -inf:
             may, self._may = self._may, asyncio.Event()
             may.set()

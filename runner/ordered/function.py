@@ -22,6 +22,7 @@ from runner.errors import JetrunnerError
 from runner.jetstream.concurrent import map_concurrently
 from runner.jetstream.publisher import retry_until
 from runner.jetstream.reshard import GenerationStore
+from runner.ordered.assured import Assured
 from runner.ordered.parking import Parking
 from runner.ordered.resumption import Resumption
 from runner.ordered.settlement_log import SettlementLog
@@ -53,8 +54,8 @@ class OrderedFunction(Function):
         """The generation of shards that is open; None before it was read."""
         self.held = ""
         """An instance that goes before this one: nothing is opened until it has gone."""
-        self._guard = self.pipeline.guard = guard
         self._history = runtime.histories.of(stream)
+        self._guard = self.pipeline.guard = Assured(guard, self._history)
         self._records = SettlementLog(
             runtime,
             binding.function,
@@ -67,7 +68,7 @@ class OrderedFunction(Function):
         runtime.histories.bucket.looked.append(self._records.looked)
         parking = self._parking = Parking(runtime, self.pipeline, self._history, self._shard_of)
         self._shared = Shared(
-            runtime, self.pipeline, guard, self._history, self._durables, self._records, parking,
+            runtime, self.pipeline, self._guard, self._history, self._durables, self._records, parking,
             key_reader(binding), Windows(runtime.loop, binding.linger) if binding.batch else None,
         )  # fmt: skip
         self._resumption = Resumption(self._parking)

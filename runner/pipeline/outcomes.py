@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Protocol
 
 from runner.bindings import Binding
@@ -20,6 +21,10 @@ class Guard(Protocol):
 
     until: float
     """Until when it may, by the monotonic clock, as far as is known now."""
+
+    @property
+    def told(self) -> list[Callable[[], None]]:
+        """Called when `until` is another."""
 
     @property
     def leaving(self) -> bool:

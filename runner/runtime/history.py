@@ -16,13 +16,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Protocol, TypeVar
 
 from runner.core.history import NOTHING, Back, Identity, Same, State, Verdict, may_lag, void
 from runner.errors import PermissionDenied, ServerError, Unconfirmed
 from runner.jetstream import codes
+from runner.jetstream.concurrent import gather
 from runner.jetstream.connection import Connection
 from runner.jetstream.history import compare, look
 from runner.runtime.stored import Stored
@@ -192,11 +193,10 @@ class History:
             self._confirm()
             raise
         found = epoch, now.leader
-        cuts: list[int] = []
-        if thorough or doubted or not self.confirmed or found != self._found or not _rises(before, now):
-            verdicts = [await self._compare(known, now) for known in (before, *doubted)]
-            cuts = [first for verdict in verdicts if (first := void(verdict)) is not None]
-        stored_lost = bool(stored) and await self.stored.lost()
+        rises = before.created in ("", now.created) and now.last >= before.sequence
+        plain = rises and self.confirmed and found == self._found and not thorough and not doubted
+        compared = [] if plain else [before, *doubted]
+        cuts, stored_lost = await gather(self._cuts(compared, now), self.stored.lost())
         if epoch != self._connection.wire.epoch:
             raise Unconfirmed(f"the connection was lost while {self.stream} was looked at")
         self.stored.end(stored, stand=not stored_lost)
@@ -222,6 +222,10 @@ class History:
             self._lost = None
             for reader in list(self._readers):
                 reader.confirm()
+
+    async def _cuts(self, compared: Sequence[Identity], now: State) -> list[int]:
+        verdicts = [await self._compare(known, now) for known in compared]
+        return [first for verdict in verdicts if (first := void(verdict)) is not None]
 
     async def compare(self, known: Identity) -> Verdict:
         """Whether the stream is the one in which `known` was the newest message. Raises JetrunnerError."""
@@ -278,10 +282,6 @@ class History:
             return False
         seconds = time.monotonic() - since
         return seconds > LAG_SECONDS and now.led(seconds)
-
-
-def _rises(before: Identity, now: State) -> bool:
-    return before.created in ("", now.created) and now.last >= before.sequence
 
 
 def _tell(stream: str, before: Identity, now: State, first: int) -> None:
