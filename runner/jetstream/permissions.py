@@ -174,6 +174,11 @@ def _function(project: str, reader: Reader) -> Iterator[Permission]:
     yield _publish(identity.dead_subject(project, name), f"dead letters of {name}")
     if reader.output:
         yield _publish(reader.output, f"outputs of {name}")
+        for ask in ("INFO", "MSG.GET"):
+            yield _api(
+                f"STREAM.{ask}.{reader.output_stream}",
+                f"whether outputs of {name} stand, or were lost with an older store",
+            )
     if reader.joins:
         yield from _joining(project, name)
     if reader.ages:
@@ -226,7 +231,6 @@ def _ordered_function(project: str, reader: Reader, again: str) -> Iterator[Perm
     if reader.output:
         fences = fence.subject(reader.output_stream, project, name, ANY, ANY)
         yield _publish(fences, f"fences: outputs of {name} by an owner that has lost its shard are refused")
-        yield _api(f"STREAM.MSG.GET.{reader.output_stream}", f"fences of {name}")
     if reader.parks:
         yield _publish(identity.parked_subject(project, name), f"messages of {name} whose key is parked")
 

@@ -39,7 +39,9 @@ async def test_messages_of_a_key_keep_their_order_whatever_happens(
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(ledger.publish(count, keys, seconds))
             tasks.create_task(faults.trouble(number, seconds))
-        await ledger.settled(within=240 if long else 30)
+        await ledger.settled(
+            within=240 if long else 90
+        )  # an older store has a busy key run again, one by one
         await ledger.close()
         found = await ledger.judge()
     tell(

@@ -108,6 +108,7 @@ async def test_so_are_those_of_the_owner_before(project: Project, store: Store, 
     await store.save()
     (project.root / "go").touch()
     await eventually(lambda: stored(js, [1, 2, 3]), within=20)
+    await eventually(lambda: js.messages("KV_jetrunner", "$KV.jetrunner.settled.>"))
     first.kill()
     second = project.start("run")
     await second.seen("owns 1 of 1 shard")

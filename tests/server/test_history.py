@@ -19,6 +19,7 @@ from runner.jetstream.connection import Connection, connect
 from runner.jetstream.delivery import Delivery
 from runner.jetstream.pull import Pull
 from runner.runtime.histories import Histories
+from runner.runtime.stored import Place
 from tests.support.cluster import Cluster
 from tests.support.eventually import eventually
 from tests.support.jetstream import RawJetStream
@@ -166,6 +167,62 @@ async def put_back(server: NatsServer, tmp_path: Path, js: RawJetStream) -> None
         shutil.copytree(server.store, copy)
     await asyncio.to_thread(server.start)
     await eventually(lambda: js.stream("LEDGER"))
+
+
+async def test_a_stream_whose_outputs_are_lost_is_told_so_though_it_is_the_same(
+    js: RawJetStream, histories: Histories, nats_server: NatsServer, tmp_path: Path
+) -> None:
+    """Others may have stored as many again by then: what counts is which message has the number."""
+    await outputs_of(js, histories, ["a"])
+    told = Told(histories.of("LEDGER").newest())
+    histories.of("LEDGER").add(told)
+    await asyncio.to_thread(nats_server.stop)
+    await asyncio.to_thread(shutil.copytree, nats_server.store, tmp_path / "copy")
+    await asyncio.to_thread(nats_server.start)
+    await eventually(lambda: told.heard == ["silence", "confirm"])
+    sequence = await js.publish("outputs.b", {}, {"Nats-Msg-Id": "b"})
+    histories.of("LEDGER").stored.note(Place("OUTPUTS", sequence, "b"))
+    await asyncio.to_thread(nats_server.kill)
+    await asyncio.to_thread(shutil.rmtree, nats_server.store)
+    await asyncio.to_thread(shutil.copytree, tmp_path / "copy", nats_server.store)
+    await asyncio.to_thread(nats_server.start)
+    await js.publish("outputs.c", {}, {"Nats-Msg-Id": "c"})
+    await eventually(lambda: len(told.heard) > 2 and told.heard[-1] == "confirm")
+    assert told.heard == ["silence", "confirm", "silence", 0, "confirm"]
+
+
+@pytest.mark.parametrize("how", ["kept", "purged", "deleted", "made again", "in memory"])
+async def test_outputs_that_stand_or_were_removed_are_not_lost(
+    js: RawJetStream,
+    histories: Histories,
+    nats_server: NatsServer,
+    how: Literal["kept", "purged", "deleted", "made again", "in memory"],
+) -> None:
+    await outputs_of(js, histories, ["a", "b"], "memory" if how == "in memory" else "file")
+    told = Told(histories.of("LEDGER").newest())
+    histories.of("LEDGER").add(told)
+    if how == "purged":
+        await js.api("STREAM.PURGE.OUTPUTS")
+    elif how in {"deleted", "made again"}:
+        await js.api("STREAM.DELETE.OUTPUTS")
+    if how == "made again":
+        await outputs_of(js, histories, ["c"])
+    await asyncio.to_thread(nats_server.kill)
+    await asyncio.to_thread(nats_server.start)
+    await eventually(lambda: told.heard == ["silence", "confirm"])
+
+
+async def outputs_of(js: RawJetStream, histories: Histories, ids: list[str], storage: str = "file") -> None:
+    """Store outputs made of messages of LEDGER, which stands once this was called."""
+    if "LEDGER" not in await js.streams():
+        await js.api("STREAM.CREATE.LEDGER", {"name": "LEDGER", "subjects": ["ledger.*"]})
+        await stored(js, 3)
+    config = {"name": "OUTPUTS", "subjects": ["outputs.*"], "storage": storage}
+    await js.api("STREAM.CREATE.OUTPUTS", config)
+    await histories.of("LEDGER").check()
+    for each in ids:
+        sequence = await js.publish(f"outputs.{each}", {}, {"Nats-Msg-Id": each})
+        histories.of("LEDGER").stored.note(Place("OUTPUTS", sequence, each))
 
 
 async def test_what_came_on_a_connection_that_was_lost_again_counts_as_another_history(

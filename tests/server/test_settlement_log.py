@@ -16,6 +16,7 @@ from runner.core.history import NOTHING
 from runner.core.ordering import Ordering
 from runner.jetstream import ownstreams
 from runner.jetstream.connection import Connection, connect
+from runner.ordered import settlement_log
 from runner.ordered.settlement_log import SettlementLog
 from runner.ordered.uncommitted import Uncommitted
 from runner.runtime.history import History
@@ -36,9 +37,12 @@ async def connection(nats_server: NatsServer) -> AsyncIterator[Connection]:
         yield live
 
 
-def made(connection: Connection, *, replicated: bool = False) -> SettlementLog:
+def made(
+    connection: Connection, *, replicated: bool = False, history: History | None = None
+) -> SettlementLog:
     process: Any = SimpleNamespace(connection=connection, project="shop", loop=asyncio.get_running_loop())
-    return SettlementLog(process, "post", ME, History(connection, "LEDGER"), replicated=replicated)
+    history = history or History(connection, "LEDGER")
+    return SettlementLog(process, "post", ME, history, replicated=replicated)
 
 
 class Shard(Uncommitted):
@@ -164,6 +168,24 @@ async def test_what_is_settled_while_there_is_no_connection_is_on_record_once_th
     alone.settle(7)
     await asyncio.to_thread(nats_server.start)
     await eventually(lambda: connection.is_connected)
+    await eventually(lambda: alone.left == 0)
+    assert await found(connection) == {"post.1.0@now": {7}}
+
+
+async def test_nothing_is_recorded_on_a_new_connection_before_the_stream_was_found_to_be_the_same(
+    connection: Connection, nats_server: NatsServer
+) -> None:
+    """In an older bucket the next owner would take it for settled, where other messages have the numbers."""
+    history = History(connection, "LEDGER")
+    await history.check()
+    records = made(connection, history=history)
+    alone = shard(records)
+    history.lose()
+    alone.settle(7)
+    alone.request_commit()
+    await asyncio.sleep(3 * settlement_log.RETRY_SECONDS)
+    assert await found(connection) == {}
+    await history.check()
     await eventually(lambda: alone.left == 0)
     assert await found(connection) == {"post.1.0@now": {7}}
 
