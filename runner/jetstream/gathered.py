@@ -20,6 +20,7 @@ from runner.jetstream.concurrent import map_concurrently
 from runner.jetstream.connection import Connection
 from runner.jetstream.messages import Stored, leader_message, purge, several, subjects
 from runner.jetstream.ownstreams import AGAIN, GATHER
+from runner.jetstream.place import Place
 
 BUCKET = 1_000
 """Parts under one token of their subjects: a question for many is answered for up to 1,024 subjects."""
@@ -105,22 +106,22 @@ class Gathered:
 
     async def store(
         self, event: Event, index: int, body: bytes, headers: Iterable[tuple[str, str]], seconds: int
-    ) -> None:
-        """Store a part; it is there when this returns, whichever instance has stored it."""
+    ) -> Place | None:
+        """Store a part; it is there when this returns, whichever instance has stored it. Where: None when it was another."""
         subject = self._place(event, index)
         pairs = [*headers, ("Nats-TTL", f"{seconds}s")]
         for _ in range(TRIES):
             try:
-                await self._connection.publisher.publish(subject, body, pairs)
+                ack = await self._connection.publisher.publish(subject, body, pairs)
             except ServerError as error:
                 if error.code != codes.STORE_FAILED or _FULL not in str(error):
                     raise
             else:
-                return
+                return Place(GATHER, ack.seq, subject)
             # The leader refuses a second one while the first is only proposed (measured on three servers): what it can
             # read is stored.
             if await leader_message(self._connection, GATHER, {"last_by_subj": subject}) is not None:
-                return
+                return None
             await asyncio.sleep(AGAIN_SECONDS)
         raise Unconfirmed(f"part {index} of {event.batch} is neither stored nor taken")
 

@@ -22,6 +22,7 @@ from runner.jetstream.connection import Connection
 from runner.jetstream.deadletters import Find, original
 from runner.jetstream.messages import leader_message, remove, subjects
 from runner.jetstream.ownstreams import PARKED
+from runner.jetstream.place import Place
 from runner.jetstream.publisher import retry_until
 
 OMITTED = ("Jetrunner-Parked-Body", "omitted")
@@ -87,8 +88,8 @@ class Parked:
         block: bytes | None,
         body: bytes,
         wanted: Callable[[], Awaitable[bool]],
-    ) -> bool:
-        """Whether it is stored: returns when it is confirmed, however long that takes, or once it is not `wanted` any more.
+    ) -> Place | None:
+        """Where it is stored: returns when it is confirmed, however long that takes; None once it is not `wanted` any more.
 
         That is asked before each try, which waits for the answer.
 
@@ -100,17 +101,17 @@ class Parked:
         whole = [*origin.build(place, header.pairs(block or b"")), own]
         publisher = self._connection.publisher
 
-        async def once(pairs: list[tuple[str, str]], data: bytes) -> bool:
+        async def once(pairs: list[tuple[str, str]], data: bytes) -> Place | None:
             if not await wanted():
-                return False
+                return None
             try:
-                await publisher.publish(subject, data, pairs)
+                ack = await publisher.publish(subject, data, pairs)
             except NoStream:
                 await ownstreams.ensure(self._connection, PARKED)
                 if not await wanted():
-                    return False
-                await publisher.publish(subject, data, pairs)
-            return True
+                    return None
+                ack = await publisher.publish(subject, data, pairs)
+            return Place(PARKED, ack.seq, own[1])
 
         try:
             return await retry_until(lambda: once(whole, body), math.inf, f"a parked message of {function}")

@@ -117,14 +117,16 @@ class Parking:
         delivery = incoming.delivery
         while not delivery.settled:
             try:
-                if await self.parked.store(
+                place = await self.parked.store(
                     self.function,
                     text_of(key),
                     incoming.origin,
                     delivery.header,
                     delivery.body,
                     partial(self._wanted, delivery),
-                ):
+                )
+                if place is not None:
+                    self._history.stored.note(place)
                     delivery.source.settle(delivery, b"+ACK")
             except Exception as error:  # noqa: BLE001  # its key waits; nothing else does
                 log.error("%s: %s cannot be parked: %r", self.function, incoming.id, error)

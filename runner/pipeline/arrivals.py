@@ -135,7 +135,9 @@ class Arrivals:
         async def store(each: Taken) -> None:
             delivery, subject = each.delivery, read(each.delivery).origin.subject
             pairs = [*gathered.own(header.pairs(delivery.header or b"")), (gathered.SUBJECT, subject)]
-            await self._store.store(event, each.part.index, delivery.body, pairs, self._lifetime)
+            place = await self._store.store(event, each.part.index, delivery.body, pairs, self._lifetime)
+            if place is not None:
+                self._runtime.histories.of(read(delivery).stream).stored.note(place)
 
         await map_concurrently(store, [each for each in taken if each.part.count])
 

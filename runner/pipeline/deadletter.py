@@ -14,11 +14,11 @@ from runner.core import deadletter, header, identity
 from runner.core.settlement import Dead
 from runner.errors import NoStream, PermissionDenied, ServerError, TooLarge
 from runner.jetstream import ownstreams
+from runner.jetstream.place import Place
 from runner.jetstream.publisher import PubAck, retry_until
 from runner.pipeline.message import Incoming
 from runner.runtime.blame import trace_of
 from runner.runtime.runtime import Runtime
-from runner.runtime.stored import Place
 
 log = logging.getLogger("jetrunner.deadletters")
 

@@ -31,9 +31,9 @@ from runner.errors import JetrunnerError, NoStream, ServerError, ShardLost
 from runner.jetstream import codes, tolerant
 from runner.jetstream.fenced import FencedWriter, Message
 from runner.jetstream.messages import leader_message, swap
+from runner.jetstream.place import Place
 from runner.jetstream.publisher import Doubt, Outgoing, PubAck, limit_incomplete, read_ack, retry_until
 from runner.runtime.runtime import Runtime
-from runner.runtime.stored import Place
 
 log = logging.getLogger("jetrunner.fences")
 

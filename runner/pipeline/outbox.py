@@ -22,12 +22,12 @@ from runner.core.batch import Batch
 from runner.errors import Elsewhere, NoConfirmation, ServerError, ShardLost
 from runner.jetstream import codes
 from runner.jetstream.delivery import Delivery
+from runner.jetstream.place import Place
 from runner.jetstream.publisher import Outgoing, PubAck
 from runner.pipeline import delayed
 from runner.pipeline.fence import Fences
 from runner.pipeline.message import Incoming
 from runner.runtime.runtime import Runtime
-from runner.runtime.stored import Place
 from runner.staged import Staged
 
 PLANS = 5

@@ -15,11 +15,11 @@ from runner.core.parts import Part
 from runner.errors import ServerError, TooLarge
 from runner.jetstream.delivery import Delivery
 from runner.jetstream.inbox import Waiter
+from runner.jetstream.place import Place
 from runner.jetstream.publisher import read_ack
 from runner.pipeline.message import Incoming
 from runner.pipeline.outbox import Outbox, fences_of
 from runner.runtime.runtime import Runtime
-from runner.runtime.stored import Place
 from runner.staged import Staged
 
 

@@ -17,6 +17,7 @@ from runner.errors import JetrunnerError, PermissionDenied, ServerError
 from runner.jetstream import consumer, ownstreams
 from runner.jetstream.delivery import Delivery
 from runner.jetstream.messages import remove
+from runner.jetstream.place import Place
 from runner.jetstream.publisher import Outgoing, retry_until
 from runner.jetstream.pull import Pull
 from runner.pipeline import delayed
@@ -102,7 +103,10 @@ class Relay:
         doubt = partial(topology.doubt, (message.subject,))
         if topology.config(topology.known(message.subject) or "").get("no_ack"):
             await doubt()
-        await self._runtime.connection.publisher.publish_surely(message, PATIENCE_SECONDS, doubt=doubt)
+        ack = await self._runtime.connection.publisher.publish_surely(message, PATIENCE_SECONDS, doubt=doubt)
+        if not ack.duplicate:
+            place = Place(ack.stream, ack.seq, dict(message.headers)["Nats-Msg-Id"])
+            self._runtime.histories.of(ownstreams.AGAIN).stored.note(place)
 
     async def _remove(self, delivery: Delivery) -> None:
         """Unless its number is another message's by now: the stream may have gone back, or be another, since it came."""

@@ -17,10 +17,10 @@ from runner.jetstream import ownstreams
 from runner.jetstream.concurrent import gather
 from runner.jetstream.connection import Connection
 from runner.jetstream.deadletters import original
+from runner.jetstream.place import Place
 from runner.jetstream.publisher import retry_until
 from runner.runtime.floors import Floors
 from runner.runtime.history import History
-from runner.runtime.stored import Place
 
 log = logging.getLogger("jetrunner.streams")
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from runner.core import header
 from runner.core.history import Back, Identity, State, Verdict
@@ -24,20 +24,12 @@ from runner.errors import PermissionDenied, ServerError
 from runner.jetstream import codes
 from runner.jetstream.connection import Connection
 from runner.jetstream.messages import leader_message
+from runner.jetstream.place import Place
 
 log = logging.getLogger("jetrunner.streams")
 
 PATIENCE_SECONDS = 10.0
 """A stream that does not answer holds up the messages of others for so long."""
-
-
-class Place(NamedTuple):
-    """A message that was stored, and where."""
-
-    stream: str
-    sequence: int
-    mark: str
-    """Its Msg-Id, or else its subject."""
 
 
 class Looks(Protocol):

@@ -17,9 +17,9 @@ from runner.errors import PermissionDenied
 from runner.jetstream import consumer
 from runner.jetstream.connection import Connection, connect
 from runner.jetstream.delivery import Delivery
+from runner.jetstream.place import Place
 from runner.jetstream.pull import Pull
 from runner.runtime.histories import Histories
-from runner.runtime.stored import Place
 from tests.support.cluster import Cluster
 from tests.support.eventually import eventually
 from tests.support.jetstream import RawJetStream

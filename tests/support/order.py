@@ -8,7 +8,8 @@ with less than it had.
 
 Rule 1: a message starts when all before it of its key were done, or had failed for the last time.
 Rule 2: it may run again, after a crash, but not after a later one of its key was done.
-Rule 3: one whose process was frozen between the decision to start it and its first line may write that line late.
+Rule 3: one whose process was frozen between the decision to start it and its first line may write that line late. After an
+    `R` it is of before that: the key has not begun again with it.
 Rule 4: after `R` a key may begin again at any message that was done before, and goes on from there without a gap. What
     the stream has no more may have run or not.
 """
@@ -221,7 +222,8 @@ class Checker:
         self.verdict.behind += place < key.started
         self.verdict.overlaps += bool(key.running.keys() - {line.pid})
         key.started = max(key.started, place)
-        key.running[line.pid] = key.histories
+        # Whether the server came back with less while it was frozen, or before, does not stand here.
+        key.running[line.pid] = key.histories - 1 if first_after_thaw and key.histories else key.histories
         failures = self._failures[line.sequence]
         if line.attempt > 1 + failures:
             self.verdict.problems.append(f"{told}: after {failures} failures")
