@@ -52,13 +52,7 @@ class Fence:
     """One shard's fence in one stream."""
 
     def __init__(
-        self,
-        runtime: Runtime,
-        stream: str,
-        address: Address,
-        ownership: ShardOwnership,
-        *,
-        paused: bool = False,
+        self, runtime: Runtime, stream: str, address: Address, ownership: ShardOwnership, paused: bool
     ) -> None:
         self.stream = stream
         self._paused = paused
@@ -271,9 +265,8 @@ class Fences:
             each.close()
 
     def _make(self, stream: str, ownership: ShardOwnership) -> Fence:
-        made = self._fences[stream] = Fence(
-            self._runtime, stream, self._address, ownership, paused=self._paused
-        )
+        made = Fence(self._runtime, stream, self._address, ownership, self._paused)
+        self._fences[stream] = made
         return made
 
     def _output_stream(self) -> str | None:

@@ -9,7 +9,7 @@ with less than it had.
 Rule 1: a message starts when all before it of its key were done, or had failed for the last time.
 Rule 2: it may run again, after a crash, but not after a later one of its key was done.
 Rule 3: one whose process was frozen between the decision to start it and its first line may write that line late. After an
-    `R` it is of before that: the key has not begun again with it.
+    `R` it may be of before that: then the key has not begun again with it.
 Rule 4: after `R` a key may begin again at any message that was done before, and goes on from there without a gap. What
     the stream has no more may have run or not.
 """
@@ -150,6 +150,8 @@ class Key:
         self.running: dict[str, int] = {}
         """The processes that have a message in work, and how often the server had come back with less when it began."""
         self.histories = 0
+        self.late: tuple[int, int] | None = None
+        """The last start of rule 3 since the server came back with less, and the highest place settled before it."""
 
     def settle(self, place: int, *, history: int) -> None:
         self.settled[place] = True
@@ -162,6 +164,7 @@ class Key:
         """The server has come back with less."""
         self.histories += 1
         self.highest = self.started = -1
+        self.late = None
 
     def wrong(self, place: int) -> str:
         """What is wrong with a start; nothing if it is in order."""
@@ -215,6 +218,11 @@ class Checker:
         key = self.keys[line.key]
         place = key.places[line.sequence]
         problem = key.wrong(place)
+        if problem and key.late is not None and key.late[0] == key.highest:
+            key.highest, key.late = key.late[1], None
+            problem = key.wrong(place)
+        if first_after_thaw and key.histories:
+            key.late = place, key.highest
         if problem and first_after_thaw:
             self.verdict.frozen += 1
         elif problem:
@@ -222,8 +230,7 @@ class Checker:
         self.verdict.behind += place < key.started
         self.verdict.overlaps += bool(key.running.keys() - {line.pid})
         key.started = max(key.started, place)
-        # Whether the server came back with less while it was frozen, or before, does not stand here.
-        key.running[line.pid] = key.histories - 1 if first_after_thaw and key.histories else key.histories
+        key.running[line.pid] = key.histories
         failures = self._failures[line.sequence]
         if line.attempt > 1 + failures:
             self.verdict.problems.append(f"{told}: after {failures} failures")
