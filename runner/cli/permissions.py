@@ -15,7 +15,8 @@ from runner.core.subject import Template
 from runner.errors import JetrunnerError, UsageError
 from runner.jetstream.interest import forgets
 from runner.jetstream.ownstreams import AGAIN
-from runner.jetstream.permissions import ANY, Permission, Reader, of_operator, of_publisher, of_run
+from runner.jetstream.permission import Permission, once
+from runner.jetstream.permissions import ANY, Reader, of_asker, of_operator, of_publisher, of_run
 from runner.streams.plan import load_streams, subjects_of_streams
 
 INBOX = "_INBOX"
@@ -50,17 +51,26 @@ INBOX = "_INBOX"
     "--publishes",
     metavar="SUBJECT",
     multiple=True,
-    help="What handlers publish with ctx.publish or request, or publishers with a delay; may be repeated.",
+    help="What handlers publish with ctx.publish, or publishers with a delay; may be repeated.",
+)
+@click.option(
+    "--requests",
+    metavar="SUBJECT",
+    multiple=True,
+    help="What handlers or applications ask with ctx.request or app.request; may be repeated.",
 )
 @options.project_options
-def permissions_command(functions: tuple[str, ...], role: str, form: str, publishes: tuple[str, ...]) -> None:
+def permissions_command(
+    functions: tuple[str, ...], role: str, form: str, publishes: tuple[str, ...], requests: tuple[str, ...]
+) -> None:
     """Print the least permissions that a NATS user needs for all functions of the project, or for the named ones.
 
     Nothing is asked of a server: streams are those that streams/ declares, and where none captures a subject, `*` stands
-    for its name. What handlers publish besides their output cannot be seen; name it with --publishes. `run` makes our own
+    for its name. What handlers publish besides their output cannot be seen; name it with --publishes, and what they ask with --requests. `run` makes our own
     streams itself; `operate` is for plan, apply, check, status, deadletter, parked and shard. docs/security.md says more.
     """
-    published = [_wildcard(subject) for subject in publishes]
+    published = [_wildcard("--publishes", subject) for subject in publishes]
+    asked = [_wildcard("--requests", subject) for subject in requests]
     place = options.project()
     project = code.load(place.root, place.settings.name or None)
     chosen = [find(project, name) for name in functions] if functions else project.functions
@@ -81,6 +91,8 @@ def permissions_command(functions: tuple[str, ...], role: str, form: str, publis
         found = of_operator(project.name, reading, streams, inbox)
     else:
         found = of_run(project.name, readers, inbox)
+    if asked:
+        found = once([*found, *of_asker(asked, inbox)])
     there = {each.subject for each in found if each.side == "publish"}
     found += [
         Permission("publish", each, "given with --publishes") for each in published if each not in there
@@ -88,15 +100,15 @@ def permissions_command(functions: tuple[str, ...], role: str, form: str, publis
     click.echo(printed.data(_claims(found)) if form == "jwt" else "\n".join(_configuration(found)))
 
 
-def _wildcard(subject: str) -> str:
+def _wildcard(option: str, subject: str) -> str:
     try:
         found = Template.parse(subject).wildcard
     except ValueError as error:
         raise UsageError(
-            f"--publishes: {error}", hint='give a subject as functions publish to it, as "notes.*"'
+            f"{option}: {error}", hint='give a subject as functions publish to it, as "notes.*"'
         ) from None
     if '"' in subject or "\\" in subject:
-        raise UsageError(f"--publishes {subject!r}: a quote would end its line")
+        raise UsageError(f"{option} {subject!r}: a quote would end its line")
     return found
 
 

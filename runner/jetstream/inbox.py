@@ -40,6 +40,8 @@ class Inbox:
         self._count = 0
         self._waiting: dict[bytes, tuple[Waiter, Any, bytes, float]] = {}
         self.denials = Denials()
+        self.on_denied: list[Callable[[str], None]] = []
+        """Called with each subject, in lower case, that the server does not let us publish to."""
         self._timer: asyncio.TimerHandle | None = None
         self._unsubscribe: Unsubscribe | None = None
 
@@ -99,6 +101,8 @@ class Inbox:
             return
         subject = found[1]
         self.denials.denied(subject)
+        for each in self.on_denied:
+            each(subject)
         tokens = [
             token
             for token, waiting in self._waiting.items()

@@ -7,26 +7,16 @@ Rule 2: where a subject holds what is not known before (a shard, an instance, a 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
 from runner.core import fence, identity, service
 from runner.jetstream.kv import PREFIX
 from runner.jetstream.ownstreams import AGAIN, BUCKET_STREAM, DEADLETTERS, GATHER, PARKED, STREAMS
-
-Side: TypeAlias = Literal["publish", "subscribe"]
+from runner.jetstream.permission import Permission, api, bucket, once, publish, subscribe
 
 ANY = "*"
 """A stream that is not known."""
-
-
-class Permission(Struct, frozen=True):
-    """One subject that a user may publish to, or subscribe to, and what for."""
-
-    side: Side
-    subject: str
-    why: str
 
 
 class Reader(Struct, frozen=True, kw_only=True):
@@ -63,18 +53,35 @@ def of_run(project: str, readers: Sequence[Reader], inbox: str) -> list[Permissi
     found += _answering(project, readers)
     if any(reader.ordered for reader in readers):
         found += _order(project)
-    return _once(found)
+    return once(found)
 
 
 def of_publisher(project: str, subjects: Iterable[str], inbox: str) -> list[Permission]:
     """Of `runner publish` and `runner.connect()`, for these subjects."""
-    return _once(
+    return once(
         [
-            *(_publish(each, "the messages") for each in subjects),
-            _publish(f"$JETRUNNER.delayed.{project}.*", "messages with a delay: delay=, at="),
-            _api(f"STREAM.INFO.{AGAIN}", "the server's clock, which delays are counted by"),
-            _api("STREAM.NAMES", "whether the cluster has a leader"),
-            _subscribe(f"{inbox}.>", "answers"),
+            *(publish(each, "the messages") for each in subjects),
+            publish(f"$JETRUNNER.delayed.{project}.*", "messages with a delay: delay=, at="),
+            api(f"STREAM.INFO.{AGAIN}", "the server's clock, which delays are counted by"),
+            api("STREAM.NAMES", "whether the cluster has a leader"),
+            subscribe(f"{inbox}.>", "answers"),
+        ]
+    )
+
+
+def of_asker(subjects: Iterable[str], inbox: str) -> list[Permission]:
+    """Of `ctx.request`, `app.request` and `runner request` on these subjects, with balancing and failover."""
+    return once(
+        [
+            *(publish(each, "requests where no instance is known") for each in subjects),
+            *(
+                publish(service.instance_subject(ANY, ANY, each), "requests to one instance")
+                for each in subjects
+            ),
+            publish("$SRV.INFO", "which instances answer which subjects"),
+            publish(service.control_subjects("PING", ANY, ANY)[2], "whether an instance that is late lives"),
+            subscribe(service.NEWS, "instances that come and go"),
+            subscribe(f"{inbox}.>", "answers"),
         ]
     )
 
@@ -89,30 +96,30 @@ def of_operator(
     found = [*_commands(project, inbox)]
     for name, changes_durables in streams.items():
         if changes_durables:
-            found.append(_api(f"CONSUMER.CREATE.{name}.{ANY}", "apply and shard resize: durables go with it"))
+            found.append(api(f"CONSUMER.CREATE.{name}.{ANY}", "apply and shard resize: durables go with it"))
         found += [
-            _api(f"STREAM.INFO.{name}", "plan, apply and check; shards"),
-            _api(f"STREAM.CREATE.{name}", "apply"),
-            _api(f"STREAM.UPDATE.{name}", "apply; shard resize"),
+            api(f"STREAM.INFO.{name}", "plan, apply and check; shards"),
+            api(f"STREAM.CREATE.{name}", "apply"),
+            api(f"STREAM.UPDATE.{name}", "apply; shard resize"),
         ]
     if any(reader.scheduled for reader in readers):
         found += [
-            _publish(identity.schedule_subject(project, ANY), "apply: schedules"),
-            _publish(identity.tick_subject(project, ANY), "schedule fire"),
-            _api(f"STREAM.CREATE.{AGAIN}", "apply, where nothing has run yet: schedules stand there"),
+            publish(identity.schedule_subject(project, ANY), "apply: schedules"),
+            publish(identity.tick_subject(project, ANY), "schedule fire"),
+            api(f"STREAM.CREATE.{AGAIN}", "apply, where nothing has run yet: schedules stand there"),
         ]
     for reader in readers:
         if not reader.ordered:
             again = identity.durable(project, reader.function)
             found += [
-                _publish(identity.again_subject(project, reader.function), "deadletter redrive"),
-                _api(f"CONSUMER.INFO.{AGAIN}.{again}", "whether the function takes what is redriven to it"),
+                publish(identity.again_subject(project, reader.function), "deadletter redrive"),
+                api(f"CONSUMER.INFO.{AGAIN}.{again}", "whether the function takes what is redriven to it"),
             ]
     ordered = {reader.stream: None for reader in readers if reader.ordered}
     if ordered:
         found += [*_ordered_commands(project)]
-    found += [_api(f"STREAM.MSG.GET.{name}", "what waits in each shard") for name in ordered]
-    return _once(found)
+    found += [api(f"STREAM.MSG.GET.{name}", "what waits in each shard") for name in ordered]
+    return once(found)
 
 
 def _answering(project: str, readers: Iterable[Reader]) -> Iterator[Permission]:
@@ -120,123 +127,123 @@ def _answering(project: str, readers: Iterable[Reader]) -> Iterator[Permission]:
     if not answering:
         return
     for subject, function in answering.items():
-        yield _subscribe(subject, f"requests to {function}")
+        yield subscribe(subject, f"requests to {function}")
     own = service.instance_subject(project, ANY, ">")
-    yield _subscribe(own, "requests to this instance, of those who balance")
+    yield subscribe(own, "requests to this instance, of those who balance")
     verbs: tuple[service.Verb, ...] = ("PING", "INFO", "STATS")
     for verb in verbs:
         for subject in service.control_subjects(verb, project, ANY):
-            yield _subscribe(subject, "`nats micro`, and who looks for instances")
-    yield _publish(service.NEWS, "tells who balances that this instance is here, or ends")
-    yield _publish("_INBOX.>", "answers to requests")
+            yield subscribe(subject, "`nats micro`, and who looks for instances")
+    yield publish(service.NEWS, "tells who balances that this instance is here, or ends")
+    yield publish("_INBOX.>", "answers to requests")
 
 
 def _process(project: str, inbox: str) -> Iterator[Permission]:
     relay = identity.durable(project, "-relay")
-    yield _api("INFO", "the version of the server")
-    yield _api("STREAM.NAMES", "whether the cluster has a leader")
-    yield _api("STREAM.LIST", "which stream captures which subject")
+    yield api("INFO", "the version of the server")
+    yield api("STREAM.NAMES", "whether the cluster has a leader")
+    yield api("STREAM.LIST", "which stream captures which subject")
     own = [name for name in STREAMS if name != GATHER]
     for name in own:
-        yield _api(f"STREAM.CREATE.{name}", "our own streams are made where they are missing")
-        yield _api(f"STREAM.INFO.{name}", "whether it is the stream of before, or an older copy of it")
+        yield api(f"STREAM.CREATE.{name}", "our own streams are made where they are missing")
+        yield api(f"STREAM.INFO.{name}", "whether it is the stream of before, or an older copy of it")
     for name in own:
-        yield _api(
+        yield api(
             f"STREAM.MSG.GET.{name}", "whether what was settled stands in it; reads our bucket at its leader"
         )
-    yield _api(f"STREAM.PURGE.{BUCKET_STREAM}", "removes from our bucket what is settled")
-    yield _bucket("floor", project, "how far each durable has come")
-    yield _bucket("start", project, "starts of messages that may kill their process")
+    yield api(f"STREAM.PURGE.{BUCKET_STREAM}", "removes from our bucket what is settled")
+    yield bucket("floor", project, "how far each durable has come")
+    yield bucket("start", project, "starts of messages that may kill their process")
     for subject in ("CREATE", "MSG.NEXT"):
-        yield _api(f"CONSUMER.{subject}.{AGAIN}.{relay}", "delayed messages that are due")
-    yield _publish(f"$JS.ACK.{AGAIN}.{relay}.>", "delayed messages that are due")
-    yield _api(f"STREAM.MSG.DELETE.{AGAIN}", "removes delayed messages that were published")
-    yield _publish(f"$JETRUNNER.delayed.{project}.*", "ctx.publish with delay= or at=")
-    yield _publish(f"jetrunner.{project}.status", "what other instances read, before a durable is changed")
-    yield _publish(
+        yield api(f"CONSUMER.{subject}.{AGAIN}.{relay}", "delayed messages that are due")
+    yield publish(f"$JS.ACK.{AGAIN}.{relay}.>", "delayed messages that are due")
+    yield api(f"STREAM.MSG.DELETE.{AGAIN}", "removes delayed messages that were published")
+    yield publish(f"$JETRUNNER.delayed.{project}.*", "ctx.publish with delay= or at=")
+    yield publish(f"jetrunner.{project}.status", "what other instances read, before a durable is changed")
+    yield publish(
         identity.alive_subject(project, ANY), "whether an instance that has started a message lives"
     )
-    yield _publish(f"{inbox}.>", "answers to other instances and to commands; pings to itself")
-    yield _subscribe(f"{inbox}.>", "answers")
-    yield _subscribe(f"jetrunner.{project}.status", "questions of `runner status` and of other instances")
-    yield _subscribe(identity.alive_subject(project, ANY), "questions whether this instance lives")
+    yield publish(f"{inbox}.>", "answers to other instances and to commands; pings to itself")
+    yield subscribe(f"{inbox}.>", "answers")
+    yield subscribe(f"jetrunner.{project}.status", "questions of `runner status` and of other instances")
+    yield subscribe(identity.alive_subject(project, ANY), "questions whether this instance lives")
 
 
 def _function(project: str, reader: Reader) -> Iterator[Permission]:
     name, stream, consumer = reader.function, reader.stream, reader.consumer
     if reader.scheduled:
-        yield _publish(
+        yield publish(
             identity.schedule_subject(project, name), f"the schedule of {name}, where it is missing"
         )
-        yield _publish(f"{PREFIX}{identity.firings_key(project, name)}", f"each firing of {name} runs once")
+        yield publish(f"{PREFIX}{identity.firings_key(project, name)}", f"each firing of {name} runs once")
     else:
         yield from _reading(name, stream, consumer)
-    yield _publish(identity.dead_subject(project, name), f"dead letters of {name}")
+    yield publish(identity.dead_subject(project, name), f"dead letters of {name}")
     if reader.output:
-        yield _publish(reader.output, f"outputs of {name}")
+        yield publish(reader.output, f"outputs of {name}")
         for ask in ("INFO", "MSG.GET"):
-            yield _api(
+            yield api(
                 f"STREAM.{ask}.{reader.output_stream}",
                 f"whether outputs of {name} stand, or were lost with an older store",
             )
     if reader.joins:
         yield from _joining(project, name)
     if reader.ages:
-        yield _bucket("error", project, "what a message failed with, where it may grow too old")
-    yield _subscribe(f"{PREFIX}parked.{project}.{name}.>", f"keys of {name} that are parked")
+        yield bucket("error", project, "what a message failed with, where it may grow too old")
+    yield subscribe(f"{PREFIX}parked.{project}.{name}.>", f"keys of {name} that are parked")
     again = identity.durable(project, name)
     if reader.ordered:
         yield from _ordered_function(project, reader, again)
         return
     why = f"{'firings of' if reader.scheduled else 'dead letters that are redriven to'} {name}"
-    yield _bucket("reading", project, "one instance at a time changes a function's durables")
+    yield bucket("reading", project, "one instance at a time changes a function's durables")
     for subject in ("CREATE", "INFO", "MSG.NEXT"):
-        yield _api(f"CONSUMER.{subject}.{AGAIN}.{again}", why)
-    yield _publish(f"$JS.ACK.{AGAIN}.{again}.>", why)
-    yield _api(f"STREAM.PURGE.{AGAIN}", "removes what was redriven and is settled")
+        yield api(f"CONSUMER.{subject}.{AGAIN}.{again}", why)
+    yield publish(f"$JS.ACK.{AGAIN}.{again}.>", why)
+    yield api(f"STREAM.PURGE.{AGAIN}", "removes what was redriven and is settled")
     for place, durable in dict.fromkeys(((stream, consumer), (AGAIN, again))):
-        yield _subscribe(
+        yield subscribe(
             f"$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.{place}.{durable}",
             f"what the server gives up of {name}, where somebody has limited deliveries",
         )
 
 
 def _joining(project: str, name: str) -> Iterator[Permission]:
-    yield _api(f"STREAM.CREATE.{GATHER}", "our stream of parts is made where it is missing")
-    yield _api(f"STREAM.INFO.{GATHER}", "our stream of parts is made where it is missing")
-    yield _api(f"STREAM.MSG.GET.{GATHER}", "how many parts of an event are here")
-    yield _api(f"DIRECT.GET.{GATHER}", "the parts of an event, many at once")
-    yield _api(f"STREAM.PURGE.{GATHER}", "removes the parts of an event that is joined")
-    yield _publish(identity.event_subject(project, name, ">"), f"parts that {name} joins")
-    yield _publish(identity.expiry_subject(project, name, ANY), f"when {name} no longer waits for parts")
+    yield api(f"STREAM.CREATE.{GATHER}", "our stream of parts is made where it is missing")
+    yield api(f"STREAM.INFO.{GATHER}", "our stream of parts is made where it is missing")
+    yield api(f"STREAM.MSG.GET.{GATHER}", "how many parts of an event are here")
+    yield api(f"DIRECT.GET.{GATHER}", "the parts of an event, many at once")
+    yield api(f"STREAM.PURGE.{GATHER}", "removes the parts of an event that is joined")
+    yield publish(identity.event_subject(project, name, ">"), f"parts that {name} joins")
+    yield publish(identity.expiry_subject(project, name, ANY), f"when {name} no longer waits for parts")
 
 
 def _reading(name: str, stream: str, consumer: str) -> Iterator[Permission]:
-    yield _api(f"STREAM.INFO.{stream}", "whether it is the stream of before, or an older copy of it")
-    yield _api(
+    yield api(f"STREAM.INFO.{stream}", "whether it is the stream of before, or an older copy of it")
+    yield api(
         f"STREAM.MSG.GET.{stream}",
         "whether what was settled stands in it; what waits behind others of its key",
     )
-    yield _api(f"CONSUMER.LIST.{stream}", "the durables of before")
+    yield api(f"CONSUMER.LIST.{stream}", "the durables of before")
     for subject in ("CREATE", "INFO", "MSG.NEXT"):
-        yield _api(f"CONSUMER.{subject}.{stream}.{consumer}", f"{name} reads its messages")
-    yield _publish(f"$JS.ACK.{stream}.{consumer}.>", f"{name} settles its messages")
+        yield api(f"CONSUMER.{subject}.{stream}.{consumer}", f"{name} reads its messages")
+    yield publish(f"$JS.ACK.{stream}.{consumer}.>", f"{name} settles its messages")
 
 
 def _ordered_function(project: str, reader: Reader, again: str) -> Iterator[Permission]:
     name, stream = reader.function, reader.stream
-    yield _api(f"CONSUMER.DELETE.{stream}.{ANY}", "durables of shards that are drained, after a resize")
-    yield _api(f"CONSUMER.INFO.{AGAIN}.{again}", f"whether anything was redriven to {name}")
-    yield _subscribe(identity.again_subject(project, name), f"what is redriven to {name}")
+    yield api(f"CONSUMER.DELETE.{stream}.{ANY}", "durables of shards that are drained, after a resize")
+    yield api(f"CONSUMER.INFO.{AGAIN}.{again}", f"whether anything was redriven to {name}")
+    yield subscribe(identity.again_subject(project, name), f"what is redriven to {name}")
     if reader.output:
         fences = fence.subject(reader.output_stream, project, name, ANY, ANY)
-        yield _publish(fences, f"fences: outputs of {name} by an owner that has lost its shard are refused")
+        yield publish(fences, f"fences: outputs of {name} by an owner that has lost its shard are refused")
     if reader.parks:
-        yield _publish(identity.parked_subject(project, name), f"messages of {name} whose key is parked")
+        yield publish(identity.parked_subject(project, name), f"messages of {name} whose key is parked")
 
 
 def _order(project: str) -> Iterator[Permission]:
-    yield _api(f"DIRECT.GET.{BUCKET_STREAM}", "leases, claims and settlements, many at once")
+    yield api(f"DIRECT.GET.{BUCKET_STREAM}", "leases, claims and settlements, many at once")
     for kind, why in (
         ("member", "the lease of each instance"),
         ("claim", "who owns which shard"),
@@ -245,60 +252,36 @@ def _order(project: str) -> Iterator[Permission]:
         ("failures", "attempts of each message that has failed"),
         ("parked", "keys that are parked, or on their way back"),
     ):
-        yield _bucket(kind, project, why)
+        yield bucket(kind, project, why)
     for kind in ("claim", "generation"):
-        yield _subscribe(f"{PREFIX}{kind}.{project}.>", "shards that change their owner, or their number")
+        yield subscribe(f"{PREFIX}{kind}.{project}.>", "shards that change their owner, or their number")
     for kind, why in (("members", "instances come and go"), ("resized", "another number of shards")):
-        yield _subscribe(f"jetrunner.{project}.{kind}", why)
-    yield _publish(f"jetrunner.{project}.members", "instances come and go")
-    yield _api(f"DIRECT.GET.{DEADLETTERS}", "dead letters of a key that comes back")
+        yield subscribe(f"jetrunner.{project}.{kind}", why)
+    yield publish(f"jetrunner.{project}.members", "instances come and go")
+    yield api(f"DIRECT.GET.{DEADLETTERS}", "dead letters of a key that comes back")
     for name in (DEADLETTERS, PARKED):
-        yield _api(f"STREAM.MSG.DELETE.{name}", "what came back to its key and is settled")
+        yield api(f"STREAM.MSG.DELETE.{name}", "what came back to its key and is settled")
 
 
 def _commands(project: str, inbox: str) -> Iterator[Permission]:
-    yield _api("INFO", "the version of the server")
-    yield _api("STREAM.NAMES", "whether the cluster has a leader")
-    yield _api("STREAM.LIST", "plan, apply, check and status")
+    yield api("INFO", "the version of the server")
+    yield api("STREAM.NAMES", "whether the cluster has a leader")
+    yield api("STREAM.LIST", "plan, apply, check and status")
     for name in (AGAIN, DEADLETTERS, PARKED, BUCKET_STREAM):
-        yield _api(f"STREAM.INFO.{name}", "status, deadletter and parked")
-    yield _api(f"STREAM.MSG.GET.{AGAIN}", "plan, apply, status and schedule list: schedules")
-    yield _api(f"STREAM.PURGE.{AGAIN}", "apply removes schedules whose function is gone")
-    yield _api(f"CONSUMER.LIST.{ANY}", "status, plan and apply look for consumers on every stream")
-    yield _api(f"DIRECT.GET.{DEADLETTERS}", "deadletter list, redrive and drop")
-    yield _api(f"STREAM.MSG.GET.{DEADLETTERS}", "deadletter show, redrive and drop")
-    yield _api(f"STREAM.MSG.DELETE.{DEADLETTERS}", "deadletter redrive and drop; parked skip")
-    yield _api(f"STREAM.PURGE.{DEADLETTERS}", "deadletter drop --all")
-    yield _api(f"STREAM.MSG.GET.{BUCKET_STREAM}", "which keys are parked")
-    yield _publish(f"jetrunner.{project}.status", "status; which instance runs a function")
-    yield _subscribe(f"{inbox}.>", "answers")
+        yield api(f"STREAM.INFO.{name}", "status, deadletter and parked")
+    yield api(f"STREAM.MSG.GET.{AGAIN}", "plan, apply, status and schedule list: schedules")
+    yield api(f"STREAM.PURGE.{AGAIN}", "apply removes schedules whose function is gone")
+    yield api(f"CONSUMER.LIST.{ANY}", "status, plan and apply look for consumers on every stream")
+    yield api(f"DIRECT.GET.{DEADLETTERS}", "deadletter list, redrive and drop")
+    yield api(f"STREAM.MSG.GET.{DEADLETTERS}", "deadletter show, redrive and drop")
+    yield api(f"STREAM.MSG.DELETE.{DEADLETTERS}", "deadletter redrive and drop; parked skip")
+    yield api(f"STREAM.PURGE.{DEADLETTERS}", "deadletter drop --all")
+    yield api(f"STREAM.MSG.GET.{BUCKET_STREAM}", "which keys are parked")
+    yield publish(f"jetrunner.{project}.status", "status; which instance runs a function")
+    yield subscribe(f"{inbox}.>", "answers")
 
 
 def _ordered_commands(project: str) -> Iterator[Permission]:
-    yield _publish(f"{PREFIX}parked.{project}.>", "parked retry and skip; redrive of one that keeps order")
-    yield _publish(f"jetrunner.{project}.resized", "shard resize")
-    yield _api(f"DIRECT.GET.{BUCKET_STREAM}", "shard list and resize: owners and generations")
-
-
-def _once(found: Iterable[Permission]) -> list[Permission]:
-    """Each subject once, as it was told first; those to publish to before the others."""
-    once: dict[tuple[Side, str], Permission] = {}
-    for each in found:
-        once.setdefault((each.side, each.subject), each)
-    return sorted(once.values(), key=lambda each: each.side)
-
-
-def _api(suffix: str, why: str) -> Permission:
-    return _publish(f"$JS.API.{suffix}", why)
-
-
-def _bucket(kind: str, project: str, why: str) -> Permission:
-    return _publish(f"{PREFIX}{kind}.{project}.>", why)
-
-
-def _publish(subject: str, why: str) -> Permission:
-    return Permission("publish", subject, why)
-
-
-def _subscribe(subject: str, why: str) -> Permission:
-    return Permission("subscribe", subject, why)
+    yield publish(f"{PREFIX}parked.{project}.>", "parked retry and skip; redrive of one that keeps order")
+    yield publish(f"jetrunner.{project}.resized", "shard resize")
+    yield api(f"DIRECT.GET.{BUCKET_STREAM}", "shard list and resize: owners and generations")

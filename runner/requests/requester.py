@@ -11,17 +11,17 @@ import logging
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from math import inf
 
-from runner.core import failover, header, service
+from runner.core import header, service
 from runner.core.balancer import POLICIES, Policy
 from runner.core.subject import matches
-from runner.errors import NoResponders, ServiceError, Unconfirmed
+from runner.errors import Unconfirmed
 from runner.host import Reply
 from runner.jetstream import otherloop
 from runner.jetstream.connection import Connection
 from runner.requests.directory import Directory
-from runner.requests.request import Request, Try
+from runner.requests.failover import Failover, settle
+from runner.requests.request import Request
 from runner.requests.sweep import Sweep
 from runner.requests.tries import Tries
 from runner.requests.watch import Watch
@@ -29,10 +29,6 @@ from runner.telemetry.tracing import Tracing
 
 LOOP_SECONDS = 1.0
 """How much longer a call from another loop waits for ours to tell what became of it."""
-BACK_SECONDS = 5.0
-"""So long after the connection was lost instances may be on their way back, too: nobody there is no answer yet."""
-BLIND_TRIES = 3
-"""Of a request whose instances are not known: NATS picks one each time."""
 NO_RESPONDERS = b"NATS/1.0 503"
 _CODE = b"\r\n" + service.CODE.encode() + b":"
 
@@ -59,11 +55,11 @@ class Requester:
         self._waiting = self._tries.waiting
         self._held: list[Request] = []
         """Those that are sent once there is a connection again."""
-        self._lost_at = -inf
         self._prefix = b""
         self._cut = 0
         self._opened: asyncio.Future[None] | None = None
         self._watch = Watch(connection, self.directory, self._tries, self._send)
+        self._failover = Failover(self.directory, self._tries, self._watch, self._held, self._send)
         self._sweep = Sweep(self._waiting, self._held, self._late, self._look)
 
     async def request(
@@ -135,6 +131,7 @@ class Requester:
             inbox = self._connection.new_inbox()
             await self._wire.subscribe(f"{inbox}.*", self._answered)
             self._wire.on_lost.append(self._lost)
+            self._connection.inbox.on_denied.append(self._failover.denied)
             self._prefix = inbox.encode() + b"."
         except BaseException:
             opened, self._opened = self._opened, None
@@ -158,7 +155,7 @@ class Requester:
                 peer = target.peers.get(backend.name)
             if peer is None:  # all of them were tried, or none is left
                 if request.error is not None and target.peers:
-                    self._settle(request, request.error)
+                    settle(request, request.error)
                     return
                 request.target = backend = None
         subject = request.subject if peer is None else peer.prefix + request.subject
@@ -175,7 +172,7 @@ class Requester:
         except ValueError as error:  # no subject, or one that is too long with the instance's name before it
             self._tries.end(tried, now, "withdrawn", error)
             if peer is None:
-                self._settle(request, error)
+                settle(request, error)
             else:
                 request.target = None
                 self._send(request)
@@ -191,53 +188,15 @@ class Requester:
             tried.peer.heard()
         if block is not None:
             if block.startswith(NO_RESPONDERS) and not body:
-                self._not_there(tried)
+                self._failover.not_there(tried)
                 return
             if _CODE in block and (code := _code(block)):
-                self._erred(tried, code, block)
+                self._failover.erred(tried, code, block)
                 return
         self._tries.end(tried, clock(), "answered")
         if not request.future.done():
             msgpack = block is not None and b"msgpack" in block and _is_msgpack(block)
             request.future.set_result(Reply(body, msgpack))
-
-    def _erred(self, tried: Try, code: int, block: bytes) -> None:
-        """An instance has answered with an error."""
-        request, target, now = tried.request, tried.target, clock()
-        why = failover.not_started(header.get(block, service.NOT_STARTED.encode()))
-        text = (header.get(block, service.ERROR.encode()) or b"").decode(errors="replace")
-        error = ServiceError(text or f"error {code}", code=code)
-        self._tries.end(tried, now, failover.ended(code, why), error, code)
-        if request.future.done():
-            return
-        request.error = error
-        if why in ("draining", "unknown") and target is not None and tried.peer is not None:
-            self.directory.leave(target, tried.peer)
-        match failover.after_error(code, why, idempotent=target is not None and target.idempotent):
-            case "elsewhere" if target is not None or request.tries < BLIND_TRIES:
-                request.target = self.directory.target(request.subject)
-                self._send(request)
-            case "elsewhere within budget" if target is not None and target.budget.withdraw(now):
-                self._send(request)
-            case _:
-                self._settle(request, error)
-
-    def _not_there(self, tried: Try) -> None:
-        """Nobody listens where it was sent: it was not delivered, so it may go elsewhere whatever the function."""
-        request, peer = tried.request, tried.peer
-        error = NoResponders(f"nobody answers on {request.subject.decode(errors='replace')}")
-        self._tries.end(tried, clock(), "withdrawn", error)
-        if peer is not None:
-            self._watch.gone(peer)
-        if request.future.done():
-            return
-        if peer is not None:
-            request.target = self.directory.target(request.subject)
-            self._send(request)
-        elif clock() - self._lost_at < BACK_SECONDS:
-            self._held.append(request)
-        else:
-            self._settle(request, error)
 
     # -- what the sweeper sees --------------------------------------------------------------------------
 
@@ -251,7 +210,7 @@ class Requester:
         now = clock()
         for tried in list(request.open):
             self._tries.end(tried, now, "failed", error)
-        self._settle(request, error)
+        settle(request, error)
 
     def _look(self, now: float) -> None:
         if not self._connection.is_connected:
@@ -266,7 +225,7 @@ class Requester:
 
     def _lost(self) -> None:
         """The connection is lost: what has been sent may be worked on, and no answer comes."""
-        now = self._lost_at = clock()
+        now = self._failover.lost_at = clock()
         self.directory.doubt()
         for tried in list(self._waiting.values()):
             request = tried.request
@@ -277,11 +236,7 @@ class Requester:
             if tried.target is not None and tried.target.idempotent:
                 self._held.append(request)
             else:
-                self._settle(request, error)
-
-    def _settle(self, request: Request, error: Exception) -> None:
-        if not request.open and not request.future.done():
-            request.future.set_exception(error)
+                settle(request, error)
 
     def _withdraw(self, request: Request) -> None:
         now = clock()

@@ -1,0 +1,110 @@
+"""What follows when a try was not answered with a result: another instance, or an error for the asker."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from math import inf
+
+from runner.core import failover, header, service
+from runner.errors import NoResponders, PermissionDenied, ServiceError
+from runner.requests.directory import Directory
+from runner.requests.request import Request, Try
+from runner.requests.tries import Tries
+from runner.requests.watch import Watch
+
+BACK_SECONDS = 5.0
+"""So long after the connection was lost instances may be on their way back, too: nobody there is no answer yet."""
+BLIND_TRIES = 3
+"""Of a request whose instances are not known: NATS picks one each time."""
+
+clock = time.monotonic
+
+
+class Failover:
+    """Decides by `core/failover.py`, and has it done."""
+
+    def __init__(
+        self,
+        directory: Directory,
+        tries: Tries,
+        watch: Watch,
+        held: list[Request],
+        send: Callable[[Request], None],
+    ) -> None:
+        """`held` are sent a moment later; `send` sends to an instance that has not been tried."""
+        self._directory = directory
+        self._tries = tries
+        self._watch = watch
+        self._held = held
+        self._send = send
+        self.lost_at = -inf
+        """When the connection was lost last."""
+
+    def erred(self, tried: Try, code: int, block: bytes) -> None:
+        """An instance has answered with an error."""
+        request, target, now = tried.request, tried.target, clock()
+        why = failover.not_started(header.get(block, service.NOT_STARTED.encode()))
+        text = (header.get(block, service.ERROR.encode()) or b"").decode(errors="replace")
+        error = ServiceError(text or f"error {code}", code=code)
+        self._tries.end(tried, now, failover.ended(code, why), error, code)
+        if request.future.done():
+            return
+        request.error = error
+        if why in ("draining", "unknown") and target is not None and tried.peer is not None:
+            self._directory.leave(target, tried.peer)
+        match failover.after_error(code, why, idempotent=target is not None and target.idempotent):
+            case "elsewhere" if target is not None or request.tries < BLIND_TRIES:
+                request.target = self._directory.target(request.subject)
+                self._send(request)
+            case "elsewhere within budget" if target is not None and target.budget.withdraw(now):
+                self._send(request)
+            case _:
+                settle(request, error)
+
+    def not_there(self, tried: Try) -> None:
+        """Nobody listens where it was sent: it was not delivered, so it may go elsewhere whatever the function."""
+        request, peer = tried.request, tried.peer
+        error = NoResponders(f"nobody answers on {request.subject.decode(errors='replace')}")
+        self._tries.end(tried, clock(), "withdrawn", error)
+        if peer is not None:
+            self._watch.gone(peer)
+        if request.future.done():
+            return
+        if peer is not None:
+            request.target = self._directory.target(request.subject)
+            self._send(request)
+        elif clock() - self.lost_at < BACK_SECONDS:
+            self._held.append(request)
+        else:
+            settle(request, error)
+
+    def denied(self, subject: str) -> None:
+        """The server does not let us publish to a subject: what was sent there was not delivered."""
+        for tried in list(self._tries.waiting.values()):
+            request, peer = tried.request, tried.peer
+            sent = request.subject if peer is None else peer.prefix + request.subject
+            if sent.decode(errors="replace").lower() != subject:
+                continue
+            error = _denied(subject)
+            self._tries.end(tried, clock(), "withdrawn", error)
+            if peer is not None and tried.target is not None:
+                self._directory.leave(tried.target, peer)
+                request.target = None  # by the queue group, as any client may
+                self._send(request)
+            else:
+                settle(request, error)
+
+
+def settle(request: Request, error: Exception) -> None:
+    """Give a request up, unless a try of it is still on its way."""
+    if not request.open and not request.future.done():
+        request.future.set_exception(error)
+
+
+def _denied(subject: str) -> PermissionDenied:
+    """The error of who may not ask."""
+    return PermissionDenied(
+        f"the credentials do not allow to publish to {subject}",
+        hint="grant the user publish permission on this subject, see `runner permissions --requests`",
+    )
