@@ -47,7 +47,7 @@ SECTIONS: dict[str, tuple[Page, ...]] = {
         Page("docs/howto/splitting.md", "`@gather`: a generator splits, functions work on the parts, one call joins them"),
         Page("docs/howto/processes.md", '`executor="process"`: handlers that compute, on all cores'),
         Page("docs/howto/schedules.md", "functions that fire by a schedule: time zones, overlaps, missed firings, changes"),
-        Page("docs/howto/requests.md", "`@reply`: functions that answer requests, their deadlines, errors and overload"),
+        Page("docs/howto/requests.md", "`@reply`: functions that answer requests; who of several is asked, and what follows when one fails"),
         Page("docs/howto/hooks.md", "`@around`: timing, a tenant, a circuit breaker, around every attempt of every function"),
         Page("docs/howto/testing.md", "unit tests with `runner.testing.context`, checks, a real server"),
         Page("docs/howto/celery.md", "each Celery option and what stands in its place"),

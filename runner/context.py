@@ -97,29 +97,21 @@ class Context(Generic[State]):
         `headers` may be the raw block; `params` default to tokens by `template`; `expires` is a reading of `clock`; of a schedule
         the headers tell which firing it is.
         """
-        self.function = function
-        self.subject = subject
-        self.attempt = attempt
-        self.attempts = attempts
-        self.stream = stream
-        self.sequence = sequence
-        self.key = key
-        self.shard = shard
+        self.function, self.subject = function, subject
+        self.attempt, self.attempts = attempt, attempts
+        self.stream, self.sequence = stream, sequence
+        self.key, self.shard = key, shard
         self.state = state
-        self.missing = missing
-        self.messages = messages
+        self.missing, self.messages = missing, messages
         self._know: Callable[[Any], dict[str, Any]] | None = None
         self._message: Any = None
         self._made: list[Staged] | None = None
         self._template = template
-        self._params = params
-        self._scheduled = scheduled
+        self._params, self._scheduled = params, scheduled
         self._given = headers
         self._headers: Mapping[str, str] | None = None
-        self._timestamp = timestamp_ns
-        self._expires = expires
-        self._host = host
-        self._clock = clock
+        self._timestamp, self._expires = timestamp_ns, expires
+        self._host, self._clock = host, clock
         self._log: logging.LoggerAdapter[logging.Logger] | None = None
         self._sealed = False
 
@@ -293,25 +285,16 @@ class Context(Generic[State]):
         """Ask a service and decode its answer to `returns` (plain JSON without; an empty one is None then).
 
         `timeout` is in seconds; by default, and at most, it is what is left until the deadline. `policy` says which of several
-        instances is asked: by default as the project's settings say, else "peak_ewma", the one that answers soonest. Where an
-        instance fails, is gone or does not answer, another one is asked: in any case what was not begun, and the rest of
-        functions with `idempotent=True`. Raises `ServiceError` for an answer that is an error, `NoResponders` where nobody
-        listens, `Unconfirmed` where no answer has come, ValueError for what cannot be sent, DecodeError for an answer that
-        is something else.
+        instances is asked, as `runner.connect().request` has it. Raises `ServiceError`, `NoResponders` and `Unconfirmed`,
+        ValueError for what cannot be sent, DecodeError for an answer that is something else.
         """
         if self._host is None:
             raise RuntimeError("this context has no connection to ask through")
-        message = stage(subject, body, headers, None)
-        left = self.deadline if timeout is None else min(timeout, self.deadline)
-        given = self._given
-        reply = await self._host.request(
-            message.subject,
-            message.body,
-            message.headers,
-            left,
-            policy=policy,
-            sent_in=given if isinstance(given, bytes) else b"",
-        )
+        asked, left = stage(subject, body, headers, None), self.deadline
+        left = left if timeout is None else min(timeout, left)
+        of = self._given if isinstance(self._given, bytes) else b""
+        ask = self._host.request
+        reply = await ask(asked.subject, asked.body, asked.headers, left, policy=policy, sent_in=of)
         return reply.decode(returns)
 
 
