@@ -1,120 +1,75 @@
-"""The balancer: which of several instances gets the next request. Clock and luck are arguments.
+"""The balancer: which of the instances that serve a function gets the next request. Clock and luck are arguments.
 
-Rule 1: an instance that fails, or is far slower than the others, is ejected for a while; then single requests try it, and
-        three good ones in a row bring it back.
-Rule 2: at most half of the instances are ejected for failures or slowness (one of two or three, of a single one none): where most
-        are bad, the fault is elsewhere. One that does not answer at all is ejected whatever the others do.
-Rule 3: where no instance is fit, one that is not is chosen: rather that than none.
-Rule 4: an instance that says it is overloaded rests for 50 to 100 ms, and has not failed.
+Rule 1: of the healthy instances the policy chooses one. `core/ejection.py` says which are ejected; one that says it is
+        overloaded rests for 50 to 100 ms, and has not failed.
+Rule 2: an instance whose ejection is over gets the next first try of a request as its trial. A retry is no trial: its caller
+        has waited long enough.
+Rule 3: where no healthy instance is left, one that is not is chosen, rather than none: one that rests before one that is
+        ejected, one that failed less often since before one that failed more often, then the one whose time ends first.
+        Good answers of such requests count like those of trials.
+Rule 4: an instance that is new, or came back, gets one request by peak_ewma; with the answer it begins where the others are.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Collection, Mapping
 from math import exp, inf
 from typing import Literal, TypeAlias, get_args
 
+from runner.core import ejection
+from runner.core.backend import PER_DECAY, Backend, State
+from runner.core.ejection import Reason
+
+__all__ = ["POLICIES", "Backend", "Balancer", "Ended", "Policy", "State"]
+
 Policy: TypeAlias = Literal["peak_ewma", "least_requests", "round_robin", "weighted_round_robin", "random"]
-"""How one of the fit instances is chosen."""
+"""How one of the healthy instances is chosen."""
 POLICIES: tuple[Policy, ...] = get_args(Policy)
 
 Ended: TypeAlias = Literal["answered", "failed", "overloaded", "withdrawn"]
-"""How a request to an instance ended: `withdrawn` says nothing of the instance."""
-State: TypeAlias = Literal["healthy", "resting", "ejected", "trial"]
+"""How a request ended. An error that is the caller's fault is an answer; `withdrawn` says nothing about the instance."""
 
-DECAY_SECONDS = 10.0
-UNKNOWN_COST = 1e6
-"""Of an instance that has requests and has answered none: it is not given more until it does."""
 REST_SECONDS = 0.05
-EJECTED_SECONDS = 1.0
-LONGEST_SECONDS = 60.0
-FORGIVEN = 10.0
-"""An ejection is forgotten after so many times its length, 60 s at least, without another one."""
-TRIALS = 3
-
-FAILURES_IN_A_ROW = 5
-LEAST_SUCCESS = 0.8
-SUCCESS_STEP = 0.02
-"""The share of successes is one over about 50 requests."""
-MEASURED = 20
-"""Requests before the share of successes counts."""
-
-MUCH_SLOWER = 3.0
-SLOWER_SECONDS = 0.005
-MEDIAN_STEP = 0.05
-TIMED = 50
-"""Answers before the median counts; it is compared at each tenth."""
-
-
-class Backend:
-    """One instance, as one asker knows it."""
-
-    __slots__ = (
-        "_at", "_ewma", "back", "current", "ejected", "ejections", "failures", "good", "latency", "measured", "name",
-        "outstanding", "success", "trial", "until", "weight",
-    )  # fmt: skip
-
-    def __init__(self, name: str, weight: float) -> None:
-        self.name = name
-        self.weight = weight
-        self.outstanding = 0
-        """Requests on their way there."""
-        self.latency = 0.0
-        """The running median of its answers, in seconds."""
-        self.success = 1.0
-        """The share of requests that it could do."""
-        self.measured = self.failures = 0
-        """Requests since it came back, and of those how many failed last, in a row."""
-        self.ejected = False
-        self.ejections = self.good = 0
-        """How often it was ejected, and its good trials since."""
-        self.trial = False
-        """A request tries it."""
-        self.until = self.back = 0.0
-        """When its rest or ejection ends, and when it came back."""
-        self.current = 0.0
-        """What its weight has earned, for weighted_round_robin."""
-        self._ewma = self._at = 0.0
-
-    def state(self, now: float) -> State:
-        """Tell how it stands."""
-        if self.ejected:
-            return "ejected" if now < self.until else "trial"
-        return "resting" if now < self.until else "healthy"
-
-    def cost(self, now: float) -> float:
-        """Tell how long a request would take there, by its slowest recent answers and what it works on."""
-        if self._ewma == 0.0:
-            return (UNKNOWN_COST + self.outstanding) / self.weight if self.outstanding else 0.0
-        return self._ewma * exp((self._at - now) / DECAY_SECONDS) * (self.outstanding + 1) / self.weight
-
-    def measure(self, now: float, seconds: float) -> None:
-        """Take a time in: a longer one at once, a shorter one slowly."""
-        kept = exp((self._at - now) / DECAY_SECONDS)
-        self._ewma = max(seconds, self._ewma * kept + seconds * (1.0 - kept))
-        self._at = now
+COMPARED_SECONDS = 0.1
+"""How old the medians of all instances may be: to find those of 100 takes as long as 20 requests."""
+COMPARED_ANSWERS = 30
+"""Answers before an instance's latency counts for the median."""
+CLOCK_SECONDS = 1e-6
+"""`now - seconds` may be off the time of the pick by the rounding of floats."""
 
 
 class Balancer:
-    """The instances of one function."""
+    """The instances of one function, as one caller knows them."""
+
+    __slots__ = (
+        "_changes", "_compared", "_eject", "_healthy", "_last", "_luck", "_names", "_trials", "_typical_latency",
+        "_typical_peak", "backends",
+    )  # fmt: skip
 
     def __init__(self, *, luck: Callable[[], float], eject: bool = True) -> None:
-        """`luck` gives numbers from 0 to 1, as `random.random` does."""
+        """`luck` gives numbers from 0 to less than 1, as `random.random` does; without `eject` none is ever ejected."""
         self.backends: dict[str, Backend] = {}
+        """By name, in the order of names."""
         self._luck = luck
         self._eject = eject
-        self._fit: list[Backend] = []
-        self._trying: list[Backend] = []
-        """Ejected ones that may be tried."""
-        self._until = inf
-        """When the lists above are to be made again."""
-        self._last = ""
+        self._healthy: list[Backend] = []
+        self._names: list[str] = []
+        """Of the healthy ones."""
+        self._trials: list[Backend] = []
+        """Those whose ejection is over."""
+        self._changes = inf
+        """When the next rest or ejection ends, so that these lists are to be made again."""
+        self._last: str | None = None
+        """Whose turn it was last, for round_robin."""
+        self._compared = -inf
+        self._typical_latency = self._typical_peak = 0.0
+        """The medians of all instances, and when they were found; 0.0 where nothing is known."""
 
     def update(self, weights: Mapping[str, float], now: float) -> None:
         """Take over which instances there are; what is known of those that stay is kept."""
-        self.backends = {
-            name: self.backends.get(name) or Backend(name, weight) for name, weight in sorted(weights.items())
-        }
+        known = self.backends
+        self.backends = {name: known.get(name) or Backend(name, weights[name]) for name in sorted(weights)}
         for name, weight in weights.items():
             self.backends[name].weight = weight
         self._sort(now)
@@ -123,155 +78,193 @@ class Balancer:
         """Forget an instance that is gone."""
         gone = self.backends.pop(name, None)
         if gone is not None:
-            for each in (self._fit, self._trying):
-                if gone in each:
-                    each.remove(gone)
+            self._healthy = [each for each in self._healthy if each is not gone]
+            self._names = [each.name for each in self._healthy]
+            self._trials = [each for each in self._trials if each is not gone]
+
+    # -- choosing ---------------------------------------------------------------------------------------
 
     def pick(self, policy: Policy, now: float, tried: Collection[str] = ()) -> Backend | None:
-        """Choose one that is not among those tried, and count the request; None where there is none left."""
-        if now >= self._until:
+        """Choose an instance that is not among those tried, and count the request; None where none is left."""
+        if now >= self._changes:
             self._sort(now)
-        for each in self._trying:
-            if not each.trial and each.name not in tried:
-                each.trial = True
-                each.outstanding += 1
-                return each
-        fit = self._fit
+        chosen: Backend | None = None
         if tried:
-            fit = [each for each in fit if each.name not in tried]
-        found = self._chosen(policy, fit, now) if fit else self._rather(tried)
-        if found is not None:
-            found.outstanding += 1
-        return found
+            rest = [each for each in self._healthy if each.name not in tried]
+            if rest:
+                chosen = self._choose(policy, now, rest, [each.name for each in rest])
+        else:
+            if self._trials:
+                chosen = self._next_trial(now)
+            if chosen is None and self._healthy:
+                chosen = self._choose(policy, now, self._healthy, self._names)
+        if chosen is None:
+            left = (each for each in self.backends.values() if each.name not in tried)
+            chosen = min(left, key=_badness, default=None)
+            if chosen is None:
+                return None
+        chosen.outstanding += 1
+        return chosen
 
-    def _rather(self, tried: Collection[str]) -> Backend | None:
-        """One that is not fit, and will be soonest."""
-        left = [each for each in self.backends.values() if each.name not in tried]
-        return min(left, key=lambda each: (each.ejected, each.until, each.outstanding), default=None)
-
-    def _chosen(self, policy: Policy, fit: list[Backend], now: float) -> Backend:
-        count = len(fit)
-        if count == 1:
-            return fit[0]
-        match policy:
-            case "random":
-                return fit[int(self._luck() * count)]
-            case "round_robin":
-                # By name, not by place: who comes or goes changes nobody's turn.
-                found = next((each for each in fit if each.name > self._last), fit[0])
-                self._last = found.name
-                return found
-            case "weighted_round_robin":
-                total = 0.0
-                found = fit[0]
-                for each in fit:
-                    total += each.weight
-                    each.current += each.weight
-                    if each.current > found.current:
-                        found = each
-                found.current -= total
-                return found
-        one = int(self._luck() * count)
-        other = int(self._luck() * (count - 1))
-        first, second = fit[one], fit[other + (other >= one)]
-        if policy == "least_requests":
-            fewer = (first.outstanding + 1) / first.weight <= (second.outstanding + 1) / second.weight
-            return first if fewer else second
-        return first if first.cost(now) <= second.cost(now) else second
-
-    def done(self, backend: Backend, now: float, seconds: float, ended: Ended) -> str | None:
-        """A request has ended, after so many seconds: what it tells of the instance; in words, where that changes its state."""
-        backend.outstanding -= 1
-        trial, backend.trial = backend.trial, False
-        if ended == "withdrawn":
-            return None
-        if ended == "overloaded":
-            if not backend.ejected:
-                backend.until = now + REST_SECONDS * (1.0 + self._luck())
-                self._sort(now)
-            return None
-        backend.measure(now, seconds)
-        return (
-            self._judged(backend, now, seconds, failed=ended == "failed", trial=trial)
-            if self._eject
-            else None
-        )
-
-    def suspend(self, backend: Backend, now: float) -> None:
-        """Eject an instance that does not answer at all."""
-        if not backend.ejected:
-            self._out(backend, now)
-
-    def _judged(self, it: Backend, now: float, seconds: float, *, failed: bool, trial: bool) -> str | None:
-        it.measured += 1
-        it.success += ((not failed) - it.success) * SUCCESS_STEP
-        if not failed:
-            self._time(it, seconds)
-        if it.ejected:
-            return self._tried(it, now, seconds, failed=failed) if trial else None
-        if failed:
-            it.failures += 1
-            if it.failures >= FAILURES_IN_A_ROW:
-                return self._thrown(it, now, "consecutive failures")
-            if it.measured >= MEASURED and it.success < LEAST_SUCCESS:
-                return self._thrown(it, now, "success rate")
-            return None
-        it.failures = 0
-        if it.measured >= TIMED and it.measured % 10 == 0:
-            peers = self._median(it)
-            if peers and it.latency > MUCH_SLOWER * peers and it.latency - peers > SLOWER_SECONDS:
-                return self._thrown(it, now, "latency")
+    def _next_trial(self, now: float) -> Backend | None:
+        for each in self._trials:
+            if each.trial_at == inf:
+                each.trial_at = now
+                return each
         return None
 
-    def _time(self, it: Backend, seconds: float) -> None:
-        """A running median: an average is fooled by one slow answer in a hundred."""
-        if it.latency == 0.0:
-            it.latency = self._median(it) or seconds
-        it.latency *= 1.0 + MEDIAN_STEP * (1 if seconds > it.latency else -1)
+    def _choose(self, policy: Policy, now: float, among: list[Backend], names: list[str]) -> Backend:
+        count = len(among)
+        if count == 1:
+            return among[0]
+        if policy == "peak_ewma":
+            first, second = _two(among, count, self._luck())
+            return first if first.cost(now) <= second.cost(now) else second
+        if policy == "least_requests":
+            first, second = _two(among, count, self._luck())
+            fewer = (first.outstanding + 1) * second.weight <= (second.outstanding + 1) * first.weight
+            return first if fewer else second
+        if policy == "round_robin":
+            # By name, not by place: whoever comes, goes or rests changes nobody's turn. The first turn is thrown, for
+            # callers that start together must not begin together.
+            last = self._last
+            at = int(self._luck() * count) if last is None else bisect_right(names, last) % count
+            self._last = names[at]
+            return among[at]
+        if policy == "random":
+            return among[int(self._luck() * count)]
+        return _smooth(among)
 
-    def _median(self, but: Backend) -> float:
-        """The median of the others' latency; 0.0 where none is known."""
-        known = sorted(
-            each.latency
-            for each in self.backends.values()
-            if each is not but and not each.ejected and each.latency > 0.0
-        )
-        return known[len(known) // 2] if known else 0.0
+    # -- learning ---------------------------------------------------------------------------------------
 
-    def _tried(self, it: Backend, now: float, seconds: float, *, failed: bool) -> str | None:
-        peers = self._median(it)
-        if failed or (peers and seconds > MUCH_SLOWER * peers + 2 * SLOWER_SECONDS):
-            self._out(it, now)
-            return "trial failed"
-        it.good += 1
-        if it.good < TRIALS:
+    def done(self, backend: Backend, now: float, seconds: float, ended: Ended) -> str | None:
+        """Take in how a request ended, so many seconds after its pick; call it once for each pick.
+
+        Returns why its instance is ejected now, "recovered" where its trials brought it back, else None.
+        """
+        backend.outstanding -= 1
+        if backend.ejected_until:
+            return self._done_ejected(backend, now, seconds, ended)
+        if now - seconds + CLOCK_SECONDS < backend.begun:
             return None
-        it.ejected = False
-        it.failures = it.measured = 0
-        it.success = max(it.success, 0.9)
-        it.latency = peers or it.latency
-        it.back = now
+        if ended == "answered":
+            if not backend.answers:
+                self._compare(now)
+            backend.answered(now, seconds, self._typical_peak)
+            if backend.answers >= ejection.LEAST_ANSWERS and not backend.answers % 10:
+                self._compare(now)
+                if ejection.is_slow(backend.latency, self._typical_latency):
+                    return self._eject_one(backend, now, "latency")
+        elif ended == "failed":
+            backend.failed(now, seconds, self._typical_peak)
+            reason = ejection.failing(backend.failures, backend.requests, backend.success)
+            return self._eject_one(backend, now, reason) if reason else None
+        elif ended == "overloaded" and now >= backend.rests_until:
+            backend.rests_until = self._rested(now)
+            self._sort(now)
+        return None
+
+    def suspend(self, backend: Backend, now: float) -> None:
+        """Eject an instance that does not answer at all, whatever it did before and however many others are ejected."""
+        if self._eject and now >= backend.ejected_until and self.backends.get(backend.name) is backend:
+            self._out(backend, now, "no answer")
+
+    def _done_ejected(self, backend: Backend, now: float, seconds: float, ended: Ended) -> str | None:
+        sent = now - seconds + CLOCK_SECONDS
+        trial = sent >= backend.trial_at
+        if trial or not backend.outstanding:
+            backend.trial_at = inf
+        if sent < backend.ejected_at or ended == "withdrawn":
+            return None
+        if ended == "overloaded":
+            backend.ejected_until = max(backend.ejected_until, self._rested(now))
+            self._sort(now)
+            return None
+        self._compare(now)
+        if ended == "failed" or (backend.slow and ejection.trial_is_slow(seconds, self._typical_latency)):
+            if trial:
+                self._out(backend, now, "trial failed")
+                return "trial failed"
+            backend.failures += 1
+            return None
+        backend.good += 1
+        if backend.good < ejection.GOOD_TRIALS:
+            return None
+        backend.recovered(now)
         self._sort(now)
         return "recovered"
 
-    def _thrown(self, it: Backend, now: float, why: str) -> str | None:
-        out = sum(each.ejected for each in self.backends.values())
-        if out >= len(self.backends) // 2 or self.backends.get(it.name) is not it:
-            return None
-        self._out(it, now)
-        return why
+    def _rested(self, now: float) -> float:
+        return now + REST_SECONDS * (1.0 + self._luck())
 
-    def _out(self, it: Backend, now: float) -> None:
-        length = min(EJECTED_SECONDS * 2.0**it.ejections, LONGEST_SECONDS)
-        if it.back and now - it.back > max(LONGEST_SECONDS, FORGIVEN * length):
-            it.ejections, length = 0, EJECTED_SECONDS
-        it.ejections = min(it.ejections + 1, 20)
-        it.ejected, it.good = True, 0
-        it.until = now + length * (0.75 + self._luck() / 2)
+    def _eject_one(self, backend: Backend, now: float, reason: Reason) -> Reason | None:
+        every = self.backends
+        ejected = sum(each.ejected_until > 0.0 for each in every.values())
+        if (
+            not self._eject
+            or every.get(backend.name) is not backend
+            or ejected >= ejection.most_ejected(len(every))
+        ):
+            return None
+        self._out(backend, now, reason)
+        return reason
+
+    def _out(self, backend: Backend, now: float, reason: Reason) -> None:
+        if not backend.ejected_until:
+            backend.slow = reason == "latency"
+            backend.ejections = ejection.remembered(backend.ejections, now - backend.begun)
+        backend.ejected(now, now + ejection.seconds_out(backend.ejections, self._luck()))
         self._sort(now)
 
+    def _compare(self, now: float) -> None:
+        """Find the medians of all instances, unless they were found a moment ago."""
+        if now < self._compared + COMPARED_SECONDS:
+            return
+        here = [each for each in self.backends.values() if not each.ejected_until and each.ewma]
+        latencies = sorted(each.log for each in here if each.answers >= COMPARED_ANSWERS)
+        peaks = sorted(each.ewma * exp((each.at - now) * PER_DECAY) for each in here)
+        # The lower of two in the middle: a slow instance is no measure for itself.
+        self._typical_latency = exp(latencies[(len(latencies) - 1) // 2]) if latencies else 0.0
+        self._typical_peak = peaks[(len(peaks) - 1) // 2] if peaks else 0.0
+        if latencies:
+            self._compared = now
+
     def _sort(self, now: float) -> None:
-        every = self.backends.values()
-        self._fit = [each for each in every if not each.ejected and each.until <= now]
-        self._trying = [each for each in every if each.ejected and each.until <= now]
-        self._until = min((each.until for each in every if each.until > now), default=inf)
+        """Make the lists of candidates again."""
+        self._healthy, self._trials, self._changes = [], [], inf
+        for each in self.backends.values():
+            until = each.ejected_until or each.rests_until
+            if now < until:
+                self._changes = min(self._changes, until)
+            elif each.ejected_until:
+                self._trials.append(each)
+            else:
+                self._healthy.append(each)
+        self._names = [each.name for each in self._healthy]
+
+
+def _two(among: list[Backend], count: int, thrown: float) -> tuple[Backend, Backend]:
+    """Two by chance: where each caller took the best of all, all callers would take the same one at the same time."""
+    thrown *= count
+    one = int(thrown)
+    other = int((thrown - one) * (count - 1))  # what is left of the throw is as good as another
+    return among[one], among[other + (other >= one)]
+
+
+def _smooth(among: list[Backend]) -> Backend:
+    """Each earns its weight, who has most is chosen and pays what all have earned: no bursts, whatever the weights."""
+    total = 0.0
+    chosen = among[0]
+    for each in among:
+        total += each.weight
+        each.earned += each.weight
+        if each.earned > chosen.earned:
+            chosen = each
+    chosen.earned -= total
+    return chosen
+
+
+def _badness(backend: Backend) -> tuple[bool, int, float]:
+    if backend.ejected_until:
+        return True, backend.failures, backend.ejected_until
+    return False, 0, backend.rests_until

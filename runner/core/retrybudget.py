@@ -1,43 +1,46 @@
-"""The retry budget: how many failed requests may be asked again, so that retries never multiply an overload."""
+"""The retry budget: how many failed requests may be asked again, so that retries never multiply an outage.
+
+Rule 1: each request adds a fifth of a retry, and each second adds 10, so that a caller with few requests may retry too.
+Rule 2: what is not used is forgotten with a time constant of 10 s. After a long time without retries the budget holds 100,
+        and 2 for each request per second: a short burst of failures passes, a long one is held to the rates of rule 1.
+"""
 
 from __future__ import annotations
 
 from math import exp
 
-SHARE = 0.2
-"""Retries for each request."""
+PER_REQUEST = 0.2
 PER_SECOND = 10.0
-"""Retries that are allowed besides, however few requests there are."""
 KEPT_SECONDS = 10.0
-"""What is not used is forgotten with this time constant."""
 STEP_SECONDS = 0.01
-"""Time is looked at so often; it costs more than a request."""
+"""A request looks at the passing of time no more often than this: forgetting costs more than counting."""
 
 
 class RetryBudget:
-    """Requests fill it, and so does time; each retry takes 1 from it. After a long time without retries it holds 100 and 2 for each request a second."""
+    """The retries that one caller has left; it begins with those of an idle one."""
 
-    __slots__ = ("_at", "_tokens")
+    __slots__ = ("_at", "_left")
 
     def __init__(self) -> None:
-        self._tokens = PER_SECOND * KEPT_SECONDS
+        self._left = PER_SECOND * KEPT_SECONDS
         self._at = 0.0
 
     def deposit(self, now: float) -> None:
         """Count a request that is sent for the first time."""
-        if now - self._at >= STEP_SECONDS:
+        if now >= self._at + STEP_SECONDS:
             self._pass(now)
-        self._tokens += SHARE
+        self._left += PER_REQUEST
 
     def withdraw(self, now: float) -> bool:
-        """Tell whether a request may be sent again, and count that."""
+        """Tell whether a request may be sent again, and count it if so."""
         self._pass(now)
-        if self._tokens < 1.0:
+        if self._left < 1.0:
             return False
-        self._tokens -= 1.0
+        self._left -= 1.0
         return True
 
     def _pass(self, now: float) -> None:
+        """Forget and earn for the time since the last look; a clock that goes back counts as one that stands."""
         kept = exp(min(0.0, self._at - now) / KEPT_SECONDS)
-        self._tokens = self._tokens * kept + PER_SECOND * KEPT_SECONDS * (1.0 - kept)
-        self._at = now
+        self._left = self._left * kept + PER_SECOND * KEPT_SECONDS * (1.0 - kept)
+        self._at = max(self._at, now)
