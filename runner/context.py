@@ -101,8 +101,7 @@ class Context(Generic[State]):
         self.attempt, self.attempts = attempt, attempts
         self.stream, self.sequence = stream, sequence
         self.key, self.shard = key, shard
-        self.state = state
-        self.missing, self.messages = missing, messages
+        self.state, self.missing, self.messages = state, missing, messages
         self._know: Callable[[Any], dict[str, Any]] | None = None
         self._message: Any = None
         self._made: list[Staged] | None = None
@@ -290,8 +289,8 @@ class Context(Generic[State]):
         """
         if self._host is None:
             raise RuntimeError("this context has no connection to ask through")
-        asked, left = stage(subject, body, headers, None), self.deadline
-        left = left if timeout is None else min(timeout, left)
+        asked = stage(subject, body, headers, None)
+        left = min(self.deadline, self.deadline if timeout is None else timeout)
         of = self._given if isinstance(self._given, bytes) else b""
         ask = self._host.request
         reply = await ask(asked.subject, asked.body, asked.headers, left, policy=policy, sent_in=of)
