@@ -2,8 +2,8 @@
 
 Rule 1: of the healthy instances the policy chooses one. `core/ejection.py` says which are ejected; one that says it is
         overloaded rests for 50 to 100 ms, and has not failed.
-Rule 2: an instance whose ejection is over gets the next first try of a request as its trial. A retry is no trial: its caller
-        has waited long enough.
+Rule 2: an instance whose ejection is over gets the next first try of a request as its trial. A retry is no trial unless
+        nothing else is left: its caller has waited long enough.
 Rule 3: where no healthy instance is left, one that is not is chosen, rather than none: one that rests before one that is
         ejected, one that failed less often since before one that failed more often, then the one whose time ends first.
         Good answers of such requests count like those of trials.
@@ -103,6 +103,8 @@ class Balancer:
             chosen = min(left, key=_badness, default=None)
             if chosen is None:
                 return None
+            if chosen.trial_at == inf and chosen.state(now) == "trial":
+                chosen.trial_at = now
         chosen.outstanding += 1
         return chosen
 

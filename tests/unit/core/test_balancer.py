@@ -427,6 +427,15 @@ def test_a_retry_is_no_trial() -> None:
     assert all(it.pick("random", now, ["b"]) is not it.backends["a"] for _ in range(20))
 
 
+def test_a_retry_for_which_nothing_else_is_left_is_a_trial() -> None:
+    it = balancer({"a": 1.0, "b": 1.0})
+    fail(it, "a", 1.0)
+    now, a = after_ejection(it, "a"), it.backends["a"]
+    assert it.pick("random", now, ["b"]) is a
+    assert it.pick("random", now) is not a
+    assert it.done(a, now + 0.1, 0.1, "failed") == "trial failed"
+
+
 def test_what_was_sent_before_an_ejection_says_nothing_about_the_time_after_it() -> None:
     it = balancer()
     old = [it.pick("random", 0.5, ["b", "c", "d"]) for _ in range(20)]
