@@ -11,7 +11,7 @@ from runner.errors import ServerError
 from runner.host import Reply
 from runner.requests.peer import Peer
 from runner.requests.target import Target
-from runner.telemetry.asking import TrySpan
+from runner.telemetry.asking import Asked, TrySpan
 
 
 class Request(Struct, eq=False):
@@ -25,8 +25,7 @@ class Request(Struct, eq=False):
     """By the monotonic clock."""
     future: asyncio.Future[Reply]
     policy: Policy
-    sent_in: bytes | None
-    """The headers of the message whose handler asks; None outside of functions."""
+    asked_in: Asked
     target: Target | None = None
     """None: nobody is known who answers on a subject of its own."""
     open: list[Try] = []

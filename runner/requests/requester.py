@@ -25,6 +25,7 @@ from runner.requests.request import Request
 from runner.requests.sweep import Sweep
 from runner.requests.tries import Tries
 from runner.requests.watch import Watch
+from runner.telemetry.asking import here
 from runner.telemetry.tracing import Tracing
 
 LOOP_SECONDS = 1.0
@@ -100,7 +101,7 @@ class Requester:
         target = self.directory.target(asked)
         future: asyncio.Future[Reply] = self._loop.create_future()
         request = Request(
-            asked, body, lines, deadline, future, self._policy(subject, policy), sent_in, target
+            asked, body, lines, deadline, future, self._policy(subject, policy), here(sent_in), target
         )
         if target is not None:
             target.budget.deposit(clock())
@@ -162,8 +163,8 @@ class Requester:
         number = request.tries
         tried = self._tries.begin(request, target if peer is not None else None, backend, peer, now)
         tried.span, carried = self._tracing.asking(
-            request.subject, target.pattern if target is not None else "", peer.id if peer is not None else "",
-            number, request.sent_in,
+            request.asked_in, request.subject, target.pattern if target is not None else "",
+            peer.id if peer is not None else "", number,
         )  # fmt: skip
         left = int((request.deadline - now) * 1000)
         block = b"NATS/1.0\r\nJetrunner-Deadline: %d\r\n%b%b\r\n" % (left, carried, request.lines)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from random import getrandbits
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
+from msgspec import Struct
+from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, set_span_in_context
 
 from runner.core import traceparent
@@ -13,8 +15,18 @@ from runner.telemetry.keys import CURRENT, SERVICE, SPAN
 from runner.telemetry.sdkspan import AnySpan
 from runner.telemetry.source import Attributes, SpanSource
 
-if TYPE_CHECKING:
-    from opentelemetry.context import Context
+
+class Asked(Struct, frozen=True):
+    """Where a request was made: its tries belong there, whoever sends them later."""
+
+    context: Context
+    sent_in: bytes | None
+    """The headers of the message whose handler asks; None outside of functions."""
+
+
+def here(sent_in: bytes | None) -> Asked:
+    """Here."""
+    return Asked(CURRENT.get(), sent_in)
 
 
 class TrySpan:
@@ -35,16 +47,16 @@ class TrySpan:
 
 
 def ask(
-    source: SpanSource, subject: bytes, pattern: str, instance: str, number: int, sent_in: bytes | None
+    source: SpanSource, asked_in: Asked, subject: bytes, pattern: str, instance: str, number: int
 ) -> tuple[TrySpan | None, bytes]:
     """The span of a try, None where it is not traced, and the lines of the header block that carry the trace on.
 
-    In the current trace; else outside of functions (`sent_in` None) in a new one, as far as the gate admits it; a handler
-    whose message is not traced asks in the trace of that message, not sampled.
+    In the trace that was current; else outside of functions in a new one, as far as the gate admits it; a handler whose
+    message is not traced asks in the trace of that message, not sampled.
     """
     if source.services is None:
         return None, b""
-    context = CURRENT.get()
+    context, sent_in = asked_in.context, asked_in.sent_in
     current = cast("Span | None", context.get(SPAN))
     root = current is None or not current.get_span_context().is_valid
     if root:

@@ -35,7 +35,7 @@ from opentelemetry import trace
 from runner.core import header as headers_of
 from runner.core import traceparent
 from runner.telemetry import asking, failure, publishing
-from runner.telemetry.asking import TrySpan
+from runner.telemetry.asking import Asked, TrySpan
 from runner.telemetry.attempt import ORIGIN_TRACE, AttemptSpan, Hiding
 from runner.telemetry.functionspans import FunctionSpans
 from runner.telemetry.keys import HIDE, SERVICE
@@ -208,10 +208,10 @@ class Tracing:
         return publishing.publish(self._source, subject, template, headers).ending()
 
     def asking(
-        self, subject: bytes, pattern: str, instance: str, number: int, sent_in: bytes | None
+        self, asked_in: Asked, subject: bytes, pattern: str, instance: str, number: int
     ) -> tuple[TrySpan | None, bytes]:
         """A try to have a request answered: its span where it is traced, and header lines; see `telemetry/asking.py`."""
-        return asking.ask(self._source, subject, pattern, instance, number, sent_in)
+        return asking.ask(self._source, asked_in, subject, pattern, instance, number)
 
     def redrive_span(
         self, subject: str, headers: Iterable[tuple[str, str]]
