@@ -125,13 +125,13 @@ async def test_large_bodies_that_wait_are_fetched_again_whole_and_in_order(
     before = resident(first)
     for number in range(400):
         await large(js, "ada", number)
-    await eventually(lambda: held(js, 400), within=20)
+    await eventually(lambda: held(js, 400), within=60)
     assert resident(first) < before + 25_000_000, "the messages have 40 MB"
     first.kill()
     second = project.start("run")
     for number in range(400, 800):
         await large(js, f"k{number}" if number % 2 else "ada", number)
-    await eventually(lambda: count(project.root, "k799"), within=20)
+    await eventually(lambda: count(project.root, "k799"), within=60)
     assert not count(project.root, "ada")
     await eventually(lambda: held(js, 600), within=20)
     assert resident(second) < before + 25_000_000

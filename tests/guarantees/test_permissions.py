@@ -165,7 +165,8 @@ async def test_everything_works_with_what_is_printed_and_nothing_is_refused(
     project = make_project(functions={**example, "shop": FUNCTIONS}, streams={**declared, **STREAMS})
     shutil.copytree(ROOT / "functions" / "_data", project.root / "functions" / "_data")
     later = make_project(functions={"shop": NARROWER}, streams=DESCRIBED)
-    server = make_server("accounts {\n" + users("WHOLE", printed(project, {"run": PUBLISHED})) + "}\n")
+    rights = printed(project, {"run": PUBLISHED}, {"publish": ("quotes.*",)})
+    server = make_server("accounts {\n" + users("WHOLE", rights) + "}\n")
     with endpoint() as posted:
         project.environment["ALERTS_URL"] = posted.url
         life = Life(forks, server, "WHOLE", project, later, patience=5.0)

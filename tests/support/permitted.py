@@ -362,11 +362,14 @@ async def _last(raw: RawJetStream, stream: str, least: int) -> bool:
     return int((await raw.stream(stream))["state"]["last_seq"]) >= least
 
 
-def printed(project: Project, publishes: Mapping[Role, Sequence[str]]) -> dict[Role, Claims]:
-    """What each role may, as the command prints it with these for `--publishes`."""
+def printed(
+    project: Project, publishes: Mapping[Role, Sequence[str]], requests: Mapping[Role, Sequence[str]] | None = None
+) -> dict[Role, Claims]:
+    """What each role may, as the command prints it with these for `--publishes` and `--requests`."""
     found: dict[Role, Claims] = {}
     for role in ROLES:
         more = [word for each in publishes.get(role, ()) for word in ("--publishes", each)]
+        more += [word for each in (requests or {}).get(role, ()) for word in ("--requests", each)]
         done = project.runner("permissions", "--form", "jwt", "--for", role, *more)
         assert done.code == 0, done.stderr
         claims = json.loads(done.stdout)["nats"]
