@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Generator, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from numbers import Real
 from typing import Any
 
@@ -32,18 +33,26 @@ class Staged(Struct, frozen=True):
 
 def stage(subject: str, body: Any, headers: Mapping[str, str] | None, at: datetime | None) -> Staged:
     """Encode and check a message; ValueError says why it cannot be sent."""
-    if why := problem(subject):
-        raise ValueError(f"subject {subject!r}: {why}")
-    if unfilled(subject):
-        raise ValueError(f"subject {subject!r} has a token that was not filled in: an f-string?")
+    if why := _refused(subject):
+        raise ValueError(f"subject {subject!r}{why}")
     if at is not None and is_reserved(subject):
         raise ValueError(
             f"subject {subject!r} is the server's or Jetrunner's own: nothing is published there later"
         )
-    kept = dict(headers or {})
+    if not headers:
+        return Staged(subject, codec.encode(body), {}, at)
+    kept = dict(headers)
     header.encode(kept.items())
     msgpack = any(name.lower() == "content-type" and value == _MSGPACK for name, value in kept.items())
     return Staged(subject, codec.encode(body, msgpack=msgpack), kept, at)
+
+
+@lru_cache(maxsize=4_096)
+def _refused(subject: str) -> str:
+    """Why nothing is published there; many messages go to the same subject."""
+    if why := problem(subject):
+        return f": {why}"
+    return " has a token that was not filled in: an f-string?" if unfilled(subject) else ""
 
 
 def due(delay: float | None, at: datetime | None, now: Callable[[], float] = time.time) -> datetime | None:

@@ -73,7 +73,7 @@ class Requester:
         policy: Policy | None = None,
         sent_in: bytes | None = None,
     ) -> Reply:
-        """Ask, and wait for the answer, at most `timeout` seconds.
+        """Ask on a subject that was checked, and wait for the answer, at most `timeout` seconds.
 
         `sent_in` are the headers of the message whose handler asks. Raises `ServiceError` for an answer that is an error,
         `NoResponders` where nobody listens, `Unconfirmed` where no answer has come, and `TooLarge`.
@@ -169,8 +169,10 @@ class Requester:
         left = int((request.deadline - now) * 1000)
         block = b"NATS/1.0\r\nJetrunner-Deadline: %d\r\n%b%b\r\n" % (left, carried, request.lines)
         try:
-            self._wire.publish(subject, request.body, self._prefix + tried.token, block)
-        except ValueError as error:  # no subject, or one that is too long with the instance's name before it
+            if len(subject) > self._wire.limit.longest:
+                self._wire.limit.require(subject)
+            self._wire.publish_known(subject, request.body, self._prefix + tried.token, block)
+        except ValueError as error:  # it is too long, perhaps only with the instance's name before it
             self._tries.end(tried, now, "withdrawn", error)
             if peer is None:
                 settle(request, error)

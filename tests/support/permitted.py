@@ -363,7 +363,9 @@ async def _last(raw: RawJetStream, stream: str, least: int) -> bool:
 
 
 def printed(
-    project: Project, publishes: Mapping[Role, Sequence[str]], requests: Mapping[Role, Sequence[str]] | None = None
+    project: Project,
+    publishes: Mapping[Role, Sequence[str]],
+    requests: Mapping[Role, Sequence[str]] | None = None,
 ) -> dict[Role, Claims]:
     """What each role may, as the command prints it with these for `--publishes` and `--requests`."""
     found: dict[Role, Claims] = {}
