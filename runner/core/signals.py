@@ -32,11 +32,16 @@ class Reject(Exception):  # noqa: N818  a wish of the handler's, not an error
 class PartialFailure(Exception):  # noqa: N818  a wish of the handler's, not an error
     """Some messages of a batch failed: index in the batch → its exception; the others are acknowledged.
 
-    ValueError when it names no index, or something that is not an exception.
+    The call returns nothing then, so `output=` stores nothing of it: what the others are to publish is published by their
+    own contexts, `ctx.messages[index].publish(…)`. ValueError when it names no index, or something that is not an exception.
     """
 
     def __init__(self, failures: Mapping[int, BaseException]) -> None:
         super().__init__(failures)
+        if not isinstance(failures, Mapping):
+            raise ValueError(
+                f"PartialFailure maps an index to an exception, as {{0: error}}, not {failures!r}"
+            )
         if not failures:
             raise ValueError("PartialFailure names no failed index")
         for index, error in failures.items():

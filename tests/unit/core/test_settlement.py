@@ -176,7 +176,7 @@ def test_a_partial_failure_names_what_failed() -> None:
     assert str(failure) == "2 of the batch failed, first at index 2"
 
 
-@pytest.mark.parametrize("failures", [{}, {-1: BOOM}, {0: "boom"}])
+@pytest.mark.parametrize("failures", [{}, {-1: BOOM}, {0: "boom"}, [0], {0}])
 def test_a_partial_failure_that_names_nothing_is_refused(failures: dict[int, BaseException]) -> None:
     with pytest.raises(ValueError, match="PartialFailure"):
         PartialFailure(failures)
