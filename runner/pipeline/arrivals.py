@@ -33,6 +33,8 @@ AGAIN_SECONDS = 2.0
 LOOK_SECONDS = 60.0
 """How often it is looked whether the message that runs the function still exists, once the time is over."""
 EXPIRED = gathered.EXPIRED.encode()
+SHOWN = 20
+"""Parts that a line of the log names."""
 RACE_SECONDS = 0.003
 """Two instances that write one record wait for up to so long."""
 
@@ -117,6 +119,8 @@ class Arrivals:
             await self._stored(event, taken)
             following = await self._told(event, taken)
             if following.late:
+                which = ", ".join(each.id for each in taken[:SHOWN])
+                log.info("%s: dropped, since the event was joined before: %s", self._function, which)
                 await self._store.clear(event)
         except JetrunnerError as error:
             log.warning("%s: %d parts are not taken in yet: %s", self._function, len(taken), error)

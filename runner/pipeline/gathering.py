@@ -20,6 +20,7 @@ from runner import arguments
 from runner.bindings import Binding
 from runner.core.gather import Record
 from runner.core.settlement import Ack, Dead, Failed, Nak, Settlement
+from runner.core.shown import line
 from runner.core.signals import Reject
 from runner.errors import JetrunnerError
 from runner.jetstream import gathered
@@ -35,6 +36,8 @@ log = logging.getLogger("jetrunner.gather")
 
 LINGER_SECONDS = 0.02
 """Parts that come within it are told to their event's record together."""
+SHOWN = 20
+"""Indexes of missing parts that a line of the log names."""
 MOST = 512
 """Parts that are taken in together."""
 
@@ -105,7 +108,9 @@ class Gathering:
             return
         try:
             record, _ = await self._store.read(event)
-            delivery.joined = await self._joined(event, record, delivery)
+            delivery.joined = joined = await self._joined(event, record, delivery)
+            if joined.missing and delivery.attempt == 1:
+                self._tell_missing(joined, record)
         except TooMany as much:
             why = f"its parts have over {self._joins.max_bytes:,} bytes ({much.size:,} so far): raise max_bytes="
             await self._ways.failed(delivery, Failed(Reject(why)))
@@ -119,6 +124,15 @@ class Gathering:
             await self._runtime.quarantine.wait_open()
             tracing = self._runtime.tracing
             await self._ways.handle(delivery, task, tracing.enabled and tracing.gate.admit(delivery.header))
+
+    def _tell_missing(self, joined: Joined, record: Record) -> None:
+        """Nobody else tells an operator that a result is not of all parts."""
+        shown = ", ".join(map(str, joined.missing[:SHOWN])) + (", …" if len(joined.missing) > SHOWN else "")
+        log.warning(
+            "%s: %s is joined without %d of its %d parts, which have not come within %g s: %s",
+            self._function, line(joined.subject.decode(errors="replace")), len(joined.missing), record.count,
+            self._joins.expires, shown,
+        )  # fmt: skip
 
     async def _joined(self, event: Event, record: Record, delivery: Delivery) -> Joined:
         present = record.present

@@ -55,17 +55,21 @@ async def test_an_event_without_parts_is_joined_with_an_empty_list(jetrunner: Je
 
 @pytest.mark.parametrize("name", ["drop", "reject"])
 async def test_a_part_that_does_not_come_is_told_when_the_time_is_over(
-    jetrunner: Jetrunner, name: str
+    jetrunner: Jetrunner, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
     async with jetrunner(split, price, total) as app:
         await app.publish(f"orders.{name}", {"lines": 3})
         await app.settled()
+        assert f"total: priced.{name} is joined without 1 of its 3 parts" in caplog.text
         assert await totals(app) == [
             {"id": name, "lines": [0, 20], "missing": [1], "subject": f"priced.{name}"}
         ]
 
 
-async def test_a_part_that_comes_after_the_end_is_dropped(jetrunner: Jetrunner) -> None:
+async def test_a_part_that_comes_after_the_end_is_dropped(
+    jetrunner: Jetrunner, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     async with jetrunner(split, price, total) as app:
         await app.publish("orders.drop", {"lines": 2})
         await eventually(lambda: totals(app))
@@ -75,6 +79,7 @@ async def test_a_part_that_comes_after_the_end_is_dropped(jetrunner: Jetrunner) 
         await app.publish("priced.drop", {"n": 0}, headers=place(part))
         await app.settled()
         assert len(await totals(app)) == 1
+        assert "total: dropped, since the event was joined before: " in caplog.text
 
 
 async def test_a_part_that_comes_twice_counts_once(jetrunner: Jetrunner) -> None:
