@@ -2,7 +2,7 @@
 
 Rule 1: one slot at a time collects, until `batch` messages are there or `linger` seconds after the first.
 Rule 2: only messages that come for the first time are called together: one that comes again runs alone, so what kills
-        its process, or fails again and again, takes no other with it.
+        its process, or fails again and again, takes no other with it. Nor is it kept waiting for others.
 Rule 3: a batch that fails, or takes too long, is halved and called again, until what fails is alone. `Retry` speaks of
         all of its messages, and `PartialFailure` of those that it names: these are not called again here.
 """
@@ -77,13 +77,16 @@ class Batching:
         async with self._collecting:
             if not queue.deliveries:
                 await queue.wait()
-            until = clock() + self._linger
+            until, looked = clock() + self._linger, 0
             while True:
                 while queue.deliveries and len(found) < self._most:
                     found.append(queue.deliveries.popleft())
                 left = until - clock()
                 if len(found) >= self._most or left <= 0 or queue.giving_back or not found:
                     return
+                if any(each.careful for each in found[looked:]):  # it runs alone
+                    return
+                looked = len(found)
                 with suppress(TimeoutError):
                     async with asyncio.timeout(min(left, LOOK_SECONDS)):
                         await queue.wait()

@@ -202,3 +202,21 @@ async def test_all_that_fails_is_tried_as_often_as_the_policy_says(jetrunner: Je
     _, dead = await run(jetrunner, [Row(n, "poison") for n in range(10)])
     assert sorted(dead) == [(n, "exhausted") for n in range(10)]
     assert sorted(call[0] for call in calls if len(call) == 1) == sorted([*range(10), *range(10)])
+
+
+@consume("rows.{table}", batch=10, linger=4.0, retry=RetryPolicy(attempts=2, delay=0.0))
+async def once_bad(rows: list[Row], ctx: Context) -> None:
+    times.append(asyncio.get_running_loop().time())
+    if ctx.attempt == 1:
+        raise PartialFailure({0: OSError("not yet")})
+
+
+times: list[float] = []
+
+
+async def test_a_message_that_comes_again_does_not_wait_for_others(jetrunner: Jetrunner) -> None:
+    async with jetrunner(once_bad, streams={"ALL": ["rows.*"]}) as app:
+        await app.publish("rows.a", Row(1))
+        await app.settled(within=20.0)
+    first, again = times
+    assert again - first < 2.0
