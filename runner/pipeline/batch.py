@@ -77,16 +77,15 @@ class Batching:
         async with self._collecting:
             if not queue.deliveries:
                 await queue.wait()
-            until, looked = clock() + self._linger, 0
+            until = clock() + self._linger
             while True:
                 while queue.deliveries and len(found) < self._most:
                     found.append(queue.deliveries.popleft())
                 left = until - clock()
                 if len(found) >= self._most or left <= 0 or queue.giving_back or not found:
                     return
-                if any(each.careful for each in found[looked:]):  # it runs alone
+                if all(each.careful for each in found):  # they run alone
                     return
-                looked = len(found)
                 with suppress(TimeoutError):
                     async with asyncio.timeout(min(left, LOOK_SECONDS)):
                         await queue.wait()

@@ -133,7 +133,13 @@ class App:
             sequence = stored.sequence + 1
 
     async def dead_letters(self, function: str = "") -> list[DeadLetter]:
-        """What was given up, oldest first: `reason`, `error`, `message`, `subject`, `body`, `attempts`, …; of one function, or of all."""
+        """What was given up, oldest first: `reason`, `error`, `message`, `subject`, `body`, `attempts`, …; of one function, or of all.
+
+        Raises UsageError for a function that does not run.
+        """
+        names = sorted(each.binding.function for each in self._functions)
+        if function and function not in names:
+            raise UsageError(f"no function {function!r} runs here", hint=f"these do: {', '.join(names)}")
         browsed = DeadLetters(self._connection).browse(Selection(project=self._project, function=function))
         return [stored.letter async for stored in browsed]
 

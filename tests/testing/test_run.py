@@ -10,6 +10,7 @@ import pytest
 from msgspec import Struct
 
 from runner import Context, Reject, Retry, RetryPolicy, consume, lifespan
+from runner.errors import UsageError
 from runner.testing import Unsettled, run
 from runner.testing.plugin import Jetrunner
 
@@ -157,3 +158,10 @@ async def test_what_a_sharded_stream_holds_is_told_by_the_subject_it_was_publish
         found = await app.outputs("receipts.*")
         assert sorted(each.subject for each in found) == [f"receipts.c{number}" for number in range(8)]
         assert [each.stream for each in await app.outputs("receipts.c3")] == ["RECEIPTS"]
+
+
+async def test_dead_letters_of_a_function_that_does_not_run_are_refused(jetrunner: Jetrunner) -> None:
+    async with jetrunner(count) as app:
+        assert await app.dead_letters("count") == []
+        with pytest.raises(UsageError, match="no function 'coutn' runs here"):
+            await app.dead_letters("coutn")
