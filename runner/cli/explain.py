@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from runner.bindings import Binding
 from runner.cli.promises import Promise, explained
-from runner.core.quantity import counted, format_duration
+from runner.core.quantity import counted, format_duration, format_size
 from runner.core.streams.capture import StreamSubjects, capture
 from runner.core.streams.config import DeclaredStream, merged
 from runner.errors import JetrunnerError
@@ -61,9 +60,16 @@ def _source(binding: Binding, known: Sequence[StreamSubjects]) -> Promise:
             "source",
             f"all parts of each split event that come on {binding.subject.text} in {where}, in one call, in their order",
             f"parts are stored until all are there; {format_duration(binding.joins.expires)} after the first one it is called without "
-            f"the rest, and ctx.missing tells which; all parts of one event have at most {binding.joins.max_bytes:,} bytes",
+            f"the rest, and ctx.missing tells which; all parts of one event have at most {_bytes(binding.joins.max_bytes)}",
         )
     return Promise("source", what, why)
+
+
+def _bytes(number: int) -> str:
+    """`64 MiB`."""
+    text = format_size(number)
+    unit = text.lstrip("0123456789")
+    return f"{int(text.removesuffix(unit)):,} {unit if unit != 'B' else 'bytes'}"
 
 
 def _delivery(binding: Binding) -> Promise:
@@ -147,7 +153,8 @@ def _failure(binding: Binding) -> Promise:
         for number in range(1, min(policy.attempts, 1000))
     ]
     low, high = sum(low for low, _ in waits), sum(high for _, high in waits)
-    whole = f"{format_duration(math.ceil(high))}" if high - low < 1 else f"{low:.0f} to {high:.0f} s"
+    low, high = round(low, 2), round(high, 2)
+    whole = format_duration(high) if low == high else f"{low:.12g} to {high:.12g} s"
     return Promise(
         "failure",
         f"an error is tried again, {counted(policy.attempts, 'attempt')} in all; the waits between them add up to {whole}",
@@ -178,7 +185,9 @@ def _time(binding: Binding) -> Promise:
         f"an attempt takes {binding.timeout:g} s at most"
         if stops
         else f"an attempt that takes over {binding.timeout:g} s has failed, but its thread runs on",
-        "the handler is cancelled"
+        "its process is killed"
+        if binding.in_process
+        else "the handler is cancelled"
         if stops
         else 'Python cannot end a thread; a coroutine, or executor="process", can be ended',
     )

@@ -18,6 +18,9 @@ FUNCTIONS = """
     @consume("lines.{customer}", executor="process", retry=RetryPolicy.fixed(5.0, attempts=4))
     def press(line: dict) -> None: ...
 
+    @consume("lines.{customer}", ordered_by="customer", batch=9, batch_by="shard", retry=RetryPolicy(attempts=3, delay=0.2))
+    async def book(lines: list[dict]) -> None: ...
+
     @consume("lines.{customer}", batch=500, deliver="new")
     async def store(lines: list[dict]) -> None: ...
 
@@ -47,8 +50,13 @@ SAID = {
     "press": [
         ("process", "in a process of its own"),
         ("crash", "ends its process twice"),
+        ("timeout", "its process is killed"),
         ("failure", "4 attempts in all; the waits between them add up to 15s"),
         ("order", "none"),
+    ],
+    "book": [
+        ("order", "one batch of a shard at a time"),
+        ("failure", "add up to 0 to 0.6 s"),
     ],
     "store": [
         ("batches", "up to 500 messages in one call, 0.2 s after the first"),
@@ -57,7 +65,7 @@ SAID = {
     "total": [
         ("source", "all parts of each split event"),
         ("source", "1m30s after the first one"),
-        ("source", "at most 1,048,576 bytes"),
+        ("source", "at most 1 MiB"),
     ],
     "nightly": [
         ("source", "fires by the schedule 0 3 * * * Europe/Berlin, each firing once"),
