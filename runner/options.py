@@ -70,7 +70,9 @@ def policy(value: Any) -> RetryPolicy:
     """A retry policy."""
     if isinstance(value, RetryPolicy):
         return value
-    raise Unbindable(f"retry= is a RetryPolicy, not {value!r}")
+    raise Unbindable(
+        f"retry= is a RetryPolicy, not {value!r}", hint="for example retry=RetryPolicy(attempts=3)"
+    )
 
 
 def count(option: str, value: Any) -> int:
@@ -124,7 +126,10 @@ def seconds(option: str, value: Any) -> float:
     """A number of seconds over 0."""
     if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf:
         return float(value)
-    raise Unbindable(f"{option}= is a number of seconds over 0, not {value!r}")
+    raise Unbindable(
+        f"{option}= is a number of seconds over 0, not {value!r}",
+        hint=f"write seconds as a number: {option}=3" if isinstance(value, str) else "",
+    )
 
 
 def size(option: str, value: Any) -> int:
