@@ -105,7 +105,11 @@ def linger(value: Any, batched: Any) -> float:
     """Seconds that a batch waits for more messages."""
     if value is None:
         return LINGER_SECONDS
-    _require(batched is not None, "linger= is how long a batch waits for more messages: it needs batch=")
+    if batched is None:
+        raise Unbindable(
+            "linger= is how long a batch waits for more messages: it needs batch=",
+            hint="give batch= too, for example batch=100, or leave linger= away",
+        )
     if value == 0 and not isinstance(value, bool):
         return 0.0
     return seconds("linger", value)

@@ -18,3 +18,9 @@ def test_seconds_as_a_text_are_answered_with_a_number() -> None:
     with pytest.raises(Unbindable) as told:
         options.seconds("timeout", "3s")
     assert told.value.hint == "write seconds as a number: timeout=3"
+
+
+def test_linger_without_a_batch_is_answered_with_a_batch() -> None:
+    with pytest.raises(Unbindable) as told:
+        options.linger(1.0, None)
+    assert told.value.hint == "give batch= too, for example batch=100, or leave linger= away"
