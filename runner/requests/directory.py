@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 
 from runner.core import service
 from runner.core.service import Info
@@ -44,30 +43,24 @@ class Directory:
         self._found: dict[bytes, Target | None] = {}
         self._inbox = b""
         self._next = 0.0
-        self._opening: asyncio.Future[None] | None = None
         self._ready = False
         self._hopeful: list[tuple[bytes, asyncio.Future[None]]] = []
         """First requests that wait to hear who answers them."""
 
+    async def open(self) -> None:
+        """Listen to what instances tell, and ask all of them."""
+        wire = self._connection.wire
+        inbox = self._connection.new_inbox()
+        self._inbox = inbox.encode()
+        await wire.subscribe(inbox, self._answered)
+        await wire.subscribe(service.NEWS, self._answered)
+        self._ask(clock())
+        asyncio.get_running_loop().call_later(FIRST_SECONDS, self._is_ready)
+
     async def wait(self, subject: bytes) -> None:
-        """At the beginning, wait to hear of somebody who answers on a subject: 100 ms at most."""
-        if self._ready:
-            return
-        loop = asyncio.get_running_loop()
-        if self._opening is None:
-            self._opening = loop.create_future()
-            try:
-                await self._open()
-            except BaseException:
-                opening, self._opening = self._opening, None
-                opening.cancel()
-                raise
-            self._opening.set_result(None)
-            loop.call_later(FIRST_SECONDS, self._is_ready)
-        else:
-            await asyncio.shield(self._opening)
-        if self.target(subject) is None:
-            heard = loop.create_future()
+        """After the opening, wait to hear of somebody who answers on a subject: 100 ms at most."""
+        if not self._ready and self.target(subject) is None:
+            heard = asyncio.get_running_loop().create_future()
             self._hopeful.append((subject, heard))
             await heard
 
@@ -100,16 +93,7 @@ class Directory:
 
     def leave(self, target: Target, peer: Peer) -> None:
         """An instance does not answer for this function any more."""
-        target.peers.pop(peer.id, None)
-        self._changed(lambda _: False, peer.id)
-
-    async def _open(self) -> None:
-        wire = self._connection.wire
-        inbox = self._connection.new_inbox()
-        self._inbox = inbox.encode()
-        await wire.subscribe(inbox, self._answered)
-        await wire.subscribe(service.NEWS, self._answered)
-        self._ask(clock())
+        self._drop(target, peer.id)
 
     def _ask(self, now: float) -> None:
         self._next = now + ASK_SECONDS
@@ -146,34 +130,47 @@ class Directory:
         if peer is None:
             peer = self.peers[place] = Peer(*place)
         peer.weight = info.weight
+        peer.idempotent = frozenset(each.subject for each in info.endpoints if each.idempotent)
         here = {each.subject: each for each in info.endpoints if each.queue_group == service.QUEUE}
         for pattern, endpoint in here.items():
             key = info.name, pattern
             if key not in self.targets:
                 self.targets[key] = Target(info.name, pattern, endpoint.name)
             self.targets[key].peers[info.id] = peer
-        self._changed(lambda target: target.project == info.name and target.pattern not in here, info.id)
+        for target in self._targets_of(place):
+            if target.pattern in here:
+                self._refresh(target)
+            else:
+                self._drop(target, info.id)
 
     def _forget(self, place: tuple[str, str]) -> None:
         self._told.pop(place, None)
         self.peers.pop(place, None)
-        self._changed(lambda target: target.project == place[0], place[1])
+        for target in self._targets_of(place):
+            self._drop(target, place[1])
 
-    def _changed(self, lost: Callable[[Target], bool], instance: str) -> None:
-        now = clock()
+    def _targets_of(self, place: tuple[str, str]) -> list[Target]:
+        """Those that an instance answers for."""
+        project, instance = place
+        return [each for each in self.targets.values() if each.project == project and instance in each.peers]
+
+    def _drop(self, target: Target, instance: str) -> None:
+        """An instance answers for it no more."""
+        target.peers.pop(instance, None)
+        self._refresh(target)
+
+    def _refresh(self, target: Target) -> None:
+        """Other instances answer for it, or weigh or say something else."""
         self._found.clear()
-        for key, target in list(self.targets.items()):
-            if lost(target):
-                target.peers.pop(instance, None)
-            if not target.peers:
-                del self.targets[key]
-                continue
-            target.balancer.update({name: peer.weight for name, peer in target.peers.items()}, now)
-            target.idempotent = all(self._says(target, name) for name in target.peers)
-
-    def _says(self, target: Target, instance: str) -> bool:
-        info = self._told[target.project, instance]
-        return any(each.idempotent for each in info.endpoints if each.subject == target.pattern)
+        key = target.project, target.pattern
+        if self.targets.get(key) is not target:
+            return
+        if not target.peers:
+            del self.targets[key]
+            return
+        weights = {name: peer.weight for name, peer in target.peers.items()}
+        target.balancer.update(weights, clock())
+        target.idempotent = all(target.pattern in peer.idempotent for peer in target.peers.values())
 
 
 def _literal(pattern: str) -> tuple[int, ...]:

@@ -13,12 +13,16 @@ FROZEN_SECONDS = 0.1
 class Peer:
     """An instance, and what it has been asked."""
 
-    __slots__ = ("frozen", "id", "outstanding", "ping", "prefix", "probed", "project", "unanswered", "weight")
+    __slots__ = (
+        "frozen", "id", "idempotent", "outstanding", "ping", "prefix", "probed", "project", "unanswered", "weight",
+    )  # fmt: skip
 
     def __init__(self, project: str, instance: str) -> None:
         self.project = project
         self.id = instance
         self.weight = 1.0
+        self.idempotent: frozenset[str] = frozenset()
+        """The patterns of subjects whose requests may run twice, as it says."""
         self.prefix = service.instance_subject(project, instance, "").encode()
         """What stands before the subject of a function where this instance alone is asked."""
         self.ping = service.control_subjects("PING", project, instance)[2].encode()

@@ -131,6 +131,7 @@ class Requester:
         try:
             inbox = self._connection.new_inbox()
             await self._wire.subscribe(f"{inbox}.*", self._answered)
+            await self.directory.open()
             self._wire.on_lost.append(self._lost)
             self._connection.inbox.on_denied.append(self._failover.denied)
             self._prefix = inbox.encode() + b"."

@@ -51,11 +51,6 @@ class Sweep:
         if request.deadline - now < NEAR_SECONDS:
             self._put(request)
 
-    def stop(self) -> None:
-        """Watch nothing more."""
-        if self._timer is not None:
-            self._timer.cancel()
-
     def _put(self, request: Request) -> None:
         request.near = True
         at = max(int(request.deadline / TICK) + 1, self._tick + 1)
