@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from random import getrandbits
 from typing import cast
 
 from msgspec import Struct
@@ -11,7 +10,9 @@ from opentelemetry.trace import Span, SpanKind, set_span_in_context
 
 from runner.core import traceparent
 from runner.telemetry import failure
+from runner.telemetry.attempt import send_attributes
 from runner.telemetry.keys import CURRENT, SERVICE, SPAN
+from runner.telemetry.propagation import unsampled
 from runner.telemetry.sdkspan import AnySpan
 from runner.telemetry.source import Attributes, SpanSource
 
@@ -61,20 +62,16 @@ def ask(
     root = current is None or not current.get_span_context().is_valid
     if root:
         if sent_in is not None:
-            return None, traceparent.unsampled_line(sent_in) or _unsampled()
+            return None, traceparent.unsampled_line(sent_in) or _unsampled_line()
         if not source.gate.admit(None):
-            return None, _unsampled()
+            return None, _unsampled_line()
     service = cast("str", context.get(SERVICE, source.project))
     text = subject.decode(errors="replace")
     attributes: Attributes = {
-        "messaging.system": "nats",
+        **send_attributes(text, pattern),
         "messaging.operation.name": "request",
-        "messaging.operation.type": "send",
-        "messaging.destination.name": failure.clean(text),
         "jetrunner.try": number + 1,
     }
-    if pattern and pattern != text:
-        attributes["messaging.destination.template"] = pattern
     if instance:
         attributes["jetrunner.instance"] = instance
     name = failure.clean(f"request {pattern or text}")
@@ -84,6 +81,5 @@ def ask(
     return TrySpan(span), lines.encode("utf-8", "surrogateescape")
 
 
-def _unsampled() -> bytes:
-    """Nobody further on starts a trace for it."""
-    return b"traceparent: 00-%032x-%016x-00\r\n" % (getrandbits(128) | 1, getrandbits(64) | 1)
+def _unsampled_line() -> bytes:
+    return f"traceparent: {unsampled()}\r\n".encode()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from binascii import unhexlify
 from collections.abc import Sequence
 from random import getrandbits
 from time import time_ns
@@ -16,7 +14,8 @@ from runner.core import otlp, traceparent
 from runner.telemetry import batchspan, failure
 from runner.telemetry.attempt import AttemptSpan, Common, Hiding, origin_of
 from runner.telemetry.batchspan import BatchSpan
-from runner.telemetry.ownspan import RANDOM, SAMPLED, OwnSpan
+from runner.telemetry.ownspan import SAMPLED, OwnSpan
+from runner.telemetry.parent import NO_PARENT, parent_of
 from runner.telemetry.source import Attributes, SpanSource
 
 LONGEST = 512
@@ -25,11 +24,6 @@ SUBJECT = otlp.TextAttribute("messaging.destination.name", LONGEST).heads
 _MESSAGE_ID = otlp.TextAttribute("messaging.message.id", LONGEST).heads
 _SIZES = 4096
 """Sizes of bodies whose attribute is kept."""
-ROOT = otlp.parent(None, remote=False)
-REMOTE = otlp.parent(bytes(8), remote=True)[:-8]
-TRACEPARENT = re.compile(
-    rb"\r\n[tT]raceparent: 00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})\r\n"
-)
 
 
 class Delivered(Protocol):
@@ -85,22 +79,13 @@ class FunctionSpans:
         message_id = b"%b:%d" % (reply[2], delivery.sequence)
         if len(subject) > LONGEST or len(message_id) > LONGEST or not (subject + message_id).isascii():
             return None
-        source, parent, flags, above, trace_id = self._of.source, ROOT, 0, None, b""
-        if header is not None:
-            lower = header.lower()
-            at = lower.find(b"traceparent")
-            if b"tracestate" in lower or b"baggage" in lower or b"jetrunner-origin" in lower:
-                return None
-            if at >= 0:
-                found = TRACEPARENT.match(header, max(0, at - 2))
-                if found is None or lower.find(b"traceparent", at + 11) >= 0:
-                    return None
-                trace_id, parent = unhexlify(found[1]), REMOTE + unhexlify(found[2])
-                flags = int(found[3], 16)
-                above, flags = bool(flags & SAMPLED), flags & RANDOM
+        if (above := parent_of(header) if header is not None else NO_PARENT) is None:
+            return None
+        trace_id, parent, flags, sampled = above
         if not trace_id:
             trace_id = traceparent.derived(b"%b.%b" % (message_id, reply[7]))
-        if source.takes_all or source.takes(trace_id, above):
+        source = self._of.source
+        if source.takes_all or source.takes(trace_id, sampled):
             flags |= SAMPLED
         body, attempt = delivery.body, delivery.attempt
         parts = [

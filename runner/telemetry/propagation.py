@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from importlib.metadata import entry_points
+from random import getrandbits
 from typing import TypeAlias
 
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
@@ -75,6 +76,11 @@ class Propagation:
         for propagator in self._propagators:
             propagator.inject(headers, context, _SETTER)
         return headers
+
+
+def unsampled() -> str:
+    """A `traceparent` of a new trace that is not recorded: nobody further on starts one for the message."""
+    return f"00-{getrandbits(128) | 1:032x}-{getrandbits(64) | 1:016x}-00"
 
 
 def _installed(name: str) -> TextMapPropagator | None:

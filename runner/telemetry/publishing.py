@@ -5,17 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from random import getrandbits
 
 from opentelemetry import context as contexts
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import SpanKind, format_trace_id, set_span_in_context
 
-from runner.core import traceparent
 from runner.telemetry import failure
 from runner.telemetry.attempt import as_origin, origin_of, send_attributes
-from runner.telemetry.propagation import Headers
+from runner.telemetry.propagation import Headers, unsampled
 from runner.telemetry.sdkspan import AnySpan
 from runner.telemetry.source import Attributes, SpanSource
 
@@ -64,10 +62,7 @@ def publish(
         return PublishSpan(None, [])
     if root and not _admitted(source):
         # Without this, each function the message comes to would decide again, in the middle of the trace.
-        unsampled = traceparent.TraceParent(
-            f"{getrandbits(128) | 1:032x}", f"{getrandbits(64) | 1:016x}", sampled=False
-        )
-        return PublishSpan(None, [("traceparent", traceparent.format(unsampled))])
+        return PublishSpan(None, [("traceparent", unsampled())])
     attributes: Attributes = {**send_attributes(subject, template)}
     name = failure.clean(f"send {template or subject}")
     span = source.start(source.project, name, SpanKind.PRODUCER, context, attributes, admitted=root)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from binascii import unhexlify
 from random import getrandbits
 from time import time_ns
 from typing import Protocol
@@ -13,8 +12,9 @@ from runner.core import header as headers_of
 from runner.core import otlp
 from runner.telemetry import failure
 from runner.telemetry.attempt import AttemptSpan, Common, Hiding
-from runner.telemetry.functionspans import LONGEST, REMOTE, ROOT, SUBJECT, TRACEPARENT
-from runner.telemetry.ownspan import RANDOM, SAMPLED, OwnSpan
+from runner.telemetry.functionspans import LONGEST, SUBJECT
+from runner.telemetry.ownspan import SAMPLED, OwnSpan
+from runner.telemetry.parent import NO_PARENT, parent_of
 from runner.telemetry.source import Attributes, SpanSource
 
 CODE = "jetrunner.code"
@@ -79,22 +79,13 @@ class RequestSpans:
         lane, subject, header = self._lane, request.subject, request.header
         if lane is None or len(subject) > LONGEST or not subject.isascii():
             return None
-        source, parent, flags, above, trace_id = self._of.source, ROOT, 0, None, b""
-        if header is not None:
-            lower = header.lower()
-            at = lower.find(b"traceparent")
-            if b"tracestate" in lower or b"baggage" in lower:
-                return None
-            if at >= 0:
-                found = TRACEPARENT.match(header, max(0, at - 2))
-                if found is None or lower.find(b"traceparent", at + 11) >= 0:
-                    return None
-                trace_id, parent = unhexlify(found[1]), REMOTE + unhexlify(found[2])
-                flags = int(found[3], 16)
-                above, flags = bool(flags & SAMPLED), flags & RANDOM
+        if (above := parent_of(header) if header is not None else NO_PARENT) is None:
+            return None
+        trace_id, parent, flags, sampled = above
         if not trace_id:
             trace_id = (getrandbits(128) or 1).to_bytes(16, "big")
-        if source.takes_all or source.takes(trace_id, above):
+        source = self._of.source
+        if source.takes_all or source.takes(trace_id, sampled):
             flags |= SAMPLED
         parts = [
             self._shape, SUBJECT[len(subject)], subject,
