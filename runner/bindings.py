@@ -85,6 +85,11 @@ class Binding(Struct, frozen=True):
     """Hooks that run around each attempt, the outermost first."""
 
     @property
+    def reads_stream(self) -> bool:
+        """Whether it reads a stream of users': not the firings of a schedule, which stand in one of ours, nor requests."""
+        return self.schedule is None and self.answers is None
+
+    @property
     def both_names(self) -> str:
         """`ship (pack)` where the function has another name in NATS than in the code, else its name."""
         return self.label if self.label == self.function else f"{self.label} ({self.function})"

@@ -138,7 +138,7 @@ class Check:
         )
         self.problems.extend(require_apart(functions))
         if not self.problems:
-            reading = [each for each in functions if each.schedule is None and each.answers is None]
+            reading = [each for each in functions if each.reads_stream]
             placed = [(each, capture(each.subject.wildcard, known, chosen=each.stream)) for each in reading]
             self.problems.extend(clashing(placed, known))
         self.warnings.extend(circles.warnings(functions))

@@ -106,19 +106,17 @@ def _order(binding: Binding, known: Sequence[StreamSubjects]) -> Iterator[Promis
         )
         return
     keys = " and ".join(binding.ordered_by)
-    if binding.batch and binding.batch_by == "shard":
-        one = f"for each {keys}, messages in stream order, across retries, crashes and deploys; one batch of a shard at a time"
-    elif binding.batch:
-        one = f"for each {keys}, one batch at a time, in stream order, across retries, crashes and deploys; other keys do not wait"
+    if binding.batch_by == "shard":
+        what, others = "messages", "one batch of a shard at a time"
     else:
-        one = f"for each {keys}, one message at a time, in stream order, across retries, crashes and deploys; other keys do not wait"
+        what, others = f"one {'batch' if binding.batch else 'message'} at a time,", "other keys do not wait"
     stream = _stream(binding, known)
     shards = next(
         (each.sharding.count for each in known if each.name == stream and each.sharding is not None), 1
     )
     yield Promise(
         "order",
-        one,
+        f"for each {keys}, {what} in stream order, across retries, crashes and deploys; {others}",
         f"ordered_by=; the keys lie in {counted(shards, 'shard')}, each owned by one instance at a time",
     )
     yield Promise(

@@ -205,7 +205,7 @@ def source(body: str | None, file: Path | None) -> Any:
 async def messages(stream: IO[bytes], lines: bool) -> AsyncIterator[tuple[str, bytes]]:
     """Where and what: the whole, or line by line as they come."""
     if not lines:
-        yield "", b"".join([chunk async for chunk in chunks(stream)])
+        yield "", await all_of(stream)
         return
     rest, number = b"", 0
     async for chunk in chunks(stream):
@@ -216,6 +216,11 @@ async def messages(stream: IO[bytes], lines: bool) -> AsyncIterator[tuple[str, b
                 yield f"line {number}", text
     if rest:
         yield f"line {number + 1}", rest
+
+
+async def all_of(stream: IO[bytes]) -> bytes:
+    """All that there is."""
+    return b"".join([chunk async for chunk in chunks(stream)])
 
 
 async def chunks(stream: Any) -> AsyncIterator[bytes]:

@@ -9,17 +9,16 @@ import click
 
 from runner.cli import loop, options, printed
 from runner.cli.headers import parse_headers
-from runner.cli.publish import chunks, source
+from runner.cli.publish import all_of, source
 from runner.cli.session import session
 from runner.cli.tracing import tracing
+from runner.client import REQUEST_SECONDS
 from runner.codec import DecodeError
 from runner.core import shown, subject
 from runner.core.balancer import POLICIES, Policy
 from runner.errors import NoResponders, ServerError, ServiceError, UsageError
 from runner.host import Reply
 from runner.requests.requester import Requester
-
-REQUEST_SECONDS = 5.0
 
 
 @click.command(
@@ -80,7 +79,7 @@ def request_command(
         async with tracing(place.settings.name) as traces, session(place.settings) as connection:
             requester = Requester(connection, traces, place.settings.balance)
             with source(body, file) as stream:
-                sent = b"".join([chunk async for chunk in chunks(stream)])
+                sent = await all_of(stream)
             for _ in range(count):
                 began = time.monotonic()
                 try:

@@ -7,6 +7,8 @@ from hashlib import blake2b
 
 from msgspec import Struct
 
+from runner.core import header
+
 _ZERO_TRACE = "0" * 32
 _ZERO_SPAN = "0" * 16
 # Version 00 ends after the flags; a later one may go on after a dash, and ff is no version.
@@ -40,6 +42,11 @@ def parse(value: bytes | str | None) -> TraceParent | None:
     if trace_id == _ZERO_TRACE or span_id == _ZERO_SPAN or (more is not None and version == "00"):
         return None
     return TraceParent(trace_id, span_id, flags[1] in "13579bdf")
+
+
+def sent_in(block: bytes | None) -> TraceParent | None:
+    """Find the span that a message was sent in, by its headers; None where they tell none."""
+    return parse(header.get(block, b"traceparent")) if block else None
 
 
 def format(parent: TraceParent) -> str:  # noqa: A001  read as traceparent.format, the opposite of parse

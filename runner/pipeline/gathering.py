@@ -26,7 +26,7 @@ from runner.errors import JetrunnerError
 from runner.jetstream import gathered
 from runner.jetstream.delivery import Delivery, Joined
 from runner.jetstream.gathered import KEPT_SECONDS, Event, Gathered, TooMany
-from runner.pipeline.arrivals import Arrivals, Ways, batch_of, later
+from runner.pipeline.arrivals import SHOWN, Arrivals, Ways, batch_of, later
 from runner.pipeline.batchcall import is_changed
 from runner.pipeline.message import Incoming, is_msgpack, read
 from runner.pipeline.queue import Queue
@@ -36,8 +36,6 @@ log = logging.getLogger("jetrunner.gather")
 
 LINGER_SECONDS = 0.02
 """Parts that come within it are told to their event's record together."""
-SHOWN = 20
-"""Indexes of missing parts that a line of the log names."""
 MOST = 512
 """Parts that are taken in together."""
 

@@ -169,7 +169,7 @@ class Reporter:
 
         At the level debug the traceback comes with it.
         """
-        place, trace_id = where(outcome, self._root), _trace_id(span, incoming)
+        place, trace_id = where(outcome, self._root), trace_id_of(span, incoming.delivery.header)
         facts = {
             "function": self._function, "message_id": incoming.id, "attempt": ended.attempt, "where": place,
             "trace_id": trace_id,
@@ -242,11 +242,11 @@ def say(
     log.handle(record)
 
 
-def _trace_id(span: AttemptSpan | None, incoming: Incoming) -> str:
+def trace_id_of(span: AttemptSpan | None, block: bytes | None) -> str:
+    """The trace that a failure is told with, of a message with these headers; empty where it is in none."""
     if span is not None:
         return span.trace_id
-    block = incoming.delivery.header
-    parent = traceparent.parse(header.get(block, b"traceparent")) if block else None
+    parent = traceparent.sent_in(block)
     return parent.trace_id if parent is not None else ""
 
 

@@ -156,7 +156,7 @@ async def _serve(serving: Serving, connection: Connection, tracing: Tracing, sta
             )
             relay, service = Relay(runtime), Service(runtime, answering, project.version)
             every: list[Served] = [*running, *service.responders]
-            health = Health(every, lambda: unready(connection, stop, every))
+            health = Health(running, lambda: unready(connection, stop, every), service.responders)
             async with health.listen(settings.health) if settings.health else nullcontext():
                 # First: the very first message may block the loop.
                 tasks.start_soon(sweep, runtime, running, relay, service)

@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import cast, get_args
+from typing import get_args
 
 from runner.consumers.function import Function
 from runner.core.answered import OK
@@ -20,6 +20,7 @@ from runner.ordered.function import OrderedFunction
 from runner.pipeline.stats import Stats
 from runner.process.served import Served
 from runner.services.counts import Counts
+from runner.services.responder import Responder
 
 log = logging.getLogger("jetrunner.health")
 
@@ -34,8 +35,11 @@ BOUNDS = (
 class Health:
     """Answers for one process. A blocked loop answers nothing: that is what `/livez` is for."""
 
-    def __init__(self, functions: Sequence[Served], ready: Callable[[], str]) -> None:
+    def __init__(
+        self, functions: Sequence[Function], ready: Callable[[], str], responders: Sequence[Responder] = ()
+    ) -> None:
         self._functions = functions
+        self._responders = responders
         self._ready = ready
         """Empty when ready, else the reason why not."""
 
@@ -96,11 +100,9 @@ class Health:
 
     def metrics(self) -> str:
         """Prometheus' text format; every series is there from the start."""
-        every = [(f'function="{f.binding.function}"', f.stats, f) for f in self._functions]
-        each = [
-            (label, stats, cast("Function", f)) for label, stats, f in every if not isinstance(stats, Counts)
-        ]
-        asked = [(label, stats) for label, stats, _ in every if isinstance(stats, Counts)]
+        each = [(label_of(function), function.stats, function) for function in self._functions]
+        asked = [(label_of(responder), responder.stats, responder) for responder in self._responders]
+        every: list[tuple[str, Stats, Served]] = [*each, *asked]
         now = time.monotonic()
         lines = [
             *family(
@@ -124,7 +126,7 @@ class Health:
                     [(label, stats.rate(now)) for label, stats, _ in every]),
             *family("jetrunner_requests_total", "counter",
                     "Requests answered, by code; not_started tells why a handler has not begun.",
-                    [sample for label, counts in asked for sample in requests(label, counts)]),
+                    [sample for label, counts, _ in asked for sample in requests(label, counts)]),
         ]  # fmt: skip
         name = "jetrunner_duration_seconds"
         lines += [f"# HELP {name} Time in the handler, of each attempt.", f"# TYPE {name} histogram"]
@@ -152,6 +154,11 @@ def family(name: str, kind: str, text: str, samples: Sequence[tuple[str, float]]
         f"# TYPE {name} {kind}",
         *(f"{name}{{{labels}}} {value!r}" for labels, value in samples),
     ]
+
+
+def label_of(function: Served) -> str:
+    """What names a function in each of its series."""
+    return f'function="{function.binding.function}"'
 
 
 def requests(label: str, counts: Counts) -> list[tuple[str, int]]:

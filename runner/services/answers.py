@@ -52,8 +52,8 @@ class Answers:
     def __init__(self, connection: Connection, inboxes: Iterable[str]) -> None:
         self._connection = connection
         self._wire = connection.wire
-        self.kinds = (*connection.inbox.kinds, *SERVERS, *(each.encode() for each in inboxes))
-        self.limit = connection.wire.limit
+        self._kinds = (*connection.inbox.kinds, *SERVERS, *(each.encode() for each in inboxes))
+        self._limit = connection.wire.limit
         self.back: Callable[[], None] = lambda: None
         """Called once there is a connection again."""
         self._lost = False
@@ -65,7 +65,7 @@ class Answers:
 
     def may(self, reply: bytes) -> bool:
         """Whether an answer may go there."""
-        return reply.startswith(self.kinds) and len(reply) <= self.limit.longest
+        return reply.startswith(self._kinds) and len(reply) <= self._limit.longest
 
     def refuse(self, function: str, reply: bytes) -> None:
         """Tell of a request that is not run, since its answer may go nowhere: once a minute."""

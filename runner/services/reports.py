@@ -7,14 +7,14 @@ import time
 from functools import partial
 
 from runner.bindings import Binding
-from runner.core import answered, header, raised, traceparent
+from runner.core import answered, raised
 from runner.core.answered import Answered
 from runner.core.redaction import NONE, Values
 from runner.core.service import LATE, UNAVAILABLE
 from runner.core.settlement import Failed, Outcome, Succeeded
 from runner.core.signals import Reject, Retry
 from runner.pipeline.hiding import Hiding
-from runner.pipeline.reporter import error_of, say
+from runner.pipeline.reporter import error_of, say, trace_id_of
 from runner.runtime.blame import where
 from runner.runtime.runtime import Attempted, Runtime
 from runner.services.request import Request
@@ -90,7 +90,7 @@ class Reports:
         if not log.isEnabledFor(level):
             return
         error = outcome.error if isinstance(outcome, Failed) else None
-        place, trace_id = where(outcome, self._root), _trace_id(span, request)
+        place, trace_id = where(outcome, self._root), trace_id_of(span, request.header)
         shown = error if place and log.isEnabledFor(logging.DEBUG) else None
         if isinstance(error, (Reject, Retry)):
             shown = None
@@ -122,10 +122,3 @@ class Reports:
             seconds,
             LATE,
         )
-
-
-def _trace_id(span: RequestSpan | None, request: Request) -> str:
-    if span is not None:
-        return span.trace_id
-    parent = traceparent.parse(header.get(request.header, b"traceparent")) if request.header else None
-    return parent.trace_id if parent is not None else ""

@@ -36,12 +36,12 @@ class Waiting(Line[Request]):
         self._most_bytes = runtime.settings.max_bytes_in_flight
         self._function = binding.function
         self._answers = answers
-        self._kinds, self._limit = answers.kinds, answers.limit
+        self._may = answers.may
         self._counts = counts
 
     def arrive(self, subject: bytes, reply: bytes, header: bytes | None, body: bytes) -> None:
         """Take a request, from within the read that brought it."""
-        if reply and not (reply.startswith(self._kinds) and len(reply) <= self._limit.longest):
+        if reply and not self._may(reply):
             self._answers.refuse(self._function, reply)
             return
         now = clock()

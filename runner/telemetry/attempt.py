@@ -9,7 +9,7 @@ from typing import TypeAlias, cast
 from opentelemetry.context import Context
 from opentelemetry.trace import SpanContext, format_trace_id
 
-from runner.core import header, otlp, traceparent
+from runner.core import otlp, traceparent
 from runner.telemetry import failure
 from runner.telemetry.keys import CURRENT, HIDE, SERVICE, SPAN
 from runner.telemetry.ownspan import OwnSpan
@@ -116,8 +116,8 @@ class AttemptSpan:
         """Say that it works on several messages, and link to the spans that sent them, at most 128; `own` is where its parent stands."""
         count: dict[str, otlp.Value] = {"messaging.batch.message_count": len(blocks)}
         self._span.note("messaging.batch.message_count", len(blocks))
-        sent = dict.fromkeys(_sent_in(block) for block in blocks if block is not None)
-        parent = _sent_in(own or b"")
+        sent = dict.fromkeys(traceparent.sent_in(block) for block in blocks)
+        parent = traceparent.sent_in(own)
         for other in [each for each in sent if each is not None and each != parent][:LINKED_PARTS]:
             trace_id, span_id = bytes.fromhex(other.trace_id), bytes.fromhex(other.span_id)
             to = SpanContext(int(other.trace_id, 16), int(other.span_id, 16), is_remote=True)
@@ -254,8 +254,3 @@ def as_origin(headers: Headers) -> Headers:
             if given.lower() == name and traceparent.parse(value) is not None:
                 return [*kept, (ORIGIN_TRACE, value)]
     return kept
-
-
-def _sent_in(block: bytes) -> traceparent.TraceParent | None:
-    """The span that has sent a message."""
-    return traceparent.parse(header.get(block, b"traceparent"))

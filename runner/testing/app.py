@@ -280,8 +280,7 @@ def _declared(root: Path, streams: Streams, bindings: Sequence[Binding]) -> list
     known = subjects_of_streams(declared)
     subjects: list[str] = []
     for binding in bindings:
-        reads_stream = binding.schedule is None and binding.answers is None
-        reads = [binding.subject.wildcard] if reads_stream else []
+        reads = [binding.subject.wildcard] if binding.reads_stream else []
         for subject in (*reads, *([binding.output.wildcard] if binding.output else [])):
             try:
                 capture(
