@@ -58,7 +58,7 @@ def request_command(
     count: int,
     output: str,
 ) -> int:
-    """Ask whoever answers on SUBJECT, and print the answer's body as it is.
+    """Send a request to SUBJECT, and print the body of its answer as it is.
 
     BODY is sent as it is, and may be left out; "-" reads standard input. Where several instances answer, the one is asked that
     `--policy` or the setting `balance` says; where one fails, is gone or stands still, another one, as far as that is safe.
