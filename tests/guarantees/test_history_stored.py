@@ -6,11 +6,13 @@ import asyncio
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support.eventually import eventually
 from tests.support.jetstream import RawJetStream
+from tests.support.process import RunnerProcess
 from tests.support.project import Project
 from tests.support.server import NatsServer
 
@@ -78,17 +80,23 @@ def project(make_project: Callable[..., Project], nats_server: NatsServer) -> Pr
     return make_project(functions={"ledger": SOURCE % ORDERED}, streams=STREAMS, nats=nats_server.url)
 
 
+async def copied(project: Project, store: Store, js: RawJetStream, *entries: dict[str, Any]) -> RunnerProcess:
+    """An instance that has these messages; the store was copied while it ran the first of them, which may go on now."""
+    instance = project.start("run")
+    await instance.seen("ready: ")
+    for entry in entries:
+        await js.publish("ledger.ada.posted", entry)
+    await eventually(lambda: [note["n"] for note in project.journal("start")] == [1])
+    await store.save()
+    (project.root / "go").touch()
+    return instance
+
+
 async def test_outputs_that_an_older_store_has_lost_are_stored_again(
     project: Project, store: Store, js: RawJetStream
 ) -> None:
     await project.applied()
-    instance = project.start("run")
-    await instance.seen("ready: ")
-    for number in (1, 2, 3):
-        await js.publish("ledger.ada.posted", {"n": number})
-    await eventually(lambda: [note["n"] for note in project.journal("start")] == [1])
-    await store.save()
-    (project.root / "go").touch()
+    instance = await copied(project, store, js, {"n": 1}, {"n": 2}, {"n": 3})
     await eventually(lambda: stored(js, [1, 2, 3]), within=20)
     await eventually(lambda: settled(js), within=20)
     await store.put_back()
@@ -100,13 +108,7 @@ async def test_outputs_that_an_older_store_has_lost_are_stored_again(
 
 async def test_so_are_those_of_the_owner_before(project: Project, store: Store, js: RawJetStream) -> None:
     await project.applied()
-    first = project.start("run")
-    await first.seen("ready: ")
-    for number in (1, 2, 3):
-        await js.publish("ledger.ada.posted", {"n": number})
-    await eventually(lambda: [note["n"] for note in project.journal("start")] == [1])
-    await store.save()
-    (project.root / "go").touch()
+    first = await copied(project, store, js, {"n": 1}, {"n": 2}, {"n": 3})
     await eventually(lambda: stored(js, [1, 2, 3]), within=20)
     await eventually(lambda: js.messages("KV_jetrunner", "$KV.jetrunner.settled.>"))
     first.kill()
@@ -120,12 +122,7 @@ async def test_so_are_those_of_the_owner_before(project: Project, store: Store, 
 
 async def test_so_are_dead_letters(project: Project, store: Store, js: RawJetStream) -> None:
     await project.applied()
-    instance = project.start("run")
-    await instance.seen("ready: ")
-    await js.publish("ledger.ada.posted", {"n": 1, "bad": True})
-    await eventually(lambda: [note["n"] for note in project.journal("start")] == [1])
-    await store.save()
-    (project.root / "go").touch()
+    await copied(project, store, js, {"n": 1, "bad": True})
     await eventually(lambda: letters(js, 1), within=20)
     await eventually(lambda: settled(js), within=20)
     await store.put_back()
@@ -139,12 +136,7 @@ async def test_so_is_the_first_of_two_outputs_without_order_while_the_second_wai
     project = make_project(functions={"ledger": SOURCE % UNORDERED}, streams=STREAMS, nats=nats_server.url)
     await project.applied()
     await js.publish("mails.bob", {})
-    instance = project.start("run")
-    await instance.seen("ready: ")
-    await js.publish("ledger.ada.posted", {"n": 1, "twice": True})
-    await eventually(lambda: [note["n"] for note in project.journal("start")] == [1])
-    await store.save()
-    (project.root / "go").touch()
+    instance = await copied(project, store, js, {"n": 1, "twice": True})
     await eventually(lambda: stored(js, [1]), within=20)
     await store.put_back()
     await eventually(lambda: sum("connected again" in line for line in instance.stderr) == 2)

@@ -11,7 +11,6 @@ import pytest
 from runner import connect
 from runner.errors import ServerError
 from tests.guarantees.test_request_failover import SOURCE, Load, started
-from tests.support.eventually import eventually
 from tests.support.links import linked_cluster
 from tests.support.project import Project
 
@@ -32,18 +31,18 @@ async def test_links_that_are_slow_cut_and_frozen(
         async with connect(cluster.servers[0].url) as app:
             charges, quotes = Load(app, "charge", 100), Load(app, "quote", 100)
             async with charges.running(), quotes.running():
-                await eventually(lambda: quotes.asked > 200)
+                await quotes.more(200)
                 links[0].delay(DELAY)
-                await eventually(lambda: quotes.asked > 400)
+                await quotes.more(200)
                 for link in links[:2]:
                     await link.cut()
-                    await eventually(lambda count=quotes.asked: quotes.asked > count + 150)  # type: ignore[misc]
+                    await quotes.more(150)
                     await link.mend()
-                    await eventually(lambda count=quotes.asked: quotes.asked > count + 150)  # type: ignore[misc]
+                    await quotes.more(150)
                 links[1].freeze()
-                await eventually(lambda count=quotes.asked: quotes.asked > count + 100)  # type: ignore[misc]
+                await quotes.more(100)
                 await links[1].mend()
-                await eventually(lambda count=quotes.asked: quotes.asked > count + 150)  # type: ignore[misc]
+                await quotes.more(150)
         assert [repr(error) for error in quotes.failed] == []
         assert all(isinstance(error, ServerError) for error in charges.failed)
         ran = Counter(note["number"] for note in project.journal("charge"))
