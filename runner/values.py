@@ -10,6 +10,7 @@ from typing import Any
 
 from runner.core import quantity
 from runner.core.balancer import POLICIES, Policy
+from runner.core.service import HEAVIEST
 from runner.core.subject import Template, is_reserved, problem
 
 _URL = re.compile(
@@ -21,8 +22,6 @@ _ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:\[\]/]*):(?P<port>\d{1,
 SINGLE_DOTS = "write customer.card, with single dots; an array stands for each of its elements: items.card"
 BALANCE = 'for example balance = {"flights.>" = "round_robin"}'
 LEAST_MEMORY = 1 << 20
-HEAVIEST = 1_000
-"""The most that an instance may weigh."""
 _YES = ("1", "true", "yes", "on")
 _NO = ("0", "false", "no", "off")
 

@@ -48,6 +48,8 @@ NEWS = "jetrunner.services"
 Verb: TypeAlias = Literal["PING", "INFO", "STATS"]
 MARK = "jetrunner"
 """The metadata of a service that answers on the subjects of its instances."""
+HEAVIEST = 1_000
+"""The most that an instance may weigh."""
 LONGEST_ERROR = 1024
 HEADERS_SIZE = 512
 """Bytes that our own headers of a request may take."""
@@ -58,7 +60,6 @@ _SEMANTIC = re.compile(
 )
 _UNFIT = re.compile(r"[^0-9A-Za-z]+", re.ASCII)
 
-Weight: TypeAlias = Annotated[float, Meta(gt=0, le=1_000)]
 Texts: TypeAlias = Annotated[dict[Line, Line], Meta(max_length=100)]
 
 
@@ -108,7 +109,7 @@ class Info(Struct, frozen=True, kw_only=True):
             found = float((self.metadata or {}).get("weight", "1"))
         except ValueError:
             return 1.0
-        return found if 0 < found <= 1_000 else 1.0
+        return found if 0 < found <= HEAVIEST else 1.0
 
 
 read_info = checked.json(Info)
