@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -116,8 +117,9 @@ async def attempt(binding: Binding, message: Message, state: Any = None, host: A
     except Exception as error:  # noqa: BLE001  a type's own validation may raise anything
         return Undecodable(codec.explain(error))
     started = time.perf_counter()
+    scope = anyio.move_on_after(binding.timeout)
     try:
-        with anyio.move_on_after(binding.timeout) as scope:
+        with scope:
             result = await _called(binding, call, given)
         if scope.cancelled_caught:
             return TimedOut(binding.timeout)
@@ -128,6 +130,9 @@ async def attempt(binding: Binding, message: Message, state: Any = None, host: A
     except (KeyboardInterrupt, GeneratorExit):
         raise
     except BaseException as error:  # noqa: BLE001  sys.exit in a handler is a failed attempt, too
+        if scope.cancel_called and isinstance(error, asyncio.CancelledError):
+            # Python 3.11's TaskGroup leaves its task marked as being cancelled: then the scope keeps no cancellation.
+            return TimedOut(binding.timeout)
         return Failed(error)
     return Made(result, outputs, context.seal() or [], time.perf_counter() - started, answer)
 
