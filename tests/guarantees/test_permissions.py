@@ -35,6 +35,8 @@ from tests.support.server import NatsServer
 
 ROOT = Path(__file__).parents[2]
 AT_ONCE = 10
+SHARES = 4
+"""Of the permissions: each is a test of its own, so that several processes may take them away at the same time."""
 TRIES = ("A", "B")
 """Names of accounts, a life in each."""
 VIOLATION = re.compile(r'user:(\w+)-(\w+)" - (Publish|Subscription) Violation - Subject "([^"]+)"')
@@ -182,8 +184,9 @@ async def test_everything_works_with_what_is_printed_and_nothing_is_refused(
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
+@pytest.mark.parametrize("share", range(SHARES))
 async def test_each_permission_that_is_taken_away_breaks_something(
-    make_project: Callable[..., Project], make_server: Callable[..., NatsServer], forks: Forks
+    make_project: Callable[..., Project], make_server: Callable[..., NatsServer], forks: Forks, share: int
 ) -> None:
     project = make_project(functions={"shop": FUNCTIONS}, streams=STREAMS)
     later = make_project(functions={"shop": NARROWER}, streams=DESCRIBED)
@@ -194,7 +197,7 @@ async def test_each_permission_that_is_taken_away_breaks_something(
         for side in ("publish", "subscribe")
         for subject in claims[role][side]
         if not (side == "publish" and subject in PUBLISHED)
-    ]
+    ][share::SHARES]
     parts = [without(claims, *each) for each in taken]
     accounts = [users(f"{name}{number}", part) for name in TRIES for number, part in enumerate(parts)]
     server = make_server("accounts {\n" + "".join(accounts) + "}\n")
