@@ -183,7 +183,7 @@ async def test_everything_works_with_what_is_printed_and_nothing_is_refused(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("share", range(SHARES))
 async def test_each_permission_that_is_taken_away_breaks_something(
     make_project: Callable[..., Project], make_server: Callable[..., NatsServer], forks: Forks, share: int
