@@ -19,6 +19,7 @@ from runner.errors import ServerError
 from runner.jetstream import consumer, ownstreams
 from runner.jetstream.pull import Pull
 from runner.pipeline.deadlines import Deadlines
+from runner.pipeline.message import read
 from runner.pipeline.pipeline import Pipeline
 from runner.pipeline.stats import Stats
 from runner.runtime.runtime import Runtime
@@ -178,6 +179,17 @@ class Function:
     def unsettled(self) -> int:
         """Messages that are in work here."""
         return sum(len(pull.unsettled) for pull in self._sources.all)
+
+    @property
+    def at_work(self) -> list[str]:
+        """The messages that its handlers run with now, in words."""
+        running = (
+            each
+            for pull in self.pipeline.pulls
+            for each in list(pull.unsettled.values())
+            if each.task is not None
+        )
+        return [f"{read(each).id} ({read(each).origin.subject}), attempt {each.attempt}" for each in running]
 
     @property
     def delayed(self) -> int:

@@ -39,6 +39,7 @@ from runner.process.rounds import remember, sweep, watch_bucket
 from runner.process.schedules import Schedules, keep, stand
 from runner.process.served import Served, warn_of_stored
 from runner.process.status import Told
+from runner.runtime.cellline import Given
 from runner.runtime.histories import START_SECONDS
 from runner.runtime.refused import tell
 from runner.runtime.runtime import Instance, Observer, Runtime
@@ -76,6 +77,8 @@ class Serving(Struct, frozen=True, kw_only=True):
     """Called once all functions work."""
     observer: Observer | None = None
     schedules: Schedules = "stand"
+    given: Given | None = None
+    """Of a project that does not stand in its folder: how a child process comes by it."""
 
 
 async def serve(serving: Serving) -> None:
@@ -133,6 +136,7 @@ async def _serve(serving: Serving, connection: Connection, tracing: Tracing, sta
                 name=identity.instance(socket.gethostname(), os.getpid(), secrets.token_hex(4)),
                 settings=settings,
                 root=project.root,
+                given=serving.given,
             ),
             connection,
             topology,

@@ -9,14 +9,11 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import anyio
-from msgspec import structs
 
-from runner.config import Settings
 from runner.jetstream.concurrent import gather
 from runner.runtime.cell import CLOSE_SECONDS, Cell
 from runner.runtime.cellline import CellSetup
@@ -27,8 +24,8 @@ log = logging.getLogger("jetrunner.children")
 class Children:
     """Those of a process. Every function has slots of its own, so no more of them run at once than all slots together."""
 
-    def __init__(self, root: Path, name: str, settings: Settings) -> None:
-        self._setup = CellSetup(root, name, structs.replace(settings, name=name))
+    def __init__(self, setup: CellSetup) -> None:
+        self._setup = setup
         self._idle: list[Cell] = []
         self._starting = asyncio.Lock()
 

@@ -75,6 +75,11 @@ class Responder:
         """Requests that were admitted and are not answered."""
         return self.queued + self.running - self.held
 
+    @property
+    def at_work(self) -> list[str]:
+        """The requests that its handlers run with now, in words."""
+        return [f"a request on {slot.request.text}" for slot in self._slots if slot.request is not None]
+
     # -- requests that come -----------------------------------------------------------------------------
 
     async def open(self) -> None:

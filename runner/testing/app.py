@@ -36,7 +36,9 @@ from runner.process.served import Served
 from runner.runtime.stop import Stop
 from runner.streams.file import FOLDER, declare, load_streams
 from runner.streams.plan import apply_streams, subjects_of_streams
+from runner.testing.children import given
 from runner.testing.delivery import bound
+from runner.testing.ending import FINISH_SECONDS, Unsettled, ended
 from runner.testing.project import project_of
 from runner.testing.server import server
 
@@ -45,12 +47,9 @@ Streams: TypeAlias = "Mapping[str, Sequence[str] | Mapping[str, Any]] | Path | s
 """A folder with stream files; or subjects, or the fields of a stream file, by the stream's name; None: those of the project."""
 
 STREAM = "TEST"
-DRAIN_SECONDS = 2.0
+DRAIN_SECONDS = 3600.0
+"""The end of a test has times of its own."""
 LOOK_SECONDS = 0.02
-
-
-class Unsettled(AssertionError):  # noqa: N818  named by what is wrong, as its siblings are
-    """Something was still open when the time was over."""
 
 
 class Output(Struct, frozen=True):
@@ -213,19 +212,33 @@ async def run(
     retry_scale: float = 0.01,
     url: str | None = None,
     around: Sequence[Callable[..., Any]] = (),
+    expires_scale: float = 1.0,
+    processes: bool = True,
 ) -> AsyncIterator[App]:
     """Run functions for the time of the block, in this process, on a nats-server that starts and ends with it.
 
     `functions` are decorated ones as they are imported, a `@lifespan` and hooks (`@around`) among them; without any, all of the
     project that the current folder belongs to. Hooks of their modules with `scope="module"` run around them, and those that `around` gives. `streams` are declared before: without, those of the project's `streams/`, and one
-    called TEST for subjects that none of them captures. Waits between attempts are multiplied by `retry_scale`.
-    `url` is of a server to use in the place of an own one: what it stores stays.
+    called TEST for subjects that none of them captures. Waits between attempts are multiplied by `retry_scale`, and `expires` of
+    gathers by `expires_scale`.
+    `url` is of a server to use in the place of an own one: what it stores stays. Functions with `executor="process"` run in
+    processes of their own, which import the module of the test; with `processes=False`, and where they are written inside another
+    function, in that of the test.
+    A handler that still runs 2 s after the block is cancelled, and told by `Unsettled`; where the block has raised, in a note on that.
     Raises JetrunnerError as `runner run` does.
     """
     root = devserver.find_root(Path())
     project = project_of(root, functions, around)
+    children = None
+    if processes and any(each.in_process for each in project.functions):
+        children = given(project.root, functions, around)
     bindings = tuple(
-        structs.replace(binding, retry=binding.retry.scaled(retry_scale), in_process=False)
+        structs.replace(
+            binding,
+            retry=binding.retry.scaled(retry_scale),
+            in_process=binding.in_process and children is not None,
+            joins=binding.joins and binding.joins.scaled(expires_scale),
+        )
         for binding in project.functions
     )
     declared = _declared(root, streams, bindings)
@@ -250,6 +263,7 @@ async def run(
                     supervised=True,
                     schedules="none",
                     ready=ready.set_result,
+                    given=children,
                 )
             )
         )
@@ -259,9 +273,18 @@ async def run(
             if serving.done():
                 await serving
             yield App(connected, project.name, await ready, serving)
-        finally:
-            stop.request()
-            await serving
+        except BaseException as error:
+            if left := await ended(serving, stop, ready.result() if ready.done() else ()):
+                error.add_note(_told(left))
+            raise
+        else:
+            if left := await ended(serving, stop, ready.result()):
+                raise Unsettled(_told(left))
+
+
+def _told(left: Sequence[str]) -> str:
+    lines = "\n".join(f"  {each}" for each in left)
+    return f"cancelled: still at work {FINISH_SECONDS:g} s after the test:\n{lines}"
 
 
 def _declared(root: Path, streams: Streams, bindings: Sequence[Binding]) -> list[DeclaredStream]:
