@@ -91,17 +91,20 @@ def parts_of(body: bytes) -> bytes:
         raise codec.explain(error) from None
 
 
-async def attempt(binding: Binding, message: Message, state: Any = None, host: Any = None) -> Made | Outcome:
-    """Call a function as a running process would; `state` is what the lifespan yielded, `host` answers `ctx.request`."""
-    context = Context(
+def context_of(
+    binding: Binding, message: Message, state: Any = None, host: Any = None, *, sequence: int = 1
+) -> Context[Any]:
+    """What the handler may know of a message; a request has no place in a stream."""
+    requested = binding.answers is not None
+    return Context(
         function=binding.function,
         subject=message.subject,
         template=binding.subject,
         headers=header.encode(message.headers) if message.headers else None,
         attempt=message.attempt,
         attempts=binding.retry.attempts,
-        stream="LOCAL" if binding.answers is None else "",
-        sequence=1 if binding.answers is None else 0,
+        stream="" if requested else "LOCAL",
+        sequence=0 if requested else sequence,
         timestamp_ns=time.time_ns(),
         expires=time.monotonic() + binding.timeout,
         state=state,
@@ -109,6 +112,11 @@ async def attempt(binding: Binding, message: Message, state: Any = None, host: A
         missing=message.missing,
         host=host,
     )
+
+
+async def attempt(binding: Binding, message: Message, state: Any = None, host: Any = None) -> Made | Outcome:
+    """Call a function as a running process would; `state` is what the lifespan yielded, `host` answers `ctx.request`."""
+    context = context_of(binding, message, state, host)
     try:
         call = arguments.compile_call(binding, with_context=bool(binding.around))
         subject = message.subject.encode(errors="surrogateescape")
@@ -123,7 +131,8 @@ async def attempt(binding: Binding, message: Message, state: Any = None, host: A
             result = await _called(binding, call, given)
         if scope.cancelled_caught:
             return TimedOut(binding.timeout)
-        outputs = _outputs(binding, result, message.subject)
+        items = result if binding.kind.endswith("generator") or result is None else [result]
+        outputs = outputs_of(binding, items or [], message.subject)
         answer = b""
         if binding.answers is not None and result is not None:
             answer = codec.encode(result, msgpack=message.is_msgpack)
@@ -141,15 +150,16 @@ async def _called(binding: Binding, call: arguments.Call, given: Sequence[Any]) 
     """What the handler returned, or a hook in its place; of a generator, the list of its items."""
     kind = binding.kind
     if not binding.around:
-        return await _call(kind, batches.single(binding, call, kind), given)
-    call = surrounded(call, binding, partial(_call, kind))
-    result = await _call("async", batches.single(binding, call, "async"), given)
+        return await called(kind, batches.single(binding, call, kind), given)
+    call = surrounded(call, binding, partial(called, kind))
+    result = await called("async", batches.single(binding, call, "async"), given)
     if not (binding.batch and kind.endswith("generator")):
         return result
     return [] if result is None else [result]
 
 
-async def _call(kind: Kind, handler: Callable[..., Any], given: Sequence[Any]) -> Any:
+async def called(kind: Kind, handler: Callable[..., Any], given: Sequence[Any]) -> Any:
+    """What a handler of this kind gives; of a generator, the list of its items."""
 
     def guarded() -> tuple[bool, Any]:
         # SystemExit and StopIteration do not travel from a thread as they are.
@@ -171,9 +181,9 @@ async def _call(kind: Kind, handler: Callable[..., Any], given: Sequence[Any]) -
             raise value
 
 
-def _outputs(binding: Binding, result: Any, subject: str) -> list[Staged]:
-    if binding.output is None or result is None:
+def outputs_of(binding: Binding, items: Sequence[Any], subject: str) -> list[Staged]:
+    """What is published of what a handler has returned, or yielded."""
+    if binding.output is None or not items:
         return []
     target = binding.output.render(binding.subject.extract(subject))
-    items = result if binding.kind.endswith("generator") else [result]
     return [Staged(target, codec.encode(item)) for item in items]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from runner import arguments, codec
 from runner.bindings import Binding, binding_of
@@ -14,7 +14,9 @@ from runner.core import firing
 from runner.core.answered import answered
 from runner.core.settlement import Ack, Failed, Nak, Outcome, Succeeded, settle
 from runner.errors import UsageError
-from runner.pipeline.local import Made, Message, attempt, subject_of
+from runner.pipeline.local import Made, Message, subject_of
+from runner.pipeline.local import attempt as _attempt
+from runner.pipeline.localbatch import Behind, Together
 from runner.staged import Staged
 from runner.testing.around import surrounded
 from runner.testing.contexts import Answers, pairs
@@ -26,8 +28,9 @@ MIDDLE = 0.5
 class Delivered(Struct, frozen=True, kw_only=True):
     """What became of a message, and what its handler has made."""
 
-    outcome: Literal["ack", "retry", "dead_letter", "error"]
-    """Of a request: `ack` where it was answered with a result, else `error`."""
+    outcome: Literal["ack", "retry", "dead_letter", "error", "waits"]
+    """Of a request: `ack` where it was answered with a result, else `error`. Of a message in a batch: `waits` where it is not done,
+    since one before it, of its key, has failed. Of a batch: `ack`, or that of the first message which has another."""
     reason: str = ""
     """Of the dead letter: `rejected`, `undecodable`, `exhausted` or `timeout`; empty for every other outcome."""
     error: BaseException | None = None
@@ -44,11 +47,13 @@ class Delivered(Struct, frozen=True, kw_only=True):
     """Of a request: the code of its answer, 200 where it has a result; 0 of every message."""
     reply: bytes = b""
     """Of a request: the body of its answer."""
+    messages: tuple[Delivered, ...] = ()
+    """Of a batch: what became of each message, in order; empty of a single one."""
 
 
 async def deliver(
     function: Callable[..., Any],
-    subject: str | None = None,
+    subject: str | Sequence[str] | None = None,
     body: Any = b"",
     *,
     headers: Mapping[str, str | Sequence[str]] | None = None,
@@ -63,7 +68,9 @@ async def deliver(
 
     `subject` is needed where the function reads many; bytes are the body as they are, every other value is encoded as
     JSON. `attempt` counts from 1. `scheduled` is when a firing of `@cron` was due: without, the last time before now. A function with `@gather` takes a list of its
-    parts as the body; `missing` are the indexes of those that did not come. `state` is what the lifespan would have yielded; `replies` answers `ctx.request`, by
+    parts as the body; `missing` are the indexes of those that did not come. A function with `batch=` takes a list of bodies, which
+    come for the first time and are called together, with one subject or as many; anything else is a single message, called as a
+    batch of one. A batch that fails is called again in smaller ones, as a process does. `state` is what the lifespan would have yielded; `replies` answers `ctx.request`, by
     subject or as a function of subject and body. Hooks of the function's own module (`scope="module"`) run around it; those of the
     project do where `around` gives them. Raises UsageError for what is no function, and for a subject that it
     does not read.
@@ -74,13 +81,59 @@ async def deliver(
         given += ((firing.DUE, scheduled.isoformat()),)
     if binding.joins is not None and isinstance(body, (list, tuple)):
         data = arguments.join((False, codec.encode(each)) for each in body)
+    elif binding.batch and isinstance(body, (list, tuple)):
+        messages = _batch(binding, subject, body, given, attempt)
+        return await _together(binding, messages, state, Answers(replies))
     else:
-        data = bytes(body) if isinstance(body, (bytes, bytearray, memoryview)) else codec.encode(body)
-    return await _delivered(
-        binding,
-        Message(subject_of(binding, subject), data, given, attempt, missing),
-        state,
-        Answers(replies),
+        data = _bytes(body)
+    if subject is not None and not isinstance(subject, str):
+        raise UsageError("several subjects are for a list of bodies of a function with batch=")
+    message = Message(subject_of(binding, subject), data, given, attempt, missing)
+    made = await _attempt(binding, message, state, Answers(replies))
+    return _delivered(binding, message.attempt, made)
+
+
+def _bytes(body: Any) -> bytes:
+    return bytes(body) if isinstance(body, (bytes, bytearray, memoryview)) else codec.encode(body)
+
+
+def _batch(
+    binding: Binding,
+    subject: str | Sequence[str] | None,
+    bodies: Sequence[Any],
+    headers: Sequence[tuple[str, str]],
+    number: int,
+) -> list[Message]:
+    """The messages of a batch. Raises UsageError for what is never called together."""
+    if number > 1 and len(bodies) > 1:
+        raise UsageError(
+            "a message that comes again is called alone", hint=f"deliver one body with attempt={number}"
+        )
+    if not 1 <= len(bodies) <= binding.batch:
+        raise UsageError(
+            f"{binding.function} is called with 1 to {binding.batch:,} messages, and these are {len(bodies):,}"
+        )
+    subjects = [subject] * len(bodies) if subject is None or isinstance(subject, str) else [*subject]
+    if len(subjects) != len(bodies):
+        raise UsageError(
+            f"{len(subjects)} subjects for {len(bodies)} bodies", hint="give one for all, or one each"
+        )
+    return [
+        Message(subject_of(binding, name), _bytes(body), headers, number)
+        for name, body in zip(subjects, bodies, strict=True)
+    ]
+
+
+async def _together(binding: Binding, messages: Sequence[Message], state: Any, answers: Answers) -> Delivered:
+    batch = Together(binding, messages, state, answers)
+    await batch.run()
+    each = tuple(_delivered(binding, messages[0].attempt, ended) for ended in batch.ended)
+    first = next((one for one in each if one.outcome != "ack"), each[0])
+    return structs.replace(
+        first,
+        result=None if first.outcome != "ack" else [one.result for one in each],
+        outputs=tuple(output for one in each for output in one.outputs),
+        messages=each,
     )
 
 
@@ -95,8 +148,9 @@ def bound(function: Callable[..., Any]) -> Binding:
     return binding
 
 
-async def _delivered(binding: Binding, message: Message, state: Any, answers: Answers) -> Delivered:
-    made = await attempt(binding, message, state, answers)
+def _delivered(binding: Binding, number: int, made: Made | Outcome | Behind) -> Delivered:
+    if isinstance(made, Behind):
+        return Delivered(outcome="waits", message="one before it, of its key, has failed: it runs after that")
     outcome: Outcome = Succeeded() if isinstance(made, Made) else made
     error = outcome.error if isinstance(outcome, Failed) else None
     if binding.answers is not None:
@@ -107,7 +161,7 @@ async def _delivered(binding: Binding, message: Message, state: Any, answers: An
         return Delivered(
             outcome="ack", result=made.result, outputs=outputs, code=answer.code, reply=made.answer
         )
-    match settle(outcome, message.attempt, binding.retry, MIDDLE):
+    match settle(outcome, number, binding.retry, MIDDLE):
         case Ack():
             assert isinstance(made, Made)
             return Delivered(outcome="ack", result=made.result, outputs=(*made.published, *made.outputs))
