@@ -15,7 +15,6 @@ from runner.core.gather import Joins
 from runner.core.retry import RetryPolicy
 from runner.core.subject import overlaps
 from runner.errors import BindingError
-from runner.signature import Unbindable
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -54,9 +53,7 @@ def gather(
             label = options.name("" if name is None else "name=", function.__name__ if name is None else name)
             source = options.template("the subject", subject)
             kind = signature.kind(function)
-            lasts = options.seconds("expires", expires)
-            if not 1 <= lasts <= options.LONGEST_SECONDS:
-                raise Unbindable(f"expires= is from 1 s to a year, not {lasts:g} s")
+            lasts = options.expires(expires)
             binding = Binding(
                 function=label,
                 subject=source,

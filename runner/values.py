@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from runner.core import quantity
 from runner.core.balancer import POLICIES, Policy
+from runner.core.near import nearest
 from runner.core.service import HEAVIEST
 from runner.core.subject import Template, is_reserved, problem
 
@@ -41,8 +41,8 @@ def redact(url: str) -> str:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A hint naming the closest known word; empty when none is close."""
-    close = difflib.get_close_matches(word, list(known), 1)
-    return f"did you mean {close[0]!r}?" if close else ""
+    close = nearest(word, known)
+    return f"did you mean {close!r}?" if close else ""
 
 
 def text(value: Any, folder: Path) -> str:
