@@ -71,6 +71,7 @@ async def dev(place: Place, output: str, *, reset: bool = False) -> None:
             output,
             "--drain-timeout",
             f"{drain}",
+            *([] if place.nats_is_set else ["--alone"]),
         ]
         first = True
         told: set[str] = set()

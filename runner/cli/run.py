@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from functools import partial
 
 import click
 
@@ -44,6 +45,7 @@ from runner.values import did_you_mean
 @click.option("--parent", type=int, hidden=True)
 @click.option("--cell", type=int, hidden=True)
 @click.option("--each", type=click.Choice(["text", "json"]), hidden=True)
+@click.option("--alone", is_flag=True, hidden=True)
 def run_command(
     workers: int | None,
     only: tuple[str, ...],
@@ -54,6 +56,7 @@ def run_command(
     parent: int | None,
     cell: int | None,
     each: str | None,
+    alone: bool,
 ) -> int:
     """Run the project's functions until told to stop.
 
@@ -72,13 +75,18 @@ def run_command(
         logs.configure(place.settings.log_level, place.settings.log_format, processes=True)
     if place.settings.workers is not None and parent is None:
         return _supervise(place, place.settings.workers, only, excluded)
-    return _serve(place, only, excluded, parent, each)
+    return _serve(place, partial(chosen, only=only, excluded=excluded), parent, each, alone=alone)
 
 
 def _serve(
-    place: Place, only: Sequence[str], excluded: Sequence[str], parent: int | None, each: str | None
+    place: Place,
+    choose: Callable[[Sequence[Binding]], list[Binding]],
+    parent: int | None,
+    each: str | None,
+    *,
+    alone: bool,
 ) -> int:
-    """Run in this process."""
+    """Run in this process; `alone`: the server is the project's own, where no other release runs."""
     from runner import discovery  # noqa: PLC0415  what a supervisor does not need
     from runner.cli import signals  # noqa: PLC0415
     from runner.cli.invocation import Printer  # noqa: PLC0415
@@ -98,7 +106,7 @@ def _serve(
     finally:
         if line is not None and each:
             line.reads(imported_elsewhere(place.root))
-    functions = chosen(project.functions, only, excluded)
+    functions = choose(project.functions)
 
     async def main() -> None:
         stop = Stop(signals.end_in_any_case)
@@ -121,7 +129,7 @@ def _serve(
                     supervised=line is not None,
                     may_start=may_start,
                     ready=lambda _: line.ready() if line is not None else None,
-                    schedules="apply" if each else "stand",
+                    schedules="replace" if alone else "apply" if each else "stand",
                     observer=Printer(each, place.settings.trace_url, place.root) if each else None,
                 )
             )

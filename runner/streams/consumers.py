@@ -25,6 +25,7 @@ from runner.jetstream.ownstreams import AGAIN
 
 _SHARD = re.compile(r"-\d+-\d+$")
 """How the name of a shard's durable ends."""
+FORGET = "no function is called {0} any more: `runner function forget {0}` removes what is left of it"
 
 
 def uncaptured(bindings: Iterable[Binding], streams: Sequence[StreamSubjects]) -> list[JetrunnerError]:
@@ -152,8 +153,12 @@ async def plan_consumers(
                 function is not None
                 and not {(stream, info["name"]), (stream, _family(info["name"]))} & expected
             ):
+                gone = not any(each.function == function for each in bindings)
+                note = FORGET.format(function) if gone else ""
                 plans.append(
-                    ConsumerPlan(info["name"], stream, function, "stray", _subject(info), _pending(info))
+                    ConsumerPlan(
+                        info["name"], stream, function, "stray", _subject(info), _pending(info), note=note
+                    )
                 )
     strays = [plan for plan in plans if plan.action == "stray"]
     return tuple(

@@ -6,22 +6,19 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar, overload
+from typing import Any, TypeVar, overload
 
 from msgspec import Struct, structs
 
 from runner import client, codec, devserver
-from runner.bindings import Binding
 from runner.config import Settings
 from runner.core import header, sharding
 from runner.core.deadletter import DeadLetter
 from runner.core.quantity import counted
 from runner.core.redaction import MSGPACK
-from runner.core.streams.capture import capture
-from runner.core.streams.config import DeclaredStream
 from runner.core.streams.plan import function_of
-from runner.core.subject import covers, overlaps
-from runner.errors import NoStream, UsageError
+from runner.core.subject import overlaps
+from runner.errors import UsageError
 from runner.jetstream.deadletters import DeadLetters, Selection
 from runner.jetstream.gathered import Event, Gathered
 from runner.jetstream.inventory import consumers_on, count, real_streams
@@ -34,19 +31,15 @@ from runner.ordered.function import OrderedFunction
 from runner.process.app import Serving, serve
 from runner.process.served import Served
 from runner.runtime.stop import Stop
-from runner.streams.file import FOLDER, declare, load_streams
-from runner.streams.plan import apply_streams, subjects_of_streams
+from runner.streams.plan import apply_streams
 from runner.testing.children import given
+from runner.testing.declared import Streams, declared
 from runner.testing.delivery import bound
 from runner.testing.ending import FINISH_SECONDS, Unsettled, ended
 from runner.testing.project import project_of
 from runner.testing.server import server
 
 T = TypeVar("T")
-Streams: TypeAlias = "Mapping[str, Sequence[str] | Mapping[str, Any]] | Path | str | None"
-"""A folder with stream files; or subjects, or the fields of a stream file, by the stream's name; None: those of the project."""
-
-STREAM = "TEST"
 DRAIN_SECONDS = 3600.0
 """The end of a test has times of its own."""
 LOOK_SECONDS = 0.02
@@ -241,7 +234,7 @@ async def run(
         )
         for binding in project.functions
     )
-    declared = _declared(root, streams, bindings)
+    wanted = declared(root, streams, bindings)
     async with AsyncExitStack() as stack:
         settings = Settings(
             name=project.name,
@@ -250,7 +243,7 @@ async def run(
         )
         stack.enter_context(client.working_with(settings))
         connected = await stack.enter_async_context(client.connect(settings=settings))
-        await apply_streams(connected.connection, declared, project.name)
+        await apply_streams(connected.connection, wanted, project.name)
         stop = Stop()
         ready: asyncio.Future[Sequence[Served]] = asyncio.get_running_loop().create_future()
         serving = asyncio.create_task(
@@ -285,32 +278,3 @@ async def run(
 def _told(left: Sequence[str]) -> str:
     lines = "\n".join(f"  {each}" for each in left)
     return f"cancelled: still at work {FINISH_SECONDS:g} s after the test:\n{lines}"
-
-
-def _declared(root: Path, streams: Streams, bindings: Sequence[Binding]) -> list[DeclaredStream]:
-    if isinstance(streams, (str, Path)):
-        folder = Path(streams)
-        return list(load_streams(folder.parent if folder.name == FOLDER else folder))
-    if streams is not None:
-        return [
-            declare(
-                {"name": name, **(given if isinstance(given, Mapping) else {"subjects": list(given)})},
-                f"streams[{name!r}]",
-            )
-            for name, given in streams.items()
-        ]
-    declared = list(load_streams(root))
-    known = subjects_of_streams(declared)
-    subjects: list[str] = []
-    for binding in bindings:
-        reads = [binding.subject.wildcard] if binding.reads_stream else []
-        for subject in (*reads, *([binding.output.wildcard] if binding.output else [])):
-            try:
-                capture(
-                    subject, known, chosen=binding.stream if subject == binding.subject.wildcard else None
-                )
-            except NoStream:
-                subjects = [each for each in subjects if not covers(subject, each)]
-                if not any(covers(each, subject) for each in subjects):
-                    subjects.append(subject)
-    return [*declared, *([declare({"name": STREAM, "subjects": subjects}, STREAM)] if subjects else [])]
