@@ -28,7 +28,7 @@ from runner.jetstream.delivery import Delivery, Joined
 from runner.jetstream.gathered import KEPT_SECONDS, Event, Gathered, TooMany
 from runner.pipeline.arrivals import SHOWN, Arrivals, Ways, batch_of, later
 from runner.pipeline.batchcall import is_changed
-from runner.pipeline.message import Incoming, is_msgpack, read
+from runner.pipeline.message import Incoming, is_msgpack, read, traced_in
 from runner.pipeline.queue import Queue
 from runner.runtime.runtime import Runtime
 
@@ -121,7 +121,8 @@ class Gathering:
         else:
             await self._runtime.quarantine.wait_open()
             tracing = self._runtime.tracing
-            await self._ways.handle(delivery, task, tracing.enabled and tracing.gate.admit(delivery.header))
+            admitted = tracing.enabled and tracing.gate.admit(traced_in(delivery))
+            await self._ways.handle(delivery, task, admitted)
 
     def _tell_missing(self, joined: Joined, record: Record) -> None:
         """Nobody else tells an operator that a result is not of all parts."""

@@ -19,7 +19,7 @@ from runner.core.redaction import NONE, Values
 from runner.core.settlement import Ack, Dead, Failed, Nak, Outcome, Settlement, TimedOut, Undecodable
 from runner.jetstream.delivery import Delivery
 from runner.pipeline.hiding import Hiding
-from runner.pipeline.message import SENT_BACK, Incoming, read
+from runner.pipeline.message import SENT_BACK, Incoming, read, traced_in
 from runner.runtime.blame import where
 from runner.runtime.runtime import Attempted, Runtime
 from runner.telemetry.attempt import AttemptSpan
@@ -103,7 +103,7 @@ class Reporter:
         if admitted or (incoming.delivery.attempt > 1 and tracing.gate.admit_late()):
             span = tracing.start_attempt(self._function, **self._facts(incoming))
             if (joined := incoming.delivery.joined) is not None:
-                span.join(joined.headers, incoming.delivery.header)
+                span.join(joined.headers, traced_in(incoming.delivery))
                 span.hide_with(self.hiding(incoming))
             return span
         return None
@@ -169,7 +169,7 @@ class Reporter:
 
         At the level debug the traceback comes with it.
         """
-        place, trace_id = where(outcome, self._root), trace_id_of(span, incoming.delivery.header)
+        place, trace_id = where(outcome, self._root), trace_id_of(span, traced_in(incoming.delivery))
         facts = {
             "function": self._function, "message_id": incoming.id, "attempt": ended.attempt, "where": place,
             "trace_id": trace_id,
@@ -194,22 +194,24 @@ class Reporter:
                 )  # fmt: skip
 
     def _facts(self, incoming: Incoming) -> AttemptFacts:
-        delivery, origin = incoming.delivery, incoming.origin
+        delivery, origin, joined = incoming.delivery, incoming.origin, incoming.delivery.joined
         facts: AttemptFacts = {
             "durable": self._durable,
-            "subject": origin.subject,
+            "subject": origin.subject if joined is None else joined.subject.decode(errors="surrogateescape"),
             "template": self._template,
             "stream": origin.stream,
             "sequence": origin.sequence,
             "timestamp_ns": origin.timestamp_ns,
             "attempt": delivery.attempt,
             "attempts": self._attempts,
-            "header": delivery.header,
+            "header": traced_in(delivery),
             "body_size": len(delivery.body),
             "hide": self.hiding(incoming),
         }
         if self._schedule is not None:
             facts["more"] = _timer(self._schedule, delivery.header, origin.timestamp_ns)
+        if joined is not None and joined.missing:
+            facts["more"] = {"jetrunner.gather.missing": len(joined.missing)}
         return facts
 
 
