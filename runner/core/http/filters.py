@@ -8,7 +8,7 @@ from msgspec import Struct
 
 
 class Headers(Struct, frozen=True, kw_only=True):
-    """Headers that are set, added and removed, in this order of precedence; names are in lower case."""
+    """Headers that are removed, then set, then added; names are in lower case."""
 
     of: Literal["request", "response"]
     set: tuple[tuple[str, str], ...] = ()
