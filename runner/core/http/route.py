@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
-from runner.core.http.backend import Backend
+from runner.core.http import hostname, path
+from runner.core.http.backend import Backend, Publish, Request
 from runner.core.http.cors import Cors
 from runner.core.http.filters import Filter
+from runner.core.subject import is_reserved
 
 
 class Exact(Struct, frozen=True):
@@ -28,6 +31,11 @@ class Pattern(Struct, frozen=True):
 
     path: str
 
+
+HEAVIEST = 1_000_000
+"""The largest weight: that of the Gateway API."""
+
+_METHOD = re.compile(r"[A-Z]+(?:-[A-Z]+)*")
 
 Path: TypeAlias = Exact | Prefix | Pattern
 
@@ -93,3 +101,33 @@ class Route(Struct, frozen=True, kw_only=True):
 
     Of a manifest: when it was created, and `namespace/name`.
     """
+
+    def __post_init__(self) -> None:
+        """ValueError says in one sentence what is wrong with the route."""
+        for host in self.hosts:
+            hostname.declared(host)
+        try:
+            canonical = path.declared(self.path.path)
+            names = path.names(canonical) if isinstance(self.path, Pattern) else ()
+        except ValueError as error:
+            raise ValueError(f"path {self.path.path!r}: {error}") from None
+        if wrong := [method for method in self.methods if not _METHOD.fullmatch(method)]:
+            raise ValueError(f"method {wrong[0]!r} is not a word in capitals, as GET")
+        if not self.backends:
+            raise ValueError("it leads nowhere")
+        for each in self.backends:
+            if not 0 <= each.weight <= HEAVIEST:
+                raise ValueError(f"weight {each.weight} is not from 0 to {HEAVIEST:,}")
+            if isinstance(each.backend, (Request, Publish)):
+                _check_subject(each.backend, names)
+
+
+def _check_subject(backend: Request | Publish, names: tuple[str, ...]) -> None:
+    subject = backend.subject
+    if unknown := [name for name in subject.names if name not in names]:
+        raise ValueError(f"subject {subject.text!r}: {{{unknown[0]}}} is no token of the path")
+    if not subject.renderable:
+        raise ValueError(f"subject {subject.text!r}: a bare wildcard cannot be filled in")
+    # Whoever asks would choose the first token, and with it $JS or another subject of the inside.
+    if subject.text.startswith("{") or is_reserved(subject.text):
+        raise ValueError(f"subject {subject.text!r}: it has to begin with a token of your own")
