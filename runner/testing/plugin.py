@@ -31,7 +31,6 @@ class Jetrunner:
     ) -> AbstractAsyncContextManager[App]:
         """Run functions for the time of the block, as `runner.testing.run` does."""
         from runner.testing.app import run  # noqa: PLC0415  a session without such a test needs no NATS client
-    from runner.testing.declared import Streams
 
         return run(*functions, streams=streams, retry_scale=retry_scale, url=self.url, around=around)
 

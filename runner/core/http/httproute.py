@@ -107,7 +107,7 @@ class _Reading:
         self.options, self.remarks = manifest.options(self.given.metadata.annotations)
         for number, rule in enumerate(self.given.spec.rules):
             self._rule(rule, ("spec", "rules", number))
-        return Read(tuple(self.routes), tuple(dict.fromkeys(self.remarks)))
+        return Read(self.given.metadata.label, tuple(self.routes), tuple(dict.fromkeys(self.remarks)))
 
     def _rule(self, rule: _Rule, place: tuple[str | int, ...]) -> None:
         for field, given in (("retry", rule.retry), ("sessionPersistence", rule.session_persistence)):

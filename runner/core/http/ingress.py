@@ -94,7 +94,7 @@ class _Reading:
         if spec.default_backend is not None:
             place = ("spec", "defaultBackend")
             self._add(place, None, Prefix("/"), spec.default_backend, math.inf)
-        return Read(tuple(self.routes), tuple(dict.fromkeys(self.remarks)))
+        return Read(self.ingress.metadata.label, tuple(self.routes), tuple(dict.fromkeys(self.remarks)))
 
     def _rule(self, rule: _Rule, place: tuple[str | int, ...]) -> None:
         if rule.http is None:

@@ -48,6 +48,8 @@ class Fault(ValueError):  # noqa: N818  # a finding, which becomes an error with
 class Read(Struct, frozen=True):
     """The routes of a manifest, and what of it cannot be honoured: a sentence each, without its name."""
 
+    label: str
+    """`namespace/name`."""
     routes: tuple[Route, ...]
     remarks: tuple[str, ...]
 

@@ -23,7 +23,7 @@ _ESCAPED = re.compile(rb"/(?:[!\"$&->@-\[\]-~]|%[0-9A-Fa-f]{2})*")
 _KEPT = re.compile(rb"%(25|2[Ff])")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _DOTS = re.compile(r"/\.\.?(?:/|\Z)")
-_NAME = re.compile(r"\{([^\W\d]\w*)\}", re.ASCII)
+_NAME = re.compile(r"\{([^{}]+)\}")
 
 SAFE = "!$&'()*+,;=:@~/"
 """What may stand in a path unencoded beside letters, digits, `-`, `.` and `_`."""
@@ -81,7 +81,7 @@ def name_of(segment: str) -> str | None:
     """The name of a segment that is `{named}`; None of a literal one; ValueError when it is neither."""
     if "{" not in segment and "}" not in segment:
         return None
-    if found := _NAME.fullmatch(segment):
+    if (found := _NAME.fullmatch(segment)) and found[1].isidentifier():
         return found[1]
     raise ValueError(f"{{name}} is a whole segment and an identifier, not {segment!r}")
 

@@ -103,7 +103,7 @@ def test_a_path_in_a_route_is_refused_as_one_of_a_request_is(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["/a{b}", "/{a}b", "/{}", "/{1}", "/{a b}", "/{a", "/a}", "/{a}/{a}", "/{a.b}", "/{é}"]
+    "text", ["/a{b}", "/{a}b", "/{}", "/{1}", "/{a b}", "/{a", "/a}", "/{a}/{a}", "/{a.b}"]
 )
 def test_a_name_in_braces_is_a_whole_segment_and_stands_once(text: str) -> None:
     with pytest.raises(ValueError, match=r"whole segment|twice"):
