@@ -39,6 +39,7 @@ class AccessLog:
         client: str,
         request_id: str,
         trace_id: str,
+        caller: str,
     ) -> None:
         """One request that has been answered."""
         if len(self._lines) >= MOST_LINES:
@@ -62,6 +63,8 @@ class AccessLog:
         }
         if trace_id:
             told["trace_id"] = trace_id
+        if caller:
+            told["caller"] = caller
         self._lines.append(_encode(told))
 
     def flush(self) -> None:

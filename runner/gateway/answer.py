@@ -9,10 +9,10 @@ import msgspec
 from msgspec import Struct
 
 from runner.core.answered import ACCEPTED, Answered
+from runner.core.http.problem import MEDIA_TYPE, problem
 from runner.core.redaction import MSGPACK
 from runner.gateway.asked import Stored
 from runner.gateway.events import Events
-from runner.gateway.refusals import PROBLEM, problem
 from runner.host import Reply
 from runner.responses import BYTES, EVENTS, JSON, TEXT, Rendered
 
@@ -47,7 +47,7 @@ def trouble(
     found = list(headers or ())
     if after > 0:
         found.append((b"retry-after", b"%d" % max(1, round(after))))
-    return Answer(status, problem(status, detail), PROBLEM, found, why=detail)
+    return Answer(status, problem(status, detail), MEDIA_TYPE, found, why=detail)
 
 
 def of_function(outcome: Rendered | Stored | Events | Answered) -> Answer:

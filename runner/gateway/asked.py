@@ -38,11 +38,16 @@ class Http(Struct, frozen=True):
     query: bytes
     headers: Pairs
     key: bytes = b""
-    """The `Idempotency-Key`."""
+    """What names a request that is sent again, as its `Idempotency-Key` says; empty without one."""
+    caller: str = ""
+    """Who asks, where the route asks that."""
 
     def lines(self) -> bytes:
         """Its headers, and what was asked, as lines of a NATS header block."""
-        return carried.lines(self.headers, carried.asked(self.method, self.path, self.query, self.host))
+        more = carried.asked(self.method, self.path, self.query, self.host)
+        if self.caller:
+            more.append((carried.CALLER.encode(), self.caller.encode()))
+        return carried.lines(self.headers, more)
 
     def request_lines(self) -> bytes:
         """The same for a function, which knows the `Idempotency-Key` as `ctx.message_id`."""

@@ -6,7 +6,9 @@ import asyncio
 import logging
 import random
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+
+import anyio
 
 from runner.bindings import Binding
 from runner.core.http.backend import Call
@@ -14,6 +16,7 @@ from runner.core.http.route import Exact, Options, Pattern, Route, Weighted
 from runner.core.http.routetable import RouteTable
 from runner.gateway.access import AccessLog
 from runner.gateway.app import App
+from runner.gateway.auth import Authentications
 from runner.gateway.counts import Counts
 from runner.gateway.forward import Forward
 from runner.gateway.functions import Routed
@@ -35,24 +38,28 @@ class Edge:
         bindings: Sequence[Binding],
         routes: Sequence[Route],
         *,
-        limits: Limits,
         access: Callable[[bytes], None] | None,
     ) -> None:
-        """`bindings` are those with a route; `routes` are declared besides; `access` takes lines of the access log."""
+        """`bindings` are those with a route that run here; `routes` are declared besides; `access` takes lines of the access log.
+
+        Raises SettingsError where a secret is missing that says who may ask.
+        """
         answers = Answers(runtime.connection, ())
         self.functions = self.responders = tuple(Routed(runtime, each, answers) for each in bindings)
         self.counts = Counts()
         self._access = AccessLog(access)
+        self._auth = Authentications(runtime.settings.auth)
         self._app = App(
             {each.binding.function: each for each in self.functions},
-            Forward(runtime.requester),
-            Streams(runtime.connection.publisher),
+            (Forward(runtime.requester), Streams(runtime.connection.publisher)),
+            self._auth,
             runtime.tracing.http_spans(),
             self._access,
             self.counts,
         )
         self._own = [route_of(each) for each in bindings]
         self.take(routes)
+        limits = Limits(body_bytes=runtime.settings.http_body_limit)
         self._listener = Listener(self._app, limits, self.counts.refused)
         self.address = ("", 0)
         """Host and port, once it listens."""
@@ -70,6 +77,14 @@ class Edge:
         self.address = host, port
         await self._listener.open(listening)
         log.info("HTTP at http://%s:%d: %d routes", host, port, len(self._app.table.routes))
+
+    async def follow(self, changes: AsyncIterator[Sequence[Route]]) -> None:
+        """Take what is declared anew, and secrets that were changed, for ever; what is wrong is told, and all stays as it was."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._auth.follow)
+            async for routes in changes:
+                self.take(routes)
+                log.info("routes were read again: %d are declared", len(routes))
 
     def sweep(self, now: float) -> None:
         """Called about ten times a second."""

@@ -12,12 +12,11 @@ from runner.bindings import Binding
 from runner.context import Context
 from runner.core import answered
 from runner.core.answered import Answered
-from runner.core.http import carried
+from runner.core.http.problem import problem
 from runner.core.service import CODES, UNAVAILABLE, NotStarted
 from runner.core.settlement import Failed, Outcome, TimedOut
 from runner.gateway.asked import Asked, Http, Stored
 from runner.gateway.events import ClientGone, Events, Streaming, sending
-from runner.gateway.refusals import problem
 from runner.pipeline.call import Calling
 from runner.responses import failure_event, rendered
 from runner.runtime.runtime import Runtime
@@ -158,10 +157,8 @@ class Routed(Responder):
             ]
         if not made:
             return None if output is not None else result
-        http = request.http
-        same = carried.same(http.key, http.method, http.host.decode("latin-1"), http.path) if http.key else ""
         request.storing = True
-        stored = await self._published.store(request, made, same)
+        stored = await self._published.store(request, made, request.http.key.decode())
         request.storing = False
         if not returned or stored is None:
             return None if output is not None else result

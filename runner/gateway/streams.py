@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 
-from runner.core.http import carried
 from runner.errors import NoStream, ServerError, StreamFull, TooLarge
 from runner.gateway.answer import Answer, stored, trouble
 from runner.gateway.asked import Http
@@ -31,14 +30,11 @@ class Streams:
         self, http: Http, subject: str, body: bytes, *, span: HttpSpan | None, traces: bytes
     ) -> Answer:
         """What became of the message."""
-        if http.key:
-            message_id = carried.same(http.key, http.method, http.host.decode("latin-1"), http.path)
-        else:
-            message_id = os.urandom(16).hex()
+        message_id = http.key or os.urandom(16).hex().encode()
         sent = span.output(subject) if span is not None else None
         if sent is not None:
             traces = "".join(f"{name}: {value}\r\n" for name, value in sent.headers).encode()
-        lines = traces + b"Nats-Msg-Id: %b\r\n" % message_id.encode() + http.lines()
+        lines = traces + b"Nats-Msg-Id: %b\r\n" % message_id + http.lines()
         try:
             ack = await self._stored(subject, body, b"NATS/1.0\r\n" + lines + b"\r\n")
         except (ServerError, ValueError) as error:

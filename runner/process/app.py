@@ -34,7 +34,7 @@ from runner.pipeline.relay import Relay
 from runner.process.drain import Running, drain
 from runner.process.ended import lost, single
 from runner.process.health import Health
-from runner.process.http import OverHttp, edge, follow, tell_unserved
+from runner.process.http import OverHttp, follow, open_web, tell_unserved, web
 from runner.process.lifespan import alive
 from runner.process.newcomers import warn_of_newcomers
 from runner.process.resolve import places_now
@@ -191,11 +191,12 @@ async def _run(
     ]
     shards = Ownership(runtime, members, [each for each in running if isinstance(each, OrderedFunction)])
     relay, service = Relay(runtime), Service(runtime, found.answering, serving.project.version)
-    web = edge(runtime, found.routed, serving.http)
-    answering: list[Answering] = [service] if web is None else [service, web]
+    served = web(runtime, serving.project, found.routed, serving.http)
+    edge = served.edge if served is not None else None
+    answering: list[Answering] = [service] if edge is None else [service, edge]
     responders = [responder for each in answering for responder in each.responders]
     every: list[Served] = [*running, *responders]
-    health = Health(running, lambda: unready(connection, stop, every), responders, web)
+    health = Health(running, lambda: unready(connection, stop, every), responders, edge)
     async with health.listen(settings.health) if settings.health else nullcontext():
         # First: the very first message may block the loop.
         tasks.start_soon(sweep, runtime, running, relay, answering)
@@ -215,9 +216,9 @@ async def _run(
             tasks.start_soon(keep, runtime, found.reading)
         tasks.start_soon(tell, connection.inbox.denials)
         await service.open()
-        if web is not None and serving.http is not None:
-            await web.open(serving.http.listening)
-            tasks.start_soon(follow, web, serving.http)
+        if served is not None:
+            await open_web(served)
+            tasks.start_soon(follow, served)
         names = ", ".join(each.binding.both_names for each in every)
         log.info("ready: %s, connected to %s", names or "routes alone", connection.url)
         serving.ready(every)
@@ -227,7 +228,7 @@ async def _run(
             raise Unreachable(
                 "the server closed the connection for good", hint="see the server's log for the reason"
             )
-        await drain(runtime, Running(running, relay, shards, service, web), stop)
+        await drain(runtime, Running(running, relay, shards, service, edge), stop)
         stop.ending(0)
 
 

@@ -13,34 +13,27 @@ from msgspec import Struct
 
 from runner.bindings import Binding
 from runner.core.http.route import Route
+from runner.discovery import Project
 from runner.errors import SettingsError
 from runner.runtime.runtime import Runtime
 
 if TYPE_CHECKING:
+    from runner.gateway.declarations import Declarations
     from runner.gateway.edge import Edge
 
 log = logging.getLogger("jetrunner.gateway")
 
-NEEDED = ("httptools", "uvicorn")
+NEEDED = ("httptools", "uvicorn", "yaml")
 THRESHOLD = 50_000
 """Objects that are made until the collector looks: at its own 700, it would look many times a second at what requests leave."""
-
-
-async def never() -> AsyncIterator[Sequence[Route]]:
-    """Nothing changes."""
-    nothing: tuple[Sequence[Route], ...] = ()
-    for each in nothing:
-        yield each
 
 
 class OverHttp(Struct, frozen=True, kw_only=True):
     """What a process serves over HTTP."""
 
     listening: socket.socket
-    routes: Callable[[], Sequence[Route]] = tuple
-    """Those that are declared beside functions with `@route`. Raises UsageError for what is none."""
-    changes: Callable[[], AsyncIterator[Sequence[Route]]] = never
-    """The same, each time they are declared anew."""
+    routes: Sequence[Route] = ()
+    """Those that are declared beside functions with `@route`, and those of the settings."""
     access: Callable[[bytes], None] | None = None
     """Takes lines of the access log."""
 
@@ -59,26 +52,43 @@ def require() -> None:
         )
 
 
-def edge(runtime: Runtime, bindings: Sequence[Binding], http: OverHttp | None) -> Edge | None:
-    """What serves HTTP in this process; None where nothing does. Raises SettingsError and UsageError."""
+class Web(Struct, frozen=True):
+    """What serves HTTP in this process, and what is declared for it."""
+
+    edge: Edge
+    declarations: Declarations
+    http: OverHttp
+
+
+def web(runtime: Runtime, project: Project, bindings: Sequence[Binding], http: OverHttp | None) -> Web | None:
+    """Make it; None where nothing is served. Raises SettingsError and UsageError."""
     if http is None:
         return None
     require()
-    from runner.gateway.edge import Edge  # noqa: PLC0415  with an extra
-    from runner.gateway.limits import Limits  # noqa: PLC0415  the same
+    from runner.gateway.declarations import Declarations  # noqa: PLC0415  with an extra
+    from runner.gateway.edge import Edge  # noqa: PLC0415  the same
 
-    limits = Limits(body_bytes=runtime.settings.http_body_limit)
-    return Edge(runtime, bindings, http.routes(), limits=limits, access=http.access)
+    declarations = Declarations(runtime.settings, project.functions)
+    routes = (*http.routes, *declarations.routes())
+    return Web(Edge(runtime, bindings, routes, access=http.access), declarations, http)
 
 
-async def follow(web: Edge, http: OverHttp) -> None:
-    """Take routes that were declared anew, as long as the process runs; what is wrong with them is told, and those before stay."""
+async def open_web(web: Web) -> None:
+    """Take requests from now on, and what is declared anew as long as the process runs."""
     gc.collect()  # everything is imported and made: the collector need not look at it again, and at the rest less often
     gc.freeze()
     gc.set_threshold(THRESHOLD, 20, 50)
-    async for routes in http.changes():
-        web.take(routes)
-        log.info("routes were changed: %d are declared", len(routes))
+    await web.edge.open(web.http.listening)
+
+
+async def follow(web: Web) -> None:
+    """Take what is declared anew, as long as the process runs."""
+
+    async def changes() -> AsyncIterator[Sequence[Route]]:
+        async for routes in web.declarations.changes():
+            yield (*web.http.routes, *routes)
+
+    await web.edge.follow(changes())
 
 
 def tell_unserved(bindings: Sequence[Binding]) -> None:

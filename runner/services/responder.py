@@ -83,8 +83,6 @@ class Responder:
         """Requests that were admitted and are not answered."""
         return self.queued + self.running - self.held
 
-    # -- requests that come -----------------------------------------------------------------------------
-
     async def open(self) -> None:
         """Take requests of the whole group from now on."""
         subject = self.binding.subject.wildcard
@@ -99,8 +97,6 @@ class Responder:
         """Return once no more requests of the group come: those that were on their way are here."""
         if self._unsubscribe is not None:
             await self._unsubscribe()
-
-    # -- slots ------------------------------------------------------------------------------------------
 
     def _open_slot(self) -> None:
         self._runtime.slots.open(self._runtime.tasks, self._work, f"{self.binding.function} slot")

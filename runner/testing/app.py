@@ -278,4 +278,4 @@ def _http(bindings: Sequence[Binding], routes: Sequence[Route]) -> OverHttp | No
     if not routes and not any(each.route is not None for each in bindings):
         return None
     require()
-    return OverHttp(listening=bound_socket("127.0.0.1:0"), routes=lambda: routes)
+    return OverHttp(listening=bound_socket("127.0.0.1:0"), routes=routes)

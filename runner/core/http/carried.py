@@ -1,4 +1,4 @@
-"""Headers of an HTTP request as they stand in a NATS message, and what identifies a request that is sent again.
+"""Headers of an HTTP request as they stand in a NATS message.
 
 Rule 1: names keep their lower case. What is between client and gateway alone stays there: hop-by-hop headers, those that
         `Connection` names, `Host`, `Content-Length`, `Expect`; so does what says of traces, which the gateway tells anew.
@@ -8,15 +8,14 @@ Rule 3: a value with a line break or NUL, and a name that is no token, is droppe
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
 Pairs: TypeAlias = Sequence[tuple[bytes, bytes]]
 
-METHOD, PATH, QUERY, HOST = (
-    "Jetrunner-Http-Method", "Jetrunner-Http-Path", "Jetrunner-Http-Query", "Jetrunner-Http-Host",
+METHOD, PATH, QUERY, HOST, CALLER = (
+    "Jetrunner-Http-Method", "Jetrunner-Http-Path", "Jetrunner-Http-Query", "Jetrunner-Http-Host", "Jetrunner-Http-Caller",
 )  # fmt: skip
 
 HOPS = frozenset(
@@ -32,7 +31,6 @@ _LEFT_OUT = HOPS | {
 _RESERVED = (b"nats-", b"jetrunner-")
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+")
 _UNFIT = re.compile(rb"[\x00\r\n]")
-LONGEST_KEY = 255
 
 
 def lines(headers: Pairs, more: Iterable[tuple[bytes, bytes]] = ()) -> bytes:
@@ -66,14 +64,3 @@ def _named(headers: Pairs) -> frozenset[bytes]:
         if name == b"connection"
         for each in value.split(b",")
     )
-
-
-def is_key(value: bytes) -> bool:
-    """Whether an `Idempotency-Key` is one: 1 to 255 printable characters of ASCII."""
-    return 0 < len(value) <= LONGEST_KEY and value.isascii() and value.decode("ascii").isprintable()
-
-
-def same(key: bytes, method: str, host: str, path: bytes) -> str:
-    """Name what requests with one `Idempotency-Key` share; a key is of one target alone, so that no client meets another's."""
-    told = b"\x00".join([key, method.encode(), host.lower().encode("utf-8", "replace"), path])
-    return "http-" + hashlib.blake2b(told, digest_size=16).hexdigest()
