@@ -59,6 +59,7 @@ SECTIONS: dict[str, tuple[Page, ...]] = {
         Page("docs/reference/streams.md", "`streams/*.toml`, shards, parked keys, plan and apply"),
         Page("docs/reference/commands.md", "every command with its options, as `--help` prints it"),
         Page("docs/reference/settings.md", "`[tool.jetrunner]`, environment variables, redaction, exit codes"),
+        Page("docs/reference/routes.md", "routes of the HTTP edge: declared ones, Ingress and HTTPRoute manifests, who may ask"),
         Page("docs/reference/tracing.md", "spans, sampling, OTLP"),
         Page("docs/reference/metrics.md", "`/livez`, `/readyz` and `/metrics`"),
     ),

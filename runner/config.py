@@ -20,12 +20,16 @@ from msgspec import Struct, structs
 from runner import natscontext, values
 from runner.core import budget, identity
 from runner.core.balancer import Policy
+from runner.core.http.authsettings import AuthSettings
+from runner.core.http.route import Route
 from runner.errors import SettingsError
 from runner.values import did_you_mean, redact
 
 __all__ = ["Settings", "load_settings", "redact"]
 
 SECRET = frozenset({"nats_password", "nats_token"})
+UNSHOWN = SECRET | {"nats_url", "auth", "routes"}
+"""What no error repeats: a URL that is none may hide a password anywhere, and tables are long."""
 
 _PREFIX = "JETRUNNER_"
 _NATS_VARIABLES = {
@@ -70,6 +74,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     """Supervised processes of `runner run`; None: one, in the command's own process."""
     health: str | None = None
     """HOST:PORT of the health endpoints; None for none."""
+    http: str | None = None
+    """HOST:PORT on which functions with `@route` are served; None for none."""
+    http_body_limit: int = 1024 * 1024
+    """Bytes that the body of an HTTP request may have."""
     drain_timeout: float = 30.0
     """Seconds that running handlers get to finish on SIGTERM."""
     leader_timeout: float = 30.0
@@ -87,6 +95,12 @@ class Settings(Struct, frozen=True, kw_only=True):
     """Names of headers and paths into bodies whose values are not shown."""
     balance: Mapping[str, Policy] = {}
     """How one of several instances is chosen that answer requests, by pattern of subjects; the first that fits."""
+    routes: tuple[Route, ...] = ()
+    """Of the HTTP edge: from paths to subjects."""
+    route_files: tuple[str, ...] = ()
+    """Files and folders of Ingress and HTTPRoute manifests."""
+    auth: Mapping[str, AuthSettings] = {}
+    """Who may ask over HTTP, by the name that routes have for it."""
     wire: Literal["fast", "plain"] = "fast"
     """`plain` reads and writes through nats-py alone: slower, for finding faults."""
 
@@ -124,7 +138,14 @@ def load_settings(
             context = _of_context(name, environ)
             found = {**{key: _checked(key, value, context) for key, value in context.given.items()}, **found}
             connected = True
-    return structs.replace(Settings(), **found)
+    settings = structs.replace(Settings(), **found)
+    for route in settings.routes:
+        if unknown := [name for name in route.options.auth if name not in settings.auth]:
+            close = (
+                did_you_mean(unknown[0], settings.auth) or f"declare it: [tool.jetrunner.auth.{unknown[0]}]"
+            )
+            raise SettingsError(f"{route.name}: there is no auth {unknown[0]!r}", hint=close)
+    return settings
 
 
 def _of_command_line(cli: Mapping[str, Any]) -> _Level:
@@ -200,8 +221,7 @@ def _checked(key: str, value: Any, level: _Level) -> Any:
     try:
         return check(value, level.folder)
     except ValueError as error:
-        # A URL that is none may hide a password anywhere.
-        shown = "" if key in SECRET or key == "nats_url" else f", not {value!r}"
+        shown = "" if key in UNSHOWN else f", not {value!r}"
         raise SettingsError(f"{level.source(key)}: {error}{shown}", hint=getattr(error, "hint", "")) from None
 
 
@@ -231,6 +251,8 @@ _CHECKS: dict[str, Callable[[Any, Path], Any]] = {
     "nats_inbox_prefix": values.text,
     "workers": values.count,
     "health": values.address,
+    "http": values.address,
+    "http_body_limit": values.size,
     "drain_timeout": values.duration,
     "leader_timeout": values.duration,
     "max_bytes_in_flight": values.memory,
@@ -241,5 +263,8 @@ _CHECKS: dict[str, Callable[[Any, Path], Any]] = {
     "inboxes": values.beginnings,
     "redact": values.paths_into,
     "balance": values.policies,
+    "routes": values.routes,
+    "route_files": values.paths,
+    "auth": values.auth,
     "wire": values.one_of("fast", "plain"),
 }

@@ -9,6 +9,9 @@ from typing import Any
 
 from runner.core import quantity
 from runner.core.balancer import POLICIES, Policy
+from runner.core.http import authsettings, declared
+from runner.core.http.authsettings import AuthSettings
+from runner.core.http.route import Route
 from runner.core.near import nearest
 from runner.core.service import HEAVIEST
 from runner.core.subject import Template, is_reserved, problem
@@ -20,6 +23,7 @@ _URL = re.compile(
 _USERINFO = re.compile(r"(?:(?<=://)|\A)(?:(?!://).)*@", re.DOTALL)
 _ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:\[\]/]*):(?P<port>\d{1,5})")
 SINGLE_DOTS = "write customer.card, with single dots; an array stands for each of its elements: items.card"
+ROUTE = 'for example path = "/orders/{customer}" and publish = "orders.{customer}"'
 BALANCE = 'for example balance = {"flights.>" = "round_robin"}'
 LEAST_MEMORY = 1 << 20
 _YES = ("1", "true", "yes", "on")
@@ -85,6 +89,17 @@ def count(value: Any, folder: Path) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
         return value
     raise ValueError("a whole number of 1 or more is expected")
+
+
+def size(value: Any, folder: Path) -> int:
+    """Bytes, or a size as `512KiB`; 1 or more."""
+    try:
+        found = quantity.size(value)
+    except (TypeError, ValueError):
+        found = 0
+    if found < 1 or isinstance(value, bool) or not isinstance(value, (str, int)):
+        raise Misfit("a size is expected", 'write a size, as "512KiB" or "4MiB", or a number of bytes')
+    return found
 
 
 def memory(value: Any, folder: Path) -> int:
@@ -176,6 +191,39 @@ def policies(value: Any, folder: Path) -> dict[str, Policy]:
         except ValueError as error:
             raise Misfit(f"{subject!r} is no subject: {error}", BALANCE) from None
     return found
+
+
+def routes(value: Any, folder: Path) -> tuple[Route, ...]:
+    """Routes from paths to subjects: an array of tables."""
+    if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
+        raise Misfit("tables are expected, [[tool.jetrunner.routes]]", ROUTE)
+    try:
+        return declared.read(value)
+    except ValueError as error:
+        raise Misfit(str(error), _key_meant(error, declared.KEYS)) from None
+
+
+def auth(value: Any, folder: Path) -> dict[str, AuthSettings]:
+    """Authentications by name: a table of tables. Files in them start from where the setting stands."""
+    if not isinstance(value, dict):
+        raise Misfit("tables are expected, [tool.jetrunner.auth.<name>]", 'for example kind = "api_key"')
+    try:
+        return authsettings.read(value, lambda name: path(name, folder))
+    except ValueError as error:
+        raise Misfit(str(error), _key_meant(error, authsettings.KEYS)) from None
+
+
+def paths(value: Any, folder: Path) -> tuple[str, ...]:
+    """Paths: an array of them, or one."""
+    given = [value] if isinstance(value, (str, Path)) else value
+    if not isinstance(given, (list, tuple)):
+        raise ValueError("a path is expected, or an array of them")
+    return tuple(path(each, folder) for each in given)
+
+
+def _key_meant(error: ValueError, known: Iterable[str]) -> str:
+    _, unknown, key = str(error).partition("contains unknown field ")
+    return did_you_mean(key, known) if unknown else ""
 
 
 def one_of(*words: str) -> Callable[[Any, Path], str]:

@@ -78,14 +78,16 @@ def permissions_command(
     known = subjects_of_streams(declared)
     readers = [_reader(project.name, binding, known) for binding in chosen]
     for reader in readers:
-        if reader.stream == ANY and not reader.answers:
+        if reader.stream == ANY and reader.reads:
             failure.warn(f"no declared stream captures what {reader.function} reads: * stands for its name")
     inbox = place.settings.nats_inbox_prefix or INBOX
     if role == "publish":
-        subjects = dict.fromkeys(each.subject.wildcard for each in chosen if each.schedule is None)
+        subjects = dict.fromkeys(
+            each.subject.wildcard for each in chosen if each.schedule is None and each.route is None
+        )
         found = of_publisher(project.name, subjects, inbox)
     elif role == "operate":
-        reading = [each for each in readers if not each.answers]
+        reading = [each for each in readers if each.reads]
         streams = dict.fromkeys((each.stream for each in reading if not each.scheduled), False)
         streams |= {each.name: each.shards is not None or forgets(each.fields) for each in declared}
         found = of_operator(project.name, reading, streams, inbox)
@@ -116,6 +118,8 @@ def _reader(project: str, binding: Binding, known: Sequence[StreamSubjects]) -> 
     output = binding.output.wildcard if binding.output is not None else ""
     if binding.answers is not None:
         return Reader(function=binding.function, stream=ANY, durable=ANY, answers=binding.subject.wildcard)
+    if binding.route is not None:
+        return Reader(function=binding.function, stream=ANY, durable=ANY, routed=True, output=output)
     return Reader(
         function=binding.function,
         stream=AGAIN

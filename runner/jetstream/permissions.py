@@ -36,9 +36,16 @@ class Reader(Struct, frozen=True, kw_only=True):
     """Whether it fires by a schedule: then it reads our own stream alone."""
     answers: str = ""
     """The subject that it answers requests on, with `*` for each token: then it reads no stream."""
+    routed: bool = False
+    """Whether it answers HTTP requests: then it reads no stream, and needs no more than to publish."""
     output: str = ""
     """With `*` for each token."""
     output_stream: str = ANY
+
+    @property
+    def reads(self) -> bool:
+        """Whether it reads a stream, of users' or ours."""
+        return not self.answers and not self.routed
 
     @property
     def consumer(self) -> str:
@@ -48,9 +55,12 @@ class Reader(Struct, frozen=True, kw_only=True):
 
 def of_run(project: str, readers: Sequence[Reader], inbox: str) -> list[Permission]:
     """Of `runner run` with these functions."""
-    reading = [each for each in readers if not each.answers]
+    reading = [each for each in readers if each.reads]
     found = [*_process(project, inbox), *(each for reader in reading for each in _function(project, reader))]
     found += _answering(project, readers)
+    found += [
+        publish(each.output, f"outputs of {each.function}") for each in readers if each.routed and each.output
+    ]
     if any(reader.ordered for reader in readers):
         found += _order(project)
     return once(found)

@@ -17,14 +17,17 @@ from runner import arguments, batches, codec
 from runner.bindings import Binding
 from runner.context import Context
 from runner.core import header, identity
+from runner.core.answered import ACCEPTED, NO_CONTENT, OK
 from runner.core.redaction import MSGPACK
 from runner.core.settlement import Failed, Outcome, TimedOut, Undecodable
 from runner.core.subject import matches, problem, unfilled
 from runner.errors import UsageError
 from runner.pipeline.around import surrounded
 from runner.pipeline.awaited import finished
+from runner.responses import event, rendered
 from runner.signature import Kind
 from runner.staged import Staged
+from runner.targets import target_of
 
 
 class Message(Struct, frozen=True):
@@ -42,6 +45,11 @@ class Message(Struct, frozen=True):
         """Whether its body is MessagePack, by its headers."""
         return any(name.lower() == "content-type" and value == MSGPACK for name, value in self.headers)
 
+    @property
+    def takes_msgpack(self) -> bool:
+        """Whether its sender takes MessagePack for an answer over HTTP."""
+        return any(name.lower() == "accept" and MSGPACK in value for name, value in self.headers)
+
 
 class Made(Struct, frozen=True):
     """What an attempt that succeeded has made."""
@@ -54,6 +62,8 @@ class Made(Struct, frozen=True):
     seconds: float
     answer: bytes = b""
     """Of a function that answers requests: the body of its answer."""
+    code: int = 0
+    """Of the same: the code of its answer."""
 
 
 def subject_of(binding: Binding, given: str | None, option: str = "subject") -> str:
@@ -63,6 +73,8 @@ def subject_of(binding: Binding, given: str | None, option: str = "subject") -> 
     """
     if given is None and binding.schedule is not None:
         return identity.tick_subject("local", binding.function)
+    if binding.route is not None:
+        return _asked(binding, given, option)
     if given is None:
         if not binding.subject.is_literal:
             raise UsageError(
@@ -77,6 +89,22 @@ def subject_of(binding: Binding, given: str | None, option: str = "subject") -> 
     if not matches(binding.subject.wildcard, given):
         raise UsageError(f"{binding.function} reads {binding.subject.text}, and {given} is none of those")
     return given
+
+
+def _asked(binding: Binding, given: str | None, option: str) -> str:
+    """The same of a function that answers HTTP requests: `GET /orders/42?limit=3`."""
+    assert binding.route is not None
+    asked = binding.route.text if given is None else given
+    if target_of(binding.route, asked) is None:
+        raise UsageError(
+            f"{option} {asked!r}: {binding.function} answers {binding.route.text}, and nothing else"
+        )
+    if given is None and binding.route.names:
+        raise UsageError(
+            f"{binding.function} answers {binding.route.text}, which is many paths",
+            hint=f"give one with {option}",
+        )
+    return asked
 
 
 def parts_of(body: bytes) -> bytes:
@@ -95,16 +123,17 @@ def context_of(
     binding: Binding, message: Message, state: Any = None, host: Any = None, *, sequence: int = 1
 ) -> Context[Any]:
     """What the handler may know of a message; a request has no place in a stream."""
-    requested = binding.answers is not None
+    target = target_of(binding.route, message.subject) if binding.route is not None else None
     return Context(
         function=binding.function,
-        subject=message.subject,
+        subject=message.subject.partition("?")[0] if target is not None else message.subject,
         template=binding.subject,
+        params=target.params if target is not None else None,
         headers=header.encode(message.headers) if message.headers else None,
         attempt=message.attempt,
         attempts=binding.retry.attempts,
-        stream="" if requested else "LOCAL",
-        sequence=0 if requested else sequence,
+        stream="LOCAL" if binding.consumes else "",
+        sequence=sequence if binding.consumes else 0,
         timestamp_ns=time.time_ns(),
         expires=time.monotonic() + binding.timeout,
         state=state,
@@ -119,9 +148,10 @@ async def attempt(binding: Binding, message: Message, state: Any = None, host: A
     context = context_of(binding, message, state, host)
     try:
         call = arguments.compile_call(binding, with_context=bool(binding.around))
+        target = target_of(binding.route, message.subject) if binding.route is not None else None
         subject = message.subject.encode(errors="surrogateescape")
         body = parts_of(message.body) if binding.joins is not None else message.body
-        given = call.bind(subject, body, message.is_msgpack, context)
+        given = call.bind(target or subject, body, message.is_msgpack, context)
     except Exception as error:  # noqa: BLE001  a type's own validation may raise anything
         return Undecodable(codec.explain(error))
     started = time.perf_counter()
@@ -133,9 +163,12 @@ async def attempt(binding: Binding, message: Message, state: Any = None, host: A
             return TimedOut(binding.timeout)
         items = result if binding.kind.endswith("generator") or result is None else [result]
         outputs = outputs_of(binding, items or [], message.subject)
-        answer = b""
-        if binding.answers is not None and result is not None:
-            answer = codec.encode(result, msgpack=message.is_msgpack)
+        answer, code = b"", 0
+        if binding.route is not None:
+            code, answer = _responded(binding, result, message)
+        elif binding.answers is not None:
+            code = OK
+            answer = b"" if result is None else codec.encode(result, msgpack=message.is_msgpack)
     except (KeyboardInterrupt, GeneratorExit):
         raise
     except BaseException as error:  # noqa: BLE001  sys.exit in a handler is a failed attempt, too
@@ -143,7 +176,17 @@ async def attempt(binding: Binding, message: Message, state: Any = None, host: A
             # Python 3.11's TaskGroup leaves its task marked as being cancelled: then the scope keeps no cancellation.
             return TimedOut(binding.timeout)
         return Failed(error)
-    return Made(result, outputs, context.seal() or [], time.perf_counter() - started, answer)
+    return Made(result, outputs, context.seal() or [], time.perf_counter() - started, answer, code)
+
+
+def _responded(binding: Binding, result: Any, message: Message) -> tuple[int, bytes]:
+    """Status and body of the response to an HTTP request; of one that is stored, what stream has it is not known here."""
+    if binding.output is not None:
+        return (ACCEPTED, b"") if result is not None else (NO_CONTENT, b"")
+    if binding.kind.endswith("generator"):
+        return OK, b"".join(event(item) for item in result)
+    found = rendered(result, msgpack=message.takes_msgpack)
+    return found.status, found.body
 
 
 async def _called(binding: Binding, call: arguments.Call, given: Sequence[Any]) -> Any:
@@ -185,5 +228,6 @@ def outputs_of(binding: Binding, items: Sequence[Any], subject: str) -> list[Sta
     """What is published of what a handler has returned, or yielded."""
     if binding.output is None or not items:
         return []
-    target = binding.output.render(binding.subject.extract(subject))
+    asked = target_of(binding.route, subject) if binding.route is not None else None
+    target = binding.output.render(asked.params if asked is not None else binding.subject.extract(subject))
     return [Staged(target, codec.encode(item)) for item in items]

@@ -33,7 +33,7 @@ def uncaptured(bindings: Iterable[Binding], streams: Sequence[StreamSubjects]) -
     found: list[JetrunnerError] = []
     for binding in [each for each in bindings if each.answers is None]:
         try:
-            if binding.schedule is None:  # else it reads our own stream
+            if binding.reads_stream:
                 name = capture(binding.subject.wildcard, streams, chosen=binding.stream)
                 stream = next(each for each in streams if each.name == name)
                 fits(binding, stream)
@@ -118,7 +118,7 @@ async def plan_consumers(
     real = {name: await consumers_on(connection, name) for name in await real_streams(connection)}
     plans: list[ConsumerPlan] = []
     needed: set[tuple[str, str]] = set()
-    reading = [each for each in bindings if each.answers is None]
+    reading = [each for each in bindings if each.consumes]
     for binding in reading:
         if binding.schedule is not None:
             continue

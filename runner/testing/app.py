@@ -11,14 +11,17 @@ from typing import Any, TypeVar, overload
 from msgspec import Struct, structs
 
 from runner import client, codec, devserver
+from runner.bindings import Binding
 from runner.config import Settings
 from runner.core import header, sharding
 from runner.core.deadletter import DeadLetter
+from runner.core.http.route import Route
 from runner.core.quantity import counted
 from runner.core.redaction import MSGPACK
 from runner.core.streams.plan import function_of
 from runner.core.subject import overlaps
 from runner.errors import UsageError
+from runner.gateway.sockets import bound as bound_socket
 from runner.jetstream.deadletters import DeadLetters, Selection
 from runner.jetstream.gathered import Event, Gathered
 from runner.jetstream.inventory import consumers_on, count, real_streams
@@ -29,6 +32,7 @@ from runner.jetstream.publisher import PubAck
 from runner.jetstream.schedules import fire
 from runner.ordered.function import OrderedFunction
 from runner.process.app import Serving, serve
+from runner.process.http import OverHttp, require
 from runner.process.served import Served
 from runner.runtime.stop import Stop
 from runner.streams.plan import apply_streams
@@ -70,7 +74,12 @@ class App:
     """Functions that run, and the server that they run on."""
 
     def __init__(
-        self, connected: client.App, project: str, functions: Sequence[Served], serving: asyncio.Task[None]
+        self,
+        connected: client.App,
+        project: str,
+        functions: Sequence[Served],
+        serving: asyncio.Task[None],
+        http: str = "",
     ) -> None:
         self.publish, self.request = connected.publish, connected.request
         """As those of `runner.connect()`."""
@@ -80,6 +89,8 @@ class App:
         self._serving = serving
         self.url = self._connection.url
         """Of the server, for other clients."""
+        self.http = http
+        """Where functions with `@route` answer, as `http://127.0.0.1:40123`; empty where there are none."""
 
     async def fire(self, function: Callable[..., Any]) -> PubAck:
         """Fire a function with `@cron` now; its schedule does not run in tests. Raises UsageError where it has none."""
@@ -207,6 +218,7 @@ async def run(
     around: Sequence[Callable[..., Any]] = (),
     expires_scale: float = 1.0,
     processes: bool = True,
+    routes: Sequence[Route] = (),
 ) -> AsyncIterator[App]:
     """Run functions for the time of the block, in this process, on a nats-server that starts and ends with it.
 
@@ -214,7 +226,8 @@ async def run(
     project that the current folder belongs to. Hooks of their modules with `scope="module"` run around them, and those that `around` gives. `streams` are declared before: without, those of the project's `streams/`, and one
     called TEST for subjects that none of them captures. Waits between attempts are multiplied by `retry_scale`, and `expires` of
     gathers by `expires_scale`.
-    `url` is of a server to use in the place of an own one: what it stores stays. Functions with `executor="process"` run in
+    `url` is of a server to use in the place of an own one: what it stores stays. Functions with `@route` answer at `app.http`;
+    `routes` are declared besides them. Functions with `executor="process"` run in
     processes of their own, which import the module of the test; with `processes=False`, and where they are written inside another
     function, in that of the test.
     A handler that still runs 2 s after the block is cancelled, and told by `Unsettled`; where the block has raised, in a note on that.
@@ -246,6 +259,7 @@ async def run(
         await apply_streams(connected.connection, wanted, project.name)
         stop = Stop()
         ready: asyncio.Future[Sequence[Served]] = asyncio.get_running_loop().create_future()
+        http = _http(bindings, routes)
         serving = asyncio.create_task(
             serve(
                 Serving(
@@ -257,6 +271,7 @@ async def run(
                     schedules="none",
                     ready=ready.set_result,
                     given=children,
+                    http=http,
                 )
             )
         )
@@ -265,7 +280,8 @@ async def run(
             await asyncio.wait(waits_for, return_when=asyncio.FIRST_COMPLETED)
             if serving.done():
                 await serving
-            yield App(connected, project.name, await ready, serving)
+            here = f"http://127.0.0.1:{http.listening.getsockname()[1]}" if http is not None else ""
+            yield App(connected, project.name, await ready, serving, here)
         except BaseException as error:
             if left := await ended(serving, stop, ready.result() if ready.done() else ()):
                 error.add_note(_told(left))
@@ -278,3 +294,11 @@ async def run(
 def _told(left: Sequence[str]) -> str:
     lines = "\n".join(f"  {each}" for each in left)
     return f"cancelled: still at work {FINISH_SECONDS:g} s after the test:\n{lines}"
+
+
+def _http(bindings: Sequence[Binding], routes: Sequence[Route]) -> OverHttp | None:
+    """What serves those that answer over HTTP; None where there are none."""
+    if not routes and not any(each.route is not None for each in bindings):
+        return None
+    require()
+    return OverHttp(listening=bound_socket("127.0.0.1:0"), routes=routes)

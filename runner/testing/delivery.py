@@ -11,7 +11,7 @@ from msgspec import Struct, structs
 from runner import arguments, codec
 from runner.bindings import Binding, binding_of
 from runner.core import firing
-from runner.core.answered import answered
+from runner.core.answered import answered, responded
 from runner.core.settlement import Ack, Failed, Nak, Outcome, Succeeded, settle
 from runner.errors import UsageError
 from runner.pipeline.local import Made, Message, subject_of
@@ -44,9 +44,9 @@ class Delivered(Struct, frozen=True, kw_only=True):
     outputs: tuple[Staged, ...] = ()
     """What would be stored, in order: what was published with `ctx.publish`, then what was returned with `output=`."""
     code: int = 0
-    """Of a request: the code of its answer, 200 where it has a result; 0 of every message."""
+    """Of a request: the code of its answer, 200 where it has a result, or the status of its response; 0 of every message."""
     reply: bytes = b""
-    """Of a request: the body of its answer."""
+    """Of a request: the body of its answer; of a generator with `@route`, its events."""
     messages: tuple[Delivered, ...] = ()
     """Of a batch: what became of each message, in order; empty of a single one."""
 
@@ -66,7 +66,7 @@ async def deliver(
 ) -> Delivered:
     """Decode a message as the runner would, call the function once, and tell what would become of the message.
 
-    `subject` is needed where the function reads many; bytes are the body as they are, every other value is encoded as
+    `subject` is needed where the function reads many; of `@route` it is `"GET /orders/42?limit=3"`; bytes are the body as they are, every other value is encoded as
     JSON. `attempt` counts from 1. `scheduled` is when a firing of `@cron` was due: without, the last time before now. A function with `@gather` takes a list of its
     parts as the body; `missing` are the indexes of those that did not come. A function with `batch=` takes a list of bodies, which
     come for the first time and are called together, with one subject or as many; anything else is a single message, called as a
@@ -143,7 +143,7 @@ def bound(function: Callable[..., Any]) -> Binding:
     if binding is None:
         raise UsageError(
             f"{getattr(function, '__name__', function)!r} is no function of the runner",
-            hint="give what is decorated with @consume, @reply, @cron or @gather, as it is imported",
+            hint="give what is decorated with @consume, @reply, @route, @cron or @gather, as it is imported",
         )
     return binding
 
@@ -153,13 +153,13 @@ def _delivered(binding: Binding, number: int, made: Made | Outcome | Behind) -> 
         return Delivered(outcome="waits", message="one before it, of its key, has failed: it runs after that")
     outcome: Outcome = Succeeded() if isinstance(made, Made) else made
     error = outcome.error if isinstance(outcome, Failed) else None
-    if binding.answers is not None:
-        answer = answered(outcome)
+    if not binding.consumes:
         if not isinstance(made, Made):
+            answer = answered(outcome) if binding.route is None else responded(outcome)
             return Delivered(outcome="error", error=error, message=answer.text, code=answer.code)
-        outputs = tuple(made.published)
+        outputs = (*made.published, *made.outputs)
         return Delivered(
-            outcome="ack", result=made.result, outputs=outputs, code=answer.code, reply=made.answer
+            outcome="ack", result=made.result, outputs=outputs, code=made.code, reply=made.answer
         )
     match settle(outcome, number, binding.retry, MIDDLE):
         case Ack():
