@@ -88,8 +88,6 @@ class Responder:
         """The requests that its handlers run with now, in words."""
         return [f"a request on {slot.request.text}" for slot in self._slots if slot.request is not None]
 
-    # -- requests that come -----------------------------------------------------------------------------
-
     async def open(self) -> None:
         """Take requests of the whole group from now on."""
         subject = self.binding.subject.wildcard
@@ -124,12 +122,8 @@ class Responder:
         tracing, quarantine, slots = self._runtime.tracing, self._runtime.quarantine, self._runtime.slots
         traced, admit, begin = tracing.enabled, tracing.gate.admit, self._reports.begin
         connection, deadlines = self._runtime.connection, self._deadlines
-        flush, wait, succeed, stores = (
-            connection.wire.flush,
-            line.wait,
-            self._succeed,
-            self.binding.output is not None,
-        )
+        flush, wait = connection.wire.flush, line.wait
+        succeed, stores = self._succeed, self.binding.output is not None
         variables, observes, facts = slots.context, self._reports.observes, self._facts
         context: Context[Any] | None = None
         plain: type[Any] | None = None  # of a result that is no work: most are of one type
@@ -297,8 +291,7 @@ class Responder:
 
     def _too_late(self, request: Request) -> None:
         """Its handler ignores its timeout, or cannot be told."""
-        seconds = request.until - request.started
-        self._fail(request, TimedOut(seconds))
+        self._fail(request, TimedOut(seconds := request.until - request.started))
         self._reports.held(seconds)
 
     def sweep(self, now: float) -> None:

@@ -39,7 +39,7 @@ from runner.streams.plan import apply_streams
 from runner.testing.children import given
 from runner.testing.declared import Streams, declared
 from runner.testing.delivery import bound
-from runner.testing.ending import FINISH_SECONDS, Unsettled, ended
+from runner.testing.ending import Unsettled, ended, told
 from runner.testing.project import project_of
 from runner.testing.server import server
 
@@ -284,16 +284,11 @@ async def run(
             yield App(connected, project.name, await ready, serving, here)
         except BaseException as error:
             if left := await ended(serving, stop, ready.result() if ready.done() else ()):
-                error.add_note(_told(left))
+                error.add_note(told(left))
             raise
         else:
             if left := await ended(serving, stop, ready.result()):
-                raise Unsettled(_told(left))
-
-
-def _told(left: Sequence[str]) -> str:
-    lines = "\n".join(f"  {each}" for each in left)
-    return f"cancelled: still at work {FINISH_SECONDS:g} s after the test:\n{lines}"
+                raise Unsettled(told(left))
 
 
 def _http(bindings: Sequence[Binding], routes: Sequence[Route]) -> OverHttp | None:

@@ -51,6 +51,12 @@ async def ended(serving: asyncio.Task[None], stop: Stop, functions: Sequence[Ser
     return left
 
 
+def told(left: Sequence[str]) -> str:
+    """What `ended` has given, as the words of an error."""
+    lines = "\n".join(f"  {each}" for each in left)
+    return f"cancelled: still at work {FINISH_SECONDS:g} s after the test:\n{lines}"
+
+
 async def _torn(serving: asyncio.Task[None]) -> list[str]:
     """End what ignores its cancellation, or takes long to clean up; the places where it stood."""
     left = [
