@@ -28,6 +28,7 @@ main = Program(
         ),
         "dev": ("runner.cli.dev:dev_command", "Run with a server of its own, and again at every change."),
         "function": ("runner.cli.function.group:function_group", "List functions, or call one without NATS."),
+        "message": ("runner.cli.message.group:message_group", "Show what became of a message."),
         "new": ("runner.cli.new:new_command", "Make a project that runs."),
         "parked": (
             "runner.cli.parked.group:parked_group",

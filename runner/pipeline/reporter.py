@@ -15,12 +15,13 @@ from msgspec import Struct
 from runner.bindings import Binding
 from runner.core import firing, header, identity, raised, traceparent
 from runner.core.cron import Schedule
+from runner.core.kepterror import KeptError
 from runner.core.redaction import NONE, Values
-from runner.core.settlement import Ack, Dead, Failed, Nak, Outcome, Settlement, TimedOut, Undecodable
+from runner.core.settlement import Ack, Dead, Failed, Nak, Outcome, Settlement, TimedOut, Undecodable, failure
 from runner.jetstream.delivery import Delivery
 from runner.pipeline.hiding import Hiding
 from runner.pipeline.message import SENT_BACK, Incoming, read
-from runner.runtime.blame import where
+from runner.runtime.blame import trace_of, where
 from runner.runtime.runtime import Attempted, Runtime
 from runner.telemetry.attempt import AttemptSpan
 from runner.telemetry.source import Attributes
@@ -58,6 +59,9 @@ class Reporter:
     def __init__(self, runtime: Runtime, binding: Binding) -> None:
         self._tracing = runtime.tracing
         self._observer = runtime.observer
+        self._kept = runtime.errors
+        self._now = runtime.connection.clock.now
+        self._instance = runtime.instance
         self._root = runtime.root
         self._rules = runtime.redaction
         self._function = binding.function
@@ -155,6 +159,27 @@ class Reporter:
                     hidden=hidden,
                 )
             )
+
+    def keep(
+        self,
+        span: AttemptSpan | None,
+        incoming: Incoming,
+        outcome: Outcome,
+        ended: Ran,
+        hide: Hiding,
+        delay: float,
+    ) -> None:
+        """Keep what an attempt has failed with that is to be made again in `delay` seconds; returns at once."""
+        last = failure(outcome)
+        if last is None or not self._kept.admit(self._function):
+            return
+        error, now = outcome.error if isinstance(outcome, Failed) else None, self._now()
+        kept = KeptError(
+            incoming.origin.timestamp_ns, ended.attempt, self._attempts, now, now + delay,
+            last.error, hide(last.message), where(outcome, self._root), hide(trace_of(error)),
+            self._instance, trace_id_of(span, incoming.delivery.header),
+        )  # fmt: skip
+        self._kept.keep(self._function, incoming.origin.stream, incoming.origin.sequence, kept)
 
     def _tell(
         self,

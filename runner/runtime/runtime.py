@@ -23,6 +23,7 @@ from runner.runtime.cell import Cells
 from runner.runtime.children import Children
 from runner.runtime.floors import Floors
 from runner.runtime.histories import Histories
+from runner.runtime.kepterrors import KeptErrors
 from runner.runtime.quarantine import Quarantine
 from runner.runtime.slots import Slots
 from runner.telemetry.tracing import Tracing
@@ -95,6 +96,7 @@ class Runtime:
         )
         self.children = Children(self.root, self.project, self.settings)
         self.tasks = tasks
+        self.errors = KeptErrors(connection, self.project, tasks)
         self.observer = observer
         self.requester = Requester(connection, tracing, instance.settings.balance)
         self.loop = asyncio.get_running_loop()
