@@ -50,6 +50,7 @@ main = Program(
             "runner.cli.shard.group:shard_group",
             "Show who owns which shard, and change their number.",
         ),
+        "trace": ("runner.cli.trace:trace_command", "Show a trace as a waterfall."),
         "status": ("runner.cli.status:status_command", "Show functions, instances and what waits."),
     },
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
