@@ -197,6 +197,7 @@ async def connect(
         tracing.presume_missing()  # a collector that nobody asked for and that is not there is no news
     try:
         async with open_connection(chosen) as connection:
+            tracing.at(connection.url)
             yield App(connection, tracing, chosen.name or "app", chosen.balance)
     finally:
         with anyio.CancelScope(shield=True):

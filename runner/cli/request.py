@@ -77,6 +77,7 @@ def request_command(
 
     async def main() -> None:
         async with tracing(place.settings.name, place.root) as traces, session(place.settings) as connection:
+            traces.at(connection.url)
             requester = Requester(connection, traces, place.settings.balance)
             with source(body, file) as stream:
                 sent = await all_of(stream)

@@ -6,25 +6,25 @@ import logging
 import time
 import traceback
 from collections.abc import Sequence
-from datetime import UTC
 from functools import partial
 from typing import Protocol
 
 from msgspec import Struct
 
 from runner.bindings import Binding
-from runner.core import firing, header, identity, raised, traceparent
-from runner.core.cron import Schedule
+from runner.core import identity, raised, traceparent
 from runner.core.kepterror import KeptError
 from runner.core.redaction import NONE, Values
 from runner.core.settlement import Ack, Dead, Failed, Nak, Outcome, Settlement, TimedOut, Undecodable, failure
 from runner.jetstream.delivery import Delivery
+from runner.pipeline.firingfacts import about_firing
 from runner.pipeline.hiding import Hiding
 from runner.pipeline.message import SENT_BACK, Incoming, read
 from runner.runtime.blame import trace_of, where
 from runner.runtime.runtime import Attempted, Runtime
 from runner.telemetry.attempt import AttemptSpan
-from runner.telemetry.source import Attributes
+from runner.telemetry.functionspans import PARTITION, shard_of
+from runner.telemetry.propagation import Headers
 from runner.telemetry.tracing import AttemptFacts
 
 log = logging.getLogger("jetrunner.attempts")
@@ -70,12 +70,18 @@ class Reporter:
         self._schedule = binding.schedule
         self._durable = binding.durable or identity.durable(runtime.project, binding.function)
         self._spans = runtime.tracing.spans(
-            self._function, self._durable, self._template, self._attempts, partial(Hiding, self._rules)
-        )
+            self._function, self._durable, self._template, self._attempts, partial(Hiding, self._rules),
+            ordered=bool(binding.ordered_by),
+        )  # fmt: skip
 
     def hiding(self, incoming: Incoming) -> Hiding:
         """What is not shown of a message."""
         return Hiding.of(self._rules, incoming.delivery)
+
+    def passed_on(self, incoming: Incoming) -> Headers:
+        """Headers that carry the trace of a message on that is not traced."""
+        block, place = incoming.delivery.header, incoming.origin
+        return self._tracing.unsampled_headers(block, place.stream, place.sequence, place.timestamp_ns)
 
     def begin(self, delivery: Delivery) -> AttemptSpan:
         """A span for an attempt that the gate has admitted, and that begins now; quickly where all is as usual."""
@@ -232,20 +238,13 @@ class Reporter:
             "header": delivery.header,
             "body_size": len(delivery.body),
             "hide": self.hiding(incoming),
+            "delivery": delivery,
         }
         if self._schedule is not None:
-            facts["more"] = _timer(self._schedule, delivery.header, origin.timestamp_ns)
+            facts["more"] = about_firing(self._schedule, delivery.header, origin.timestamp_ns)
+        elif (shard := shard_of(delivery)) is not None:
+            facts["more"] = {PARTITION: str(shard)}
         return facts
-
-
-def _timer(schedule: Schedule, block: bytes | None, stored_ns: int) -> Attributes:
-    """What is told of a firing: the schedule of its function, and when it was due."""
-    due = firing.due(schedule, header.parse(block or b""), stored_ns)
-    return {
-        "faas.trigger": "timer",
-        "faas.cron": schedule.text,
-        "faas.time": due.astimezone(UTC).isoformat().replace("+00:00", "Z"),
-    }
 
 
 def say(

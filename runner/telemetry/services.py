@@ -44,7 +44,7 @@ from runner.telemetry import otlp
 from runner.telemetry.export import Export
 from runner.telemetry.failure import clean
 from runner.telemetry.hiding import Hiding
-from runner.telemetry.keys import ADMITTED
+from runner.telemetry.keys import ADMITTED, SCHEMA, SCOPE, VERSION
 from runner.telemetry.outbox import Lane
 from runner.telemetry.ownspan import OwnSpan
 from runner.telemetry.settings import TelemetrySettings
@@ -185,7 +185,7 @@ class Services:
 
     def tracer(self, service: str) -> Tracer:
         """The tracer Jetrunner's own spans of this service come from."""
-        return self.provider(service).get_tracer("jetrunner")
+        return self.provider(service).get_tracer(SCOPE, VERSION, SCHEMA)
 
     def lane(self, service: str) -> Lane | None:
         """Where encoded spans of this service go; None where the SDK makes them."""
@@ -202,7 +202,7 @@ class Services:
         resource = self.provider(service).resource
         if any(isinstance(value, str) and clean(value) != value for value in resource.attributes.values()):
             return Lane(service, b"", b"", lambda _lane, _span: None, self.replace)  # OTLP cannot hold it
-        scope, context = InstrumentationScope("jetrunner", ""), SpanContext(1, 1, is_remote=False)
+        scope, context = InstrumentationScope(SCOPE, VERSION, SCHEMA), SpanContext(1, 1, is_remote=False)
         sample = ReadableSpan(
             "", context, resource=resource, start_time=0, end_time=0, instrumentation_scope=scope
         )
