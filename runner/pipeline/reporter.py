@@ -23,6 +23,7 @@ from runner.pipeline.message import SENT_BACK, Incoming, read
 from runner.runtime.blame import trace_of, where
 from runner.runtime.runtime import Attempted, Runtime
 from runner.telemetry.attempt import AttemptSpan
+from runner.telemetry.failure import facts as exception_facts
 from runner.telemetry.functionspans import PARTITION, shard_of
 from runner.telemetry.propagation import Headers
 from runner.telemetry.tracing import AttemptFacts
@@ -205,7 +206,10 @@ class Reporter:
             "function": self._function, "message_id": incoming.id, "attempt": ended.attempt, "where": place,
             "trace_id": trace_id,
         }  # fmt: skip
-        error = error_of(outcome) if place and log.isEnabledFor(logging.DEBUG) else None
+        failed = error_of(outcome)
+        if self._tracing.logs_exceptions and isinstance(failed, BaseException):
+            facts |= exception_facts(failed, hidden.hide)
+        error = failed if place and log.isEnabledFor(logging.DEBUG) else None
         raised_here = error if isinstance(error, BaseException) else None
         more = f"{place and f', at {place}'}{trace_id and f', trace {trace_id}'}"
         match settlement:

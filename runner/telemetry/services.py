@@ -194,6 +194,7 @@ class Services:
         name = self._settings.service_name or service
         if name not in self._lanes:
             self._lanes[name] = self._new_lane(name)
+            self._lanes[name].tells_exceptions = self._settings.exceptions != "logs"
         return self._lanes[name]
 
     def _new_lane(self, service: str) -> Lane:

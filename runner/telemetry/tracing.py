@@ -36,9 +36,9 @@ from opentelemetry import trace
 
 from runner.core import header as headers_of
 from runner.core import traceparent
-from runner.telemetry import asking, failure, publishing
+from runner.telemetry import asking, failure, publishing, shardspans
 from runner.telemetry.asking import Asked, TrySpan
-from runner.telemetry.attempt import ORIGIN_TRACE, AttemptSpan, Hiding
+from runner.telemetry.attempt import ORIGIN_TRACE, AttemptSpan, Hiding, SentSpan
 from runner.telemetry.functionspans import FunctionSpans
 from runner.telemetry.keys import HIDE, SERVICE
 from runner.telemetry.passing import PROPAGATE, Passings
@@ -82,6 +82,8 @@ class Tracing:
         self.fields = self._source.propagation.fields | {ORIGIN_TRACE.lower()}
         self._usual = self._source.propagation.usual
         self._spans: dict[tuple[str, str, str, int], FunctionSpans] = {}
+        self.logs_exceptions = settings.exceptions != "events"
+        """Whether what was raised is told in the log, as the conventions have it."""
         self.tells_messages = False
         """Whether the log tells which message a line is about: then each attempt has a context, traced or not."""
         if settings.enabled:
@@ -229,6 +231,18 @@ class Tracing:
         if self.tells_messages or PROPAGATE in sys.modules:
             return Passings(self._source.propagation, self.unsampled_headers, function)
         return None
+
+    def takeover(
+        self, function: str, shard: int, instances: tuple[str, str], left: int, start_ns: int
+    ) -> None:
+        """A shard works now that was claimed at `start_ns`: by which instance, after which; `left` messages were unsettled."""
+        shardspans.takeover(self._source, function, shard, instances, left, start_ns)
+
+    def park_span(
+        self, function: str, subject: str, header: bytes | None, place: tuple[str, int, int]
+    ) -> SentSpan | None:
+        """A message that is parked; None where it is not traced. `place` is its stream, its sequence, and when it was stored."""
+        return shardspans.parked(self._source, function, subject, header, place)
 
     def publish_span(
         self, subject: str, template: str = "", *, headers: Iterable[tuple[str, str]] = ()
