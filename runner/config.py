@@ -85,6 +85,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     max_bytes_in_flight: int = budget.DEFAULT
     """Bytes of messages that a process may have asked for or in work."""
     trace_url: str = "http://localhost:16686/trace/{trace_id}"
+    jaeger_url: str = ""
+    """Where a Jaeger answers the questions of `runner trace`; empty: on the host of `trace_url`."""
     log_level: Literal["debug", "info", "warning", "error", "critical"] = "info"
     log_format: Literal["text", "json"] = "text"
     weight: float = 1.0
@@ -257,6 +259,7 @@ _CHECKS: dict[str, Callable[[Any, Path], Any]] = {
     "leader_timeout": values.duration,
     "max_bytes_in_flight": values.memory,
     "trace_url": values.trace_url,
+    "jaeger_url": values.page,
     "log_level": values.one_of("debug", "info", "warning", "error", "critical"),
     "log_format": values.one_of("text", "json"),
     "weight": values.weight,

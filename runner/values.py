@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from runner.core import quantity
 from runner.core.balancer import POLICIES, Policy
@@ -160,6 +161,13 @@ def trace_url(value: Any, folder: Path) -> str:
     if "{trace_id}" in text(value, folder):
         return str(value)
     raise ValueError("a URL with {trace_id} in it is expected")
+
+
+def page(value: Any, folder: Path) -> str:
+    """The URL of something that answers over HTTP."""
+    if urlsplit(text(value, folder)).scheme in ("http", "https"):
+        return str(value)
+    raise ValueError("a URL is expected, as http://localhost:16686")
 
 
 def paths_into(value: Any, folder: Path) -> tuple[str, ...]:

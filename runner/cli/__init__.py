@@ -28,6 +28,7 @@ main = Program(
         ),
         "dev": ("runner.cli.dev:dev_command", "Run with a server of its own, and again at every change."),
         "function": ("runner.cli.function.group:function_group", "List functions, or call one without NATS."),
+        "message": ("runner.cli.message.group:message_group", "Show what became of a message."),
         "new": ("runner.cli.new:new_command", "Make a project that runs."),
         "parked": (
             "runner.cli.parked.group:parked_group",
@@ -49,6 +50,7 @@ main = Program(
             "runner.cli.shard.group:shard_group",
             "Show who owns which shard, and change their number.",
         ),
+        "trace": ("runner.cli.trace:trace_command", "Show a trace as a waterfall."),
         "status": ("runner.cli.status:status_command", "Show functions, instances and what waits."),
     },
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},

@@ -67,7 +67,7 @@ def permissions_command(
 
     Nothing is asked of a server: streams are those that streams/ declares, and where none captures a subject, `*` stands
     for its name. What handlers publish besides their output cannot be seen; name it with --publishes, and what they ask with --requests. `run` makes our own
-    streams itself; `operate` is for plan, apply, check, status, deadletter, parked and shard. docs/security.md says more.
+    streams itself; `operate` is for plan, apply, check, status, message, deadletter, parked and shard. docs/security.md says more.
     """
     published = [_wildcard("--publishes", subject) for subject in publishes]
     asked = [_wildcard("--requests", subject) for subject in requests]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -89,7 +90,7 @@ def _serve(
     """Run in this process; `alone`: the server is the project's own, where no other release runs."""
     from runner import discovery  # noqa: PLC0415  what a supervisor does not need
     from runner.cli import signals  # noqa: PLC0415
-    from runner.cli.invocation import Printer  # noqa: PLC0415
+    from runner.cli.invocation import KEPT, Printer  # noqa: PLC0415
     from runner.client import working_with  # noqa: PLC0415
     from runner.process.app import Serving, serve  # noqa: PLC0415
     from runner.process.codefiles import imported_elsewhere  # noqa: PLC0415
@@ -101,6 +102,7 @@ def _serve(
         for name in ("jetrunner.attempts", "jetrunner.requests"):
             logging.getLogger(name).setLevel(logging.ERROR)
     line = Parent(parent) if parent is not None else None
+    trace_url = "" if os.environ.pop(KEPT, None) else place.settings.trace_url
     try:
         project = discovery.load(place.root, place.settings.name or None)
     finally:
@@ -130,7 +132,7 @@ def _serve(
                     may_start=may_start,
                     ready=lambda _: line.ready() if line is not None else None,
                     schedules="replace" if alone else "apply" if each else "stand",
-                    observer=Printer(each, place.settings.trace_url, place.root) if each else None,
+                    observer=Printer(each, trace_url, place.root) if each else None,
                 )
             )
 

@@ -84,6 +84,9 @@ def _beside(found: dict[str, Any]) -> Iterator[str]:
     for function in found["functions"]:
         for line in function["standing"]:
             yield f"{_name(function)}: {shown.line(line)}"
+        if unkept := function["errors_unkept"]:
+            told = counted(unkept, "error")
+            yield f"{_name(function)}: {told} of attempts to be retried not kept: over 100 a second, or not stored"
     for function in found["functions"]:
         if function["gone"]:
             yield from _left(function)
@@ -172,6 +175,9 @@ def _function(
         "retrying": retrying,
         "standing": sorted(
             {line for each in snapshots for line in each["functions"].get(name, {}).get("standing", [])}
+        ),
+        "errors_unkept": sum(
+            each["functions"][name].get("unkept", 0) for each in snapshots if name in each["functions"]
         ),
         "instances": instances,
     }

@@ -10,11 +10,13 @@ import msgspec
 
 from runner.bindings import Binding
 from runner.consumers.durables import Durables
+from runner.consumers.hands import found_in, held
 from runner.consumers.keptback import KeptBack
 from runner.consumers.settled import Settled
 from runner.consumers.sources import Sources
 from runner.consumers.usage import reader_of
 from runner.core import identity
+from runner.core.holding import Held, Question
 from runner.errors import ServerError
 from runner.jetstream import consumer, ownstreams
 from runner.jetstream.pull import Pull
@@ -195,6 +197,19 @@ class Function:
     def delayed(self) -> int:
         """Those of them that wait for their next attempt: none, the server has those that do."""
         return 0
+
+    @property
+    def unkept(self) -> int:
+        """Errors of attempts to be retried that were not kept."""
+        return self._runtime.errors.unkept[self.binding.function]
+
+    def in_hands(self, about: Question) -> list[Held]:
+        """What is here of one message."""
+        apart = not self.binding.in_process
+        return [
+            held(self.binding.function, each, each.source.unsettled, apart=apart)
+            for each in found_in(self._sources.all, about)
+        ]
 
     async def abandon(self) -> None:
         """Give back what was cancelled."""

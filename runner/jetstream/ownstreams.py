@@ -1,4 +1,4 @@
-"""The streams Jetrunner keeps for itself: again and delayed messages, dead letters, parked messages, and its bucket."""
+"""The streams Jetrunner keeps for itself: again and delayed messages, dead letters, parked messages, errors, and its bucket."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ AGAIN = "JETRUNNER"
 DEADLETTERS = "DEADLETTERS"
 PARKED = "PARKED"
 GATHER = "GATHER"
+ERRORS = "JETRUNNER_ERRORS"
 BUCKET = "jetrunner"
 BUCKET_STREAM = f"KV_{BUCKET}"
 DAY = 24 * 3600 * 10**9
@@ -78,6 +79,19 @@ STREAMS: dict[str, dict[str, Any]] = {
         "allow_direct": True,
         "allow_rollup_hdrs": True,
         "allow_msg_ttl": True,
+        "duplicate_window": 2 * 60 * 10**9,
+    },
+    ERRORS: {
+        "name": ERRORS,
+        "description": "Jetrunner: what attempts have failed with that are to be retried",
+        "subjects": ["$JETRUNNER.error.>"],
+        "retention": "limits",
+        "storage": "file",
+        "discard": "old",
+        "max_msgs_per_subject": 1,
+        "max_msgs": 10_000,  # of 4 KiB at most
+        "max_age": 7 * DAY,
+        "allow_direct": True,
         "duplicate_window": 2 * 60 * 10**9,
     },
     BUCKET_STREAM: {

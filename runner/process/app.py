@@ -104,6 +104,8 @@ async def serve(serving: Serving) -> None:
             try:
                 await led(connection, settings.leader_timeout, log.warning)
                 await check_server(connection, START_SECONDS)
+                tracing.at(connection.url)
+                tracing.tells_messages = settings.log_format == "json"
                 started = asyncio.Event()
                 with anyio.CancelScope() as starting:
                     early = asyncio.create_task(give_up(stop, started, starting))

@@ -127,6 +127,9 @@ class Health:
             *family("jetrunner_shards", "gauge", "Shards of an ordered function that this instance works on.",
                     [(label, function.working) for label, _, function in each
                      if isinstance(function, OrderedFunction)]),
+            *family("jetrunner_errors_unkept_total", "counter",
+                    "Errors of attempts to be retried that were not kept for `runner message show`.",
+                    [(label, function.unkept) for label, _, function in each]),
             *family("jetrunner_rate", "gauge", "Messages ended a second, over ten seconds.",
                     [(label, stats.rate(now)) for label, stats, _ in every]),
             *family("jetrunner_requests_total", "counter",

@@ -24,6 +24,7 @@ from runner.runtime.cellline import CellSetup, Given
 from runner.runtime.children import Children
 from runner.runtime.floors import Floors
 from runner.runtime.histories import Histories
+from runner.runtime.kepterrors import KeptErrors
 from runner.runtime.quarantine import Quarantine
 from runner.runtime.slots import Slots
 from runner.telemetry.tracing import Tracing
@@ -99,6 +100,7 @@ class Runtime:
         self.cells = Cells(setup, lambda: self.quarantine.draining or self.slots.ending)
         self.children = Children(setup)
         self.tasks = tasks
+        self.errors = KeptErrors(connection, self.project, tasks)
         self.observer = observer
         self.requester = Requester(connection, tracing, instance.settings.balance)
         self.loop = asyncio.get_running_loop()

@@ -45,6 +45,7 @@ LOST = "what an older store has lost of outputs is not noticed (test_history_sto
 LIMITED = "what the server gives up, where somebody has limited deliveries, stays (test_drifting_durables.py)"
 FORMERLY = "what was sent back to it while it kept no order stays (test_changed_function.py)"
 CLOCK = "a hint: it is read every few seconds all the same"
+ONE_BY_ONE = "outputs are read one by one, and fewer of them (test_message_odd.py)"
 LEADERLESS = "a cluster without a leader is told of later (test_no_leader.py)"
 LESS: dict[tuple[Role, str], str] = {
     ("run", "$JS.API.STREAM.CREATE.JETRUNNER"): "where there is a schedule, apply has made it",
@@ -103,6 +104,15 @@ LESS: dict[tuple[Role, str], str] = {
         "operate",
         "$JS.API.STREAM.MSG.GET.LEDGER",
     ): "what waits in shards that are not open yet (test_shard.py)",
+    **{
+        ("operate", f"$JS.API.DIRECT.GET.{stream}"): ONE_BY_ONE
+        for stream in ("LEDGER", "BALANCES", "REMINDERS", "BEATS", "NOTES")
+    },
+    **{
+        ("operate", f"$JS.API.STREAM.MSG.GET.{stream}"): "they are no outputs on that day"
+        for stream in ("BEATS", "PARKED")
+    },
+    ("run", "$JS.API.STREAM.INFO.JETRUNNER_ERRORS"): "it is asked where an operator has changed that stream",
     (
         "publish",
         "$JS.API.STREAM.INFO.JETRUNNER",

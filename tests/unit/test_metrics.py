@@ -19,6 +19,7 @@ def metrics(stats: Stats) -> str:
         stats=stats,
         unsettled=0,
         pending=0,
+        unkept=0,
     )
     return Health([function], lambda: "").metrics()
 
