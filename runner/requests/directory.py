@@ -15,6 +15,7 @@ from runner.core.subject import matches
 from runner.jetstream import tolerant
 from runner.jetstream.connection import Connection
 from runner.requests.peer import Peer
+from runner.requests.request import Try
 from runner.requests.target import Target
 
 ASK_SECONDS = 30.0
@@ -76,6 +77,11 @@ class Directory:
                 self._found.clear()
             self._found[subject] = found
             return found
+
+    def may_repeat(self, tried: Try) -> bool:
+        """Whether a try that may have begun may run again elsewhere: its instance said so, and those that would get it do."""
+        target = self.target(tried.request.subject)
+        return tried.idempotent and (target is None or target.idempotent)
 
     def ask(self, now: float) -> None:
         """Ask all services once more, where it is time to."""

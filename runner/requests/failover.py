@@ -53,7 +53,7 @@ class Failover:
         request.error = error
         if why in ("draining", "unknown") and target is not None and tried.peer is not None:
             self._directory.leave(target, tried.peer)
-        match failover.after_error(code, why, idempotent=target is not None and target.idempotent):
+        match failover.after_error(code, why, idempotent=self._directory.may_repeat(tried)):
             case "elsewhere" if target is not None or request.tries < BLIND_TRIES:
                 request.target = self._directory.target(request.subject)
                 self._send(request)

@@ -47,4 +47,7 @@ class Try(Struct, eq=False):
     target: Target | None = None
     backend: Backend | None = None
     peer: Peer | None = None
+    idempotent: bool = False
+    """Whether it may run twice: its instance said so when the request was sent there. What is said later, perhaps by another
+    release, does not count."""
     span: TrySpan | None = None

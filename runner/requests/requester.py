@@ -237,7 +237,7 @@ class Requester:
             self._tries.end(tried, now, "withdrawn", error)
             if request.open or request.future.done():
                 continue
-            if tried.target is not None and tried.target.idempotent:
+            if self.directory.may_repeat(tried):
                 self._held.append(request)
             else:
                 settle(request, error)

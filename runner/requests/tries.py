@@ -26,7 +26,8 @@ class Tries:
         """A request goes to an instance, or to whichever NATS picks."""
         self._count += 1
         token = b"%d" % self._count
-        tried = self.waiting[token] = Try(request, token, now, target, backend, peer)
+        idempotent = target is not None and peer is not None and target.pattern in peer.idempotent
+        tried = self.waiting[token] = Try(request, token, now, target, backend, peer, idempotent)
         request.open.append(tried)
         request.tries += 1
         if peer is not None:

@@ -62,7 +62,7 @@ class Watch:
         for token in list(peer.outstanding):
             tried = self._tries.waiting[token]
             request = tried.request
-            if tried.target is None or not tried.target.idempotent or request.open[-1] is not tried:
+            if request.open[-1] is not tried or not self._directory.may_repeat(tried):
                 continue
             request.target = self._directory.target(request.subject)
             if request.target is not None and not set(request.target.peers) <= set(request.tried):
