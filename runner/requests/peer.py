@@ -33,7 +33,7 @@ class Peer:
         self.unanswered = 0.0
         """When the oldest such question was sent that it has not answered; 0.0 without."""
         self.frozen = False
-        """Whether what it works on was asked elsewhere, since it does not answer."""
+        """Whether it was told that it does not answer."""
 
     def heard(self) -> None:
         """It has answered something."""

@@ -38,13 +38,20 @@ class Watch:
                 peer.unanswered = peer.unanswered or now
                 reply = self._connection.inbox.expect(self._told, peer, peer.ping, PING_SECONDS)
                 self._connection.wire.publish_known(peer.ping, b"", reply)
-            if peer.is_frozen(now) and not peer.frozen:
-                peer.frozen = True
-                log.info("instance %s of %s does not answer", peer.id, peer.project)
-                for target in self._directory.targets.values():
-                    if target.peers.get(peer.id) is peer:
-                        target.balancer.suspend(target.balancer.backends[peer.id], now)
-                self._elsewhere(peer)
+            if peer.is_frozen(now):
+                if not peer.frozen:
+                    peer.frozen = True
+                    log.info("instance %s of %s does not answer", peer.id, peer.project)
+                self._suspend(peer, now)
+                self._elsewhere(
+                    peer
+                )  # at each look: trials may come to it, or somebody to whom its work may go
+
+    def _suspend(self, peer: Peer, now: float) -> None:
+        """It gets nothing for a while, of any function."""
+        for target in self._directory.targets.values():
+            if target.peers.get(peer.id) is peer:
+                target.balancer.suspend(target.balancer.backends[peer.id], now)
 
     def gone(self, peer: Peer) -> None:
         """Nobody listens at an instance: it has ended, or is cut off and still works on what it has."""
