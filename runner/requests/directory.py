@@ -88,16 +88,16 @@ class Directory:
         if self._ready and now >= self._next:
             self._ask(now)
 
-    def remove(self, peer: Peer) -> None:
-        """Nobody listens at an instance: it is gone, or cut off from here."""
-        self._forget((peer.project, peer.id))
+    def forget(self, peer: Peer) -> None:
+        """Nobody listens at an instance: it has ended, or is cut off from here."""
+        self._forget_at((peer.project, peer.id))
         self._next = min(self._next, clock() + SOON_SECONDS)
 
-    def doubt(self) -> None:
+    def ask_soon(self) -> None:
         """Ask all soon: while there was no connection, news were missed."""
         self._next = 0.0
 
-    def leave(self, target: Target, peer: Peer) -> None:
+    def take_out(self, target: Target, peer: Peer) -> None:
         """An instance does not answer for this function any more."""
         self._drop(target, peer.id)
 
@@ -123,7 +123,7 @@ class Directory:
             return
         place = info.name, info.id
         if info.gone:
-            self._forget(place)
+            self._forget_at(place)
         elif self._told.get(place) != info and (place in self.peers or len(self.peers) < MOST_PEERS):
             self._learn(place, info)
         for subject, heard in self._hopeful:
@@ -149,7 +149,7 @@ class Directory:
             else:
                 self._drop(target, info.id)
 
-    def _forget(self, place: tuple[str, str]) -> None:
+    def _forget_at(self, place: tuple[str, str]) -> None:
         self._told.pop(place, None)
         self.peers.pop(place, None)
         for target in self._targets_of(place):

@@ -9,9 +9,9 @@ from math import inf
 from runner.core import failover, header, service
 from runner.errors import NoResponders, PermissionDenied, ServiceError
 from runner.requests.directory import Directory
+from runner.requests.liveness import Liveness
 from runner.requests.request import Request, Try
 from runner.requests.tries import Tries
-from runner.requests.watch import Watch
 
 BACK_SECONDS = 5.0
 """So long after the connection was lost instances may be on their way back, too: nobody there is no answer yet."""
@@ -28,15 +28,15 @@ class Failover:
         self,
         directory: Directory,
         tries: Tries,
-        watch: Watch,
-        held: list[Request],
+        liveness: Liveness,
+        postponed: list[Request],
         send: Callable[[Request], None],
     ) -> None:
-        """`held` are sent a moment later; `send` sends to an instance that has not been tried."""
+        """`postponed` are sent a moment later; `send` sends to an instance that has not been tried."""
         self._directory = directory
         self._tries = tries
-        self._watch = watch
-        self._held = held
+        self._liveness = liveness
+        self._postponed = postponed
         self._send = send
         self.lost_at = -inf
         """When the connection was lost last."""
@@ -52,7 +52,7 @@ class Failover:
             return
         request.error = error
         if why in ("draining", "unknown") and target is not None and tried.peer is not None:
-            self._directory.leave(target, tried.peer)
+            self._directory.take_out(target, tried.peer)
         match failover.after_error(code, why, idempotent=self._directory.may_repeat(tried)):
             case "elsewhere" if target is not None or request.tries < BLIND_TRIES:
                 request.target = self._directory.target(request.subject)
@@ -68,14 +68,14 @@ class Failover:
         error = NoResponders(f"nobody answers on {request.subject.decode(errors='replace')}")
         self._tries.end(tried, clock(), "withdrawn", error)
         if peer is not None:
-            self._watch.gone(peer)
+            self._liveness.nobody_listens(peer)
         if request.future.done():
             return
         if peer is not None:
             request.target = self._directory.target(request.subject)
             self._send(request)
         elif clock() - self.lost_at < BACK_SECONDS:
-            self._held.append(request)
+            self._postponed.append(request)
         else:
             settle(request, error)
 
@@ -89,7 +89,7 @@ class Failover:
             error = _denied(subject)
             self._tries.end(tried, clock(), "withdrawn", error)
             if peer is not None and tried.target is not None:
-                self._directory.leave(tried.target, peer)
+                self._directory.take_out(tried.target, peer)
                 request.target = None  # by the queue group, as any client may
                 self._send(request)
             else:

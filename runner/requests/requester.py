@@ -21,10 +21,10 @@ from runner.jetstream import otherloop
 from runner.jetstream.connection import Connection
 from runner.requests.directory import Directory
 from runner.requests.failover import Failover, settle
+from runner.requests.liveness import Liveness
 from runner.requests.request import Request
 from runner.requests.sweep import Sweep
 from runner.requests.tries import Tries
-from runner.requests.watch import Watch
 from runner.telemetry.asking import here
 from runner.telemetry.tracing import Tracing
 
@@ -54,14 +54,14 @@ class Requester:
         self.directory = Directory(connection)
         self._tries = Tries()
         self._waiting = self._tries.waiting
-        self._held: list[Request] = []
+        self._postponed: list[Request] = []
         """Those that are sent once there is a connection again."""
         self._prefix = b""
         self._cut = 0
         self._opened: asyncio.Future[None] | None = None
-        self._watch = Watch(connection, self.directory, self._tries, self._send)
-        self._failover = Failover(self.directory, self._tries, self._watch, self._held, self._send)
-        self._sweep = Sweep(self._waiting, self._held, self._late, self._look)
+        self._liveness = Liveness(connection, self.directory, self._tries, self._send)
+        self._failover = Failover(self.directory, self._tries, self._liveness, self._postponed, self._send)
+        self._sweep = Sweep(self._waiting, self._postponed, self._late, self._look)
 
     async def request(
         self,
@@ -106,7 +106,7 @@ class Requester:
         if target is not None:
             target.budget.deposit(clock())
         self._send(request)
-        self._sweep.watch(request)
+        self._sweep.add(request)
         try:
             return await future
         finally:
@@ -149,7 +149,7 @@ class Requester:
         now = clock()
         target, backend, peer = request.target, None, None
         if not self._connection.is_connected:
-            self._held.append(request)
+            self._postponed.append(request)
             return
         if target is not None:
             backend = target.balancer.pick(request.policy, now, request.tried)
@@ -210,7 +210,7 @@ class Requester:
             f"no answer came on {subject} in time; it may have been worked on"
         )
         with suppress(ValueError):
-            self._held.remove(request)
+            self._postponed.remove(request)
         now = clock()
         for tried in list(request.open):
             self._tries.end(tried, now, "failed", error)
@@ -220,17 +220,17 @@ class Requester:
         if not self._connection.is_connected:
             return
         self.directory.ask(now)
-        if self._held:
-            held, self._held[:] = list(self._held), []
-            for request in held:
+        if self._postponed:
+            postponed, self._postponed[:] = list(self._postponed), []
+            for request in postponed:
                 if not request.future.done():
                     self._send(request)
-        self._watch.look(now)
+        self._liveness.check(now)
 
     def _lost(self) -> None:
         """The connection is lost: what has been sent may be worked on, and no answer comes."""
         now = self._failover.lost_at = clock()
-        self.directory.doubt()
+        self.directory.ask_soon()
         for tried in list(self._waiting.values()):
             request = tried.request
             error = Unconfirmed("the connection was lost; the request may have been worked on")
@@ -238,7 +238,7 @@ class Requester:
             if request.open or request.future.done():
                 continue
             if self.directory.may_repeat(tried):
-                self._held.append(request)
+                self._postponed.append(request)
             else:
                 settle(request, error)
 

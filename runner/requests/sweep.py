@@ -26,13 +26,13 @@ class Sweep:
     def __init__(
         self,
         waiting: Mapping[bytes, Try],
-        held: list[Request],
+        postponed: list[Request],
         late: Callable[[Request], None],
         look: Callable[[float], None],
     ) -> None:
         """`late` is called with a request whose deadline has passed, `look` every 50 ms while any waits."""
         self._waiting = waiting
-        self._held = held
+        self._postponed = postponed
         self._late = late
         self._look = look
         self._near: dict[int, list[Request]] = {}
@@ -41,8 +41,8 @@ class Sweep:
         self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
 
-    def watch(self, request: Request) -> None:
-        """Watch a request until it is answered."""
+    def add(self, request: Request) -> None:
+        """Liveness a request until it is answered."""
         now = clock()
         if self._timer is None:
             self._tick = int(now / TICK)
@@ -57,14 +57,14 @@ class Sweep:
         self._near.setdefault(at, []).append(request)
 
     def _turn(self) -> None:
-        if not self._waiting and not self._near and not self._held:
+        if not self._waiting and not self._near and not self._postponed:
             self._timer = None
             return
         self._timer = self._loop.call_later(TICK, self._turn)  # first: what follows may raise
         now = clock()
         if now - self._scanned >= SCAN_SECONDS:
             self._scanned = now
-            for request in [*(tried.request for tried in self._waiting.values()), *self._held]:
+            for request in [*(tried.request for tried in self._waiting.values()), *self._postponed]:
                 if not request.near and request.deadline - now < NEAR_SECONDS:
                     self._put(request)
         if now - self._looked >= LOOK_SECONDS:

@@ -1,4 +1,4 @@
-"""The watch over instances that do not answer: each is asked whether it lives, and its work goes elsewhere where it does not."""
+"""Whether instances live: each that is late is asked whether it lives, and its work goes elsewhere where it does not."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PING_SECONDS = 1.0
 """The answer to a question whether it lives is not waited for longer."""
 
 
-class Watch:
+class Liveness:
     """Looks at the instances that have requests."""
 
     def __init__(
@@ -30,7 +30,7 @@ class Watch:
         self._tries = tries
         self._send = send
 
-    def look(self, now: float) -> None:
+    def check(self, now: float) -> None:
         """Ask those that are late whether they live; what one works on that does not tell goes elsewhere."""
         for peer in list(self._directory.peers.values()):
             if peer.is_late(now):
@@ -53,16 +53,16 @@ class Watch:
             if target.peers.get(peer.id) is peer:
                 target.balancer.suspend(target.balancer.backends[peer.id], now)
 
-    def gone(self, peer: Peer) -> None:
+    def nobody_listens(self, peer: Peer) -> None:
         """Nobody listens at an instance: it has ended, or is cut off and still works on what it has."""
-        self._directory.remove(peer)
+        self._directory.forget(peer)
         self._elsewhere(peer)
 
     def _told(self, peer: Peer, _: bytes | None, __: bytes, error: Exception | None) -> None:
         if error is None:
             peer.heard()
         elif isinstance(error, NoStream):
-            self.gone(peer)
+            self.nobody_listens(peer)
 
     def _elsewhere(self, peer: Peer) -> None:
         """Ask others, too, what may run twice; whoever answers first has answered."""
