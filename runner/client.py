@@ -19,6 +19,7 @@ from runner import devserver
 from runner.config import Settings, load_settings
 from runner.core.balancer import Policy
 from runner.errors import NoStream, PermissionDenied, ServerError, SettingsError, Unconfirmed
+from runner.host import require_timeout
 from runner.jetstream import otherloop
 from runner.jetstream.connection import Connection
 from runner.jetstream.connection import connect as open_connection
@@ -170,7 +171,7 @@ class App:
         `NoResponders` where nobody listens, `Unconfirmed` where no answer has come, ValueError and DecodeError.
         """
         message = stage(subject, body, headers, None)
-        left = REQUEST_SECONDS if timeout is None else timeout
+        left = REQUEST_SECONDS if timeout is None else require_timeout(timeout)
         reply = await self._requester.request(subject, message.body, message.headers, left, policy=policy)
         return reply.decode(returns)
 

@@ -17,7 +17,7 @@ from runner.core import firing, header, identity
 from runner.core.balancer import Policy
 from runner.core.cron import Schedule
 from runner.core.subject import Template
-from runner.host import Host
+from runner.host import Host, require_timeout
 from runner.ownlog import FunctionLog
 from runner.staged import DONE, Staged, due, stage
 
@@ -290,7 +290,9 @@ class Context(Generic[State]):
         if self._host is None:
             raise RuntimeError("this context has no connection to ask through")
         asked = stage(subject, body, headers, None)
-        left = min(self.deadline, self.deadline if timeout is None else timeout)
+        left = self.deadline
+        if timeout is not None:
+            left = min(left, require_timeout(timeout))
         of = self._given if isinstance(self._given, bytes) else b""
         ask = self._host.request
         reply = await ask(asked.subject, asked.body, asked.headers, left, policy=policy, sent_in=of)

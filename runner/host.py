@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import lru_cache
+from math import inf
 from typing import Any, Protocol
 
 from msgspec import Struct
@@ -34,6 +35,13 @@ class Reply(Struct, frozen=True):
 def _decoder(annotation: Any) -> Callable[[bytes, bool], Any]:
     """Compiling one costs more than a request."""
     return codec.decoder(annotation)
+
+
+def require_timeout(timeout: float) -> float:
+    """The same; raises ValueError for what is no time to wait."""
+    if not 0 < timeout < inf:  # neither is nan
+        raise ValueError(f"timeout={timeout} is no number of seconds above 0")
+    return timeout
 
 
 class Host(Protocol):

@@ -17,7 +17,7 @@ from runner.codec import DecodeError
 from runner.core import shown, subject
 from runner.core.balancer import POLICIES, Policy
 from runner.errors import NoResponders, ServerError, ServiceError, UsageError
-from runner.host import Reply
+from runner.host import Reply, require_timeout
 from runner.requests.requester import Requester
 
 
@@ -39,7 +39,7 @@ from runner.requests.requester import Requester
     "-H", "--header", "given", multiple=True, metavar="NAME:VALUE", help="A header; may be repeated."
 )
 @click.option(
-    "--timeout", type=click.FloatRange(min=0, min_open=True), default=REQUEST_SECONDS, show_default=True,
+    "--timeout", type=float, default=REQUEST_SECONDS, show_default=True,
     help="Seconds to wait for an answer.",
 )  # fmt: skip
 @click.option("--policy", type=click.Choice(POLICIES), help="How one of several instances is chosen.")
@@ -73,6 +73,10 @@ def request_command(
         )
     if body is not None and file is not None:
         raise UsageError("give a BODY or --file, not both", hint="a dash as BODY reads standard input")
+    try:
+        require_timeout(timeout)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
     place, headers = options.place(), dict(parse_headers(given))
 
     async def main() -> None:

@@ -30,6 +30,8 @@ from runner.telemetry.tracing import Tracing
 
 LOOP_SECONDS = 1.0
 """How much longer a call from another loop waits for ours to tell what became of it."""
+LONGEST_SECONDS = 1e9
+"""A longer timeout is taken as so long: 30 years."""
 NO_RESPONDERS = b"NATS/1.0 503"
 _CODE = b"\r\n" + service.CODE.encode() + b":"
 
@@ -91,7 +93,7 @@ class Requester:
                 ) from None
         if timeout <= 0:
             raise Unconfirmed(f"{subject} was not asked: no time is left")
-        deadline = clock() + timeout
+        deadline = clock() + min(timeout, LONGEST_SECONDS)
         lines = header.encode(headers.items())[10:-2] if headers else b""
         self._connection.publisher.check_size(subject, len(body) + len(lines) + service.HEADERS_SIZE)
         asked = subject.encode(errors="surrogateescape")
@@ -163,23 +165,25 @@ class Requester:
         subject = request.subject if peer is None else peer.prefix + request.subject
         number = request.tries
         tried = self._tries.begin(request, target if peer is not None else None, backend, peer, now)
-        tried.span, carried = self._tracing.asking(
-            request.asked_in, request.subject, target.pattern if target is not None else "",
-            peer.id if peer is not None else "", number,
-        )  # fmt: skip
-        left = int((request.deadline - now) * 1000)
-        block = b"NATS/1.0\r\nJetrunner-Deadline: %d\r\n%b%b\r\n" % (left, carried, request.lines)
         try:
+            tried.span, carried = self._tracing.asking(
+                request.asked_in, request.subject, target.pattern if target is not None else "",
+                peer.id if peer is not None else "", number,
+            )  # fmt: skip
+            left = int((request.deadline - now) * 1000)
+            block = b"NATS/1.0\r\nJetrunner-Deadline: %d\r\n%b%b\r\n" % (left, carried, request.lines)
             if len(subject) > self._wire.limit.longest:
                 self._wire.limit.require(subject)
             self._wire.publish_known(subject, request.body, self._prefix + tried.token, block)
-        except ValueError as error:  # it is too long, perhaps only with the instance's name before it
+        except Exception as error:  # noqa: BLE001  # the asker is told of it, whatever it is
             self._tries.end(tried, now, "withdrawn", error)
-            if peer is None:
-                settle(request, error)
-            else:
+            if (
+                isinstance(error, ValueError) and peer is not None
+            ):  # too long with the instance's name before it
                 request.target = None
                 self._send(request)
+            else:
+                settle(request, error)
 
     # -- answers ----------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ clock = time.monotonic
 
 
 class Sweep:
-    """Watches requests that wait, for as long as there are some."""
+    """Ends requests at their deadlines, and turns for as long as some wait."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class Sweep:
         self._loop = asyncio.get_running_loop()
 
     def add(self, request: Request) -> None:
-        """Liveness a request until it is answered."""
+        """Mind the deadline of a request until it is answered."""
         now = clock()
         if self._timer is None:
             self._tick = int(now / TICK)

@@ -85,3 +85,10 @@ async def test_what_is_no_subject_is_a_wrong_usage(project: Project, asked: str)
     done = await asyncio.to_thread(project.runner, "request", asked, "{}")
     assert done.code == 2
     assert done.stderr.startswith("error: cannot ask ")
+
+
+@pytest.mark.parametrize("timeout", ["0", "-1", "inf", "nan"])
+async def test_what_is_no_timeout_is_a_wrong_usage(project: Project, timeout: str) -> None:
+    done = await asyncio.to_thread(project.runner, "request", "greet.ada", "{}", f"--timeout={timeout}")
+    assert done.code == 2
+    assert done.stderr.startswith(f"error: timeout={float(timeout)} is no number of seconds above 0")

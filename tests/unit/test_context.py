@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -195,6 +196,13 @@ async def test_a_request_is_answered_by_the_tests_replies() -> None:
         await ctx.request("slow", b"")
     with pytest.raises(LookupError, match="no reply for 'other'"):
         await ctx.request("other", b"")
+
+
+@pytest.mark.parametrize("timeout", [0.0, -1.0, math.inf, math.nan])
+async def test_a_request_with_a_timeout_that_is_none_is_refused(timeout: float) -> None:
+    ctx = testing.context(replies={"quotes": 5})
+    with pytest.raises(ValueError, match=f"timeout={timeout} is no number of seconds above 0"):
+        await ctx.request("quotes", b"", timeout=timeout)
 
 
 async def test_a_request_is_answered_by_a_function() -> None:

@@ -1,0 +1,54 @@
+"""The time that an asker gives, and what is left behind by one that gives it wrong, or that does not wait."""
+
+from __future__ import annotations
+
+import asyncio
+from math import inf, nan
+
+import pytest
+
+from runner.client import App
+from runner.errors import TooLarge
+from tests.requests.conftest import Here
+
+pytestmark = [pytest.mark.server, pytest.mark.anyio]
+
+
+def nothing_waits(app: App) -> None:
+    """No request, and no try of one, is on any table."""
+    requester = app._requester
+    assert not requester._waiting
+    assert [each.outstanding for each in requester.directory.peers.values()] == [{}]
+    for target in requester.directory.targets.values():
+        assert [each.outstanding for each in target.balancer.backends.values()] == [0]
+
+
+@pytest.mark.parametrize("timeout", [inf, -inf, nan, 0, 0.0, -1])
+async def test_a_timeout_that_is_none_is_refused_and_leaves_nothing(
+    app: App, instance: Here, timeout: float
+) -> None:
+    one = await instance("a")
+    with pytest.raises(ValueError, match=f"timeout={timeout} is no number of seconds above 0"):
+        await app.request("quote.1", None, timeout=timeout)
+    assert await app.request("quote.2", None) == "a"
+    assert len(one.asked) == 1
+    nothing_waits(app)
+
+
+async def test_the_longest_timeout_is_taken(app: App, instance: Here) -> None:
+    await instance("a")
+    assert await app.request("quote.1", None, timeout=1e308) == "a"
+    nothing_waits(app)
+
+
+async def test_a_request_that_cannot_be_written_leaves_the_others_alone(app: App, instance: Here) -> None:
+    one = await instance("a")
+    one.answer = one.silent
+    other = asyncio.create_task(app.request("quote.1", None, timeout=0.5))
+    with pytest.raises(TooLarge):
+        await app.request("quote.2", b"x" * 2_000_000)
+    with pytest.raises(ValueError, match="bytes"):
+        await app.request(f"quote.{'x' * 5_000}", None)
+    with pytest.raises(Exception, match=r"quote\.1"):
+        await other
+    nothing_waits(app)
