@@ -84,8 +84,8 @@ class Directory:
         return tried.idempotent and (target is None or target.idempotent)
 
     def ask(self, now: float) -> None:
-        """Ask all services once more, where it is time to."""
-        if self._ready and now >= self._next:
+        """Ask all services once more, where it is time to; without a connection later."""
+        if now >= self._next and self._ready and self._connection.is_connected:
             self._ask(now)
 
     def forget(self, peer: Peer) -> None:

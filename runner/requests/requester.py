@@ -93,12 +93,14 @@ class Requester:
                 ) from None
         if timeout <= 0:
             raise Unconfirmed(f"{subject} was not asked: no time is left")
-        deadline = clock() + min(timeout, LONGEST_SECONDS)
+        now = clock()
+        deadline = now + min(timeout, LONGEST_SECONDS)
         lines = header.encode(headers.items())[10:-2] if headers else b""
         self._connection.publisher.check_size(subject, len(body) + len(lines) + service.HEADERS_SIZE)
         asked = subject.encode(errors="surrogateescape")
         if not self._cut:
             await self._open()
+        self.directory.ask(now)  # here, too: the sweep turns only for as long as a request waits
         await self.directory.wait(asked)
         target = self.directory.target(asked)
         future: asyncio.Future[Reply] = self._loop.create_future()
