@@ -20,7 +20,9 @@ from runner.requests.target import Target
 
 ASK_SECONDS = 30.0
 SOON_SECONDS = 1.0
-"""After an instance was not there: it may have been cut off only."""
+"""After an instance was not there, and after a lost connection: who is back, or was cut off only, is asked soon."""
+BACK_SECONDS = 5.0
+"""So long after the connection was lost instances may be on their way back, too."""
 FIRST_SECONDS = 0.1
 """Longest time that the first requests wait to hear who answers them."""
 MOST_SUBJECTS = 10_000
@@ -43,7 +45,7 @@ class Directory:
         self._told: dict[tuple[str, str], Info] = {}
         self._found: dict[bytes, Target | None] = {}
         self._inbox = b""
-        self._next = 0.0
+        self._next = self._unsure_until = 0.0
         self._ready = False
         self._hopeful: list[tuple[bytes, asyncio.Future[None]]] = []
         """First requests that wait to hear who answers them."""
@@ -57,6 +59,11 @@ class Directory:
         await wire.subscribe(service.NEWS, self._answered)
         self._ask(clock())
         asyncio.get_running_loop().call_later(FIRST_SECONDS, self._is_ready)
+
+    @property
+    def is_unsure(self) -> bool:
+        """Whether the connection was lost a moment ago: that nobody is there says nothing yet."""
+        return clock() < self._unsure_until
 
     async def wait(self, subject: bytes) -> None:
         """After the opening, wait to hear of somebody who answers on a subject: 100 ms at most."""
@@ -84,8 +91,8 @@ class Directory:
         return tried.idempotent and (target is None or target.idempotent)
 
     def ask(self, now: float) -> None:
-        """Ask all services once more, where it is time to; without a connection later."""
-        if now >= self._next and self._ready and self._connection.is_connected:
+        """Ask all services once more, where it is time to."""
+        if now >= self._next and self._ready:
             self._ask(now)
 
     def forget(self, peer: Peer) -> None:
@@ -94,16 +101,17 @@ class Directory:
         self._next = min(self._next, clock() + SOON_SECONDS)
 
     def ask_soon(self) -> None:
-        """Ask all soon: while there was no connection, news were missed."""
-        self._next = 0.0
+        """There is no connection: news are missed, and on the next one instances may be on their way back, too."""
+        self._next, self._unsure_until = 0.0, clock() + BACK_SECONDS
 
     def take_out(self, target: Target, peer: Peer) -> None:
         """An instance does not answer for this function any more."""
         self._drop(target, peer.id)
 
     def _ask(self, now: float) -> None:
-        self._next = now + ASK_SECONDS
-        self._connection.wire.publish(_ASK, b"", self._inbox)
+        if self._connection.is_connected:  # else it would be dropped
+            self._next = now + (SOON_SECONDS if now < self._unsure_until else ASK_SECONDS)
+            self._connection.wire.publish(_ASK, b"", self._inbox)
 
     def _is_ready(self) -> None:
         self._ready = True

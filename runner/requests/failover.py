@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from math import inf
 
 from runner.core import failover, header, service
 from runner.errors import NoResponders, PermissionDenied, ServiceError
@@ -13,8 +12,6 @@ from runner.requests.liveness import Liveness
 from runner.requests.request import Request, Try
 from runner.requests.tries import Tries
 
-BACK_SECONDS = 5.0
-"""So long after the connection was lost instances may be on their way back, too: nobody there is no answer yet."""
 BLIND_TRIES = 3
 """Of a request whose instances are not known: NATS picks one each time."""
 
@@ -29,7 +26,7 @@ class Failover:
         directory: Directory,
         tries: Tries,
         liveness: Liveness,
-        postponed: list[Request],
+        postponed: dict[Request, None],
         send: Callable[[Request], None],
     ) -> None:
         """`postponed` are sent a moment later; `send` sends to an instance that has not been tried."""
@@ -38,8 +35,6 @@ class Failover:
         self._liveness = liveness
         self._postponed = postponed
         self._send = send
-        self.lost_at = -inf
-        """When the connection was lost last."""
 
     def erred(self, tried: Try, code: int, block: bytes) -> None:
         """An instance has answered with an error."""
@@ -74,8 +69,8 @@ class Failover:
         if peer is not None:
             request.target = self._directory.target(request.subject)
             self._send(request)
-        elif clock() - self.lost_at < BACK_SECONDS:
-            self._postponed.append(request)
+        elif self._directory.is_unsure:  # they may be on their way back
+            self._postponed[request] = None
         else:
             settle(request, error)
 

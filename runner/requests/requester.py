@@ -10,7 +10,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 
 from runner.core import header, service
 from runner.core.balancer import POLICIES, Policy
@@ -56,7 +55,7 @@ class Requester:
         self.directory = Directory(connection)
         self._tries = Tries()
         self._waiting = self._tries.waiting
-        self._postponed: list[Request] = []
+        self._postponed: dict[Request, None] = {}
         """Those that are sent once there is a connection again."""
         self._prefix = b""
         self._cut = 0
@@ -116,6 +115,8 @@ class Requester:
         finally:
             if request.open:  # taken back, or answered by another try
                 self._withdraw(request)
+            if self._postponed:
+                self._postponed.pop(request, None)
 
     def _policy(self, subject: str, given: Policy | None) -> Policy:
         if given is not None:
@@ -153,7 +154,8 @@ class Requester:
         now = clock()
         target, backend, peer = request.target, None, None
         if not self._connection.is_connected:
-            self._postponed.append(request)
+            self.directory.ask_soon()
+            self._postponed[request] = None
             return
         if target is not None:
             backend = target.balancer.pick(request.policy, now, request.tried)
@@ -215,8 +217,7 @@ class Requester:
         error = request.error or Unconfirmed(
             f"no answer came on {subject} in time; it may have been worked on"
         )
-        with suppress(ValueError):
-            self._postponed.remove(request)
+        self._postponed.pop(request, None)
         now = clock()
         for tried in list(request.open):
             self._tries.end(tried, now, "failed", error)
@@ -227,15 +228,15 @@ class Requester:
             return
         self.directory.ask(now)
         if self._postponed:
-            postponed, self._postponed[:] = list(self._postponed), []
+            postponed = list(self._postponed)
+            self._postponed.clear()
             for request in postponed:
-                if not request.future.done():
-                    self._send(request)
+                self._send(request)
         self._liveness.check(now)
 
     def _lost(self) -> None:
         """The connection is lost: what has been sent may be worked on, and no answer comes."""
-        now = self._failover.lost_at = clock()
+        now = clock()
         self.directory.ask_soon()
         for tried in list(self._waiting.values()):
             request = tried.request
@@ -244,7 +245,7 @@ class Requester:
             if request.open or request.future.done():
                 continue
             if self.directory.may_repeat(tried):
-                self._postponed.append(request)
+                self._postponed[request] = None
             else:
                 settle(request, error)
 

@@ -26,7 +26,7 @@ class Sweep:
     def __init__(
         self,
         waiting: Mapping[bytes, Try],
-        postponed: list[Request],
+        postponed: Mapping[Request, None],
         late: Callable[[Request], None],
         look: Callable[[float], None],
     ) -> None:

@@ -13,6 +13,7 @@ from nats.aio.msg import Msg
 
 from runner.client import App, connect
 from runner.core import service
+from tests.support.eventually import eventually
 from tests.support.server import NatsServer
 
 PROJECT = "shop"
@@ -44,7 +45,8 @@ class Instance:
             self._subscriptions.append(await subscribe(subject, queue=service.QUEUE, cb=self._asked))
         if tell:
             await self.tell()
-        await self.client.flush()
+        for _ in range(2):  # the client's first PING overtakes what waits in its buffer
+            await self.client.flush()
 
     async def tell(self, *, gone: bool = False) -> None:
         """Publish the news."""
@@ -104,6 +106,12 @@ class Instance:
 
 
 Here = Callable[..., Awaitable[Instance]]
+
+
+async def known(app: App, *names: str) -> None:
+    """Return once the asker knows these instances: its first request may go out with the first of them."""
+    await app._requester._open()
+    await eventually(lambda: {name for _, name in app._requester.directory.peers} >= set(names))
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from runner.client import App
-from tests.requests.conftest import Here
+from tests.requests.conftest import Here, known
 from tests.support.eventually import eventually
 
 pytestmark = [pytest.mark.server, pytest.mark.anyio]
@@ -18,6 +18,7 @@ async def test_a_trial_of_an_instance_that_still_stands_still_is_done_elsewhere(
     app: App, instance: Here
 ) -> None:
     frozen, _ = await instance("a"), await instance("b")
+    await known(app, "a", "b")
     frozen.answer, frozen.answers_pings = frozen.silent, False
     async with asyncio.timeout(20):
         while len(frozen.asked) < 3:  # the first, and two trials: one after a second, one two seconds later

@@ -14,7 +14,7 @@ from nats.micro import add_service
 from runner.client import App
 from runner.core import service
 from runner.errors import NoResponders, ServiceError, Unconfirmed
-from tests.requests.conftest import Here
+from tests.requests.conftest import Here, known
 from tests.support.eventually import eventually
 from tests.support.server import NatsServer
 
@@ -25,6 +25,7 @@ NOT_IDEMPOTENT = {"quote.*": False}
 
 async def test_each_instance_is_asked_on_its_own_subject(app: App, instance: Here) -> None:
     one, other = await instance("a"), await instance("b")
+    await known(app, "a", "b")
     for _ in range(20):
         await app.request("quote.7", None, policy="round_robin")
     assert len(one.asked) == len(other.asked) == 10
@@ -92,6 +93,7 @@ async def test_what_was_not_begun_is_asked_elsewhere_whatever_the_function(
     app: App, instance: Here, why: service.NotStarted
 ) -> None:
     one, other = await instance("a", subjects=NOT_IDEMPOTENT), await instance("b", subjects=NOT_IDEMPOTENT)
+    await known(app, "a", "b")
     one.answer = one.error(service.CODES[why], why, why)
     for _ in range(10):
         assert await app.request("quote.1", None, policy="round_robin") == "b"
@@ -113,6 +115,7 @@ async def test_where_all_are_overloaded_the_asker_is_told_at_once(app: App, inst
 @pytest.mark.parametrize("code", [400, 404, 422])
 async def test_an_error_of_the_asker_is_an_answer(app: App, instance: Here, code: int) -> None:
     one, other = await instance("a"), await instance("b")
+    await known(app, "a", "b")
     one.answer, other.answer = one.error(code, "bad"), other.error(code, "bad")
     with pytest.raises(ServiceError, match="bad") as raised:
         await app.request("quote.1", None)
@@ -125,6 +128,7 @@ async def test_a_failure_is_asked_elsewhere_where_it_may_run_twice(
     app: App, instance: Here, code: int
 ) -> None:
     one, _ = await instance("a"), await instance("b")
+    await known(app, "a", "b")
     one.answer = one.error(code, "broken")
     for _ in range(10):
         assert await app.request("quote.1", None, policy="round_robin") == "b"
@@ -133,6 +137,7 @@ async def test_a_failure_is_asked_elsewhere_where_it_may_run_twice(
 
 async def test_a_failure_is_told_where_it_may_not_run_twice(app: App, instance: Here) -> None:
     one, other = await instance("a", subjects=NOT_IDEMPOTENT), await instance("b", subjects=NOT_IDEMPOTENT)
+    await known(app, "a", "b")
     one.answer, other.answer = one.error(500, "broken"), other.error(500, "broken")
     with pytest.raises(ServiceError, match="broken"):
         await app.request("quote.1", None)
@@ -142,6 +147,7 @@ async def test_a_failure_is_told_where_it_may_not_run_twice(app: App, instance: 
 async def test_an_instance_that_fails_again_and_again_is_left_alone(app: App, instance: Here) -> None:
     one = await instance("a")
     await instance("b")
+    await known(app, "a", "b")
     one.answer = one.error(500, "broken")
     for _ in range(40):
         assert await app.request("quote.1", None, policy="round_robin") == "b"
@@ -150,6 +156,7 @@ async def test_an_instance_that_fails_again_and_again_is_left_alone(app: App, in
 
 async def test_work_of_an_instance_that_stands_still_is_done_elsewhere(app: App, instance: Here) -> None:
     one, _ = await instance("a"), await instance("b")
+    await known(app, "a", "b")
     one.answer, one.answers_pings = one.silent, False
     began = time.monotonic()
     for _ in range(4):
@@ -160,6 +167,7 @@ async def test_work_of_an_instance_that_stands_still_is_done_elsewhere(app: App,
 
 async def test_an_instance_that_only_takes_long_keeps_its_request(app: App, instance: Here) -> None:
     one, other = await instance("a"), await instance("b")
+    await known(app, "a", "b")
     may_answer = asyncio.Event()
 
     async def slow(message: Msg) -> None:

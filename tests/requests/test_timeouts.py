@@ -10,6 +10,8 @@ import pytest
 from runner.client import App
 from runner.errors import TooLarge
 from tests.requests.conftest import Here
+from tests.support.eventually import eventually
+from tests.support.server import NatsServer
 
 pytestmark = [pytest.mark.server, pytest.mark.anyio]
 
@@ -52,3 +54,23 @@ async def test_a_request_that_cannot_be_written_leaves_the_others_alone(app: App
     with pytest.raises(Exception, match=r"quote\.1"):
         await other
     nothing_waits(app)
+
+
+async def test_who_no_longer_waits_leaves_nothing_to_send_after_an_outage(
+    app: App, instance: Here, nats_server: NatsServer
+) -> None:
+    one = await instance("a")
+    assert await app.request("quote.1", None) == "a"
+    nats_server.stop()
+    requester = app._requester
+    await eventually(lambda: not requester._connection.is_connected)
+    asking = [asyncio.create_task(app.request("quote.2", None, timeout=60.0)) for _ in range(3)]
+    await eventually(lambda: len(requester._postponed) == 3)
+    for each in asking[:2]:
+        each.cancel()
+    await asyncio.wait(asking[:2])
+    assert len(requester._postponed) == 1
+    nats_server.start()
+    assert await asking[2] == "a"
+    assert [each.subject[-7:] for each in one.asked] == ["quote.1", "quote.2"]
+    assert not requester._postponed
