@@ -42,6 +42,8 @@ class Directory:
         """By project and pattern."""
         self.peers: dict[tuple[str, str], Peer] = {}
         """By project and instance."""
+        self._leaving: list[Peer] = []
+        """Those that are forgotten, and have not answered all that they were asked."""
         self._told: dict[tuple[str, str], Info] = {}
         self._found: dict[bytes, Target | None] = {}
         self._inbox = b""
@@ -64,6 +66,11 @@ class Directory:
     def is_unsure(self) -> bool:
         """Whether the connection was lost a moment ago: that nobody is there says nothing yet."""
         return clock() < self._unsure_until
+
+    def asked(self) -> list[Peer]:
+        """Instances that may have requests, those that are forgotten included."""
+        self._leaving = [each for each in self._leaving if each.outstanding]
+        return [*self.peers.values(), *self._leaving]
 
     async def wait(self, subject: bytes) -> None:
         """After the opening, wait to hear of somebody who answers on a subject: 100 ms at most."""
@@ -97,7 +104,9 @@ class Directory:
 
     def forget(self, peer: Peer) -> None:
         """Nobody listens at an instance: it has ended, or is cut off from here."""
-        self._forget_at((peer.project, peer.id))
+        place = peer.project, peer.id
+        if self.peers.get(place) is peer:
+            self._forget_at(place)
         self._next = min(self._next, clock() + SOON_SECONDS)
 
     def ask_soon(self) -> None:
@@ -159,7 +168,9 @@ class Directory:
 
     def _forget_at(self, place: tuple[str, str]) -> None:
         self._told.pop(place, None)
-        self.peers.pop(place, None)
+        peer = self.peers.pop(place, None)
+        if peer is not None and peer.outstanding:
+            self._leaving.append(peer)
         for target in self._targets_of(place):
             self._drop(target, place[1])
 

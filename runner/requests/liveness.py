@@ -32,20 +32,30 @@ class Liveness:
 
     def check(self, now: float) -> None:
         """Ask those that are late whether they live; what one works on that does not tell goes elsewhere."""
-        for peer in list(self._directory.peers.values()):
+        for peer in self._directory.asked():
+            if peer.unreachable:
+                self._elsewhere(peer)  # each time: an instance may have come that can take its work
+                continue
             if peer.is_late(now):
-                peer.probed = now
-                peer.unanswered = peer.unanswered or now
-                reply = self._connection.inbox.expect(self._told, peer, peer.ping, PING_SECONDS)
-                self._connection.wire.publish_known(peer.ping, b"", reply)
+                self._ask(peer, now)
             if peer.is_frozen(now):
                 if not peer.frozen:
                     peer.frozen = True
                     log.info("instance %s of %s does not answer", peer.id, peer.project)
                 self._suspend(peer, now)
-                self._elsewhere(
-                    peer
-                )  # at each look: trials may come to it, or somebody to whom its work may go
+                self._elsewhere(peer)  # each time: a trial may have come to it since
+
+    def _ask(self, peer: Peer, now: float) -> None:
+        """Whether it lives."""
+        peer.probed = now
+        peer.unanswered = peer.unanswered or now
+        reply = self._connection.inbox.expect(self._told, peer, peer.ping, PING_SECONDS)
+        self._connection.wire.publish_known(peer.ping, b"", reply)
+
+    def connection_lost(self) -> None:
+        """No question that was asked is answered any more, and that is no instance's fault."""
+        for peer in self._directory.asked():
+            peer.heard()
 
     def _suspend(self, peer: Peer, now: float) -> None:
         """It gets nothing for a while, of any function."""
@@ -55,6 +65,7 @@ class Liveness:
 
     def nobody_listens(self, peer: Peer) -> None:
         """Nobody listens at an instance: it has ended, or is cut off and still works on what it has."""
+        peer.unreachable = True
         self._directory.forget(peer)
         self._elsewhere(peer)
 

@@ -14,7 +14,8 @@ class Peer:
     """An instance, and what it has been asked."""
 
     __slots__ = (
-        "frozen", "id", "idempotent", "outstanding", "ping", "prefix", "probed", "project", "unanswered", "weight",
+        "frozen", "id", "idempotent", "outstanding", "ping", "prefix", "probed", "project", "unanswered", "unreachable",
+        "weight",
     )  # fmt: skip
 
     def __init__(self, project: str, instance: str) -> None:
@@ -34,6 +35,9 @@ class Peer:
         """When the oldest such question was sent that it has not answered; 0.0 without."""
         self.frozen = False
         """Whether it was told that it does not answer."""
+
+        self.unreachable = False
+        """Whether nobody listened there: it is forgotten, but may still answer what it has if it was cut off only."""
 
     def heard(self) -> None:
         """It has answered something."""

@@ -238,6 +238,7 @@ class Requester:
         """The connection is lost: what has been sent may be worked on, and no answer comes."""
         now = clock()
         self.directory.ask_soon()
+        self._liveness.connection_lost()
         for tried in list(self._waiting.values()):
             request = tried.request
             error = Unconfirmed("the connection was lost; the request may have been worked on")

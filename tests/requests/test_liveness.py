@@ -8,8 +8,10 @@ import time
 import pytest
 
 from runner.client import App
+from runner.errors import Unconfirmed
 from tests.requests.conftest import Here, known
 from tests.support.eventually import eventually
+from tests.support.server import NatsServer
 
 pytestmark = [pytest.mark.server, pytest.mark.anyio]
 
@@ -40,3 +42,63 @@ async def test_an_instance_that_stands_still_again_while_it_is_asked_gives_up_wh
     await instance("b")
     async with asyncio.timeout(3):
         assert [await first, await second] == ["b", "b"]
+
+
+@pytest.mark.parametrize("end", ["stands still", "is killed"])
+async def test_an_instance_that_fails_while_it_ends_gives_up_what_it_has(
+    app: App, instance: Here, end: str
+) -> None:
+    one = await instance("a")
+    one.answer = one.silent
+    asking = asyncio.create_task(app.request("quote.1", None, timeout=20.0))
+    await eventually(lambda: bool(one.asked))
+    await instance("b")
+    await one.tell(gone=True)
+    if end == "is killed":
+        await one.close()
+    else:
+        one.answers_pings = False
+    async with asyncio.timeout(5):
+        assert await asking == "b"
+
+
+async def test_what_the_only_instance_had_that_was_killed_is_done_by_the_one_that_comes_after_it(
+    app: App, instance: Here
+) -> None:
+    one = await instance("a")
+    one.answer = one.silent
+    asking = asyncio.create_task(app.request("quote.1", None, timeout=20.0))
+    await eventually(lambda: bool(one.asked))
+    await one.close()
+    await eventually(lambda: not app._requester.directory.peers)
+    await instance("b")
+    async with asyncio.timeout(5):
+        assert await asking == "b"
+
+
+async def test_what_may_not_run_twice_waits_for_an_instance_that_ends(app: App, instance: Here) -> None:
+    one = await instance("a", subjects={"quote.*": False})
+    one.answer = one.silent
+    asking = asyncio.create_task(app.request("quote.1", None, timeout=20.0))
+    await eventually(lambda: bool(one.asked))
+    other = await instance("b", subjects={"quote.*": False})
+    await one.tell(gone=True)
+    await eventually(lambda: one.pings > 3)
+    await one.asked[0].respond(b'"a"')
+    assert await asking == "a"
+    assert not other.asked
+
+
+async def test_a_question_from_before_a_lost_connection_ejects_nobody(
+    app: App, instance: Here, nats_server: NatsServer
+) -> None:
+    one = await instance("a", subjects={"quote.*": False})
+    one.answer, one.answers_pings = one.silent, False
+    asking = asyncio.create_task(app.request("quote.1", None, timeout=20.0))
+    peers = app._requester.directory.peers
+    await eventually(lambda: ("shop", "a") in peers and peers["shop", "a"].unanswered > 0.0)
+    nats_server.stop()
+    with pytest.raises(Unconfirmed):
+        await asking
+    assert peers["shop", "a"].unanswered == 0.0
+    assert not peers["shop", "a"].frozen
