@@ -28,7 +28,14 @@ FIRST_SECONDS = 0.1
 MOST_SUBJECTS = 10_000
 """So many subjects are remembered with their target."""
 MOST_PEERS = 5_000
+"""So many instances are remembered: another one is asked as any client would, until one of them is forgotten."""
+MOST_TARGETS = 10_000
+"""So many functions, too."""
+MOST_GOODBYES = 1_000
+SILENT_ROUNDS = 2
+"""An instance that has not told of itself when all were asked so often is forgotten."""
 _ASK = b"$SRV.INFO"
+_NEWS = service.NEWS.encode()
 
 clock = time.monotonic
 
@@ -44,6 +51,12 @@ class Directory:
         """By project and instance."""
         self._leaving: list[Peer] = []
         """Those that are forgotten, and have not answered all that they were asked."""
+        self._goodbyes: dict[tuple[str, str], None] = {}
+        """Those that take no more requests: what they tell of themselves afterwards was sent before, or is the truth of before."""
+        self.round = 0
+        """How often all of them were asked."""
+        self._answered_in = 0
+        """The last round that was answered."""
         self._told: dict[tuple[str, str], Info] = {}
         self._found: dict[bytes, Target | None] = {}
         self._inbox = b""
@@ -115,10 +128,19 @@ class Directory:
 
     def take_out(self, target: Target, peer: Peer) -> None:
         """An instance does not answer for this function any more."""
-        self._drop(target, peer.id)
+        peer.patterns.discard(target.pattern)
+        if target.peers.get(peer.id) is peer:
+            del target.peers[peer.id]
+            self._refresh(target)
+
+    def targets_of(self, peer: Peer) -> list[Target]:
+        """The functions that an instance answers for."""
+        return [self.targets[peer.project, pattern] for pattern in peer.patterns]
 
     def _ask(self, now: float) -> None:
         if self._connection.is_connected:  # else it would be dropped
+            self._forget_silent(now)
+            self.round += 1
             self._next = now + (SOON_SECONDS if now < self._unsure_until else ASK_SECONDS)
             self._connection.wire.publish(_ASK, b"", self._inbox)
 
@@ -129,7 +151,16 @@ class Directory:
                 heard.set_result(None)
         self._hopeful.clear()
 
-    def _answered(self, _subject: bytes, _reply: bytes, header: bytes | None, body: bytes) -> None:
+    def _forget_silent(self, now: float) -> None:
+        """Forget instances that told nothing of themselves for two rounds; where nobody did, we may not ask, or not hear."""
+        if self.round - self._answered_in < SILENT_ROUNDS:
+            for place, peer in list(self.peers.items()):
+                if self.round - peer.told_in >= SILENT_ROUNDS and now - peer.told_at >= ASK_SECONDS:
+                    self._forget_at(place)
+
+    def _answered(self, subject: bytes, _reply: bytes, header: bytes | None, body: bytes) -> None:
+        if subject != _NEWS:
+            self._answered_in = self.round
         if header is not None and not body:  # nobody answers: there is no service at all
             self._is_ready()
             return
@@ -138,14 +169,26 @@ class Directory:
             return
         if not info.ours:
             return
-        place = info.name, info.id
-        if info.gone:
-            self._forget_at(place)
-        elif self._told.get(place) != info and (place in self.peers or len(self.peers) < MOST_PEERS):
-            self._learn(place, info)
-        for subject, heard in self._hopeful:
-            if not heard.done() and self.target(subject) is not None:
+        self._heard(info, news=subject == _NEWS)
+        for awaited, heard in self._hopeful:
+            if not heard.done() and self.target(awaited) is not None:
                 heard.set_result(None)
+
+    def _heard(self, info: Info, *, news: bool) -> None:
+        """An instance has told of itself."""
+        place = info.name, info.id
+        if news and not info.gone:
+            self._goodbyes.pop(place, None)
+        if info.gone or not info.endpoints:
+            self._goodbyes[place] = None
+            if len(self._goodbyes) > MOST_GOODBYES:
+                del self._goodbyes[next(iter(self._goodbyes))]
+            self._forget_at(place)
+        elif place not in self._goodbyes and (place in self.peers or len(self.peers) < MOST_PEERS):
+            if self._told.get(place) != info:
+                self._learn(place, info)
+            peer = self.peers[place]
+            peer.told_in, peer.told_at = self.round, clock()
 
     def _learn(self, place: tuple[str, str], info: Info) -> None:
         self._told[place] = info
@@ -158,31 +201,26 @@ class Directory:
         for pattern, endpoint in here.items():
             key = info.name, pattern
             if key not in self.targets:
+                if len(self.targets) >= MOST_TARGETS:
+                    continue
                 self.targets[key] = Target(info.name, pattern, endpoint.name)
             self.targets[key].peers[info.id] = peer
-        for target in self._targets_of(place):
+            peer.patterns.add(pattern)
+        for target in self.targets_of(peer):
             if target.pattern in here:
                 self._refresh(target)
             else:
-                self._drop(target, info.id)
+                self.take_out(target, peer)
 
     def _forget_at(self, place: tuple[str, str]) -> None:
         self._told.pop(place, None)
         peer = self.peers.pop(place, None)
-        if peer is not None and peer.outstanding:
+        if peer is None:
+            return
+        if peer.outstanding:
             self._leaving.append(peer)
-        for target in self._targets_of(place):
-            self._drop(target, place[1])
-
-    def _targets_of(self, place: tuple[str, str]) -> list[Target]:
-        """Those that an instance answers for."""
-        project, instance = place
-        return [each for each in self.targets.values() if each.project == project and instance in each.peers]
-
-    def _drop(self, target: Target, instance: str) -> None:
-        """An instance answers for it no more."""
-        target.peers.pop(instance, None)
-        self._refresh(target)
+        for target in self.targets_of(peer):
+            self.take_out(target, peer)
 
     def _refresh(self, target: Target) -> None:
         """Other instances answer for it, or weigh or say something else."""

@@ -59,9 +59,8 @@ class Liveness:
 
     def _suspend(self, peer: Peer, now: float) -> None:
         """It gets nothing for a while, of any function."""
-        for target in self._directory.targets.values():
-            if target.peers.get(peer.id) is peer:
-                target.balancer.suspend(target.balancer.backends[peer.id], now)
+        for target in self._directory.targets_of(peer):
+            target.balancer.suspend(target.balancer.backends[peer.id], now)
 
     def nobody_listens(self, peer: Peer) -> None:
         """Nobody listens at an instance: it has ended, or is cut off and still works on what it has."""

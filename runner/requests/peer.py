@@ -14,8 +14,8 @@ class Peer:
     """An instance, and what it has been asked."""
 
     __slots__ = (
-        "frozen", "id", "idempotent", "outstanding", "ping", "prefix", "probed", "project", "unanswered", "unreachable",
-        "weight",
+        "frozen", "id", "idempotent", "outstanding", "patterns", "ping", "prefix", "probed", "project", "told_at", "told_in",
+        "unanswered", "unreachable", "weight",
     )  # fmt: skip
 
     def __init__(self, project: str, instance: str) -> None:
@@ -24,6 +24,11 @@ class Peer:
         self.weight = 1.0
         self.idempotent: frozenset[str] = frozenset()
         """The patterns of subjects whose requests may run twice, as it says."""
+        self.patterns: set[str] = set()
+        """Of the subjects that it is asked on."""
+        self.told_in = 0
+        self.told_at = 0.0
+        """When it told of itself last: in which round of questions to all, and by the clock."""
         self.prefix = service.instance_subject(project, instance, "").encode()
         """What stands before the subject of a function where this instance alone is asked."""
         self.ping = service.control_subjects("PING", project, instance)[2].encode()

@@ -30,6 +30,8 @@ class Control:
         self._wire = runtime.connection.wire
         self._responders = responders
         self._answers = answers
+        self._gone = False
+        """Whether it takes no more requests: then it tells of no functions."""
         self._started = datetime.now(UTC).isoformat().replace("+00:00", "Z")
         self._version = service.semantic(release)
         self._metadata = {MARK: service.semantic(_own()), "weight": f"{runtime.settings.weight:g}"}
@@ -54,6 +56,7 @@ class Control:
     def announce(self, *, gone: bool = False) -> None:
         """Tell everybody who balances that this instance is here, or that it takes no more requests."""
         told = msgspec.json.encode(msgspec.structs.replace(self.info(), gone=gone))
+        self._gone = gone
         self._wire.publish(service.NEWS.encode(), told, b"")
         self._wire.flush()
 
@@ -72,6 +75,7 @@ class Control:
                     metadata={"idempotent": "true" if _answers(each).idempotent else "false"},
                 )
                 for each in self._responders
+                if not self._gone
             ],
         )
 

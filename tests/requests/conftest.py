@@ -30,6 +30,8 @@ class Instance:
         self.asked: list[Msg] = []
         self.answer: Callable[[Msg], Awaitable[None]] = self.echo
         self.pings = 0
+        self.told: list[str] = []
+        """Where it was asked who it is."""
         self.answers_pings = True
         self._subscriptions: list[object] = []
 
@@ -81,6 +83,7 @@ class Instance:
                 await message.respond(b"{}")
         else:
             await message.respond(self.info())
+            self.told.append(message.subject)
 
     async def _asked(self, message: Msg) -> None:
         self.asked.append(message)

@@ -112,6 +112,8 @@ async def test_what_comes_to_an_instance_that_ends_is_refused_unbegun(
             return answer.not_started == "draining" and answer.code == 503
 
         await eventually(refused)
+        info = msgspec.json.decode((await asker.ask(f"$SRV.INFO.shop.{instance}")).body)
+        assert info["endpoints"] == [], "who asks who is there does not take it for one that answers"
         assert (await running).code == 408, "what ran was let run, up to its deadline"
         assert await process.ended() == 0
         gone = await asker.ask(instance_subject("shop", instance, "work.7"))
