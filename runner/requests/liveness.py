@@ -30,9 +30,14 @@ class Liveness:
         self._tries = tries
         self._send = send
 
-    def check(self, now: float) -> None:
-        """Ask those that are late whether they live; what one works on that does not tell goes elsewhere."""
+    def check(self, now: float, stood_still: float) -> None:
+        """Ask those that are late whether they live; what one works on that does not tell goes elsewhere.
+
+        For so many seconds since the last time the loop of this process `stood_still`: no instance is blamed for them.
+        """
         for peer in self._directory.asked():
+            if peer.unanswered and stood_still:
+                peer.unanswered = min(now, peer.unanswered + stood_still)
             if peer.unreachable:
                 self._elsewhere(peer)  # each time: an instance may have come that can take its work
                 continue

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping
+from contextvars import Context as ContextVars
 
 from runner.core import header, service
 from runner.core.balancer import POLICIES, Policy
@@ -59,7 +60,7 @@ class Requester:
         """Those that are sent once there is a connection again."""
         self._prefix = b""
         self._cut = 0
-        self._opened: asyncio.Future[None] | None = None
+        self._opening: asyncio.Task[None] | None = None
         self._liveness = Liveness(connection, self.directory, self._tries, self._send)
         self._failover = Failover(self.directory, self._tries, self._liveness, self._postponed, self._send)
         self._sweep = Sweep(self._waiting, self._postponed, self._late, self._look)
@@ -129,23 +130,19 @@ class Requester:
         return POLICIES[0]
 
     async def _open(self) -> None:
-        if self._opened is not None:
-            await asyncio.shield(self._opened)
-            return
-        self._opened = self._loop.create_future()
-        try:
-            inbox = self._connection.new_inbox()
-            await self._wire.subscribe(f"{inbox}.*", self._answered)
-            await self.directory.open()
-            self._wire.on_lost.append(self._lost)
-            self._connection.inbox.on_denied.append(self._failover.denied)
-            self._prefix = inbox.encode() + b"."
-        except BaseException:
-            opened, self._opened = self._opened, None
-            opened.cancel()
-            raise
+        """In a task of its own: an asker that goes meanwhile takes no other along."""
+        if self._opening is None or self._opening.done():  # it has failed: try again
+            self._opening = self._loop.create_task(self._subscribe(), context=ContextVars())
+        await asyncio.shield(self._opening)
+
+    async def _subscribe(self) -> None:
+        inbox = self._connection.new_inbox()
+        await self._wire.subscribe(f"{inbox}.*", self._answered)
+        await self.directory.open()
+        self._wire.on_lost.append(self._lost)
+        self._connection.inbox.on_denied.append(self._failover.denied)
+        self._prefix = inbox.encode() + b"."
         self._cut = len(self._prefix)
-        self._opened.set_result(None)
 
     # -- sending ----------------------------------------------------------------------------------------
 
@@ -223,7 +220,7 @@ class Requester:
             self._tries.end(tried, now, "failed", error)
         settle(request, error)
 
-    def _look(self, now: float) -> None:
+    def _look(self, now: float, stood_still: float) -> None:
         if not self._connection.is_connected:
             return
         self.directory.ask(now)
@@ -232,7 +229,7 @@ class Requester:
             self._postponed.clear()
             for request in postponed:
                 self._send(request)
-        self._liveness.check(now)
+        self._liveness.check(now, stood_still)
 
     def _lost(self) -> None:
         """The connection is lost: what has been sent may be worked on, and no answer comes."""

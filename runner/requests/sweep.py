@@ -28,16 +28,20 @@ class Sweep:
         waiting: Mapping[bytes, Try],
         postponed: Mapping[Request, None],
         late: Callable[[Request], None],
-        look: Callable[[float], None],
+        look: Callable[[float, float], None],
     ) -> None:
-        """`late` is called with a request whose deadline has passed, `look` every 50 ms while any waits."""
+        """`late` is called with a request whose deadline has passed, `look` every 50 ms while any waits.
+
+        It is told the time, and for how many seconds since the last one the loop of this process stood still: answers that came
+        meanwhile were not read.
+        """
         self._waiting = waiting
         self._postponed = postponed
         self._late = late
         self._look = look
         self._near: dict[int, list[Request]] = {}
         self._tick = 0
-        self._scanned = self._looked = 0.0
+        self._scanned = self._looked = self._turned = self._stood_still = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
 
@@ -46,7 +50,8 @@ class Sweep:
         now = clock()
         if self._timer is None:
             self._tick = int(now / TICK)
-            self._scanned = self._looked = now
+            self._scanned = self._looked = self._turned = now
+            self._stood_still = 0.0
             self._timer = self._loop.call_later(TICK, self._turn)
         if request.deadline - now < NEAR_SECONDS:
             self._put(request)
@@ -62,6 +67,10 @@ class Sweep:
             return
         self._timer = self._loop.call_later(TICK, self._turn)  # first: what follows may raise
         now = clock()
+        late = now - self._turned - TICK
+        self._turned = now
+        if late > TICK:
+            self._stood_still += late
         if now - self._scanned >= SCAN_SECONDS:
             self._scanned = now
             for request in [*(tried.request for tried in self._waiting.values()), *self._postponed]:
@@ -69,7 +78,8 @@ class Sweep:
                     self._put(request)
         if now - self._looked >= LOOK_SECONDS:
             self._looked = now
-            self._look(now)
+            stood_still, self._stood_still = self._stood_still, 0.0
+            self._look(now, stood_still)
         until = int(now / TICK)
         while self._tick < until:
             self._tick += 1

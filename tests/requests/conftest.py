@@ -113,7 +113,8 @@ Here = Callable[..., Awaitable[Instance]]
 
 async def known(app: App, *names: str) -> None:
     """Return once the asker knows these instances: its first request may go out with the first of them."""
-    await app._requester._open()
+    if not app._requester._cut:
+        await app._requester._open()
     await eventually(lambda: {name for _, name in app._requester.directory.peers} >= set(names))
 
 

@@ -102,3 +102,25 @@ async def test_a_question_from_before_a_lost_connection_ejects_nobody(
         await asking
     assert peers["shop", "a"].unanswered == 0.0
     assert not peers["shop", "a"].frozen
+
+
+async def test_an_asker_that_stood_still_itself_takes_nobody_for_frozen(app: App, instance: Here) -> None:
+    one, other = await instance("a"), await instance("b")
+    await known(app, "a", "b")
+    one.answer, other.answer = one.silent, other.silent
+    asking = asyncio.create_task(app.request("quote.1", None, timeout=20.0))
+    await eventually(lambda: one.pings + other.pings > 1)
+    peers = app._requester.directory.peers.values()
+    for _ in range(10):
+        await eventually(lambda: any(each.unanswered for each in peers))
+        time.sleep(0.25)  # noqa: ASYNC251  # as a handler does that computes, or a process that gets no CPU
+        await eventually(lambda: not any(each.unanswered for each in peers))
+    assert len(one.asked) + len(other.asked) == 1
+    assert not any(
+        each.ejections
+        for target in app._requester.directory.targets.values()
+        for each in target.balancer.backends.values()
+    )
+    (had,) = [each for each in (one, other) if each.asked]
+    await had.asked[0].respond(b'"late"')
+    assert await asking == "late"

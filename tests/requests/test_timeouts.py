@@ -74,3 +74,15 @@ async def test_who_no_longer_waits_leaves_nothing_to_send_after_an_outage(
     assert await asking[2] == "a"
     assert [each.subject[-7:] for each in one.asked] == ["quote.1", "quote.2"]
     assert not requester._postponed
+
+
+async def test_who_asks_first_and_goes_takes_nobody_along(app: App, instance: Here) -> None:
+    await instance("a")
+    first = asyncio.create_task(app.request("quote.1", None))
+    others = [asyncio.create_task(app.request("quote.2", None)) for _ in range(3)]
+    await asyncio.sleep(0)
+    assert not app._requester._cut, "it is still being opened"
+    first.cancel()
+    assert await asyncio.gather(*others) == ["a"] * 3
+    assert await app.request("quote.3", None) == "a"
+    assert first.cancelled()
