@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable
 
 from runner.core import failover, header, service
-from runner.errors import NoResponders, PermissionDenied, ServiceError
+from runner.errors import NoResponders, PermissionDenied, ServiceError, Unconfirmed
 from runner.requests.directory import Directory
 from runner.requests.liveness import Liveness
 from runner.requests.request import Request, Try
-from runner.requests.tries import Tries
+from runner.requests.tries import Tries, each
 
 BLIND_TRIES = 3
 """Of a request whose instances are not known: NATS picks one each time."""
@@ -76,25 +76,47 @@ class Failover:
 
     def denied(self, subject: str) -> None:
         """The server does not let us publish to a subject: what was sent there was not delivered."""
-        for tried in list(self._tries.waiting.values()):
-            request, peer = tried.request, tried.peer
-            sent = request.subject if peer is None else peer.prefix + request.subject
-            if sent.decode(errors="replace").lower() != subject:
-                continue
-            error = _denied(subject)
-            self._tries.end(tried, clock(), "withdrawn", error)
-            if peer is not None and tried.target is not None:
-                self._directory.take_out(tried.target, peer)
-                request.target = None  # by the queue group, as any client may
-                self._send(request)
-            else:
-                settle(request, error)
+        each(
+            [tried for tried in self._tries.waiting.values() if _sent_on(tried) == subject], self._denied_one
+        )
+
+    def _denied_one(self, tried: Try) -> None:
+        request, peer = tried.request, tried.peer
+        error = _denied(_sent_on(tried))
+        self._tries.end(tried, clock(), "withdrawn", error)
+        if peer is not None and tried.target is not None:
+            self._directory.take_out(tried.target, peer)
+        if request.future.done():
+            return
+        if peer is not None:
+            request.target = None  # by the queue group, as any client may
+            self._send(request)
+        else:
+            settle(request, error)
+
+    def connection_lost(self, tried: Try) -> None:
+        """No answer comes: it may be worked on."""
+        request = tried.request
+        error = Unconfirmed("the connection was lost; the request may have been worked on")
+        self._tries.end(tried, clock(), "withdrawn", error)
+        if request.open or request.future.done():
+            return
+        if self._directory.may_repeat(tried):
+            self._postponed[request] = None
+        else:
+            settle(request, error)
 
 
 def settle(request: Request, error: Exception) -> None:
     """Give a request up, unless a try of it is still on its way."""
     if not request.open and not request.future.done():
         request.future.set_exception(error)
+
+
+def _sent_on(tried: Try) -> str:
+    """The subject that it was sent to, as the server names it in an error."""
+    asked = tried.request.subject
+    return (asked if tried.peer is None else tried.peer.prefix + asked).decode(errors="replace").lower()
 
 
 def _denied(subject: str) -> PermissionDenied:

@@ -9,8 +9,8 @@ from runner.errors import NoStream
 from runner.jetstream.connection import Connection
 from runner.requests.directory import Directory
 from runner.requests.peer import Peer
-from runner.requests.request import Request
-from runner.requests.tries import Tries
+from runner.requests.request import Request, Try
+from runner.requests.tries import Tries, each
 
 log = logging.getLogger("jetrunner.requests")
 
@@ -81,11 +81,13 @@ class Liveness:
 
     def _elsewhere(self, peer: Peer) -> None:
         """Ask others, too, what may run twice; whoever answers first has answered."""
-        for token in list(peer.outstanding):
-            tried = self._tries.waiting[token]
-            request = tried.request
-            if request.open[-1] is not tried or not self._directory.may_repeat(tried):
-                continue
-            request.target = self._directory.target(request.subject)
-            if request.target is not None and not set(request.target.peers) <= set(request.tried):
-                self._send(request)
+        each([self._tries.waiting[token] for token in peer.outstanding], self._one_elsewhere)
+
+    def _one_elsewhere(self, tried: Try) -> None:
+        request = tried.request
+        if request.future.done() or request.open[-1] is not tried or not self._directory.may_repeat(tried):
+            return
+        target = self._directory.target(request.subject)
+        if target is not None and not set(target.peers) <= set(request.tried):
+            request.target = target
+            self._send(request)

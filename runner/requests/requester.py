@@ -24,7 +24,7 @@ from runner.requests.failover import Failover, settle
 from runner.requests.liveness import Liveness
 from runner.requests.request import Request
 from runner.requests.sweep import Sweep
-from runner.requests.tries import Tries
+from runner.requests.tries import Tries, each
 from runner.telemetry.asking import here
 from runner.telemetry.tracing import Tracing
 
@@ -227,25 +227,14 @@ class Requester:
         if self._postponed:
             postponed = list(self._postponed)
             self._postponed.clear()
-            for request in postponed:
-                self._send(request)
+            each(postponed, self._send)
         self._liveness.check(now, stood_still)
 
     def _lost(self) -> None:
         """The connection is lost: what has been sent may be worked on, and no answer comes."""
-        now = clock()
         self.directory.ask_soon()
         self._liveness.connection_lost()
-        for tried in list(self._waiting.values()):
-            request = tried.request
-            error = Unconfirmed("the connection was lost; the request may have been worked on")
-            self._tries.end(tried, now, "withdrawn", error)
-            if request.open or request.future.done():
-                continue
-            if self.directory.may_repeat(tried):
-                self._postponed[request] = None
-            else:
-                settle(request, error)
+        each(list(self._waiting.values()), self._failover.connection_lost)
 
     def _withdraw(self, request: Request) -> None:
         now = clock()

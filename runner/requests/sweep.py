@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from runner.requests.request import Request, Try
+from runner.requests.tries import each
 
 TICK = 0.01
 NEAR_SECONDS = 0.5
@@ -83,6 +84,5 @@ class Sweep:
         until = int(now / TICK)
         while self._tick < until:
             self._tick += 1
-            for request in self._near.pop(self._tick, ()):
-                if not request.future.done():
-                    self._late(request)
+            due = self._near.pop(self._tick, ())
+            each([request for request in due if not request.future.done()], self._late)

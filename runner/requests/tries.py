@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 from runner.core.balancer import Backend, Ended
 from runner.requests.peer import Peer
@@ -10,6 +12,20 @@ from runner.requests.request import Request, Try
 from runner.requests.target import Target
 
 log = logging.getLogger("jetrunner.requests")
+
+Item = TypeVar("Item", bound="Request | Try")
+
+
+def each(of: Iterable[Item], do: Callable[[Item], None]) -> None:
+    """Do it with each of several requests, or tries; where that fails its asker alone is told, and the others go on."""
+    for item in of:
+        try:
+            do(item)
+        except Exception as error:
+            request = item.request if isinstance(item, Try) else item
+            log.exception("the request to %s has failed here", request.subject.decode(errors="replace"))
+            if not request.future.done():
+                request.future.set_exception(error)
 
 
 class Tries:

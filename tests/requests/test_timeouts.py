@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from math import inf, nan
+from typing import Any
 
 import pytest
 
 from runner.client import App
 from runner.errors import TooLarge
+from runner.requests.request import Try
 from tests.requests.conftest import Here
 from tests.support.eventually import eventually
 from tests.support.server import NatsServer
@@ -86,3 +88,51 @@ async def test_who_asks_first_and_goes_takes_nobody_along(app: App, instance: He
     assert await asyncio.gather(*others) == ["a"] * 3
     assert await app.request("quote.3", None) == "a"
     assert first.cancelled()
+
+
+async def test_an_error_in_the_end_of_one_request_keeps_no_other_waiting(
+    app: App, instance: Here, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = await instance("a", subjects={"quote.*": False})
+    one.answer = one.silent
+    tries = app._requester._tries
+    end, broken = tries.end, iter([True])
+
+    def breaks_once(*arguments: Any) -> None:
+        end(*arguments)
+        if next(broken, False):
+            raise RuntimeError("no room for a span")
+
+    monkeypatch.setattr(tries, "end", breaks_once)
+    async with asyncio.timeout(5):
+        asked = [app.request(f"quote.{number}", None, timeout=0.3) for number in range(5)]
+        ended = await asyncio.gather(*asked, return_exceptions=True)
+    assert sorted(type(each).__name__ for each in ended) == ["RuntimeError"] + ["Unconfirmed"] * 4
+    assert "no room for a span" in caplog.text
+    nothing_waits(app)
+
+
+async def test_an_error_in_the_sending_of_one_request_keeps_no_other_from_being_sent(
+    app: App, instance: Here, nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = await instance("a")
+    requester = app._requester
+    assert await app.request("quote.1", None) == "a"
+    nats_server.stop()
+    await eventually(lambda: not requester._connection.is_connected)
+    asking = [asyncio.create_task(app.request(f"quote.{number}", None, timeout=60.0)) for number in range(3)]
+    await eventually(lambda: len(requester._postponed) == 3)
+    begin, broken = requester._tries.begin, iter([True])
+
+    def breaks_once(*arguments: Any) -> Try:
+        if next(broken, False):
+            raise RuntimeError("no such instance")
+        return begin(*arguments)
+
+    monkeypatch.setattr(requester._tries, "begin", breaks_once)
+    nats_server.start()
+    async with asyncio.timeout(20):
+        ended = await asyncio.gather(*asking, return_exceptions=True)
+    assert [each for each in ended if each != "a"] != []
+    assert ended.count("a") == 2
+    assert one.asked
