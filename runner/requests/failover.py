@@ -15,6 +15,8 @@ from runner.requests.tries import Tries, each
 BLIND_TRIES = 3
 """Of a request whose instances are not known: NATS picks one each time."""
 
+LOST = "the connection was lost; the request may have been worked on"
+
 clock = time.monotonic
 
 
@@ -45,17 +47,31 @@ class Failover:
         self._tries.end(tried, now, failover.ended(code, why), error, code)
         if request.future.done():
             return
-        request.error = error
+        if why is None:
+            request.unsure = True
+        if why is None or not request.unsure:
+            request.error = error
         if why in ("draining", "unknown") and target is not None and tried.peer is not None:
             self._directory.take_out(target, tried.peer)
         match failover.after_error(code, why, idempotent=self._directory.may_repeat(tried)):
-            case "elsewhere" if target is not None or request.tries < BLIND_TRIES:
-                request.target = self._directory.target(request.subject)
-                self._send(request)
+            case "elsewhere" if target is not None or request.refused < BLIND_TRIES:
+                request.refused += target is None
+                self.send_again(request)
             case "elsewhere within budget" if target is not None and target.budget.withdraw(now):
-                self._send(request)
+                self.send_again(request)
             case _:
-                settle(request, error)
+                settle(request, request.error or error)
+
+    def send_again(self, request: Request) -> None:
+        """Send it to those that are there now; what may have run, only where it may run twice, if that is known."""
+        target = request.target = self._directory.target(request.subject)
+        if request.unsure and (target is None or not target.idempotent):
+            if target is not None or request.error is not None:
+                settle(request, request.error or Unconfirmed(LOST))
+            else:
+                self._postponed[request] = None
+        else:
+            self._send(request)
 
     def not_there(self, tried: Try) -> None:
         """Nobody listens where it was sent: it was not delivered, so it may go elsewhere whatever the function."""
@@ -66,9 +82,10 @@ class Failover:
             self._liveness.nobody_listens(peer)
         if request.future.done():
             return
+        request.missed = error
         if peer is not None:
-            request.target = self._directory.target(request.subject)
-            self._send(request)
+            request.tried.remove(peer.id)
+            self.send_again(request)
         elif self._directory.is_unsure:  # they may be on their way back
             self._postponed[request] = None
         else:
@@ -89,6 +106,7 @@ class Failover:
         if request.future.done():
             return
         if peer is not None:
+            request.tried.remove(peer.id)
             request.target = None  # by the queue group, as any client may
             self._send(request)
         else:
@@ -97,11 +115,13 @@ class Failover:
     def connection_lost(self, tried: Try) -> None:
         """No answer comes: it may be worked on."""
         request = tried.request
-        error = Unconfirmed("the connection was lost; the request may have been worked on")
+        error = Unconfirmed(LOST)
         self._tries.end(tried, clock(), "withdrawn", error)
         if request.open or request.future.done():
             return
         if self._directory.may_repeat(tried):
+            request.unsure = True
+            request.tried.clear()
             self._postponed[request] = None
         else:
             settle(request, error)

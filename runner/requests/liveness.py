@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from runner.errors import NoStream
+from runner.errors import NoStream, PermissionDenied
 from runner.jetstream.connection import Connection
 from runner.requests.directory import Directory
 from runner.requests.peer import Peer
@@ -76,6 +76,9 @@ class Liveness:
     def _told(self, peer: Peer, _: bytes | None, __: bytes, error: Exception | None) -> None:
         if error is None:
             peer.heard()
+        elif isinstance(error, PermissionDenied):
+            peer.heard()
+            peer.may_ping = False
         elif isinstance(error, NoStream):
             self.nobody_listens(peer)
 

@@ -14,7 +14,7 @@ class Peer:
     """An instance, and what it has been asked."""
 
     __slots__ = (
-        "frozen", "id", "idempotent", "outstanding", "patterns", "ping", "prefix", "probed", "project", "told_at", "told_in",
+        "frozen", "id", "idempotent", "may_ping", "outstanding", "patterns", "ping", "prefix", "probed", "project", "told_at", "told_in",
         "unanswered", "unreachable", "weight",
     )  # fmt: skip
 
@@ -34,6 +34,8 @@ class Peer:
         self.ping = service.control_subjects("PING", project, instance)[2].encode()
         self.outstanding: dict[bytes, float] = {}
         """When each was sent that it has not answered, by token, the oldest first."""
+        self.may_ping = True
+        """Whether we are allowed to ask it."""
         self.probed = 0.0
         """When it was last asked whether it lives."""
         self.unanswered = 0.0
@@ -51,7 +53,7 @@ class Peer:
 
     def is_late(self, now: float) -> bool:
         """Whether it is to be asked now whether it lives."""
-        if not self.outstanding:
+        if not self.outstanding or not self.may_ping:
             self.unanswered = 0.0
             return False
         oldest = next(iter(self.outstanding.values()))

@@ -7,7 +7,7 @@ import asyncio
 from msgspec import Struct
 
 from runner.core.balancer import Backend, Policy
-from runner.errors import ServerError
+from runner.errors import NoResponders, ServerError
 from runner.host import Reply
 from runner.requests.peer import Peer
 from runner.requests.target import Target
@@ -32,8 +32,14 @@ class Request(Struct, eq=False):
     tried: list[str] = []
     """Instances that it was sent to."""
     tries: int = 0
+    refused: int = 0
+    """How often it was refused, unbegun, by an instance that NATS picked."""
+    unsure: bool = False
+    """Whether a try that is over may have run: it goes only where it may run twice."""
     error: ServerError | None = None
-    """Of the last try that has ended."""
+    """Of the last try that has ended; one that may have run before one that has not."""
+    missed: NoResponders | None = None
+    """Nobody was there, the last time that it was sent."""
     near: bool = False
     """Its deadline is watched to 10 ms."""
 

@@ -15,7 +15,7 @@ from contextvars import Context as ContextVars
 from runner.core import header, service
 from runner.core.balancer import POLICIES, Policy
 from runner.core.subject import matches
-from runner.errors import Unconfirmed
+from runner.errors import ServerError, Unconfirmed
 from runner.host import Reply
 from runner.jetstream import otherloop
 from runner.jetstream.connection import Connection
@@ -211,9 +211,13 @@ class Requester:
 
     def _late(self, request: Request) -> None:
         subject = request.subject.decode(errors="replace")
-        error = request.error or Unconfirmed(
-            f"no answer came on {subject} in time; it may have been worked on"
-        )
+        error: ServerError | None = request.error
+        if request.open and not request.unsure:
+            error = None
+        if error is None and (request.open or request.unsure):
+            error = Unconfirmed(f"no answer came on {subject} in time; it may have been worked on")
+        if error is None:
+            error = request.missed or Unconfirmed(f"{subject} was not sent: there was no connection")
         self._postponed.pop(request, None)
         now = clock()
         for tried in list(request.open):
@@ -227,7 +231,7 @@ class Requester:
         if self._postponed:
             postponed = list(self._postponed)
             self._postponed.clear()
-            each(postponed, self._send)
+            each(postponed, self._failover.send_again)
         self._liveness.check(now, stood_still)
 
     def _lost(self) -> None:

@@ -80,3 +80,23 @@ async def test_who_may_not_ask_hears_so_at_once(project: Project, tmp_path: Path
                 await app.request("quote.1", None, timeout=60.0)
     finally:
         nats.stop()
+
+
+async def test_who_may_not_ask_whether_an_instance_lives_takes_none_for_frozen(
+    make_project: Callable[..., Project], tmp_path: Path
+) -> None:
+    slow = SOURCE.replace("    return number", "    await asyncio.sleep(0.4)\n    return number")
+    project = make_project(functions={"shop": "import asyncio\n" + slow})
+    publish, subscribe = allowed(project)
+    publish.remove("$SRV.PING.*.*")
+    nats = server(tmp_path / "server", publish, subscribe)
+    try:
+        project.environment["NATS_URL"] = nats.url_as("all", "all")
+        await project.start("run").seen("ready: ")
+        async with connect(nats.url_as("asker", "asker")) as app:
+            for number in range(3):
+                assert await app.request(f"quote.{number}", None, returns=int, timeout=10.0) == number
+            (target,) = app._requester.directory.targets.values()
+            assert [each.ejections for each in target.balancer.backends.values()] == [0]
+    finally:
+        nats.stop()
