@@ -156,13 +156,25 @@ async def _serve(serving: Serving, connection: Connection, tracing: Tracing, sta
             )
             relay, service = Relay(runtime), Service(runtime, answering, project.version)
             every: list[Served] = [*running, *service.responders]
-            health = Health(running, lambda: unready(connection, stop, every), service.responders)
+            health = Health(
+                running,
+                lambda: unready(connection, stop, every),
+                service.responders,
+                runtime.requester.targets,
+            )
             async with health.listen(settings.health) if settings.health else nullcontext():
                 # First: the very first message may block the loop.
                 tasks.start_soon(sweep, runtime, running, relay, service)
                 started.set()  # from here on there may be something to drain
                 # Who begins asks what others read.
-                await Told(connection, project.name, runtime.instance, running, service.responders).open()
+                await Told(
+                    connection,
+                    project.name,
+                    runtime.instance,
+                    running,
+                    service.responders,
+                    runtime.requester.targets,
+                ).open()
                 await members.listen()
                 await begin(running)
                 if ordered:

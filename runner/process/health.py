@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import get_args
 
@@ -18,7 +18,10 @@ from runner.errors import SettingsError
 from runner.jetstream import fork
 from runner.ordered.function import OrderedFunction
 from runner.pipeline.stats import Stats
+from runner.process import asked
+from runner.process.family import family
 from runner.process.served import Served
+from runner.requests.target import Target
 from runner.services.counts import Counts
 from runner.services.responder import Responder
 
@@ -36,8 +39,14 @@ class Health:
     """Answers for one process. A blocked loop answers nothing: that is what `/livez` is for."""
 
     def __init__(
-        self, functions: Sequence[Function], ready: Callable[[], str], responders: Sequence[Responder] = ()
+        self,
+        functions: Sequence[Function],
+        ready: Callable[[], str],
+        responders: Sequence[Responder] = (),
+        targets: Mapping[tuple[str, str], Target] | None = None,
     ) -> None:
+        """`targets` are the functions that this process asks."""
+        self._targets = {} if targets is None else targets
         self._functions = functions
         self._responders = responders
         self._ready = ready
@@ -101,8 +110,8 @@ class Health:
     def metrics(self) -> str:
         """Prometheus' text format; every series is there from the start."""
         each = [(label_of(function), function.stats, function) for function in self._functions]
-        asked = [(label_of(responder), responder.stats, responder) for responder in self._responders]
-        every: list[tuple[str, Stats, Served]] = [*each, *asked]
+        answering = [(label_of(responder), responder.stats, responder) for responder in self._responders]
+        every: list[tuple[str, Stats, Served]] = [*each, *answering]
         now = time.monotonic()
         lines = [
             *family(
@@ -126,8 +135,9 @@ class Health:
                     [(label, stats.rate(now)) for label, stats, _ in every]),
             *family("jetrunner_requests_total", "counter",
                     "Requests answered, by code; not_started tells why a handler has not begun.",
-                    [sample for label, counts, _ in asked for sample in requests(label, counts)]),
+                    [sample for label, counts, _ in answering for sample in requests(label, counts)]),
         ]  # fmt: skip
+        lines += asked.lines(self._targets, now)
         name = "jetrunner_duration_seconds"
         lines += [f"# HELP {name} Time in the handler, of each attempt.", f"# TYPE {name} histogram"]
         for label, stats, _ in every:
@@ -143,17 +153,6 @@ class Health:
                 f"{name}_count{{{label}}} {number}",
             ]
         return "\n".join(lines) + "\n"
-
-
-def family(name: str, kind: str, text: str, samples: Sequence[tuple[str, float]]) -> list[str]:
-    """The lines of one metric, none without samples; each sample has its labels and its value."""
-    if not samples:
-        return []
-    return [
-        f"# HELP {name} {text}",
-        f"# TYPE {name} {kind}",
-        *(f"{name}{{{labels}}} {value!r}" for labels, value in samples),
-    ]
 
 
 def label_of(function: Served) -> str:

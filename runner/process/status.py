@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from runner.consumers.function import Function
 from runner.core.snapshot import Answering, Part, Snapshot
 from runner.jetstream.connection import Connection
+from runner.requests import view
+from runner.requests.target import Target
 from runner.runtime.snapshots import subject
 from runner.services.responder import Responder
 
@@ -24,11 +26,14 @@ class Told:
         instance: str,
         functions: Sequence[Function],
         responders: Sequence[Responder],
+        targets: Mapping[tuple[str, str], Target],
     ) -> None:
+        """`targets` are the functions that this process asks."""
         self._connection = connection
         self._project = project
         self._functions = functions
         self._responders = responders
+        self._targets = targets
         self._since = time.time()
         self.instance = instance
         """The name of this process alone: host and process id may be those of another container, too."""
@@ -78,4 +83,5 @@ class Told:
                 )
                 for each in self._responders
             },
+            view.asked(self._targets, now),
         )
