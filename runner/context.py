@@ -290,9 +290,7 @@ class Context(Generic[State]):
         if self._host is None:
             raise RuntimeError("this context has no connection to ask through")
         asked = stage(subject, body, headers, None)
-        left = self.deadline
-        if timeout is not None:
-            left = min(left, require_timeout(timeout))
+        left = self.deadline if timeout is None else min(self.deadline, require_timeout(timeout))
         of = self._given if isinstance(self._given, bytes) else b""
         ask = self._host.request
         reply = await ask(asked.subject, asked.body, asked.headers, left, policy=policy, sent_in=of)
