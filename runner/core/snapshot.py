@@ -49,6 +49,10 @@ class Part(Struct, frozen=True, omit_defaults=True):
     dead: dict[Line, Count] = {}
     delayed: Count = 0
     """Of those in flight: they wait here for their next attempt."""
+    recent: tuple[Count, Count] | None = None
+    """Attempts that have ended in the last minute, and failed; an earlier release does not say."""
+    throttled: bool = False
+    """Whether it takes fewer messages, since it fails far more often than the others."""
     label: Stream | None = None
     """What its code calls it, where that is another name than in NATS."""
     standing: Annotated[list[Line], Meta(max_length=MOST_SHARDS)] = []

@@ -35,7 +35,7 @@ from runner.process.health import Health
 from runner.process.lifespan import alive
 from runner.process.newcomers import warn_of_newcomers
 from runner.process.resolve import places_now
-from runner.process.rounds import remember, sweep, watch_bucket
+from runner.process.rounds import start_rounds, sweep
 from runner.process.schedules import Schedules, keep, stand
 from runner.process.served import Served, warn_of_stored
 from runner.process.status import Told
@@ -181,10 +181,9 @@ async def _serve(serving: Serving, connection: Connection, tracing: Tracing, sta
                     await shards.start()
                     tasks.start_soon(shards.run)
                 await relay.start()
-                tasks.start_soon(remember, runtime, running)
+                start_rounds(tasks, runtime, running)
                 if serving.schedules != "none":
                     tasks.start_soon(keep, runtime, bindings)
-                tasks.start_soon(watch_bucket, runtime)
                 tasks.start_soon(tell, connection.inbox.denials)
                 await service.open()
                 names = ", ".join(each.binding.both_names for each in every)

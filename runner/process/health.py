@@ -131,6 +131,9 @@ class Health:
             *family("jetrunner_shards", "gauge", "Shards of an ordered function that this instance works on.",
                     [(label, function.working) for label, _, function in each
                      if isinstance(function, OrderedFunction)]),
+            *family("jetrunner_throttled", "gauge",
+                    "1 while an instance takes fewer messages, since it fails far more often than the others.",
+                    [(label, int(bool(function.throttled))) for label, _, function in each]),
             *family("jetrunner_rate", "gauge", "Messages ended a second, over ten seconds.",
                     [(label, stats.rate(now)) for label, stats, _ in every]),
             *family("jetrunner_requests_total", "counter",

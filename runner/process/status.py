@@ -63,6 +63,7 @@ class Told:
                     in_flight=each.unsettled,
                     delayed=each.delayed,
                     standing=[*each.standing, *refused],
+                    throttled=bool(each.throttled),
                     **each.pipeline.stats.snapshot(now),
                 )
                 for each in self._functions
