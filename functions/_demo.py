@@ -16,12 +16,15 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from functions import _report as report
 from functions._dev import Dev, Tally
 from functions._endpoint import Endpoint, endpoint
+from functions._failover import failover
+from functions._failover import missing as unanswered
 from functions.alert import LATE
 from runner.telemetry.receiver import Receiver
 from runner.telemetry.span import Span
@@ -84,6 +87,13 @@ def publish(root: Path, environment: dict[str, str]) -> None:
         command(
             root, environment, "publish", "flights.{origin}", "--lines", "--file", str(root / DATA / file)
         )
+
+
+def ask(root: Path, environment: dict[str, str], count: int) -> None:
+    """Publish the first flights once more, to be compared with what is usual at their airports."""
+    few = root / "few.jsonl"
+    few.write_text("\n".join((root / DATA / "flights.jsonl").read_text().splitlines()[:count]) + "\n")
+    command(root, environment, "publish", "comparisons.{origin}", "--lines", "--file", str(few))
 
 
 def watch(dev: Dev, goal: Expected, publishing: Future[None]) -> Tally:
@@ -167,6 +177,8 @@ def main() -> int:
                 tally = watch(dev, goal, publishing)
             publishing.result()
             functions = settled(root, environment)
+            report.say("three instances answer requests for an airport's figures, and one of them is killed")
+            outcome = failover(root, environment, dev, partial(ask, root, environment))
             letters = command(root, environment, "deadletter", "list", "--limit", "0")
             trace = telling(receiver.spans())
             if not {span.service for span in trace} >= {
@@ -177,10 +189,11 @@ def main() -> int:
                 command(root, environment, "publish", "flights.HNL", late)
                 trace = telling(receiver.wait(lambda spans: len({s.service for s in telling(spans)}) > 2, 20))
         code = dev.code
-        faults = missing(goal, tally, letters, functions, server)
+        faults = [*missing(goal, tally, letters, functions, server), *unanswered(outcome)]
         if code != 0:
             faults.append(f"runner dev ended with exit {code}:\n{dev.said}")
         report.summary(goal.messages, tally, functions, letters, trace, server, begun)
+        report.requests(outcome)
     for fault in faults:
         report.say(f"missing: {fault}")
     return 1 if faults else 0

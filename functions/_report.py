@@ -11,6 +11,7 @@ from typing import Any
 
 from functions._dev import Tally
 from functions._endpoint import Endpoint
+from functions._failover import Outcome
 from runner.telemetry import waterfall
 from runner.telemetry.span import Span
 
@@ -81,6 +82,15 @@ def summary(
     say("A late flight, from publish to the HTTP endpoint:")
     for line in waterfall.lines(trace, min(max(shutil.get_terminal_size((112, 24)).columns - 2, 80), 140)):
         say(f"  {line}")
+
+
+def requests(outcome: Outcome) -> None:
+    """What became of the requests while an instance was killed."""
+    say()
+    say(
+        f"{outcome.compared:,} flights compared by {2 * outcome.compared:,} requests to three instances; "
+        f"one was killed after {outcome.at_kill:,}: {outcome.again:,} failed"
+    )
 
 
 def _time(seconds: float) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from runner.cli import failure, functions, loop, options, printed, times, waiting
+from runner.cli import asked, failure, functions, loop, options, printed, times, waiting
 from runner.cli.answering import answering
 from runner.cli.selection import require_project
 from runner.cli.session import session
@@ -56,7 +56,11 @@ def status_command(output: str) -> None:
     not succeed, AVAILABLE is the share that did. Of a function that answers requests, PENDING are those that wait in its
     instances, FAILURES all that were answered with an error, and AVAILABLE leaves out what was the asker's fault.
 
-    After the table: when functions with a schedule fire next; shards of an ordered function that have not gone on for 5 s, though they could, with the reason; publishes
+    A second table shows the instances that functions ask (`ctx.request`), as those that ask know them: STATE is `healthy`,
+    `resting` (it was overloaded), `ejected` (left out for a while, and why) or `trial` (single requests try it), OUTSTANDING
+    are requests that it has not answered, LATENCY and SUCCESS tell of about the last 50 requests.
+
+    After the tables: when functions with a schedule fire next; shards of an ordered function that have not gone on for 5 s, though they could, with the reason; publishes
     that wait for their time (`delay=`, `at=`); functions that are not in the code any more and have something left.
     """
     place = options.place()
@@ -72,6 +76,9 @@ def status_command(output: str) -> None:
         click.echo(printed.data(found))
         return
     show(HEADS, [row for function in found["functions"] for row in _rows(function)], lead=2)
+    if found["asked"]:
+        click.echo()
+        show(asked.HEADS, list(asked.rows(found["asked"], project)), lead=2)
     for line in _beside(found):
         click.echo(line, err=True)
     for each in found["functions"]:
@@ -133,6 +140,7 @@ async def read(connection: Connection, project: str, root: Path) -> dict[str, An
             for name in names
         ]
         + answering(snapshots, _measured),
+        "asked": asked.asked(snapshots),
         "next_firings": await _next_firings(connection, project),
         "delayed_publishes": await count(connection, AGAIN, f"$JETRUNNER.delayed.{project}.>"),
         "untold": second.untold,

@@ -17,6 +17,7 @@ from runner.consumers.sources import Sources
 from runner.consumers.usage import reader_of
 from runner.core import identity
 from runner.core.holding import Held, Question
+from runner.core.pull import UNCAPPED
 from runner.errors import ServerError
 from runner.jetstream import consumer, ownstreams
 from runner.jetstream.pull import Pull
@@ -52,6 +53,8 @@ class Function:
         own = stream if binding.schedule is None else ""
         self._sources = Sources(runtime, binding, own, self.durable, self.pipeline, self._durables)
         self._settled = Settled(runtime, binding.function)
+        self.throttled = ""
+        """Why it takes fewer messages; empty while it takes all it can."""
         self._looked = 0.0
         """When the durables were last looked at."""
         self._kept = (-1, 0)
@@ -175,7 +178,18 @@ class Function:
     @property
     def standing(self) -> list[str]:
         """What has stood still for too long, and why."""
-        return [self._sources.waits] if self._sources.waits else []
+        return [line for line in (self._sources.waits, self.throttled) if line]
+
+    def take(self, messages: int | None) -> None:
+        """Ask the stream for so many messages at most, once; None: for all that there is room for."""
+        pulls = [each for each in self._sources.pulls if each.stream == self.stream]
+        for pull in pulls:
+            pull.most = UNCAPPED if messages is None else messages
+            pull.wake()
+        if messages is not None:
+            self._runtime.connection.wire.flush()  # asks now
+            for pull in pulls:
+                pull.most = 0
 
     @property
     def unsettled(self) -> int:

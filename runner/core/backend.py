@@ -31,7 +31,7 @@ class Backend:
 
     __slots__ = (
         "answers", "at", "begun", "earned", "ejected_at", "ejected_until", "ejections", "ewma", "failures", "good", "log",
-        "name", "outstanding", "requests", "rests_until", "slow", "success", "trial_at", "weight",
+        "name", "outstanding", "reason", "requests", "rests_until", "slow", "success", "trial_at", "weight",
     )  # fmt: skip
 
     def __init__(self, name: str, weight: float) -> None:
@@ -61,6 +61,8 @@ class Backend:
         """How often it was ejected; forgotten in time."""
         self.ejected_at = self.begun = -inf
         """When it was last ejected, and when it last came back."""
+        self.reason = ""
+        """Why it was ejected; empty where it is not."""
         self.slow = False
         """Whether it was ejected for being slow."""
         self.trial_at = inf
@@ -121,6 +123,7 @@ class Backend:
     def recovered(self, now: float) -> None:
         """It begins again like a new one."""
         self.begun = now
+        self.reason = ""
         self.ejected_until = self.ewma = 0.0
         self.trial_at = inf
         self.success = 1.0

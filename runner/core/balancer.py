@@ -44,13 +44,15 @@ class Balancer:
 
     __slots__ = (
         "_changes", "_compared", "_eject", "_healthy", "_last", "_luck", "_names", "_trials", "_typical_latency",
-        "_typical_peak", "backends",
+        "_typical_peak", "backends", "ejections",
     )  # fmt: skip
 
     def __init__(self, *, luck: Callable[[], float], eject: bool = True) -> None:
         """`luck` gives numbers from 0 to less than 1, as `random.random` does; without `eject` none is ever ejected."""
         self.backends: dict[str, Backend] = {}
         """By name, in the order of names."""
+        self.ejections: dict[Reason, int] = {}
+        """How often instances were ejected, by the reason."""
         self._luck = luck
         self._eject = eject
         self._healthy: list[Backend] = []
@@ -215,6 +217,8 @@ class Balancer:
         if not backend.ejected_until:
             backend.slow = reason == "latency"
             backend.ejections = ejection.remembered(backend.ejections, now - backend.begun)
+        backend.reason = reason
+        self.ejections[reason] = self.ejections.get(reason, 0) + 1
         backend.ejected(now, now + ejection.seconds_out(backend.ejections, self._luck()))
         self._sort(now)
 

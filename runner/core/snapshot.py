@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
 from runner.core import checked
-from runner.core.checked import Count, Function, Index, Line, Pattern, Share, Stream, UnixTime
+from runner.core.checked import (
+    Count,
+    Function,
+    Index,
+    Instance,
+    Line,
+    Pattern,
+    Project,
+    Seconds,
+    Share,
+    Stream,
+    UnixTime,
+)
 from runner.core.generation import MOST_SHARDS
 from runner.core.histogram import SIZE
 from runner.core.holding import Holding
@@ -38,6 +50,10 @@ class Part(Struct, frozen=True, omit_defaults=True):
     dead: dict[Line, Count] = {}
     delayed: Count = 0
     """Of those in flight: they wait here for their next attempt."""
+    recent: tuple[Count, Count] | None = None
+    """Attempts that have ended in the last minute, and failed; an earlier release does not say."""
+    throttled: bool = False
+    """Whether it takes fewer messages, since it fails far more often than the others."""
     label: Stream | None = None
     """What its code calls it, where that is another name than in NATS."""
     standing: Annotated[list[Line], Meta(max_length=MOST_SHARDS)] = []
@@ -67,6 +83,37 @@ class Answering(Struct, frozen=True, omit_defaults=True):
     """Requests that were refused before their handler began, by the reason."""
 
 
+MOST_ASKED = 100
+"""So many functions that an instance asks are in its status, and so many instances of each."""
+
+
+class Chosen(Struct, frozen=True, omit_defaults=True):
+    """An instance that is asked, as its asker knows it."""
+
+    instance: Instance
+    state: Literal["healthy", "resting", "ejected", "trial"] = "healthy"
+    reason: Line = ""
+    """Why it is ejected, or on trial."""
+    outstanding: Count = 0
+    weight: Share = 1.0
+    latency: Seconds = 0.0
+    """The running geometric mean of its answers; 0.0 before the first."""
+    success: Annotated[float, Meta(ge=0, le=1)] = 1.0
+    """The share of its answers that were no failure."""
+
+
+class Asked(Struct, frozen=True, omit_defaults=True):
+    """A function that an instance asks, of its own project or of another one."""
+
+    project: Project
+    function: Line
+    subject: Pattern
+    known: Count
+    """Instances that are known to answer it."""
+    instances: Annotated[list[Chosen], Meta(max_length=MOST_ASKED)]
+    """Those that are not healthy first."""
+
+
 class Snapshot(Struct, frozen=True, omit_defaults=True):
     """One instance."""
 
@@ -76,6 +123,7 @@ class Snapshot(Struct, frozen=True, omit_defaults=True):
     answering: dict[Function, Answering] = {}
     held: Holding | None = None
     """Where it was asked for one message: what it has of it. An earlier release does not say."""
+    asked: Annotated[list[Asked], Meta(max_length=MOST_ASKED)] = []
 
 
 read = checked.json(Snapshot)

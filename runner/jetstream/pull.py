@@ -22,7 +22,7 @@ from collections.abc import Callable
 from runner.core import acksubject, budget
 from runner.core import header as headers
 from runner.core.history import Identity
-from runner.core.pull import Caps, request_size
+from runner.core.pull import UNCAPPED, Caps, request_size
 from runner.jetstream.connection import Connection
 from runner.jetstream.delivery import Delivery, newest
 from runner.jetstream.reply import identity, is_lost, stored_at, stream_sequence
@@ -74,13 +74,13 @@ class Pull:
         """A message in work is extended this often, in seconds."""
         self.original: Callable[[bytes], bytes | None] | None = None
         """Makes the original subject of a stored one, where the stream is sharded; None for one that is not ours."""
-        self._connection = connection
-        self._wire = connection.wire
+        self.most = UNCAPPED
+        """No more than so many may be here or on their way, whatever `limit` says."""
+        self._connection, self._wire = connection, connection.wire
         self._wire.pulls.add(self)
         self._deliver = deliver
         self._missing = missing
-        self._out = 0
-        self._round = b"0"
+        self._out, self._round = 0, b"0"
         """Of the requests that count: another one once they were written off."""
         self._epoch = -1
         self._heard = self._not_before = 0.0
@@ -229,7 +229,7 @@ class Pull:
         large = self._weight.size
         if large:
             self._weight.weigh(self.unsettled, self.holding)
-        room = self.room() + self._weight.ahead(now, len(self.unsettled) + self._out)
+        room = min(self.room() + self._weight.ahead(now, len(self.unsettled) + self._out), self.most)
         size = request_size(room, len(self.unsettled), self._out)
         if size <= 0 or self._wire.backlog > BACKLOG_BYTES:
             return

@@ -9,12 +9,23 @@ from typing import Any
 from runner.core.histogram import Histogram
 
 WINDOW_SECONDS = 10.0
+RECENT_SECONDS = 60.0
 
 
 class Stats:
     """Counters since the start; `rate` over the last ten seconds."""
 
-    __slots__ = ("_histogram", "_marks", "acked", "dead", "durations", "failed", "retried", "started_at")
+    __slots__ = (
+        "_histogram",
+        "_marks",
+        "_recent",
+        "acked",
+        "dead",
+        "durations",
+        "failed",
+        "retried",
+        "started_at",
+    )
 
     def __init__(self) -> None:
         self.acked = 0
@@ -28,6 +39,8 @@ class Stats:
         self._histogram = Histogram()
         self.started_at = time.monotonic()
         self._marks: deque[tuple[float, int]] = deque()
+        self._recent: deque[tuple[float, int, int]] = deque([(self.started_at, 0, 0)])
+        """When, and how many attempts had ended and failed then, over a minute."""
 
     @property
     def duration(self) -> Histogram:
@@ -51,6 +64,23 @@ class Stats:
         self._marks.append((now, self.handled))
         while now - self._marks[0][0] > WINDOW_SECONDS:
             self._marks.popleft()
+        self._recent.append((now, self.attempts, self.failed))
+        while now - self._recent[0][0] > RECENT_SECONDS:
+            self._recent.popleft()
+
+    @property
+    def attempts(self) -> int:
+        """Attempts that have ended, whatever came of them."""
+        return self.acked + self.failed
+
+    def recent(self) -> tuple[int, int]:
+        """How many attempts have ended and failed in the last minute."""
+        _, attempts, failed = self._recent[0]
+        return self.attempts - attempts, self.failed - failed
+
+    def begin_recent(self, now: float) -> None:
+        """Forget what was before."""
+        self._recent = deque([(now, self.attempts, self.failed)])
 
     def rate(self, now: float) -> float:
         """Messages a second over the window."""
@@ -68,4 +98,5 @@ class Stats:
             "rate": self.rate(now),
             "duration": self.duration.snapshot(),
             "extremes": self.duration.extremes,
+            "recent": self.recent(),
         }

@@ -38,7 +38,7 @@ from runner.process.http import OverHttp, follow, open_web, tell_unserved, web
 from runner.process.lifespan import alive
 from runner.process.newcomers import warn_of_newcomers
 from runner.process.resolve import places_now
-from runner.process.rounds import Answering, remember, sweep, watch_bucket
+from runner.process.rounds import Answering, start_rounds, sweep
 from runner.process.schedules import Schedules, keep, stand
 from runner.process.served import Served, warn_of_stored
 from runner.process.status import Told
@@ -202,13 +202,16 @@ async def _run(
     answering: list[Answering] = [service] if edge is None else [service, edge]
     responders = [responder for each in answering for responder in each.responders]
     every: list[Served] = [*running, *responders]
-    health = Health(running, lambda: unready(connection, stop, every), responders, edge)
+    health = Health(
+        running, lambda: unready(connection, stop, every), responders, edge, runtime.requester.targets
+    )
     async with health.listen(settings.health) if settings.health else nullcontext():
         # First: the very first message may block the loop.
         tasks.start_soon(sweep, runtime, running, relay, answering)
         started.set()  # from here on there may be something to drain
         # Who begins asks what others read.
-        await Told(connection, runtime.project, runtime.instance, running, responders).open()
+        asked = runtime.requester.targets
+        await Told(connection, runtime.project, runtime.instance, running, responders, asked).open()
         await members.listen()
         await begin(running)
         if ordered:
@@ -216,8 +219,7 @@ async def _run(
             tasks.start_soon(shards.run)
         if serving.functions:
             await relay.start()
-            tasks.start_soon(remember, runtime, running)
-            tasks.start_soon(watch_bucket, runtime)
+            start_rounds(tasks, runtime, running)
         if serving.schedules != "none":
             tasks.start_soon(keep, runtime, found.reading)
         tasks.start_soon(tell, connection.inbox.denials)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, get_args
 
@@ -17,9 +17,10 @@ from runner.errors import SettingsError
 from runner.jetstream import fork
 from runner.ordered.function import OrderedFunction
 from runner.pipeline.stats import Stats
-from runner.process import httpmetrics
+from runner.process import asked, httpmetrics
 from runner.process.metrictext import family, histogram
 from runner.process.served import Served
+from runner.requests.target import Target
 from runner.services.counts import Counts
 from runner.services.responder import Responder
 
@@ -41,7 +42,10 @@ class Health:
         ready: Callable[[], str],
         responders: Sequence[Responder] = (),
         web: Edge | None = None,
+        targets: Mapping[tuple[str, str], Target] | None = None,
     ) -> None:
+        """`targets` are the functions that this process asks."""
+        self._targets = {} if targets is None else targets
         self._functions = functions
         self._responders = responders
         self._web = web
@@ -106,8 +110,8 @@ class Health:
     def metrics(self) -> str:
         """Prometheus' text format; every series is there from the start."""
         each = [(label_of(function), function.stats, function) for function in self._functions]
-        asked = [(label_of(responder), responder.stats, responder) for responder in self._responders]
-        every: list[tuple[str, Stats, Served]] = [*each, *asked]
+        answering = [(label_of(responder), responder.stats, responder) for responder in self._responders]
+        every: list[tuple[str, Stats, Served]] = [*each, *answering]
         now = time.monotonic()
         lines = [
             *family(
@@ -130,11 +134,14 @@ class Health:
             *family("jetrunner_errors_unkept_total", "counter",
                     "Errors of attempts to be retried that were not kept for `runner message show`.",
                     [(label, function.unkept) for label, _, function in each]),
+            *family("jetrunner_throttled", "gauge",
+                    "1 while an instance takes fewer messages, since it fails far more often than the others.",
+                    [(label, int(bool(function.throttled))) for label, _, function in each]),
             *family("jetrunner_rate", "gauge", "Messages ended a second, over ten seconds.",
                     [(label, stats.rate(now)) for label, stats, _ in every]),
             *family("jetrunner_requests_total", "counter",
                     "Requests answered, by code; not_started tells why a handler has not begun.",
-                    [sample for label, counts, _ in asked for sample in requests(label, counts)]),
+                    [sample for label, counts, _ in answering for sample in requests(label, counts)]),
         ]  # fmt: skip
         lines += histogram(
             "jetrunner_duration_seconds",
@@ -143,6 +150,7 @@ class Health:
         )
         if self._web is not None:
             lines += httpmetrics.lines(self._web.counts)
+        lines += asked.lines(self._targets, now)
         return "\n".join(lines) + "\n"
 
 

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import anyio
+from anyio.abc import TaskGroup
 
 from runner.consumers.function import Function
+from runner.consumers.throttling import Throttling
 from runner.pipeline.relay import Relay
 from runner.process.served import Served
 from runner.process.watchdog import Watchdog
@@ -19,6 +21,7 @@ from runner.services.responder import Responder
 SWEEP_SECONDS = 0.1
 REMEMBER_SECONDS = 5.0
 BUCKET_SECONDS = 1.0
+THROTTLE_SECONDS = 1.0
 
 
 class Answering(Protocol):
@@ -75,3 +78,18 @@ async def watch_bucket(runtime: Runtime) -> None:
     while True:
         await runtime.histories.look(runtime.histories.bucket, thorough=False)
         await anyio.sleep(BUCKET_SECONDS)
+
+
+async def throttle(runtime: Runtime, functions: Sequence[Function]) -> None:
+    """Take fewer messages for a function that fails far more often here than elsewhere; never of shards, which have one owner."""
+    each = Throttling(runtime, [each for each in functions if not each.binding.ordered_by])
+    while True:
+        await anyio.sleep(THROTTLE_SECONDS)
+        await each.look(time.monotonic())
+
+
+def start_rounds(tasks: TaskGroup, runtime: Runtime, functions: Sequence[Function]) -> None:
+    """Start all but the sweep, which begins before the first message comes."""
+    tasks.start_soon(remember, runtime, functions)
+    tasks.start_soon(watch_bucket, runtime)
+    tasks.start_soon(throttle, runtime, functions)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -13,6 +13,8 @@ from runner.core.holding import Question
 from runner.core.snapshot import Answering, Part, Snapshot
 from runner.jetstream import tolerant
 from runner.jetstream.connection import Connection
+from runner.requests import view
+from runner.requests.target import Target
 from runner.runtime.snapshots import subject
 from runner.services.responder import Responder
 
@@ -27,11 +29,14 @@ class Told:
         instance: str,
         functions: Sequence[Function],
         responders: Sequence[Responder],
+        targets: Mapping[tuple[str, str], Target],
     ) -> None:
+        """`targets` are the functions that this process asks."""
         self._connection = connection
         self._project = project
         self._functions = functions
         self._responders = responders
+        self._targets = targets
         self._since = time.time()
         self.instance = instance
         """The name of this process alone: host and process id may be those of another container, too."""
@@ -63,6 +68,7 @@ class Told:
                     delayed=each.delayed,
                     standing=[*each.standing, *refused],
                     unkept=each.unkept,
+                    throttled=bool(each.throttled),
                     **each.pipeline.stats.snapshot(now),
                 )
                 for each in self._functions
@@ -86,4 +92,5 @@ class Told:
             None
             if about is None
             else tuple(held for each in self._functions for held in each.in_hands(about)),
+            view.asked(self._targets, now),
         )

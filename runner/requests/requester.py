@@ -24,6 +24,7 @@ from runner.requests.failover import Failover, settle
 from runner.requests.liveness import Liveness
 from runner.requests.request import Request
 from runner.requests.sweep import Sweep
+from runner.requests.target import Target
 from runner.requests.tries import Tries, each
 from runner.telemetry.asking import here
 from runner.telemetry.tracing import Tracing
@@ -64,6 +65,11 @@ class Requester:
         self._liveness = Liveness(connection, self.directory, self._tries, self._send)
         self._failover = Failover(self.directory, self._tries, self._liveness, self._postponed, self._send)
         self._sweep = Sweep(self._waiting, self._postponed, self._late, self._look)
+
+    @property
+    def targets(self) -> Mapping[tuple[str, str], Target]:
+        """All functions that are known to answer, by project and pattern."""
+        return self.directory.targets
 
     async def request(
         self,
@@ -111,6 +117,7 @@ class Requester:
             asked, body, lines, deadline, future, self._policy(subject, policy), here(sent_in), target
         )
         if target is not None:
+            target.asked = True
             target.budget.deposit(clock())
         self._send(request)
         self._sweep.add(request)

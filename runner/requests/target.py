@@ -12,7 +12,7 @@ from runner.requests.peer import Peer
 class Target:
     """The instances that answer one pattern of subjects for one project."""
 
-    __slots__ = ("balancer", "budget", "function", "idempotent", "pattern", "peers", "project")
+    __slots__ = ("asked", "balancer", "budget", "function", "idempotent", "pattern", "peers", "project")
 
     def __init__(self, project: str, pattern: str, function: str) -> None:
         self.project = project
@@ -21,5 +21,7 @@ class Target:
         self.idempotent = False
         """Whether a request may run twice: all instances say so."""
         self.peers: dict[str, Peer] = {}
+        self.asked = False
+        """Whether this process has asked it."""
         self.balancer = Balancer(luck=random)
         self.budget = RetryBudget()

@@ -100,6 +100,7 @@ async def test_counters_lose_no_digit() -> None:
         binding=SimpleNamespace(function="charge"),
         stats=stats,
         unsettled=0,
+        throttled="",
         pending=987_654_321,
         unkept=0,
     )

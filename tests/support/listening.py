@@ -82,7 +82,7 @@ class Listening:
     async def open(self) -> None:
         """Subscribe to everything."""
         await self.wire.subscribe(f"{INBOX.decode()}.0.*", self.inbox._arrived)
-        await status.Told(self.connection, PROJECT, INSTANCE, [], []).open()
+        await status.Told(self.connection, PROJECT, INSTANCE, [], [], {}).open()
         pings = Pings(self.connection, lambda *_: None)
         probes = Probes(self.connection, PROJECT, INSTANCE, pings, lambda: (), lambda *_: None)
         await self.wire.subscribe(identity.alive_subject(PROJECT, INSTANCE), probes.asked)

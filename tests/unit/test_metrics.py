@@ -18,6 +18,7 @@ def metrics(stats: Stats) -> str:
         binding=SimpleNamespace(function="charge"),
         stats=stats,
         unsettled=0,
+        throttled="",
         pending=0,
         unkept=0,
     )
