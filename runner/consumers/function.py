@@ -24,7 +24,7 @@ from runner.jetstream.pull import Pull
 from runner.pipeline.deadlines import Deadlines
 from runner.pipeline.message import read
 from runner.pipeline.pipeline import Pipeline
-from runner.pipeline.stats import Stats
+from runner.pipeline.stats import JoinCounts, Stats
 from runner.runtime.runtime import Runtime
 from runner.runtime.stop import together
 
@@ -112,6 +112,8 @@ class Function:
 
     async def keep(self) -> None:
         """Called every few seconds: `remember`, if messages wait, are in work, or have ended here, and now and then."""
+        if self.pipeline.gathering is not None:
+            await self.pipeline.gathering.count_waiting()
         now = time.monotonic()
         place = self.pipeline.stats.handled, self._runtime.floors.lost
         if self._kept != place or self.unsettled or self.pending or now - self._looked >= LOOK_SECONDS:
@@ -145,6 +147,11 @@ class Function:
     def stats(self) -> Stats:
         """What it has done in this process."""
         return self.pipeline.stats
+
+    @property
+    def joins(self) -> JoinCounts | None:
+        """What it has joined without all parts; None of a function that joins none."""
+        return self.pipeline.gathering.counts if self.pipeline.gathering is not None else None
 
     # -- the end ----------------------------------------------------------------------------------------
 

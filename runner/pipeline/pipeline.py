@@ -97,10 +97,10 @@ class Pipeline:
         call = BatchCall(binding, self.calling, self._outcomes, self._attempts)
         self._batching = Batching(runtime, binding, call, ways, self.queue)
         self._ordered = OrderedBatching(runtime, binding, call, self._outcomes, ways, self.queue)
-        self._gathering: Gathering | None = None
+        self.gathering: Gathering | None = None
         if binding.joins is not None:
-            self._gathering = Gathering(runtime, binding, self.queue, Ways(self._alone, ways.failed))
-            self._settling.ending = self._gathering.ended
+            self.gathering = Gathering(runtime, binding, self.queue, Ways(self._alone, ways.failed))
+            self._settling.ending = self.gathering.ended
 
     def _open_slot(self) -> None:
         work = self._work
@@ -108,8 +108,8 @@ class Pipeline:
             work, self._ordered.guard = self._ordered.work, self.guard
         elif self.binding.batch:
             work = self._batching.work
-        elif self._gathering is not None:
-            work = self._gathering.work
+        elif self.gathering is not None:
+            work = self.gathering.work
         self._runtime.slots.open(self._runtime.tasks, work, f"{self.binding.function} slot")
 
     async def _work(self, task: asyncio.Task[Any]) -> None:  # noqa: C901, PLR0912, PLR0915  # hot: one straight function

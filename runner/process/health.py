@@ -112,6 +112,7 @@ class Health:
         each = [(label_of(function), function.stats, function) for function in self._functions]
         answering = [(label_of(responder), responder.stats, responder) for responder in self._responders]
         every: list[tuple[str, Stats, Served]] = [*each, *answering]
+        joining = [(label, joins) for label, _, function in each if (joins := function.joins) is not None]
         now = time.monotonic()
         lines = [
             *family(
@@ -139,6 +140,15 @@ class Health:
                     [(label, int(bool(function.throttled))) for label, _, function in each]),
             *family("jetrunner_rate", "gauge", "Messages ended a second, over ten seconds.",
                     [(label, stats.rate(now)) for label, stats, _ in every]),
+            *family("jetrunner_gather_events", "gauge",
+                    "Events that wait for parts, as the server last said.",
+                    [(label, joins.waiting) for label, joins in joining]),
+            *family("jetrunner_gather_parts_missing_total", "counter",
+                    "Parts that had not come when their event was joined without them.",
+                    [(label, joins.missing) for label, joins in joining]),
+            *family("jetrunner_gather_parts_late_total", "counter",
+                    "Parts that came after their event was joined, and were dropped.",
+                    [(label, joins.late) for label, joins in joining]),
             *family("jetrunner_requests_total", "counter",
                     "Requests answered, by code; not_started tells why a handler has not begun.",
                     [sample for label, counts, _ in answering for sample in requests(label, counts)]),

@@ -21,6 +21,7 @@ def metrics(stats: Stats) -> str:
         throttled="",
         pending=0,
         unkept=0,
+        joins=None,
     )
     return Health([function], lambda: "").metrics()
 
