@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from runner.bindings import Binding
-from runner.cli import circles, code, explain, failure, loop, options, printed, returns
+from runner.cli import circles, code, explain, failure, handovers, loop, options, printed, returns
 from runner.cli.function.invoke import named
 from runner.cli.options import Place
 from runner.cli.session import session
@@ -152,6 +152,7 @@ class Check:
             "what is no part is a dead letter"
             for each in unfed(functions)
         )
+        self.warnings.extend(handovers.warnings(functions))
         streams = [(each.name, each.subjects) for each in known]
         self.warnings.extend(
             served.warning(each, found)

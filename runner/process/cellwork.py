@@ -62,6 +62,8 @@ async def serve(descriptor: int, begin: Callable[[Settings], None]) -> None:
     end = socket.socket(fileno=descriptor)
     line = await CellLine.open(end)
     setup: CellSetup | None = await line.receive()
+    if setup is not None and setup.niceness:
+        os.nice(setup.niceness)
     if setup is not None:  # else the process that has started this one is gone
         begin(setup.settings)
         with fork.ours(end.fileno):

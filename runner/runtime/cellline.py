@@ -43,6 +43,8 @@ class CellSetup(Struct, frozen=True):
     settings: Settings
     given: Given | None = None
     """Where that is not the code in `root`."""
+    niceness: int = 0
+    """How much lower its priority is than that of the process that has started it."""
 
 
 class Ready(Struct, frozen=True):

@@ -1,6 +1,8 @@
 """The processes in which the handlers of `executor="process"` run: one message at a time each, started as they are needed.
 
-A child is a cell that is kept: it imports the project's code, runs its lifespan, and ends with this process.
+A child is a cell that is kept: it imports the project's code, runs its lifespan, and ends with this process. Its priority is
+lower: where there is less than a core for each, what computes does not make messages wait that this process's loop handles
+(measured: `benchmarks/beside.py`).
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from types import TracebackType
 from typing import Self
 
 import anyio
+from msgspec import structs
 
 from runner.jetstream.concurrent import gather
 from runner.runtime.cell import CLOSE_SECONDS, Cell
@@ -20,12 +23,14 @@ from runner.runtime.cellline import CellSetup
 
 log = logging.getLogger("jetrunner.children")
 
+NICENESS = 10
+
 
 class Children:
     """Those of a process. Every function has slots of its own, so no more of them run at once than all slots together."""
 
     def __init__(self, setup: CellSetup) -> None:
-        self._setup = setup
+        self._setup = structs.replace(setup, niceness=NICENESS)
         self._idle: list[Cell] = []
         self._starting = asyncio.Lock()
 

@@ -386,3 +386,31 @@ def test_a_hook_that_is_wrong_is_told_with_its_place(make_project: Callable[...,
     assert done.code == 2
     assert "functions/hooks.py:3: the hook timed is not async" in done.stderr
     assert "hint: write `async def timed(ctx: Context, call): return await call()`" in done.stderr
+
+
+MISFIT = """
+    from collections.abc import AsyncIterator
+    from msgspec import Struct
+    from runner import consume, gather
+
+    class Line(Struct):
+        name: str
+
+    class Price(Struct):
+        cents: int
+
+    @consume("orders.{n}", output="lines.{n}")
+    async def split(order: dict) -> AsyncIterator[Line]:
+        yield Line("a")
+
+    @gather("lines.{n}")
+    async def total(prices: list[Price]) -> None: ...
+"""
+
+
+def test_parts_that_a_gather_cannot_take_are_told(make_project: Callable[..., Project]) -> None:
+    sales = 'name = "SALES"\nsubjects = ["orders.*", "lines.*"]\n'
+    found = make_project(functions={"sales": MISFIT}, streams={"sales": sales}).json("check")
+    assert found["warnings"] == [
+        "total takes Price from lines.{n}, and split, whose output goes there, yields Line: it has no 'cents'"
+    ]
