@@ -17,8 +17,9 @@ from typing import Self
 import anyio
 from msgspec import structs
 
+from runner.errors import UsageError
 from runner.jetstream.concurrent import gather
-from runner.runtime.cell import CLOSE_SECONDS, Cell
+from runner.runtime.cell import CLOSE_SECONDS, Cell, Missing
 from runner.runtime.cellline import CellSetup
 
 log = logging.getLogger("jetrunner.children")
@@ -35,6 +36,15 @@ class Children:
         self._starting = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
+        """In a test the first starts at once: what hinders it is told before a message waits for it. Raises UsageError."""
+        if self._setup.given is not None:
+            try:
+                self._idle.append(await Cell.start(self._setup))
+            except Missing as error:
+                raise UsageError(
+                    f'no process for executor="process" can begin: {error}',
+                    hint="processes=False runs these handlers in the test's own process",
+                ) from None
         return self
 
     async def __aexit__(

@@ -11,9 +11,13 @@ from typing import Any
 import pytest
 
 from runner import Context, RetryPolicy, around, consume, lifespan
+from runner.errors import UsageError
 from runner.testing.plugin import Jetrunner
 
 pytestmark = pytest.mark.anyio
+
+HERE = int(os.environ.setdefault("TEST_PROCESS", str(os.getpid())))
+"""The process that runs the tests: a child has the variable from it."""
 
 
 @lifespan
@@ -31,6 +35,18 @@ def work(job: int, kind: str, ctx: Context[int]) -> list[int]:
     if kind == "crash":
         os.kill(os.getpid(), signal.SIGKILL)
     return [job * 2, os.getpid(), ctx.state]
+
+
+@consume("nice.{kind}", output="done.{kind}", executor="process")
+def niceness(job: int) -> int:
+    return os.nice(0)
+
+
+@lifespan
+async def works_here_alone() -> AsyncGenerator[int, None]:
+    if os.getpid() != HERE:
+        raise OSError("no database for children")
+    yield 1
 
 
 @consume("slow.{kind}", output="done.{kind}", executor="process", timeout=0.5, retry=RetryPolicy(attempts=2))
@@ -85,3 +101,18 @@ async def test_one_that_no_other_process_can_import_runs_here_and_that_is_told(
         await app.settled()
         assert (await app.outputs("done.sum"))[0].decode() == os.getpid()
     assert "local is written inside another function" in caplog.text
+
+
+async def test_it_has_a_lower_priority_than_the_loop_of_its_functions(jetrunner: Jetrunner) -> None:
+    async with jetrunner(niceness) as app:
+        await app.publish("nice.a", 1)
+        await app.settled()
+        assert (await app.outputs("done.a"))[0].decode() == min(19, os.nice(0) + 10)
+
+
+async def test_a_process_that_cannot_begin_is_told_before_a_message_waits_for_it(
+    jetrunner: Jetrunner,
+) -> None:
+    with pytest.raises(UsageError, match="no process .* can begin: .*no database for children"):
+        async with jetrunner(work, works_here_alone):
+            raise AssertionError
