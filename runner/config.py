@@ -74,6 +74,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     """Supervised processes of `runner run`; None: one, in the command's own process."""
     health: str | None = None
     """HOST:PORT of the health endpoints; None for none."""
+    http: str | None = None
+    """HOST:PORT on which functions with `@route` are served; None for none."""
+    http_body_limit: int = 1024 * 1024
+    """Bytes that the body of an HTTP request may have."""
     drain_timeout: float = 30.0
     """Seconds that running handlers get to finish on SIGTERM."""
     leader_timeout: float = 30.0
@@ -247,6 +251,8 @@ _CHECKS: dict[str, Callable[[Any, Path], Any]] = {
     "nats_inbox_prefix": values.text,
     "workers": values.count,
     "health": values.address,
+    "http": values.address,
+    "http_body_limit": values.size,
     "drain_timeout": values.duration,
     "leader_timeout": values.duration,
     "max_bytes_in_flight": values.memory,

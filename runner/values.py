@@ -91,6 +91,17 @@ def count(value: Any, folder: Path) -> int:
     raise ValueError("a whole number of 1 or more is expected")
 
 
+def size(value: Any, folder: Path) -> int:
+    """Bytes, or a size as `512KiB`; 1 or more."""
+    try:
+        found = quantity.size(value)
+    except (TypeError, ValueError):
+        found = 0
+    if found < 1 or isinstance(value, bool) or not isinstance(value, (str, int)):
+        raise Misfit("a size is expected", 'write a size, as "512KiB" or "4MiB", or a number of bytes')
+    return found
+
+
 def memory(value: Any, folder: Path) -> int:
     """Bytes, or a size as `64MiB`; 1 MiB or more."""
     try:

@@ -28,6 +28,7 @@ main = Program(
         ),
         "dev": ("runner.cli.dev:dev_command", "Run with a server of its own, and again at every change."),
         "function": ("runner.cli.function.group:function_group", "List functions, or call one without NATS."),
+        "gateway": ("runner.cli.gateway:gateway_command", "Serve HTTP: functions with @route, and routes."),
         "new": ("runner.cli.new:new_command", "Make a project that runs."),
         "parked": (
             "runner.cli.parked.group:parked_group",

@@ -7,39 +7,44 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from runner.consumers.function import Function
 from runner.core.answered import OK
-from runner.core.histogram import Histogram, lower
 from runner.core.service import CODES, FAILED, NotStarted
 from runner.core.settlement import Reason
 from runner.errors import SettingsError
 from runner.jetstream import fork
 from runner.ordered.function import OrderedFunction
 from runner.pipeline.stats import Stats
+from runner.process import httpmetrics
+from runner.process.metrictext import family, histogram
 from runner.process.served import Served
 from runner.services.counts import Counts
 from runner.services.responder import Responder
+
+if TYPE_CHECKING:
+    from runner.gateway.edge import Edge
 
 log = logging.getLogger("jetrunner.health")
 
 PLAIN = "text/plain; charset=utf-8"
 METRICS = "text/plain; version=0.0.4; charset=utf-8"
-BOUNDS = (
-    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
-)  # fmt: skip
-"""Upper bounds of the buckets of every histogram, in seconds: fixed, so that instances and times can be added up."""
 
 
 class Health:
     """Answers for one process. A blocked loop answers nothing: that is what `/livez` is for."""
 
     def __init__(
-        self, functions: Sequence[Function], ready: Callable[[], str], responders: Sequence[Responder] = ()
+        self,
+        functions: Sequence[Function],
+        ready: Callable[[], str],
+        responders: Sequence[Responder] = (),
+        web: Edge | None = None,
     ) -> None:
         self._functions = functions
         self._responders = responders
+        self._web = web
         self._ready = ready
         """Empty when ready, else the reason why not."""
 
@@ -128,32 +133,14 @@ class Health:
                     "Requests answered, by code; not_started tells why a handler has not begun.",
                     [sample for label, counts, _ in asked for sample in requests(label, counts)]),
         ]  # fmt: skip
-        name = "jetrunner_duration_seconds"
-        lines += [f"# HELP {name} Time in the handler, of each attempt.", f"# TYPE {name} histogram"]
-        for label, stats, _ in every:
-            duration = stats.duration
-            number = duration.number
-            lines += [
-                f'{name}_bucket{{{label},le="{bound:g}"}} {count}'
-                for bound, count in zip(BOUNDS, cumulated(duration), strict=True)
-            ]
-            lines += [
-                f'{name}_bucket{{{label},le="+Inf"}} {number}',
-                f"{name}_sum{{{label}}} {duration.total_us / 1e6!r}",
-                f"{name}_count{{{label}}} {number}",
-            ]
+        lines += histogram(
+            "jetrunner_duration_seconds",
+            "Time in the handler, of each attempt.",
+            [(label, stats.duration) for label, stats, _ in every],
+        )
+        if self._web is not None:
+            lines += httpmetrics.lines(self._web.counts)
         return "\n".join(lines) + "\n"
-
-
-def family(name: str, kind: str, text: str, samples: Sequence[tuple[str, float]]) -> list[str]:
-    """The lines of one metric, none without samples; each sample has its labels and its value."""
-    if not samples:
-        return []
-    return [
-        f"# HELP {name} {text}",
-        f"# TYPE {name} {kind}",
-        *(f"{name}{{{labels}}} {value!r}" for labels, value in samples),
-    ]
 
 
 def label_of(function: Served) -> str:
@@ -176,20 +163,3 @@ def outcomes(stats: Stats) -> dict[str, int]:
     """How often each outcome was, those that never were included."""
     never = dict.fromkeys(get_args(Reason), 0)
     return {"ack": stats.acked, "retry": stats.retried, **never, **stats.dead}
-
-
-def cumulated(histogram: Histogram) -> list[int]:
-    """How many durations are at most each of BOUNDS; one within the bucket of a bound counts by that bucket's middle."""
-    counts = [0] * len(BOUNDS)
-    at = 0
-    total = 0
-    for bucket, count in enumerate(histogram.buckets):
-        middle = (lower(bucket) + lower(bucket + 1)) / 2e6
-        while at < len(BOUNDS) and middle > BOUNDS[at]:
-            counts[at] = total
-            at += 1
-        if at == len(BOUNDS):
-            break
-        total += count
-    counts[at:] = [total] * (len(BOUNDS) - at)
-    return counts

@@ -38,6 +38,7 @@ from runner.telemetry import asking, failure, publishing
 from runner.telemetry.asking import Asked, TrySpan
 from runner.telemetry.attempt import ORIGIN_TRACE, AttemptSpan, Hiding
 from runner.telemetry.functionspans import FunctionSpans
+from runner.telemetry.httpspans import HttpSpans
 from runner.telemetry.keys import HIDE, SERVICE
 from runner.telemetry.propagation import Headers
 from runner.telemetry.publishing import PublishSpan
@@ -144,6 +145,10 @@ class Tracing:
     def request_spans(self, function: str, template: str, hiding: Hiding) -> RequestSpans:
         """What starts the spans of the requests that one function answers; `hiding` as that of `spans`."""
         return RequestSpans(self._source, function, template, hiding)
+
+    def http_spans(self) -> HttpSpans:
+        """What starts the spans of requests that come over HTTP."""
+        return HttpSpans(self._source)
 
     def late_attempt(self, function: str, **facts: Unpack[AttemptFacts]) -> AttemptSpan | None:
         """The span of an attempt that was not sampled and failed, started when it began; None when over 20 a second."""

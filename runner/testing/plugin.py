@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractAsyncContextManager
 
-    from runner.testing.app import App, Streams
+    from runner.testing.app import App
+    from runner.testing.declared import Streams
 
 
 class Jetrunner:

@@ -9,7 +9,8 @@ from typing import Any, get_args
 from runner.core.histogram import Histogram
 from runner.core.settlement import Reason
 from runner.pipeline.stats import Stats
-from runner.process.health import BOUNDS, Health, cumulated
+from runner.process.health import Health
+from runner.process.metrictext import BOUNDS, cumulated
 
 
 def metrics(stats: Stats) -> str:
