@@ -35,6 +35,10 @@ class Declarations:
         """Read all of them. Raises RouteFileError; what cannot be honoured is told once."""
         return self._took(self._read())
 
+    def remarks(self) -> Sequence[str]:
+        """What of the files cannot be honoured. Raises RouteFileError."""
+        return self._read().remarks
+
     async def changes(self) -> AsyncIterator[Sequence[Route]]:
         """All of them, each time a file has changed. Where one is wrong that is told, and nothing comes."""
         if not self._paths:
