@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from msgspec import Struct
 
 from runner.bindings import Binding
-from runner.config import Settings
+from runner.config import Settings, require_auth
 from runner.core.http.backend import Publish, Request
 from runner.core.streams.capture import StreamSubjects, capture
 from runner.core.subject import covers
@@ -26,6 +26,9 @@ def check(settings: Settings, functions: Sequence[Binding], known: Sequence[Stre
     """Read the files of routes, and compare declared routes with streams and functions."""
     try:
         warnings = Declarations(settings, functions).remarks()
+        for each in functions:
+            if each.route is not None:
+                require_auth(settings, f"function {each.function}", each.route.auth)
     except JetrunnerError as error:
         return Found(error.parts or (error,))
     return Found(tuple(_uncaptured(settings, known)), (*warnings, *_unanswered(settings, functions)))

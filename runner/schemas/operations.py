@@ -59,7 +59,7 @@ class _Operations:
                 hosts = (binding.route.host,) if binding.route.host else ()
                 self._add(
                     Operation(
-                        binding.route.method.lower(), binding.route.path, hosts, (), binding,
+                        binding.route.method.lower(), binding.route.path, hosts, binding.route.auth, binding,
                         binding.output is not None, binding.function,
                     )
                 )  # fmt: skip

@@ -87,6 +87,37 @@ async def test_a_key_or_a_token_lets_in_and_goes_no_further(
         assert bearer not in said()
 
 
+GUARDED = """
+    from runner import route
+
+    @route("GET", "/mine", auth="partners")
+    async def mine() -> str:
+        return "yours"
+"""
+
+
+async def test_a_function_asks_who_it_is_and_tells_pages_of_the_settings_origins(
+    make_project: Callable[..., Project], nats_server: NatsServer
+) -> None:
+    settings = f'cors = {{ origins = ["https://app.example.com"] }}\n{SETTINGS}'
+    project = make_project(
+        functions={"guarded": GUARDED}, streams={"orders": ORDERS}, settings=settings, nats=nats_server.url
+    )
+    (project.root / "jwks.json").write_text(jwks(jwk("ES256")))
+    await project.applied()
+    edge = project.start("gateway", "--listen", "127.0.0.1:0", PARTNERS=f"acme={KEY}", GITHUB=SECRET)
+    address = (await edge.seen(r"HTTP at http://\S+:\d+")).partition("HTTP at ")[2].split(": ")[0]
+    async with httpx.AsyncClient(base_url=address, headers={"Origin": "https://app.example.com"}) as client:
+        denied = await client.get("/mine")
+        let_in = await client.get("/mine", headers={"X-Api-Key": KEY})
+        assert [denied.status_code, let_in.status_code, let_in.text] == [401, 200, "yours"]
+        assert let_in.headers["access-control-allow-origin"] == "https://app.example.com"
+    project.function("guarded", GUARDED.replace("partners", "partner"))
+    done = project.runner("check")
+    assert done.code == 2
+    assert "function mine: there is no auth 'partner'" in done.stderr
+
+
 async def test_a_webhook_is_taken_with_its_signature_alone(
     make_project: Callable[..., Project], nats_server: NatsServer
 ) -> None:

@@ -79,7 +79,7 @@ async def moved(id: str, body: Address) -> None:  # noqa: A002
     """Move somebody."""
 
 
-@route("POST", "/files")
+@route("POST", "/files", auth="staff")
 async def upload(body: bytes) -> bytes:
     return body
 

@@ -140,6 +140,7 @@ def test_all_types_stand_once_pydantic_models_among_them(document: dict[str, Any
 def test_who_may_ask_stands_with_the_path(document: dict[str, Any]) -> None:
     paths, schemes = document["paths"], document["components"]["securitySchemes"]
     assert paths["/stock/{sku}"]["get"]["security"] == [{"partners": []}, {"staff": []}]
+    assert paths["/files"]["post"]["security"] == [{"staff": []}]
     assert "security" not in paths["/text"]["get"]
     assert schemes["partners"] == {"type": "apiKey", "in": "header", "name": "x-api-key"}
     assert schemes["bots"] == {"type": "http", "scheme": "bearer"}
