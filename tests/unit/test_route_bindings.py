@@ -94,9 +94,10 @@ def test_what_no_client_could_send_is_refused() -> None:
 
 
 def test_who_may_ask_is_one_name_or_several() -> None:
-    async def handler() -> None: ...
-
     for given, expected in (("staff", ("staff",)), (["staff", "partners"], ("staff", "partners")), ((), ())):
+
+        async def handler() -> None: ...
+
         found = binding_of(route("GET", "/a", auth=given)(handler))
         assert found is not None
         assert found.route is not None
