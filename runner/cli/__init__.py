@@ -46,6 +46,10 @@ main = Program(
             "runner.cli.schedule.group:schedule_group",
             "Show when functions fire next, or fire one now.",
         ),
+        "schema": (
+            "runner.cli.schema.group:schema_group",
+            "Print what functions take and give, as OpenAPI or AsyncAPI.",
+        ),
         "shard": (
             "runner.cli.shard.group:shard_group",
             "Show who owns which shard, and change their number.",

@@ -79,7 +79,7 @@ def gateway_command(
     settings = structs.replace(
         place.settings,
         http=place.settings.http or DEFAULT,
-        route_files=(*place.settings.route_files, *(str(each.resolve()) for each in routes)),
+        route_files=(*place.settings.route_files, *(str(each.absolute()) for each in routes)),
     )
     place = structs.replace(place, settings=settings)
     if parent is not None:
@@ -106,7 +106,7 @@ def _supervise(place: Place, workers: int, routes: Sequence[Path]) -> int:
     settings = place.settings
     common = [*options.arguments(place), "--drain-timeout", f"{settings.drain_timeout}"]
     for each in routes:
-        common += ["--routes", str(each.resolve())]
+        common += ["--routes", str(each.absolute())]
 
     def command(number: int) -> list[str]:
         own = ["--health", worker_health(settings.health, number)] if settings.health else []
