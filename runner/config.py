@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +21,7 @@ from runner import natscontext, values
 from runner.core import budget, identity
 from runner.core.balancer import Policy
 from runner.core.http.authsettings import AuthSettings
+from runner.core.http.cors import Cors
 from runner.core.http.route import Route
 from runner.errors import SettingsError
 from runner.values import did_you_mean, redact
@@ -28,7 +29,7 @@ from runner.values import did_you_mean, redact
 __all__ = ["Settings", "load_settings", "redact"]
 
 SECRET = frozenset({"nats_password", "nats_token"})
-UNSHOWN = SECRET | {"nats_url", "auth", "routes"}
+UNSHOWN = SECRET | {"nats_url", "auth", "cors", "routes"}
 """What no error repeats: a URL that is none may hide a password anywhere, and tables are long."""
 
 _PREFIX = "JETRUNNER_"
@@ -103,6 +104,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     """Files and folders of Ingress and HTTPRoute manifests."""
     auth: Mapping[str, AuthSettings] = {}
     """Who may ask over HTTP, by the name that routes have for it."""
+    cors: Cors | None = None
+    """Pages of which origins may ask over HTTP, where a route does not say."""
     wire: Literal["fast", "plain"] = "fast"
     """`plain` reads and writes through nats-py alone: slower, for finding faults."""
 
@@ -142,12 +145,16 @@ def load_settings(
             connected = True
     settings = structs.replace(Settings(), **found)
     for route in settings.routes:
-        if unknown := [name for name in route.options.auth if name not in settings.auth]:
-            close = (
-                did_you_mean(unknown[0], settings.auth) or f"declare it: [tool.jetrunner.auth.{unknown[0]}]"
-            )
-            raise SettingsError(f"{route.name}: there is no auth {unknown[0]!r}", hint=close)
+        require_auth(settings, route.name, route.options.auth)
     return settings
+
+
+def require_auth(settings: Settings, who: str, names: Iterable[str]) -> None:
+    """Raise SettingsError where one of these authentications is not declared; `who` is the route that names them."""
+    for name in names:
+        if name not in settings.auth:
+            close = did_you_mean(name, settings.auth) or f"declare it: [tool.jetrunner.auth.{name}]"
+            raise SettingsError(f"{who}: there is no auth {name!r}", hint=close)
 
 
 def _of_command_line(cli: Mapping[str, Any]) -> _Level:
@@ -269,5 +276,6 @@ _CHECKS: dict[str, Callable[[Any, Path], Any]] = {
     "routes": values.routes,
     "route_files": values.paths,
     "auth": values.auth,
+    "cors": values.cors,
     "wire": values.one_of("fast", "plain"),
 }

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
+
+from msgspec import structs
 
 from runner import arguments, options, signature
 from runner.bindings import Binding, attach, local_names, place_of
@@ -28,6 +30,7 @@ def route(
     *,
     name: str | None = None,
     host: str | None = None,
+    auth: str | Sequence[str] = (),
     output: str | None = None,
     concurrency: int | None = None,
     timeout: float = 30.0,
@@ -39,7 +42,7 @@ def route(
     is returned is the response's body (200; None: 204). With `output` it is published there instead, and the response is
     202 once the stream has it; tokens in `output` are those of the path. A generator without `output` sends each item at
     once, as a server-sent event. `host` is a name as `example.com` or `*.example.com`; without one, all are meant.
-    `timeout` is in seconds; of a server-sent event it is the longest wait for the next one. `concurrency` is 64, and
+    `auth` names authentications of the settings, of which one has to hold: without, everybody may ask. `timeout` is in seconds; of a server-sent event it is the longest wait for the next one. `concurrency` is 64, and
     min(32, cores + 4) for a `def` handler. The function runs in the gateway: `runner gateway`, `runner run --http` and
     `runner dev`. BindingError when something is wrong, at import.
     """
@@ -58,7 +61,7 @@ def route(
 
         def complete() -> Binding:
             label = options.name("" if name is None else "name=", function.__name__ if name is None else name)
-            asked = _routed(method, path, host)
+            asked = structs.replace(_routed(method, path, host), auth=_auth(auth))
             source = Template(asked.text, NOWHERE, asked.names, tuple(range(len(asked.names))))
             kind = signature.kind(function)
             binding = Binding(
@@ -100,6 +103,16 @@ def _routed(method: Any, path: str, host: Any) -> Routed:
         upper = method.upper()
         hint = f'write "{upper}"' if method != upper and upper in routed.METHODS else ""
         raise Unbindable(str(error), hint=hint) from None
+
+
+def _auth(given: Any) -> tuple[str, ...]:
+    names = (given,) if isinstance(given, str) else given
+    if not isinstance(names, (list, tuple)) or not all(isinstance(each, str) and each for each in names):
+        raise Unbindable(
+            f"auth= names authentications of the settings, not {given!r}",
+            hint='write auth="staff" for [tool.jetrunner.auth.staff]',
+        )
+    return tuple(names)
 
 
 def _signature(function: Callable[..., Any], asked: Routed, namespace: dict[str, Any]) -> Signature:

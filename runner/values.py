@@ -10,8 +10,9 @@ from urllib.parse import urlsplit
 
 from runner.core import quantity
 from runner.core.balancer import POLICIES, Policy
-from runner.core.http import authsettings, declared
+from runner.core.http import authsettings, declared, manifest
 from runner.core.http.authsettings import AuthSettings
+from runner.core.http.cors import Cors
 from runner.core.http.route import Route
 from runner.core.near import nearest
 from runner.core.service import HEAVIEST
@@ -25,6 +26,7 @@ _USERINFO = re.compile(r"(?:(?<=://)|\A)(?:(?!://).)*@", re.DOTALL)
 _ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:\[\]/]*):(?P<port>\d{1,5})")
 SINGLE_DOTS = "write customer.card, with single dots; an array stands for each of its elements: items.card"
 ROUTE = 'for example path = "/orders/{customer}" and publish = "orders.{customer}"'
+CORS = 'for example cors = { origins = ["https://app.example.com"] }'
 BALANCE = 'for example balance = {"flights.>" = "round_robin"}'
 LEAST_MEMORY = 1 << 20
 _YES = ("1", "true", "yes", "on")
@@ -219,6 +221,14 @@ def auth(value: Any, folder: Path) -> dict[str, AuthSettings]:
         return authsettings.read(value, lambda name: path(name, folder))
     except ValueError as error:
         raise Misfit(str(error), _key_meant(error, authsettings.KEYS)) from None
+
+
+def cors(value: Any, folder: Path) -> Cors:
+    """Whose pages may ask: a table."""
+    try:
+        return manifest.convert(value, Cors)
+    except ValueError as error:
+        raise Misfit(str(error), _key_meant(error, Cors.__struct_fields__) or CORS) from None
 
 
 def paths(value: Any, folder: Path) -> tuple[str, ...]:

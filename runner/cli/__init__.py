@@ -28,6 +28,7 @@ main = Program(
         ),
         "dev": ("runner.cli.dev:dev_command", "Run with a server of its own, and again at every change."),
         "function": ("runner.cli.function.group:function_group", "List functions, or call one without NATS."),
+        "gateway": ("runner.cli.gateway:gateway_command", "Serve HTTP: functions with @route, and routes."),
         "message": ("runner.cli.message.group:message_group", "Show what became of a message."),
         "new": ("runner.cli.new:new_command", "Make a project that runs."),
         "parked": (
@@ -45,6 +46,10 @@ main = Program(
         "schedule": (
             "runner.cli.schedule.group:schedule_group",
             "Show when functions fire next, or fire one now.",
+        ),
+        "schema": (
+            "runner.cli.schema.group:schema_group",
+            "Print what functions take and give, as OpenAPI or AsyncAPI.",
         ),
         "shard": (
             "runner.cli.shard.group:shard_group",

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from runner.bindings import Binding
-from runner.cli import circles, code, explain, failure, handovers, loop, options, printed, returns
+from runner.cli import circles, code, edgecheck, explain, failure, handovers, loop, options, printed, returns
 from runner.cli.function.invoke import named
 from runner.cli.options import Place
 from runner.cli.session import session
@@ -153,6 +153,9 @@ class Check:
             for each in unfed(functions)
         )
         self.warnings.extend(handovers.warnings(functions))
+        edge = edgecheck.check(self.place.settings, functions, known)
+        self.problems.extend(edge.problems)
+        self.warnings.extend(edge.warnings)
         streams = [(each.name, each.subjects) for each in known]
         self.warnings.extend(
             served.warning(each, found)

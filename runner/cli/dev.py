@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
@@ -21,7 +22,7 @@ from runner.core.streams.config import Change
 from runner.core.streams.plan import StreamPlan
 from runner.errors import JetrunnerError, Unreachable, UsageError
 from runner.jetstream.connection import connect
-from runner.process import devtraces, natsserver
+from runner.process import devport, devtraces, http, natsserver
 from runner.process.reload import Reloader
 from runner.process.watch import Watch, is_possible
 from runner.runtime.stop import Stop
@@ -90,6 +91,9 @@ async def _run(
         f"{drain}",
         *(["--alone"] if alone else []),
     ]
+    listening = _http(here)
+    if listening is not None:
+        arguments += ["--http-fd", str(listening.fileno())]
     first = True
     told: set[str] = set()
 
@@ -124,6 +128,7 @@ async def _run(
         prepare=prepare,
         told=_tell,
         drain_timeout=drain,
+        descriptors=[listening.fileno()] if listening is not None else [],
     )
     with signals.stopping(stop, before_exit=reloader.kill):
         await reloader.run(stop)
@@ -147,6 +152,17 @@ async def _nats(place: Place, *, reset: bool) -> AsyncIterator[Place]:
                 given={**place.given, "nats_url": server.url},
             )
         tasks.cancel_scope.cancel()
+
+
+def _http(place: Place) -> socket.socket | None:
+    """The socket of functions with `@route`, on a port that stays the project's; held here, so that no reload loses a connection."""
+    if not http.is_possible():
+        return None
+    from runner.gateway import sockets  # noqa: PLC0415  with an extra
+
+    folder = place.root / devserver.FOLDER
+    folder.mkdir(exist_ok=True)
+    return sockets.bound(place.settings.http or f"127.0.0.1:{devport.choose(folder, devport.HTTP_FILE)}")
 
 
 def _refused(stream: StreamPlan, change: Change) -> str:

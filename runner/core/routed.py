@@ -26,6 +26,8 @@ class Routed(Struct, frozen=True):
     """None: every host."""
     names: tuple[str, ...]
     """Of its tokens, in their order."""
+    auth: tuple[str, ...] = ()
+    """Authentications of the project, of which one has to hold; empty: everybody may ask."""
 
     @property
     def text(self) -> str:

@@ -132,7 +132,10 @@ class App:
                 if isinstance(caller, Denied):
                     shown = [(b"www-authenticate", caller.challenge.encode())] if caller.challenge else []
                     return trouble(caller.status, caller.detail, headers=shown)
+                assert caller is not None  # with the body it is never
                 exchange.caller = caller
+                if caller.spent:
+                    exchange.headers = [each for each in exchange.headers if each[0] != caller.spent]
             return await self._asked(found, exchange)
         except TooLong:
             return trouble(413, f"a body has at most {options.body_limit:,} bytes here")

@@ -84,7 +84,7 @@ class Authentications:
         try:
             match settings:
                 case ApiKeySettings():
-                    return ApiKeys(name, self._keys(settings), settings.header.lower())
+                    return ApiKeys(name, self._keys(settings), settings.header.lower(), settings.forward)
                 case JwtSettings():
                     return Tokens(name, settings, _text(settings.jwks_file))
                 case WebhookSettings():

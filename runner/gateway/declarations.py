@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 from runner.bindings import Binding
-from runner.config import Settings
+from runner.config import Settings, require_auth
 from runner.core.http.route import Route
-from runner.errors import JetrunnerError, RouteFileError
+from runner.errors import JetrunnerError
 from runner.gateway import routefile
 from runner.gateway.watched import EVERY_SECONDS, Watched
 
@@ -32,8 +32,12 @@ class Declarations:
         self._said: set[str] = set()
 
     def routes(self) -> Sequence[Route]:
-        """Read all of them. Raises RouteFileError; what cannot be honoured is told once."""
+        """Read all of them. Raises RouteFileError and SettingsError; what cannot be honoured is told once."""
         return self._took(self._read())
+
+    def remarks(self) -> Sequence[str]:
+        """What of the files cannot be honoured. Raises RouteFileError."""
+        return self._read().remarks
 
     async def changes(self) -> AsyncIterator[Sequence[Route]]:
         """All of them, each time a file has changed. Where one is wrong that is told, and nothing comes."""
@@ -50,11 +54,7 @@ class Declarations:
     def _read(self) -> routefile.Declared:
         found = routefile.read(self._paths, self._services)
         for route in found.routes:
-            if unknown := [name for name in route.options.auth if name not in self._settings.auth]:
-                raise RouteFileError(
-                    f"{route.name}: there is no auth {unknown[0]!r}",
-                    hint=f"declare it: [tool.jetrunner.auth.{unknown[0]}]",
-                )
+            require_auth(self._settings, route.name, route.options.auth)
         return found
 
     def _took(self, found: routefile.Declared) -> Sequence[Route]:

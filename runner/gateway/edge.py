@@ -9,8 +9,10 @@ import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 
 import anyio
+from msgspec import structs
 
 from runner.bindings import Binding
+from runner.config import require_auth
 from runner.core.http.backend import Call
 from runner.core.http.route import Exact, Options, Pattern, Route, Weighted
 from runner.core.http.routetable import RouteTable
@@ -58,6 +60,9 @@ class Edge:
             self.counts,
         )
         self._own = [route_of(each) for each in bindings]
+        for each in self._own:
+            require_auth(runtime.settings, each.name, each.options.auth)
+        self._cors = runtime.settings.cors
         self.take(routes)
         limits = Limits(body_bytes=runtime.settings.http_body_limit)
         self._listener = Listener(self._app, limits, self.counts.refused)
@@ -66,10 +71,16 @@ class Edge:
 
     def take(self, routes: Sequence[Route]) -> None:
         """Let other routes be declared from the next request on. Raises ValueError for what is none; then all stays."""
-        table = RouteTable([*self._own, *routes], luck=random.random)
+        table = RouteTable(map(self._shared, (*self._own, *routes)), luck=random.random)
         for each in table.routes:
             self.counts.begin(each.name)
         self._app.table = table
+
+    def _shared(self, route: Route) -> Route:
+        """The route, with the origins of the settings where it has none of its own."""
+        if self._cors is None or route.options.cors is not None:
+            return route
+        return structs.replace(route, options=structs.replace(route.options, cors=self._cors))
 
     async def open(self, listening: socket.socket) -> None:
         """Take requests from now on."""
@@ -126,5 +137,5 @@ def route_of(binding: Binding) -> Route:
         path=path,
         methods=(asked.method,),
         backends=(Weighted(Call(binding.function)),),
-        options=Options(idempotency="optional"),
+        options=Options(auth=asked.auth, idempotency="optional"),
     )

@@ -10,7 +10,6 @@ Rule 4: after a refusal the connection is read for a moment: a client that still
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -18,25 +17,11 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from runner.gateway.head import RULED, Head, Refused
 from runner.gateway.limits import Limits
 from runner.gateway.refusals import refusal
 
 clock = time.monotonic
-
-_AUTHORITY = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
-_ABSOLUTE = re.compile(rb"https?://([^/?#]*)", re.IGNORECASE)
-_PATH_UNFIT = re.compile(rb"[#\x00-\x20\x7f-\xff]")
-_RULED = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect"})
-_DIGITS = re.compile(rb"[0-9]{1,18}")
-
-
-class Refused(Exception):  # noqa: N818  named by what happened; it leaves no callback of the parser
-    """A request breaks a rule."""
-
-    def __init__(self, status: int, detail: str) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.detail = detail
 
 
 class Guard(HttpToolsProtocol):
@@ -52,13 +37,10 @@ class Guard(HttpToolsProtocol):
         self.due = 0.0
         """When the client has to have sent what it sends; 0.0 where nothing is awaited."""
         self._in_head = True
-        self._head_bytes = self._size = 0
+        self._head_bytes = 0
         self._body_began = 0.0
         self._body_bytes = 0
-        self._hosts: list[bytes] = []
-        self._lengths = 0
-        self._encodings: list[bytes] = []
-        self._wrong: Refused | None = None
+        self._head = Head(self.limits)
         self._answer = b""
         """A refusal that waits for the answers before it."""
         self._deaf = False
@@ -102,8 +84,11 @@ class Guard(HttpToolsProtocol):
         except httptools.HttpParserUpgrade:  # what follows is not HTTP any more
             self._deaf = True
             self.cycle.keep_alive = False
-        except httptools.HttpParserError:
-            self._refuse(self._wrong or Refused(400, "the request is not well-formed HTTP/1.1"))
+        except httptools.HttpParserError as error:
+            why = error.__context__  # what a callback has raised
+            if not isinstance(why, Refused):
+                why = Refused(400, "the request is not well-formed HTTP/1.1")
+            self._refuse(why)
 
     def sweep(self, now: float) -> None:
         """Called twice a second: refuse a client that is late."""
@@ -126,47 +111,31 @@ class Guard(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:  # noqa: D102
         super().on_message_begin()
-        self._hosts, self._encodings, self._lengths, self._size = [], [], 0, 0
+        self._head = Head(self.limits)
         self._in_head = True
         if len(self.pipeline) >= self.limits.pipelined:
-            self._raise(429, "too many requests are on their way on one connection")
+            raise Refused(429, "too many requests are on their way on one connection")
+
+    def on_url(self, url: bytes) -> None:  # noqa: D102
+        self._head.count(len(url))
+        super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:  # noqa: D102
         lower = name.lower()
-        self._size += len(name) + len(value) + 4
+        self._head.count(len(name) + len(value) + 4)
         if len(self.headers) >= self.limits.headers:
-            self._raise(431, f"a request has at most {self.limits.headers} headers")
-        if self._size > self.limits.head_bytes:
-            self._raise(431, f"the head of a request has at most {self.limits.head_bytes:,} bytes")
+            raise Refused(431, f"a request has at most {self.limits.headers} headers")
         self.headers.append((lower, value))
-        if lower in _RULED:
-            self._ruled(lower, value)
-
-    def _ruled(self, name: bytes, value: bytes) -> None:
-        match name:
-            case b"host":
-                self._hosts.append(value)
-            case b"content-length":
-                self._lengths += 1
-                if _DIGITS.fullmatch(value) is None:
-                    self._raise(400, "the Content-Length is no number")
-                if int(value) > self.limits.body_bytes:
-                    self._raise(413, f"a body has at most {self.limits.body_bytes:,} bytes")
-            case b"transfer-encoding":
-                self._encodings.append(value)
-            case _:
-                if value.lower() != b"100-continue":
-                    self._raise(417, "the only expectation is 100-continue")
-                self.expect_100_continue = True
+        if lower in RULED:
+            self._head.take(lower, value)
 
     def on_headers_complete(self) -> None:  # noqa: D102
-        version = self.parser.get_http_version()
-        if version not in ("1.0", "1.1"):
-            self._raise(505, "HTTP/1.1 is spoken here")
-        self._check_framing(version)
-        self._check_target(version)
-        if self.parser.should_upgrade():
-            self._check_upgrade()
+        self.url = self._head.check(self.parser.get_http_version(), self.parser.get_method(), self.url)
+        self.expect_100_continue = self._head.expects
+        if self.parser.should_upgrade() and any(
+            name == b"upgrade" and b"websocket" in value.lower() for name, value in self.headers
+        ):
+            raise Refused(400, "no WebSockets here")
         super().on_headers_complete()
         self._in_head, self._head_bytes = False, 0
         self._body_began, self._body_bytes = clock(), 0
@@ -178,7 +147,7 @@ class Guard(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:  # noqa: D102
         self._body_bytes += len(body)
         if self._body_bytes > self.limits.body_bytes:
-            self._raise(413, f"a body has at most {self.limits.body_bytes:,} bytes")
+            raise Refused(413, f"a body has at most {self.limits.body_bytes:,} bytes")
         self.due = self._body_began + self.limits.body_seconds + self._body_bytes / self.limits.body_rate
         super().on_body(body)
 
@@ -187,56 +156,11 @@ class Guard(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:  # noqa: D102
+        others = bool(self.pipeline)
         super().on_response_complete()
-        if self._answer and not self.pipeline and not self.transport.is_closing():
+        if self._answer and not others and not self.transport.is_closing():
             self._unset_keepalive_if_required()
             self._say(self._answer)
-
-    # -- rules ------------------------------------------------------------------------------------------
-
-    def _check_framing(self, version: str) -> None:
-        if self._lengths > 1:
-            self._raise(400, "a request has one Content-Length")
-        if not self._encodings:
-            return
-        if self._lengths:
-            self._raise(400, "a request has a Content-Length or a Transfer-Encoding, not both")
-        if version == "1.0":
-            self._raise(400, "HTTP/1.0 has no Transfer-Encoding")
-        if len(self._encodings) > 1 or self._encodings[0].lower() != b"chunked":
-            self._raise(501, "the only Transfer-Encoding is chunked")
-
-    def _check_target(self, version: str) -> None:
-        if len(self._hosts) > 1 or (not self._hosts and version != "1.0"):
-            self._raise(400, "a request has one Host")
-        host = self._hosts[0] if self._hosts else b""
-        if self._hosts and _AUTHORITY.fullmatch(host) is None:
-            self._raise(400, "the Host is no host")
-        if _PATH_UNFIT.search(self.url):
-            self._raise(400, "the target of the request has a character that it cannot have")
-        if self.parser.get_method() == b"CONNECT":
-            self._raise(501, "no tunnels here")
-        if self.url.startswith(b"/"):
-            return
-        absolute = _ABSOLUTE.match(self.url)
-        if absolute is None:
-            if self.url != b"*" or self.parser.get_method() != b"OPTIONS":
-                self._raise(400, "the target of a request is a path")
-            self.url = b"/*"
-            return
-        if absolute[1].lower() != host.lower():
-            self._raise(400, "the host of the target is not that of the Host header")
-        rest = self.url[absolute.end() :]
-        self.url = rest if rest.startswith(b"/") else b"/" + rest
-
-    def _check_upgrade(self) -> None:
-        if any(name == b"upgrade" and b"websocket" in value.lower() for name, value in self.headers):
-            self._raise(400, "no WebSockets here")
-
-    def _raise(self, status: int, detail: str) -> None:
-        """Raise through the parser, which makes an error of its own of it."""
-        self._wrong = Refused(status, detail)
-        raise self._wrong
 
     # -- refusals ---------------------------------------------------------------------------------------
 

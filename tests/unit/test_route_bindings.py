@@ -93,12 +93,25 @@ def test_what_no_client_could_send_is_refused() -> None:
         route("GET", "/{name}")(token)
 
 
+def test_who_may_ask_is_one_name_or_several() -> None:
+    for given, expected in (("staff", ("staff",)), (["staff", "partners"], ("staff", "partners")), ((), ())):
+
+        async def handler() -> None: ...
+
+        found = binding_of(route("GET", "/a", auth=given)(handler))
+        assert found is not None
+        assert found.route is not None
+        assert found.route.auth == expected
+
+
 def test_options_that_cannot_be_are_refused() -> None:
     async def handler() -> None: ...
 
     for options, message in (
         ({"host": "example.com:80"}, "without a port"),
         ({"host": "a.*.com"}, "without a port"),
+        ({"auth": 1}, "auth= names authentications of the settings, not 1"),
+        ({"auth": ["staff", ""]}, "auth= names authentications"),
         ({"output": "orders.{id}"}, "is no token"),
         ({"timeout": 0}, "timeout"),
         ({"concurrency": 0}, "concurrency"),

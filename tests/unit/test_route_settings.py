@@ -66,8 +66,26 @@ def test_what_is_wrong_is_told_with_its_source_and_no_secret(
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("routes", '"/a"'), ("routes", "[1]"), ("auth", '"x"'), ("route_files", "1")]
+    ("key", "value"),
+    [
+        ("routes", '"/a"'),
+        ("routes", "[1]"),
+        ("auth", '"x"'),
+        ("route_files", "1"),
+        ("cors", "1"),
+        ("cors", "{}"),
+    ],
 )
 def test_what_is_no_table_is_told(tmp_path: Path, key: str, value: str) -> None:
-    with pytest.raises(SettingsError, match=rf"\[tool.jetrunner\] {key}: .* expected"):
+    with pytest.raises(SettingsError, match=rf"\[tool.jetrunner\] {key}: "):
         load_settings(written(tmp_path, f"[tool.jetrunner]\n{key} = {value}\n"), {}, {})
+
+
+def test_origins_that_hold_for_all_routes_stand_in_a_table(tmp_path: Path) -> None:
+    text = '[tool.jetrunner]\ncors = { origins = ["https://app.example.com"] }\n'
+    found = load_settings(written(tmp_path, text), {}, {}).cors
+    assert found is not None
+    assert found.origins == ("https://app.example.com",)
+    with pytest.raises(SettingsError, match="cors: contains unknown field origin") as raised:
+        load_settings(written(tmp_path, text.replace("origins", "origin")), {}, {})
+    assert raised.value.hint == "did you mean 'origins'?"

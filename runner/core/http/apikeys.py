@@ -28,6 +28,8 @@ class ApiKeys(Struct, frozen=True):
     """SHA-256 of each caller's key."""
     header: str = "x-api-key"
     """In lower case; of `authorization` it is what follows `Bearer`."""
+    forward: bool = False
+    """Whether the key goes on to whoever answers."""
 
     def __repr__(self) -> str:
         return f"ApiKeys({self.auth!r}, {len(self.digests)} keys, {self.header!r})"
@@ -44,7 +46,9 @@ class ApiKeys(Struct, frozen=True):
         for name, known in self.digests.items():
             if hmac.compare_digest(digest, known):
                 found = name
-        return Caller(self.auth, found) if found else self._denied("The API key is not known.")
+        if not found:
+            return self._denied("The API key is not known.")
+        return Caller(self.auth, found, spent=b"" if self.forward else self.header.encode())
 
     def _denied(self, detail: str) -> Denied:
         return Denied(401, detail, "Bearer" if self.header == "authorization" else "ApiKey")

@@ -52,6 +52,8 @@ class ApiKeySettings(
     keys_file: str | None = None
     """The file that holds them, `name=key` in each line; read again when it changes."""
     header: str = "x-api-key"
+    forward: bool = False
+    """Whether the key goes on to whoever answers, and into streams."""
 
 
 class JwtSettings(Struct, frozen=True, kw_only=True, tag_field="kind", tag="jwt", forbid_unknown_fields=True):
@@ -67,6 +69,8 @@ class JwtSettings(Struct, frozen=True, kw_only=True, tag_field="kind", tag="jwt"
     """Seconds that clocks may differ."""
     caller: str = "sub"
     """The claim that names the caller."""
+    forward: bool = False
+    """Whether the token goes on to whoever answers, and into streams."""
 
 
 class WebhookSettings(

@@ -41,9 +41,20 @@ def lines(headers: Pairs, more: Iterable[tuple[bytes, bytes]] = ()) -> bytes:
         if name in _LEFT_OUT or name in named or name.startswith(_RESERVED):
             continue
         if _UNFIT.search(value) is None and _NAME.fullmatch(name):
-            found.append(b"%b: %b\r\n" % (name, value.strip(b" \t")))
+            found.append(b"%b: %b\r\n" % (name, _text(value.strip(b" \t"))))
     found.extend(b"%b: %b\r\n" % (name, _UNFIT.sub(b"", value)) for name, value in more)
     return b"".join(found)
+
+
+def _text(value: bytes) -> bytes:
+    """A value as UTF-8, as NATS has it: bytes that are not are Latin-1, as HTTP once had it."""
+    if value.isascii():
+        return value
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1").encode()
+    return value
 
 
 def asked(method: str, path: bytes, query: bytes, host: bytes) -> list[tuple[bytes, bytes]]:

@@ -142,10 +142,10 @@ def options(annotations: Mapping[str, str]) -> tuple[Options, list[str]]:
             continue
         place = ("metadata", "annotations", key)
         try:
-            field, read = _ANNOTATIONS[key.removeprefix(_OWN)]
+            field, read = ANNOTATIONS[key.removeprefix(_OWN)]
             given[field] = read(value)
         except KeyError:
-            known = ", ".join(f"{_OWN}{name}" for name in _ANNOTATIONS)
+            known = ", ".join(f"{_OWN}{name}" for name in ANNOTATIONS)
             raise Fault(f"there is no such annotation; there are {known}", place) from None
         except ValueError as error:
             raise Fault(str(error), place) from None
@@ -181,8 +181,9 @@ def _names(text: str) -> tuple[str, ...]:
     return names
 
 
-_ANNOTATIONS: dict[str, tuple[str, Any]] = {
+ANNOTATIONS: dict[str, tuple[str, Any]] = {
     "auth": ("auth", _names),
     "timeout": ("timeout", _seconds),
     "body-limit": ("body_limit", quantity.size),
 }
+"""What stands behind `jetrunner/`: the option of its routes, and how its text is read."""

@@ -15,7 +15,7 @@ from runner import reply
 from runner.bindings import Binding, binding_of
 from runner.config import Settings, load_settings
 from runner.core.http.route import Route
-from runner.errors import RouteFileError
+from runner.errors import SettingsError
 from runner.gateway.declarations import Declarations
 from runner.gateway.watched import Watched
 
@@ -130,7 +130,7 @@ def test_an_auth_that_nobody_has_declared_is_an_error(tmp_path: Path) -> None:
         "name: shop", "name: shop\n  annotations: {jetrunner/auth: partners}"
     )
     (tmp_path / "routes" / "a.yaml").write_text(text)
-    with pytest.raises(RouteFileError, match="ingress default/shop: there is no auth 'partners'"):
+    with pytest.raises(SettingsError, match="ingress default/shop: there is no auth 'partners'"):
         Declarations(settings, functions()).routes()
 
 
