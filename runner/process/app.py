@@ -158,7 +158,9 @@ async def _serve(serving: Serving, connection: Connection, tracing: Tracing, sta
             )
             relay, service = Relay(runtime), Service(runtime, answering, project.version)
             every: list[Served] = [*running, *service.responders]
-            health = Health(running, lambda: unready(connection, stop, every), service.responders)
+            health = Health(
+                running, lambda: unready(connection, stop, every), service.responders, lambda: tracing.lost
+            )
             async with health.listen(settings.health) if settings.health else nullcontext():
                 # First: the very first message may block the loop.
                 tasks.start_soon(sweep, runtime, running, relay, service)

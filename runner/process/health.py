@@ -36,8 +36,14 @@ class Health:
     """Answers for one process. A blocked loop answers nothing: that is what `/livez` is for."""
 
     def __init__(
-        self, functions: Sequence[Function], ready: Callable[[], str], responders: Sequence[Responder] = ()
+        self,
+        functions: Sequence[Function],
+        ready: Callable[[], str],
+        responders: Sequence[Responder] = (),
+        lost: Callable[[], int] = lambda: 0,
     ) -> None:
+        """`lost` counts spans that did not arrive at their collector."""
+        self._lost = lost
         self._functions = functions
         self._responders = responders
         self._ready = ready
@@ -131,6 +137,8 @@ class Health:
                     "Requests answered, by code; not_started tells why a handler has not begun.",
                     [sample for label, counts, _ in asked for sample in requests(label, counts)]),
         ]  # fmt: skip
+        lines += family("jetrunner_spans_lost_total", "counter",
+                        "Spans that found no room, or did not arrive at their collector.", [("", self._lost())])  # fmt: skip
         name = "jetrunner_duration_seconds"
         lines += [f"# HELP {name} Time in the handler, of each attempt.", f"# TYPE {name} histogram"]
         for label, stats, _ in every:
@@ -155,7 +163,7 @@ def family(name: str, kind: str, text: str, samples: Sequence[tuple[str, float]]
     return [
         f"# HELP {name} {text}",
         f"# TYPE {name} {kind}",
-        *(f"{name}{{{labels}}} {value!r}" for labels, value in samples),
+        *(f"{name}{labels and f'{{{labels}}}'} {value!r}" for labels, value in samples),
     ]
 
 
