@@ -44,6 +44,7 @@ SECTIONS: dict[str, tuple[Page, ...]] = {
         Page("docs/howto/batches.md", "size and wait, what has failed, outputs, order in batches"),
         Page("docs/howto/deploys.md", "rolling deploys, changes of messages and functions, the way back"),
         Page("docs/howto/poison.md", "final failures, dead letters, redrive and drop"),
+        Page("docs/howto/message.md", "`runner message show`: the state of a message in each function, its errors, its outputs; and `runner trace`"),
         Page("docs/howto/splitting.md", "`@gather`: a generator splits, functions work on the parts, one call joins them"),
         Page("docs/howto/processes.md", '`executor="process"`: handlers that compute, on all cores'),
         Page("docs/howto/schedules.md", "functions that fire by a schedule: time zones, overlaps, missed firings, changes"),

@@ -148,5 +148,15 @@ async def ensure_all(connection: Connection, replicas: int = 1, *, gathers: bool
     """Our own streams are there afterwards, with so many replicas where they are made, now or later; `GATHER` where it is needed."""
     connection.replicas = replicas
     for name in STREAMS:
-        if name != GATHER or gathers:
+        if name == ERRORS:
+            await _ensure_errors(connection)
+        elif name != GATHER or gathers:
             await ensure(connection, name)
+
+
+async def _ensure_errors(connection: Connection) -> None:
+    """Nothing waits for it: an account that has no room for one stream more runs without it."""
+    try:
+        await ensure(connection, ERRORS)
+    except JetrunnerError as error:
+        log.warning("what attempts to be retried have failed with is not kept: %s", error)

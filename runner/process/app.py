@@ -202,15 +202,20 @@ async def _run(
     answering: list[Answering] = [service] if edge is None else [service, edge]
     responders = [responder for each in answering for responder in each.responders]
     every: list[Served] = [*running, *responders]
+    asked = runtime.requester.targets
     health = Health(
-        running, lambda: unready(connection, stop, every), responders, edge, runtime.requester.targets
+        running,
+        lambda: unready(connection, stop, every),
+        responders,
+        edge,
+        asked,
+        lambda: runtime.tracing.lost,
     )
     async with health.listen(settings.health) if settings.health else nullcontext():
         # First: the very first message may block the loop.
         tasks.start_soon(sweep, runtime, running, relay, answering)
         started.set()  # from here on there may be something to drain
         # Who begins asks what others read.
-        asked = runtime.requester.targets
         await Told(connection, runtime.project, runtime.instance, running, responders, asked).open()
         await members.listen()
         await begin(running)

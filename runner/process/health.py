@@ -43,9 +43,11 @@ class Health:
         responders: Sequence[Responder] = (),
         web: Edge | None = None,
         targets: Mapping[tuple[str, str], Target] | None = None,
+        lost: Callable[[], int] = lambda: 0,
     ) -> None:
-        """`targets` are the functions that this process asks."""
+        """`targets` are the functions that this process asks, `lost` counts spans that did not arrive at their collector."""
         self._targets = {} if targets is None else targets
+        self._lost = lost
         self._functions = functions
         self._responders = responders
         self._web = web
@@ -153,6 +155,8 @@ class Health:
                     "Requests answered, by code; not_started tells why a handler has not begun.",
                     [sample for label, counts, _ in answering for sample in requests(label, counts)]),
         ]  # fmt: skip
+        lines += family("jetrunner_spans_lost_total", "counter",
+                        "Spans that found no room, or did not arrive at their collector.", [("", self._lost())])  # fmt: skip
         lines += histogram(
             "jetrunner_duration_seconds",
             "Time in the handler, of each attempt.",

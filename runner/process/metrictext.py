@@ -19,7 +19,7 @@ def family(name: str, kind: str, text: str, samples: Sequence[tuple[str, float]]
     return [
         f"# HELP {name} {text}",
         f"# TYPE {name} {kind}",
-        *(f"{name}{{{labels}}} {value!r}" for labels, value in samples),
+        *(f"{name}{f'{{{labels}}}' if labels else ''} {value!r}" for labels, value in samples),
     ]
 
 

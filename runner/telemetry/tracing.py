@@ -126,6 +126,11 @@ class Tracing:
         """Whether spans arrive, as far as that is known."""
         return self._source.services is not None and self._source.services.export.arriving
 
+    @property
+    def lost(self) -> int:
+        """Spans that did not arrive, since the start."""
+        return 0 if self._source.services is None else self._source.services.export.lost
+
     def presume_missing(self) -> None:
         """Say nothing of a collector that is not there: somebody has told that already."""
         if self._source.services is not None:

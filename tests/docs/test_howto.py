@@ -98,6 +98,16 @@ async def the_rejected_one_is_back_and_the_other_is_gone(project: Project, _: Ra
     return [letter["reason"] for letter in letters] == ["rejected"] and letters[0]["sequence"] > 2
 
 
+@ends_with("message")
+async def one_order_waits_and_the_other_is_charged(project: Project, _: RawJetStream) -> bool:
+    (waits,), (done,) = (project.json("message", "show", f"ORDERS:{each}")["functions"] for each in (1, 2))
+    assert project.json("message", "show", "ORDERS", "--key", "ada")["messages"][0]["sequence"] == 1
+    if (waits["state"], done["state"]) != ("retrying", "done"):
+        return False
+    assert [each["message_id"] for each in done["outputs"]] == ["PAYMENTS:1"]
+    return (waits["error"]["error"], waits["error"]["message"]) == ("BankClosed", "try again later")
+
+
 @ends_with("nats-py")
 @ends_with("celery")
 async def nothing_is_left(project: Project, _: RawJetStream) -> bool:

@@ -48,7 +48,7 @@ def test_the_buckets_are_the_same_whatever_was_counted() -> None:
 
 def test_each_metric_says_what_it_is() -> None:
     text = metrics(Stats())
-    found = set(re.findall(r"^(jetrunner_[a-z_]+?)(?:_bucket|_sum|_count)?\{", text, re.MULTILINE))
+    found = set(re.findall(r"^(jetrunner_[a-z_]+?)(?:_bucket|_sum|_count)?(?:\{| )", text, re.MULTILINE))
     assert found == set(re.findall(r"^# TYPE (\S+) ", text, re.MULTILINE))
     assert found == set(re.findall(r"^# HELP (\S+) \S", text, re.MULTILINE))
 

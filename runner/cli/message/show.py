@@ -114,15 +114,15 @@ def show_command(
             for line in [*([""] if at else []), *lines(each)]:
                 click.echo(line)
     if found is not None:
-        _tell(found, stream)
+        _tell(found, stream, only=bool(time))
 
 
 def _search(found: Found) -> dict[str, Any]:
     return {"looked_at": found.looked, "last": found.last or None, "whole": found.whole}
 
 
-def _tell(found: Found, stream: str) -> None:
-    """Where the search ended."""
+def _tell(found: Found, stream: str, *, only: bool) -> None:
+    """Where the search ended; `only` one was wanted."""
     if not found.looked:
         click.echo(f"{stream} holds no message from that time on", err=True)
         return
@@ -130,7 +130,7 @@ def _tell(found: Found, stream: str) -> None:
     click.echo(
         f"{counted(found.looked, 'message')} looked at, up to {end}; {len(found.messages):,} found", err=True
     )
-    if not found.whole:
+    if not found.whole and not (only and found.messages):
         click.echo("there may be later ones: begin with --since, or raise --limit", err=True)
 
 
