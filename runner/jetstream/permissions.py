@@ -13,15 +13,7 @@ from msgspec import Struct
 from runner.core import fence, identity, service
 from runner.jetstream import storyrights
 from runner.jetstream.kv import PREFIX
-from runner.jetstream.ownstreams import (
-    AGAIN,
-    BUCKET_STREAM,
-    DEADLETTERS,
-    ERRORS,
-    GATHER,
-    PARKED,
-    STREAMS,
-)
+from runner.jetstream.ownstreams import AGAIN, BUCKET_STREAM, DEADLETTERS, ERRORS, GATHER, PARKED, STREAMS
 from runner.jetstream.permission import Permission, api, bucket, once, publish, subscribe
 
 ANY = "*"
