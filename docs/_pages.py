@@ -51,6 +51,7 @@ SECTIONS: dict[str, tuple[Page, ...]] = {
         Page("docs/howto/requests.md", "`@reply`: functions that answer requests; who of several is asked, and what follows when one fails"),
         Page("docs/howto/ingress.md", "functions behind an Ingress or an HTTPRoute of Kubernetes, as it stands"),
         Page("docs/howto/hooks.md", "`@around`: timing, a tenant, a circuit breaker, around every attempt of every function"),
+        Page("docs/howto/doctor.md", "`runner doctor`: what will hurt on the server, and its remedy"),
         Page("docs/howto/testing.md", "unit tests with `runner.testing.context`, checks, a real server"),
         Page("docs/howto/celery.md", "each Celery option and what stands in its place"),
         Page("docs/howto/faststream.md", "each FastStream option and what stands in its place"),

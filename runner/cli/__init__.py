@@ -27,6 +27,7 @@ main = Program(
             "Browse dead letters, send them back, or drop them.",
         ),
         "dev": ("runner.cli.dev:dev_command", "Run with a server of its own, and again at every change."),
+        "doctor": ("runner.cli.doctor:doctor_command", "Look for what will hurt, and tell its remedy."),
         "function": ("runner.cli.function.group:function_group", "List functions, or call one without NATS."),
         "gateway": ("runner.cli.gateway:gateway_command", "Serve HTTP: functions with @route, and routes."),
         "message": ("runner.cli.message.group:message_group", "Show what became of a message."),

@@ -231,10 +231,7 @@ def _forgetful(binding: Binding, known: Sequence[StreamSubjects], declared: Sequ
     if stream is None:
         return ""
     window = merged(stream, None).get("duplicate_window", 0) / 1e9
-    policy = binding.retry
-    horizon = sum(
-        policy.wait(attempt, 0.999) + binding.timeout for attempt in range(1, min(policy.attempts, 10_000))
-    )
+    horizon = binding.retry.span(binding.timeout)
     if horizon <= window:
         return ""
     return (

@@ -79,7 +79,7 @@ def permissions_command(
     chosen = [find(project, name) for name in functions] if functions else project.functions
     declared = load_streams(place.root)
     known = subjects_of_streams(declared)
-    readers = [_reader(project.name, binding, known) for binding in chosen]
+    readers = [reader_of(project.name, binding, known) for binding in chosen]
     for reader in readers:
         if reader.stream == ANY and reader.reads:
             failure.warn(f"no declared stream captures what {reader.function} reads: * stands for its name")
@@ -132,7 +132,8 @@ def _wildcard(option: str, subject: str) -> str:
     return found
 
 
-def _reader(project: str, binding: Binding, known: Sequence[StreamSubjects]) -> Reader:
+def reader_of(project: str, binding: Binding, known: Sequence[StreamSubjects]) -> Reader:
+    """What the permissions of a function depend on."""
     output = binding.output.wildcard if binding.output is not None else ""
     if binding.answers is not None:
         return Reader(function=binding.function, stream=ANY, durable=ANY, answers=binding.subject.wildcard)

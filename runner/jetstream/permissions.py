@@ -281,6 +281,7 @@ def _commands(project: str, inbox: str) -> Iterator[Permission]:
     yield api("STREAM.LIST", "plan, apply, check and status")
     for name in (AGAIN, DEADLETTERS, PARKED, BUCKET_STREAM):
         yield api(f"STREAM.INFO.{name}", "status, deadletter and parked")
+    yield api(f"STREAM.INFO.{GATHER}", "doctor: what functions that are gone have left")
     yield api(f"STREAM.MSG.GET.{AGAIN}", "plan, apply, status and schedule list: schedules")
     yield api(f"STREAM.PURGE.{AGAIN}", "apply removes schedules whose function is gone")
     yield api(f"CONSUMER.LIST.{ANY}", "status, plan and apply look for consumers on every stream")
