@@ -43,6 +43,11 @@ def error_subject(project: str, function: str, stream: str, sequence: int | str)
     return f"$JETRUNNER.error.{project}.{function}.{stream}.{sequence}"
 
 
+def errors_of(project: str, function: str) -> str:
+    """Name what matches the above of all messages of a function."""
+    return f"$JETRUNNER.error.{project}.{function}.>"
+
+
 def schedule_subject(project: str, function: str) -> str:
     """Name the subject that holds a function's schedule; with `*` for the function, those of all."""
     return f"$JETRUNNER.cron.{project}.{function}"

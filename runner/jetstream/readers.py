@@ -18,8 +18,8 @@ from runner.jetstream.messages import nanoseconds
 
 _SHARD = re.compile(r"(?P<name>.+)-(?P<generation>\d+)-(?P<number>\d+)")
 _BESIDE = re.compile(rf"(?P<name>.+)-{ALSO}-[0-9a-f]+")
-FUNCTION = "jetrunner.function"
-"""Where a durable's metadata names its function."""
+FUNCTION, PROJECT = "jetrunner.function", "jetrunner.project"
+"""Where a durable's metadata names its function, and the project of that, where its own name does not."""
 
 
 class Known(Struct, frozen=True, kw_only=True):
@@ -69,9 +69,14 @@ def readers(
     named = {each.durable: each.function for each in ours.values() if each.durable}
     found: dict[tuple[str, str], Reader] = {}
     for info in sorted(consumers, key=lambda each: _BESIDE.fullmatch(each["name"]) is not None):
-        function = (info["config"].get("metadata") or {}).get(FUNCTION) or ""
+        metadata = info["config"].get("metadata") or {}
+        function = metadata.get(FUNCTION) or ""
         if info["name"] in named:
             owner, function, place = project, named[info["name"]], None
+        elif (
+            function.isidentifier() and (told := metadata.get(PROJECT)) and not _SHARD.fullmatch(info["name"])
+        ):
+            owner, place = told, None
         elif not function.isidentifier() or (read := _owner(info["name"], function)) is None:
             continue
         else:

@@ -159,7 +159,8 @@ async def test_errors_over_a_hundred_a_second_are_counted_and_not_kept(
     for number in range(600):
         await js.publish(f"orders.c{number}.failing", {})
     port = free_port()
-    await project.start("run", "--health", f"127.0.0.1:{port}").seen("ready")
+    process = project.start("run", "--health", f"127.0.0.1:{port}")
+    await process.seen("ready")
 
     def counted() -> tuple[int, int]:
         (told,) = [each for each in project.json("status")["functions"] if each["function"] == "fail"]
@@ -181,3 +182,7 @@ async def test_errors_over_a_hundred_a_second_are_counted_and_not_kept(
     assert f'jetrunner_errors_unkept_total{{function="fail"}} {unkept}\n' in text
     first = (await js.messages("JETRUNNER_ERRORS"))[0]
     assert first.subject.startswith("$JETRUNNER.error.shop.fail.ORDERS.")
+    process.kill()
+    project.function("shop", SHOP.partition('@consume("orders.{customer}.failing"')[0])
+    assert project.runner("function", "forget", "fail", "--yes").code == 0
+    assert await js.count("JETRUNNER_ERRORS") == 0
