@@ -256,7 +256,7 @@ def _unknown(facts: Facts) -> Told:
     if not facts.answered:
         return Told(
             "unknown",
-            "delivered; no instance that runs the function has answered: one that is frozen or cut off has it, or it is settled",
+            "delivered; no instance that runs the function has answered: one that is frozen, blocked or cut off has it, or it is settled",
         )
     return Told("unknown", "settled, or lost with its process less than 10 s ago: then it is delivered again")
 

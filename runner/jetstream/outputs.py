@@ -18,6 +18,7 @@ from runner.core.origin import Origin
 from runner.core.subject import matches
 from runner.errors import PermissionDenied, ServerError
 from runner.jetstream import codes
+from runner.jetstream.concurrent import map_concurrently
 from runner.jetstream.connection import Connection
 from runner.jetstream.history import timestamp
 from runner.jetstream.messages import Stored, leader_message, several
@@ -77,24 +78,20 @@ class Search(Struct, frozen=True):
 
 async def find(connection: Connection, streams: Mapping[str, Mapping[str, Any]], search: Search) -> Found:
     """The outputs that stand; `streams` are the configurations of all."""
-    found: dict[tuple[str, int], Output] = {}
-    whole = True
+    places: list[tuple[str, str]] = []
     for name, config in streams.items():
         if name in STREAMS or name.startswith(("KV_", "OBJ_")):
             continue
         captures = [str(each) for each in config.get("subjects") or ()]
-        named = bool(search.target) and (
-            not captures or any(matches(each, search.target) for each in captures)
-        )
-        if not named and not search.anywhere:
-            continue
-        sharded = sharding.read(config) is not None
-        patterns = [search.target, *([f"shard.*.*.{search.target}"] if sharded else [])] if named else []
-        patterns += [">"] if search.anywhere else []
-        for pattern in patterns:
-            outputs, all_read = await _look(connection, name, pattern, search)
-            found |= {(each.stream, each.sequence): each for each in outputs}
-            whole = whole and all_read
+        if search.target and (not captures or any(matches(each, search.target) for each in captures)):
+            places.append((name, search.target))
+            if sharding.read(config) is not None:
+                places.append((name, f"shard.*.*.{search.target}"))
+        if search.anywhere:
+            places.append((name, ">"))
+    looked = await map_concurrently(lambda place: _look(connection, *place, search), places)
+    found = {(each.stream, each.sequence): each for outputs, _ in looked for each in outputs}
+    whole = all(all_read for _, all_read in looked)
     delayed = await _delayed(connection, search)
     return Found(tuple(found[place] for place in sorted(found)), tuple(delayed), whole)
 

@@ -15,7 +15,7 @@ from anyio.abc import TaskGroup
 
 from runner.core import identity, kepterror
 from runner.core.kepterror import KeptError
-from runner.errors import JetrunnerError, NoStream, PermissionDenied
+from runner.errors import NoStream, PermissionDenied
 from runner.jetstream import ownstreams
 from runner.jetstream.concurrent import map_concurrently
 from runner.jetstream.connection import Connection
@@ -82,7 +82,7 @@ class KeptErrors:
             except NoStream:
                 await ownstreams.ensure(self._connection, ERRORS)
                 await self._connection.publisher.publish(subject, body)
-        except (JetrunnerError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001  whatever it is, the message goes on
             self.unkept[function] += 1
             if isinstance(error, PermissionDenied):
                 self._not_before = time.monotonic() + REFUSED_SECONDS

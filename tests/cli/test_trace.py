@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -72,6 +74,29 @@ def test_dev_keeps_the_trace_of_a_message_from_its_publish_on(shop: Project) -> 
     assert shop.runner("trace", trace_id.upper()).stdout == done.stdout
     found = shop.json("trace", trace_id)
     assert (found["traces"], found["trace_urls"], len(found["spans"])) == ([trace_id], {}, 4)
+
+
+PROGRAM = """
+import asyncio
+
+import runner
+
+
+async def main() -> None:
+    async with runner.connect() as app:
+        await app.publish("orders.two", b"x")
+
+
+asyncio.run(main())
+"""
+
+
+def test_dev_keeps_what_a_program_in_its_folder_publishes(shop: Project) -> None:
+    dev = started(shop, **TRACED, OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{free_port()}")
+    environment = {name: text for name, text in shop.environment.items() if not name.startswith("OTEL_")}
+    subprocess.run([sys.executable, "-c", PROGRAM], cwd=shop.root, env=environment, check=True, timeout=30)
+    dev.line("✓  charge  ORDERS:1")
+    assert re.search(r"^shop +send orders.two ", shown(shop, "ORDERS:1", lines=6).stdout, re.MULTILINE)
 
 
 def test_dev_sends_on_to_a_collector_what_it_keeps(shop: Project) -> None:

@@ -117,3 +117,11 @@ def test_a_service_name_among_the_resource_attributes_is_the_service_name() -> N
 def test_propagators_are_a_list_and_none_is_none() -> None:
     assert load({"OTEL_PROPAGATORS": "tracecontext, b3 ,tracecontext"}).propagators == ("tracecontext", "b3")
     assert load({"OTEL_PROPAGATORS": "tracecontext,none"}).propagators == ()
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [("", "events"), ("logs", "logs"), ("logs/dup", "both"), ("http, LOGS", "logs"), ("spans", "events")],
+)
+def test_where_exceptions_are_told_is_read_as_a_list(value: str, told: str) -> None:
+    assert load({"OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN": value}).exceptions == told

@@ -83,7 +83,7 @@ def hand(step: Any, **more: Any) -> Hand:
         ({"durable": None, "ordered": True, "ahead": True}, "waiting", "once those before are drained"),
         ({"outputs": 2}, "done", "2 outputs of it are stored"),
         ({}, "unknown", "settled, or lost with its process less than 10 s ago"),
-        ({"answered": 0}, "unknown", "frozen or cut off"),
+        ({"answered": 0}, "unknown", "frozen, blocked or cut off"),
         ({"owner": "host-1-a", "silent": True, "ordered": True}, "unknown", "does not answer"),
     ],
 )  # fmt: skip
