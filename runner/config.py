@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +22,7 @@ from runner.core import budget, identity
 from runner.core.balancer import Policy
 from runner.core.http.authsettings import AuthSettings
 from runner.core.http.cors import Cors
-from runner.core.http.route import Route
+from runner.core.http.route import Options, Route
 from runner.errors import SettingsError
 from runner.values import did_you_mean, redact
 
@@ -143,16 +143,21 @@ def load_settings(
             connected = True
     settings = structs.replace(Settings(), **found)
     for route in settings.routes:
-        require_auth(settings, route.name, route.options.auth)
+        require_served(settings, route.name, route.options)
     return settings
 
 
-def require_auth(settings: Settings, who: str, names: Iterable[str]) -> None:
-    """Raise SettingsError where one of these authentications is not declared; `who` is the route that names them."""
-    for name in names:
+def require_served(settings: Settings, who: str, options: Options) -> None:
+    """Raise SettingsError where a route, `who`, asks for what is not declared, or takes bodies that none gets past."""
+    for name in options.auth:
         if name not in settings.auth:
             close = did_you_mean(name, settings.auth) or f"declare it: [tool.jetrunner.auth.{name}]"
             raise SettingsError(f"{who}: there is no auth {name!r}", hint=close)
+    if options.body_limit is not None and options.body_limit > settings.http_body_limit:
+        raise SettingsError(
+            f"{who}: its body_limit is over http_body_limit, {settings.http_body_limit:,} bytes, beyond which no body is taken",
+            hint=f"set http_body_limit = {options.body_limit} or more",
+        )
 
 
 def _of_command_line(cli: Mapping[str, Any]) -> _Level:

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from msgspec import Struct
 
 from runner.bindings import Binding
-from runner.config import Settings, require_auth
+from runner.config import Settings, require_served
 from runner.core.http.backend import Publish, Request
+from runner.core.http.route import Options
 from runner.core.streams.capture import StreamSubjects, capture
 from runner.core.subject import covers
 from runner.errors import JetrunnerError, UsageError
@@ -28,7 +29,7 @@ def check(settings: Settings, functions: Sequence[Binding], known: Sequence[Stre
         warnings = Declarations(settings, functions).remarks()
         for each in functions:
             if each.route is not None:
-                require_auth(settings, f"function {each.function}", each.route.auth)
+                require_served(settings, f"function {each.function}", Options(auth=each.route.auth))
     except JetrunnerError as error:
         return Found(error.parts or (error,))
     return Found(tuple(_uncaptured(settings, known)), (*warnings, *_unanswered(settings, functions)))

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 from runner.bindings import Binding
-from runner.config import Settings, require_auth
+from runner.config import Settings, require_served
 from runner.core.http.route import Route
 from runner.errors import JetrunnerError
 from runner.gateway import routefile
@@ -54,7 +54,7 @@ class Declarations:
     def _read(self) -> routefile.Declared:
         found = routefile.read(self._paths, self._services)
         for route in found.routes:
-            require_auth(self._settings, route.name, route.options.auth)
+            require_served(self._settings, route.name, route.options)
         return found
 
     def _took(self, found: routefile.Declared) -> Sequence[Route]:

@@ -12,7 +12,7 @@ import anyio
 from msgspec import structs
 
 from runner.bindings import Binding
-from runner.config import require_auth
+from runner.config import require_served
 from runner.core.http.backend import Call
 from runner.core.http.route import Exact, Options, Pattern, Route, Weighted
 from runner.core.http.routetable import RouteTable
@@ -61,7 +61,7 @@ class Edge:
         )
         self._own = [route_of(each) for each in bindings]
         for each in self._own:
-            require_auth(runtime.settings, each.name, each.options.auth)
+            require_served(runtime.settings, each.name, each.options)
         self._cors = runtime.settings.cors
         self.take(routes)
         limits = Limits(body_bytes=runtime.settings.http_body_limit)

@@ -53,6 +53,7 @@ def test_files_of_routes_on_the_command_line_start_from_where_it_is_given(tmp_pa
         (("keys_file =", "key_file ="), "auth.partners: contains unknown field key_file", "did you mean 'keys_file'?"),
         (('auth = "partners"', 'auth = "partner"'), "route POST .*: there is no auth 'partner'", "did you mean 'partners'?"),
         (('auth = "partners"', 'auth = "x"'), "there is no auth 'x'", r"declare it: [tool.jetrunner.auth.x]"),
+        (('auth = "partners"', 'body_limit = "2MiB"'), "its body_limit is over http_body_limit, 1,048,576 bytes", "set http_body_limit = 2097152 or more"),
         (('keys_file = "keys"', 'keys = {acme = "k-secret-7f3a9c0d51"}'), "the key of 'acme' would stand here for all to read", ""),
     ],
 )  # fmt: skip

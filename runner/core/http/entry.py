@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import Any
 from urllib.parse import parse_qsl
@@ -17,12 +17,11 @@ from runner.core.http.route import Pattern, Route, Weighted
 
 
 class Asked:
-    """What a request is asked for beyond its path; its query is taken apart once, and only if a route asks for it."""
+    """What a request is asked for beyond host, path and method; its query is taken apart once, and only if a route asks for it."""
 
-    __slots__ = ("_parameters", "_query", "headers", "method")
+    __slots__ = ("_parameters", "_query", "headers")
 
-    def __init__(self, method: str, query: bytes, headers: Sequence[tuple[bytes, bytes]]) -> None:
-        self.method = method
+    def __init__(self, query: bytes, headers: Sequence[tuple[bytes, bytes]]) -> None:
         self.headers = headers
         self._query = query
         self._parameters: dict[str, str] | None = None
@@ -55,7 +54,7 @@ class Entry:
     """A route as the table asks it."""
 
     __slots__ = (
-        "_bounds", "_headers", "_positions", "_query", "_targets", "methods", "rank", "route", "total",
+        "_bounds", "_headers", "_positions", "_query", "_targets", "conditional", "methods", "rank", "route", "total",
     )  # fmt: skip
 
     def __init__(self, route: Route, number: int) -> None:
@@ -66,6 +65,8 @@ class Entry:
             self.methods |= {"HEAD"}
         self._headers = tuple((each.name.encode(), each.value.encode()) for each in route.headers)
         self._query = route.query
+        self.conditional = bool(route.headers or route.query)
+        """Whether `holds` has anything to look at."""
         self._positions = _positions(route)
         self._targets = tuple(_target(route, each) for each in route.backends)
         self._bounds = list(accumulate(each.weight for each in route.backends))
@@ -74,10 +75,6 @@ class Entry:
             not route.methods, -len(route.headers), -len(route.query), route.order, number,
         )  # fmt: skip
         """Among routes of the same host and path the smallest precedes."""
-
-    def takes(self, asked: Asked) -> bool:
-        """Whether the request has the method, the headers and the query parameters of the route."""
-        return (not self.methods or asked.method in self.methods) and self.holds(asked)
 
     def holds(self, asked: Asked) -> bool:
         """Whether the request has the headers and the query parameters of the route."""
@@ -92,11 +89,11 @@ class Entry:
         segments = asked.split("/")
         return {name: path.value(segments[position]) for name, position in self._positions}
 
-    def target(self, luck: float) -> Target:
-        """One of the backends, by their weights."""
+    def target(self, luck: Callable[[], float]) -> Target:
+        """One of the backends, by their weights; luck is asked where there are several."""
         if len(self._targets) == 1:
             return self._targets[0]
-        return self._targets[bisect_right(self._bounds, luck * self.total)]
+        return self._targets[bisect_right(self._bounds, luck() * self.total)]
 
 
 def _positions(route: Route) -> tuple[tuple[str, int], ...]:

@@ -101,17 +101,22 @@ class RouteTable:
             found = canonical(path)
         except ValueError as error:
             return Refused(400, f"{error}.")
-        asked = Asked(method, query, headers)
+        asked: Asked | None = None
         for table in tables:
             for entry in table.candidates(found):
-                if entry.takes(asked):
-                    return self._matched(entry, found)
-        return _refused(tables, found, asked)
+                if entry.methods and method not in entry.methods:
+                    continue
+                if entry.conditional:
+                    asked = asked or Asked(query, headers)
+                    if not entry.holds(asked):
+                        continue
+                return self._matched(entry, found)
+        return _refused(tables, found, asked or Asked(query, headers))
 
     def _matched(self, entry: Entry, path: str) -> Matched | Refused:
         if not entry.total:
             return Refused(500, "No backend of this route has a weight.")
-        target = entry.target(self._luck())
+        target = entry.target(self._luck)
         params = entry.params(path)
         subject = target.subject
         backend = target.weighted.backend
