@@ -48,6 +48,7 @@ SECTIONS: dict[str, tuple[Page, ...]] = {
         Page("docs/howto/processes.md", '`executor="process"`: handlers that compute, on all cores'),
         Page("docs/howto/schedules.md", "functions that fire by a schedule: time zones, overlaps, missed firings, changes"),
         Page("docs/howto/requests.md", "`@reply`: functions that answer requests; who of several is asked, and what follows when one fails"),
+        Page("docs/howto/http.md", "`@route`: functions that answer HTTP, in the gateway; server-sent events, keys that make a request safe to repeat"),
         Page("docs/howto/ingress.md", "functions behind an Ingress or an HTTPRoute of Kubernetes, as it stands"),
         Page("docs/howto/hooks.md", "`@around`: timing, a tenant, a circuit breaker, around every attempt of every function"),
         Page("docs/howto/testing.md", "unit tests with `runner.testing.context`, checks, a real server"),
@@ -56,7 +57,7 @@ SECTIONS: dict[str, tuple[Page, ...]] = {
         Page("docs/howto/nats-py.md", "a pull loop as a function that goes on where the loop was"),
     ),
     "Reference": (
-        Page("docs/reference/handlers.md", "`@consume`, `@reply`, `@cron`, parameters, outcomes, `RetryPolicy`, `Context`, `@lifespan`, `@around`, `connect`"),
+        Page("docs/reference/handlers.md", "`@consume`, `@reply`, `@route`, `@cron`, parameters, outcomes, `RetryPolicy`, `Context`, `@lifespan`, `@around`, `connect`"),
         Page("docs/reference/streams.md", "`streams/*.toml`, shards, parked keys, plan and apply"),
         Page("docs/reference/commands.md", "every command with its options, as `--help` prints it"),
         Page("docs/reference/settings.md", "`[tool.jetrunner]`, environment variables, redaction, exit codes"),

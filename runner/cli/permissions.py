@@ -9,10 +9,13 @@ import click
 from runner.bindings import Binding
 from runner.cli import code, failure, options, printed
 from runner.cli.function.invoke import find
+from runner.config import Settings
 from runner.core import identity
+from runner.core.http.backend import Publish, Request
 from runner.core.streams.capture import StreamSubjects, capture
 from runner.core.subject import Template
 from runner.errors import JetrunnerError, UsageError
+from runner.jetstream.gatewaypermissions import of_gateway
 from runner.jetstream.interest import forgets
 from runner.jetstream.ownstreams import AGAIN
 from runner.jetstream.permission import Permission, once
@@ -35,10 +38,10 @@ INBOX = "_INBOX"
 @click.option(
     "--for",
     "role",
-    type=click.Choice(["run", "publish", "operate"]),
+    type=click.Choice(["run", "gateway", "publish", "operate"]),
     default="run",
     show_default=True,
-    help="Who connects: `runner run`; who publishes what the functions read; who operates.",
+    help="Who connects: `runner run`; `runner gateway`; who publishes what the functions read; who operates.",
 )
 @click.option(
     "--form",
@@ -91,6 +94,9 @@ def permissions_command(
         streams = dict.fromkeys((each.stream for each in reading if not each.scheduled), False)
         streams |= {each.name: each.shards is not None or forgets(each.fields) for each in declared}
         found = of_operator(project.name, reading, streams, inbox)
+    elif role == "gateway":
+        asks, stores = _routes(place.settings, project.functions)
+        found = of_gateway(project.name, [each for each in readers if each.routed], asks, stores, inbox)
     else:
         found = of_run(project.name, readers, inbox)
     if asked:
@@ -100,6 +106,18 @@ def permissions_command(
         Permission("publish", each, "given with --publishes") for each in published if each not in there
     ]
     click.echo(printed.data(_claims(found)) if form == "jwt" else "\n".join(_configuration(found)))
+
+
+def _routes(settings: Settings, functions: Sequence[Binding]) -> tuple[list[str], list[str]]:
+    """The subjects that declared routes lead to: those that are asked, and those of streams."""
+    from runner.gateway.declarations import Declarations  # noqa: PLC0415  with the extra `http`
+
+    routes = Declarations(settings, functions).routes() if settings.route_files else settings.routes
+    backends = [each.backend for route in routes for each in route.backends]
+    return (
+        [each.subject.wildcard for each in backends if isinstance(each, Request)],
+        [each.subject.wildcard for each in backends if isinstance(each, Publish)],
+    )
 
 
 def _wildcard(option: str, subject: str) -> str:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import zlib
-from http import HTTPStatus
 
 import msgspec
 from msgspec import Struct
 
-from runner.core.answered import ACCEPTED, Answered
+from runner.core.answered import ACCEPTED, NO_CONTENT, OK, Answered
 from runner.core.http.problem import MEDIA_TYPE, problem
 from runner.core.redaction import MSGPACK
 from runner.gateway.asked import Stored
@@ -56,7 +55,7 @@ def of_function(outcome: Rendered | Stored | Events | Answered) -> Answer:
         headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in outcome.headers]
         return Answer(outcome.status, outcome.body, outcome.kind.encode("latin-1"), headers)
     if isinstance(outcome, Events):
-        return Answer(HTTPStatus.OK, b"", EVENTS.encode(), [(b"cache-control", b"no-store")], events=outcome)
+        return Answer(OK, b"", EVENTS.encode(), [(b"cache-control", b"no-store")], events=outcome)
     if isinstance(outcome, Stored):
         return stored(outcome.stream, outcome.sequence, duplicate=outcome.duplicate)
     assert isinstance(outcome, Answered)
@@ -76,10 +75,10 @@ def stored(stream: str, sequence: int, *, duplicate: bool) -> Answer:
 def of_reply(reply: Reply, kind: bytes | None) -> Answer:
     """What a function has answered over NATS; `kind` is the content type that it has told."""
     if not reply.body:
-        return Answer(HTTPStatus.NO_CONTENT)
+        return Answer(NO_CONTENT)
     if kind is None:
         kind = (MSGPACK if reply.msgpack else _guessed(reply.body)).encode()
-    return Answer(HTTPStatus.OK, reply.body, kind)
+    return Answer(OK, reply.body, kind)
 
 
 def _guessed(body: bytes) -> str:

@@ -65,7 +65,8 @@ class App:
         found = self._matched(exchange)
         route = found.route.name if type(found) is Matched else NO_ROUTE
         block = exchange.block
-        span = exchange.span = self._spans.begin(block, exchange.method, route, exchange.path)
+        template = found.route.path.path if type(found) is Matched else ""
+        span = exchange.span = self._spans.begin(block, exchange.method, template, exchange.path)
         exchange.traces = span.lines if span is not None else self._spans.untraced(block)
         identity = request_id(exchange.headers, getrandbits)
         self._counts.in_flight += 1

@@ -87,7 +87,7 @@ class HttpSpans:
         if shape is None:
             if len(self._shapes) >= MOST_SHAPES:
                 self._shapes.clear()
-            name = failure.clean(f"{method} {template}")
+            name = failure.clean(f"{method} {template}".rstrip())
             shape = otlp.kind(otlp.SERVER, name) + otlp.attributes(_attributes(method, template))
             self._shapes[method, template] = shape
         return shape
@@ -96,7 +96,7 @@ class HttpSpans:
         parent = self._of.source.propagation.extract(headers_of.pairs(block) if block else [])
         attributes = {**_attributes(method, template), "url.path": path.decode("ascii", "replace")}
         span = self._of.source.start(
-            SERVICE, failure.clean(f"{method} {template}"), SpanKind.SERVER, parent, attributes
+            SERVICE, failure.clean(f"{method} {template}".rstrip()), SpanKind.SERVER, parent, attributes
         )
         return HttpSpan(span, self._of, parent, block)
 

@@ -38,7 +38,7 @@ def project_of(page: Path, make_project: Callable[..., Project], nats: str) -> P
     functions = [
         text
         for text in blocks(page, "python")
-        if re.search(r"^@(consume|cron|reply|around)", text, re.MULTILINE)
+        if re.search(r"^@(consume|cron|reply|route|around)", text, re.MULTILINE)
     ]
     streams = {NAME.findall(text)[0].lower(): text for text in blocks(page, "toml") if NAME.search(text)}
     project = make_project(functions={"page": "\n\n".join(functions)}, streams=streams, nats=nats)
