@@ -9,7 +9,7 @@ from random import getrandbits
 from typing import Any
 
 from runner.core.http import cors, idempotency, rewriting
-from runner.core.http.backend import Call, Fixed, Publish, Redirect
+from runner.core.http.backend import Call, Fixed, Publish, Redirect, Static
 from runner.core.http.backend import Request as Over
 from runner.core.http.caller import Denied
 from runner.core.http.requestid import request_id
@@ -172,6 +172,8 @@ class App:
                 answer = Answer(
                     found.backend.status, headers=[(b"location", place.encode("latin-1", "replace"))]
                 )
+            case Static(body, more):
+                answer = Answer(200, body, headers=list(more))
             case Fixed(status, detail):
                 answer = trouble(status, detail)
         if found.filters:
