@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Mapping
 from random import getrandbits
@@ -30,6 +31,8 @@ MOST_IN_FLIGHT = 4_096
 """Requests on their way to NATS, of this process; functions in it have limits of their own."""
 TIMEOUT_SECONDS = 30.0
 _PACKED = b"application/msgpack"
+
+log = logging.getLogger("jetrunner.gateway")
 
 clock = time.monotonic
 
@@ -72,7 +75,14 @@ class App:
         self._counts.in_flight += 1
         status, size, why = GONE, 0, ""
         try:
-            answer = await self._answered(found, exchange)
+            try:
+                answer = await self._answered(found, exchange)
+            except Gone:
+                raise
+            except Exception as error:
+                log.exception("%s %s: the gateway itself has failed", exchange.method, route)
+                answer = trouble(500, "The gateway has failed.")
+                answer.why = type(error).__name__
             status, why = answer.status, answer.why
             size = await self._send(answer, exchange, identity, send)
         except Gone:
