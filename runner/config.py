@@ -79,6 +79,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     """HOST:PORT on which functions with `@route` are served; None for none."""
     http_body_limit: int = 1024 * 1024
     """Bytes that the body of an HTTP request may have."""
+    http_docs: bool = False
+    """Whether a page to read and try the HTTP edge is served, at /docs, and its OpenAPI document."""
     drain_timeout: float = 30.0
     """Seconds that running handlers get to finish on SIGTERM."""
     leader_timeout: float = 30.0
@@ -267,6 +269,7 @@ _CHECKS: dict[str, Callable[[Any, Path], Any]] = {
     "health": values.address,
     "http": values.address,
     "http_body_limit": values.size,
+    "http_docs": values.switch,
     "drain_timeout": values.duration,
     "leader_timeout": values.duration,
     "max_bytes_in_flight": values.memory,

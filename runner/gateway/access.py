@@ -7,11 +7,27 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 import msgspec
+from msgspec import Struct
 
 MOST_LINES = 10_000
 """More are not kept for the next writing."""
 
 _encode = msgspec.json.Encoder().encode
+
+
+class _Line(Struct, frozen=True, gc=False, omit_defaults=True):
+    time: str
+    method: str
+    host: str
+    path: str
+    route: str
+    status: int
+    bytes: int
+    seconds: float
+    client: str
+    request_id: str
+    trace_id: str = ""
+    caller: str = ""
 
 
 class AccessLog:
@@ -49,23 +65,15 @@ class AccessLog:
         if (second := int(now)) != self._second:
             self._second = second
             self._stamp = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S.")
-        told: dict[str, object] = {
-            "time": f"{self._stamp}{int((now - second) * 1000):03d}Z",
-            "method": method,
-            "host": host.decode("latin-1"),
-            "path": path.decode("ascii", "replace"),
-            "route": route,
-            "status": status,
-            "bytes": size,
-            "seconds": round(seconds, 6),
-            "client": client,
-            "request_id": request_id,
-        }
-        if trace_id:
-            told["trace_id"] = trace_id
-        if caller:
-            told["caller"] = caller
-        self._lines.append(_encode(told))
+        self._lines.append(
+            _encode(
+                _Line(
+                    f"{self._stamp}{int((now - second) * 1000):03d}Z", method, host.decode("latin-1"),
+                    path.decode("ascii", "replace"), route, status, size, round(seconds, 6), client, request_id,
+                    trace_id, caller,
+                )
+            )
+        )  # fmt: skip
 
     def flush(self) -> None:
         """Write what was noted; called a few times a second, and at the end."""

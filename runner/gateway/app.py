@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Mapping
 from random import getrandbits
 from typing import Any
 
 from runner.core.http import cors, idempotency, rewriting
-from runner.core.http.backend import Call, Fixed, Publish, Redirect
+from runner.core.http.backend import Call, Fixed, Publish, Redirect, Static
 from runner.core.http.backend import Request as Over
 from runner.core.http.caller import Denied
 from runner.core.http.requestid import request_id
@@ -30,6 +31,8 @@ MOST_IN_FLIGHT = 4_096
 """Requests on their way to NATS, of this process; functions in it have limits of their own."""
 TIMEOUT_SECONDS = 30.0
 _PACKED = b"application/msgpack"
+
+log = logging.getLogger("jetrunner.gateway")
 
 clock = time.monotonic
 
@@ -65,13 +68,21 @@ class App:
         found = self._matched(exchange)
         route = found.route.name if type(found) is Matched else NO_ROUTE
         block = exchange.block
-        span = exchange.span = self._spans.begin(block, exchange.method, route, exchange.path)
+        template = found.route.path.path if type(found) is Matched else ""
+        span = exchange.span = self._spans.begin(block, exchange.method, template, exchange.path)
         exchange.traces = span.lines if span is not None else self._spans.untraced(block)
         identity = request_id(exchange.headers, getrandbits)
         self._counts.in_flight += 1
         status, size, why = GONE, 0, ""
         try:
-            answer = await self._answered(found, exchange)
+            try:
+                answer = await self._answered(found, exchange)
+            except Gone:
+                raise
+            except Exception as error:
+                log.exception("%s %s: the gateway itself has failed", exchange.method, route)
+                answer = trouble(500, "The gateway has failed.")
+                answer.why = type(error).__name__
             status, why = answer.status, answer.why
             size = await self._send(answer, exchange, identity, send)
         except Gone:
@@ -171,6 +182,8 @@ class App:
                 answer = Answer(
                     found.backend.status, headers=[(b"location", place.encode("latin-1", "replace"))]
                 )
+            case Static(body, more):
+                answer = Answer(200, body, headers=list(more))
             case Fixed(status, detail):
                 answer = trouble(status, detail)
         if found.filters:

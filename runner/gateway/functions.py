@@ -190,6 +190,14 @@ class Routed(Responder):
         self._tell(request, Answered(UNAVAILABLE, "the gateway ends", AGAIN_SECONDS))
         self._reports.cut_off(request, ENDS)
 
+    def _too_late(self, request: Request) -> None:
+        assert isinstance(request, Asked)
+        events: Events | None = request.events
+        if events is not None and events.stopped:  # a thread, which hears of it with its next event
+            self._fail(request, TimedOut(0.0))
+        else:
+            super()._too_late(request)
+
     def _fail(self, request: Request, outcome: Outcome) -> None:
         assert isinstance(request, Asked)
         events: Events | None = request.events

@@ -58,6 +58,8 @@ class Web(Struct, frozen=True):
     edge: Edge
     declarations: Declarations
     http: OverHttp
+    all: Callable[[Sequence[Route]], Sequence[Route]]
+    """What is declared, with all that is served besides."""
 
 
 def web(runtime: Runtime, project: Project, bindings: Sequence[Binding], http: OverHttp | None) -> Web | None:
@@ -66,11 +68,15 @@ def web(runtime: Runtime, project: Project, bindings: Sequence[Binding], http: O
         return None
     require()
     from runner.gateway.declarations import Declarations  # noqa: PLC0415  with an extra
+    from runner.gateway.docs import with_docs  # noqa: PLC0415  the same
     from runner.gateway.edge import Edge  # noqa: PLC0415  the same
 
+    def all_(declared: Sequence[Route]) -> Sequence[Route]:
+        return with_docs(project, (*http.routes, *declared), runtime.settings)
+
     declarations = Declarations(runtime.settings, project.functions)
-    routes = (*http.routes, *declarations.routes())
-    return Web(Edge(runtime, bindings, routes, access=http.access), declarations, http)
+    edge = Edge(runtime, bindings, all_(declarations.routes()), access=http.access)
+    return Web(edge, declarations, http, all_)
 
 
 async def open_web(web: Web) -> None:
@@ -86,7 +92,7 @@ async def follow(web: Web) -> None:
 
     async def changes() -> AsyncIterator[Sequence[Route]]:
         async for routes in web.declarations.changes():
-            yield (*web.http.routes, *routes)
+            yield web.all(routes)
 
     await web.edge.follow(changes())
 

@@ -13,7 +13,6 @@ from runner.telemetry import failure
 from runner.telemetry.attempt import AttemptSpan, Common
 from runner.telemetry.ownspan import SAMPLED, OwnSpan
 from runner.telemetry.parent import NO_PARENT, parent_of
-from runner.telemetry.propagation import unsampled
 from runner.telemetry.source import SpanSource
 
 SERVICE = "gateway"
@@ -60,7 +59,7 @@ class HttpSpans:
         if not self._traces:
             return b""
         line = traceparent.unsampled_line(block) if block is not None else None
-        return line or f"traceparent: {unsampled()}\r\n".encode()
+        return line or b"traceparent: 00-%032x-%016x-00\r\n" % (getrandbits(128) | 1, getrandbits(64) | 1)
 
     def _quickly(self, block: bytes | None, method: str, template: str, path: bytes) -> HttpSpan | None:
         lane = self._lane
@@ -87,7 +86,7 @@ class HttpSpans:
         if shape is None:
             if len(self._shapes) >= MOST_SHAPES:
                 self._shapes.clear()
-            name = failure.clean(f"{method} {template}")
+            name = failure.clean(f"{method} {template}".rstrip())
             shape = otlp.kind(otlp.SERVER, name) + otlp.attributes(_attributes(method, template))
             self._shapes[method, template] = shape
         return shape
@@ -96,7 +95,7 @@ class HttpSpans:
         parent = self._of.source.propagation.extract(headers_of.pairs(block) if block else [])
         attributes = {**_attributes(method, template), "url.path": path.decode("ascii", "replace")}
         span = self._of.source.start(
-            SERVICE, failure.clean(f"{method} {template}"), SpanKind.SERVER, parent, attributes
+            SERVICE, failure.clean(f"{method} {template}".rstrip()), SpanKind.SERVER, parent, attributes
         )
         return HttpSpan(span, self._of, parent, block)
 

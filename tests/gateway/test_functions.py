@@ -299,3 +299,23 @@ async def test_what_finds_no_slot_waits_and_too_much_is_refused(serving: Serving
             statuses = [(await each).status_code for each in asked]
     assert set(statuses) == {200, 429}
     assert statuses.count(200) >= 1_024
+
+
+async def test_a_thread_that_yields_ends_with_its_client_too(
+    serving: Serving, caplog: pytest.LogCaptureFixture
+) -> None:
+    ended = threading.Event()
+
+    @route("GET", "/threaded")
+    def threaded() -> Iterator[int]:
+        try:
+            while True:
+                yield 1
+        finally:
+            ended.set()
+
+    async with serving(threaded) as (_, client):
+        async with client.stream("GET", "/threaded") as answer:
+            await anext(answer.aiter_lines())
+        assert await asyncio.to_thread(ended.wait, 10)
+    assert "ignores its timeout" not in caplog.text

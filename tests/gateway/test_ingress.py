@@ -119,3 +119,20 @@ async def test_a_file_that_another_takes_the_place_of_is_read_again(
         await edge.seen("routes stay as they were: .*edge.yaml:")
         assert (await client.get("/renamed")).status_code == 200
     assert await asyncio.to_thread(lambda: edge.running)
+
+
+async def test_a_page_to_try_it_is_served_where_the_settings_want_it(
+    make_project: Callable[..., Project], nats_server: NatsServer
+) -> None:
+    project = make_project(
+        functions={"services": SERVICES}, settings="http_docs = true\n", nats=nats_server.url
+    )
+    async with gateway(project, EXAMPLE) as (client, _):
+        page, document = await client.get("/docs"), await client.get("/openapi.json")
+        assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+        assert "default-src 'none'" in page.headers["content-security-policy"]
+        assert sorted(document.json()["paths"]) == ["/service1", "/service2"]
+        assert (await client.post("/docs")).status_code == 405
+    project.settings("")
+    async with gateway(project, EXAMPLE) as (client, _):
+        assert [(await client.get(path)).status_code for path in ("/docs", "/openapi.json")] == [404, 404]

@@ -2,45 +2,55 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections import Counter
+from collections.abc import Sequence
+from random import Random
+from typing import Any, TypeVar
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
+import pytest
 
 from runner.core.http.backend import Call
 from runner.core.http.route import Condition, Exact, Path, Pattern, Prefix, Route, Source, Weighted
 from runner.core.http.routetable import Matched, RouteTable
 
-SEGMENTS = ["a", "b", "c", ""]
-HOSTS = ["a.com", "b.a.com", "c.b.a.com", "d.c.b.a.com", "com", "x.org", ""]
+SEGMENTS = ["a", "a", "a", "a", "b", "b", ""]
+HOSTS = ["a.com", "b.a.com", "b.a.com", "c.b.a.com", "d.c.b.a.com", "com", "x.org", ""]
 DECLARED = ["a.com", "b.a.com", "*.a.com", "*.b.a.com", "*.com", "x.org"]
-METHODS = ["GET", "POST", "HEAD", "DELETE"]
+SOURCES: list[Source] = ["own", "ingress", "httproute"]
 
-literal = st.lists(st.sampled_from(SEGMENTS), min_size=1, max_size=4).map(lambda found: "/" + "/".join(found))
-pattern = st.lists(st.sampled_from(["a", "b", "*", "*"]), min_size=1, max_size=4).map(
-    lambda found: "/" + "/".join(f"{{t{at}}}" if each == "*" else each for at, each in enumerate(found))
-)
-paths: st.SearchStrategy[Path] = st.one_of(
-    st.builds(Exact, literal), st.builds(Prefix, literal), st.builds(Pattern, pattern)
-)
-conditions = st.lists(
-    st.builds(Condition, st.sampled_from(["x", "y"]), st.sampled_from(["1", "2"])),
-    max_size=2,
-    unique_by=lambda each: each.name,
-).map(tuple)
-sources: st.SearchStrategy[Source] = st.sampled_from(["own", "ingress", "httproute"])
-routes = st.builds(
-    Route,
-    name=st.just("r"),
-    source=sources,
-    hosts=st.lists(st.sampled_from(DECLARED), max_size=2).map(tuple),
-    path=paths,
-    methods=st.lists(st.sampled_from(["GET", "POST"]), max_size=1).map(tuple),
-    headers=conditions,
-    query=conditions,
-    backends=st.just((Weighted(Call("f")),)),
-    order=st.sampled_from([(0.0, ""), (1.0, "a"), (1.0, "b")]),
-)
+T = TypeVar("T")
+METHODS = ["GET", "GET", "POST", "HEAD", "DELETE"]
+
+
+def some(random: Random, choices: Sequence[T], most: int) -> tuple[T, ...]:
+    """None of them half of the time, and no two alike."""
+    return tuple(random.sample(choices, random.choice([0, 0, *range(1, most + 1)])))
+
+
+def a_path(random: Random) -> str:
+    return "/" + "/".join(random.choices(SEGMENTS, k=random.randint(1, 4)))
+
+
+def a_route(random: Random) -> Route:
+    kinds: list[type[Exact | Prefix | Pattern]] = [Exact, Prefix, Prefix, Pattern, Pattern]
+    kind = random.choice(kinds)
+    path = a_path(random)
+    if kind is Pattern:
+        steps = [step or "a" for step in path[1:].split("/")]
+        path = "/" + "/".join(
+            f"{{t{at}}}" if random.random() < 0.5 else step for at, step in enumerate(steps)
+        )
+    return Route(
+        name="r",
+        source=random.choice(SOURCES),
+        hosts=some(random, DECLARED, 2),
+        path=kind(path),
+        methods=some(random, ["GET", "POST"], 1),
+        headers=tuple(Condition(name, "1") for name in some(random, ["x", "y"], 2)),
+        query=tuple(Condition(name, "1") for name in some(random, ["x", "y"], 2)),
+        backends=(Weighted(Call("f")),),
+        order=random.choice([(0.0, ""), (1.0, "a"), (1.0, "b")]),
+    )
 
 
 def host_rank(route: Route, host: str) -> tuple[int, int] | None:
@@ -96,25 +106,27 @@ def brute_force(
     return (405, tuple(sorted(allow))) if allow else (404, ())
 
 
-@settings(max_examples=400)
-@given(
-    st.lists(routes, max_size=8),
-    st.sampled_from(METHODS),
-    st.sampled_from(HOSTS),
-    literal,
-    st.dictionaries(st.sampled_from(["x", "y"]), st.sampled_from(["1", "2"])),
-    st.dictionaries(st.sampled_from(["x", "y"]), st.sampled_from(["1", "2"])),
-)
-def test_the_table_takes_what_a_matcher_takes_that_tries_all(
-    all_: list[Route], method: str, host: str, path: str, query: dict[str, str], headers: dict[str, str]
-) -> None:
-    table = RouteTable(all_, luck=lambda: 0.0)
-    text = "&".join(f"{name}={value}" for name, value in query.items()).encode()
-    pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
-    got = table.match(method, host, path.encode(), text, pairs)
-    expected = brute_force(all_, method, host, path, query, headers)
-    if isinstance(got, Matched):
-        assert isinstance(expected, int)
-        assert got.route is all_[expected]
-    else:
-        assert (got.status, got.allow) == expected
+@pytest.mark.parametrize("seed", range(8))
+def test_the_table_takes_what_a_matcher_takes_that_tries_all(seed: int) -> None:
+    random = Random(seed)
+    ends: Counter[int] = Counter()
+    for _ in range(300):
+        all_ = [a_route(random) for _ in range(random.randint(1, 20))]
+        table = RouteTable(all_, luck=lambda: 0.0)
+        for _ in range(5):
+            method, host, path = random.choice(METHODS), random.choice(HOSTS), a_path(random)
+            query, headers = (
+                {name: random.choice("112") for name in some(random, ["x", "y"], 2)} for _ in range(2)
+            )
+            text = "&".join(f"{name}={value}" for name, value in query.items()).encode()
+            pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
+            got = table.match(method, host, path.encode(), text, pairs)
+            expected = brute_force(all_, method, host, path, query, headers)
+            if isinstance(got, Matched):
+                assert isinstance(expected, int)
+                assert got.route is all_[expected]
+            else:
+                assert (got.status, got.allow) == expected
+            ends[200 if isinstance(got, Matched) else got.status] += 1
+    assert min(ends[200], ends[404]) > 200, "both are tried often"
+    assert ends[405] > 5

@@ -267,3 +267,16 @@ def test_a_project_needs_a_name(project: Make) -> None:
     with pytest.raises(SettingsError, match="no project name"):
         discovery.load(root)
     assert discovery.load(root, "given").name == "given"
+
+
+def test_two_functions_do_not_answer_the_same_http_requests(project: Make) -> None:
+    routed = 'from runner import route\n\n@route("GET", "/orders/{token}"{host})\nasync def {name}() -> None: ...\n'
+
+    def source(name: str, token: str, host: str = "") -> str:
+        return routed.replace("{token}", f"{{{token}}}").replace("{name}", name).replace("{host}", host)
+
+    with pytest.raises(BindingError, match="as one does") as caught:
+        discovery.load(project(a=source("one", "id"), b=source("two", "number")))
+    assert caught.value.file.endswith("b.py")
+    root = project(a=source("one", "id"), b=source("two", "number", ', host="a.example.com"'))
+    assert names(root) == ["one", "two"]

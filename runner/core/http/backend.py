@@ -51,4 +51,12 @@ class Fixed(Struct, frozen=True):
     """One sentence for the client; it holds no names of the inside."""
 
 
-Backend: TypeAlias = Request | Publish | Call | Redirect | Fixed
+class Static(Struct, frozen=True):
+    """A body that is always the same: a page, or a document."""
+
+    body: bytes
+    headers: tuple[tuple[bytes, bytes], ...]
+    """Its `content-type` among them."""
+
+
+Backend: TypeAlias = Request | Publish | Call | Redirect | Fixed | Static
