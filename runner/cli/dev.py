@@ -160,8 +160,7 @@ def _http(place: Place) -> socket.socket | None:
         return None
     from runner.gateway import sockets  # noqa: PLC0415  with an extra
 
-    folder = place.root / devserver.FOLDER
-    folder.mkdir(exist_ok=True)
+    folder = place.root / devserver.FOLDER  # where there is none, the port is derived again each time
     return sockets.bound(place.settings.http or f"127.0.0.1:{devport.choose(folder, devport.HTTP_FILE)}")
 
 
