@@ -17,7 +17,7 @@ from runner.errors import UsageError
 from runner.pipeline.local import Made, Message, attempt, subject_of
 from runner.staged import Staged
 from runner.testing.around import surrounded
-from runner.testing.contexts import Answers, pairs
+from runner.testing.contexts import GivenReplies, pairs
 
 MIDDLE = 0.5
 """The luck that a jittered wait is told with: half of what it may be."""
@@ -80,7 +80,7 @@ async def deliver(
         binding,
         Message(subject_of(binding, subject), data, given, attempt, missing),
         state,
-        Answers(replies),
+        GivenReplies(replies),
     )
 
 
@@ -95,7 +95,7 @@ def bound(function: Callable[..., Any]) -> Binding:
     return binding
 
 
-async def _delivered(binding: Binding, message: Message, state: Any, answers: Answers) -> Delivered:
+async def _delivered(binding: Binding, message: Message, state: Any, answers: GivenReplies) -> Delivered:
     made = await attempt(binding, message, state, answers)
     outcome: Outcome = Succeeded() if isinstance(made, Made) else made
     error = outcome.error if isinstance(outcome, Failed) else None
