@@ -35,6 +35,7 @@ fix:
 [group("work")]
 docs:
     {{ uv }} run python docs/_commands.py
+    {{ uv }} run python -m docs._balancing
     {{ uv }} run python docs/_pages.py
     {{ uv }} run --group docs python -m docs._site
 

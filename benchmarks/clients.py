@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from benchmarks import asking as both
 from benchmarks import contender
 from benchmarks.arena import Arena, Stored
 from benchmarks.contender import Contender, Skipped
@@ -18,6 +19,7 @@ from benchmarks.meter import Measured
 from benchmarks.natsio_loop import VARIABLE
 from benchmarks.ours import Task
 
+LEAST_REQUESTS = 1000
 WIDE = 1000
 """Concurrency of ours and window of the others, where a section says nothing else."""
 OFF, DEFAULT, ALL = "tracing off", "default tracing", "every message traced"
@@ -113,6 +115,24 @@ def nats_py(
         return measured
 
     return Contender(name=f"nats-py, {name}", messages=stored.messages, run=run, at=at, base=base)
+
+
+def asking(arena: Arena, kind: str, in_flight: int, part: int) -> Contender:
+    """Requests: one process asks, another answers."""
+    requests = max(LEAST_REQUESTS, arena.messages // part)
+
+    def run(_: str) -> Measured:
+        env = traced(arena, DEFAULT) if kind == both.JETRUNNER else None
+        measured = both.run(kind, arena.server.url, requests, in_flight, env)
+        return measured if env is None else msgspec.structs.replace(measured, spans=arena.sink.taken())
+
+    return Contender(
+        name=f"{kind}, {in_flight:,} in flight",
+        messages=requests,
+        run=run,
+        at=in_flight,
+        base=kind != both.JETRUNNER,
+    )
 
 
 def natsio(arena: Arena, stored: Stored) -> Contender | Skipped:

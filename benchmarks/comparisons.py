@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.arena import Arena, Stored
+from benchmarks.asking import JETRUNNER, NATS_PY
 from benchmarks.clients import (
     ALL,
     DEFAULT,
     OFF,
     WIDE,
+    asking,
     faststream,
     golang,
     jetrunner,
@@ -151,4 +153,12 @@ def batches(arena: Arena) -> Found:
         jetrunner(arena, held, "ordered, one by one", handler="real", tracing=DEFAULT, shards=8, base=True),
         jetrunner(arena, held, f"ordered, batch {BATCH}", shards=8, **task),
         jetrunner(arena, held, f"ordered, batch {BATCH} by shard", shards=8, batch_by="shard", **task),
+    ]
+
+
+def requests(arena: Arena) -> Found:
+    return [
+        asking(arena, kind, in_flight, part)
+        for in_flight, part in ((1, FEW), (64, 2), (1000, 2))
+        for kind in (NATS_PY, JETRUNNER)
     ]

@@ -76,6 +76,12 @@ COMPARISONS = {
         f"the bodies alone. The ordered functions have {BATCHED_KEYS} keys on 8 shards.",
         comparisons.batches,
     ),
+    "requests": Section(
+        "Requests",
+        "One process asks another: nats-py's `request` and a callback beside `app.request` and a function with `@reply`, which has default tracing, a "
+        "deadline, and chooses the instance. Both decode and encode JSON. CPU is that of both processes together, a request.",
+        comparisons.requests,
+    ),
 }
 GROWTH = {
     "functions": Section(

@@ -71,6 +71,7 @@ SECTIONS: dict[str, tuple[Page, ...]] = {
         Page("docs/guarantees.md", "each promise, how it is kept, what is not promised, and its tests"),
         Page("docs/security.md", "who may do what in NATS, and the least permissions"),
         Page("docs/performance.md", "rates, CPU and latency beside other clients, with the conditions"),
+        Page("docs/balancing.md", "what each way to choose an instance, ejection and retries are good for, in a simulation"),
         Page("docs/architecture.md", "the map of the code, a message's way file by file, the life of a shard, a glossary"),
     ),
     "Decisions": (

@@ -19,7 +19,7 @@ from runner.core import gather
 from runner.core.cron import Schedule
 from runner.core.retry import RetryPolicy
 from runner.core.routed import Routed
-from runner.core.service import Answers
+from runner.core.service import ReplyOptions
 from runner.core.subject import Template
 from runner.errors import BindingError
 from runner.signature import Kind, Parameter, Signature, Unbindable
@@ -75,7 +75,7 @@ class Binding(Struct, frozen=True):
     """How it joins the parts of split events; None for a function that is called with each message."""
     marks_none: bool = False
     """Whether an event that it splits into no parts is told to the function that joins them."""
-    answers: Answers | None = None
+    answers: ReplyOptions | None = None
     """How it answers requests; None for a function that reads what streams store."""
     route: Routed | None = None
     """Which HTTP requests it answers; None for every other function."""

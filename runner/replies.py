@@ -10,7 +10,7 @@ from runner import arguments, options, signature
 from runner.bindings import Binding, attach, local_names, place_of
 from runner.context import Context
 from runner.core.retry import RetryPolicy
-from runner.core.service import Answers
+from runner.core.service import ReplyOptions
 from runner.core.subject import Template, is_reserved
 from runner.errors import BindingError
 from runner.signature import Unbindable
@@ -77,7 +77,7 @@ def reply(
                 line=line,
                 kind=kind,
                 label=label,
-                answers=Answers(idempotent),
+                answers=ReplyOptions(idempotent),
             )
             arguments.compile_call(binding)
             return binding

@@ -63,7 +63,7 @@ _UNFIT = re.compile(r"[^0-9A-Za-z]+", re.ASCII)
 Texts: TypeAlias = Annotated[dict[Line, Line], Meta(max_length=100)]
 
 
-class Answers(Struct, frozen=True):
+class ReplyOptions(Struct, frozen=True):
     """How a function answers requests."""
 
     idempotent: bool = False

@@ -126,10 +126,11 @@ class Directory:
         """There is no connection: news are missed, and on the next one instances may be on their way back, too."""
         self._next, self._unsure_until = 0.0, clock() + BACK_SECONDS
 
-    def take_out(self, target: Target, peer: Peer) -> None:
-        """An instance does not answer for this function any more."""
-        peer.patterns.discard(target.pattern)
-        if target.peers.get(peer.id) is peer:
+    def take_out(self, pattern: str, peer: Peer) -> None:
+        """An instance does not answer on these subjects any more."""
+        peer.patterns.discard(pattern)
+        target = self.targets.get((peer.project, pattern))
+        if target is not None and target.peers.get(peer.id) is peer:
             del target.peers[peer.id]
             self._refresh(target)
 
@@ -210,7 +211,7 @@ class Directory:
             if target.pattern in here:
                 self._refresh(target)
             else:
-                self.take_out(target, peer)
+                self.take_out(target.pattern, peer)
 
     def _forget_at(self, place: tuple[str, str]) -> None:
         self._told.pop(place, None)
@@ -220,7 +221,7 @@ class Directory:
         if peer.outstanding:
             self._leaving.append(peer)
         for target in self.targets_of(peer):
-            self.take_out(target, peer)
+            self.take_out(target.pattern, peer)
 
     def _refresh(self, target: Target) -> None:
         """Other instances answer for it, or weigh or say something else."""

@@ -48,11 +48,11 @@ class Failover:
         if request.future.done():
             return
         if why is None:
-            request.unsure = True
-        if why is None or not request.unsure:
-            request.error = error
+            request.unsure, request.error = True, error
+        else:
+            request.refusal = error
         if why in ("draining", "unknown") and target is not None and tried.peer is not None:
-            self._directory.take_out(target, tried.peer)
+            self._directory.take_out(target.pattern, tried.peer)
         match failover.after_error(code, why, idempotent=self._directory.may_repeat(tried)):
             case "elsewhere" if target is not None or request.refused < BLIND_TRIES:
                 request.refused += target is None
@@ -60,7 +60,7 @@ class Failover:
             case "elsewhere within budget" if target is not None and target.budget.withdraw(now):
                 self.send_again(request)
             case _:
-                settle(request, request.error or error)
+                settle(request, request.verdict or error)
 
     def send_again(self, request: Request) -> None:
         """Send it to those that are there now; what may have run, only where it may run twice, if that is known."""
@@ -84,7 +84,7 @@ class Failover:
             return
         request.missed = error
         if peer is not None:
-            request.tried.remove(peer.id)
+            request.forget(peer)
             self.send_again(request)
         elif self._directory.is_unsure:  # they may be on their way back
             self._postponed[request] = None
@@ -102,11 +102,11 @@ class Failover:
         error = _denied(_sent_on(tried))
         self._tries.end(tried, clock(), "withdrawn", error)
         if peer is not None and tried.target is not None:
-            self._directory.take_out(tried.target, peer)
+            self._directory.take_out(tried.target.pattern, peer)
         if request.future.done():
             return
         if peer is not None:
-            request.tried.remove(peer.id)
+            request.forget(peer)
             request.target = None  # by the queue group, as any client may
             self._send(request)
         else:

@@ -92,5 +92,5 @@ class Liveness:
             return
         target = self._directory.target(request.subject)
         if target is not None and not set(target.peers) <= set(request.tried):
-            request.target = target
+            request.target, request.unsure = target, True
             self._send(request)

@@ -7,7 +7,7 @@ import asyncio
 from msgspec import Struct
 
 from runner.core.balancer import Backend, Policy
-from runner.errors import NoResponders, ServerError
+from runner.errors import NoResponders, ServerError, Unconfirmed
 from runner.host import Reply
 from runner.requests.peer import Peer
 from runner.requests.target import Target
@@ -35,13 +35,28 @@ class Request(Struct, eq=False):
     refused: int = 0
     """How often it was refused, unbegun, by an instance that NATS picked."""
     unsure: bool = False
-    """Whether a try that is over may have run: it goes only where it may run twice."""
+    """Whether one of its tries may have run: then it goes only where it may run twice."""
     error: ServerError | None = None
-    """Of the last try that has ended; one that may have run before one that has not."""
+    """What a try was answered that has run, or may have."""
+    refusal: ServerError | None = None
+    """What the last try was answered that was not begun."""
     missed: NoResponders | None = None
     """Nobody was there, the last time that it was sent."""
     near: bool = False
     """Its deadline is watched to 10 ms."""
+
+    def forget(self, peer: Peer) -> None:
+        """It was not delivered there."""
+        if peer.id in self.tried:
+            self.tried.remove(peer.id)
+
+    @property
+    def verdict(self) -> ServerError | None:
+        """What its asker is told where no other instance is left; None where it was neither answered nor may have run."""
+        if self.error is None and self.unsure:
+            text = self.subject.decode(errors="replace")
+            return Unconfirmed(f"no answer came on {text}; it may have been worked on")
+        return self.error or self.refusal
 
 
 class Try(Struct, eq=False):

@@ -86,6 +86,7 @@ class Requester:
         `headers` may be lines of a header block. `sent_in` are the headers of the message whose handler asks. Raises `ServiceError` for an answer that is an error,
         `NoResponders` where nobody listens, `Unconfirmed` where no answer has come, and `TooLarge`.
         """
+        timeout = min(timeout, LONGEST_SECONDS)
         if otherloop.is_other(self._loop):
             try:
                 return await otherloop.passed_on(
@@ -100,7 +101,7 @@ class Requester:
         if timeout <= 0:
             raise Unconfirmed(f"{subject} was not asked: no time is left")
         now = clock()
-        deadline = now + min(timeout, LONGEST_SECONDS)
+        deadline = now + timeout
         if isinstance(headers, bytes):
             lines = headers
         else:
@@ -169,8 +170,8 @@ class Requester:
             if backend is not None:
                 peer = target.peers.get(backend.name)
             if peer is None:  # all of them were tried, or none is left
-                if request.error is not None and target.peers:
-                    settle(request, request.error)
+                if target.peers and (verdict := request.verdict) is not None:
+                    settle(request, verdict)
                     return
                 request.target = backend = None
         subject = request.subject if peer is None else peer.prefix + request.subject
@@ -188,10 +189,8 @@ class Requester:
             self._wire.publish_known(subject, request.body, self._prefix + tried.token, block)
         except Exception as error:  # noqa: BLE001  # the asker is told of it, whatever it is
             self._tries.end(tried, now, "withdrawn", error)
-            if (
-                isinstance(error, ValueError) and peer is not None
-            ):  # too long with the instance's name before it
-                request.target = None
+            if isinstance(error, ValueError) and peer is not None:
+                request.target = None  # it is too long with the instance's name before it
                 self._send(request)
             else:
                 settle(request, error)
@@ -221,13 +220,12 @@ class Requester:
 
     def _late(self, request: Request) -> None:
         subject = request.subject.decode(errors="replace")
-        error: ServerError | None = request.error
-        if request.open and not request.unsure:
-            error = None
-        if error is None and (request.open or request.unsure):
+        error: ServerError
+        if request.open:
             error = Unconfirmed(f"no answer came on {subject} in time; it may have been worked on")
-        if error is None:
-            error = request.missed or Unconfirmed(f"{subject} was not sent: there was no connection")
+        else:
+            unsent = Unconfirmed(f"{subject} was not sent: there was no connection")
+            error = request.verdict or request.missed or unsent
         self._postponed.pop(request, None)
         now = clock()
         for tried in list(request.open):

@@ -122,7 +122,7 @@ class Control:
         }
 
 
-def _answers(responder: Responder) -> service.Answers:
+def _answers(responder: Responder) -> service.ReplyOptions:
     assert responder.binding.answers is not None
     return responder.binding.answers
 

@@ -69,7 +69,7 @@ def context(
         state=state,
         missing=missing,
         scheduled=scheduled,
-        host=Answers(replies),
+        host=GivenReplies(replies),
         clock=lambda: 0.0,
     )
 
@@ -84,7 +84,7 @@ def pairs(headers: Mapping[str, str | Sequence[str]]) -> Iterator[tuple[str, str
             yield name, value
 
 
-class Answers:
+class GivenReplies:
     """Stands where the connection is."""
 
     def __init__(self, replies: Mapping[str, Any] | Callable[[str, bytes], Any] | None) -> None:

@@ -19,7 +19,7 @@ from runner.pipeline.local import attempt as _attempt
 from runner.pipeline.localbatch import Behind, Together
 from runner.staged import Staged
 from runner.testing.around import surrounded
-from runner.testing.contexts import Answers, pairs
+from runner.testing.contexts import GivenReplies, pairs
 
 MIDDLE = 0.5
 """The luck that a jittered wait is told with: half of what it may be."""
@@ -83,13 +83,13 @@ async def deliver(
         data = arguments.join((False, codec.encode(each)) for each in body)
     elif binding.batch and isinstance(body, (list, tuple)):
         messages = _batch(binding, subject, body, given, attempt)
-        return await _together(binding, messages, state, Answers(replies))
+        return await _together(binding, messages, state, GivenReplies(replies))
     else:
         data = _bytes(body)
     if subject is not None and not isinstance(subject, str):
         raise UsageError("several subjects are for a list of bodies of a function with batch=")
     message = Message(subject_of(binding, subject), data, given, attempt, missing)
-    made = await _attempt(binding, message, state, Answers(replies))
+    made = await _attempt(binding, message, state, GivenReplies(replies))
     return _delivered(binding, message.attempt, made)
 
 
@@ -124,7 +124,9 @@ def _batch(
     ]
 
 
-async def _together(binding: Binding, messages: Sequence[Message], state: Any, answers: Answers) -> Delivered:
+async def _together(
+    binding: Binding, messages: Sequence[Message], state: Any, answers: GivenReplies
+) -> Delivered:
     batch = Together(binding, messages, state, answers)
     await batch.run()
     each = tuple(_delivered(binding, messages[0].attempt, ended) for ended in batch.ended)

@@ -115,3 +115,17 @@ async def test_what_was_refused_first_and_then_not_answered_may_have_been_worked
         with pytest.raises(Unconfirmed, match="may have been worked on"):
             await app.request("quote.1", None, policy="round_robin", timeout=0.3)
     assert other.asked
+
+
+async def test_what_stands_still_at_one_instance_and_is_refused_by_the_other_may_have_been_worked_on(
+    app: App, instance: Here
+) -> None:
+    one, other = await instance("a"), await instance("b")
+    await known(app, "a", "b")
+    one.answer, one.answers_pings = one.silent, False
+    other.answer = other.error(429, "too many wait", "overloaded")
+    for _ in range(2):  # one of them begins with the instance that stands still
+        with pytest.raises(Unconfirmed, match="may have been worked on"):
+            await app.request("quote.1", None, policy="round_robin", timeout=1.0)
+    subjects = {each.subject.rpartition(".quote")[0] for each in (*one.asked, *other.asked)}
+    assert subjects == {"jetrunner.shop.at.a", "jetrunner.shop.at.b"}, "none went to whoever NATS picks"
