@@ -178,3 +178,24 @@ def test_a_user_by_jwt_runs_and_publishes_with_the_printed_claims(
     refused = project.runner("publish", "paid.a", "7", NATS_URL=server.url, NATS_CREDS=credentials["publish"])
     assert "do not allow to publish to paid.a" in refused.stderr
     assert server.log.read_text().count("Violation") == 1
+
+
+@pytest.mark.server
+def test_doctor_looks_at_all_with_both_rights_and_tells_what_it_may_not_look_at_with_those_of_run(
+    project: Project, make_server: Callable[..., NatsServer]
+) -> None:
+    project.stream("audit", AUDIT)
+    rights = {role: claims(project, "--for", role) for role in ("run", "operate")}
+    both = {
+        side: {"allow": [*rights["run"][side]["allow"], *rights["operate"][side]["allow"]]}
+        for side in ("pub", "sub")
+    }
+    server = make_server(authorization({**rights, "both": both}))
+    assert project.runner("apply", NATS_URL=server.url_as("operate", "x")).code == 0
+    process = project.start("run", NATS_URL=server.url_as("run", "x"))
+    process.line("ready: ")
+    assert project.json("doctor", NATS_URL=server.url_as("both", "x"))["findings"] == []
+    (unseen,) = project.json("doctor", NATS_URL=server.url_as("run", "x"))["findings"]
+    assert unseen["severity"] == "may hurt"
+    assert unseen["meaning"].endswith("were not looked at")
+    assert process.running
