@@ -39,10 +39,10 @@ docs:
     {{ uv }} run python docs/_pages.py
     {{ uv }} run --group docs python -m docs._site
 
-[doc("Run the tests, or those that the arguments name, four at a time: most of them wait for something")]
+[doc("Run the tests, or those that the arguments name, six at a time: most of them wait for something")]
 [group("test")]
 test *arguments:
-    {{ uv }} run pytest -n 4 --dist worksteal {{ arguments }}
+    {{ uv }} run pytest -n 6 --dist worksteal {{ arguments }}
 
 [doc("Run only the tests that need a nats-server")]
 [group("test")]
@@ -67,6 +67,11 @@ test-servers *arguments="tests/server":
 [group("test")]
 test-python python *arguments="tests/unit tests/model":
     UV_PROJECT_ENVIRONMENT=build/python {{ uv }} run --python {{ python }} pytest -n 3 --dist worksteal {{ arguments }}
+
+[doc("Run the combinations of values that `just test` leaves out, since others try each two of them")]
+[group("test")]
+thorough *arguments:
+    {{ uv }} run pytest -n 4 --dist worksteal --long -m thorough {{ arguments }}
 
 [doc("Kill the runner and nats-server at random under load, and count what is missing")]
 [group("test")]

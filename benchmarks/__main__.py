@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks import latency, round, sections  # noqa: A004  a round of runs
+from benchmarks import round, sections  # noqa: A004  a round of runs
 from benchmarks.arena import Arena, opened
 from benchmarks.contender import Contender, Skipped
 from benchmarks.elsewhere import Elsewhere
@@ -41,7 +41,7 @@ def chosen(names: list[str]) -> list[str]:
 
 
 def title(name: str) -> str:
-    return latency.TITLE if name == sections.LATENCY else sections.SECTIONS[name].title
+    return sections.LATENCIES[name].TITLE if name in sections.LATENCIES else sections.SECTIONS[name].title
 
 
 def measure(name: str, arena: Arena, machine: Machine, seconds: float) -> Report:
@@ -55,9 +55,9 @@ def measure(name: str, arena: Arena, machine: Machine, seconds: float) -> Report
         messages=arena.messages,
         rounds=arena.rounds,
     )
-    if name == sections.LATENCY:
+    if name in sections.LATENCIES:
         elsewhere = Elsewhere(arena.server)
-        report.latency = latency.measure(arena, seconds)
+        report.latency = sections.LATENCIES[name].measure(arena, seconds)
     else:
         print(f"{name}: filling streams", file=sys.stderr)
         contenders, report.skipped = found(name, arena)
@@ -113,7 +113,7 @@ def arguments() -> argparse.Namespace:
     if options.messages < QUICK_MESSAGES or options.rounds < 1 or options.seconds <= 0:
         parser.error(f"at least {QUICK_MESSAGES:,} messages, one round and some seconds")
     if options.profile is not None and (
-        len(chosen(options.sections)) != 1 or sections.LATENCY in options.sections
+        len(chosen(options.sections)) != 1 or chosen(options.sections)[0] in sections.LATENCIES
     ):
         parser.error("a profile is of one section, and not of latency")
     if options.output is None:

@@ -13,11 +13,13 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import uvloop
 
+from benchmarks import burn
+from benchmarks.burn import Kind
 from benchmarks.meter import Meter
 from benchmarks.timing import Latencies
 from benchmarks.workload import Order, Timed
@@ -53,6 +55,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     output: bool = False
     functions: int = 1
     """So many share the work: the first reads the customer `c0`, the second `c1`, and so on."""
+    beside: Kind | Literal[""] = ""
+    """A function that computes runs beside, of this kind."""
 
 
 Handler = Callable[..., Awaitable[object]]
@@ -139,6 +143,8 @@ async def run(task: Task) -> None:
         report = meter = Meter(task.messages, stop.request)
         kind = f"{task.handler}_output" if task.output else task.handler
         bindings = bound(task, lambda: handlers(meter.tick)[kind])
+    if task.beside:
+        bindings += (burn.binding(task.beside),)
     project = Project(Path(), "bench", bindings)
     await serve(
         Serving(
@@ -147,6 +153,7 @@ async def run(task: Task) -> None:
             functions=project.functions,
             stop=stop,
             ready=lambda _: print("ready", flush=True),
+            given=burn.given(task.beside) if task.beside else None,
         )
     )
     report.report()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks import latency, sections
+from benchmarks import sections
 from benchmarks.contender import ROOT
 from benchmarks.machine import CAVEATS, NOT_MEASURED
 from benchmarks.plot import bars, curves
@@ -41,7 +41,7 @@ def page(reports: dict[str, Report]) -> str:
         "\n## What was measured\n\n",
         *(part for name in sections.COMPARISONS for part in section(reports, name)),
     ]
-    parts += delays(reports)
+    parts += [part for name in sections.LATENCIES for part in delays(reports, name)]
     parts += [
         "\n## How cost grows\n\n",
         *(part for name in sections.GROWTH for part in section(reports, name)),
@@ -85,15 +85,16 @@ def row(one: Result) -> str:
     )
 
 
-def delays(reports: dict[str, Report]) -> Iterator[str]:
-    yield f"\n### {latency.TITLE}\n\n`just bench {sections.LATENCY}`: {latency.SAYS}\n\n"
-    if sections.LATENCY not in reports:
+def delays(reports: dict[str, Report], name: str) -> Iterator[str]:
+    one = sections.LATENCIES[name]
+    yield f"\n### {one.TITLE}\n\n`just bench {name}`: {one.SAYS}\n\n"
+    if name not in reports:
         yield "Not measured yet.\n"
         return
-    report = reports[sections.LATENCY]
+    report = reports[name]
     yield "| milliseconds | half within | 99 of 100 within | longest | longest of all rounds |\n|---|--:|--:|--:|--:|\n"
-    for one in report.latency:
-        yield f"| {one.name} | {one.p50:.3f} | {one.p99:.3f} | {one.max:.3f} | {one.worst:.3f} |\n"
+    for each in report.latency:
+        yield f"| {each.name} | {each.p50:.3f} | {each.p99:.3f} | {each.max:.3f} | {each.worst:.3f} |\n"
     yield from ("\n", measured(report))
 
 

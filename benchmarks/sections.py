@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from benchmarks import comparisons, growth
+from benchmarks import beside, comparisons, growth, latency
 from benchmarks.arena import Arena
 from benchmarks.clients import WIDE
 from benchmarks.comparisons import BATCH, BATCHED_KEYS, KEYS, Found
@@ -111,6 +111,7 @@ GROWTH = {
     ),
 }
 SECTIONS = COMPARISONS | GROWTH
-LATENCY = "latency"
-NAMES = (*COMPARISONS, LATENCY, *GROWTH)
+LATENCIES = {"latency": latency, "beside": beside}
+"""Of these the delays are told, and no rate."""
+NAMES = (*COMPARISONS, *LATENCIES, *GROWTH)
 GROUPS = {"all": NAMES, "growth": tuple(GROWTH)}

@@ -13,6 +13,8 @@ from runner.gathers import gather
 from runner.hooks import around
 from runner.lifespans import lifespan
 from runner.replies import reply
+from runner.responses import Response
+from runner.routes import route
 from runner.schedules import cron
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ __all__ = [
     "Context",
     "PartialFailure",
     "Reject",
+    "Response",
     "Retry",
     "RetryPolicy",
     "around",
@@ -33,6 +36,7 @@ __all__ = [
     "gather",
     "lifespan",
     "reply",
+    "route",
     "testing",
 ]
 

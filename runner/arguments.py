@@ -11,8 +11,10 @@ from msgspec import Struct
 
 from runner.codec import DecodeError, Read, decoder, readers
 from runner.core import raised
+from runner.core.routed import Routed
 from runner.core.subject import Template
 from runner.signature import Signature
+from runner.targets import Target, filling
 from runner.tokens import as_it_is, converter
 
 Token: TypeAlias = tuple[str, int, int, Callable[[str], Any]]
@@ -31,14 +33,17 @@ class Bound(Protocol):
     def signature(self) -> Signature: ...  # noqa: D102
 
     @property
+    def route(self) -> Routed | None: ...  # noqa: D102
+
+    @property
     def handler(self) -> Callable[..., Any]: ...  # noqa: D102
 
 
 class Call(Struct, frozen=True):
     """How a delivery becomes the arguments of one handler."""
 
-    bind: Callable[[bytes, bytes, bool, Any], Sequence[Any]]
-    """Subject, body, whether that is MessagePack, and the context, to the arguments of `handler`.
+    bind: Callable[[Any, bytes, bool, Any], Sequence[Any]]
+    """Subject (of an HTTP request its `Target`), body, whether that is MessagePack, and the context, to the arguments of `handler`.
 
     It runs the bare decoder, so it raises any Exception: `explain` makes a DecodeError of it.
     """
@@ -60,6 +65,8 @@ def compile_call(binding: Bound, *, with_context: bool = False) -> Call:
     """
     signature = binding.signature
     body, places = signature.body, {name: place for place, name in enumerate(signature.order)}
+    if binding.route is not None:
+        return _routed(binding, places, with_context=with_context)
     positions = dict(zip(binding.subject.names, binding.subject.positions, strict=True))
     tokens = [(name, places[name], positions[name], converter(kind)) for name, kind in signature.tokens]
     handler = _by_position(binding.handler, signature)
@@ -84,6 +91,28 @@ def compile_call(binding: Bound, *, with_context: bool = False) -> Call:
 
     columns = _columns(count, from_json, places[body.name], tokens)
     return Call(_binder(count, (places[body.name], read), tokens, taker), handler, taker, columns)
+
+
+def _routed(binding: Bound, places: dict[str, int], *, with_context: bool) -> Call:
+    """The same of a function that answers HTTP requests."""
+    signature = binding.signature
+    body, fill = signature.body, filling(signature)
+    taker, count = places.get(signature.context or ""), len(places)
+    if taker is None and with_context:
+        taker, count = count, count + 1
+    decode = decoder(body.annotation, body.default) if body is not None else None
+    place, blank = places[body.name] if body is not None else 0, [None] * count
+
+    def bind(target: Target, data: bytes, msgpack: bool, context: Any) -> Sequence[Any]:
+        arguments: list[Any] = blank.copy()
+        fill(arguments, target)
+        if decode is not None:
+            arguments[place] = decode(data, msgpack)
+        if taker is not None:
+            arguments[taker] = context
+        return arguments
+
+    return Call(bind, _by_position(binding.handler, signature), taker)
 
 
 def join(parts: Iterable[tuple[bool, bytes]]) -> bytes:

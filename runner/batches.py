@@ -79,10 +79,20 @@ def _alone(many: Callable[..., Any], kind: Kind, taker: int | None) -> Callable[
     return kinds[kind]
 
 
+def checked(error: BaseException, count: int) -> BaseException:
+    """What a call with so many messages has failed with: a `PartialFailure` that names none but these, or another error."""
+    if not isinstance(error, PartialFailure) or (largest := max(error.failures)) < count:
+        return error
+    has = "1 message: index 0 alone" if count == 1 else f"{count:,} messages: 0 to {count - 1}"
+    wrong = IndexError(f"PartialFailure names index {largest}, and the batch has {has}")
+    return wrong.with_traceback(error.__traceback__)  # the line of user code that raised it
+
+
 @contextmanager
 def _fails_alone() -> Iterator[None]:
     """Raise what `PartialFailure` says of the only message of a batch."""
     try:
         yield
     except PartialFailure as failure:
-        raise failure.failures.get(0, failure) from None
+        error = checked(failure, 1)
+        raise (error.failures[0] if isinstance(error, PartialFailure) else error) from None

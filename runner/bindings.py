@@ -18,21 +18,19 @@ from runner.context import Context
 from runner.core import gather
 from runner.core.cron import Schedule
 from runner.core.retry import RetryPolicy
+from runner.core.routed import Routed
 from runner.core.service import ReplyOptions
 from runner.core.subject import Template
 from runner.errors import BindingError
 from runner.signature import Kind, Parameter, Signature, Unbindable
 
-__all__ = [
-    "Binding", "Parameter", "Signature", "binding_of", "bound_in", "consume",
-]  # fmt: skip
+__all__ = ["Binding", "Parameter", "Signature", "binding_of", "bound_in", "consume"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_ATTACHED = "__jetrunner__"
+_ATTACHED, _MODULE = "__jetrunner__", "__jetrunner_functions__"
 HOOK = "__jetrunner_around__"
 """Attribute of a function that is a hook: what `runner.hooks` has attached."""
-_MODULE = "__jetrunner_functions__"
 
 
 class Binding(Struct, frozen=True):
@@ -60,13 +58,11 @@ class Binding(Struct, frozen=True):
     file: str
     line: int
     kind: Kind
-    """Whether the handler is awaited, called in a thread, or iterated."""
     label: str
     """Its name in the code; another than `function` where it was renamed: that one stands in NATS for good."""
     batch: int = 0
     """Most messages that it is called with at once; 0: with one, which is no list."""
     batch_by: Literal["key", "shard"] = "key"
-    """Whether an ordered batch is of one key, or of all keys of a shard."""
     linger: float = 0.0
     """Seconds after the first message of a batch until it is called with what has come."""
     in_process: bool = False
@@ -81,13 +77,20 @@ class Binding(Struct, frozen=True):
     """Whether an event that it splits into no parts is told to the function that joins them."""
     answers: ReplyOptions | None = None
     """How it answers requests; None for a function that reads what streams store."""
+    route: Routed | None = None
+    """Which HTTP requests it answers; None for every other function."""
     around: tuple[Callable[..., Any], ...] = ()
     """Hooks that run around each attempt, the outermost first."""
 
     @property
     def reads_stream(self) -> bool:
         """Whether it reads a stream of users': not the firings of a schedule, which stand in one of ours, nor requests."""
-        return self.schedule is None and self.answers is None
+        return self.schedule is None and self.consumes
+
+    @property
+    def consumes(self) -> bool:
+        """Whether it has a durable consumer: what it is called with stands in a stream, whoever's."""
+        return self.answers is None and self.route is None
 
     @property
     def both_names(self) -> str:
@@ -101,7 +104,7 @@ class Binding(Struct, frozen=True):
 
     @property
     def place(self) -> str:
-        """`<file>:<line>: <function>`, as errors begin."""
+        """As errors begin."""
         return f"{self.file}:{self.line}: {self.function}"
 
     @property
@@ -140,16 +143,14 @@ def consume(
 ) -> Callable[[F], F]:
     """Call a function with every message of a subject, until it succeeds or the message is a dead letter.
 
-    `{token}` in the subject names a token: of a parameter, and of `output`, where the returned value (or each item
-    of a generator) is published. Without `name` the function's own name is taken. `timeout` and `max_age` are in
-    seconds. `ordered_by` names one token of the subject, or several: messages with the same ones are handled one at a
-    time, in stream order, whatever fails. With `on_exhausted="park"` those that come after one that was given up wait for
-    it in `PARKED`, until `runner parked retry` brings all of them back. `deliver="new"` skips what the stream
-    held before the function first ran. `concurrency` is 64, and min(32, cores + 4) for a `def` handler. `stream` says which,
-    when two capture the subject. With `batch` it is called with lists of up to so many messages, `linger` seconds (0.2) after the
-    first of them at the latest; `concurrency` counts batches then, and is 4. With `ordered_by` a batch is of one key, or with `batch_by="shard"`
-    of all keys of a shard. `renamed_from` is the name that the function had when it first ran: it goes on where that one
-    is, and keeps that name in NATS. BindingError when something is wrong, at import.
+    `{token}` in the subject names a token: of a parameter, and of `output`, where the returned value (or each item of a generator) is published.
+    Without `name` the function's own name is taken. `timeout` and `max_age` are in seconds. `ordered_by` names one token of the subject, or several:
+    messages with the same ones are handled one at a time, in stream order, whatever fails. With `on_exhausted="park"` those that come after one
+    that was given up wait for it in `PARKED`, until `runner parked retry` brings all of them back. `deliver="new"` skips what the stream held before
+    the function first ran. `concurrency` is 64, and min(32, cores + 4) for a `def` handler. `stream` says which, when two capture the subject.
+    With `batch` it is called with lists of up to so many messages, `linger` seconds (0.2) after the first of them at the latest; `concurrency`
+    counts batches then, and is 4. With `ordered_by` a batch is of one key, or with `batch_by="shard"` of all keys of a shard. `renamed_from` is the
+    name that the function had when it first ran: it goes on where that one is, and keeps that name in NATS. BindingError when something is wrong, at import.
     """
     if callable(subject):
         file, line = place_of(subject, inspect.currentframe())

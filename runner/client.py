@@ -190,11 +190,15 @@ async def connect(
     if chosen is None:
         chosen = await anyio.to_thread.run_sync(_settings, nats_url, project)
     traces = telemetry.load(os.environ)
+    if settings is None and not traces.asked and not _of_functions:
+        environ = await anyio.to_thread.run_sync(_traced, project)
+        traces = telemetry.load(environ)
     tracing = Tracing(traces, chosen.name or "app")
     if not traces.asked and not logging.getLogger("jetrunner.telemetry").isEnabledFor(logging.DEBUG):
         tracing.presume_missing()  # a collector that nobody asked for and that is not there is no news
     try:
         async with open_connection(chosen) as connection:
+            tracing.at(connection.url)
             yield App(connection, tracing, chosen.name or "app", chosen.balance)
     finally:
         with anyio.CancelScope(shield=True):
@@ -209,6 +213,11 @@ def working_with(settings: Settings) -> Iterator[None]:
         yield
     finally:
         _of_functions.remove(settings)
+
+
+def _traced(folder: Path | str | None) -> Mapping[str, str]:
+    """The environment, with the traces of a running `runner dev` where no collector is set."""
+    return devserver.traced(devserver.find_root(Path(folder or ".")), os.environ)
 
 
 def _settings(nats_url: str | None, folder: Path | str | None) -> Settings:

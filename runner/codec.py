@@ -86,6 +86,11 @@ def explain(error: Exception) -> DecodeError:
     return DecodeError(text if len(text) <= LONGEST else text[: LONGEST - 1] + "…")
 
 
+def is_raw(annotation: Any) -> bool:
+    """Whether a body is given as it is, whatever its headers say of it: to `bytes` and `str`."""
+    return bare(annotation) in _RAW
+
+
 def readers(annotation: Any) -> tuple[Read, Read]:
     """How JSON and MessagePack are decoded to a type; what they raise is for `explain`. TypeError for what cannot be decoded to."""
     core = bare(annotation)

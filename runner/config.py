@@ -20,12 +20,17 @@ from msgspec import Struct, structs
 from runner import natscontext, values
 from runner.core import budget, identity
 from runner.core.balancer import Policy
+from runner.core.http.authsettings import AuthSettings
+from runner.core.http.cors import Cors
+from runner.core.http.route import Options, Route
 from runner.errors import SettingsError
 from runner.values import did_you_mean, redact
 
 __all__ = ["Settings", "load_settings", "redact"]
 
 SECRET = frozenset({"nats_password", "nats_token"})
+UNSHOWN = SECRET | {"nats_url", "auth", "cors", "routes"}
+"""What no error repeats: a URL that is none may hide a password anywhere, and tables are long."""
 
 _PREFIX = "JETRUNNER_"
 _NATS_VARIABLES = {
@@ -70,6 +75,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     """Supervised processes of `runner run`; None: one, in the command's own process."""
     health: str | None = None
     """HOST:PORT of the health endpoints; None for none."""
+    http: str | None = None
+    """HOST:PORT on which functions with `@route` are served; None for none."""
+    http_body_limit: int = 1024 * 1024
+    """Bytes that the body of an HTTP request may have."""
     drain_timeout: float = 30.0
     """Seconds that running handlers get to finish on SIGTERM."""
     leader_timeout: float = 30.0
@@ -77,6 +86,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     max_bytes_in_flight: int = budget.DEFAULT
     """Bytes of messages that a process may have asked for or in work."""
     trace_url: str = "http://localhost:16686/trace/{trace_id}"
+    jaeger_url: str = ""
+    """Where a Jaeger answers the questions of `runner trace`; empty: on the host of `trace_url`."""
     log_level: Literal["debug", "info", "warning", "error", "critical"] = "info"
     log_format: Literal["text", "json"] = "text"
     weight: float = 1.0
@@ -87,6 +98,14 @@ class Settings(Struct, frozen=True, kw_only=True):
     """Names of headers and paths into bodies whose values are not shown."""
     balance: Mapping[str, Policy] = {}
     """How one of several instances is chosen that answer requests, by pattern of subjects; the first that fits."""
+    routes: tuple[Route, ...] = ()
+    """Of the HTTP edge: from paths to subjects."""
+    route_files: tuple[str, ...] = ()
+    """Files and folders of Ingress and HTTPRoute manifests."""
+    auth: Mapping[str, AuthSettings] = {}
+    """Who may ask over HTTP, by the name that routes have for it."""
+    cors: Cors | None = None
+    """Pages of which origins may ask over HTTP, where a route does not say."""
     wire: Literal["fast", "plain"] = "fast"
     """`plain` reads and writes through nats-py alone: slower, for finding faults."""
 
@@ -124,7 +143,23 @@ def load_settings(
             context = _of_context(name, environ)
             found = {**{key: _checked(key, value, context) for key, value in context.given.items()}, **found}
             connected = True
-    return structs.replace(Settings(), **found)
+    settings = structs.replace(Settings(), **found)
+    for route in settings.routes:
+        require_served(settings, route.name, route.options)
+    return settings
+
+
+def require_served(settings: Settings, who: str, options: Options) -> None:
+    """Raise SettingsError where a route, `who`, asks for what is not declared, or takes bodies that none gets past."""
+    for name in options.auth:
+        if name not in settings.auth:
+            close = did_you_mean(name, settings.auth) or f"declare it: [tool.jetrunner.auth.{name}]"
+            raise SettingsError(f"{who}: there is no auth {name!r}", hint=close)
+    if options.body_limit is not None and options.body_limit > settings.http_body_limit:
+        raise SettingsError(
+            f"{who}: its body_limit is over http_body_limit, {settings.http_body_limit:,} bytes, beyond which no body is taken",
+            hint=f"set http_body_limit = {options.body_limit} or more",
+        )
 
 
 def _of_command_line(cli: Mapping[str, Any]) -> _Level:
@@ -200,8 +235,7 @@ def _checked(key: str, value: Any, level: _Level) -> Any:
     try:
         return check(value, level.folder)
     except ValueError as error:
-        # A URL that is none may hide a password anywhere.
-        shown = "" if key in SECRET or key == "nats_url" else f", not {value!r}"
+        shown = "" if key in UNSHOWN else f", not {value!r}"
         raise SettingsError(f"{level.source(key)}: {error}{shown}", hint=getattr(error, "hint", "")) from None
 
 
@@ -231,15 +265,22 @@ _CHECKS: dict[str, Callable[[Any, Path], Any]] = {
     "nats_inbox_prefix": values.text,
     "workers": values.count,
     "health": values.address,
+    "http": values.address,
+    "http_body_limit": values.size,
     "drain_timeout": values.duration,
     "leader_timeout": values.duration,
     "max_bytes_in_flight": values.memory,
     "trace_url": values.trace_url,
+    "jaeger_url": values.page,
     "log_level": values.one_of("debug", "info", "warning", "error", "critical"),
     "log_format": values.one_of("text", "json"),
     "weight": values.weight,
     "inboxes": values.beginnings,
     "redact": values.paths_into,
     "balance": values.policies,
+    "routes": values.routes,
+    "route_files": values.paths,
+    "auth": values.auth,
+    "cors": values.cors,
     "wire": values.one_of("fast", "plain"),
 }

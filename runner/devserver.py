@@ -1,4 +1,4 @@
-"""Where the server of a running `runner dev` is: told in a file of the project, found by commands and by `connect()`."""
+"""Where the server of a running `runner dev` is, and its traces: told in files of the project, found by commands and by `connect()`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ FUNCTIONS = "functions"
 FOLDER = ".jetrunner"
 """What `runner dev` keeps, below the project."""
 URL = Path(FOLDER) / "nats-url"
+TRACES = Path(FOLDER) / "traces-url"
 ANSWER_SECONDS = 0.5
 
 _VARIABLES = ("JETRUNNER_NATS_URL", "NATS_URL", "JETRUNNER_NATS_CONTEXT", "NATS_CONTEXT")
@@ -61,13 +62,31 @@ def address(root: Path) -> str:
     )
 
 
+def traces(root: Path) -> str:
+    """Where the running `runner dev` keeps traces; empty when there is none."""
+    try:
+        url = (root / TRACES).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        return ""
+    return url if _announcer_lives(root / TRACES) else ""
+
+
+def traced(root: Path, environ: Mapping[str, str]) -> Mapping[str, str]:
+    """The environment with the running `runner dev` as the collector, where none is set."""
+    names = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    if any(environ.get(name) for name in names) or not (url := traces(root)):
+        return environ
+    return {**environ, names[1]: f"{url}/v1/traces"}
+
+
 @contextmanager
-def announced(root: Path, url: str) -> Iterator[None]:
+def announced(root: Path, url: str, place: Path = URL) -> Iterator[None]:
     """The address in its file for the time of the block.
 
     The file is locked meanwhile: its address counts although the server is down for a moment.
     """
-    file = root / URL
+    file = root / place
+    file.parent.mkdir(exist_ok=True)
     with file.open("w", encoding="utf-8") as opened:
         fcntl.flock(opened, fcntl.LOCK_SH)
         opened.write(url + "\n")

@@ -72,6 +72,7 @@ def load(root: Path, name: str | None = None, *, fresh: bool = True) -> Project:
         ownlog.enable()
     functions = _functions(modules)
     _require_unique(project, functions)
+    _require_apart(functions)
     found = hooks.ordered(hook for module in modules for hook in hooks.hooks_in(vars(module)))
     surrounded = hooks.surrounded(functions, found)
     return Project(root, project, surrounded, _lifespan(modules), config.project_version(root), found)
@@ -168,6 +169,21 @@ def _require_unique(project: str, functions: tuple[Binding, ...]) -> None:
                     line=binding.line,
                     hint="give one of them another name=" if what.startswith("function") else "",
                 )
+
+
+def _require_apart(functions: tuple[Binding, ...]) -> None:
+    """Refuse two functions that would answer the same HTTP requests."""
+    taken: dict[tuple[str, str, str], Binding] = {}
+    for binding in functions:
+        if binding.route is None:
+            continue
+        if (other := taken.setdefault(binding.route.shape, binding)) is not binding:
+            raise BindingError(
+                f"{binding.function} answers {binding.route.text}, as {other.function} does, at {other.file}:{other.line}",
+                file=binding.file,
+                line=binding.line,
+                hint="give one of them another method, path or host=",
+            )
 
 
 def _lifespan(modules: list[ModuleType]) -> Callable[[], AsyncGenerator[Any, None]] | None:

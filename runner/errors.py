@@ -4,7 +4,8 @@ JetrunnerError
 ├── UsageError            exit 2: the command, a setting or user code is wrong
 │   ├── SettingsError     a setting from the command line, the environment or pyproject.toml
 │   ├── BindingError      a decorated function that cannot be bound; names file and line
-│   └── StreamFileError   a file in streams/ that does not declare a stream
+│   ├── StreamFileError   a file in streams/ that does not declare a stream
+│   └── RouteFileError    a file of routes that cannot be read, or holds what is no route
 ├── Unreachable           exit 3: NATS cannot be reached, or refuses us
 └── ServerError           exit 1: NATS answered with an error
     ├── NoStream          no stream captures the subject
@@ -70,6 +71,10 @@ class BindingError(UsageError):
 
 class StreamFileError(UsageError):
     """A stream file does not declare a stream."""
+
+
+class RouteFileError(UsageError):
+    """A file of routes holds what is no route."""
 
 
 class Unreachable(JetrunnerError):

@@ -15,7 +15,6 @@ from runner.core.gather import Joins
 from runner.core.retry import RetryPolicy
 from runner.core.subject import overlaps
 from runner.errors import BindingError
-from runner.signature import Unbindable
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -54,9 +53,7 @@ def gather(
             label = options.name("" if name is None else "name=", function.__name__ if name is None else name)
             source = options.template("the subject", subject)
             kind = signature.kind(function)
-            lasts = options.seconds("expires", expires)
-            if not 1 <= lasts <= options.LONGEST_SECONDS:
-                raise Unbindable(f"expires= is from 1 s to a year, not {lasts:g} s")
+            lasts = options.expires(expires)
             binding = Binding(
                 function=label,
                 subject=source,
@@ -92,7 +89,7 @@ def marking(functions: Iterable[Binding], every: Iterable[Binding]) -> tuple[Bin
     known = tuple(every)
     joins = {each.function for each in known if each.joins is not None}
     return tuple(
-        structs.replace(each, marks_none=True) if _splits(each) and joins & _reached(each, known) else each
+        structs.replace(each, marks_none=True) if splits(each) and joins & reached(each, known) else each
         for each in functions
     )
 
@@ -100,15 +97,16 @@ def marking(functions: Iterable[Binding], every: Iterable[Binding]) -> tuple[Bin
 def unfed(functions: Iterable[Binding]) -> tuple[Binding, ...]:
     """The functions among these that join parts, and to which none of the others splits."""
     known = tuple(functions)
-    fed = {name for each in known if _splits(each) for name in _reached(each, known)}
+    fed = {name for each in known if splits(each) for name in reached(each, known)}
     return tuple(each for each in known if each.joins is not None and each.function not in fed)
 
 
-def _splits(binding: Binding) -> bool:
+def splits(binding: Binding) -> bool:
+    """Whether what a function makes of a message are the parts of an event."""
     return binding.kind.endswith("generator") and not binding.batch
 
 
-def _reached(binding: Binding, every: tuple[Binding, ...]) -> set[str]:
+def reached(binding: Binding, every: tuple[Binding, ...]) -> set[str]:
     """The functions that the outputs of one come to, through any number of others."""
     reached: set[str] = set()
     ways = [binding]

@@ -19,6 +19,8 @@ class Reply(Struct, frozen=True):
     body: bytes
     msgpack: bool = False
     """Whether its headers say that the body is MessagePack."""
+    header: bytes | None = None
+    """The block of its headers."""
 
     def decode(self, returns: Any) -> Any:
         """The answer as `returns`; without, as plain JSON, and an empty one as None. Raises DecodeError."""

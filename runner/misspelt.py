@@ -6,14 +6,24 @@ import inspect
 import pkgutil
 import re
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from runner.bindings import consume
 from runner.core.retry import RetryPolicy
+from runner.gathers import gather
+from runner.hooks import around
+from runner.replies import reply
+from runner.schedules import cron
 from runner.values import did_you_mean
 
+_OURS: dict[str, Callable[..., Any]] = {
+    **{each.__qualname__: each for each in (around, consume, cron, gather, reply)},
+    **{f"RetryPolicy.{name}": getattr(RetryPolicy, name) for name in ("fixed", "random", "sequence")},
+}
+_CALLED = re.compile(r"([\w.]+)\(\) got an")
 _ARGUMENT = re.compile(r"nexpected keyword argument '(\w+)'")
 
 
@@ -27,9 +37,10 @@ def hint(error: BaseException, root: Path) -> str:
 
 
 def _options(error: TypeError) -> Iterable[str]:
-    """The keyword arguments of what was called: ours are told apart by the line of the call."""
-    if str(error).startswith("consume()"):
-        return inspect.signature(consume).parameters
+    """The keyword arguments of what was called, if that is ours; a class is told apart by the line of the call."""
+    if found := _CALLED.match(str(error)):
+        called = _OURS.get(found[1])
+        return inspect.signature(called).parameters if called is not None else ()
     calls = [frame.line or "" for frame in traceback.extract_tb(error.__traceback__)][-1:]
     return inspect.signature(RetryPolicy).parameters if "RetryPolicy(" in "".join(calls) else ()
 

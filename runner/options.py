@@ -8,9 +8,11 @@ import re
 from typing import Any, Literal, TypeVar
 
 from runner.core import quantity
+from runner.core.gather import LEAST_SECONDS
 from runner.core.retry import RetryPolicy
 from runner.core.subject import Template
 from runner.signature import Kind, Unbindable
+from runner.values import did_you_mean
 
 T = TypeVar("T")
 
@@ -132,7 +134,29 @@ def seconds(option: str, value: Any) -> float:
         return float(value)
     raise Unbindable(
         f"{option}= is a number of seconds over 0, not {value!r}",
-        hint=f"write seconds as a number: {option}=3" if isinstance(value, str) else "",
+        hint=f"write seconds as a number: {option}={_seconds_of(value):g}" if isinstance(value, str) else "",
+    )
+
+
+def _seconds_of(text: str) -> float:
+    """The seconds that a text as `1h` means; 3 where it means none."""
+    try:
+        return quantity.seconds(text) or 3.0
+    except ValueError:
+        return 3.0
+
+
+def expires(value: Any) -> float:
+    """Seconds after which an event is joined without all parts."""
+    text = isinstance(value, str)
+    known = not text and isinstance(value, (int, float)) and not isinstance(value, bool)
+    if known and LEAST_SECONDS <= value <= LONGEST_SECONDS:
+        return float(value)
+    raise Unbindable(
+        f"expires= is a number of seconds from 1 to a year, not {value!r}",
+        hint=f"write seconds as a number: expires={_seconds_of(value):g}"
+        if text
+        else "parts that have not come are waited for at least 1 s, and an hour unless expires= is given",
     )
 
 
@@ -148,7 +172,13 @@ def size(option: str, value: Any) -> int:
 
 def choice(option: str, value: T, among: tuple[T, ...]) -> T:
     """One of a few values."""
-    _require(value in among, f"{option}= is {' or '.join(map(repr, among))}, not {value!r}")
+    if value not in among:
+        raise Unbindable(
+            f"{option}= is {' or '.join(map(repr, among))}, not {value!r}",
+            hint=did_you_mean(value, [each for each in among if isinstance(each, str)])
+            if isinstance(value, str)
+            else "",
+        )
     return value
 
 

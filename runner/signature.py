@@ -3,6 +3,7 @@
 Rule 1: a parameter annotated `Context`, or `Context[State]`, takes the context; there is at most one.
 Rule 2: a parameter named like a token of the subject takes that token, converted to its annotation.
 Rule 3: the first other parameter takes the body; there is no second.
+Rule 4: of a handler with `@route`, keyword-only parameters that are none of these take query parameters.
 """
 
 from __future__ import annotations
@@ -37,6 +38,15 @@ class Parameter(Struct, frozen=True):
     """Given for an empty body; `EMPTY` when there is none."""
 
 
+class Query(Struct, frozen=True):
+    """A parameter that takes a query parameter of an HTTP request."""
+
+    name: str
+    annotation: Any
+    default: Any = EMPTY
+    """Given where the query has none; `EMPTY` when there is none."""
+
+
 class Signature(Struct, frozen=True):
     """What a handler is called with."""
 
@@ -51,6 +61,8 @@ class Signature(Struct, frozen=True):
     """How many of the last of these are keyword-only."""
     parts: bool = False
     """Whether the body is a list of the parts of a split event; its annotation is that of an element."""
+    query: tuple[Query, ...] = ()
+    """Parameters that take query parameters."""
 
 
 class Unbindable(ValueError):  # noqa: N818  # a finding, which becomes a BindingError with a place
@@ -81,11 +93,12 @@ def read(
     *,
     batched: bool = False,
     parts: bool = False,
+    routed: bool = False,
 ) -> Signature:
     """Sort a handler's parameters; `context` is the class that marks the context, `namespace` holds local names.
 
     Of a handler that takes batches, body and tokens are lists: their elements' annotations are kept. Of one that takes the parts of a
-    split event, the body is a list.
+    split event, the body is a list. Of one that is `routed`, keyword-only parameters take query parameters.
 
     NameError when an annotation names something that is not defined (yet), `Unbindable` when a rule is broken.
     """
@@ -93,6 +106,7 @@ def read(
     body: Parameter | None = None
     found: list[tuple[str, Any]] = []
     taker: str | None = None
+    queries: list[Query] = []
     keywords = 0
     parameters = inspect.signature(handler).parameters
     for parameter in parameters.values():
@@ -110,21 +124,26 @@ def read(
             taker = name
         elif name in tokens:
             found.append((name, _element(name, annotation) if batched else annotation))
+        elif routed and parameter.kind is parameter.KEYWORD_ONLY:
+            queries.append(Query(name, annotation, parameter.default))
         elif body is None:
             if batched or parts:
                 annotation = _element(name, annotation)
-            elif core in _LISTS or get_origin(core) in _LISTS:
+            elif not routed and (core in _LISTS or get_origin(core) in _LISTS):
                 raise Unbindable(
                     f"parameter {name!r}: a list body needs batch=",
                     hint="for one message that is a list, use tuple[…, ...]",
                 )
             body = Parameter(name, annotation, parameter.default)
         else:
+            source = "path" if routed else "subject"
             raise Unbindable(
-                f"parameter {name!r} is no token of the subject, and {body.name!r} takes the body already",
-                hint=_advice(name, (*tokens, body.name)),
+                f"parameter {name!r} is no token of the {source}, and {body.name!r} takes the body already",
+                hint="query parameters are keyword-only: put them behind a *"
+                if routed
+                else _advice(name, (*tokens, body.name)),
             )
-    return Signature(body, tuple(found), taker, tuple(parameters), keywords, parts)
+    return Signature(body, tuple(found), taker, tuple(parameters), keywords, parts, tuple(queries))
 
 
 def _element(name: str, annotation: Any) -> Any:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, get_origin
 
 import msgspec
 from msgspec import inspect
@@ -45,7 +45,10 @@ def converter(annotation: Any) -> Callable[[str], Any]:
     shape = inspect.type_info(annotation)
     kinds = shape.types if isinstance(shape, inspect.UnionType) else (_inner(shape),)
     if not all(isinstance(_inner(kind), _CONVERTIBLE) for kind in kinds):
-        raise TypeError(f"a subject token cannot become {spell(annotation)}")
+        raise TypeError(
+            f"a subject token cannot become {spell(annotation)}"
+            + (": it is one text; lists are for handlers with batch=" if _is_list(core) else "")
+        )
 
     def convert(token: str) -> Any:
         try:
@@ -55,6 +58,10 @@ def converter(annotation: Any) -> Callable[[str], Any]:
         raise ValueError(f"{spell(annotation)} expected")
 
     return convert
+
+
+def _is_list(core: Any) -> bool:
+    return core in (list, tuple) or get_origin(core) in (list, tuple, Sequence)
 
 
 def _inner(shape: inspect.Type) -> inspect.Type:

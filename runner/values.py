@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from runner.core import quantity
 from runner.core.balancer import POLICIES, Policy
+from runner.core.http import authsettings, declared, manifest
+from runner.core.http.authsettings import AuthSettings
+from runner.core.http.cors import Cors
+from runner.core.http.route import Route
+from runner.core.near import nearest
 from runner.core.service import HEAVIEST
 from runner.core.subject import Template, is_reserved, problem
 
@@ -20,6 +25,8 @@ _URL = re.compile(
 _USERINFO = re.compile(r"(?:(?<=://)|\A)(?:(?!://).)*@", re.DOTALL)
 _ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:\[\]/]*):(?P<port>\d{1,5})")
 SINGLE_DOTS = "write customer.card, with single dots; an array stands for each of its elements: items.card"
+ROUTE = 'for example path = "/orders/{customer}" and publish = "orders.{customer}"'
+CORS = 'for example cors = { origins = ["https://app.example.com"] }'
 BALANCE = 'for example balance = {"flights.>" = "round_robin"}'
 LEAST_MEMORY = 1 << 20
 _YES = ("1", "true", "yes", "on")
@@ -41,8 +48,8 @@ def redact(url: str) -> str:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A hint naming the closest known word; empty when none is close."""
-    close = difflib.get_close_matches(word, list(known), 1)
-    return f"did you mean {close[0]!r}?" if close else ""
+    close = nearest(word, known)
+    return f"did you mean {close!r}?" if close else ""
 
 
 def text(value: Any, folder: Path) -> str:
@@ -85,6 +92,17 @@ def count(value: Any, folder: Path) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
         return value
     raise ValueError("a whole number of 1 or more is expected")
+
+
+def size(value: Any, folder: Path) -> int:
+    """Bytes, or a size as `512KiB`; 1 or more."""
+    try:
+        found = quantity.size(value)
+    except (TypeError, ValueError):
+        found = 0
+    if found < 1 or isinstance(value, bool) or not isinstance(value, (str, int)):
+        raise Misfit("a size is expected", 'write a size, as "512KiB" or "4MiB", or a number of bytes')
+    return found
 
 
 def memory(value: Any, folder: Path) -> int:
@@ -147,6 +165,13 @@ def trace_url(value: Any, folder: Path) -> str:
     raise ValueError("a URL with {trace_id} in it is expected")
 
 
+def page(value: Any, folder: Path) -> str:
+    """The URL of something that answers over HTTP."""
+    if urlsplit(text(value, folder)).scheme in ("http", "https"):
+        return str(value)
+    raise ValueError("a URL is expected, as http://localhost:16686")
+
+
 def paths_into(value: Any, folder: Path) -> tuple[str, ...]:
     """Names of headers, and paths into bodies as `customer.card`; an array of them, or a text with commas."""
     names = value.split(",") if isinstance(value, str) else value
@@ -176,6 +201,47 @@ def policies(value: Any, folder: Path) -> dict[str, Policy]:
         except ValueError as error:
             raise Misfit(f"{subject!r} is no subject: {error}", BALANCE) from None
     return found
+
+
+def routes(value: Any, folder: Path) -> tuple[Route, ...]:
+    """Routes from paths to subjects: an array of tables."""
+    if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
+        raise Misfit("tables are expected, [[tool.jetrunner.routes]]", ROUTE)
+    try:
+        return declared.read(value)
+    except ValueError as error:
+        raise Misfit(str(error), _key_meant(error, declared.KEYS)) from None
+
+
+def auth(value: Any, folder: Path) -> dict[str, AuthSettings]:
+    """Authentications by name: a table of tables. Files in them start from where the setting stands."""
+    if not isinstance(value, dict):
+        raise Misfit("tables are expected, [tool.jetrunner.auth.<name>]", 'for example kind = "api_key"')
+    try:
+        return authsettings.read(value, lambda name: path(name, folder))
+    except ValueError as error:
+        raise Misfit(str(error), _key_meant(error, authsettings.KEYS)) from None
+
+
+def cors(value: Any, folder: Path) -> Cors:
+    """Whose pages may ask: a table."""
+    try:
+        return manifest.convert(value, Cors)
+    except ValueError as error:
+        raise Misfit(str(error), _key_meant(error, Cors.__struct_fields__) or CORS) from None
+
+
+def paths(value: Any, folder: Path) -> tuple[str, ...]:
+    """Paths: an array of them, or one."""
+    given = [value] if isinstance(value, (str, Path)) else value
+    if not isinstance(given, (list, tuple)):
+        raise ValueError("a path is expected, or an array of them")
+    return tuple(path(each, folder) for each in given)
+
+
+def _key_meant(error: ValueError, known: Iterable[str]) -> str:
+    _, unknown, key = str(error).partition("contains unknown field ")
+    return did_you_mean(key, known) if unknown else ""
 
 
 def one_of(*words: str) -> Callable[[Any, Path], str]:

@@ -16,6 +16,14 @@ from tests.support.project import Project
 from tests.support.server import NatsServer
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the tests that are marked `thorough` to `just thorough`."""
+    if not config.getoption("--long", default=False):
+        thorough = [item for item in items if item.get_closest_marker("thorough")]
+        items[:] = [item for item in items if not item.get_closest_marker("thorough")]
+        config.hook.pytest_deselected(items=thorough)
+
+
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     """The runner runs on asyncio alone."""

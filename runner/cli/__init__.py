@@ -27,7 +27,10 @@ main = Program(
             "Browse dead letters, send them back, or drop them.",
         ),
         "dev": ("runner.cli.dev:dev_command", "Run with a server of its own, and again at every change."),
+        "doctor": ("runner.cli.doctor:doctor_command", "Look for what will hurt, and tell its remedy."),
         "function": ("runner.cli.function.group:function_group", "List functions, or call one without NATS."),
+        "gateway": ("runner.cli.gateway:gateway_command", "Serve HTTP: functions with @route, and routes."),
+        "message": ("runner.cli.message.group:message_group", "Show what became of a message."),
         "new": ("runner.cli.new:new_command", "Make a project that runs."),
         "parked": (
             "runner.cli.parked.group:parked_group",
@@ -45,10 +48,15 @@ main = Program(
             "runner.cli.schedule.group:schedule_group",
             "Show when functions fire next, or fire one now.",
         ),
+        "schema": (
+            "runner.cli.schema.group:schema_group",
+            "Print what functions take and give, as OpenAPI or AsyncAPI.",
+        ),
         "shard": (
             "runner.cli.shard.group:shard_group",
             "Show who owns which shard, and change their number.",
         ),
+        "trace": ("runner.cli.trace:trace_command", "Show a trace as a waterfall."),
         "status": ("runner.cli.status:status_command", "Show functions, instances and what waits."),
     },
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},

@@ -38,6 +38,7 @@ def _function(
         **_measured(parts, measured),
         "retrying": 0,
         "standing": [],
+        "errors_unkept": 0,
         "not_started": dict(refused),
         "instances": [
             {"instance": each["instance"], **_measured([part], measured)}

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from runner.bindings import Binding
-from runner.cli import circles, code, explain, failure, loop, options, printed, returns
+from runner.cli import circles, code, edgecheck, explain, failure, handovers, loop, options, printed, returns
 from runner.cli.function.invoke import named
 from runner.cli.options import Place
 from runner.cli.session import session
@@ -152,6 +152,10 @@ class Check:
             "what is no part is a dead letter"
             for each in unfed(functions)
         )
+        self.warnings.extend(handovers.warnings(functions))
+        edge = edgecheck.check(self.place.settings, functions, known)
+        self.problems.extend(edge.problems)
+        self.warnings.extend(edge.warnings)
         streams = [(each.name, each.subjects) for each in known]
         self.warnings.extend(
             served.warning(each, found)
@@ -227,10 +231,7 @@ def _forgetful(binding: Binding, known: Sequence[StreamSubjects], declared: Sequ
     if stream is None:
         return ""
     window = merged(stream, None).get("duplicate_window", 0) / 1e9
-    policy = binding.retry
-    horizon = sum(
-        policy.wait(attempt, 0.999) + binding.timeout for attempt in range(1, min(policy.attempts, 10_000))
-    )
+    horizon = binding.retry.span(binding.timeout)
     if horizon <= window:
         return ""
     return (

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import os
+import socket
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 import anyio
@@ -11,6 +13,7 @@ from msgspec import structs
 
 from runner import devserver
 from runner.cli import failure, loop, options, signals
+from runner.cli.invocation import KEPT
 from runner.cli.options import Place
 from runner.cli.tracing import tell_collector
 from runner.config import redact
@@ -19,7 +22,7 @@ from runner.core.streams.config import Change
 from runner.core.streams.plan import StreamPlan
 from runner.errors import JetrunnerError, Unreachable, UsageError
 from runner.jetstream.connection import connect
-from runner.process import natsserver
+from runner.process import devport, devtraces, http, natsserver
 from runner.process.reload import Reloader
 from runner.process.watch import Watch, is_possible
 from runner.runtime.stop import Stop
@@ -60,56 +63,75 @@ async def dev(place: Place, output: str, *, reset: bool = False) -> None:
         _tell("watchfiles is missing: a change needs a new start (install jetrunner with its extra `dev`)")
     async with _nats(place, reset=reset) as here:
         _tell(f"NATS at {redact(here.settings.nats_url)}", _advice(here))
-        await tell_collector()
-        drain = min(here.settings.drain_timeout, DRAIN_SECONDS)
-        arguments = [
-            "run",
-            *options.arguments(here),
-            "--workers",
-            "1",
-            "--each",
-            output,
-            "--drain-timeout",
-            f"{drain}",
-        ]
-        first = True
-        told: set[str] = set()
-
-        async def prepare() -> bool:
-            nonlocal first
-            try:
-                streams = load_streams(here.root)
-                async with connect(here.settings) as connection:
-                    plan = await apply_streams(connection, streams, here.settings.name, partly=True)
-            except JetrunnerError as error:
-                if first and isinstance(error, Unreachable):
-                    raise
-                failure.say(str(error), error.hint)
-                return False
-            finally:
-                first = False
-            for stream in plan.changed:
-                _tell(f"stream {stream.name}: {stream.action}d")
-            refused = {_refused(stream, change): None for stream, change in plan.unsafe}
-            for sentence in refused:
-                if sentence not in told:
-                    failure.say(sentence)
-            told.clear()
-            told.update(refused)
-            return True
-
-        stop = Stop()
-        reloader = Reloader(
-            arguments,
-            options.environment(here),
-            watch=watch,
-            prepare=prepare,
-            told=_tell,
-            drain_timeout=drain,
-        )
-        with signals.stopping(stop, before_exit=reloader.kill):
-            await reloader.run(stop)
+        with devtraces.kept(here.root, os.environ) as traced:
+            listens = await tell_collector(kept=bool(traced))
+            await _run(
+                here,
+                watch,
+                output,
+                alone=not place.nats_is_set,
+                traced={**traced, **({KEPT: "1"} if traced and not listens else {})},
+            )
         _tell(f"ended; {'what was stored stays in .jetrunner/' if not place.nats_is_set else 'goodbye'}")
+
+
+async def _run(
+    here: Place, watch: Watch | None, output: str, *, alone: bool, traced: Mapping[str, str]
+) -> None:
+    """Run the project until it is told to stop; `alone`: on a server of its own. `traced` says where its spans go."""
+    drain = min(here.settings.drain_timeout, DRAIN_SECONDS)
+    arguments = [
+        "run",
+        *options.arguments(here),
+        "--workers",
+        "1",
+        "--each",
+        output,
+        "--drain-timeout",
+        f"{drain}",
+        *(["--alone"] if alone else []),
+    ]
+    listening = _http(here)
+    if listening is not None:
+        arguments += ["--http-fd", str(listening.fileno())]
+    first = True
+    told: set[str] = set()
+
+    async def prepare() -> bool:
+        nonlocal first
+        try:
+            streams = load_streams(here.root)
+            async with connect(here.settings) as connection:
+                plan = await apply_streams(connection, streams, here.settings.name, partly=True)
+        except JetrunnerError as error:
+            if first and isinstance(error, Unreachable):
+                raise
+            failure.say(str(error), error.hint)
+            return False
+        finally:
+            first = False
+        for stream in plan.changed:
+            _tell(f"stream {stream.name}: {stream.action}d")
+        refused = {_refused(stream, change): None for stream, change in plan.unsafe}
+        for sentence in refused:
+            if sentence not in told:
+                failure.say(sentence)
+        told.clear()
+        told.update(refused)
+        return True
+
+    stop = Stop()
+    reloader = Reloader(
+        arguments,
+        {**options.environment(here), **traced},
+        watch=watch,
+        prepare=prepare,
+        told=_tell,
+        drain_timeout=drain,
+        descriptors=[listening.fileno()] if listening is not None else [],
+    )
+    with signals.stopping(stop, before_exit=reloader.kill):
+        await reloader.run(stop)
 
 
 @asynccontextmanager
@@ -130,6 +152,17 @@ async def _nats(place: Place, *, reset: bool) -> AsyncIterator[Place]:
                 given={**place.given, "nats_url": server.url},
             )
         tasks.cancel_scope.cancel()
+
+
+def _http(place: Place) -> socket.socket | None:
+    """The socket of functions with `@route`, on a port that stays the project's; held here, so that no reload loses a connection."""
+    if not http.is_possible():
+        return None
+    from runner.gateway import sockets  # noqa: PLC0415  with an extra
+
+    folder = place.root / devserver.FOLDER
+    folder.mkdir(exist_ok=True)
+    return sockets.bound(place.settings.http or f"127.0.0.1:{devport.choose(folder, devport.HTTP_FILE)}")
 
 
 def _refused(stream: StreamPlan, change: Change) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from runner.bindings import Binding
-from runner.cli.promises import Promise, explained
+from runner.cli.promises import Promise, explained, of_route
 from runner.core.quantity import counted, format_duration, format_size
 from runner.core.streams.capture import StreamSubjects, capture
 from runner.core.streams.config import DeclaredStream, merged
@@ -22,6 +22,8 @@ def explain(
     """Everything that is promised for a function."""
     if binding.answers is not None:
         return explained(binding)
+    if binding.route is not None:
+        return of_route(binding)
     return [
         _source(binding, known),
         _delivery(binding),

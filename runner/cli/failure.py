@@ -57,8 +57,8 @@ def tell(error: BaseException, *, as_json: bool = False) -> int:
         case JetrunnerError():
             _trace(error)
             return end(error.exit_code, str(error), error.hint)
-        case _:
-            _trace(error)
+        case _:  # a fault of ours: where it came from is what a report of it needs
+            _trace(error, always=True)
             text = str(error)
             return end(1, f"{type(error).__name__}: {text}" if text else type(error).__name__)
 
@@ -85,8 +85,8 @@ def _indented(text: str, columns: int) -> str:
     return shown.block(text, " " * columns).lstrip(" ")
 
 
-def _trace(error: BaseException) -> None:
-    if logs.debugging():
+def _trace(error: BaseException, *, always: bool = False) -> None:
+    if always or logs.debugging():
         click.echo(shown.block("".join(traceback.format_exception(error)).rstrip("\n"), "  "), err=True)
 
 

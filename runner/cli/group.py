@@ -10,6 +10,8 @@ from typing import Any, NoReturn
 
 import click
 
+from runner.cli.unbuffered import write_whole
+
 
 class Commands(MutableMapping[str, click.Command]):
     """Commands by name; those of `lazy` (name → "module:attribute" and a line of help) are imported when asked for."""
@@ -58,6 +60,7 @@ class Program(LazyGroup):
 
     def __call__(self, *args: Any, **options: Any) -> NoReturn:
         """Run the command line and exit; a command's own exit code is what it returns."""
+        write_whole()
         if "NO_COLOR" in os.environ:
             options.setdefault("color", False)
         try:

@@ -16,11 +16,13 @@ from runner.core.settlement import Ack, Dead, Nak, Outcome, Settlement, TimedOut
 from runner.runtime.blame import where
 from runner.runtime.runtime import Attempted
 
+KEPT = "_JETRUNNER_TRACES_KEPT"
+"""Set for a worker of `runner dev` whose traces are kept there alone: `runner trace` shows them, no page does."""
 MARKS = {"ack": ("✓", "green"), "retry": ("↻", "yellow"), "dead": ("✗", "red"), "error": ("✗", "red")}
 
 
 class Printer:
-    """Prints every attempt's end as it happens, as text or as JSON lines."""
+    """Prints every attempt's end as it happens, as text or as JSON lines; without a `trace_url`, with the command that shows its trace."""
 
     def __init__(self, output: str, trace_url: str, root: Path) -> None:
         self._json = output == "json"
@@ -60,8 +62,8 @@ class Printer:
         ]
         if reason:
             parts.append(shown.line(reason))
-        if trace:
-            parts.append(click.style(trace, fg="bright_black"))
+        if trace_id:
+            parts.append(click.style(trace or f"runner trace {trace_id}", fg="bright_black"))
         click.echo("  ".join(parts))
         if place:
             click.echo(f"{'':8}  at {shown.line(place)}")

@@ -52,9 +52,10 @@ class Documents(logging.Formatter):
 
     def __init__(self) -> None:
         super().__init__()
-        from runner.telemetry.current import trace_id  # noqa: PLC0415  for who asks for documents alone
+        from runner.telemetry.current import message, trace_id  # noqa: PLC0415  for who asks for documents alone
 
         self._trace_id = trace_id
+        self._about = message
 
     def format(self, record: logging.LogRecord) -> str:
         """One record."""
@@ -68,6 +69,7 @@ class Documents(logging.Formatter):
         given = {name: _plain(value) for name, value in vars(record).items() if name not in STANDARD}
         if isinstance(own := getattr(record, "facts", None), dict):
             given |= own
+        given = {**self._about(), **given}
         if trace := self._trace_id():
             given.setdefault("trace_id", trace)
         if record.exc_info:

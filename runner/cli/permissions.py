@@ -9,10 +9,13 @@ import click
 from runner.bindings import Binding
 from runner.cli import code, failure, options, printed
 from runner.cli.function.invoke import find
+from runner.config import Settings
 from runner.core import identity
+from runner.core.http.backend import Publish, Request
 from runner.core.streams.capture import StreamSubjects, capture
 from runner.core.subject import Template
 from runner.errors import JetrunnerError, UsageError
+from runner.jetstream.gatewaypermissions import of_gateway
 from runner.jetstream.interest import forgets
 from runner.jetstream.ownstreams import AGAIN
 from runner.jetstream.permission import Permission, once
@@ -35,10 +38,10 @@ INBOX = "_INBOX"
 @click.option(
     "--for",
     "role",
-    type=click.Choice(["run", "publish", "operate"]),
+    type=click.Choice(["run", "gateway", "publish", "operate"]),
     default="run",
     show_default=True,
-    help="Who connects: `runner run`; who publishes what the functions read; who operates.",
+    help="Who connects: `runner run`; `runner gateway`; who publishes what the functions read; who operates.",
 )
 @click.option(
     "--form",
@@ -67,7 +70,7 @@ def permissions_command(
 
     Nothing is asked of a server: streams are those that streams/ declares, and where none captures a subject, `*` stands
     for its name. What handlers publish besides their output cannot be seen; name it with --publishes, and what they ask with --requests. `run` makes our own
-    streams itself; `operate` is for plan, apply, check, status, deadletter, parked and shard. docs/security.md says more.
+    streams itself; `operate` is for plan, apply, check, status, message, deadletter, parked and shard. docs/security.md says more.
     """
     published = [_wildcard("--publishes", subject) for subject in publishes]
     asked = [_wildcard("--requests", subject) for subject in requests]
@@ -76,19 +79,24 @@ def permissions_command(
     chosen = [find(project, name) for name in functions] if functions else project.functions
     declared = load_streams(place.root)
     known = subjects_of_streams(declared)
-    readers = [_reader(project.name, binding, known) for binding in chosen]
+    readers = [reader_of(project.name, binding, known) for binding in chosen]
     for reader in readers:
-        if reader.stream == ANY and not reader.answers:
+        if reader.stream == ANY and reader.reads:
             failure.warn(f"no declared stream captures what {reader.function} reads: * stands for its name")
     inbox = place.settings.nats_inbox_prefix or INBOX
     if role == "publish":
-        subjects = dict.fromkeys(each.subject.wildcard for each in chosen if each.schedule is None)
+        subjects = dict.fromkeys(
+            each.subject.wildcard for each in chosen if each.schedule is None and each.route is None
+        )
         found = of_publisher(project.name, subjects, inbox)
     elif role == "operate":
-        reading = [each for each in readers if not each.answers]
+        reading = [each for each in readers if each.reads]
         streams = dict.fromkeys((each.stream for each in reading if not each.scheduled), False)
         streams |= {each.name: each.shards is not None or forgets(each.fields) for each in declared}
         found = of_operator(project.name, reading, streams, inbox)
+    elif role == "gateway":
+        asks, stores = _routes(place.settings, project.functions)
+        found = of_gateway(project.name, [each for each in readers if each.routed], asks, stores, inbox)
     else:
         found = of_run(project.name, readers, inbox)
     if asked:
@@ -98,6 +106,18 @@ def permissions_command(
         Permission("publish", each, "given with --publishes") for each in published if each not in there
     ]
     click.echo(printed.data(_claims(found)) if form == "jwt" else "\n".join(_configuration(found)))
+
+
+def _routes(settings: Settings, functions: Sequence[Binding]) -> tuple[list[str], list[str]]:
+    """The subjects that declared routes lead to: those that are asked, and those of streams."""
+    from runner.gateway.declarations import Declarations  # noqa: PLC0415  with the extra `http`
+
+    routes = Declarations(settings, functions).routes() if settings.route_files else settings.routes
+    backends = [each.backend for route in routes for each in route.backends]
+    return (
+        [each.subject.wildcard for each in backends if isinstance(each, Request)],
+        [each.subject.wildcard for each in backends if isinstance(each, Publish)],
+    )
 
 
 def _wildcard(option: str, subject: str) -> str:
@@ -112,10 +132,13 @@ def _wildcard(option: str, subject: str) -> str:
     return found
 
 
-def _reader(project: str, binding: Binding, known: Sequence[StreamSubjects]) -> Reader:
+def reader_of(project: str, binding: Binding, known: Sequence[StreamSubjects]) -> Reader:
+    """What the permissions of a function depend on."""
     output = binding.output.wildcard if binding.output is not None else ""
     if binding.answers is not None:
         return Reader(function=binding.function, stream=ANY, durable=ANY, answers=binding.subject.wildcard)
+    if binding.route is not None:
+        return Reader(function=binding.function, stream=ANY, durable=ANY, routed=True, output=output)
     return Reader(
         function=binding.function,
         stream=AGAIN

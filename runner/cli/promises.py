@@ -1,4 +1,4 @@
-"""What is promised for a function that answers requests, in words, and why."""
+"""What is promised for a function that answers requests, over NATS or HTTP, in words, and why."""
 
 from __future__ import annotations
 
@@ -63,5 +63,60 @@ def explained(binding: Binding) -> list[Promise]:
             "outputs",
             "what it publishes is stored before it answers, and not at all when it fails",
             "a request has no identity in a stream: one that runs twice publishes twice",
+        ),
+    ]
+
+
+def of_route(binding: Binding) -> list[Promise]:
+    """Everything that is promised for a function that answers HTTP requests."""
+    assert binding.route is not None
+    streams = binding.kind.endswith("generator") and binding.output is None
+    return [
+        Promise(
+            "source",
+            f"every request {binding.route.text}, in the gateway that has accepted it",
+            "it runs in the gateway's own process (runner gateway, runner run --http, runner dev): no hop over NATS, and nobody else "
+            "can be asked",
+        ),
+        Promise(
+            "response",
+            "server-sent events, each as soon as the generator yields it"
+            if streams
+            else f"202 once a stream has what it returned, under {binding.output.text}"
+            if binding.output is not None
+            else "what it returned (200; 204 for None)",
+            "what goes wrong inside is for the log: the client gets a problem (RFC 9457) without its words. Reject is 422, Retry 503 "
+            "with Retry-After, a body that does not decode 400, a token or query parameter 422",
+        ),
+        Promise(
+            "once",
+            "each request runs once; whether it is sent again is the client's to decide",
+            "an Idempotency-Key makes what it stores the same message: sent again within the stream's duplicate_window, it is stored "
+            "once. It is no promise for what the handler does elsewhere",
+        ),
+        Promise(
+            "overload",
+            f"up to {counted(binding.concurrency, 'call')} at a time in each process; as many more wait as it completes in "
+            f"{admission.SECONDS * 1_000:.0f} ms, and the rest is refused at once (429 with Retry-After)",
+            f"a request that waits longer would be answered too late; before anything was measured, {admission.FIRST:,} wait",
+        ),
+        Promise(
+            "time",
+            f"the next event comes within {binding.timeout:g} s"
+            if streams
+            else f"a client waits {binding.timeout:g} s at most (504)",
+            "Python cannot end a thread: its client is answered in time, and the thread runs on"
+            if binding.kind.startswith("thread")
+            else "what runs then is cancelled",
+        ),
+        Promise(
+            "stop",
+            "a stopped gateway (SIGTERM) answers every request that it has accepted; a killed one answers none",
+            "it closes its listening socket first, and tells clients on kept connections to close them",
+        ),
+        Promise(
+            "outputs",
+            "what it publishes is stored before the response, and not at all when it fails",
+            "the response tells that it is stored: a client that has got one need not ask again",
         ),
     ]

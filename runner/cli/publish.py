@@ -79,7 +79,8 @@ def publish_command(
     report = Report(output, interruption, single=single)
 
     async def main() -> None:
-        async with tracing(place.settings.name) as traces, session(place.settings) as connection:
+        async with tracing(place.settings.name, place.root) as traces, session(place.settings) as connection:
+            traces.at(connection.url)
             sender = Sender(connection, traces, report, place.settings.leader_timeout)
             with interruption.listening() as sending:
                 with sending, source(body, file) as stream:

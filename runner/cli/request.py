@@ -80,7 +80,8 @@ def request_command(
     place, headers = options.place(), dict(parse_headers(given))
 
     async def main() -> None:
-        async with tracing(place.settings.name) as traces, session(place.settings) as connection:
+        async with tracing(place.settings.name, place.root) as traces, session(place.settings) as connection:
+            traces.at(connection.url)
             requester = Requester(connection, traces, place.settings.balance)
             with source(body, file) as stream:
                 sent = await all_of(stream)

@@ -29,6 +29,8 @@ def warnings(binding: Binding) -> Iterator[str]:
         )
     if binding.kind.endswith("generator") or binding.answers is not None:
         return
+    if binding.route is not None and output is None:
+        return
     match returns(binding.handler), output:
         case "a value", None:
             yield f"{function} returns a value, and has no output=: what it returns goes nowhere"

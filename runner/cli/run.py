@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
-from contextlib import nullcontext
+from typing import TYPE_CHECKING
 
 import click
 
 from runner.bindings import Binding
 from runner.cli import logs, loop, options
 from runner.cli.options import Place
+from runner.cli.serving import Worker, serve_here, supervise
 from runner.errors import UsageError
 from runner.values import did_you_mean
+
+if TYPE_CHECKING:
+    from runner.discovery import Project
 
 
 @click.command(
@@ -34,6 +37,9 @@ from runner.values import did_you_mean
     help="Serve /livez, /readyz and /metrics; with several workers, each on the next port.",
 )
 @click.option(
+    "--http", metavar="HOST:PORT", help="Serve functions with @route, and declared routes, here as well."
+)
+@click.option(
     "--drain-timeout", metavar="SECONDS", help="Time running handlers get to finish.  [default: 30]"
 )
 @click.option(
@@ -42,8 +48,10 @@ from runner.values import did_you_mean
     help="This instance's share of the requests of those who balance, beside 1 of the others'.  [default: 1]",
 )
 @click.option("--parent", type=int, hidden=True)
+@click.option("--http-fd", type=int, hidden=True)
 @click.option("--cell", type=int, hidden=True)
 @click.option("--each", type=click.Choice(["text", "json"]), hidden=True)
+@click.option("--alone", is_flag=True, hidden=True)
 def run_command(
     workers: int | None,
     only: tuple[str, ...],
@@ -51,9 +59,12 @@ def run_command(
     health: str | None,
     drain_timeout: str | None,
     weight: str | None,
+    http: str | None,
     parent: int | None,
+    http_fd: int | None,
     cell: int | None,
     each: str | None,
+    alone: bool,
 ) -> int:
     """Run the project's functions until told to stop.
 
@@ -67,69 +78,19 @@ def run_command(
         signals.leave_to_parent()
     if cell is not None:
         return _cell(cell)
-    place = options.project(workers=workers, health=health, drain_timeout=drain_timeout, weight=weight)
+    place = options.project(
+        workers=workers, http=http, health=health, drain_timeout=drain_timeout, weight=weight
+    )
     if parent is not None and each is None:
         logs.configure(place.settings.log_level, place.settings.log_format, processes=True)
     if place.settings.workers is not None and parent is None:
         return _supervise(place, place.settings.workers, only, excluded)
-    return _serve(place, only, excluded, parent, each)
-
-
-def _serve(
-    place: Place, only: Sequence[str], excluded: Sequence[str], parent: int | None, each: str | None
-) -> int:
-    """Run in this process."""
-    from runner import discovery  # noqa: PLC0415  what a supervisor does not need
-    from runner.cli import signals  # noqa: PLC0415
-    from runner.cli.invocation import Printer  # noqa: PLC0415
-    from runner.client import working_with  # noqa: PLC0415
-    from runner.process.app import Serving, serve  # noqa: PLC0415
-    from runner.process.codefiles import imported_elsewhere  # noqa: PLC0415
-    from runner.runtime.stop import Stop, unless  # noqa: PLC0415
-    from runner.runtime.worker import Parent  # noqa: PLC0415
-
-    if each:
-        # What became of an attempt is a line of the printer's.
-        for name in ("jetrunner.attempts", "jetrunner.requests"):
-            logging.getLogger(name).setLevel(logging.ERROR)
-    line = Parent(parent) if parent is not None else None
-    try:
-        project = discovery.load(place.root, place.settings.name or None)
-    finally:
-        if line is not None and each:
-            line.reads(imported_elsewhere(place.root))
-    functions = chosen(project.functions, only, excluded)
-
-    async def main() -> None:
-        stop = Stop(signals.end_in_any_case)
-
-        async def may_start() -> bool:
-            if line is None:
-                return True
-            told = await unless(stop.draining, line.loaded)
-            if told:
-                line.listen(stop.request, gone=stop.drain)
-            return bool(told)
-
-        with signals.stopping(stop) if line is None else nullcontext(), working_with(place.settings):
-            await serve(
-                Serving(
-                    project=project,
-                    settings=place.settings,
-                    functions=functions,
-                    stop=stop,
-                    supervised=line is not None,
-                    may_start=may_start,
-                    ready=lambda _: line.ready() if line is not None else None,
-                    schedules="apply" if each else "stand",
-                    observer=Printer(each, place.settings.trace_url, place.root) if each else None,
-                )
-            )
-
-    loop.run(main)
-    if line is not None:
-        signals.leave_to_the_end()
-    return 0
+    return serve_here(
+        place,
+        Worker(parent=parent, http=http_fd, each=each, alone=alone),
+        lambda: _load(place),
+        lambda project: chosen(project.functions, only, excluded),
+    )
 
 
 def _cell(descriptor: int) -> int:
@@ -146,13 +107,14 @@ def _cell(descriptor: int) -> int:
     return 0
 
 
+def _load(place: Place) -> Project:
+    from runner import discovery  # noqa: PLC0415  what a supervisor does not need
+
+    return discovery.load(place.root, place.settings.name or None)
+
+
 def _supervise(place: Place, workers: int, only: Sequence[str], excluded: Sequence[str]) -> int:
     """Run `workers` processes and watch over them."""
-    from runner.cli import signals  # noqa: PLC0415  what a worker does not need
-    from runner.cli.tracing import tell_collector  # noqa: PLC0415
-    from runner.runtime.stop import Stop  # noqa: PLC0415
-    from runner.runtime.supervisor import Supervisor  # noqa: PLC0415
-
     settings = place.settings
     common = options.arguments(place)
     for option, names in (("--only", only), ("--except", excluded)):
@@ -164,14 +126,7 @@ def _supervise(place: Place, workers: int, only: Sequence[str], excluded: Sequen
         own = ["--health", worker_health(settings.health, number)] if settings.health else []
         return ["run", *common, *own, "--workers", "1"]
 
-    async def main() -> int:
-        await tell_collector()
-        stop = Stop()
-        supervisor = Supervisor(command, workers, settings.drain_timeout, options.environment(place))
-        with signals.stopping(stop, before_exit=supervisor.kill):
-            return await supervisor.run(stop)
-
-    return loop.run(main, fast=False)
+    return supervise(place, workers, command)
 
 
 def worker_health(address: str, number: int) -> str:

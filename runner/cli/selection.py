@@ -47,7 +47,7 @@ def selected(place: Place, function: str | None, reason: str | None, since: str 
         project=project,
         function=functions.in_nats(place.root, project, function) if function else "",
         reason=reason or "",
-        since=_time(since) if since else None,
+        since=moment(since) if since else None,
     )
 
 
@@ -99,9 +99,10 @@ def document(stored: DeadLetter, rules: Rules) -> dict[str, Any]:
     }
 
 
-def _time(text: str) -> datetime:
+def moment(text: str, option: str = "--since") -> datetime:
+    """A time as it is given on the command line: a duration is so long ago. Raises UsageError."""
     if re.fullmatch(r"[0-9.]+", text):
-        raise UsageError(f"--since {text!r} has no unit", hint=f"write {text}s, {text}m, {text}h or {text}d")
+        raise UsageError(f"{option} {text!r} has no unit", hint=f"write {text}s, {text}m, {text}h or {text}d")
     try:
         return datetime.now(UTC) - timedelta(seconds=quantity.seconds(text))
     except (ValueError, OverflowError):
@@ -110,5 +111,5 @@ def _time(text: str) -> datetime:
         return datetime.fromisoformat(text).astimezone(UTC)
     except (ValueError, OverflowError):
         raise UsageError(
-            f"--since {text!r} is neither a duration nor a time", hint="for example 15m, 24h, 2031-05-04"
+            f"{option} {text!r} is neither a duration nor a time", hint="for example 15m, 24h, 2031-05-04"
         ) from None

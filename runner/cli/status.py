@@ -18,7 +18,8 @@ from runner.cli.session import session
 from runner.cli.table import counted, show
 from runner.core import shown
 from runner.core.histogram import Histogram
-from runner.jetstream import schedules
+from runner.core.quantity import format_duration
+from runner.jetstream import openevents, schedules
 from runner.jetstream.connection import Connection
 from runner.jetstream.deadletters import DeadLetters
 from runner.jetstream.inventory import count
@@ -60,7 +61,7 @@ def status_command(output: str) -> None:
     `resting` (it was overloaded), `ejected` (left out for a while, and why) or `trial` (single requests try it), OUTSTANDING
     are requests that it has not answered, LATENCY and SUCCESS tell of about the last 50 requests.
 
-    After the tables: when functions with a schedule fire next; shards of an ordered function that have not gone on for 5 s, though they could, with the reason; publishes
+    After the tables: when functions with a schedule fire next; split events that wait for parts, and since when; shards of an ordered function that have not gone on for 5 s, though they could, with the reason; publishes
     that wait for their time (`delay=`, `at=`); functions that are not in the code any more and have something left.
     """
     place = options.place()
@@ -91,11 +92,17 @@ def _beside(found: dict[str, Any]) -> Iterator[str]:
     for function in found["functions"]:
         for line in function["standing"]:
             yield f"{_name(function)}: {shown.line(line)}"
+        if unkept := function["errors_unkept"]:
+            told = counted(unkept, "error")
+            yield f"{_name(function)}: {told} of attempts to be retried not kept: over 100 a second, or not stored"
     for function in found["functions"]:
         if function["gone"]:
             yield from _left(function)
     for name, following in found["next_firings"].items():
         yield f"{shown.line(name)} fires next at {following or 'a time that is not known'}"
+    for name, each in found["gathering"].items():
+        events = "1 event waits" if each["events"] == 1 else f"{each['events']:,} events wait"
+        yield f"{shown.line(name)}: {events} for parts, the oldest for {format_duration(int(each['oldest_age']))}"
     if delayed := found["delayed_publishes"]:
         yield f"published with a delay, and not due yet: {counted(delayed, 'message')}"
     if found["untold"]:
@@ -139,6 +146,10 @@ async def read(connection: Connection, project: str, root: Path) -> dict[str, An
         + answering(snapshots, _measured),
         "asked": asked.asked(snapshots),
         "next_firings": await _next_firings(connection, project),
+        "gathering": {
+            name: {"events": each.events, "oldest_age": round(each.oldest, 3)}
+            for name, each in (await openevents.waiting(connection, project)).items()
+        },
         "delayed_publishes": await count(connection, AGAIN, f"$JETRUNNER.delayed.{project}.>"),
         "untold": second.untold,
     }
@@ -180,6 +191,9 @@ def _function(
         "retrying": retrying,
         "standing": sorted(
             {line for each in snapshots for line in each["functions"].get(name, {}).get("standing", [])}
+        ),
+        "errors_unkept": sum(
+            each["functions"][name].get("unkept", 0) for each in snapshots if name in each["functions"]
         ),
         "instances": instances,
     }

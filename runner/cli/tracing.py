@@ -7,10 +7,12 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 
 import anyio
 import anyio.to_thread
 
+from runner import devserver
 from runner.cli import logs
 from runner.telemetry import settings
 from runner.telemetry.collector import listens
@@ -20,11 +22,14 @@ FLUSH_SECONDS = 3.0
 
 
 @asynccontextmanager
-async def tracing(project: str) -> AsyncIterator[Tracing]:
-    """Tracing for the time of the block. A collector that nobody asked for and that is not there is no news."""
-    found = settings.load(os.environ)
-    if not logs.debugging() and not found.asked:
+async def tracing(project: str, root: Path) -> AsyncIterator[Tracing]:
+    """Tracing for the time of the block. A collector that nobody asked for and that is not there is no news.
+
+    Where none is set, spans go to the `runner dev` that runs in this project.
+    """
+    if not logs.debugging() and not settings.load(os.environ).asked:
         logging.getLogger("jetrunner.telemetry").setLevel(logging.ERROR)
+    found = settings.load(devserver.traced(root, os.environ))
     chosen = Tracing(found, project or "runner", one_try=True)
     try:
         yield chosen
@@ -33,11 +38,20 @@ async def tracing(project: str) -> AsyncIterator[Tracing]:
             await anyio.to_thread.run_sync(partial(chosen.shutdown, FLUSH_SECONDS))
 
 
-async def tell_collector() -> None:
-    """Report once, for all processes that this one starts, that no collector accepts traces."""
+async def tell_collector(*, kept: bool = False) -> bool:
+    """Whether a collector accepts traces; where none does, that is reported once, for all processes that this one starts.
+
+    `kept`: the traces are kept here for `runner trace`.
+    """
     destination = settings.load(os.environ)
-    if not await anyio.to_thread.run_sync(listens, destination):
-        logging.getLogger("jetrunner.telemetry").warning(
+    if await anyio.to_thread.run_sync(listens, destination):
+        return True
+    log, where = logging.getLogger("jetrunner.telemetry"), destination.destination
+    if kept:
+        log.info("no collector listens at %s: `runner trace ID` shows traces for as long as this runs", where)
+    else:
+        log.warning(
             "no collector listens at %s: traces are lost until one does (OTEL_TRACES_EXPORTER=none turns them off)",
-            destination.destination,
+            where,
         )
+    return False

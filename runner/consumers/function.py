@@ -10,18 +10,21 @@ import msgspec
 
 from runner.bindings import Binding
 from runner.consumers.durables import Durables
+from runner.consumers.hands import found_in, held
 from runner.consumers.keptback import KeptBack
 from runner.consumers.settled import Settled
 from runner.consumers.sources import Sources
 from runner.consumers.usage import reader_of
 from runner.core import identity
+from runner.core.holding import Held, Question
 from runner.core.pull import UNCAPPED
 from runner.errors import ServerError
 from runner.jetstream import consumer, ownstreams
 from runner.jetstream.pull import Pull
 from runner.pipeline.deadlines import Deadlines
+from runner.pipeline.message import read
 from runner.pipeline.pipeline import Pipeline
-from runner.pipeline.stats import Stats
+from runner.pipeline.stats import JoinCounts, Stats
 from runner.runtime.runtime import Runtime
 from runner.runtime.stop import together
 
@@ -109,6 +112,8 @@ class Function:
 
     async def keep(self) -> None:
         """Called every few seconds: `remember`, if messages wait, are in work, or have ended here, and now and then."""
+        if self.pipeline.gathering is not None:
+            await self.pipeline.gathering.count_waiting()
         now = time.monotonic()
         place = self.pipeline.stats.handled, self._runtime.floors.lost
         if self._kept != place or self.unsettled or self.pending or now - self._looked >= LOOK_SECONDS:
@@ -142,6 +147,11 @@ class Function:
     def stats(self) -> Stats:
         """What it has done in this process."""
         return self.pipeline.stats
+
+    @property
+    def joins(self) -> JoinCounts | None:
+        """What it has joined without all parts; None of a function that joins none."""
+        return self.pipeline.gathering.counts if self.pipeline.gathering is not None else None
 
     # -- the end ----------------------------------------------------------------------------------------
 
@@ -194,9 +204,33 @@ class Function:
         return sum(len(pull.unsettled) for pull in self._sources.all)
 
     @property
+    def at_work(self) -> list[str]:
+        """The messages that its handlers run with now, in words."""
+        running = (
+            each
+            for pull in self.pipeline.pulls
+            for each in list(pull.unsettled.values())
+            if each.task is not None
+        )
+        return [f"{read(each).id} ({read(each).origin.subject}), attempt {each.attempt}" for each in running]
+
+    @property
     def delayed(self) -> int:
         """Those of them that wait for their next attempt: none, the server has those that do."""
         return 0
+
+    @property
+    def unkept(self) -> int:
+        """Errors of attempts to be retried that were not kept."""
+        return self._runtime.errors.unkept[self.binding.function]
+
+    def in_hands(self, about: Question) -> list[Held]:
+        """What is here of one message."""
+        apart = not self.binding.in_process
+        return [
+            held(self.binding.function, each, each.source.unsettled, apart=apart)
+            for each in found_in(self._sources.all, about)
+        ]
 
     async def abandon(self) -> None:
         """Give back what was cancelled."""

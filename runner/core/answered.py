@@ -25,7 +25,9 @@ from runner.core.service import (
 from runner.core.settlement import Failed, Outcome, Succeeded, TimedOut, Undecodable, only_member
 from runner.core.signals import Reject, Retry
 
-OK = 200
+OK, ACCEPTED, NO_CONTENT = 200, 202, 204
+TIMEOUT = 504
+"""Of HTTP: a function took too long, where a request over NATS is answered 408."""
 
 
 class Answered(Struct, frozen=True):
@@ -34,6 +36,8 @@ class Answered(Struct, frozen=True):
     code: int = OK
     text: str = ""
     """Why it did not succeed."""
+    after: float = 0.0
+    """Seconds after which the asker may ask again, where that is known."""
 
     @property
     def faulty(self) -> bool:
@@ -65,10 +69,22 @@ def answered(outcome: Outcome) -> Answered:
             if isinstance(only, Reject):
                 return Answered(REJECTED, raised.message(only) or "rejected")
             if isinstance(only, Retry):
-                return Answered(UNAVAILABLE, raised.message(only) or "try again later")
+                return Answered(UNAVAILABLE, raised.message(only) or "try again later", only.after or 0.0)
             return Answered(FAILED, raised.line(only))
         case _:
             return Answered(FAILED, type(outcome).__name__.lower())
+
+
+def responded(outcome: Outcome) -> Answered:
+    """Tell the same of an HTTP request: what went wrong inside is for the log, not for the client."""
+    match outcome:
+        case Undecodable(error):
+            return Answered(getattr(error, "code", UNDECODABLE), raised.message(error))
+        case TimedOut():
+            return Answered(TIMEOUT, "the function took too long")
+        case _:
+            found = answered(outcome)
+            return found if found.code != FAILED else Answered(FAILED, "the function failed")
 
 
 def one_line(text: str) -> str:

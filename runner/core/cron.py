@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta, tzinfo
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 from msgspec import Struct
 
 from runner.core import quantity
+from runner.core.near import guess
 
 NAMED = {
     "@yearly": "0 0 1 1 *", "@annually": "0 0 1 1 *", "@monthly": "0 0 1 * *", "@weekly": "0 0 * * 0",
@@ -193,22 +194,20 @@ def parse(text: str, timezone: str = "UTC") -> Schedule:
     try:
         Schedule(given, timezone).zone.utcoffset(None)
     except (ValueError, OSError, LookupError):
-        raise ValueError(f"there is no time zone {timezone!r} in the IANA database of this machine") from None
+        why = f"there is no time zone {timezone!r} in the IANA database of this machine"
+        raise ValueError(why + guess(timezone, available_timezones())) from None
     name, _, rest = given.partition(" ")
     if name.lower() == EVERY:
         if timezone != "UTC":
             raise ValueError(f"{text!r} counts from its start: it has no time zone")
         return Schedule(given, timezone, every=_interval(rest))
     if given.startswith("@"):
-        if given.lower() not in NAMED:
-            raise ValueError(f"{text!r} is none of {', '.join(NAMED)}, or @every with a duration")
-        words = NAMED[given.lower()].split()
-    else:
-        words = given.split(" ")
-    if len(words) != len(FIELDS):
-        raise ValueError(
-            f"{text!r} has {len(words)} fields: write minute, hour, day of month, month, day of week, as in '0 3 * * *'"
-        )
+        if not (words := NAMED.get(given.lower(), "").split()):
+            known = f"{', '.join(NAMED)}, or @every with a duration"
+            raise ValueError(f"{text!r} is none of {known}{guess(given, NAMED)}")
+    elif len(words := given.split(" ")) != len(FIELDS):
+        wanted = "minute, hour, day of month, month, day of week, as in '0 3 * * *'"
+        raise ValueError(f"{text!r} has {len(words)} fields: write {wanted}{guess(f'@{given}', NAMED)}")
     minutes, hours, days, months, weekdays = map(_numbers, FIELDS, words)
     if days != DAY.whole and weekdays != WEEKDAY.whole and "*" in (words[2][0], words[4][0]):
         raise ValueError(

@@ -15,6 +15,8 @@ from msgspec import Meta, Struct, structs
 from runner.core import checked
 from runner.core.parts import MOST
 
+LEAST_SECONDS = 1.0
+"""The shortest time after which an event is joined without all parts."""
 AT_ONCE = 1_024
 """Parts that a function which joins them asks for: most of them are only stored."""
 Bits = Annotated[str, Meta(pattern=rf"\A[0-9a-f]{{1,{MOST // 4 + 1}}}\Z")]
@@ -27,6 +29,10 @@ class Joins(Struct, frozen=True):
     """Seconds after the first part until it is called without those that have not come."""
     max_bytes: int
     """Most bytes that the parts of one event may have together."""
+
+    def scaled(self, factor: float) -> Joins:
+        """The same for a test: it waits a fraction of the time, and a second at least."""
+        return structs.replace(self, expires=max(LEAST_SECONDS, self.expires * factor))
 
 
 class Record(

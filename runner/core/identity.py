@@ -38,6 +38,16 @@ def again_subject(project: str, function: str) -> str:
     return f"$JETRUNNER.again.{project}.{function}"
 
 
+def error_subject(project: str, function: str, stream: str, sequence: int | str) -> str:
+    """Name the subject that holds what a message has last failed with, while it is to be retried."""
+    return f"$JETRUNNER.error.{project}.{function}.{stream}.{sequence}"
+
+
+def errors_of(project: str, function: str) -> str:
+    """Name what matches the above of all messages of a function."""
+    return f"$JETRUNNER.error.{project}.{function}.>"
+
+
 def schedule_subject(project: str, function: str) -> str:
     """Name the subject that holds a function's schedule; with `*` for the function, those of all."""
     return f"$JETRUNNER.cron.{project}.{function}"

@@ -17,7 +17,7 @@ INTERNAL, SERVER, CLIENT, PRODUCER, CONSUMER = range(1, 6)
 # Statuses of spans.
 UNSET, OK, ERROR = range(3)
 
-_INT64 = range(-(1 << 63), 1 << 63)
+_LEAST, _MOST = -(1 << 63), (1 << 63) - 1
 _FIXED32, _FIXED64, _DOUBLE = Struct("<I"), Struct("<Q"), Struct("<d")
 _SHORT = tuple(bytes((number,)) for number in range(128))
 # Tags: the field's number, and how its value is written.
@@ -54,7 +54,7 @@ def attribute(key: str, value: Value, tag: bytes = _ATTRIBUTE) -> bytes:
     elif isinstance(value, bool):
         written = b"\x10\x01" if value else b"\x10\x00"
     elif isinstance(value, int):
-        if value not in _INT64:
+        if not _LEAST <= value <= _MOST:
             return b""
         written = b"\x18" + varint(value)
     else:

@@ -11,6 +11,8 @@ Jitter: TypeAlias = Literal["full", "equal", "none"]
 Verdict: TypeAlias = Literal["retry", "reject"]
 Errors: TypeAlias = tuple[type[BaseException], ...]
 
+COUNTED = 10_000
+"""So many attempts are added up at most."""
 LONGEST = 10 * 365 * 86_400.0
 """Seconds no wait exceeds: the server counts a nak's delay in nanoseconds of 64 bits."""
 
@@ -108,6 +110,10 @@ class RetryPolicy(Struct, frozen=True):
     def wait(self, attempt: int, noise: float) -> float:
         """Give the seconds between the failure of `attempt` (1 is the first) and the next; `noise` is luck in [0, 1)."""
         return min(self._wait(attempt, noise) * self.scale, LONGEST)
+
+    def span(self, timeout: float) -> float:
+        """Give the most seconds that pass from the first attempt to the last one, where each takes `timeout` seconds."""
+        return sum(self.wait(attempt, 0.999) + timeout for attempt in range(1, min(self.attempts, COUNTED)))
 
     def asked(self, seconds: float) -> float:
         """Give the seconds that a handler waits which has raised `Retry(after=seconds)`."""

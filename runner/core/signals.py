@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Mapping
+from typing import Any
 
 
 class Retry(Exception):  # noqa: N818  a wish of the handler's, not an error
@@ -33,7 +35,8 @@ class PartialFailure(Exception):  # noqa: N818  a wish of the handler's, not an 
     """Some messages of a batch failed: index in the batch → its exception; the others are acknowledged.
 
     The call returns nothing then, so `output=` stores nothing of it: what the others are to publish is published by their
-    own contexts, `ctx.messages[index].publish(…)`. ValueError when it names no index, or something that is not an exception.
+    own contexts, `ctx.messages[index].publish(…)`. ValueError when it names no index, one below 0, or something that is not an
+    exception. With an index that the batch does not have, nothing of the batch is acknowledged: the whole call has failed.
     """
 
     def __init__(self, failures: Mapping[int, BaseException]) -> None:
@@ -44,10 +47,22 @@ class PartialFailure(Exception):  # noqa: N818  a wish of the handler's, not an 
             )
         if not failures:
             raise ValueError("PartialFailure names no failed index")
-        for index, error in failures.items():
-            if index < 0 or not isinstance(error, BaseException):
-                raise ValueError(f"PartialFailure maps an index to an exception, not {index!r} to {error!r}")
-        self.failures = dict(failures)
+        self.failures = {_index(index, error): error for index, error in failures.items()}
 
     def __str__(self) -> str:
         return f"{len(self.failures)} of the batch failed, first at index {min(self.failures)}"
+
+
+def _index(index: Any, error: Any) -> int:
+    """An index as a number; whole numbers of other libraries are taken. Raises ValueError."""
+    if not isinstance(error, BaseException):
+        raise ValueError(f"PartialFailure maps an index to an exception, not {index!r} to {error!r}")
+    try:
+        place = -1 if isinstance(index, bool) else operator.index(index)
+    except TypeError:
+        place = -1
+    if place < 0:
+        raise ValueError(
+            f"PartialFailure: {index!r} is no index of a message in its batch: they are whole numbers from 0"
+        )
+    return place

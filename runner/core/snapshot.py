@@ -22,6 +22,7 @@ from runner.core.checked import (
 )
 from runner.core.generation import MOST_SHARDS
 from runner.core.histogram import SIZE
+from runner.core.holding import Holding
 
 Name = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_.-]{1,255}\Z")]
 
@@ -57,6 +58,8 @@ class Part(Struct, frozen=True, omit_defaults=True):
     """What its code calls it, where that is another name than in NATS."""
     standing: Annotated[list[Line], Meta(max_length=MOST_SHARDS)] = []
     """What stands still, and why."""
+    unkept: Count = 0
+    """Errors of attempts that were to be retried, and were not kept: over 100 a second, or they could not be stored."""
 
 
 class Answering(Struct, frozen=True, omit_defaults=True):
@@ -118,6 +121,8 @@ class Snapshot(Struct, frozen=True, omit_defaults=True):
     since: UnixTime
     functions: dict[Function, Part]
     answering: dict[Function, Answering] = {}
+    held: Holding | None = None
+    """Where it was asked for one message: what it has of it. An earlier release does not say."""
     asked: Annotated[list[Asked], Meta(max_length=MOST_ASKED)] = []
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar, overload
+
+import anyio
 
 T = TypeVar("T")
 First = TypeVar("First")
@@ -21,14 +22,23 @@ async def gather(
 @overload
 async def gather(*all_of_them: Coroutine[Any, Any, T]) -> tuple[T, ...]: ...
 async def gather(*all_of_them: Coroutine[Any, Any, Any]) -> tuple[Any, ...]:
-    """What they give, in their order. Raises the first error."""
-    tasks: list[asyncio.Task[Any]] = []
+    """What they give, in their order. Raises the first error.
+
+    Not by asyncio's own group: where one of its tasks fails while it waits for them, Python 3.11 leaves the task around it
+    marked as being cancelled, and every scope that is open there lets its own cancellation out when it ends.
+    """
+    results: list[Any] = [None] * len(all_of_them)
+
+    async def one(place: int, awaited: Coroutine[Any, Any, Any]) -> None:
+        results[place] = await awaited
+
     try:
-        async with asyncio.TaskGroup() as group:
-            tasks += map(group.create_task, all_of_them)
+        async with anyio.create_task_group() as group:
+            for place, awaited in enumerate(all_of_them):
+                group.start_soon(one, place, awaited)
     except BaseExceptionGroup as failed:
         raise failed.exceptions[0] from None
-    return tuple(task.result() for task in tasks)
+    return tuple(results)
 
 
 async def map_concurrently(ask: Callable[[Item], Coroutine[Any, Any, T]], items: Sequence[Item]) -> list[T]:

@@ -6,17 +6,19 @@ Rule: durables go first: without them nothing of the function is read, and when 
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import suppress
 
 from msgspec import Struct
 
 from runner.core import identity
 from runner.core.streams.plan import function_of
+from runner.errors import PermissionDenied
 from runner.jetstream import consumer
 from runner.jetstream.connection import Connection
 from runner.jetstream.inventory import consumers_on, count, real_streams
 from runner.jetstream.kv import KV
 from runner.jetstream.messages import purge
-from runner.jetstream.ownstreams import AGAIN, DEADLETTERS, GATHER, PARKED
+from runner.jetstream.ownstreams import AGAIN, DEADLETTERS, ERRORS, GATHER, PARKED
 
 KINDS = ("claim", "failures", "settled", "parked", "start")
 """Keys of the bucket that begin with one of these, the project and the function are the function's."""
@@ -123,6 +125,8 @@ class Forgetting:
         ):
             if there:
                 await purge(self._connection, stream, subject)
+        with suppress(PermissionDenied):  # they go by themselves in a week
+            await purge(self._connection, ERRORS, identity.errors_of(self._project, self._function))
         if found.gathering:
             await purge(self._connection, GATHER, self._events)
         if found.scheduled:

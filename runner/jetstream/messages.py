@@ -20,6 +20,7 @@ from runner.jetstream.inbox import MORE_SECONDS
 TOO_MANY = 413
 NOTHING_THERE = {(codes.DELETE_FAILED, why) for why in ("no message found", "stream store EOF")}
 """What the server says for a sequence outside of what the stream holds (measured on 2.15)."""
+_BEHIND_ALL = 1_000_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -124,6 +125,21 @@ async def subjects(connection: Connection, stream: str, pattern: str) -> AsyncIt
         offset += len(page)
         if not page or offset >= info.get("total", 0):
             return
+
+
+async def count_subjects(connection: Connection, stream: str, pattern: str) -> int:
+    """How many subjects match that have messages, without their names; 0 without the stream."""
+    ask = {
+        "subjects_filter": pattern,
+        "offset": _BEHIND_ALL,
+    }  # a page without any still says how many there are
+    try:
+        info = await connection.api(f"STREAM.INFO.{stream}", ask)
+    except ServerError as error:
+        if error.code in codes.NOTHING_STORED:
+            return 0
+        raise
+    return int(info.get("total") or 0)
 
 
 async def swap(

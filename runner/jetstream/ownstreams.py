@@ -1,4 +1,4 @@
-"""The streams Jetrunner keeps for itself: again and delayed messages, dead letters, parked messages, and its bucket."""
+"""The streams Jetrunner keeps for itself: again and delayed messages, dead letters, parked messages, errors, and its bucket."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ AGAIN = "JETRUNNER"
 DEADLETTERS = "DEADLETTERS"
 PARKED = "PARKED"
 GATHER = "GATHER"
+ERRORS = "JETRUNNER_ERRORS"
 BUCKET = "jetrunner"
 BUCKET_STREAM = f"KV_{BUCKET}"
 DAY = 24 * 3600 * 10**9
@@ -80,6 +81,19 @@ STREAMS: dict[str, dict[str, Any]] = {
         "allow_msg_ttl": True,
         "duplicate_window": 2 * 60 * 10**9,
     },
+    ERRORS: {
+        "name": ERRORS,
+        "description": "Jetrunner: what attempts have failed with that are to be retried",
+        "subjects": ["$JETRUNNER.error.>"],
+        "retention": "limits",
+        "storage": "file",
+        "discard": "old",
+        "max_msgs_per_subject": 1,
+        "max_msgs": 10_000,  # of 4 KiB at most
+        "max_age": 7 * DAY,
+        "allow_direct": True,
+        "duplicate_window": 2 * 60 * 10**9,
+    },
     BUCKET_STREAM: {
         "name": BUCKET_STREAM,
         "description": "Jetrunner: ack floors, and starts of messages that may kill their process",
@@ -134,5 +148,15 @@ async def ensure_all(connection: Connection, replicas: int = 1, *, gathers: bool
     """Our own streams are there afterwards, with so many replicas where they are made, now or later; `GATHER` where it is needed."""
     connection.replicas = replicas
     for name in STREAMS:
-        if name != GATHER or gathers:
+        if name == ERRORS:
+            await _ensure_errors(connection)
+        elif name != GATHER or gathers:
             await ensure(connection, name)
+
+
+async def _ensure_errors(connection: Connection) -> None:
+    """Nothing waits for it: an account that has no room for one stream more runs without it."""
+    try:
+        await ensure(connection, ERRORS)
+    except JetrunnerError as error:
+        log.warning("what attempts to be retried have failed with is not kept: %s", error)

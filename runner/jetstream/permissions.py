@@ -11,8 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from msgspec import Struct
 
 from runner.core import fence, identity, service
+from runner.jetstream import storyrights
 from runner.jetstream.kv import PREFIX
-from runner.jetstream.ownstreams import AGAIN, BUCKET_STREAM, DEADLETTERS, GATHER, PARKED, STREAMS
+from runner.jetstream.ownstreams import AGAIN, BUCKET_STREAM, DEADLETTERS, ERRORS, GATHER, PARKED, STREAMS
 from runner.jetstream.permission import Permission, api, bucket, once, publish, subscribe
 
 ANY = "*"
@@ -36,9 +37,16 @@ class Reader(Struct, frozen=True, kw_only=True):
     """Whether it fires by a schedule: then it reads our own stream alone."""
     answers: str = ""
     """The subject that it answers requests on, with `*` for each token: then it reads no stream."""
+    routed: bool = False
+    """Whether it answers HTTP requests: then it reads no stream, and needs no more than to publish."""
     output: str = ""
     """With `*` for each token."""
     output_stream: str = ANY
+
+    @property
+    def reads(self) -> bool:
+        """Whether it reads a stream, of users' or ours."""
+        return not self.answers and not self.routed
 
     @property
     def consumer(self) -> str:
@@ -48,9 +56,12 @@ class Reader(Struct, frozen=True, kw_only=True):
 
 def of_run(project: str, readers: Sequence[Reader], inbox: str) -> list[Permission]:
     """Of `runner run` with these functions."""
-    reading = [each for each in readers if not each.answers]
+    reading = [each for each in readers if each.reads]
     found = [*_process(project, inbox), *(each for reader in reading for each in _function(project, reader))]
     found += _answering(project, readers)
+    found += [
+        publish(each.output, f"outputs of {each.function}") for each in readers if each.routed and each.output
+    ]
     if any(reader.ordered for reader in readers):
         found += _order(project)
     return once(found)
@@ -89,7 +100,7 @@ def of_asker(subjects: Iterable[str], inbox: str) -> list[Permission]:
 def of_operator(
     project: str, readers: Sequence[Reader], streams: Mapping[str, bool], inbox: str
 ) -> list[Permission]:
-    """Of `plan`, `apply`, `check`, `status`, `deadletter`, `parked` and `shard`, with these streams.
+    """Of `plan`, `apply`, `check`, `status`, `message`, `deadletter`, `parked` and `shard`, with these streams.
 
     Of each it is told whether it has shards or interest retention: then durables are changed with it.
     """
@@ -118,7 +129,7 @@ def of_operator(
     ordered = {reader.stream: None for reader in readers if reader.ordered}
     if ordered:
         found += [*_ordered_commands(project)]
-    found += [api(f"STREAM.MSG.GET.{name}", "what waits in each shard") for name in ordered]
+    found += storyrights.rights(streams, parks=bool(ordered), joins=any(each.joins for each in readers))
     return once(found)
 
 
@@ -143,7 +154,7 @@ def _process(project: str, inbox: str) -> Iterator[Permission]:
     yield api("INFO", "the version of the server")
     yield api("STREAM.NAMES", "whether the cluster has a leader")
     yield api("STREAM.LIST", "which stream captures which subject")
-    own = [name for name in STREAMS if name != GATHER]
+    own = [name for name in STREAMS if name not in (GATHER, ERRORS)]
     for name in own:
         yield api(f"STREAM.CREATE.{name}", "our own streams are made where they are missing")
         yield api(f"STREAM.INFO.{name}", "whether it is the stream of before, or an older copy of it")
@@ -152,6 +163,7 @@ def _process(project: str, inbox: str) -> Iterator[Permission]:
             f"STREAM.MSG.GET.{name}", "whether what was settled stands in it; reads our bucket at its leader"
         )
     yield api(f"STREAM.PURGE.{BUCKET_STREAM}", "removes from our bucket what is settled")
+    yield from storyrights.keeping(project)
     yield bucket("floor", project, "how far each durable has come")
     yield bucket("start", project, "starts of messages that may kill their process")
     for subject in ("CREATE", "MSG.NEXT"):
@@ -269,6 +281,7 @@ def _commands(project: str, inbox: str) -> Iterator[Permission]:
     yield api("STREAM.LIST", "plan, apply, check and status")
     for name in (AGAIN, DEADLETTERS, PARKED, BUCKET_STREAM):
         yield api(f"STREAM.INFO.{name}", "status, deadletter and parked")
+    yield api(f"STREAM.INFO.{GATHER}", "doctor: what functions that are gone have left")
     yield api(f"STREAM.MSG.GET.{AGAIN}", "plan, apply, status and schedule list: schedules")
     yield api(f"STREAM.PURGE.{AGAIN}", "apply removes schedules whose function is gone")
     yield api(f"CONSUMER.LIST.{ANY}", "status, plan and apply look for consumers on every stream")
@@ -277,7 +290,7 @@ def _commands(project: str, inbox: str) -> Iterator[Permission]:
     yield api(f"STREAM.MSG.DELETE.{DEADLETTERS}", "deadletter redrive and drop; parked skip")
     yield api(f"STREAM.PURGE.{DEADLETTERS}", "deadletter drop --all")
     yield api(f"STREAM.MSG.GET.{BUCKET_STREAM}", "which keys are parked")
-    yield publish(f"jetrunner.{project}.status", "status; which instance runs a function")
+    yield publish(f"jetrunner.{project}.status", "status; which instance runs a function, or has a message")
     yield subscribe(f"{inbox}.>", "answers")
 
 

@@ -113,6 +113,12 @@ class Publisher:
         if reason:
             raise ValueError(f"cannot publish to {subject[:80]!r}: {reason}")
         header = headers.encode(list(pairs)) if pairs else b""
+        return await self.publish_block(subject, body, header, timeout=timeout, stream=stream)
+
+    async def publish_block(
+        self, subject: str, body: bytes, header: bytes, *, timeout: float = CONFIRM_SECONDS, stream: str = ""
+    ) -> PubAck:
+        """The same with a header block that is written already, to a subject that was checked."""
         self.check_size(subject, len(body) + len(header))
         _, answer = await ask(self._inbox, self._wire, subject.encode(), body, timeout, header)
         return self.read(subject, answer, stream)

@@ -10,12 +10,14 @@ from typing import Any
 
 from runner.bindings import Binding
 from runner.consumers.function import Function
+from runner.consumers.hands import found_in, held
 from runner.consumers.predecessors import Predecessors
 from runner.consumers.refusal import require_room
 from runner.consumers.sentback import SentBack
 from runner.core import sharding
 from runner.core.address import Address
 from runner.core.generation import OpenGeneration
+from runner.core.holding import Held, Question
 from runner.core.quantity import counted
 from runner.core.sharding import Sharding, key
 from runner.errors import JetrunnerError
@@ -23,6 +25,7 @@ from runner.jetstream.concurrent import map_concurrently
 from runner.jetstream.publisher import retry_until
 from runner.jetstream.reshard import GenerationStore
 from runner.ordered.assured import Assured
+from runner.ordered.hands import held_in
 from runner.ordered.parking import Parking
 from runner.ordered.resumption import Resumption
 from runner.ordered.settlement_log import SettlementLog
@@ -247,6 +250,17 @@ class OrderedFunction(Function):
         for shard in self.shards.values():
             for delivery in list(shard.lanes.unsettled.values()):
                 await self.pipeline.cancelled(delivery)
+
+    def in_hands(self, about: Question) -> list[Held]:
+        """What is here of one message."""
+        function, apart = self.binding.function, not self.binding.in_process
+        back = found_in([self._parking.pull], about)
+        found = [held(function, each, self._parking.pull.unsettled, apart=apart) for each in back]
+        if about.stream == self.stream:
+            lanes = [shard.lanes for shard in self.shards.values()]
+            told = [held_in(each, function, about.sequence, apart=apart) for each in lanes]
+            found += [each for each in told if each is not None]
+        return super().in_hands(about) + found
 
     @property
     def blocked(self) -> str:

@@ -68,7 +68,7 @@ class Lanes:
         self.batches = before_queue(shared, self.ordering, self.unsettled, self._start)
         self._history = shared.history
         self._parking = shared.parking
-        self._key_of = shared.key_of
+        self.key_of = shared.key_of
         self._delivered = 0
         """Consumer sequence of the last delivery that came; a gap means that one was lost on its way."""
         self._epoch = -1
@@ -172,7 +172,7 @@ class Lanes:
             self._epoch = self._wire.epoch
             self.doubt()
         self._delivered = number
-        key = self._key_of(delivery.subject)
+        key = self.key_of(delivery.subject)
         if sequence <= ordering.top and ordering.settled(sequence):
             del self.unsettled[sequence]
             if self.newest.before(delivery):
@@ -211,7 +211,7 @@ class Lanes:
         self._delivered = number
         delivery = Delivery(subject, reply, header, body, sequence, 1, self, False)
         self.unsettled[sequence] = delivery
-        ready = ordering.arrive(sequence, self._key_of(subject))
+        ready = ordering.arrive(sequence, self.key_of(subject))
         if not ready:
             self._waits(delivery)
             self._uncommitted.request_commit()
@@ -232,13 +232,13 @@ class Lanes:
                 elif delivery.body is SPILLED:
                     self._spill.restore(delivery)
                 elif (
-                    not marks or not self._parking.turns_away(self._key_of(delivery.subject), delivery)
+                    not marks or not self._parking.turns_away(self.key_of(delivery.subject), delivery)
                 ) and (not failures or not self.rests.needs(delivery)):
                     arrive(delivery)
 
     async def park(self, incoming: Incoming) -> None:
         """Returns when the message may be terminated: nothing of its key can overtake it then."""
-        await self._parking.park(self.fences, self._key_of(incoming.delivery.subject), incoming)
+        await self._parking.park(self.fences, self.key_of(incoming.delivery.subject), incoming)
 
     def ack(self, delivery: Delivery) -> None:
         """Acknowledge, and free the lane; unless it is nobody's by now: then another message may have its number."""

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from runner.core import park
+from runner.core import identity, park
 from runner.core.header import is_marker
 from runner.core.shardlife import ShardLife
 from runner.errors import JetrunnerError
@@ -30,6 +30,7 @@ from runner.pipeline.message import Incoming, read
 from runner.pipeline.pipeline import Pipeline
 from runner.runtime.history import History
 from runner.runtime.runtime import Runtime
+from runner.telemetry.attempt import SentSpan
 
 log = logging.getLogger("jetrunner.parked")
 
@@ -115,6 +116,7 @@ class Parking:
 
     async def _divert(self, key: bytes, incoming: Incoming) -> None:
         delivery = incoming.delivery
+        span = self._span(key, incoming)
         while not delivery.settled:
             try:
                 place = await self.parked.store(
@@ -128,9 +130,17 @@ class Parking:
                 if place is not None:
                     self._history.stored.note(place)
                     delivery.source.settle(delivery, b"+ACK")
+                    if span is not None:
+                        span.end(stream=place.stream, sequence=place.sequence)
             except Exception as error:  # noqa: BLE001  # its key waits; nothing else does
                 log.error("%s: %s cannot be parked: %r", self.function, incoming.id, error)
                 await asyncio.sleep(REPEAT_SECONDS)
+
+    def _span(self, key: bytes, incoming: Incoming) -> SentSpan | None:
+        tracing, place = self.runtime.tracing, incoming.origin
+        subject = identity.parked_subject(self.runtime.project, self.function, text_of(key))
+        message = place.stream, place.sequence, place.timestamp_ns
+        return tracing.park_span(self.function, subject, incoming.delivery.header, message)
 
     async def _wanted(self, delivery: Delivery) -> bool:
         """Whether a copy may be stored: the shard is ours, and its stream was found to be the same on this connection."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 
+from runner.consumers.hands import unix
 from runner.jetstream.delivery import Delivery
 from runner.jetstream.reply import stored_at
 from runner.ordered.failures import Failures
@@ -39,6 +40,11 @@ class Rests:
     def __contains__(self, delivery: Delivery) -> bool:
         """Whether a message waits for its next attempt."""
         return time.monotonic() <= self._until.get(delivery.sequence, 0.0) + LATE_SECONDS
+
+    def due(self, delivery: Delivery) -> float | None:
+        """When a message's next attempt is due, in Unix time; None for one that waits for none."""
+        until = self._until.get(delivery.sequence)
+        return unix(until) if until is not None and delivery in self else None
 
     def needs(self, delivery: Delivery) -> bool:
         """Whether a message has failed at an earlier owner, and waits from now on."""

@@ -12,6 +12,8 @@ import logging
 import time
 from typing import Any
 
+from msgspec import Struct
+
 from runner.core.address import Address
 from runner.core.history import Identity
 from runner.core.shardlife import Action, Event, ShardLife, State
@@ -33,6 +35,16 @@ ENDED_SECONDS = 0.02
 """Pause between two looks whether a handler has ended."""
 
 
+class Taken(Struct, frozen=True):
+    """From whom a shard was taken over."""
+
+    since: int
+    """When it was claimed, in nanoseconds of Unix time."""
+    before: str
+    left: int
+    """Messages that its owner before had not settled."""
+
+
 class Shard:
     """A shard and its parts. It outlives its ownership: what still runs when it is lost keeps its lane."""
 
@@ -51,6 +63,8 @@ class Shard:
         )
         self.floor = SavedFloor(shared, self.durable, self.lanes)
         self._recovering = Recovering(shared, self.durable, self.lanes, self._happens)
+        self._taken: Taken | None = None
+        """How it was taken over, until it works."""
         self._handover = Handover(shared, self.durable, self.lanes)
         self._shared = shared
         self._wire = shared.runtime.connection.wire
@@ -63,6 +77,7 @@ class Shard:
         """Take the shard over from whoever had it; returns once its messages may start, or it is lost again."""
         self.life = life = ShardLife()  # at once: whatever ends it from now on is seen below
         shared, lanes = self._shared, self.lanes
+        claimed = time.time_ns()
         lanes.fences.begin(ownership)
         era, epoch, began = shared.history.era, self._wire.epoch, time.monotonic()
         (now, records), (info, _) = await gather(
@@ -83,6 +98,8 @@ class Shard:
             lanes.ordering.know(record.get(name, ()))
         if lanes.pull not in shared.pipeline.pulls:
             shared.pipeline.pulls.append(lanes.pull)
+        if before := next(iter(ownership.claim.before), ""):
+            self._taken = Taken(claimed, before, info["num_ack_pending"])
         fresh = era == shared.history.era and epoch == self._wire.epoch
         self._happens(life, Event.LOADED, info if fresh else None)
 
@@ -96,6 +113,12 @@ class Shard:
     def _happens(self, life: ShardLife, event: Event, figures: dict[str, Any] | None = None) -> None:
         """Go on, and do what follows; `figures` is what the server said of the durable just now."""
         actions = life.happens(event)
+        if life.state is State.OPEN and (taken := self._taken) is not None:
+            self._taken = None
+            runtime, instances = self._shared.runtime, (self._shared.runtime.instance, taken.before)
+            runtime.tracing.takeover(
+                self._shared.pipeline.binding.function, self.lanes.number, instances, taken.left, taken.since
+            )
         if life is self.life:
             self.lanes.owned, self.lanes.answering = life.owned, life.state is State.CALLING
         if Action.HOLD in actions:

@@ -24,6 +24,7 @@ from runner.jetstream.delivery import Delivery
 from runner.jetstream.gathered import Event, Gathered
 from runner.jetstream.messages import leader_message
 from runner.pipeline.message import Incoming, is_msgpack, read
+from runner.pipeline.stats import JoinCounts
 from runner.runtime.runtime import Runtime
 
 log = logging.getLogger("jetrunner.gather")
@@ -73,6 +74,7 @@ class Arrivals:
         self._decode = codec.decoder(binding.signature.body.annotation)
         self._ways = ways
         self._start = start
+        self.counts = JoinCounts()
         self._expires = binding.joins.expires
         waits = sum(
             binding.retry.wait(number, 1.0) + binding.timeout for number in range(1, binding.retry.attempts)
@@ -120,6 +122,7 @@ class Arrivals:
             following = await self._told(event, taken)
             if following.late:
                 which = ", ".join(each.id for each in taken[:SHOWN])
+                self.counts.late += len(taken)
                 log.info("%s: dropped, since the event was joined before: %s", self._function, which)
                 await self._store.clear(event)
         except JetrunnerError as error:

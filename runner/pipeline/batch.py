@@ -2,7 +2,8 @@
 
 Rule 1: one slot at a time collects, until `batch` messages are there or `linger` seconds after the first.
 Rule 2: only messages that come for the first time are called together: one that comes again runs alone, so what kills
-        its process, or fails again and again, takes no other with it. Nor is it kept waiting for others.
+        its process, or fails again and again, takes no other with it. Nor is it kept waiting for others: their window
+        goes on in the next slot.
 Rule 3: a batch that fails, or takes too long, is halved and called again, until what fails is alone. `Retry` speaks of
         all of its messages, and `PartialFailure` of those that it names: these are not called again here.
 """
@@ -47,6 +48,8 @@ class Batching:
         self._ways = ways
         self._queue = queue
         self._collecting = asyncio.Lock()
+        self._until = 0.0
+        """When the window closes that a slot has left for a message that comes again; 0 without one."""
         self._slots, self._quarantine = runtime.slots, runtime.quarantine
 
     async def work(self, task: asyncio.Task[Any]) -> None:
@@ -76,15 +79,21 @@ class Batching:
         queue = self._queue
         async with self._collecting:
             if not queue.deliveries:
+                self._until = 0.0
                 await queue.wait()
-            until = clock() + self._linger
+            until, self._until = self._until or clock() + self._linger, 0.0
             while True:
                 while queue.deliveries and len(found) < self._most:
-                    found.append(queue.deliveries.popleft())
+                    delivery = queue.deliveries.popleft()
+                    if delivery.careful:  # it runs alone, and now
+                        if found:
+                            self._until = until
+                            queue.rejoin(found)
+                        found[:] = [delivery]
+                        return
+                    found.append(delivery)
                 left = until - clock()
                 if len(found) >= self._most or left <= 0 or queue.giving_back or not found:
-                    return
-                if all(each.careful for each in found):  # they run alone
                     return
                 with suppress(TimeoutError):
                     async with asyncio.timeout(min(left, LOOK_SECONDS)):
@@ -119,7 +128,7 @@ class Batching:
             await self._settle(deliveries, made, batch.seal())
             return
         error = outcome.error if isinstance(outcome, Failed) else None
-        if isinstance(error, PartialFailure) and max(error.failures) < len(deliveries):
+        if isinstance(error, PartialFailure):
             for at, failure in error.failures.items():
                 await self._ways.failed(deliveries[at], Failed(failure))
             fine = [at for at in range(len(deliveries)) if at not in error.failures]

@@ -110,6 +110,7 @@ class BatchCall:
             made = batches.results(await self._calling(batch.columns, batch=True), len(deliveries))
         except BaseException as error:  # noqa: BLE001  # whatever user code raises is judged
             batch.seal()
+            error = batches.checked(error, len(deliveries))
             return await self._judged(deliveries, error, span), ()
         if task.cancelling():
             await clear_cancellation(task)

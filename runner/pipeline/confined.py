@@ -47,7 +47,7 @@ class Confined:
         """
         delivery = incoming.delivery
         span = delivery.span = self._attempts.start(incoming, admitted)
-        trace = span.inject() if span is not None and span.sampled else []
+        trace = span.inject() if span is not None and span.sampled else self._attempts.passed_on(incoming)
         while await self._owns(delivery):
             delivery.started, delivery.task, delivery.in_cell = time.monotonic(), task, True
             try:

@@ -22,13 +22,13 @@ from runner.core.gather import Record
 from runner.core.settlement import Ack, Dead, Failed, Nak, Settlement
 from runner.core.shown import line
 from runner.core.signals import Reject
-from runner.errors import JetrunnerError
-from runner.jetstream import gathered
+from runner.errors import JetrunnerError, ServerError
+from runner.jetstream import gathered, openevents
 from runner.jetstream.delivery import Delivery, Joined
 from runner.jetstream.gathered import KEPT_SECONDS, Event, Gathered, TooMany
 from runner.pipeline.arrivals import SHOWN, Arrivals, Ways, batch_of, later
 from runner.pipeline.batchcall import is_changed
-from runner.pipeline.message import Incoming, is_msgpack, read
+from runner.pipeline.message import Incoming, is_msgpack, read, traced_in
 from runner.pipeline.queue import Queue
 from runner.runtime.runtime import Runtime
 
@@ -52,6 +52,7 @@ class Gathering:
         self._queue = queue
         self._ways = ways
         self._arrivals = Arrivals(runtime, binding, ways, self._start)
+        self.counts = self._arrivals.counts
         self._window: list[Delivery] | None = None
         self._events: dict[Delivery, Event] = {}
         """The messages that run the function, until it has ended."""
@@ -108,6 +109,7 @@ class Gathering:
             record, _ = await self._store.read(event)
             delivery.joined = joined = await self._joined(event, record, delivery)
             if joined.missing and delivery.attempt == 1:
+                self.counts.missing += len(joined.missing)
                 self._tell_missing(joined, record)
         except TooMany as much:
             why = f"its parts have over {self._joins.max_bytes:,} bytes ({much.size:,} so far): raise max_bytes="
@@ -121,7 +123,15 @@ class Gathering:
         else:
             await self._runtime.quarantine.wait_open()
             tracing = self._runtime.tracing
-            await self._ways.handle(delivery, task, tracing.enabled and tracing.gate.admit(delivery.header))
+            admitted = tracing.enabled and tracing.gate.admit(traced_in(delivery))
+            await self._ways.handle(delivery, task, admitted)
+
+    async def count_waiting(self) -> None:
+        """Ask the server how many events wait for parts."""
+        with suppress(ServerError):
+            self.counts.waiting = await openevents.count(
+                self._runtime.connection, self._runtime.project, self._function
+            )
 
     def _tell_missing(self, joined: Joined, record: Record) -> None:
         """Nobody else tells an operator that a result is not of all parts."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from runner.core import acksubject, header, identity, origin
+from runner.core import acksubject, header, identity, origin, traceparent
 from runner.core.origin import Origin
 from runner.jetstream.delivery import Delivery
 
@@ -41,6 +41,14 @@ def is_msgpack(block: bytes | None) -> bool:
     """Whether headers say that the body is MessagePack."""
     kind = header.get(block, b"Content-Type") if block is not None else None
     return kind is not None and kind.split(b";")[0].strip().lower() == MSGPACK
+
+
+def traced_in(delivery: Delivery) -> bytes | None:
+    """The headers that tell the trace of an attempt: of an event whose time is over, those of its first part."""
+    joined = delivery.joined
+    if joined is not None and traceparent.sent_in(delivery.header) is None:
+        return joined.header
+    return delivery.header
 
 
 def read(delivery: Delivery) -> Incoming:

@@ -190,7 +190,7 @@ class OrderedBatching:
             await self._settle(batches, deliveries, made, staged, {})
             return
         error = outcome.error if isinstance(outcome, Failed) else None
-        if isinstance(error, PartialFailure) and max(error.failures) < count:
+        if isinstance(error, PartialFailure):
             failed = {at: Failed(each) for at, each in error.failures.items()}
             await self._settle(batches, deliveries, [None] * count, staged, failed)
         elif count > 1 and not isinstance(error, Retry):

@@ -53,6 +53,9 @@ class Outbox:
         self._runtime = runtime
         self._function = function
         self._left = [Output(staged) for staged in made]
+        self._last = self._left[-1] if self._left else None
+        self.stored: tuple[str, PubAck] | None = None
+        """The stream that has the last of them, and its word."""
         self._incoming = incoming
         self._fences = fences_of(incoming.delivery) if ordered else None
         block = incoming.delivery.header
@@ -151,6 +154,8 @@ class Outbox:
             for sent in spans:
                 sent.end(error=error)
             raise
+        if group.outputs[-1] is self._last:
+            self.stored = ack.stream or group.stream, ack
         if ack.seq and not ack.duplicate:
             mark = dict(messages[-1].headers).get("Nats-Msg-Id", messages[-1].subject)
             process.histories.of(self._incoming.stream).stored.note(

@@ -48,6 +48,7 @@ from runner.pipeline.together import Single, Together
 from runner.runtime.runtime import Runtime
 from runner.runtime.slots import clear_cancellation
 from runner.staged import Staged
+from runner.telemetry.keys import CURRENT
 
 log = logging.getLogger("jetrunner.pipeline")
 
@@ -96,10 +97,10 @@ class Pipeline:
         call = BatchCall(binding, self.calling, self._outcomes, self._attempts)
         self._batching = Batching(runtime, binding, call, ways, self.queue)
         self._ordered = OrderedBatching(runtime, binding, call, self._outcomes, ways, self.queue)
-        self._gathering: Gathering | None = None
+        self.gathering: Gathering | None = None
         if binding.joins is not None:
-            self._gathering = Gathering(runtime, binding, self.queue, Ways(self._alone, ways.failed))
-            self._settling.ending = self._gathering.ended
+            self.gathering = Gathering(runtime, binding, self.queue, Ways(self._alone, ways.failed))
+            self._settling.ending = self.gathering.ended
 
     def _open_slot(self) -> None:
         work = self._work
@@ -107,8 +108,8 @@ class Pipeline:
             work, self._ordered.guard = self._ordered.work, self.guard
         elif self.binding.batch:
             work = self._batching.work
-        elif self._gathering is not None:
-            work = self._gathering.work
+        elif self.gathering is not None:
+            work = self.gathering.work
         self._runtime.slots.open(self._runtime.tasks, work, f"{self.binding.function} slot")
 
     async def _work(self, task: asyncio.Task[Any]) -> None:  # noqa: C901, PLR0912, PLR0915  # hot: one straight function
@@ -128,6 +129,7 @@ class Pipeline:
         began = now = clock()
         while not slots.ending:
             count = 0
+            passing = tracing.passing(self.binding.function)
             while queue:
                 try:
                     if here() != variables:
@@ -174,6 +176,8 @@ class Pipeline:
                 delivery.task = task
                 if admitted:
                     span.activate()
+                elif passing is not None:
+                    token = CURRENT.set(passing(delivery))
                 try:
                     result = await call(*arguments)
                     if result is not None and type(result) is not plain:
@@ -186,12 +190,16 @@ class Pipeline:
                         context.seal()
                     if admitted:
                         span.deactivate()
+                    elif passing is not None:
+                        CURRENT.reset(token)
                     await self._safely(delivery, self._judged(delivery, error))
                     now = clock()
                     continue
                 staged = context.seal() if context is not None else None
                 if admitted:
                     span.deactivate()
+                elif passing is not None:
+                    CURRENT.reset(token)
                 if task.cancelling():  # at the deadline, or by the handler itself
                     await clear_cancellation(task)
                 if delivery.overdue:  # though the handler may have taken the cancellation back
@@ -289,6 +297,8 @@ class Pipeline:
     async def _call(self, incoming: Incoming, context: Context, task: Any, admitted: bool) -> Outcome:
         delivery = incoming.delivery
         span = delivery.span = self._attempts.start(incoming, admitted)
+        passing = self._runtime.tracing.passing(self.binding.function) if span is None else None
+        token = CURRENT.set(passing(delivery)) if passing is not None else None
         if span is not None:
             span.activate()
         try:
@@ -313,6 +323,8 @@ class Pipeline:
         finally:
             if span is not None:
                 span.deactivate()
+            elif token is not None:
+                CURRENT.reset(token)
 
     async def _judged(self, delivery: Delivery, error: BaseException | None) -> None:
         self.stats.durations.append(clock() - delivery.started)

@@ -6,24 +6,26 @@ import logging
 import time
 import traceback
 from collections.abc import Sequence
-from datetime import UTC
 from functools import partial
 from typing import Protocol
 
 from msgspec import Struct
 
 from runner.bindings import Binding
-from runner.core import firing, header, identity, raised, traceparent
-from runner.core.cron import Schedule
+from runner.core import identity, raised, traceparent
+from runner.core.kepterror import KeptError
 from runner.core.redaction import NONE, Values
-from runner.core.settlement import Ack, Dead, Failed, Nak, Outcome, Settlement, TimedOut, Undecodable
+from runner.core.settlement import Ack, Dead, Failed, Nak, Outcome, Settlement, TimedOut, Undecodable, failure
 from runner.jetstream.delivery import Delivery
+from runner.pipeline.firingfacts import about_firing
 from runner.pipeline.hiding import Hiding
-from runner.pipeline.message import SENT_BACK, Incoming, read
-from runner.runtime.blame import where
+from runner.pipeline.message import SENT_BACK, Incoming, read, traced_in
+from runner.runtime.blame import trace_of, where
 from runner.runtime.runtime import Attempted, Runtime
 from runner.telemetry.attempt import AttemptSpan
-from runner.telemetry.source import Attributes
+from runner.telemetry.failure import facts as exception_facts
+from runner.telemetry.functionspans import PARTITION, shard_of
+from runner.telemetry.propagation import Headers
 from runner.telemetry.tracing import AttemptFacts
 
 log = logging.getLogger("jetrunner.attempts")
@@ -58,6 +60,9 @@ class Reporter:
     def __init__(self, runtime: Runtime, binding: Binding) -> None:
         self._tracing = runtime.tracing
         self._observer = runtime.observer
+        self._kept = runtime.errors
+        self._now = runtime.connection.clock.now
+        self._instance = runtime.instance
         self._root = runtime.root
         self._rules = runtime.redaction
         self._function = binding.function
@@ -66,12 +71,18 @@ class Reporter:
         self._schedule = binding.schedule
         self._durable = binding.durable or identity.durable(runtime.project, binding.function)
         self._spans = runtime.tracing.spans(
-            self._function, self._durable, self._template, self._attempts, partial(Hiding, self._rules)
-        )
+            self._function, self._durable, self._template, self._attempts, partial(Hiding, self._rules),
+            ordered=bool(binding.ordered_by),
+        )  # fmt: skip
 
     def hiding(self, incoming: Incoming) -> Hiding:
         """What is not shown of a message."""
         return Hiding.of(self._rules, incoming.delivery)
+
+    def passed_on(self, incoming: Incoming) -> Headers:
+        """Headers that carry the trace of a message on that is not traced."""
+        block, place = incoming.delivery.header, incoming.origin
+        return self._tracing.unsampled_headers(block, place.stream, place.sequence, place.timestamp_ns)
 
     def begin(self, delivery: Delivery) -> AttemptSpan:
         """A span for an attempt that the gate has admitted, and that begins now; quickly where all is as usual."""
@@ -103,7 +114,7 @@ class Reporter:
         if admitted or (incoming.delivery.attempt > 1 and tracing.gate.admit_late()):
             span = tracing.start_attempt(self._function, **self._facts(incoming))
             if (joined := incoming.delivery.joined) is not None:
-                span.join(joined.headers, incoming.delivery.header)
+                span.join(joined.headers, traced_in(incoming.delivery))
                 span.hide_with(self.hiding(incoming))
             return span
         return None
@@ -156,6 +167,27 @@ class Reporter:
                 )
             )
 
+    def keep(
+        self,
+        span: AttemptSpan | None,
+        incoming: Incoming,
+        outcome: Outcome,
+        ended: Ran,
+        hide: Hiding,
+        delay: float,
+    ) -> None:
+        """Keep what an attempt has failed with that is to be made again in `delay` seconds; returns at once."""
+        last = failure(outcome)
+        if last is None or not self._kept.admit(self._function):
+            return
+        error, now = outcome.error if isinstance(outcome, Failed) else None, self._now()
+        kept = KeptError(
+            incoming.origin.timestamp_ns, ended.attempt, self._attempts, now, now + delay,
+            last.error, hide(last.message), where(outcome, self._root), hide(trace_of(error)),
+            self._instance, trace_id_of(span, incoming.delivery.header),
+        )  # fmt: skip
+        self._kept.keep(self._function, incoming.origin.stream, incoming.origin.sequence, kept)
+
     def _tell(
         self,
         span: AttemptSpan | None,
@@ -169,12 +201,15 @@ class Reporter:
 
         At the level debug the traceback comes with it.
         """
-        place, trace_id = where(outcome, self._root), trace_id_of(span, incoming.delivery.header)
+        place, trace_id = where(outcome, self._root), trace_id_of(span, traced_in(incoming.delivery))
         facts = {
             "function": self._function, "message_id": incoming.id, "attempt": ended.attempt, "where": place,
             "trace_id": trace_id,
         }  # fmt: skip
-        error = error_of(outcome) if place and log.isEnabledFor(logging.DEBUG) else None
+        failed = error_of(outcome)
+        if self._tracing.logs_exceptions and isinstance(failed, BaseException):
+            facts |= exception_facts(failed, hidden.hide)
+        error = failed if place and log.isEnabledFor(logging.DEBUG) else None
         raised_here = error if isinstance(error, BaseException) else None
         more = f"{place and f', at {place}'}{trace_id and f', trace {trace_id}'}"
         match settlement:
@@ -194,33 +229,28 @@ class Reporter:
                 )  # fmt: skip
 
     def _facts(self, incoming: Incoming) -> AttemptFacts:
-        delivery, origin = incoming.delivery, incoming.origin
+        delivery, origin, joined = incoming.delivery, incoming.origin, incoming.delivery.joined
         facts: AttemptFacts = {
             "durable": self._durable,
-            "subject": origin.subject,
+            "subject": origin.subject if joined is None else joined.subject.decode(errors="surrogateescape"),
             "template": self._template,
             "stream": origin.stream,
             "sequence": origin.sequence,
             "timestamp_ns": origin.timestamp_ns,
             "attempt": delivery.attempt,
             "attempts": self._attempts,
-            "header": delivery.header,
+            "header": traced_in(delivery),
             "body_size": len(delivery.body),
             "hide": self.hiding(incoming),
+            "delivery": delivery,
         }
         if self._schedule is not None:
-            facts["more"] = _timer(self._schedule, delivery.header, origin.timestamp_ns)
+            facts["more"] = about_firing(self._schedule, delivery.header, origin.timestamp_ns)
+        elif (shard := shard_of(delivery)) is not None:
+            facts["more"] = {PARTITION: str(shard)}
+        if joined is not None and joined.missing:
+            facts["more"] = {"jetrunner.gather.missing": len(joined.missing)}
         return facts
-
-
-def _timer(schedule: Schedule, block: bytes | None, stored_ns: int) -> Attributes:
-    """What is told of a firing: the schedule of its function, and when it was due."""
-    due = firing.due(schedule, header.parse(block or b""), stored_ns)
-    return {
-        "faas.trigger": "timer",
-        "faas.cron": schedule.text,
-        "faas.time": due.astimezone(UTC).isoformat().replace("+00:00", "Z"),
-    }
 
 
 def say(

@@ -125,6 +125,7 @@ class Settling:
             case Nak(delay):
                 await self._drop(incoming)
                 await self._note(incoming, outcome)
+                self._attempts.keep(span, incoming, outcome, ended, hide, delay)
                 await delivery.source.again(delivery, delay)
                 stats.retried += 1
             case Dead():

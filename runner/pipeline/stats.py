@@ -12,6 +12,20 @@ WINDOW_SECONDS = 10.0
 RECENT_SECONDS = 60.0
 
 
+class JoinCounts:
+    """What a function that joins parts has done without all of them, since the start."""
+
+    __slots__ = ("late", "missing", "waiting")
+
+    def __init__(self) -> None:
+        self.missing = 0
+        """Parts that had not come when their event was joined."""
+        self.late = 0
+        """Parts that came after that, and were dropped."""
+        self.waiting = 0
+        """Events that wait for parts, as the server last said."""
+
+
 class Stats:
     """Counters since the start; `rate` over the last ten seconds."""
 

@@ -9,6 +9,7 @@ import secrets
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import nullcontext
+from typing import NamedTuple
 
 import anyio
 import anyio.to_thread
@@ -31,14 +32,17 @@ from runner.jetstream.topology import Topology
 from runner.ordered.function import OrderedFunction
 from runner.pipeline.relay import Relay
 from runner.process.drain import Running, drain
+from runner.process.ended import lost, single
 from runner.process.health import Health
+from runner.process.http import OverHttp, follow, open_web, tell_unserved, web
 from runner.process.lifespan import alive
 from runner.process.newcomers import warn_of_newcomers
 from runner.process.resolve import places_now
-from runner.process.rounds import start_rounds, sweep
+from runner.process.rounds import Answering, start_rounds, sweep
 from runner.process.schedules import Schedules, keep, stand
 from runner.process.served import Served, warn_of_stored
 from runner.process.status import Told
+from runner.runtime.cellline import Given
 from runner.runtime.histories import START_SECONDS
 from runner.runtime.refused import tell
 from runner.runtime.runtime import Instance, Observer, Runtime
@@ -76,6 +80,10 @@ class Serving(Struct, frozen=True, kw_only=True):
     """Called once all functions work."""
     observer: Observer | None = None
     schedules: Schedules = "stand"
+    given: Given | None = None
+    """Of a project that does not stand in its folder: how a child process comes by it."""
+    http: OverHttp | None = None
+    """Where functions with `@route` are served; None: they do not run here."""
 
 
 async def serve(serving: Serving) -> None:
@@ -96,6 +104,8 @@ async def serve(serving: Serving) -> None:
             try:
                 await led(connection, settings.leader_timeout, log.warning)
                 await check_server(connection, START_SECONDS)
+                tracing.at(connection.url)
+                tracing.tells_messages = settings.log_format == "json"
                 started = asyncio.Event()
                 with anyio.CancelScope() as starting:
                     early = asyncio.create_task(give_up(stop, started, starting))
@@ -111,28 +121,48 @@ async def serve(serving: Serving) -> None:
             await anyio.to_thread.run_sync(tracing.shutdown, SHUTDOWN_SECONDS)
 
 
-async def _serve(serving: Serving, connection: Connection, tracing: Tracing, started: asyncio.Event) -> None:
-    project, settings, stop = serving.project, serving.settings, serving.stop
+class Kinds(NamedTuple):
+    """The functions that run here, by what they are called with."""
+
+    reading: Sequence[Binding]
+    answering: Sequence[Binding]
+    routed: Sequence[Binding]
+
+
+def kinds(serving: Serving) -> Kinds:
+    """Sort them; those with `@route` run where HTTP is served. Raises UsageError for two that answer the same requests."""
     if errors := require_apart(serving.functions):
         raise several(errors)
-    bindings = marking([each for each in serving.functions if each.answers is None], project.functions)
-    answering = [each for each in serving.functions if each.answers is not None]
-    topology = Topology(connection)
+    every = serving.functions
+    reading = marking([each for each in every if each.consumes], serving.project.functions)
+    routed = [each for each in every if each.route is not None]
+    if serving.http is None:
+        tell_unserved(routed)
+        routed = []
+    return Kinds(reading, [each for each in every if each.answers is not None], routed)
+
+
+async def _serve(serving: Serving, connection: Connection, tracing: Tracing, started: asyncio.Event) -> None:
+    project, found, topology = serving.project, kinds(serving), Topology(connection)
     placed = await retry_until(
-        lambda: places_now(topology, bindings, project.root), START_SECONDS, "the list of streams"
+        lambda: places_now(topology, (*found.reading, *found.routed), project.root),
+        START_SECONDS,
+        "the list of streams",
     )
-    warn_of_stored(answering, topology)
+    warn_of_stored(found.answering, topology)
     if not await serving.may_start():
         return
-    await make_own_streams(connection, topology, placed)
-    connection.in_flight.expect(sum(binding.most for binding in bindings))
+    if serving.functions:
+        await make_own_streams(connection, topology, placed)
+    connection.in_flight.expect(sum(binding.most for binding in found.reading))
     async with anyio.create_task_group() as tasks:
         runtime = Runtime(
             Instance(
                 project=project.name,
                 name=identity.instance(socket.gethostname(), os.getpid(), secrets.token_hex(4)),
-                settings=settings,
+                settings=serving.settings,
                 root=project.root,
+                given=serving.given,
             ),
             connection,
             topology,
@@ -141,65 +171,78 @@ async def _serve(serving: Serving, connection: Connection, tracing: Tracing, sta
             serving.observer,
         )
         await warn_of_newcomers(runtime, placed, project.functions)
-        await stand(runtime, bindings, serving.schedules)
+        await stand(runtime, found.reading, serving.schedules)
         async with alive(project) as runtime.state, runtime.cells, runtime.children, runtime.slots:
-            ordered = [binding.function for binding in bindings if binding.ordered_by]
-            members = Members(runtime, ordered, runtime.instance)
-            running = [
-                OrderedFunction(runtime, binding, stream, members.own)
-                if binding.ordered_by
-                else Function(runtime, binding, stream)
-                for binding, stream in placed
-            ]
-            shards = Ownership(
-                runtime, members, [each for each in running if isinstance(each, OrderedFunction)]
-            )
-            relay, service = Relay(runtime), Service(runtime, answering, project.version)
-            every: list[Served] = [*running, *service.responders]
-            health = Health(
-                running,
-                lambda: unready(connection, stop, every),
-                service.responders,
-                runtime.requester.targets,
-            )
-            async with health.listen(settings.health) if settings.health else nullcontext():
-                # First: the very first message may block the loop.
-                tasks.start_soon(sweep, runtime, running, relay, service)
-                started.set()  # from here on there may be something to drain
-                # Who begins asks what others read.
-                await Told(
-                    connection,
-                    project.name,
-                    runtime.instance,
-                    running,
-                    service.responders,
-                    runtime.requester.targets,
-                ).open()
-                await members.listen()
-                await begin(running)
-                if ordered:
-                    await shards.start()
-                    tasks.start_soon(shards.run)
-                await relay.start()
-                start_rounds(tasks, runtime, running)
-                if serving.schedules != "none":
-                    tasks.start_soon(keep, runtime, bindings)
-                tasks.start_soon(tell, connection.inbox.denials)
-                await service.open()
-                names = ", ".join(each.binding.both_names for each in every)
-                log.info("ready: %s, connected to %s", names, connection.url)
-                serving.ready(every)
-                await first(tasks, stop.draining, connection.closed)
-                if connection.closed.is_set():
-                    stop.ending(Unreachable.exit_code)
-                    raise Unreachable(
-                        "the server closed the connection for good",
-                        hint="see the server's log for the reason",
-                    )
-                await drain(runtime, Running(running, relay, shards, service), stop)
-                stop.ending(0)
+            await _run(serving, runtime, placed, found, started)
         connection.wire.deafen()
         tasks.cancel_scope.cancel()
+
+
+async def _run(
+    serving: Serving,
+    runtime: Runtime,
+    placed: Sequence[tuple[Binding, str]],
+    found: Kinds,
+    started: asyncio.Event,
+) -> None:
+    """Run what is there until it is asked to stop, and drain it."""
+    connection, settings, stop, tasks = runtime.connection, serving.settings, serving.stop, runtime.tasks
+    ordered = [binding.function for binding, _ in placed if binding.ordered_by]
+    members = Members(runtime, ordered, runtime.instance)
+    running = [
+        OrderedFunction(runtime, binding, stream, members.own)
+        if binding.ordered_by
+        else Function(runtime, binding, stream)
+        for binding, stream in placed
+    ]
+    shards = Ownership(runtime, members, [each for each in running if isinstance(each, OrderedFunction)])
+    relay, service = Relay(runtime), Service(runtime, found.answering, serving.project.version)
+    served = web(runtime, serving.project, found.routed, serving.http)
+    edge = served.edge if served is not None else None
+    answering: list[Answering] = [service] if edge is None else [service, edge]
+    responders = [responder for each in answering for responder in each.responders]
+    every: list[Served] = [*running, *responders]
+    asked = runtime.requester.targets
+    health = Health(
+        running,
+        lambda: unready(connection, stop, every),
+        responders,
+        edge,
+        asked,
+        lambda: runtime.tracing.lost,
+    )
+    async with health.listen(settings.health) if settings.health else nullcontext():
+        # First: the very first message may block the loop.
+        tasks.start_soon(sweep, runtime, running, relay, answering)
+        started.set()  # from here on there may be something to drain
+        # Who begins asks what others read.
+        await Told(connection, runtime.project, runtime.instance, running, responders, asked).open()
+        await members.listen()
+        await begin(running)
+        if ordered:
+            await shards.start()
+            tasks.start_soon(shards.run)
+        if serving.functions:
+            await relay.start()
+            start_rounds(tasks, runtime, running)
+        if serving.schedules != "none":
+            tasks.start_soon(keep, runtime, found.reading)
+        tasks.start_soon(tell, connection.inbox.denials)
+        await service.open()
+        if served is not None:
+            await open_web(served)
+            tasks.start_soon(follow, served)
+        names = ", ".join(each.binding.both_names for each in every)
+        log.info("ready: %s, connected to %s", names or "routes alone", connection.url)
+        serving.ready(every)
+        await first(tasks, stop.draining, connection.closed)
+        if connection.closed.is_set():
+            stop.ending(Unreachable.exit_code)
+            raise Unreachable(
+                "the server closed the connection for good", hint="see the server's log for the reason"
+            )
+        await drain(runtime, Running(running, relay, shards, service, edge), stop)
+        stop.ending(0)
 
 
 async def begin(functions: Sequence[Function]) -> None:
@@ -252,29 +295,3 @@ def unready(connection: Connection, stop: Stop, functions: Sequence[Served]) -> 
     if refused := connection.inbox.denials.now():
         return f"refused: {'; '.join(refused.values())}"
     return next((f"{each.binding.function}: {each.blocked}" for each in functions if each.blocked), "")
-
-
-def lost(connection: Connection, error: BaseException) -> Unreachable | None:
-    """What an error is that came because the connection was lost and has not come back; None for every other."""
-    if connection.is_connected or not isinstance(error, JetrunnerError) or error.exit_code != 1:
-        return None
-    return Unreachable(
-        f"the connection to NATS was lost, and has not come back: {error}",
-        hint="look whether the server runs and can be reached, then start again",
-    )
-
-
-def single(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The one error worth telling out of what a task group collected."""
-    flat: list[BaseException] = []
-
-    def walk(error: BaseException) -> None:
-        if isinstance(error, BaseExceptionGroup):
-            for inner in error.exceptions:
-                walk(inner)
-        else:
-            flat.append(error)
-
-    walk(group)
-    flat.sort(key=lambda error: not isinstance(error, JetrunnerError))
-    return flat[0]

@@ -10,7 +10,7 @@ from typing import get_args
 
 from runner.core.backend import State
 from runner.core.ejection import Reason
-from runner.process.family import family
+from runner.process.metrictext import family
 from runner.requests.target import Target
 from runner.requests.view import asked_here
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import os
+import pickle
 import signal
 import socket
 import sys
@@ -26,7 +27,8 @@ from runner.bindings import Binding
 from runner.client import working_with
 from runner.config import Settings
 from runner.core import identity, raised
-from runner.errors import JetrunnerError
+from runner.discovery import Project
+from runner.errors import JetrunnerError, UsageError
 from runner.gathers import marking
 from runner.jetstream import fork
 from runner.jetstream.connection import connect
@@ -60,6 +62,8 @@ async def serve(descriptor: int, begin: Callable[[Settings], None]) -> None:
     end = socket.socket(fileno=descriptor)
     line = await CellLine.open(end)
     setup: CellSetup | None = await line.receive()
+    if setup is not None and setup.niceness:
+        os.nice(setup.niceness)
     if setup is not None:  # else the process that has started this one is gone
         begin(setup.settings)
         with fork.ours(end.fileno):
@@ -68,7 +72,7 @@ async def serve(descriptor: int, begin: Callable[[Settings], None]) -> None:
 
 async def _serve(line: CellLine, setup: CellSetup) -> None:
     try:
-        project = discovery.load(setup.root, setup.name)
+        project = _project(setup)
         tracing = Tracing(telemetry.load(os.environ), project.name)
         tracing.presume_missing()
         tracing.install()
@@ -99,6 +103,18 @@ async def _serve(line: CellLine, setup: CellSetup) -> None:
         await anyio.to_thread.run_sync(tracing.shutdown, SHUTDOWN_SECONDS)
     except* JetrunnerError as group:
         await line.send(Unfit(raised.message(_first(group))))
+
+
+def _project(setup: CellSetup) -> Project:
+    """The code that runs here. Raises UsageError."""
+    if setup.given is None:
+        return discovery.load(setup.root, setup.name)
+    sys.path[:] = setup.given.path
+    try:
+        project: Project = pickle.loads(setup.given.project)()  # noqa: S301  # of our own process
+    except Exception as error:  # of a test's modules, which may raise anything
+        raise UsageError(f"the functions of a test cannot be imported: {raised.line(error)}") from error
+    return project
 
 
 def _first(error: BaseException) -> BaseException:

@@ -12,31 +12,34 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-FILE = "port"
+FILE, HTTP_FILE = "port", "http-port"
 FIRST = 20_000
 """Systems give higher ports (from 32768 or 49152 on) to connections that go out."""
 COUNT = 10_000
 TRIES = 50
 
 
-def own(folder: Path) -> int | None:
+def own(folder: Path, file: str = FILE) -> int | None:
     """The port that was chosen for the server of this folder; None when none was, or the file is no port."""
     try:
-        port = int((folder / FILE).read_text(encoding="utf-8"))
+        port = int((folder / file).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return port if 1024 <= port <= 65_535 else None
 
 
-def choose(folder: Path) -> int:
-    """A port of 127.0.0.1 that is free now: the project's own if it can be; 0 leaves the choice to the server."""
-    kept = own(folder)
+def choose(folder: Path, file: str = FILE) -> int:
+    """A port of 127.0.0.1 that is free now: the project's own if it can be; 0 leaves the choice to the server.
+
+    `file` keeps it: another one, another port.
+    """
+    kept = own(folder, file)
     if kept is not None and is_free(kept):
         return kept
-    port = next((port for port in _candidates(folder) if is_free(port)), 0)
+    port = next((port for port in _candidates(folder / file if file != FILE else folder) if is_free(port)), 0)
     if kept is None and port:
         with suppress(OSError):  # without the file it is derived again
-            (folder / FILE).write_text(f"{port}\n", encoding="utf-8")
+            (folder / file).write_text(f"{port}\n", encoding="utf-8")
     return port
 
 

@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
 
@@ -17,6 +17,9 @@ from runner.pipeline.relay import Relay
 from runner.runtime.runtime import Runtime
 from runner.runtime.stop import Stop, together, unless
 from runner.services.service import Service
+
+if TYPE_CHECKING:
+    from runner.gateway.edge import Edge
 
 log = logging.getLogger("jetrunner")
 
@@ -32,6 +35,7 @@ class Running(NamedTuple):
     relay: Relay
     shards: Ownership
     service: Service
+    web: Edge | None = None
 
 
 async def drain(runtime: Runtime, running: Running, stop: Stop) -> None:
@@ -39,7 +43,7 @@ async def drain(runtime: Runtime, running: Running, stop: Stop) -> None:
 
     Requests that have come are answered: nobody gives them back.
     """
-    functions, relay, shards, service = running
+    functions, relay, shards, service, web = running
     log.info("draining")
     give_up = time.monotonic() + runtime.settings.drain_timeout
     for function in functions:
@@ -47,6 +51,8 @@ async def drain(runtime: Runtime, running: Running, stop: Stop) -> None:
     sources: tuple[Function | Relay, ...] = (*functions, relay)
     with anyio.move_on_after(runtime.settings.drain_timeout):  # each takes round trips to the server
         ways = [service.leave, *(source.stop_pulling for source in sources)]
+        if web is not None:
+            ways.append(web.leave)
         await unless(stop.cancelling, partial(together, ways))
     runtime.quarantine.draining = True
     if shards.needed:
@@ -54,12 +60,19 @@ async def drain(runtime: Runtime, running: Running, stop: Stop) -> None:
     runtime.connection.wire.flush()
     while (
         service.unsettled
+        or (web is not None and web.unsettled)
         or any(source.unsettled for source in sources)
         or (shards.needed and not shards.left)
     ):
         if stop.cancelling.is_set() or time.monotonic() > give_up or runtime.connection.closed.is_set():
             service.give_up()
-            left = service.unsettled + sum(function.unsettled for function in functions)
+            if web is not None:
+                web.give_up()
+            left = (
+                service.unsettled
+                + (web.unsettled if web is not None else 0)
+                + sum(function.unsettled for function in functions)
+            )
             log.warning("cancelling what still runs: %d", left)
             await runtime.slots.end()  # first: what goes back may start elsewhere at once
             with anyio.move_on_after(ABANDON_SECONDS):
@@ -69,6 +82,9 @@ async def drain(runtime: Runtime, running: Running, stop: Stop) -> None:
     runtime.connection.wire.flush()
     with anyio.move_on_after(REMEMBER_SECONDS):
         await service.close()
+    if web is not None:
+        with anyio.move_on_after(REMEMBER_SECONDS):
+            await web.close()
     # A durable deleted until the next start goes on where this one ended.
     with anyio.move_on_after(REMEMBER_SECONDS):
         await together(function.remember for function in functions)

@@ -7,32 +7,30 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from runner.consumers.function import Function
 from runner.core.answered import OK
-from runner.core.histogram import Histogram, lower
 from runner.core.service import CODES, FAILED, NotStarted
 from runner.core.settlement import Reason
 from runner.errors import SettingsError
 from runner.jetstream import fork
 from runner.ordered.function import OrderedFunction
 from runner.pipeline.stats import Stats
-from runner.process import asked
-from runner.process.family import family
+from runner.process import asked, httpmetrics
+from runner.process.metrictext import family, histogram
 from runner.process.served import Served
 from runner.requests.target import Target
 from runner.services.counts import Counts
 from runner.services.responder import Responder
 
+if TYPE_CHECKING:
+    from runner.gateway.edge import Edge
+
 log = logging.getLogger("jetrunner.health")
 
 PLAIN = "text/plain; charset=utf-8"
 METRICS = "text/plain; version=0.0.4; charset=utf-8"
-BOUNDS = (
-    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
-)  # fmt: skip
-"""Upper bounds of the buckets of every histogram, in seconds: fixed, so that instances and times can be added up."""
 
 
 class Health:
@@ -43,12 +41,16 @@ class Health:
         functions: Sequence[Function],
         ready: Callable[[], str],
         responders: Sequence[Responder] = (),
+        web: Edge | None = None,
         targets: Mapping[tuple[str, str], Target] | None = None,
+        lost: Callable[[], int] = lambda: 0,
     ) -> None:
-        """`targets` are the functions that this process asks."""
+        """`targets` are the functions that this process asks, `lost` counts spans that did not arrive at their collector."""
         self._targets = {} if targets is None else targets
+        self._lost = lost
         self._functions = functions
         self._responders = responders
+        self._web = web
         self._ready = ready
         """Empty when ready, else the reason why not."""
 
@@ -112,6 +114,7 @@ class Health:
         each = [(label_of(function), function.stats, function) for function in self._functions]
         answering = [(label_of(responder), responder.stats, responder) for responder in self._responders]
         every: list[tuple[str, Stats, Served]] = [*each, *answering]
+        joining = [(label, joins) for label, _, function in each if (joins := function.joins) is not None]
         now = time.monotonic()
         lines = [
             *family(
@@ -131,30 +134,37 @@ class Health:
             *family("jetrunner_shards", "gauge", "Shards of an ordered function that this instance works on.",
                     [(label, function.working) for label, _, function in each
                      if isinstance(function, OrderedFunction)]),
+            *family("jetrunner_errors_unkept_total", "counter",
+                    "Errors of attempts to be retried that were not kept for `runner message show`.",
+                    [(label, function.unkept) for label, _, function in each]),
             *family("jetrunner_throttled", "gauge",
                     "1 while an instance takes fewer messages, since it fails far more often than the others.",
                     [(label, int(bool(function.throttled))) for label, _, function in each]),
             *family("jetrunner_rate", "gauge", "Messages ended a second, over ten seconds.",
                     [(label, stats.rate(now)) for label, stats, _ in every]),
+            *family("jetrunner_gather_events", "gauge",
+                    "Events that wait for parts, as the server last said.",
+                    [(label, joins.waiting) for label, joins in joining]),
+            *family("jetrunner_gather_parts_missing_total", "counter",
+                    "Parts that had not come when their event was joined without them.",
+                    [(label, joins.missing) for label, joins in joining]),
+            *family("jetrunner_gather_parts_late_total", "counter",
+                    "Parts that came after their event was joined, and were dropped.",
+                    [(label, joins.late) for label, joins in joining]),
             *family("jetrunner_requests_total", "counter",
                     "Requests answered, by code; not_started tells why a handler has not begun.",
                     [sample for label, counts, _ in answering for sample in requests(label, counts)]),
         ]  # fmt: skip
+        lines += family("jetrunner_spans_lost_total", "counter",
+                        "Spans that found no room, or did not arrive at their collector.", [("", self._lost())])  # fmt: skip
+        lines += histogram(
+            "jetrunner_duration_seconds",
+            "Time in the handler, of each attempt.",
+            [(label, stats.duration) for label, stats, _ in every],
+        )
+        if self._web is not None:
+            lines += httpmetrics.lines(self._web.counts)
         lines += asked.lines(self._targets, now)
-        name = "jetrunner_duration_seconds"
-        lines += [f"# HELP {name} Time in the handler, of each attempt.", f"# TYPE {name} histogram"]
-        for label, stats, _ in every:
-            duration = stats.duration
-            number = duration.number
-            lines += [
-                f'{name}_bucket{{{label},le="{bound:g}"}} {count}'
-                for bound, count in zip(BOUNDS, cumulated(duration), strict=True)
-            ]
-            lines += [
-                f'{name}_bucket{{{label},le="+Inf"}} {number}',
-                f"{name}_sum{{{label}}} {duration.total_us / 1e6!r}",
-                f"{name}_count{{{label}}} {number}",
-            ]
         return "\n".join(lines) + "\n"
 
 
@@ -178,20 +188,3 @@ def outcomes(stats: Stats) -> dict[str, int]:
     """How often each outcome was, those that never were included."""
     never = dict.fromkeys(get_args(Reason), 0)
     return {"ack": stats.acked, "retry": stats.retried, **never, **stats.dead}
-
-
-def cumulated(histogram: Histogram) -> list[int]:
-    """How many durations are at most each of BOUNDS; one within the bucket of a bound counts by that bucket's middle."""
-    counts = [0] * len(BOUNDS)
-    at = 0
-    total = 0
-    for bucket, count in enumerate(histogram.buckets):
-        middle = (lower(bucket) + lower(bucket + 1)) / 2e6
-        while at < len(BOUNDS) and middle > BOUNDS[at]:
-            counts[at] = total
-            at += 1
-        if at == len(BOUNDS):
-            break
-        total += count
-    counts[at:] = [total] * (len(BOUNDS) - at)
-    return counts

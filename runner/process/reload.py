@@ -41,10 +41,12 @@ class Reloader:
         prepare: Callable[[], Awaitable[bool]],
         told: Callable[[str], None],
         drain_timeout: float,
+        descriptors: Sequence[int] = (),
     ) -> None:
         """`environment` is added to ours for each worker; without `watch` nothing reloads; `prepare` is awaited before each start, and False keeps things as they are; `told` gets sentences."""
         self._watch = watch
         self._arguments = arguments
+        self._descriptors = descriptors
         self._environment = {**ENVIRONMENT, **environment}
         self._prepare = prepare
         self._told = told
@@ -107,7 +109,7 @@ class Reloader:
 
     async def _load(self) -> bool:
         """Start the next worker as far as it goes beside this one; False when it failed, or is out of date already."""
-        self._next = worker = await Worker.start(self._arguments, self._environment)
+        self._next = worker = await Worker.start(self._arguments, self._environment, self._descriptors)
         loaded = await self._unless_changed(worker.loaded)
         if self._watch is not None:
             self._watch.also(worker.reads)

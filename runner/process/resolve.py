@@ -24,7 +24,7 @@ def places(
 ) -> list[tuple[Binding, str]]:
     """Each function with the name of its stream; `real` holds the configurations on the server.
 
-    Raises UsageError for all functions that have no stream, or whose output has none.
+    One that answers HTTP requests has none. Raises UsageError for all functions that lack a stream, or whose output does.
     """
     known = subjects_of_streams((), real)
     declared: Sequence[DeclaredStream] | None = None
@@ -43,6 +43,7 @@ def places(
             AGAIN if each.schedule is not None else capture(each.subject.wildcard, known, chosen=each.stream),
         )
         for each in bindings
+        if each.consumes
     ]
     if errors := clashing(placed, known):
         raise several(errors)

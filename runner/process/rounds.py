@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from typing import Protocol
 
 import anyio
 from anyio.abc import TaskGroup
@@ -15,7 +16,7 @@ from runner.pipeline.relay import Relay
 from runner.process.served import Served
 from runner.process.watchdog import Watchdog
 from runner.runtime.runtime import Runtime
-from runner.services.service import Service
+from runner.services.responder import Responder
 
 SWEEP_SECONDS = 0.1
 REMEMBER_SECONDS = 5.0
@@ -23,7 +24,20 @@ BUCKET_SECONDS = 1.0
 THROTTLE_SECONDS = 1.0
 
 
-async def sweep(runtime: Runtime, functions: Sequence[Function], relay: Relay, service: Service) -> None:
+class Answering(Protocol):
+    """What answers, over NATS or HTTP."""
+
+    @property
+    def responders(self) -> Sequence[Responder]:
+        """Its functions."""
+
+    def sweep(self, now: float) -> None:
+        """Called about ten times a second."""
+
+
+async def sweep(
+    runtime: Runtime, functions: Sequence[Function], relay: Relay, answering: Sequence[Answering]
+) -> None:
     """Deadlines, ack waits, silent servers, tokens and rates: all the process's clocks in one loop."""
     watchdog = Watchdog()
     watchdog.start()
@@ -36,13 +50,15 @@ async def sweep(runtime: Runtime, functions: Sequence[Function], relay: Relay, s
                 function.sweep(now)
                 function.pipeline.stats.collect()
             relay.sweep(now)
-            service.sweep(now)
+            for each in answering:
+                each.sweep(now)
             runtime.tracing.gate.refill(now)
             if now - marked >= 1.0:
                 marked = now
-                every: list[Served] = [*functions, *service.responders]
-                for each in every:
-                    each.stats.mark(now)
+                responders = [responder for each in answering for responder in each.responders]
+                every: list[Served] = [*functions, *responders]
+                for served in every:
+                    served.stats.mark(now)
             await asyncio.sleep(SWEEP_SECONDS)
     finally:
         watchdog.stop()

@@ -17,8 +17,9 @@ from runner.streams.schedules import apply_schedules, plan_own, write
 
 log = logging.getLogger("jetrunner.schedules")
 
-Schedules: TypeAlias = Literal["stand", "apply", "none"]
-"""What a process does with them: it makes those that are missing, or all that differs as `runner apply` does, or nothing."""
+Schedules: TypeAlias = Literal["stand", "apply", "replace", "none"]
+"""What a process does with them: it makes those that are missing; or all that differs, as `runner apply` does, but removes none;
+or removes those of no function, too; or nothing."""
 
 LOOK_SECONDS = 3600.0
 
@@ -30,8 +31,9 @@ async def stand(runtime: Runtime, functions: Sequence[Binding], how: Schedules) 
     """
     if how == "none":
         return
-    if how == "apply":
-        done = await apply_schedules(runtime.connection, runtime.project, functions, prune=False)
+    if how != "stand":
+        prune = how == "replace"
+        done = await apply_schedules(runtime.connection, runtime.project, functions, prune=prune)
         for plan in done:
             if plan.action != "same":
                 log.info("schedule of %s: %s (%s)", plan.function, plan.text, f"{plan.action}d")

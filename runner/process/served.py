@@ -31,6 +31,10 @@ class Served(Protocol):
     def unsettled(self) -> int:
         """What is in work, or waits here for it."""
 
+    @property
+    def at_work(self) -> Sequence[str]:
+        """What its handlers run with now, in words."""
+
 
 def stored(subject: str, streams: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
     """The streams that store what is asked on a subject; each comes with the subjects that it captures."""

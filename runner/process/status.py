@@ -8,7 +8,10 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from runner.consumers.function import Function
+from runner.core import holding
+from runner.core.holding import Question
 from runner.core.snapshot import Answering, Part, Snapshot
+from runner.jetstream import tolerant
 from runner.jetstream.connection import Connection
 from runner.requests import view
 from runner.requests.target import Target
@@ -44,10 +47,11 @@ class Told:
 
     def _asked(self, subject: bytes, reply: bytes, header: bytes | None, body: bytes) -> None:
         if reply:
-            self._connection.answer(reply, msgspec.json.encode(self.snapshot()))
+            about = tolerant.read(holding.read, body, "a question about a message") if body else None
+            self._connection.answer(reply, msgspec.json.encode(self.snapshot(about)))
 
-    def snapshot(self) -> Snapshot:
-        """What this instance has done since its start."""
+    def snapshot(self, about: Question | None = None) -> Snapshot:
+        """What this instance has done since its start, and what it has of the message that is asked about."""
         now, refused = time.monotonic(), self._connection.inbox.denials.now().values()
         return Snapshot(
             self.instance,
@@ -63,6 +67,7 @@ class Told:
                     in_flight=each.unsettled,
                     delayed=each.delayed,
                     standing=[*each.standing, *refused],
+                    unkept=each.unkept,
                     throttled=bool(each.throttled),
                     **each.pipeline.stats.snapshot(now),
                 )
@@ -84,5 +89,8 @@ class Told:
                 )
                 for each in self._responders
             },
+            None
+            if about is None
+            else tuple(held for each in self._functions for held in each.in_hands(about)),
             view.asked(self._targets, now),
         )

@@ -75,7 +75,7 @@ class Requester:
         self,
         subject: str,
         body: bytes,
-        headers: Mapping[str, str],
+        headers: Mapping[str, str] | bytes,
         timeout: float,
         *,
         policy: Policy | None = None,
@@ -83,7 +83,7 @@ class Requester:
     ) -> Reply:
         """Ask on a subject that was checked, and wait for the answer, at most `timeout` seconds.
 
-        `sent_in` are the headers of the message whose handler asks. Raises `ServiceError` for an answer that is an error,
+        `headers` may be lines of a header block. `sent_in` are the headers of the message whose handler asks. Raises `ServiceError` for an answer that is an error,
         `NoResponders` where nobody listens, `Unconfirmed` where no answer has come, and `TooLarge`.
         """
         timeout = min(timeout, LONGEST_SECONDS)
@@ -102,7 +102,10 @@ class Requester:
             raise Unconfirmed(f"{subject} was not asked: no time is left")
         now = clock()
         deadline = now + timeout
-        lines = header.encode(headers.items())[10:-2] if headers else b""
+        if isinstance(headers, bytes):
+            lines = headers
+        else:
+            lines = header.encode(headers.items())[10:-2] if headers else b""
         self._connection.publisher.check_size(subject, len(body) + len(lines) + service.HEADERS_SIZE)
         asked = subject.encode(errors="surrogateescape")
         if not self._cut:
@@ -211,7 +214,7 @@ class Requester:
         self._tries.end(tried, clock(), "answered")
         if not request.future.done():
             msgpack = block is not None and b"msgpack" in block and _is_msgpack(block)
-            request.future.set_result(Reply(body, msgpack))
+            request.future.set_result(Reply(body, msgpack, block))
 
     # -- what the sweeper sees --------------------------------------------------------------------------
 

@@ -15,14 +15,11 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import anyio
-from msgspec import structs
 
-from runner.config import Settings
 from runner.core import identity
 from runner.jetstream import fork
 from runner.runtime.cellline import Begun, CellLine, CellSetup, Job, Late, Ready, Report, Unfit
@@ -159,9 +156,9 @@ class Cell:
 class Cells:
     """The cells of a process: made when the first is needed, ended with the process."""
 
-    def __init__(self, root: Path, name: str, settings: Settings, ending: Callable[[], bool]) -> None:
+    def __init__(self, setup: CellSetup, ending: Callable[[], bool]) -> None:
         """`ending` tells whether the process is asked to end: what becomes of a cell then says nothing."""
-        self._setup = CellSetup(root, name, structs.replace(settings, name=name))
+        self._setup = setup
         self._ending = ending
         self._taken = 0
         self._idle: dict[Cell, asyncio.TimerHandle] = {}

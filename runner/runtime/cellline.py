@@ -26,12 +26,25 @@ SIZE = 8
 """Bytes of a frame's length."""
 
 
+class Given(Struct, frozen=True):
+    """Functions that do not stand in a project's folder: those of a test."""
+
+    path: tuple[str, ...]
+    """Where modules are imported from."""
+    project: bytes
+    """A pickled call that gives the project."""
+
+
 class CellSetup(Struct, frozen=True):
     """The first word to a cell: whose code it runs, and how it reaches NATS."""
 
     root: Path
     name: str
     settings: Settings
+    given: Given | None = None
+    """Where that is not the code in `root`."""
+    niceness: int = 0
+    """How much lower its priority is than that of the process that has started it."""
 
 
 class Ready(Struct, frozen=True):

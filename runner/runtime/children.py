@@ -1,6 +1,8 @@
 """The processes in which the handlers of `executor="process"` run: one message at a time each, started as they are needed.
 
-A child is a cell that is kept: it imports the project's code, runs its lifespan, and ends with this process.
+A child is a cell that is kept: it imports the project's code, runs its lifespan, and ends with this process. Its priority is
+lower: where there is less than a core for each, what computes does not make messages wait that this process's loop handles
+(measured: `benchmarks/beside.py`).
 """
 
 from __future__ import annotations
@@ -9,30 +11,40 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import anyio
 from msgspec import structs
 
-from runner.config import Settings
+from runner.errors import UsageError
 from runner.jetstream.concurrent import gather
-from runner.runtime.cell import CLOSE_SECONDS, Cell
+from runner.runtime.cell import CLOSE_SECONDS, Cell, Missing
 from runner.runtime.cellline import CellSetup
 
 log = logging.getLogger("jetrunner.children")
+
+NICENESS = 10
 
 
 class Children:
     """Those of a process. Every function has slots of its own, so no more of them run at once than all slots together."""
 
-    def __init__(self, root: Path, name: str, settings: Settings) -> None:
-        self._setup = CellSetup(root, name, structs.replace(settings, name=name))
+    def __init__(self, setup: CellSetup) -> None:
+        self._setup = structs.replace(setup, niceness=NICENESS)
         self._idle: list[Cell] = []
         self._starting = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
+        """In a test the first starts at once: what hinders it is told before a message waits for it. Raises UsageError."""
+        if self._setup.given is not None:
+            try:
+                self._idle.append(await Cell.start(self._setup))
+            except Missing as error:
+                raise UsageError(
+                    f'no process for executor="process" can begin: {error}',
+                    hint="processes=False runs these handlers in the test's own process",
+                ) from None
         return self
 
     async def __aexit__(

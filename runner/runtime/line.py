@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
 from anyio.abc import TaskGroup
@@ -29,6 +29,12 @@ class Line(Generic[T]):
     def join(self, delivery: T) -> None:
         """Let it wait, from within the read that brought it."""
         self.deliveries.append(delivery)
+        if not self._pumping:
+            self._start_pump()
+
+    def rejoin(self, deliveries: Sequence[T]) -> None:
+        """Let these wait that a slot has taken and does not run: before all others, for the next slot."""
+        self.deliveries.extendleft(reversed(deliveries))
         if not self._pumping:
             self._start_pump()
 

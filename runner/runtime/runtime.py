@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from anyio.abc import TaskGroup
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from runner.config import Settings
 from runner.core.answered import Answered
@@ -20,9 +20,11 @@ from runner.jetstream.kv import KV
 from runner.jetstream.topology import Topology
 from runner.requests.requester import Requester
 from runner.runtime.cell import Cells
+from runner.runtime.cellline import CellSetup, Given
 from runner.runtime.children import Children
 from runner.runtime.floors import Floors
 from runner.runtime.histories import Histories
+from runner.runtime.kepterrors import KeptErrors
 from runner.runtime.quarantine import Quarantine
 from runner.runtime.slots import Slots
 from runner.telemetry.tracing import Tracing
@@ -60,6 +62,8 @@ class Instance(Struct, frozen=True, kw_only=True):
     settings: Settings
     root: Path = Path()
     """The project's folder: places in its code are told from there."""
+    given: Given | None = None
+    """Functions in the place of those in that folder."""
 
 
 class Runtime:
@@ -90,11 +94,13 @@ class Runtime:
         """What is not shown of messages."""
         self.quarantine = Quarantine()
         self.slots = Slots()
-        self.cells = Cells(
-            self.root, self.project, self.settings, lambda: self.quarantine.draining or self.slots.ending
+        setup = CellSetup(
+            self.root, self.project, structs.replace(self.settings, name=self.project), instance.given
         )
-        self.children = Children(self.root, self.project, self.settings)
+        self.cells = Cells(setup, lambda: self.quarantine.draining or self.slots.ending)
+        self.children = Children(setup)
         self.tasks = tasks
+        self.errors = KeptErrors(connection, self.project, tasks)
         self.observer = observer
         self.requester = Requester(connection, tracing, instance.settings.balance)
         self.loop = asyncio.get_running_loop()

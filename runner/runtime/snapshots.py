@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from typing import Any
 
+import anyio
 import msgspec
 
 from runner.bindings import Binding
 from runner.core import snapshot as snapshots
+from runner.core.holding import Question
 from runner.errors import UsageError
 from runner.jetstream import tolerant
 from runner.jetstream.connection import Connection
@@ -24,9 +27,19 @@ def subject(project: str) -> str:
     return f"jetrunner.{project}.status"
 
 
-async def collect(connection: Connection, project: str, timeout: float = 0.5) -> list[dict[str, Any]]:
-    """The snapshot of every instance that answers within `timeout` seconds."""
+async def collect(
+    connection: Connection,
+    project: str,
+    timeout: float = 0.5,
+    about: Question | None = None,
+    expected: Collection[str] = (),
+) -> list[dict[str, Any]]:
+    """The snapshot of every instance that answers within `timeout` seconds; each tells what it has of the message that is asked `about`.
+
+    Where some are `expected`, no longer than until all of these have answered.
+    """
     found: list[dict[str, Any]] = []
+    missing, whole = {*expected}, asyncio.Event()
     inbox = connection.new_inbox()
 
     def answered(subject: bytes, reply: bytes, header: bytes | None, body: bytes) -> None:
@@ -35,11 +48,16 @@ async def collect(connection: Connection, project: str, timeout: float = 0.5) ->
         told = tolerant.read(snapshots.read, body, "an answer to the question for the status")
         if told is not None:  # any client can answer on our subject
             found.append(msgspec.to_builtins(told))
+            missing.discard(told.instance)
+            if expected and not missing:
+                whole.set()
 
     unsubscribe = await connection.wire.subscribe(inbox, answered)
     try:
-        connection.wire.publish(subject(project).encode(), b"", inbox.encode())
-        await asyncio.sleep(timeout)
+        asked = msgspec.json.encode(about) if about is not None else b""
+        connection.wire.publish(subject(project).encode(), asked, inbox.encode())
+        with anyio.move_on_after(timeout):
+            await whole.wait()
     finally:
         await unsubscribe()
     return sorted(found, key=lambda snapshot: str(snapshot["instance"]))

@@ -61,8 +61,13 @@ class Worker:
         self._words = b""
 
     @classmethod
-    async def start(cls, arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> Worker:
-        """Start `runner <arguments>`; it loads its code, and then waits for `go`. `environment` is added to ours."""
+    async def start(
+        cls,
+        arguments: Sequence[str],
+        environment: Mapping[str, str] | None = None,
+        descriptors: Sequence[int] = (),
+    ) -> Worker:
+        """Start `runner <arguments>`; it loads its code, and then waits for `go`. `environment` is added to ours, `descriptors` are handed on."""
         ours, theirs = socket.socketpair()
         with theirs:
             process = await asyncio.create_subprocess_exec(
@@ -74,7 +79,7 @@ class Worker:
                 "--parent",
                 str(theirs.fileno()),
                 stdin=asyncio.subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(),),
+                pass_fds=(theirs.fileno(), *descriptors),
                 env={**os.environ, **(environment or {})},
             )
         ours.setblocking(False)
@@ -158,8 +163,10 @@ class Supervisor:
         count: int,
         drain_timeout: float,
         environment: Mapping[str, str] | None = None,
+        descriptors: Sequence[int] = (),
     ) -> None:
         self._command = command
+        self._descriptors = descriptors
         self._environment = environment
         self._count = count
         self._patience = drain_timeout + GRACE_SECONDS
@@ -208,7 +215,9 @@ class Supervisor:
             await unless(stop.draining, self._tried.wait)
         while not stop.draining.is_set():
             started = time.monotonic()
-            worker = self._workers[number] = await Worker.start(self._command(number), self._environment)
+            worker = self._workers[number] = await Worker.start(
+                self._command(number), self._environment, self._descriptors
+            )
             loaded = await worker.loaded()
             if loaded:
                 self._tried.set()

@@ -8,6 +8,7 @@ from typing import Any, cast
 from runner.bindings import Binding
 from runner.core.origin import Origin
 from runner.jetstream.delivery import Delivery
+from runner.jetstream.publisher import PubAck
 from runner.pipeline.message import Incoming
 from runner.pipeline.outbox import Outbox
 from runner.runtime.runtime import Runtime
@@ -23,11 +24,19 @@ class Published:
         self._function = binding.function
         self._number = 0
 
-    async def store(self, request: Request, staged: list[Staged]) -> None:
-        """Store them together; waits as long as a stream is full or away. Raises ServerError and ValueError."""
+    async def store(
+        self, request: Request, staged: list[Staged], same: str = ""
+    ) -> tuple[str, PubAck] | None:
+        """Store them together; the stream that has the last of them, and its word. Waits as long as a stream is full or away.
+
+        `same` is what two requests share whose messages are the same. Raises ServerError and ValueError.
+        """
         self._number += 1
         # As `Outbox` knows them, a run's messages belong to a message of a stream: this one is of a stream of its own.
-        origin = Origin(self._runtime.instance, self._number, time.time_ns(), request.text)
+        instance = self._runtime.instance
+        origin = Origin(instance, self._number, time.time_ns(), request.text)
+        if same:
+            origin = Origin(same, 0, 0, request.text)
         delivery = Delivery(
             request.subject,
             b"",
@@ -39,5 +48,7 @@ class Published:
             False,
             span=request.span,
         )
-        incoming = Incoming(delivery, origin, origin.stream, origin.sequence, origin.timestamp_ns, False)
-        await Outbox(self._runtime, self._function, staged, incoming, ordered=False).store()
+        incoming = Incoming(delivery, origin, instance, origin.sequence, origin.timestamp_ns, False)
+        outbox = Outbox(self._runtime, self._function, staged, incoming, ordered=False)
+        await outbox.store()
+        return outbox.stored

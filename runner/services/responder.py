@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from contextvars import copy_context
 from typing import Any
 
@@ -31,6 +32,7 @@ from runner.services.published import Published
 from runner.services.reports import Reports
 from runner.services.request import Request
 from runner.services.waiting import Waiting
+from runner.staged import Staged
 
 TURN_SECONDS = 0.01  # a slot that worked this long without a pause lets the rest of the loop go on
 ENDS = "the instance ends, and the handler was cancelled"
@@ -46,14 +48,20 @@ class Responder:
         self.stats = Counts()
         self._runtime = runtime
         self._answers = answers
-        self._calling = Calling(runtime, binding)
+        self._calling = self._make_calling()
         self._reports = Reports(runtime, binding)
         self._published = Published(runtime, binding)
-        self.line = Waiting(runtime, self._open_slot, binding, answers, self.stats)
+        self.line = self._make_line()
         self._slots: set[Slot] = set()
         self._deadlines = Deadlines(self._slots, self._too_late, threaded=self._calling.threaded)
         self._unsubscribe: Unsubscribe | None = None
         runtime.quarantine.others.append(lambda: self.running)
+
+    def _make_calling(self) -> Calling:
+        return Calling(self._runtime, self.binding)
+
+    def _make_line(self) -> Waiting:
+        return Waiting(self._runtime, self._open_slot, self.binding, self._answers, self.stats)
 
     @property
     def running(self) -> int:
@@ -75,7 +83,10 @@ class Responder:
         """Requests that were admitted and are not answered."""
         return self.queued + self.running - self.held
 
-    # -- requests that come -----------------------------------------------------------------------------
+    @property
+    def at_work(self) -> list[str]:
+        """The requests that its handlers run with now, in words."""
+        return [f"a request on {slot.request.text}" for slot in self._slots if slot.request is not None]
 
     async def open(self) -> None:
         """Take requests of the whole group from now on."""
@@ -92,8 +103,6 @@ class Responder:
         if self._unsubscribe is not None:
             await self._unsubscribe()
 
-    # -- slots ------------------------------------------------------------------------------------------
-
     def _open_slot(self) -> None:
         self._runtime.slots.open(self._runtime.tasks, self._work, f"{self.binding.function} slot")
 
@@ -109,11 +118,12 @@ class Responder:
         line, stats, room, here = self.line, self.stats, self.line.room, copy_context
         queue = line.deliveries
         call = self._calling.handler if self._calling.awaited else self._called
-        bind, takes_context, seconds = self._calling.bind, self._calling.takes_context, self.binding.timeout
+        bind, takes_context, seconds = self._bound, self._calling.takes_context, self.binding.timeout
         tracing, quarantine, slots = self._runtime.tracing, self._runtime.quarantine, self._runtime.slots
         traced, admit, begin = tracing.enabled, tracing.gate.admit, self._reports.begin
         connection, deadlines = self._runtime.connection, self._deadlines
-        flush, wait, send = connection.wire.flush, self.line.wait, self._answers.send
+        flush, wait = connection.wire.flush, line.wait
+        succeed, stores = self._succeed, self.binding.output is not None
         variables, observes, facts = slots.context, self._reports.observes, self._facts
         context: Context[Any] | None = None
         plain: type[Any] | None = None  # of a result that is no work: most are of one type
@@ -137,7 +147,7 @@ class Responder:
                 request = queue.popleft()
                 line.bytes -= len(request.body)
                 if now >= request.expires:
-                    self.line.refuse(request.reply, "expired")
+                    line.turn_away(request, "expired")
                     continue
                 request.started = now
                 until = now + seconds
@@ -148,7 +158,7 @@ class Responder:
                 if takes_context:
                     context = Context.about(request, 1, facts)
                 try:
-                    arguments = bind(request.subject, request.body, request.msgpack, context)
+                    arguments = bind(request, context)
                 except Exception as error:  # noqa: BLE001  # a type's own validation may raise anything
                     self._fail(request, Undecodable(codec.explain(error)))
                     now = clock()
@@ -166,8 +176,8 @@ class Responder:
                         else:
                             plain = type(result)
                     staged = context.seal() if context is not None else None
-                    if staged:
-                        await self._published.store(request, staged)
+                    if staged or stores:
+                        result = await self._store(request, result, staged)
                 except BaseException as error:  # noqa: BLE001  # whatever user code raises is judged
                     if context is not None:
                         context.seal()
@@ -187,27 +197,41 @@ class Responder:
                     self._fail(request, TimedOut(request.until - request.started))
                     continue
                 try:
-                    body, head = encoded(request, result, most)
+                    succeed(request, result, most)
                 except ValueError as error:
                     self._fail(request, Failed(error))
                     continue
                 count += 1
                 stats.acked += 1
-                if request.reply:
-                    send(request.reply, body, head, request.expires)
                 if admitted:
                     span.end_answered(answered.OK)
                 if observes:
                     self._reports.succeeded(request, now - request.started)
             if count > 1:  # a single answer goes with those of other slots, when this turn of the loop ends
                 flush()
-            request = arguments = context = result = staged = span = body = None  # type: ignore[assignment]  # not kept while idle
+            request = arguments = context = result = staged = span = None  # type: ignore[assignment]  # not kept while idle
             room.idle = True
             await wait()
             began = now = clock()
 
     async def _called(self, *arguments: Any) -> Any:
         return await self._calling(arguments)
+
+    def _bound(self, request: Request, context: Context[Any] | None) -> Sequence[Any]:
+        """The arguments of the handler. Raises whatever decoding raises."""
+        return self._calling.bind(request.subject, request.body, request.msgpack, context)
+
+    async def _store(self, request: Request, result: Any, staged: list[Staged] | None) -> Any:
+        """Store what was made; the result. Raises ServerError and ValueError."""
+        if staged:
+            await self._published.store(request, staged)
+        return result
+
+    def _succeed(self, request: Request, result: Any, most: int) -> None:
+        """Answer with a result; the server takes `most` bytes. Raises ValueError where it cannot be sent."""
+        body, head = encoded(request, result, most)
+        if request.reply:
+            self._answers.send(request.reply, body, head, request.expires)
 
     def _facts(self, request: Request) -> dict[str, Any]:
         """What a context tells, once it is asked."""
@@ -267,8 +291,7 @@ class Responder:
 
     def _too_late(self, request: Request) -> None:
         """Its handler ignores its timeout, or cannot be told."""
-        seconds = request.until - request.started
-        self._fail(request, TimedOut(seconds))
+        self._fail(request, TimedOut(seconds := request.until - request.started))
         self._reports.held(seconds)
 
     def sweep(self, now: float) -> None:

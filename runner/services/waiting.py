@@ -63,6 +63,10 @@ class Waiting(Line[Request]):
         if reply:
             self._answers.send(reply, b"", answered.REFUSED[why])
 
+    def turn_away(self, request: Request, why: NotStarted) -> None:
+        """The same of one that has been waiting."""
+        self.refuse(request.reply, why)
+
     def sweep(self, now: float) -> None:
         """Called about ten times a second: refuse those whose deadline has passed, though no slot is free."""
         self.room.look(now, self._counts.handled)
@@ -74,10 +78,10 @@ class Waiting(Line[Request]):
             waiting.extend(kept)
             for each in late:
                 self.bytes -= len(each.body)
-                self.refuse(each.reply, "expired")
+                self.turn_away(each, "expired")
 
     def give_up(self) -> None:
         """Refuse all that wait still: others may take them."""
         while self.deliveries:
-            self.refuse(self.deliveries.popleft().reply, "draining")
+            self.turn_away(self.deliveries.popleft(), "draining")
         self.bytes = 0

@@ -25,6 +25,7 @@ from runner.jetstream.ownstreams import AGAIN
 
 _SHARD = re.compile(r"-\d+-\d+$")
 """How the name of a shard's durable ends."""
+FORGET = "no function is called {0} any more: `runner function forget {0}` removes what is left of it"
 
 
 def uncaptured(bindings: Iterable[Binding], streams: Sequence[StreamSubjects]) -> list[JetrunnerError]:
@@ -32,7 +33,7 @@ def uncaptured(bindings: Iterable[Binding], streams: Sequence[StreamSubjects]) -
     found: list[JetrunnerError] = []
     for binding in [each for each in bindings if each.answers is None]:
         try:
-            if binding.schedule is None:  # else it reads our own stream
+            if binding.reads_stream:
                 name = capture(binding.subject.wildcard, streams, chosen=binding.stream)
                 stream = next(each for each in streams if each.name == name)
                 fits(binding, stream)
@@ -117,7 +118,7 @@ async def plan_consumers(
     real = {name: await consumers_on(connection, name) for name in await real_streams(connection)}
     plans: list[ConsumerPlan] = []
     needed: set[tuple[str, str]] = set()
-    reading = [each for each in bindings if each.answers is None]
+    reading = [each for each in bindings if each.consumes]
     for binding in reading:
         if binding.schedule is not None:
             continue
@@ -152,8 +153,12 @@ async def plan_consumers(
                 function is not None
                 and not {(stream, info["name"]), (stream, _family(info["name"]))} & expected
             ):
+                gone = not any(each.function == function for each in bindings)
+                note = FORGET.format(function) if gone else ""
                 plans.append(
-                    ConsumerPlan(info["name"], stream, function, "stray", _subject(info), _pending(info))
+                    ConsumerPlan(
+                        info["name"], stream, function, "stray", _subject(info), _pending(info), note=note
+                    )
                 )
     strays = [plan for plan in plans if plan.action == "stray"]
     return tuple(

@@ -1,7 +1,8 @@
 """Schedules of the functions against those on the server: plan the difference, write it.
 
 Rule 1: a schedule that differs is written, one that is the same is not: an `@every` would begin to count anew.
-Rule 2: a schedule whose function is gone is removed by `apply` alone: an instance of an older release still runs it.
+Rule 2: a schedule whose function is gone is removed by `apply`, and by `runner dev` on its own server: elsewhere an instance
+        of an older release may still run it.
 """
 
 from __future__ import annotations

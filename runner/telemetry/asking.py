@@ -69,6 +69,7 @@ def ask(
     text = subject.decode(errors="replace")
     attributes: Attributes = {
         **send_attributes(text, pattern),
+        **source.server,
         "messaging.operation.name": "request",
         "jetrunner.try": number + 1,
     }

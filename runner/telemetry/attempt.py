@@ -11,11 +11,11 @@ from opentelemetry.trace import SpanContext, format_trace_id
 
 from runner.core import otlp, traceparent
 from runner.telemetry import failure
-from runner.telemetry.keys import CURRENT, HIDE, SERVICE, SPAN
+from runner.telemetry.keys import CURRENT, HIDE, MESSAGE, SERVICE, SPAN
 from runner.telemetry.ownspan import OwnSpan
 from runner.telemetry.propagation import Headers
 from runner.telemetry.sdkspan import AnySpan
-from runner.telemetry.source import SpanSource
+from runner.telemetry.source import Attributes, SpanSource
 
 ORIGIN_TRACE = "Jetrunner-Origin-Trace"
 """Holds a traceparent: the message starts a trace of its own, with a link to that one."""
@@ -81,8 +81,10 @@ class AttemptSpan:
         parent: Context | None,
         header: bytes | None = None,
         body: bytes = b"",
+        delivery: object = None,
     ) -> None:
         """`parent` is what came with the message, None where that is no more than a `traceparent`."""
+        self._delivery = delivery
         self._span = span
         self._of = of
         self._parent = parent
@@ -173,6 +175,8 @@ class AttemptSpan:
     ) -> None:
         """It failed, and the message comes again after `delay` seconds."""
         failure.record(self._span, error, hide=hide)
+        self._span.note("jetrunner.retry.delay", float(delay))
+        self._span.note("jetrunner.retry.attempt", next_attempt)
         self._end("retry", "message.nak", {"delay": delay, "next_attempt": next_attempt})
 
     def end_dead_letter(
@@ -191,6 +195,8 @@ class AttemptSpan:
         """What is current while the handler runs; not made by `set_value`, which copies all each time."""
         of = self._of
         context: dict[str, object] = {SPAN: self._span.current, SERVICE: of.function}
+        if self._delivery is not None:
+            context[MESSAGE] = of.function, self._delivery
         if self._hide is not None or of.hiding is not None:
             context[HIDE] = self.hide
         # A context is a dict that refuses to be changed, and costs more for it.
@@ -204,7 +210,7 @@ class AttemptSpan:
         return self._hide(text)
 
     def _send(self, subject: str, stream: str, template: str, delay: float) -> SentSpan:
-        attributes: dict[str, str | int | float] = {**send_attributes(subject, template, stream)}
+        attributes = {**send_attributes(subject, template, stream), **self._of.source.server}
         if delay:
             attributes["jetrunner.delay"] = delay
         name = failure.clean(f"send {template or subject}")
@@ -221,9 +227,9 @@ class AttemptSpan:
         return as_origin(headers) if delay > FAR else headers
 
 
-def send_attributes(subject: str, template: str, stream: str = "") -> dict[str, str]:
+def send_attributes(subject: str, template: str, stream: str = "") -> Attributes:
     """Attributes of a span that sends."""
-    attributes = {
+    attributes: Attributes = {
         "messaging.system": "nats",
         "messaging.operation.name": "send",
         "messaging.operation.type": "send",

@@ -74,7 +74,7 @@ def start(
     made = source.tracer(function).start_span(
         name, set_value(ADMITTED, True, Context()), SpanKind.CONSUMER, attributes, links
     )
-    _link_back(attempts, sdk := SdkSpan(made))
+    _link_back(attempts, sdk := SdkSpan(made, tells_exceptions=source.tells_exceptions))
     return BatchSpan(sdk, function, hide)
 
 

@@ -97,6 +97,8 @@ class QuietExporter(SpanExporter):
         """Spans given up since the last batch that arrived."""
         self.dropped = 0
         """Spans that found no room, since the start."""
+        self.unsent = 0
+        """Spans that did not arrive though they were sent, since the start."""
         self._tell_drops = 0.0
         self._one_at_a_time = threading.Lock()
 
@@ -124,6 +126,7 @@ class QuietExporter(SpanExporter):
             closing = self._closing
             if self._given_up:
                 self.lost += spans
+                self.unsent += spans
                 return False
             with self._hush:
                 sent = send()
@@ -134,6 +137,7 @@ class QuietExporter(SpanExporter):
                 self.failing, self.lost, self._took = False, 0, True
                 return True
             self.lost += spans
+            self.unsent += spans
             self._given_up = closing  # what failed a moment ago must not hold up the end of the process
             if not self.failing:
                 self.failing = True
@@ -219,6 +223,11 @@ class Export:
     def arriving(self) -> bool:
         """Whether the last batch arrived, or none was sent yet."""
         return not self._exporter.failing
+
+    @property
+    def lost(self) -> int:
+        """Spans that did not arrive, since the start."""
+        return self._exporter.dropped + self._exporter.unsent
 
     def presume_missing(self) -> None:
         """Take the collector for missing, which somebody has told already, until a batch arrives."""

@@ -28,18 +28,19 @@ def record(span: AnySpan, error: BaseException | str, kind: str = "", hide: Hide
         return
     kind, message = _type_of(error), clean(hide(raised.text(error)))[:LONGEST_MESSAGE]
     span.note("error.type", kind)
-    # Not the SDK's record_exception: half a surrogate pair in a message would make the whole batch unencodable.
-    span.happened(
-        "exception",
-        {
-            "exception.type": kind,
-            "exception.message": message,
-            "exception.stacktrace": clean(hide("".join(traceback.format_exception(error))))[
-                -LONGEST_TRACEBACK:
-            ],
-        },
-    )
+    if span.tells_exceptions:
+        # Not the SDK's record_exception: half a surrogate pair in a message would make the whole batch unencodable.
+        span.happened("exception", facts(error, hide))
     span.failed(f"{kind}: {message}" if message else kind)
+
+
+def facts(error: BaseException, hide: Hide = str) -> dict[str, str]:
+    """What the conventions tell of an exception."""
+    return {
+        "exception.type": _type_of(error),
+        "exception.message": clean(hide(raised.text(error)))[:LONGEST_MESSAGE],
+        "exception.stacktrace": clean(hide("".join(traceback.format_exception(error))))[-LONGEST_TRACEBACK:],
+    }
 
 
 def _type_of(error: BaseException) -> str:

@@ -26,6 +26,9 @@ _SIZES = 4096
 """Sizes of bodies whose attribute is kept."""
 
 
+PARTITION = "messaging.destination.partition.id"
+
+
 class Delivered(Protocol):
     """A message as it was delivered."""
 
@@ -35,6 +38,11 @@ class Delivered(Protocol):
     header: bytes | None
     body: bytes
     attempt: int
+
+
+def shard_of(delivery: object) -> int | None:
+    """The number of the shard that a message stands in; None for a function that keeps no order."""
+    return getattr(getattr(delivery, "source", None), "number", None)
 
 
 class FunctionSpans:
@@ -48,7 +56,11 @@ class FunctionSpans:
         template: str,
         attempts: int,
         hiding: Hiding | None = None,
+        *,
+        ordered: bool = False,
     ) -> None:
+        """`ordered`: its messages stand in shards, and their source tells the number."""
+        self._ordered = ordered
         self._of = Common(source, function, hiding)
         self._lane = source.lane(function) if source.propagation.usual else None
         self._same: Attributes = {
@@ -93,9 +105,11 @@ class FunctionSpans:
             SUBJECT[len(subject)], subject, _MESSAGE_ID[len(message_id)], message_id,
             self._sizes.get(len(body)) or self._size(len(body)),
         ]  # fmt: skip
+        if self._ordered and (shard := shard_of(delivery)) is not None:
+            parts.append(otlp.attribute(PARTITION, str(shard)))
         span_id = (getrandbits(64) or 1).to_bytes(8, "big")
         span = OwnSpan(lane, trace_id, span_id, parent, flags, time_ns(), parts)
-        return AttemptSpan(span, self._of, None, header, body)
+        return AttemptSpan(span, self._of, None, header, body, delivery)
 
     def batch(self, count: int, attempts: Sequence[AttemptSpan], hide: failure.Hide) -> BatchSpan:
         """Start the span of a call with so many messages; `attempts` are those that are traced of them."""
@@ -119,6 +133,7 @@ class FunctionSpans:
         start_ns: int | None = None,
         hide: failure.Hide | None = None,
         more: Attributes | None = None,
+        delivery: object = None,
     ) -> AttemptSpan:
         """Start the span of one attempt, now unless told."""
         headers = headers_of.pairs(header) if header else []
@@ -146,6 +161,6 @@ class FunctionSpans:
             root=root,
             start_ns=start_ns,
         )
-        attempt_span = AttemptSpan(span, self._of, parent)
+        attempt_span = AttemptSpan(span, self._of, parent, delivery=delivery)
         attempt_span.hide_with(hide)
         return attempt_span

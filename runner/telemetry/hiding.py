@@ -10,9 +10,8 @@ from opentelemetry.sdk.trace import Event, ReadableSpan, Span, SpanProcessor
 from opentelemetry.trace import Status
 
 from runner.telemetry.failure import Hide
-from runner.telemetry.keys import HIDE
+from runner.telemetry.keys import HIDE, SCOPE
 
-OURS = "jetrunner"
 MOST = 10_000
 """Spans that have begun and not ended."""
 
@@ -28,7 +27,7 @@ class Hiding(SpanProcessor):
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Remember what is hidden: at its end, a span does not know its message."""
         scope = span.instrumentation_scope
-        if (scope is None or scope.name != OURS) and callable(hide := get_value(HIDE, parent_context)):
+        if (scope is None or scope.name != SCOPE) and callable(hide := get_value(HIDE, parent_context)):
             if len(self._running) >= MOST:  # of spans that nobody has ended
                 self._running.pop(next(iter(self._running)), None)
             self._running[span.get_span_context().span_id] = hide

@@ -31,7 +31,7 @@ _TABLE = tuple(_SPAN + otlp.varint(length) for length in range(2048))
 class Lane:
     """The spans of one service that wait."""
 
-    __slots__ = ("name", "parts", "put", "replace", "resource", "scope")
+    __slots__ = ("name", "parts", "put", "replace", "resource", "scope", "tells_exceptions")
 
     def __init__(
         self,
@@ -49,6 +49,8 @@ class Lane:
         """Of each span its tag and length, and the span."""
         self.put = put
         self.replace = replace
+        self.tells_exceptions = True
+        """Whether what was raised is an event of a span."""
 
 
 class Outbox:

@@ -71,6 +71,11 @@ class OwnSpan(Span):
         """Whether anything of it will be seen."""
         return not self._ended and self.flags & SAMPLED == SAMPLED
 
+    @property
+    def tells_exceptions(self) -> bool:
+        """Whether what was raised is one of its events."""
+        return self.lane.tells_exceptions
+
     def child(self, span_id: bytes, start_ns: int, parts: list[bytes]) -> OwnSpan:
         """Start a span below it."""
         if self.state is not None:

@@ -63,7 +63,7 @@ def publish(
     if root and not _admitted(source):
         # Without this, each function the message comes to would decide again, in the middle of the trace.
         return PublishSpan(None, [("traceparent", unsampled())])
-    attributes: Attributes = {**send_attributes(subject, template)}
+    attributes: Attributes = {**send_attributes(subject, template), **source.server}
     name = failure.clean(f"send {template or subject}")
     span = source.start(source.project, name, SpanKind.PRODUCER, context, attributes, admitted=root)
     return PublishSpan(span, source.propagation.inject(set_span_in_context(span.current, context)))
@@ -74,7 +74,7 @@ def redrive(source: SpanSource, subject: str, headers: Iterable[tuple[str, str]]
     carried = as_origin(list(headers))
     if source.services is None or not _admitted(source):
         return PublishSpan(None, carried)
-    attributes: Attributes = {**send_attributes(subject, "")}
+    attributes: Attributes = {**send_attributes(subject, ""), **source.server}
     span = source.start(
         source.project, f"send {subject}", SpanKind.PRODUCER, Context(), attributes, origin=origin_of(carried)
     )

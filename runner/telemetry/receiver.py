@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import zlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Self
@@ -30,8 +30,15 @@ _MESSAGE_ID = "messaging.message.id"
 class Receiver:
     """Listens while its `with` block runs; OSError when the port is taken."""
 
-    def __init__(self, port: int = 0, *, capacity: int = CAPACITY) -> None:
-        """`port` 0 takes a free one; the latest `capacity` spans are kept."""
+    def __init__(
+        self,
+        port: int = 0,
+        *,
+        capacity: int = CAPACITY,
+        forward: Callable[[bytes, Mapping[str, str]], None] = lambda _body, _headers: None,
+    ) -> None:
+        """`port` 0 takes a free one; the latest `capacity` spans are kept; `forward` gets each export with its headers."""
+        self.forward = forward
         self._spans: deque[Span] = deque(maxlen=capacity)
         self._changed = threading.Condition()
         self._server = _Server(("127.0.0.1", port), self)
@@ -109,6 +116,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self._answer(HTTPStatus.BAD_REQUEST, str(error).encode())
                 return
             self.server.receiver.receive(spans)
+            self.server.receiver.forward(body, dict(self.headers.items()))
             self._answer(HTTPStatus.OK, content_type="application/x-protobuf")
 
     def do_GET(self) -> None:

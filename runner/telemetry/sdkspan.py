@@ -14,11 +14,13 @@ from runner.telemetry.ownspan import OwnSpan
 class SdkSpan:
     """Does as `OwnSpan` does."""
 
-    __slots__ = ("current",)
+    __slots__ = ("current", "tells_exceptions")
 
-    def __init__(self, span: Span) -> None:
+    def __init__(self, span: Span, *, tells_exceptions: bool = True) -> None:
         self.current = span
         """What the code of a handler finds."""
+        self.tells_exceptions = tells_exceptions
+        """Whether what was raised is one of its events."""
 
     @property
     def recording(self) -> bool:

@@ -44,7 +44,7 @@ from runner.telemetry import otlp
 from runner.telemetry.export import Export
 from runner.telemetry.failure import clean
 from runner.telemetry.hiding import Hiding
-from runner.telemetry.keys import ADMITTED
+from runner.telemetry.keys import ADMITTED, SCHEMA, SCOPE, VERSION
 from runner.telemetry.outbox import Lane
 from runner.telemetry.ownspan import OwnSpan
 from runner.telemetry.settings import TelemetrySettings
@@ -185,7 +185,7 @@ class Services:
 
     def tracer(self, service: str) -> Tracer:
         """The tracer Jetrunner's own spans of this service come from."""
-        return self.provider(service).get_tracer("jetrunner")
+        return self.provider(service).get_tracer(SCOPE, VERSION, SCHEMA)
 
     def lane(self, service: str) -> Lane | None:
         """Where encoded spans of this service go; None where the SDK makes them."""
@@ -194,6 +194,7 @@ class Services:
         name = self._settings.service_name or service
         if name not in self._lanes:
             self._lanes[name] = self._new_lane(name)
+            self._lanes[name].tells_exceptions = self._settings.exceptions != "logs"
         return self._lanes[name]
 
     def _new_lane(self, service: str) -> Lane:
@@ -202,7 +203,7 @@ class Services:
         resource = self.provider(service).resource
         if any(isinstance(value, str) and clean(value) != value for value in resource.attributes.values()):
             return Lane(service, b"", b"", lambda _lane, _span: None, self.replace)  # OTLP cannot hold it
-        scope, context = InstrumentationScope("jetrunner", ""), SpanContext(1, 1, is_remote=False)
+        scope, context = InstrumentationScope(SCOPE, VERSION, SCHEMA), SpanContext(1, 1, is_remote=False)
         sample = ReadableSpan(
             "", context, resource=resource, start_time=0, end_time=0, instrumentation_scope=scope
         )

@@ -53,6 +53,8 @@ class TelemetrySettings(Struct, frozen=True, kw_only=True):
     service_name: str = ""
     """When set, every span belongs to this one service; else each function is a service."""
     resource: tuple[tuple[str, str], ...] = ()
+    exceptions: Literal["events", "logs", "both"] = "events"
+    """Where what was raised is told: in events of spans, in the log, or in both."""
     warnings: tuple[str, ...] = ()
 
     @property
@@ -90,6 +92,7 @@ def load(environ: Mapping[str, str]) -> TelemetrySettings:
         propagators=_propagators(environ),
         service_name=_text(environ, "OTEL_SERVICE_NAME") or named,
         resource=tuple(pair for pair in attributes if pair[0] != "service.name"),
+        exceptions=_exceptions(environ),
         warnings=tuple(warnings),
     )
 
@@ -184,6 +187,14 @@ def _ratio(environ: Mapping[str, str], sampler: str, warnings: list[str]) -> flo
         warnings.append(f"OTEL_TRACES_SAMPLER_ARG={value} is not a number from 0 to 1; every trace is taken")
         return 1.0
     return ratio
+
+
+def _exceptions(environ: Mapping[str, str]) -> Literal["events", "logs", "both"]:
+    """A list; of what it does not know, others may."""
+    asked = {
+        each.strip().lower() for each in _text(environ, "OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN").split(",")
+    }
+    return "both" if "logs/dup" in asked else "logs" if "logs" in asked else "events"
 
 
 def _propagators(environ: Mapping[str, str]) -> tuple[str, ...]:

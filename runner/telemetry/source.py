@@ -50,6 +50,8 @@ class SpanSource:
         self._tracers: dict[str, Tracer] = {}
         self.takes_all = settings.sampler in {"", "always_on"}
         """Whether every span is recorded that the gate has admitted."""
+        self.tells_exceptions = settings.exceptions != "logs"
+        """Whether what was raised is an event of a span."""
         self.server: dict[str, str | int] = {}
         """`server.address` and `server.port` of the NATS server, once connected."""
         if settings.enabled:
@@ -129,7 +131,10 @@ class SpanSource:
         if isinstance(parent, OwnSpan):
             parts = [otlp.kind(otlp.PRODUCER, name), otlp.attributes(attributes)]
             return parent.child(new_id(), time_ns(), parts)
-        return SdkSpan(self.tracer(service).start_span(name, context(), SpanKind.PRODUCER, attributes))
+        return SdkSpan(
+            self.tracer(service).start_span(name, context(), SpanKind.PRODUCER, attributes),
+            tells_exceptions=self.tells_exceptions,
+        )
 
     def _sdk(
         self,
@@ -153,9 +158,15 @@ class SpanSource:
         context = contexts.set_value(ADMITTED, True, parent) if admitted else parent
         tracer = self.tracer(service)
         if not root or self.services is None:
-            return SdkSpan(tracer.start_span(name, context, kind, attributes, links, start_ns))
+            return SdkSpan(
+                tracer.start_span(name, context, kind, attributes, links, start_ns),
+                tells_exceptions=self.tells_exceptions,
+            )
         with self.services.ids.next(int(root, 16)):
-            return SdkSpan(tracer.start_span(name, context, kind, attributes, links, start_ns))
+            return SdkSpan(
+                tracer.start_span(name, context, kind, attributes, links, start_ns),
+                tells_exceptions=self.tells_exceptions,
+            )
 
 
 def new_id() -> bytes:

@@ -25,20 +25,24 @@ Span times are Unix nanoseconds. All of it may be called from any thread, `gate`
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import NotRequired, TypedDict, Unpack
+from urllib.parse import urlsplit
 
 from opentelemetry import context as contexts
 from opentelemetry import trace
 
 from runner.core import header as headers_of
 from runner.core import traceparent
-from runner.telemetry import asking, failure, publishing
+from runner.telemetry import asking, failure, publishing, shardspans
 from runner.telemetry.asking import Asked, TrySpan
-from runner.telemetry.attempt import ORIGIN_TRACE, AttemptSpan, Hiding
+from runner.telemetry.attempt import ORIGIN_TRACE, AttemptSpan, Hiding, SentSpan
 from runner.telemetry.functionspans import FunctionSpans
+from runner.telemetry.httpspans import HttpSpans
 from runner.telemetry.keys import HIDE, SERVICE
+from runner.telemetry.passing import PROPAGATE, Passings
 from runner.telemetry.propagation import Headers
 from runner.telemetry.publishing import PublishSpan
 from runner.telemetry.requestspans import RequestSpans
@@ -64,6 +68,8 @@ class AttemptFacts(TypedDict):
     """Takes out of texts what is not shown of the message."""
     more: NotRequired[Attributes]
     """What is told of this attempt besides."""
+    delivery: NotRequired[object]
+    """For the log: which message it is."""
 
 
 class Tracing:
@@ -77,6 +83,10 @@ class Tracing:
         self.fields = self._source.propagation.fields | {ORIGIN_TRACE.lower()}
         self._usual = self._source.propagation.usual
         self._spans: dict[tuple[str, str, str, int], FunctionSpans] = {}
+        self.logs_exceptions = settings.exceptions != "events"
+        """Whether what was raised is told in the log, as the conventions have it."""
+        self.tells_messages = False
+        """Whether the log tells which message a line is about: then each attempt has a context, traced or not."""
         if settings.enabled:
             for warning in (*settings.warnings, *self._source.propagation.warnings):
                 logging.getLogger("jetrunner.telemetry").warning("%s", warning)
@@ -103,10 +113,23 @@ class Tracing:
         self._source.server = facts
         self._spans.clear()
 
+    def at(self, url: str) -> None:
+        """Say where the NATS server is: spans that begin from now on tell it."""
+        parts = urlsplit(url)
+        facts: dict[str, str | int] = {"server.address": parts.hostname or ""}
+        if parts.port:
+            facts["server.port"] = parts.port
+        self.server = facts if parts.hostname else {}
+
     @property
     def arriving(self) -> bool:
         """Whether spans arrive, as far as that is known."""
         return self._source.services is not None and self._source.services.export.arriving
+
+    @property
+    def lost(self) -> int:
+        """Spans that did not arrive, since the start."""
+        return 0 if self._source.services is None else self._source.services.export.lost
 
     def presume_missing(self) -> None:
         """Say nothing of a collector that is not there: somebody has told that already."""
@@ -130,20 +153,32 @@ class Tracing:
             facts.get("start_ns"),
             facts.get("hide"),
             facts.get("more"),
+            facts.get("delivery"),
         )
 
     def spans(
-        self, function: str, durable: str, template: str, attempts: int, hiding: Hiding | None = None
+        self,
+        function: str,
+        durable: str,
+        template: str,
+        attempts: int,
+        hiding: Hiding | None = None,
+        *,
+        ordered: bool = False,
     ) -> FunctionSpans:
-        """What starts the attempts of one function.
+        """What starts the attempts of one function; `ordered`: its messages stand in shards.
 
         `hiding` makes of a message's headers and body what takes out of texts what is not shown of it.
         """
-        return FunctionSpans(self._source, function, durable, template, attempts, hiding)
+        return FunctionSpans(self._source, function, durable, template, attempts, hiding, ordered=ordered)
 
     def request_spans(self, function: str, template: str, hiding: Hiding) -> RequestSpans:
         """What starts the spans of the requests that one function answers; `hiding` as that of `spans`."""
         return RequestSpans(self._source, function, template, hiding)
+
+    def http_spans(self) -> HttpSpans:
+        """What starts the spans of requests that come over HTTP."""
+        return HttpSpans(self._source)
 
     def late_attempt(self, function: str, **facts: Unpack[AttemptFacts]) -> AttemptSpan | None:
         """The span of an attempt that was not sampled and failed, started when it began; None when over 20 a second."""
@@ -200,6 +235,24 @@ class Tracing:
         pairs = self.unsampled_headers(header, stream.decode(), sequence, int(stored))
         lines = "".join(f"{name}: {value}\r\n" for name, value in pairs)
         return lines.encode("utf-8", "surrogateescape")
+
+    def passing(self, function: str) -> Passings | None:
+        """What makes the contexts of attempts that are not traced; None where nothing would read them."""
+        if self.tells_messages or PROPAGATE in sys.modules:
+            return Passings(self._source.propagation, self.unsampled_headers, function)
+        return None
+
+    def takeover(
+        self, function: str, shard: int, instances: tuple[str, str], left: int, start_ns: int
+    ) -> None:
+        """A shard works now that was claimed at `start_ns`: by which instance, after which; `left` messages were unsettled."""
+        shardspans.takeover(self._source, function, shard, instances, left, start_ns)
+
+    def park_span(
+        self, function: str, subject: str, header: bytes | None, place: tuple[str, int, int]
+    ) -> SentSpan | None:
+        """A message that is parked; None where it is not traced. `place` is its stream, its sequence, and when it was stored."""
+        return shardspans.parked(self._source, function, subject, header, place)
 
     def publish_span(
         self, subject: str, template: str = "", *, headers: Iterable[tuple[str, str]] = ()

@@ -8,8 +8,9 @@ from runner.staged import Staged
 from runner.testing.contexts import context
 
 if TYPE_CHECKING:
-    from runner.testing.app import App, Unsettled, run
+    from runner.testing.app import App, run
     from runner.testing.delivery import Delivered, deliver
+    from runner.testing.ending import Unsettled
 
 __all__ = ["App", "Delivered", "Staged", "Unsettled", "context", "deliver", "run"]
 
@@ -21,8 +22,12 @@ if not TYPE_CHECKING:  # else every misspelt name would have the type Any
             from runner.testing import delivery  # noqa: PLC0415
 
             return getattr(delivery, name)
-        if name in ("App", "Unsettled", "run"):
+        if name in ("App", "run"):
             from runner.testing import app  # noqa: PLC0415
 
             return getattr(app, name)
+        if name == "Unsettled":
+            from runner.testing import ending  # noqa: PLC0415
+
+            return ending.Unsettled
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

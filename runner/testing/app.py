@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar, overload
+from typing import Any, TypeVar, overload
 
 from msgspec import Struct, structs
 
@@ -15,13 +15,13 @@ from runner.bindings import Binding
 from runner.config import Settings
 from runner.core import header, sharding
 from runner.core.deadletter import DeadLetter
+from runner.core.http.route import Route
 from runner.core.quantity import counted
 from runner.core.redaction import MSGPACK
-from runner.core.streams.capture import capture
-from runner.core.streams.config import DeclaredStream
 from runner.core.streams.plan import function_of
-from runner.core.subject import covers, overlaps
-from runner.errors import NoStream, UsageError
+from runner.core.subject import overlaps
+from runner.errors import UsageError
+from runner.gateway.sockets import bound as bound_socket
 from runner.jetstream.deadletters import DeadLetters, Selection
 from runner.jetstream.gathered import Event, Gathered
 from runner.jetstream.inventory import consumers_on, count, real_streams
@@ -32,25 +32,21 @@ from runner.jetstream.publisher import PubAck
 from runner.jetstream.schedules import fire
 from runner.ordered.function import OrderedFunction
 from runner.process.app import Serving, serve
+from runner.process.http import OverHttp, require
 from runner.process.served import Served
 from runner.runtime.stop import Stop
-from runner.streams.file import FOLDER, declare, load_streams
-from runner.streams.plan import apply_streams, subjects_of_streams
+from runner.streams.plan import apply_streams
+from runner.testing.children import given
+from runner.testing.declared import Streams, declared
 from runner.testing.delivery import bound
+from runner.testing.ending import Unsettled, ended, told
 from runner.testing.project import project_of
 from runner.testing.server import server
 
 T = TypeVar("T")
-Streams: TypeAlias = "Mapping[str, Sequence[str] | Mapping[str, Any]] | Path | str | None"
-"""A folder with stream files; or subjects, or the fields of a stream file, by the stream's name; None: those of the project."""
-
-STREAM = "TEST"
-DRAIN_SECONDS = 2.0
+DRAIN_SECONDS = 3600.0
+"""The end of a test has times of its own."""
 LOOK_SECONDS = 0.02
-
-
-class Unsettled(AssertionError):  # noqa: N818  named by what is wrong, as its siblings are
-    """Something was still open when the time was over."""
 
 
 class Output(Struct, frozen=True):
@@ -78,7 +74,12 @@ class App:
     """Functions that run, and the server that they run on."""
 
     def __init__(
-        self, connected: client.App, project: str, functions: Sequence[Served], serving: asyncio.Task[None]
+        self,
+        connected: client.App,
+        project: str,
+        functions: Sequence[Served],
+        serving: asyncio.Task[None],
+        http: str = "",
     ) -> None:
         self.publish, self.request = connected.publish, connected.request
         """As those of `runner.connect()`."""
@@ -88,6 +89,8 @@ class App:
         self._serving = serving
         self.url = self._connection.url
         """Of the server, for other clients."""
+        self.http = http
+        """Where functions with `@route` answer, as `http://127.0.0.1:40123`; empty where there are none."""
 
     async def fire(self, function: Callable[..., Any]) -> PubAck:
         """Fire a function with `@cron` now; its schedule does not run in tests. Raises UsageError where it has none."""
@@ -213,22 +216,38 @@ async def run(
     retry_scale: float = 0.01,
     url: str | None = None,
     around: Sequence[Callable[..., Any]] = (),
+    expires_scale: float = 1.0,
+    processes: bool = True,
+    routes: Sequence[Route] = (),
 ) -> AsyncIterator[App]:
     """Run functions for the time of the block, in this process, on a nats-server that starts and ends with it.
 
     `functions` are decorated ones as they are imported, a `@lifespan` and hooks (`@around`) among them; without any, all of the
     project that the current folder belongs to. Hooks of their modules with `scope="module"` run around them, and those that `around` gives. `streams` are declared before: without, those of the project's `streams/`, and one
-    called TEST for subjects that none of them captures. Waits between attempts are multiplied by `retry_scale`.
-    `url` is of a server to use in the place of an own one: what it stores stays.
+    called TEST for subjects that none of them captures. Waits between attempts are multiplied by `retry_scale`, and `expires` of
+    gathers by `expires_scale`.
+    `url` is of a server to use in the place of an own one: what it stores stays. Functions with `@route` answer at `app.http`;
+    `routes` are declared besides them. Functions with `executor="process"` run in
+    processes of their own, which import the module of the test; with `processes=False`, and where they are written inside another
+    function, in that of the test.
+    A handler that still runs 2 s after the block is cancelled, and told by `Unsettled`; where the block has raised, in a note on that.
     Raises JetrunnerError as `runner run` does.
     """
     root = devserver.find_root(Path())
     project = project_of(root, functions, around)
+    children = None
+    if processes and any(each.in_process for each in project.functions):
+        children = given(project.root, functions, around)
     bindings = tuple(
-        structs.replace(binding, retry=binding.retry.scaled(retry_scale), in_process=False)
+        structs.replace(
+            binding,
+            retry=binding.retry.scaled(retry_scale),
+            in_process=binding.in_process and children is not None,
+            joins=binding.joins and binding.joins.scaled(expires_scale),
+        )
         for binding in project.functions
     )
-    declared = _declared(root, streams, bindings)
+    wanted = declared(root, streams, bindings)
     async with AsyncExitStack() as stack:
         settings = Settings(
             name=project.name,
@@ -237,9 +256,10 @@ async def run(
         )
         stack.enter_context(client.working_with(settings))
         connected = await stack.enter_async_context(client.connect(settings=settings))
-        await apply_streams(connected.connection, declared, project.name)
+        await apply_streams(connected.connection, wanted, project.name)
         stop = Stop()
         ready: asyncio.Future[Sequence[Served]] = asyncio.get_running_loop().create_future()
+        http = _http(bindings, routes)
         serving = asyncio.create_task(
             serve(
                 Serving(
@@ -250,6 +270,8 @@ async def run(
                     supervised=True,
                     schedules="none",
                     ready=ready.set_result,
+                    given=children,
+                    http=http,
                 )
             )
         )
@@ -258,36 +280,20 @@ async def run(
             await asyncio.wait(waits_for, return_when=asyncio.FIRST_COMPLETED)
             if serving.done():
                 await serving
-            yield App(connected, project.name, await ready, serving)
-        finally:
-            stop.request()
-            await serving
+            here = f"http://127.0.0.1:{http.listening.getsockname()[1]}" if http is not None else ""
+            yield App(connected, project.name, await ready, serving, here)
+        except BaseException as error:
+            if left := await ended(serving, stop, ready.result() if ready.done() else ()):
+                error.add_note(told(left))
+            raise
+        else:
+            if left := await ended(serving, stop, ready.result()):
+                raise Unsettled(told(left))
 
 
-def _declared(root: Path, streams: Streams, bindings: Sequence[Binding]) -> list[DeclaredStream]:
-    if isinstance(streams, (str, Path)):
-        folder = Path(streams)
-        return list(load_streams(folder.parent if folder.name == FOLDER else folder))
-    if streams is not None:
-        return [
-            declare(
-                {"name": name, **(given if isinstance(given, Mapping) else {"subjects": list(given)})},
-                f"streams[{name!r}]",
-            )
-            for name, given in streams.items()
-        ]
-    declared = list(load_streams(root))
-    known = subjects_of_streams(declared)
-    subjects: list[str] = []
-    for binding in bindings:
-        reads = [binding.subject.wildcard] if binding.reads_stream else []
-        for subject in (*reads, *([binding.output.wildcard] if binding.output else [])):
-            try:
-                capture(
-                    subject, known, chosen=binding.stream if subject == binding.subject.wildcard else None
-                )
-            except NoStream:
-                subjects = [each for each in subjects if not covers(subject, each)]
-                if not any(covers(each, subject) for each in subjects):
-                    subjects.append(subject)
-    return [*declared, *([declare({"name": STREAM, "subjects": subjects}, STREAM)] if subjects else [])]
+def _http(bindings: Sequence[Binding], routes: Sequence[Route]) -> OverHttp | None:
+    """What serves those that answer over HTTP; None where there are none."""
+    if not routes and not any(each.route is not None for each in bindings):
+        return None
+    require()
+    return OverHttp(listening=bound_socket("127.0.0.1:0"), routes=routes)

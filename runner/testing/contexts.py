@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from runner import codec
+from runner import batches, codec
 from runner.context import Context, State
 from runner.core import header
 from runner.core.balancer import Policy
@@ -35,12 +35,21 @@ def context(
     scheduled: datetime | None = None,
     function: str = "test",
     replies: Mapping[str, Any] | Callable[[str, bytes], Any] | None = None,
+    messages: Sequence[Context[State]] = (),
 ) -> Context[State]:
     """A context to call a handler with; what it published is in `.staged`, each with its encoded `body`.
+
+    For a handler of batches, `messages` are contexts that were made like this, one for each message: each has what was published by
+    it, and the first one tells what the batch's own context tells; nothing else is given beside them.
 
     A header with several values is a list in `headers`. `deadline` stays at that many seconds. `replies` answers `ctx.request`: by subject, or a function of subject and
     body; an answer that is an exception is raised. ValueError when `timestamp` or `scheduled` has no timezone.
     """
+    if messages:
+        options = dict(locals())
+        if more := [name for name in _DEFAULTS if name != "messages" and options[name] != _DEFAULTS[name]]:
+            raise ValueError(f"{more[0]}= is told by the contexts of the messages: give it to these")
+        return batches.context_of(tuple(messages))
     for name, given in (("timestamp", timestamp), ("scheduled", scheduled)):
         if given is not None and given.tzinfo is None:
             raise ValueError(f"{name}={given} has no timezone")
@@ -63,6 +72,9 @@ def context(
         host=GivenReplies(replies),
         clock=lambda: 0.0,
     )
+
+
+_DEFAULTS: Mapping[str, Any] = context.__kwdefaults__ or {}
 
 
 def pairs(headers: Mapping[str, str | Sequence[str]]) -> Iterator[tuple[str, str]]:

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractAsyncContextManager
 
-    from runner.testing.app import App, Streams
+    from runner.testing.app import App
+    from runner.testing.declared import Streams
 
 
 class Jetrunner:
@@ -27,11 +28,21 @@ class Jetrunner:
         streams: Streams = None,
         retry_scale: float = 0.01,
         around: Sequence[Callable[..., Any]] = (),
+        expires_scale: float = 1.0,
+        processes: bool = True,
     ) -> AbstractAsyncContextManager[App]:
         """Run functions for the time of the block, as `runner.testing.run` does."""
         from runner.testing.app import run  # noqa: PLC0415  a session without such a test needs no NATS client
 
-        return run(*functions, streams=streams, retry_scale=retry_scale, url=self.url, around=around)
+        return run(
+            *functions,
+            streams=streams,
+            retry_scale=retry_scale,
+            url=self.url,
+            around=around,
+            expires_scale=expires_scale,
+            processes=processes,
+        )
 
     run = __call__
 

@@ -386,3 +386,74 @@ def test_a_hook_that_is_wrong_is_told_with_its_place(make_project: Callable[...,
     assert done.code == 2
     assert "functions/hooks.py:3: the hook timed is not async" in done.stderr
     assert "hint: write `async def timed(ctx: Context, call): return await call()`" in done.stderr
+
+
+MISFIT = """
+    from collections.abc import AsyncIterator
+    from msgspec import Struct
+    from runner import consume, gather
+
+    class Line(Struct):
+        name: str
+
+    class Price(Struct):
+        cents: int
+
+    @consume("orders.{n}", output="lines.{n}")
+    async def split(order: dict) -> AsyncIterator[Line]:
+        yield Line("a")
+
+    @gather("lines.{n}")
+    async def total(prices: list[Price]) -> None: ...
+"""
+
+
+def test_parts_that_a_gather_cannot_take_are_told(make_project: Callable[..., Project]) -> None:
+    sales = 'name = "SALES"\nsubjects = ["orders.*", "lines.*"]\n'
+    found = make_project(functions={"sales": MISFIT}, streams={"sales": sales}).json("check")
+    assert found["warnings"] == [
+        "total takes Price from lines.{n}, and split, whose output goes there, yields Line: it has no 'cents'"
+    ]
+
+
+EDGE = """
+    route_files = ["routes"]
+    [[tool.jetrunner.routes]]
+    path = "/orders/{customer}"
+    publish = "orders.{customer}.created"
+    [[tool.jetrunner.routes]]
+    path = "/quotes"
+    request = "quotes"
+"""
+
+
+def test_declared_routes_are_held_against_streams_and_functions(make_project: Callable[..., Project]) -> None:
+    project = make_project(functions={"charge": CHARGE}, streams={"orders": ORDERS}, settings=EDGE)
+    (project.root / "routes").mkdir()
+    done = project.runner("check")
+    assert done.code == 0
+    assert "route POST /quotes: no function of this project answers on quotes;" in done.stderr
+    project.settings(EDGE.replace('"orders.{customer}.created"', '"parcels.{customer}"'))
+    done = project.runner("check")
+    assert done.code == 2
+    assert "error: route POST /orders/{customer}: no stream captures" in done.stderr
+
+
+def test_manifests_are_read_and_told_with_file_and_line(make_project: Callable[..., Project]) -> None:
+    project = make_project(functions={"charge": CHARGE}, streams={"orders": ORDERS}, settings=EDGE)
+    (project.root / "routes").mkdir()
+    file = project.root / "routes" / "edge.yaml"
+    file.write_text(
+        "apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {name: shop}\n"
+        "spec: {defaultBackend: {service: {name: charge}}}\n"
+    )
+    done = project.runner("check")
+    assert done.code == 0
+    assert (
+        "edge.yaml:1: ingress default/shop: service charge: the function of that name answers no"
+        in done.stderr
+    )
+    file.write_text("kind: Ingress\napiVersion: networking.k8s.io/v1\n")
+    done = project.runner("check")
+    assert done.code == 2
+    assert "edge.yaml:1: missing required field metadata" in done.stderr

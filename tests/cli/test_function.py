@@ -88,7 +88,7 @@ def test_the_list_as_json_has_every_option(project: Project) -> None:
     found = {each["name"]: each for each in project.json("function", "list")}
     assert list(found) == ["charge", "thread", "split", "slow", "odd"]
     assert {**found["slow"], "line": 0} == {
-        "name": "slow", "renamed_from": None, "subject": "slow", "schedule": None, "answers": False, "idempotent": None, "overlap": None, "joins": False, "expires": None, "max_bytes": None, "executor": None, "output": None, "stream": None, "durable": "shop-slow", "kind": "thread",
+        "name": "slow", "renamed_from": None, "subject": "slow", "schedule": None, "route": None, "answers": False, "idempotent": None, "overlap": None, "joins": False, "expires": None, "max_bytes": None, "executor": None, "output": None, "stream": None, "durable": "shop-slow", "kind": "thread",
         "attempts": 5, "timeout": 0.1, "concurrency": min(32, (os.cpu_count() or 1) + 4), "ordered_by": [], "on_exhausted": "dead_letter", "max_age": None, "deliver": "all",
         "batch": None,
         "batch_by": None,

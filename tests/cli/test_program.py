@@ -131,14 +131,30 @@ def test_a_failure_has_its_exit_code(
     assert capsys.readouterr().out == ""
 
 
-def test_a_traceback_is_for_the_log_level_debug_alone(
+def test_the_traceback_of_a_failure_with_words_of_its_own_is_for_the_log_level_debug_alone(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tell(ValueError("no such luck"))
-    assert capsys.readouterr().err == "error: ValueError: no such luck\n"
+    tell(ServerError("no such luck"))
+    assert capsys.readouterr().err == "error: no such luck\n"
     monkeypatch.setenv("JETRUNNER_LOG_LEVEL", "debug")
-    tell(ValueError("no such luck"))
-    assert capsys.readouterr().err.startswith("  ValueError: no such luck\nerror: ")
+    tell(ServerError("no such luck"))
+    said = capsys.readouterr().err
+    assert said.startswith("  runner.errors.ServerError: no such luck\n")
+    assert said.endswith("\nerror: no such luck\n")
+
+
+def test_a_failure_that_no_code_has_foreseen_is_told_with_its_traceback(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def unforeseen() -> None:
+        raise ValueError("no such luck")
+
+    with pytest.raises(ValueError, match="no such luck") as raised:
+        unforeseen()
+    tell(raised.value)
+    said = capsys.readouterr().err
+    assert "in unforeseen" in said
+    assert said.endswith("error: ValueError: no such luck\n")
 
 
 @pytest.mark.parametrize(

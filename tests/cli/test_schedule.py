@@ -272,10 +272,22 @@ async def test_what_is_left_of_a_function_with_a_schedule_is_forgotten(
 async def test_dev_writes_a_changed_schedule_when_it_loads_the_code_again(
     make_project: Callable[..., Project],
 ) -> None:
-    project = make_project(functions={"shop": HEAD + NIGHTLY + OFTEN})
+    project = make_project(functions={"shop": HEAD + NIGHTLY + OFTEN}, streams={"orders": ORDERS})
     dev = started(project)
     assert states(project) == {"nightly": "stands", "often": "stands"}
     project.function("shop", HEAD + NIGHTLY.replace("0 3", "0 5"))
     said(dev, "dev ready in", 2)
-    until(lambda: states(project) == {"nightly": "stands", "often": "gone"})  # `apply` alone removes one
+    until(
+        lambda: states(project) == {"nightly": "stands"}
+    )  # its server is its own: no other release runs there
     assert listed(project)["nightly"]["schedule"] == "0 5 * * * Europe/Berlin"
+    project.function("shop", HEAD + READS)
+    until(lambda: states(project) == {})
+
+
+async def test_dev_on_a_server_that_others_use_removes_no_schedule(project: Project) -> None:
+    assert project.runner("apply").code == 0
+    project.function("shop", HEAD + NIGHTLY)
+    dev = project.start("dev")
+    await dev.seen("dev ready in")
+    assert states(project) == {"nightly": "stands", "often": "gone"}

@@ -6,6 +6,7 @@ import asyncio
 import re
 import shlex
 import sqlite3
+import subprocess
 from collections.abc import Awaitable, Callable
 from contextlib import closing
 from pathlib import Path
@@ -37,10 +38,13 @@ def project_of(page: Path, make_project: Callable[..., Project], nats: str) -> P
     functions = [
         text
         for text in blocks(page, "python")
-        if re.search(r"^@(consume|cron|reply|around)", text, re.MULTILINE)
+        if re.search(r"^@(consume|cron|reply|route|around)", text, re.MULTILINE)
     ]
-    streams = {NAME.findall(text)[0].lower(): text for text in blocks(page, "toml")}
-    return make_project(functions={"page": "\n\n".join(functions)}, streams=streams, nats=nats)
+    streams = {NAME.findall(text)[0].lower(): text for text in blocks(page, "toml") if NAME.search(text)}
+    project = make_project(functions={"page": "\n\n".join(functions)}, streams=streams, nats=nats)
+    for file in page.with_suffix("").glob("*"):  # what a page has beside it
+        (project.root / file.name).write_bytes(file.read_bytes())
+    return project
 
 
 def ends_with(page: str) -> Callable[[Any], Any]:
@@ -77,6 +81,8 @@ async def all_readings_and_postings_are_stored_and_one_is_given_up(
     subjects = {each.subject for each in await js.messages("CHECKS")}
     if not {"checked.attic", "alarms.attic"} <= subjects or "checked.cellar" in subjects:
         return False
+    if "heat.oven" not in {each.subject for each in await js.messages("METERS")}:
+        return False
     return rows(project, "readings.db", "readings") == 1_000 and rows(project, "ledger.db", "postings") == 101
 
 
@@ -90,6 +96,16 @@ def rows(project: Project, file: str, table: str) -> int:
 async def the_rejected_one_is_back_and_the_other_is_gone(project: Project, _: RawJetStream) -> bool:
     letters = project.json("deadletter", "list")
     return [letter["reason"] for letter in letters] == ["rejected"] and letters[0]["sequence"] > 2
+
+
+@ends_with("message")
+async def one_order_waits_and_the_other_is_charged(project: Project, _: RawJetStream) -> bool:
+    (waits,), (done,) = (project.json("message", "show", f"ORDERS:{each}")["functions"] for each in (1, 2))
+    assert project.json("message", "show", "ORDERS", "--key", "ada")["messages"][0]["sequence"] == 1
+    if (waits["state"], done["state"]) != ("retrying", "done"):
+        return False
+    assert [each["message_id"] for each in done["outputs"]] == ["PAYMENTS:1"]
+    return (waits["error"]["error"], waits["error"]["message"]) == ("BankClosed", "try again later")
 
 
 @ends_with("nats-py")
@@ -140,7 +156,7 @@ async def the_cart_is_quoted(_: Project, js: RawJetStream) -> bool:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_block_is_of_a_kind_that_is_run(page: Path) -> None:
-    assert {kind for kind, _ in BLOCK.findall(page.read_text())} <= {"python", "toml", "console"}
+    assert {kind for kind, _ in BLOCK.findall(page.read_text())} <= {"python", "toml", "yaml", "console"}
     shown = INVISIBLE.sub("", BLOCK.sub("", page.read_text()))
     assert not re.search(r"^(?: {4}|\t)\S", shown, re.MULTILINE), "an indented block"
 
@@ -152,15 +168,25 @@ async def test_the_commands_of_a_page_do_in_its_project_what_it_says(
     page: Path, make_project: Callable[..., Project], nats_server: NatsServer, js: RawJetStream
 ) -> None:
     project = project_of(page, make_project, nats_server.url)
-    lines = [line for block in blocks(page, "console") for line in block.splitlines()]
-    assert lines
-    for line in lines:
-        prompt, command, *arguments = shlex.split(line, comments=True)
-        assert (prompt, command) == ("$", "runner")
-        if arguments[0] == "run":
-            await project.start(*(each.replace(":8080", f":{free_port()}") for each in arguments)).seen(
-                "ready: "
+    port = free_port()
+    commands = [
+        part
+        for block in blocks(page, "console")
+        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)
+        if part
+    ]
+    assert commands
+    for line, _, printed in (part.partition("\n") for part in commands):
+        command, *arguments = shlex.split(line.replace(":8080", f":{port}"), comments=True)
+        if command == "curl":
+            answer = await asyncio.to_thread(
+                subprocess.run, [command, *arguments], capture_output=True, text=True, check=True
             )
+            assert answer.stdout == printed.removesuffix("\n"), line
+            continue
+        assert (command, printed) == ("runner", "")
+        if arguments[0] in ("run", "gateway"):
+            await project.start(*arguments).seen("ready: " if arguments[0] == "run" else "HTTP at ")
             continue
         last = project.runner(*arguments)
 

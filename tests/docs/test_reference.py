@@ -9,6 +9,7 @@ from msgspec import structs
 import runner
 from runner.config import Settings
 from runner.core.retry import RetryPolicy
+from runner.jetstream import ownstreams
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 
@@ -31,3 +32,11 @@ def test_every_field_of_a_retry_policy_is_explained() -> None:
         for field in structs.fields(RetryPolicy)
         if field.name not in own and f"`{field.name}`" not in page
     ] == []
+
+
+def test_every_subject_of_our_own_streams_is_in_the_reference() -> None:
+    page = (REFERENCE / "streams.md").read_text()
+    for name, config in ownstreams.STREAMS.items():
+        assert f"| `{name}` |" in page
+        for subject in config["subjects"]:
+            assert f"`{subject.removesuffix('>')}" in page, subject

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.book import Book, Consumers
+from tests.support.combinations import combined
 from tests.support.eventually import eventually
 from tests.support.jetstream import RawJetStream
 from tests.support.project import Project
@@ -20,6 +21,8 @@ OLD = range(5)
 LOST = range(5, 35)
 FEW = range(100, 120)
 MANY = range(100, 180)
+NEW = {"few": FEW, "many": MANY}
+ALIVE = {"alive": True, "nobody": False}
 
 
 @pytest.fixture
@@ -29,9 +32,7 @@ def book(
     return Book(nats_server, js, make_project, tmp_path)
 
 
-@pytest.mark.parametrize("new", [FEW, MANY], ids=["few", "many"])
-@pytest.mark.parametrize("alive", [True, False], ids=["alive", "nobody"])
-@pytest.mark.parametrize("consumers", ["older", "none"])
+@combined(new=NEW, alive=ALIVE, consumers=["older", "none"])
 async def test_a_sharded_stream_put_back(
     book: Book, consumers: Consumers, new: range, *, alive: bool
 ) -> None:
@@ -55,8 +56,7 @@ async def test_a_sharded_stream_put_back(
     book.once(new)
 
 
-@pytest.mark.parametrize("new", [FEW, MANY], ids=["few", "many"])
-@pytest.mark.parametrize("instances", [1, 2])
+@combined(new=NEW, instances={"1": 1, "2": 2})
 async def test_the_whole_store_put_back_under_running_instances(
     book: Book, instances: int, new: range
 ) -> None:
@@ -74,9 +74,11 @@ async def test_the_whole_store_put_back_under_running_instances(
     book.once(new)
 
 
-@pytest.mark.parametrize("alive", [True, False], ids=["alive", "nobody"])
-@pytest.mark.parametrize("retention", ["workqueue", "interest"])
-@pytest.mark.parametrize("consumers", ["older", "none"])
+@combined(
+    alive=ALIVE,
+    retention=["workqueue", "interest"],
+    consumers=["older", "none"],
+)
 async def test_a_stream_that_keeps_what_is_not_done_put_back(
     book: Book, retention: str, consumers: Consumers, *, alive: bool
 ) -> None:
@@ -105,8 +107,7 @@ async def test_a_stream_that_keeps_what_is_not_done_put_back(
     await book.settled()
 
 
-@pytest.mark.parametrize("new", [FEW, MANY], ids=["few", "many"])
-@pytest.mark.parametrize("consumers", ["older", "none", "newer"])
+@combined(new=NEW, consumers=["older", "none", "newer"])
 async def test_handlers_that_run_while_their_stream_is_put_back(
     book: Book, consumers: Consumers, new: range, tmp_path: Path
 ) -> None:
@@ -129,9 +130,7 @@ async def test_handlers_that_run_while_their_stream_is_put_back(
     book.once(new)
 
 
-@pytest.mark.parametrize("deliver", ["all", "new"])
-@pytest.mark.parametrize("alive", [True, False], ids=["alive", "nobody"])
-@pytest.mark.parametrize("new", [FEW, MANY], ids=["few", "many"])
+@combined(deliver=["all", "new"], alive=ALIVE, new=NEW)
 async def test_a_stream_deleted_and_made_again(book: Book, deliver: str, new: range, *, alive: bool) -> None:
     await book.open(deliver=deliver)
     running = await book.start()
@@ -151,8 +150,7 @@ async def test_a_stream_deleted_and_made_again(book: Book, deliver: str, new: ra
     book.once(new)
 
 
-@pytest.mark.parametrize("consumers", [True, False], ids=["with", "without"])
-@pytest.mark.parametrize("alive", [True, False], ids=["alive", "nobody"])
+@combined(consumers={"with": True, "without": False}, alive=ALIVE)
 async def test_a_stream_restored_from_a_backup(book: Book, *, consumers: bool, alive: bool) -> None:
     await book.open()
     running = await book.start()
@@ -173,8 +171,10 @@ async def test_a_stream_restored_from_a_backup(book: Book, *, consumers: bool, a
     book.once(MANY)
 
 
-@pytest.mark.parametrize("how", [{}, {"keep": 3}, {"seq": 20}, {"filter": "ledger.a1.posted"}], ids=str)
-@pytest.mark.parametrize("alive", [True, False], ids=["alive", "nobody"])
+@combined(
+    how={"all": {}, "keep": {"keep": 3}, "up to": {"seq": 20}, "filter": {"filter": "ledger.a1.posted"}},
+    alive=ALIVE,
+)
 async def test_a_purged_stream_goes_on_where_it_was(
     book: Book, how: dict[str, object], *, alive: bool
 ) -> None:
@@ -241,8 +241,7 @@ async def test_a_stream_put_back_twice(book: Book) -> None:
         await book.settled()
 
 
-@pytest.mark.parametrize("alive", [True, False], ids=["alive", "nobody"])
-@pytest.mark.parametrize("consumers", ["older", "none"])
+@combined(alive=ALIVE, consumers=["older", "none"])
 async def test_a_stream_put_back_to_before_it_was_resized(
     book: Book, consumers: Consumers, *, alive: bool
 ) -> None:

@@ -35,6 +35,8 @@ from tests.support.server import NatsServer
 
 ROOT = Path(__file__).parents[2]
 AT_ONCE = 10
+SHARES = 4
+"""Of the permissions: each is a test of its own, so that several processes may take them away at the same time."""
 TRIES = ("A", "B")
 """Names of accounts, a life in each."""
 VIOLATION = re.compile(r'user:(\w+)-(\w+)" - (Publish|Subscription) Violation - Subject "([^"]+)"')
@@ -43,6 +45,7 @@ LOST = "what an older store has lost of outputs is not noticed (test_history_sto
 LIMITED = "what the server gives up, where somebody has limited deliveries, stays (test_drifting_durables.py)"
 FORMERLY = "what was sent back to it while it kept no order stays (test_changed_function.py)"
 CLOCK = "a hint: it is read every few seconds all the same"
+ONE_BY_ONE = "outputs are read one by one, and fewer of them (test_message_odd.py)"
 LEADERLESS = "a cluster without a leader is told of later (test_no_leader.py)"
 LESS: dict[tuple[Role, str], str] = {
     ("run", "$JS.API.STREAM.CREATE.JETRUNNER"): "where there is a schedule, apply has made it",
@@ -101,6 +104,15 @@ LESS: dict[tuple[Role, str], str] = {
         "operate",
         "$JS.API.STREAM.MSG.GET.LEDGER",
     ): "what waits in shards that are not open yet (test_shard.py)",
+    **{
+        ("operate", f"$JS.API.DIRECT.GET.{stream}"): ONE_BY_ONE
+        for stream in ("LEDGER", "BALANCES", "REMINDERS", "BEATS", "NOTES")
+    },
+    **{
+        ("operate", f"$JS.API.STREAM.MSG.GET.{stream}"): "they are no outputs on that day"
+        for stream in ("BEATS", "PARKED")
+    },
+    ("run", "$JS.API.STREAM.INFO.JETRUNNER_ERRORS"): "it is asked where an operator has changed that stream",
     (
         "publish",
         "$JS.API.STREAM.INFO.JETRUNNER",
@@ -181,9 +193,10 @@ async def test_everything_works_with_what_is_printed_and_nothing_is_refused(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("share", range(SHARES))
 async def test_each_permission_that_is_taken_away_breaks_something(
-    make_project: Callable[..., Project], make_server: Callable[..., NatsServer], forks: Forks
+    make_project: Callable[..., Project], make_server: Callable[..., NatsServer], forks: Forks, share: int
 ) -> None:
     project = make_project(functions={"shop": FUNCTIONS}, streams=STREAMS)
     later = make_project(functions={"shop": NARROWER}, streams=DESCRIBED)
@@ -194,7 +207,7 @@ async def test_each_permission_that_is_taken_away_breaks_something(
         for side in ("publish", "subscribe")
         for subject in claims[role][side]
         if not (side == "publish" and subject in PUBLISHED)
-    ]
+    ][share::SHARES]
     parts = [without(claims, *each) for each in taken]
     accounts = [users(f"{name}{number}", part) for name in TRIES for number, part in enumerate(parts)]
     server = make_server("accounts {\n" + "".join(accounts) + "}\n")

@@ -71,6 +71,8 @@ async def test_nothing_of_it_is_shown(shop: Shop, process: RunnerProcess, receiv
         ("deadletter", "show", "1"),
         ("deadletter", "show", "2"),
         ("parked", "list"),
+        ("message", "show", "ORDERS:1"),
+        ("message", "show", "AUDIT:1"),
     ):
         for output in ("text", "json"):
             done = await asyncio.to_thread(shop.project.runner, *words, "--output", output)
@@ -80,7 +82,15 @@ async def test_nothing_of_it_is_shown(shop: Shop, process: RunnerProcess, receiv
     assert shown == []
     assert [place for place, text in said.items() if "1111-1111" in text] == []  # nor a part of it
     without = {place for place, text in said.items() if "[redacted]" not in text}
-    assert without == {"span send deadletters.shop.charge", "span send deadletters.shop.look"}
+    assert without == {
+        *(
+            f"span {name}"
+            for name in ("send deadletters.shop.charge", "send deadletters.shop.look", "park look")
+        ),
+    }
+    (kept,) = await shop.js.messages("JETRUNNER_ERRORS")
+    assert "[redacted]" in kept.body.decode()
+    assert [secret for secret in SECRETS if secret in kept.body.decode()] == []
     assert "blue" in said["deadletter show 1 text"]
     assert "of Ada" in said["deadletter show 1 text"]
 

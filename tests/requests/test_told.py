@@ -36,7 +36,10 @@ async def test_what_nobody_took_after_a_lost_connection_was_not_worked_on(
     assert await app.request("quote.1", None) == "a"
     await one.client.close()
     nats_server.restart()
-    await eventually(lambda: app._requester._connection.client.stats["reconnects"] == 1, within=20)
+    connection = app._requester._connection
+    await eventually(
+        lambda: connection.client.stats["reconnects"] == 1 and connection.is_connected, within=20
+    )
     with pytest.raises(NoResponders, match=r"nobody answers on quote\.2"):
         await app.request("quote.2", None, timeout=0.5)
 

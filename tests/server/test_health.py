@@ -102,6 +102,7 @@ async def test_counters_lose_no_digit() -> None:
         unsettled=0,
         throttled="",
         pending=987_654_321,
+        unkept=0,
     )
     metrics = Health([function], lambda: "").metrics()
     assert 'outcome="ack"} 123456789\n' in metrics

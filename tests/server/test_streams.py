@@ -276,6 +276,7 @@ async def test_durables_are_planned_and_strays_are_shown_with_what_they_hold(
         "metadata": "safe",
     }
     assert (stray.name, stray.function, stray.action, stray.pending) == ("shop-gone", "gone", "stray", 2)
+    assert "`runner function forget gone` removes what is left of it" in stray.note
     assert await js.consumers("ORDERS") == ["shop-charge", "shop-eu-charge", "shop-gone"]
 
 

@@ -197,7 +197,9 @@ async def live(life: Life, raw: RawJetStream) -> None:
     first = await life.instance()
     await _asked(life, raw, news)
     await _unordered(life, raw)
+    await _story(life, "REMINDERS", "NOTES", attempts=2)
     await _parked(life, raw, first)
+    await _story(life, "LEDGER", "BALANCES", attempts=2, sequence=3)
     await _failover(life, raw, first)
     await _fired(life, raw)
     await _resize(life, raw)
@@ -247,6 +249,17 @@ async def _unordered(life: Life, raw: RawJetStream) -> None:
     await life.until("it has left the dead letters", lambda: _count(raw, "DEADLETTERS", 1))
     await life.do("operate", "deadletter", "drop", "--all", "--yes")
     await life.until("dead letters are dropped", lambda: _count(raw, "DEADLETTERS", 0))
+
+
+async def _story(life: Life, stream: str, output: str, *, attempts: int, sequence: int = 1) -> None:
+    """What became of a message that has failed once, and of what was made of it."""
+    told = json.loads(await life.do("operate", "message", "show", f"{stream}:{sequence}", "--output", "json"))
+    (function,) = told["functions"]
+    if function["state"] != "done" or (function["error"] or {}).get("attempt") != attempts - 1:
+        raise Broken(f"message show tells {function}")
+    made = [each for each in function["outputs"] if each["message_id"].startswith(f"{output}:")]
+    if not made or made[0]["message"] is None:
+        raise Broken(f"message show tells of no output: {function}")
 
 
 async def _parked(life: Life, raw: RawJetStream, first: Command) -> None:

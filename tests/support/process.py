@@ -14,6 +14,7 @@ from typing import IO, NamedTuple
 
 from tests.support.eventually import eventually, until
 from tests.support.server import freeze
+from tests.support.warm import Warm, fits
 
 
 class Finished(NamedTuple):
@@ -24,27 +25,45 @@ class Finished(NamedTuple):
     stderr: str
 
 
+def begun(
+    arguments: Sequence[str],
+    directory: Path,
+    environment: Mapping[str, str],
+    stdout: int,
+    stderr: int,
+    stdin: int | None = None,
+) -> subprocess.Popen[bytes] | Warm:
+    """Start the command in a session of its own, so that all that it starts can be reached too."""
+    with Path(os.devnull).open("rb") as nothing:
+        given = nothing.fileno() if stdin is None else stdin
+        if fits(arguments, environment):
+            return Warm(arguments, directory, environment, (given, stdout, stderr))
+        return subprocess.Popen(
+            [sys.executable, "-m", "runner", *arguments],
+            cwd=directory,
+            env=dict(environment),
+            stdin=given,
+            stdout=stdout,
+            stderr=stderr,
+            start_new_session=True,
+        )
+
+
 class RunnerProcess:
-    """`python -m runner …` in the background; lines of both outputs are kept as they arrive."""
+    """The command in the background; lines of both outputs are kept as they arrive."""
 
     def __init__(self, arguments: Sequence[str], directory: Path, environment: Mapping[str, str]) -> None:
         self.stdout: list[str] = []
         self.stderr: list[str] = []
         self.arguments = tuple(arguments)
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "runner", *arguments],
-            cwd=directory,
-            env=dict(environment),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-            start_new_session=True,  # so that `destroy` reaches its workers and its own nats-server too
-        )
+        said, outputs = zip(*(os.pipe() for _ in range(2)), strict=True)
+        self._process = begun(arguments, directory, environment, *outputs)
+        for output in outputs:
+            os.close(output)
+        self._streams = [os.fdopen(each, errors="replace") for each in said]
         self._readers = [
             threading.Thread(target=self._read, args=(stream, lines), daemon=True)
-            for stream, lines in ((self._process.stdout, self.stdout), (self._process.stderr, self.stderr))
+            for stream, lines in zip(self._streams, (self.stdout, self.stderr), strict=True)
         ]
         for reader in self._readers:
             reader.start()
@@ -132,9 +151,8 @@ class RunnerProcess:
         self._process.wait()
         for reader in self._readers:
             reader.join(5)
-        for stream in (self._process.stdout, self._process.stderr):
-            if stream is not None:
-                stream.close()
+        for stream in self._streams:
+            stream.close()
 
     def children(self) -> list[int]:
         """Process ids of its living children."""
@@ -151,6 +169,6 @@ class RunnerProcess:
         raise AssertionError(f"ended with {self.code} before a line matched {pattern!r}:\n{self.output}")
 
     @staticmethod
-    def _read(stream: IO[str] | None, lines: list[str]) -> None:
-        for line in stream or ():
+    def _read(stream: IO[str], lines: list[str]) -> None:
+        for line in stream:
             lines.append(line.rstrip("\n"))  # noqa: PERF401 - one by one: a test reads them as they come

@@ -6,15 +6,16 @@ import asyncio
 import json
 import os
 import shutil
+import signal
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryFile
 from textwrap import dedent
 from typing import Any
 
 from tests.support import journal
-from tests.support.process import Finished, RunnerProcess
+from tests.support.process import Finished, RunnerProcess, begun
 
 ENVIRONMENT_KEPT = {
     "PATH",
@@ -98,17 +99,28 @@ class Project:
         self, *arguments: str, stdin: str | None = None, within: float = 30.0, **environment: str
     ) -> Finished:
         """Run `runner <arguments>` to its end."""
-        done = subprocess.run(
-            [sys.executable, "-m", "runner", *arguments],
-            cwd=self.root,
-            env=self.environment | environment,
-            input=stdin if stdin is not None else "",
-            capture_output=True,
-            text=True,
-            timeout=within,
-            check=False,
-        )
-        return Finished(done.returncode, done.stdout, done.stderr)
+        with TemporaryFile("w+") as given, TemporaryFile("w+") as told, TemporaryFile("w+") as said:
+            given.write(stdin or "")
+            given.seek(0)
+            process = begun(
+                arguments,
+                self.root,
+                self.environment | environment,
+                told.fileno(),
+                said.fileno(),
+                given.fileno(),
+            )
+            try:
+                code = process.wait(within)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                raise
+            texts = []
+            for file in (told, said):
+                file.seek(0)
+                texts.append(file.read())
+            return Finished(code, *texts)
 
     def json(self, *arguments: str, within: float = 30.0, code: int = 0, **environment: str) -> Any:
         """Run `runner <arguments> --output json`, expect this exit code, and return the document."""

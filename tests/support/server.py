@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tests.support.eventually import until
 from tests.support.port import free_port
+from tests.support.warm import stands_still
 
 
 def binary() -> str:
@@ -28,9 +29,12 @@ def binary() -> str:
 
 
 def freeze(pid: int) -> None:
-    """SIGSTOP a child of ours, and return once all of its threads stand still: they may run on for a moment."""
+    """SIGSTOP a process, and return once all of its threads stand still: they may run on for a moment."""
     os.kill(pid, signal.SIGSTOP)
-    os.waitid(os.P_PID, pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+    try:
+        os.waitid(os.P_PID, pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+    except ChildProcessError:  # another process has started it
+        stands_still(pid)
 
 
 class NatsServer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextvars import copy_context
+from importlib.metadata import version
 
 import pytest
 from opentelemetry import trace
@@ -13,6 +14,7 @@ from runner.core import header, traceparent
 from runner.telemetry.receiver import Receiver
 from runner.telemetry.span import Span
 from runner.telemetry.tracing import Tracing
+from tests.telemetry.collector import Collector
 from tests.telemetry.delivery import SAMPLED, SENDER, TRACE, UNSAMPLED, facts, start
 from tests.telemetry.tree import tree
 
@@ -351,3 +353,31 @@ def test_a_propagator_that_is_not_installed_costs_one_warning(
         "OTEL_PROPAGATORS: b3 is not installed and is left out"
     ]
     assert dict(start(tracing, SAMPLED).inject()).keys() == {"traceparent"}
+
+
+@pytest.mark.parametrize("limit", ["", "100"], ids=["encoded here", "by the SDK"])
+def test_the_scope_of_our_spans_tells_their_version_and_schema(
+    make_tracing: Make, limit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_SPAN_EVENT_COUNT_LIMIT", limit)
+    with Collector() as collector:
+        tracing = make_tracing(OTEL_EXPORTER_OTLP_ENDPOINT=collector.endpoint)
+        tracing.at("nats://user:secret@nats.internal:4333")
+        attempt = start(tracing)
+        attempt.output("payments.c1.charged").end()
+        attempt.end_ack()
+        with tracing.publish_span("orders.c1"):
+            pass
+        assert tracing.flush()
+        scopes = [
+            each for one in collector.requests() for part in one.resource_spans for each in part.scope_spans
+        ]
+    assert {(each.scope.name, each.scope.version, each.schema_url) for each in scopes} == {
+        ("jetrunner", version("jetrunner"), "https://opentelemetry.io/schemas/1.44.0")
+    }
+    spans = [span for each in scopes for span in each.spans]
+    assert len(spans) == 3
+    for span in spans:
+        told = {pair.key: pair.value for pair in span.attributes}
+        assert told["server.address"].string_value == "nats.internal"
+        assert told["server.port"].int_value == 4333

@@ -128,6 +128,34 @@ async def test_a_batch_that_fails_is_an_error_and_its_messages_link_to_each_call
     assert "dead_letter error=OSError" in tree([span for span in spans if span.trace_id == f"{2:032x}"])
 
 
+@pytest.mark.server
+@pytest.mark.anyio
+@pytest.mark.parametrize("order", ["", 'ordered_by="table", '])
+async def test_what_a_partial_failure_names_is_an_error_in_its_own_trace_and_the_batch_says_so(
+    make_project: Callable[..., Project],
+    nats_server: NatsServer,
+    js: RawJetStream,
+    receiver: Receiver,
+    order: str,
+) -> None:
+    rows = {"n": 1}, {"n": 3}, {"n": 2, "bad": 1}
+    spans = await stored(make_project, nats_server, js, receiver, *rows, order=order, enough=6)
+    (batch,) = of_batches(spans)
+    assert tree([span for span in spans if span.trace_id == batch.trace_id]) == (
+        "store: store consumer error=runner.core.signals.PartialFailure exception link link link\n"
+        "  store: insert internal error=None exception"
+    )
+    for number in (1, 2):
+        assert tree([span for span in spans if span.trace_id == f"{number:032x}"]) == (
+            "store: store consumer 1/1 ack message.ack link"
+        )
+    assert tree([span for span in spans if span.trace_id == f"{3:032x}"]) == (
+        "store: store consumer 1/1 dead_letter error=runner.core.signals.Reject exception "
+        "message.term{reason=rejected} link\n"
+        "  store: send deadletters.shop.store producer"
+    )
+
+
 @pytest.mark.parametrize("limit", ["", "OTEL_SPAN_EVENT_COUNT_LIMIT"])
 def test_the_span_of_a_batch_has_a_link_for_each_of_many_messages(
     make_tracing: Callable[..., Tracing],

@@ -57,3 +57,45 @@ async def test_a_split_event_is_one_trace_in_which_the_gather_links_to_every_par
     assert call.attributes["messaging.batch.message_count"] == 3
     parts = {span.span_id for span in spans if span.name.startswith("send priced")}
     assert parts == {call.parent_id, *(link.span_id for link in call.links)}
+
+
+LACKING = """
+    from runner import Context, consume, gather
+
+    @consume("orders.{id}", output="lines.{id}")
+    async def split(order: dict):
+        for number in range(3):
+            yield {"n": number}
+
+    @consume("lines.{id}", output="priced.{id}")
+    async def price(line: dict) -> dict | None:
+        return line if line["n"] != 1 else None
+
+    @gather("priced.{id}", output="totals.{id}", expires=1)
+    async def total(lines: list[dict], ctx: Context) -> int:
+        return len(lines)
+"""
+
+
+async def test_an_event_without_one_of_its_parts_stays_in_its_trace_and_says_how_many_are_missing(
+    make_project: Callable[..., Project], nats_server: NatsServer, js: RawJetStream
+) -> None:
+    project = make_project(functions={"sales": LACKING}, streams={"sales": STREAM}, nats=nats_server.url)
+    await project.applied()
+    await js.publish("orders.1", {}, {"traceparent": f"00-{7:032x}-{9:016x}-01"})
+    with Receiver() as receiver:
+        project.start("run", OTEL_TRACES_EXPORTER="otlp", OTEL_EXPORTER_OTLP_ENDPOINT=receiver.endpoint)
+        spans = receiver.wait(lambda spans: any(span.name == "send totals.1" for span in spans), 30)
+    lines = tree([span for span in spans if span.trace_id == f"{7:032x}"]).splitlines()
+    assert lines[0] == "split: split consumer 1/5 ack message.ack"
+    assert lines.count("    price: price consumer 1/5 ack message.ack") == 3
+    assert lines.count("      price: send priced.1 producer") == 2
+    (at,) = [at for at, line in enumerate(lines) if "total: total" in line]
+    assert lines[at : at + 2] == [
+        "        total: total consumer 1/5 ack message.ack link",
+        "          total: send totals.1 producer",
+    ]
+    (call,) = [span for span in spans if span.name == "total"]
+    assert call.attributes["jetrunner.gather.missing"] == 1
+    assert call.attributes["messaging.batch.message_count"] == 2
+    assert call.attributes["messaging.destination.name"] == "priced.1"

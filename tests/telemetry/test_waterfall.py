@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from runner.telemetry import waterfall
 from runner.telemetry.span import Event, Span
@@ -84,6 +85,26 @@ def test_several_roots_share_one_scale_and_several_traces_stand_apart() -> None:
         "",
         f"trace {'b' * 32}, 1 span, 1 service, 1.0 ms",
         "x  other  ███████████████████████████████████████████████████████████   1.0 ms",
+    ]
+
+
+def test_waits_are_dots_and_failures_are_told_whole_with_their_place() -> None:
+    trace = 'Traceback\n  File "/shop/functions/bank.py", line 7, in ask\n    raise\nValueError: bank'
+    first, second, output, publish = RETRIED
+    first = structs.replace(
+        first,
+        attributes={**first.attributes, "messaging.message.id": "ORDERS:1"},
+        events=(*first.events, Event("exception", 0, {"exception.stacktrace": trace})),
+    )
+    second = structs.replace(second, attributes={**second.attributes, "messaging.message.id": "ORDERS:1"})
+    publish = structs.replace(publish, kind="producer")
+    assert waterfall.lines([first, second, output, publish], 100, waits=True) == [
+        f"trace {'a' * 32}, 4 spans, 2 services, 400 ms",
+        "shop    send orders.created        ▍                             5.0 ms",
+        "charge  └ ✗ charge #1              ██████▊                       100 ms  ORDERS:1, retry, again in …",
+        "charge  └ charge #2                       ·············██████▏    90 ms  ORDERS:1, after 200 ms, ack",
+        "charge    └ send payments.charged                           ▋     10 ms",
+        "✗ charge #1: ValueError: bank is closed, at /shop/functions/bank.py:7 in ask",
     ]
 
 

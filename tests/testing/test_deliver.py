@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -81,6 +82,23 @@ async def test_a_subject_that_it_does_not_read_and_what_is_no_function_are_refus
         await testing.deliver(charge, body=Order("o-1", 1))
     with pytest.raises(UsageError, match="is no function of the runner"):
         await testing.deliver(print, "a", b"")
+
+
+@reply("parts.{customer}", timeout=0.05)
+async def parts(order: Order, customer: str) -> None:
+    async def broken() -> None:
+        await asyncio.sleep(0)
+        raise OSError("no route")
+
+    with contextlib.suppress(ExceptionGroup):
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(broken())
+    await asyncio.sleep(60)
+
+
+async def test_a_timeout_is_one_after_a_group_of_tasks_has_failed_in_the_handler() -> None:
+    done = await testing.deliver(parts, "parts.ada", Order("o", 1))
+    assert (done.code, done.message) == (408, "no result within 0.05 s")
 
 
 @reply("quotes.{customer}", timeout=0.05)

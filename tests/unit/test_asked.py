@@ -52,7 +52,7 @@ def test_a_name_that_a_service_gives_itself_ends_no_label() -> None:
 
 def test_what_is_written_is_read_again() -> None:
     told = view.asked({("shop", "a"): target("shop", "a", instances=3)}, 1.0)
-    whole = Snapshot("i1", 1.0, {}, {}, told)
+    whole = Snapshot("i1", 1.0, {}, {}, asked=told)
     assert snapshot.read(msgspec.json.encode(whole)) == whole
 
 
@@ -61,7 +61,7 @@ def test_several_askers_of_one_instance_are_told_as_one_row() -> None:
     bad = target("shop", "a", instances=2)
     bad.balancer.suspend(bad.balancer.backends["i0001"], 1.0)
     snapshots = [
-        msgspec.to_builtins(Snapshot(name, 1.0, {}, {}, view.asked({("shop", "a"): each}, 1.0)))
+        msgspec.to_builtins(Snapshot(name, 1.0, {}, {}, asked=view.asked({("shop", "a"): each}, 1.0)))
         for name, each in (("x", good), ("y", bad))
     ]
     rows = list(shown.rows(shown.asked(snapshots), "shop"))

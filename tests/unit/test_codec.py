@@ -174,7 +174,7 @@ def test_models_inside_a_packed_struct_are_read_and_written_by_pydantic() -> Non
         (OrderModel, b'{"s3cret', "Invalid JSON"),
         (Basket, b'{"first":{"day":"s3cret","unitPrice":1}}', "Input should be a valid date"),
         (str, b"s3cret\xff", "not UTF-8: invalid start byte at byte 6"),
-        (Any, b'"s3cret\xff"', "not UTF-8"),
+        (Any, b'"s3cret\xff"', "UTF-8"),  # msgspec 0.23 has words of its own for it
         (Any, b"[" * 1_000_000, "nested too deep"),
         (int, b"9" * 5_000, "Integer value out of range"),
     ],

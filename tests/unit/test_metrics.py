@@ -9,7 +9,8 @@ from typing import Any, get_args
 from runner.core.histogram import Histogram
 from runner.core.settlement import Reason
 from runner.pipeline.stats import Stats
-from runner.process.health import BOUNDS, Health, cumulated
+from runner.process.health import Health
+from runner.process.metrictext import BOUNDS, cumulated
 
 
 def metrics(stats: Stats) -> str:
@@ -19,6 +20,8 @@ def metrics(stats: Stats) -> str:
         unsettled=0,
         throttled="",
         pending=0,
+        unkept=0,
+        joins=None,
     )
     return Health([function], lambda: "").metrics()
 
@@ -45,7 +48,7 @@ def test_the_buckets_are_the_same_whatever_was_counted() -> None:
 
 def test_each_metric_says_what_it_is() -> None:
     text = metrics(Stats())
-    found = set(re.findall(r"^(jetrunner_[a-z_]+?)(?:_bucket|_sum|_count)?\{", text, re.MULTILINE))
+    found = set(re.findall(r"^(jetrunner_[a-z_]+?)(?:_bucket|_sum|_count)?(?:\{| )", text, re.MULTILINE))
     assert found == set(re.findall(r"^# TYPE (\S+) ", text, re.MULTILINE))
     assert found == set(re.findall(r"^# HELP (\S+) \S", text, re.MULTILINE))
 

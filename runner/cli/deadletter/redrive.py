@@ -95,7 +95,8 @@ def redrive_command(
     redrive = Redrive(interval(rate))
 
     async def main() -> None:
-        async with tracing(selection.project) as traces, session(place.settings) as connection:
+        async with tracing(selection.project, place.root) as traces, session(place.settings) as connection:
+            traces.at(connection.url)
             letters = DeadLetters(connection)
             await require_function(letters, selection, place.root)
             redrive.parked = await parkedkeys.marks(connection, selection.project)

@@ -17,7 +17,7 @@ from runner.cli import code, failure, loop, options, printed, times
 from runner.cli.headers import parse_headers
 from runner.cli.invocation import described
 from runner.core import shown
-from runner.core.answered import answered
+from runner.core.answered import answered, responded
 from runner.core.redaction import MSGPACK, Rules, Values
 from runner.core.settlement import Failed, Outcome, settle
 from runner.core.signals import Reject, Retry
@@ -127,8 +127,13 @@ async def invoke(project: Project, binding: Binding, message: Message) -> Made |
 
 def _explain(outcome: Outcome, binding: Binding, attempt: int, output: str, hidden: Values) -> None:
     """Tell what would become of the message, and why."""
-    asked = binding.answers is not None
-    settlement = answered(outcome) if asked else settle(outcome, attempt, binding.retry, 0.5)
+    settlement = (
+        settle(outcome, attempt, binding.retry, 0.5)
+        if binding.consumes
+        else answered(outcome)
+        if binding.route is None
+        else responded(outcome)
+    )
     kind, reason = described(settlement, outcome, hidden)
     error = outcome.error if isinstance(outcome, Failed) else None
     if output == "json":

@@ -31,12 +31,12 @@ def list_command(output: str) -> None:
         [
             each["name"] if each["renamed_from"] is None else f"{each['name']} ({each['renamed_from']})",
             each["schedule"] or each["subject"],
-            each["output"] or ("the asker" if each["answers"] else "-"),
+            each["output"] or ("the asker" if each["answers"] else "the client" if each["route"] else "-"),
             str(each["attempts"]),
             f"{each['timeout']:g} s",
             str(each["concurrency"]),
             ", ".join(each["ordered_by"]) or "-",
-            "-" if each["answers"] else each["on_exhausted"],
+            "-" if each["answers"] or each["route"] else each["on_exhausted"],
             f"{each['file']}:{each['line']}",
         ]
         for each in found
@@ -58,6 +58,7 @@ def described(binding: Binding, project: str, root: Path) -> dict[str, Any]:
         "subject": binding.subject.text,
         "schedule": binding.schedule.line if binding.schedule is not None else None,
         "answers": binding.answers is not None,
+        "route": binding.route.text if binding.route is not None else None,
         "idempotent": binding.answers.idempotent if binding.answers is not None else None,
         "overlap": binding.overlap if binding.schedule is not None else None,
         "joins": binding.joins is not None,
@@ -67,7 +68,7 @@ def described(binding: Binding, project: str, root: Path) -> dict[str, Any]:
         "output": binding.output.text if binding.output else None,
         "stream": binding.stream,
         "durable": None
-        if binding.answers is not None
+        if not binding.consumes
         else binding.durable or identity.durable(project, binding.function),
         "kind": binding.kind,
         "attempts": binding.retry.attempts,

@@ -34,7 +34,8 @@ def fire_command(name: str, output: str) -> None:
         )
 
     async def main() -> tuple[PubAck, str]:
-        async with tracing(project.name) as traces, session(place.settings) as connection:
+        async with tracing(project.name, place.root) as traces, session(place.settings) as connection:
+            traces.at(connection.url)
             schedules.require_server(connection, [name])
             subject = identity.tick_subject(project.name, binding.function)
             with traces.publish_span(subject, binding.subject.text) as span:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -93,6 +95,10 @@ def test_the_head_of_a_text_fits_its_length(text: str) -> None:
 @pytest.mark.parametrize("number", [1 << 63, -(1 << 63) - 1, 1 << 200])
 def test_a_number_that_otlp_cannot_hold_is_left_out(number: int) -> None:
     assert otlp.attribute("n", number) == b""
+
+
+def test_a_member_of_an_enumeration_is_its_number_at_once() -> None:
+    assert otlp.attribute("code", HTTPStatus.OK) == otlp.attribute("code", 200)
 
 
 def test_half_a_surrogate_pair_is_replaced() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 
 import pytest
 
@@ -180,3 +181,17 @@ def test_a_partial_failure_names_what_failed() -> None:
 def test_a_partial_failure_that_names_nothing_is_refused(failures: dict[int, BaseException]) -> None:
     with pytest.raises(ValueError, match="PartialFailure"):
         PartialFailure(failures)
+
+
+@pytest.mark.parametrize("index", [-1, 0.0, "0", None, True, (0,)])
+def test_what_is_no_index_is_told(index: object) -> None:
+    with pytest.raises(ValueError, match=f"{re.escape(repr(index))} is no index"):
+        PartialFailure({index: BOOM})  # type: ignore[dict-item]
+
+
+def test_an_index_of_another_library_is_a_number() -> None:
+    class Whole:
+        def __index__(self) -> int:
+            return 3
+
+    assert PartialFailure({Whole(): BOOM}).failures == {3: BOOM}  # type: ignore[dict-item]

@@ -1,0 +1,58 @@
+"""What is wrong with what a project declares for its HTTP edge, found without a server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from msgspec import Struct
+
+from runner.bindings import Binding
+from runner.config import Settings, require_served
+from runner.core.http.backend import Publish, Request
+from runner.core.http.route import Options
+from runner.core.streams.capture import StreamSubjects, capture
+from runner.core.subject import covers
+from runner.errors import JetrunnerError, UsageError
+from runner.gateway.declarations import Declarations
+
+
+class Found(Struct, frozen=True):
+    """What there is to tell."""
+
+    problems: tuple[JetrunnerError, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def check(settings: Settings, functions: Sequence[Binding], known: Sequence[StreamSubjects]) -> Found:
+    """Read the files of routes, and compare declared routes with streams and functions."""
+    try:
+        warnings = Declarations(settings, functions).remarks()
+        for each in functions:
+            if each.route is not None:
+                require_served(settings, f"function {each.function}", Options(auth=each.route.auth))
+    except JetrunnerError as error:
+        return Found(error.parts or (error,))
+    return Found(tuple(_uncaptured(settings, known)), (*warnings, *_unanswered(settings, functions)))
+
+
+def _uncaptured(settings: Settings, known: Sequence[StreamSubjects]) -> Iterator[JetrunnerError]:
+    for route in settings.routes:
+        for each in route.backends:
+            if isinstance(each.backend, Publish):
+                try:
+                    capture(each.backend.subject.wildcard, known, publishing=True)
+                except JetrunnerError as error:
+                    yield UsageError(f"{route.name}: {error}", hint=error.hint)
+
+
+def _unanswered(settings: Settings, functions: Sequence[Binding]) -> Iterator[str]:
+    answering = [each.subject.wildcard for each in functions if each.answers is not None]
+    for route in settings.routes:
+        for each in route.backends:
+            if isinstance(each.backend, Request) and not any(
+                covers(pattern, each.backend.subject.wildcard) for pattern in answering
+            ):
+                yield (
+                    f"{route.name}: no function of this project answers on {each.backend.subject.text}; "
+                    "where none of another project does, its requests get 503"
+                )

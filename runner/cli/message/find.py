@@ -1,0 +1,114 @@
+"""Messages of a stream by their key, a header, or their time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from msgspec import Struct
+
+from runner.core import header, sharding
+from runner.errors import ServerError
+from runner.jetstream import codes
+from runner.jetstream.connection import Connection
+from runner.jetstream.history import timestamp
+from runner.jetstream.messages import Stored, leader_message, several
+from runner.jetstream.readers import Known
+
+PAGE = 256
+PAGE_BYTES = 8 << 20
+READ = 20_000
+"""Messages that are looked at, at most."""
+ONE_BY_ONE = 500
+"""The same of a stream that does not answer for many at once."""
+
+
+class Wanted(Struct, frozen=True, kw_only=True):
+    """Which messages."""
+
+    key: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+    since: datetime | None = None
+    limit: int = 10
+
+    def takes(self, stored: Stored, positions: Sequence[tuple[int, ...]]) -> bool:
+        """Whether a message is one of them; `positions` are those of the tokens that make keys."""
+        if self.key and not self._has_key(sharding.original(stored.subject), positions):
+            return False
+        pairs = header.pairs(stored.header or b"") if self.headers else []
+        return all(
+            any(name.lower() == each.lower() and value == text for each, text in pairs)
+            for name, value in self.headers
+        )
+
+    def _has_key(self, subject: str, positions: Sequence[tuple[int, ...]]) -> bool:
+        for each in positions:
+            try:
+                if sharding.key(subject, each) == self.key:
+                    return True
+            except ValueError:
+                continue
+        return f".{self.key}." in f".{subject}."
+
+
+class Found(Struct, frozen=True):
+    """What was found, and where the search ended."""
+
+    messages: list[Stored]
+    looked: int
+    """Messages that were looked at."""
+    last: int
+    """The last of them."""
+    whole: bool
+    """Whether the end of the stream was reached."""
+
+
+async def find(connection: Connection, stream: str, wanted: Wanted, known: Sequence[Known]) -> Found:
+    """The first messages that are wanted, oldest first, by a bounded search."""
+    positions = [each.key_positions for each in known if each.key_positions]
+    ask: dict[str, Any] = {"batch": PAGE, "max_bytes": PAGE_BYTES, "next_by_subj": ">"}
+    ask |= {"start_time": timestamp(int(wanted.since.timestamp() * 1e9))} if wanted.since else {"seq": 1}
+    found: list[Stored] = []
+    looked = last = 0
+    while looked < READ:
+        try:
+            page, after = await several(connection, stream, ask)
+        except ServerError:
+            return await _one_by_one(connection, stream, wanted, positions)
+        for stored in page:
+            looked, last = looked + 1, stored.sequence
+            if wanted.takes(stored, positions):
+                found.append(stored)
+                if len(found) >= wanted.limit:
+                    return Found(found, looked, last, whole=False)
+        if after is None or not page:
+            return Found(found, looked, last, whole=True)
+        ask.pop("start_time", None)
+        ask["seq"] = page[-1].sequence + 1
+    return Found(found, looked, last, whole=False)
+
+
+async def _one_by_one(
+    connection: Connection, stream: str, wanted: Wanted, positions: Sequence[tuple[int, ...]]
+) -> Found:
+    """The same by its leader: the stream allows no direct reads."""
+    sequence = 1
+    if wanted.since is not None:
+        ask = {"start_time": timestamp(int(wanted.since.timestamp() * 1e9))}
+        first = await leader_message(connection, stream, ask, codes.NOTHING_STORED)
+        if first is None:
+            return Found([], 0, 0, whole=True)
+        sequence = first.sequence
+    found: list[Stored] = []
+    looked = last = 0
+    while looked < ONE_BY_ONE and len(found) < wanted.limit:
+        stored = await leader_message(
+            connection, stream, {"seq": sequence, "next_by_subj": ">"}, codes.NOTHING_STORED
+        )
+        if stored is None:
+            return Found(found, looked, last, whole=True)
+        looked, last, sequence = looked + 1, stored.sequence, stored.sequence + 1
+        if wanted.takes(stored, positions):
+            found.append(stored)
+    return Found(found, looked, last, whole=False)

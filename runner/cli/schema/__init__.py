@@ -1,0 +1,1 @@
+"""`runner schema`: what functions take and give, as documents for other programs."""

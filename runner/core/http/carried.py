@@ -1,0 +1,77 @@
+"""Headers of an HTTP request as they stand in a NATS message.
+
+Rule 1: names keep their lower case. What is between client and gateway alone stays there: hop-by-hop headers, those that
+        `Connection` names, `Host`, `Content-Length`, `Expect`; so does what says of traces, which the gateway tells anew.
+Rule 2: no client writes a header of the server's or of ours: `Nats-*` and `Jetrunner-*` are dropped, in any case of letters.
+Rule 3: a value with a line break or NUL, and a name that is no token, is dropped, though the connection has refused it before.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import TypeAlias
+
+Pairs: TypeAlias = Sequence[tuple[bytes, bytes]]
+
+METHOD, PATH, QUERY, HOST, CALLER = (
+    "Jetrunner-Http-Method", "Jetrunner-Http-Path", "Jetrunner-Http-Query", "Jetrunner-Http-Host", "Jetrunner-Http-Caller",
+)  # fmt: skip
+
+HOPS = frozenset(
+    {
+        b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"proxy-connection", b"te",
+        b"trailer", b"transfer-encoding", b"upgrade",
+    }
+)  # fmt: skip
+"""Headers of one connection, as RFC 9110 has them."""
+_LEFT_OUT = HOPS | {
+    b"host", b"content-length", b"expect", b"traceparent", b"tracestate", b"baggage", b"idempotency-key",
+}  # fmt: skip
+_RESERVED = (b"nats-", b"jetrunner-")
+_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+")
+_UNFIT = re.compile(rb"[\x00\r\n]")
+
+
+def lines(headers: Pairs, more: Iterable[tuple[bytes, bytes]] = ()) -> bytes:
+    """Write the headers of a request as lines of a NATS header block; `more` are those of the gateway's own."""
+    named = _named(headers)
+    found: list[bytes] = []
+    for name, value in headers:
+        if name in _LEFT_OUT or name in named or name.startswith(_RESERVED):
+            continue
+        if _UNFIT.search(value) is None and _NAME.fullmatch(name):
+            found.append(b"%b: %b\r\n" % (name, _text(value.strip(b" \t"))))
+    found.extend(b"%b: %b\r\n" % (name, _UNFIT.sub(b"", value)) for name, value in more)
+    return b"".join(found)
+
+
+def _text(value: bytes) -> bytes:
+    """A value as UTF-8, as NATS has it: bytes that are not are Latin-1, as HTTP once had it."""
+    if value.isascii():
+        return value
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1").encode()
+    return value
+
+
+def asked(method: str, path: bytes, query: bytes, host: bytes) -> list[tuple[bytes, bytes]]:
+    """Tell what was asked, as the gateway's own headers."""
+    return [
+        (METHOD.encode(), method.encode()),
+        (PATH.encode(), path),
+        *([(QUERY.encode(), query)] if query else []),
+        (HOST.encode(), host),
+    ]
+
+
+def _named(headers: Pairs) -> frozenset[bytes]:
+    """The headers that `Connection` says are of this connection."""
+    return frozenset(
+        each.strip(b" \t").lower()
+        for name, value in headers
+        if name == b"connection"
+        for each in value.split(b",")
+    )

@@ -1,0 +1,95 @@
+"""The paths of the routes of one host: exact ones in a dictionary, patterns and prefixes in trees of segments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from msgspec import Struct
+
+from runner.core.http import path
+from runner.core.http.entry import Entry
+from runner.core.http.route import Pattern, Prefix
+
+
+class _Node(Struct):
+    """One segment of patterns or prefixes."""
+
+    literals: dict[str, _Node] = {}
+    named: _Node | None = None
+    ends: tuple[Entry, ...] = ()
+    """Routes whose path ends here, the one that precedes first."""
+
+
+class PathTable:
+    """Which routes a path may take, the one that precedes first."""
+
+    __slots__ = ("_depth", "_exact", "_patterns", "_prefixes", "entries")
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        self.entries = sorted(entries, key=lambda entry: entry.rank)
+        self._exact: dict[str, tuple[Entry, ...]] = {}
+        self._patterns = _Node()
+        self._prefixes = _Node()
+        self._depth = 0
+        for entry in self.entries:
+            self._add(entry)
+
+    def candidates(self, asked: str) -> Iterator[Entry]:
+        """The routes of a path in its one form: exact ones, then patterns, then prefixes from the longest."""
+        exact = self._exact.get(asked)
+        if exact:
+            yield from exact
+        if not self._depth:
+            yield from self._prefixes.ends
+            return
+        # A path may have thousands of segments: no more are cut than routes have.
+        segments = asked[1:].split("/", self._depth)
+        if self._patterns.literals or self._patterns.named:
+            yield from _walk(self._patterns, segments, 0)
+        node: _Node | None = self._prefixes
+        found = [self._prefixes]
+        for segment in segments:
+            assert node is not None
+            node = node.literals.get(segment)
+            if node is None:
+                break
+            found.append(node)
+        for each in reversed(found):
+            yield from each.ends
+
+    def _add(self, entry: Entry) -> None:
+        kind = entry.route.path
+        canonical = path.declared(kind.path)
+        if isinstance(kind, Prefix):
+            node = self._prefixes
+            canonical = canonical.rstrip("/")
+        elif isinstance(kind, Pattern) and path.names(canonical):
+            node = self._patterns
+        else:
+            self._exact[canonical] = (*self._exact.get(canonical, ()), entry)
+            return
+        segments = canonical[1:].split("/") if canonical else []
+        self._depth = max(self._depth, len(segments))
+        for segment in segments:
+            node = _below(node, segment, named=isinstance(kind, Pattern))
+        node.ends = (*node.ends, entry)
+
+
+def _below(node: _Node, segment: str, *, named: bool) -> _Node:
+    if named and path.name_of(segment) is not None:
+        if node.named is None:
+            node.named = _Node()
+        return node.named
+    return node.literals.setdefault(segment, _Node())
+
+
+def _walk(node: _Node, segments: list[str], depth: int) -> Iterator[Entry]:
+    if depth == len(segments):
+        yield from node.ends
+        return
+    segment = segments[depth]
+    below = node.literals.get(segment)
+    if below is not None:
+        yield from _walk(below, segments, depth + 1)
+    if node.named is not None and segment:
+        yield from _walk(node.named, segments, depth + 1)

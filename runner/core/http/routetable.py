@@ -1,0 +1,158 @@
+"""The table of routes: compiled once, asked for each request.
+
+Rule 1: of the routes that match, the one with the most precise host is taken: a whole name before a wildcard, a longer wildcard
+        before a shorter, any host last. A precise host none of whose routes match hides nothing.
+Rule 2: then by path: exact before pattern before the longest prefix. Of two patterns the one that has a literal
+        where the other has a name, at the first segment in which they differ.
+Rule 3: then a route that names methods, then more headers, then more query parameters, then `order`, then the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Literal, TypeAlias
+
+from msgspec import Struct
+
+from runner.core.http import hostname
+from runner.core.http.backend import Backend, Publish, Request
+from runner.core.http.entry import Asked, Entry
+from runner.core.http.filters import Filter
+from runner.core.http.path import canonical
+from runner.core.http.pathtable import PathTable
+from runner.core.http.route import Route
+from runner.core.subject import LONGEST
+
+Pairs: TypeAlias = Sequence[tuple[bytes, bytes]]
+"""Headers as ASGI has them: names in lower case."""
+
+
+class Matched(Struct, frozen=True):
+    """Where a request goes."""
+
+    route: Route
+    backend: Backend
+    params: dict[str, str]
+    """Tokens of the path, percent-decoded once."""
+    filters: tuple[Filter, ...]
+    """Of the route, then of the backend."""
+    subject: str
+    """What to publish to or to ask, with the tokens filled in; empty where the backend has no subject."""
+
+
+class Refused(Struct, frozen=True):
+    """No route takes the request."""
+
+    status: Literal[400, 404, 405, 500]
+    """400: no path, no host, or a token that a subject cannot hold. 500: all backends of the route weigh 0."""
+    detail: str
+    """One sentence for the client."""
+    allow: tuple[str, ...] = ()
+    """With 405: the methods that this path has."""
+
+
+class _Host(Struct, frozen=True):
+    """The routes of one host or wildcard."""
+
+    first: PathTable
+    """Where the star stands for one label, or for none."""
+    more: PathTable
+    """Where it stands for more than one."""
+
+
+class RouteTable:
+    """All routes. Immutable: another set of routes is another table."""
+
+    __slots__ = ("_any", "_exact", "_luck", "_wild", "routes")
+
+    def __init__(self, routes: Iterable[Route], *, luck: Callable[[], float]) -> None:
+        """`luck` gives numbers from 0 to less than 1, as `random.random` does."""
+        self.routes = tuple(routes)
+        self._luck = luck
+        entries = [Entry(route, number) for number, route in enumerate(self.routes)]
+        by_host: dict[str, list[Entry]] = {}
+        for entry in entries:
+            for name in dict.fromkeys(map(hostname.declared, entry.route.hosts or ())) or ("",):
+                by_host.setdefault(name, []).append(entry)
+        self._any = PathTable(by_host.pop("", ()))
+        self._wild = {
+            name.removeprefix("*."): _Host(PathTable(own), PathTable(filter(_many_labels, own)))
+            for name, own in by_host.items()
+            if name.startswith("*.")
+        }
+        # A host that is named knows its way through the wildcards already.
+        self._exact = {
+            name: (PathTable(own), *self._wildcards(name))
+            for name, own in by_host.items()
+            if not name.startswith("*.")
+        }
+
+    def match(self, method: str, host: str, path: bytes, query: bytes, headers: Pairs) -> Matched | Refused:
+        """Find the route of a request.
+
+        `host` is the value of `Host`, with or without a port. `path` and `query` are as they came: not decoded, without the
+        question mark (`raw_path` and `query_string` of ASGI). A preflight of CORS is matched as the method that it asks for.
+        """
+        try:
+            tables = self._exact.get(host)
+            if tables is None:
+                name = hostname.normal(host)
+                tables = self._exact.get(name) or self._wildcards(name)
+            found = canonical(path)
+        except ValueError as error:
+            return Refused(400, f"{error}.")
+        asked: Asked | None = None
+        for table in tables:
+            for entry in table.candidates(found):
+                if entry.methods and method not in entry.methods:
+                    continue
+                if entry.conditional:
+                    asked = asked or Asked(query, headers)
+                    if not entry.holds(asked):
+                        continue
+                return self._matched(entry, found)
+        return _refused(tables, found, asked or Asked(query, headers))
+
+    def _matched(self, entry: Entry, path: str) -> Matched | Refused:
+        if not entry.total:
+            return Refused(500, "No backend of this route has a weight.")
+        target = entry.target(self._luck)
+        params = entry.params(path)
+        subject = target.subject
+        backend = target.weighted.backend
+        if target.rendered and isinstance(backend, (Request, Publish)):
+            try:
+                subject = backend.subject.render(params)
+            except ValueError:
+                return Refused(400, "A token of the path cannot be a token of a subject.")
+            if len(subject) * 4 > LONGEST and len(subject.encode()) > LONGEST:
+                return Refused(400, "The tokens of the path are too long for a subject.")
+        return Matched(entry.route, backend, params, target.filters, subject)
+
+    def _wildcards(self, host: str) -> tuple[PathTable, ...]:
+        found = []
+        if self._wild:
+            first = True
+            rest = host
+            while rest:
+                _, _, rest = rest.partition(".")
+                if known := self._wild.get(rest):
+                    found.append(known.first if first else known.more)
+                first = False
+        return (*found, self._any)
+
+
+def _many_labels(entry: Entry) -> bool:
+    return entry.route.source != "ingress"
+
+
+def _refused(tables: Iterable[PathTable], path: str, asked: Asked) -> Refused:
+    """405 where only the method is wrong, and where the kind of route knows that answer; else 404."""
+    allow: set[str] = set()
+    for table in tables:
+        for entry in table.candidates(path):
+            if entry.route.source == "own" and entry.holds(asked):
+                allow |= entry.methods
+    if allow:
+        return Refused(405, "This path does not have that method.", tuple(sorted(allow)))
+    return Refused(404, "There is nothing here.")

@@ -1,0 +1,275 @@
+"""What became of one message in one function, from what the server and the instances say of it.
+
+Rule 1: what an instance has in its hands counts first: the server knows no more than that the message is not settled.
+Rule 2: a record of what has happened (a dead letter, a parked message, outputs) counts before the server's figures.
+Rule 3: between a durable's floor and what it has delivered the server does not tell what is settled from what is lost.
+        Then it is said that it is not known.
+Rule 4: a message that its stream has let go of is told as such, unless something else tells what became of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, TypeAlias
+
+from msgspec import Struct
+
+from runner.core.quantity import counted, format_duration
+from runner.core.storyfacts import Durable, Facts
+
+State: TypeAlias = Literal[
+    "waiting", "queued", "running", "settling", "retrying", "done", "dead", "parked", "returning", "gathering", "delayed",
+    "skipped", "gone", "unknown",
+]  # fmt: skip
+"""It has not come to an instance; waits in one; its handler runs; that has ended; waits for its next attempt; succeeded; was given up; waits
+behind a message of its key that was given up; comes back from there; is kept until all parts of its event are here; has its time to come; was
+never the function's to run; its stream has let go of it before it ran, as far as is known; not known."""
+
+
+class Told(Struct, frozen=True, omit_defaults=True):
+    """What became of it."""
+
+    state: State
+    why: str = ""
+    """In words."""
+    instance: str = ""
+    attempt: int = 0
+    since: float = 0.0
+    next_attempt: float = 0.0
+    """When it is due, in Unix time."""
+    ahead: tuple[int, int] | None = None
+    """How many messages go before it: at least, and at most."""
+
+
+Rule: TypeAlias = Callable[[Facts], Told | None]
+
+
+def tell(facts: Facts) -> Told:
+    """What became of it, by the first rule that knows."""
+    for rule in _RULES:
+        if (told := rule(facts)) is not None:
+            return told
+    return _unknown(facts)
+
+
+def ahead(durable: Durable, sequence: int, last: int) -> tuple[int, int]:
+    """How many of a durable's messages go before one that is not delivered: at least, and at most.
+
+    The server counts all that wait, and not where they stand.
+    """
+    others = max(0, durable.pending - 1)
+    most = min(others, max(0, sequence - durable.delivered - 1))
+    return min(most, max(0, others - max(0, last - sequence))), most
+
+
+def _in_hand(facts: Facts) -> Told | None:
+    if not facts.hands:
+        return None
+    steps = ("running", "settling", "resting", "behind", "held", "queued")
+    hand = min(facts.hands, key=lambda each: steps.index(each.held.step))
+    held, where = hand.held, hand.instance
+    back = (
+        f", sent back as {facts.sent_back}"
+        if facts.sent_back
+        else ", on its way back"
+        if held.sent_back
+        else ""
+    )
+    match held.step:
+        case "running":
+            apart = ", in a process of its own" if held.apart else ""
+            late = ", past its timeout" if held.late else ""
+            return Told("running", f"{apart}{late}{back}".removeprefix(", "), where, held.attempt, held.since)
+        case "settling":
+            why = "its handler has ended; its outputs or its settlement are on their way"
+            return Told("settling", why + back, where, held.attempt, held.since)
+        case "resting":
+            return Told(
+                "retrying",
+                "it waits there, and its key with it" + back,
+                where,
+                held.attempt,
+                next_attempt=held.due,
+            )
+        case "behind":
+            head = f", the first of them {held.head}" if held.head else ""
+            why = f"behind {counted(held.ahead, 'message')} of its key{head}{back}"
+            return Told("waiting", why, where, held.attempt, ahead=(held.ahead, held.ahead))
+        case "held":
+            return Told("waiting", "its shard is being taken over" + back, where, held.attempt)
+        case _:
+            return Told("queued", "it waits for a slot" + back, where, held.attempt)
+
+
+def _given_up(facts: Facts) -> Told | None:
+    if facts.letter is None:
+        return None
+    letter = facts.letter
+    parks = ""
+    if facts.parks:
+        parks = "; its key comes back" if facts.returning else "; its key waits behind it"
+    return Told("dead", f"dead letter {letter.sequence}, {letter.reason}{parks}", attempt=letter.attempts)
+
+
+def _parked(facts: Facts) -> Told | None:
+    if not facts.parked:
+        return None
+    if facts.returning:
+        return Told("returning", f"its key comes back; it stands in PARKED at {facts.parked}")
+    behind = f"behind {facts.behind}" if facts.behind else "with its key"
+    return Told("parked", f"{behind}, in PARKED at {facts.parked}")
+
+
+def _gathered(facts: Facts) -> Told | None:
+    event = facts.gathering
+    if event is None:
+        return None
+    of = f"{event.present} of {event.count} parts" if event.count >= 0 else counted(event.present, "part")
+    if event.done:
+        return Told("done", f"the function was called with {of}")
+    if event.given_up:
+        return Told("dead", f"the function has failed with {of}: {event.runner} is its dead letter's message")
+    if event.runner:
+        return Told("gathering", f"{of} are here; {event.runner} runs the function with them")
+    if not event.present:
+        return None
+    return Told(
+        "gathering", f"{of} are here: the function is called with all of them, or when their time is over"
+    )
+
+
+def _settled_by_mark(facts: Facts) -> Told | None:
+    return Told("done", "its key has come back past it") if facts.passed else None
+
+
+def _failed(facts: Facts) -> Told | None:
+    """One that waits for its next attempt, by what is on record of its last one."""
+    if facts.durable is not None and facts.durable.floor >= facts.sequence:
+        return None
+    if facts.failed is not None:
+        where = f"; {facts.owner}, which owns its shard, does not answer" if facts.silent else ""
+        why = f"it waits in the shard of its key{where}"
+        return Told("retrying", why, attempt=facts.failed.count + 1, next_attempt=facts.failed.due)
+    kept = facts.kept
+    if kept is None or (facts.durable is not None and not facts.durable.unsettled) or facts.ordered:
+        return None
+    if kept.due > facts.now:
+        return Told("retrying", attempt=kept.attempt + 1, next_attempt=kept.due)
+    return None
+
+
+def _never_its_own(facts: Facts) -> Told | None:
+    durable = facts.durable
+    if durable is None or facts.outputs:
+        return None
+    if durable.new and facts.stored_ns < durable.created_ns:
+        return Told("skipped", 'it was stored before the function first ran, which has deliver="new"')
+    if durable.start > facts.sequence:
+        return Told(
+            "skipped",
+            f"the durable begins at {durable.start}: an earlier one has settled it, or it was never to be read",
+        )
+    return None
+
+
+def _by_floor(facts: Facts) -> Told | None:
+    durable = facts.durable
+    if durable is None:
+        if facts.drained:
+            return _settled(facts, "its generation of shards is drained")
+        return None
+    if facts.sequence <= durable.floor:
+        return _settled(facts)
+    if facts.sequence <= durable.delivered and not durable.unsettled:
+        return _settled(facts)
+    return None
+
+
+def _settled(facts: Facts, why: str = "") -> Told:
+    if not facts.there and not facts.outputs and facts.keeps and not facts.sent_back:
+        return Told(
+            "gone", "it is settled, or was removed from its stream before it ran: the server does not tell"
+        )
+    if not facts.letters_whole:
+        return Told("done", "or a dead letter that was not looked at: there are too many")
+    return Told("done", why)
+
+
+def _waiting(facts: Facts) -> Told | None:
+    durable = facts.durable
+    if durable is None:
+        if facts.ahead:
+            return Told("waiting", "its shards open once those before are drained")
+        if not facts.there:
+            return Told(
+                "gone", "its stream has let go of it, and nothing tells that the function has read it"
+            )
+        what = (
+            "its shard has no durable yet: no instance has owned it"
+            if facts.ordered
+            else "the function has no durable yet: no instance has run it"
+        )
+        return Told("waiting", what)
+    if facts.sequence <= durable.delivered:
+        return None
+    if not facts.there:
+        return Told("gone", "its stream has let go of it before it was delivered")
+    least, most = ahead(durable, facts.sequence, facts.last)
+    count = f"{least:,}" if least == most else f"{least:,} to {most:,}"
+    whose = " of its shard" if facts.ordered else ""
+    why = f"behind {count} {'message' if most == 1 and least == most else 'messages'}{whose}"
+    if durable.paused:
+        why += f"; paused until {durable.paused}"
+    elif not facts.answered:
+        why += "; no instance that runs the function has answered"
+    if facts.sent_back:
+        why += f"; sent back as {facts.sent_back}"
+    return Told("waiting", why, ahead=(least, most))
+
+
+def _by_outputs(facts: Facts) -> Told | None:
+    if not facts.outputs:
+        return None
+    return Told(
+        "done", f"{counted(facts.outputs, 'output')} of it {'is' if facts.outputs == 1 else 'are'} stored"
+    )
+
+
+def _unknown(facts: Facts) -> Told:
+    if not facts.there:
+        return Told(
+            "gone",
+            "its stream has let go of it; it was delivered, and the server does not tell whether it is settled",
+        )
+    attempt = facts.kept.attempt + 1 if facts.kept is not None else 0
+    if facts.silent:
+        return Told(
+            "unknown",
+            f"delivered to {facts.owner}, which owns its shard and does not answer: it runs there, or is settled",
+            facts.owner,
+            attempt,
+        )
+    if facts.kept is not None and facts.kept.due <= facts.now:
+        late = format_duration(max(0.001, round(facts.now - facts.kept.due, 3)))
+        why = f"its next attempt was due {late} ago: it is settled, or has not been asked for, or was lost with its process less than 10 s ago"
+        return Told("unknown", why, attempt=attempt)
+    if not facts.answered:
+        return Told(
+            "unknown",
+            "delivered; no instance that runs the function has answered: one that is frozen or cut off has it, or it is settled",
+        )
+    return Told("unknown", "settled, or lost with its process less than 10 s ago: then it is delivered again")
+
+
+_RULES: tuple[Rule, ...] = (
+    _in_hand,
+    _given_up,
+    _parked,
+    _gathered,
+    _settled_by_mark,
+    _failed,
+    _never_its_own,
+    _by_floor,
+    _waiting,
+    _by_outputs,
+)

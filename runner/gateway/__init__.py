@@ -1,0 +1,1 @@
+"""The HTTP edge: connections, requests on their way to functions and streams, responses."""

@@ -1,0 +1,123 @@
+"""Answers on their way to a client: status, headers and body, compressed where that pays."""
+
+from __future__ import annotations
+
+import zlib
+
+import msgspec
+from msgspec import Struct
+
+from runner.core.answered import ACCEPTED, NO_CONTENT, OK, Answered
+from runner.core.http.problem import MEDIA_TYPE, problem
+from runner.core.redaction import MSGPACK
+from runner.gateway.asked import Stored
+from runner.gateway.events import Events
+from runner.host import Reply
+from runner.responses import BYTES, EVENTS, JSON, TEXT, Rendered
+
+LEAST_COMPRESSED, MOST_COMPRESSED = 1_024, 256 * 1_024
+"""Bytes of a body: a smaller one gains nothing, and a larger one would hold up the loop for more than 2 ms."""
+LEVEL = 1
+_COMPRESSIBLE = (b"application/json", b"text/plain", b"text/html", b"text/csv", b"application/problem+json")
+LONGEST_LOOKED_AT = 4_096
+
+_encode = msgspec.json.Encoder().encode
+_is_json = msgspec.json.Decoder(msgspec.Raw).decode
+
+
+class Answer(Struct):
+    """What a client is answered."""
+
+    status: int
+    body: bytes = b""
+    kind: bytes = b""
+    """The content type; empty without a body."""
+    headers: list[tuple[bytes, bytes]] = []
+    events: Events | None = None
+    """Those that follow, in the place of a body."""
+    why: str = ""
+    """For the log and the trace: what went wrong here."""
+
+
+def trouble(
+    status: int, detail: str, *, after: float = 0.0, headers: list[tuple[bytes, bytes]] | None = None
+) -> Answer:
+    """An answer that tells what is wrong; `after` are the seconds after which the client may ask again."""
+    found = list(headers or ())
+    if after > 0:
+        found.append((b"retry-after", b"%d" % max(1, round(after))))
+    return Answer(status, problem(status, detail), MEDIA_TYPE, found, why=detail)
+
+
+def of_function(outcome: Rendered | Stored | Events | Answered) -> Answer:
+    """What a function in this process has given."""
+    if type(outcome) is Rendered:
+        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in outcome.headers]
+        return Answer(outcome.status, outcome.body, outcome.kind.encode("latin-1"), headers)
+    if isinstance(outcome, Events):
+        return Answer(OK, b"", EVENTS.encode(), [(b"cache-control", b"no-store")], events=outcome)
+    if isinstance(outcome, Stored):
+        return stored(outcome.stream, outcome.sequence, duplicate=outcome.duplicate)
+    assert isinstance(outcome, Answered)
+    return trouble(outcome.code, outcome.text, after=outcome.after)
+
+
+def stored(stream: str, sequence: int, *, duplicate: bool) -> Answer:
+    """A stream has the message."""
+    told: dict[str, object] = {"stream": stream}
+    if sequence:
+        told |= {"sequence": sequence, "message_id": f"{stream}:{sequence}"}
+    if duplicate:
+        told["duplicate"] = True
+    return Answer(ACCEPTED, _encode(told), JSON.encode())
+
+
+def of_reply(reply: Reply, kind: bytes | None) -> Answer:
+    """What a function has answered over NATS; `kind` is the content type that it has told."""
+    if not reply.body:
+        return Answer(NO_CONTENT)
+    if kind is None:
+        kind = (MSGPACK if reply.msgpack else _guessed(reply.body)).encode()
+    return Answer(OK, reply.body, kind)
+
+
+def _guessed(body: bytes) -> str:
+    """The kind of a body that does not say: functions answer JSON, but for `str` and `bytes`."""
+    if body[0] in b'{["':
+        return JSON
+    if len(body) <= LONGEST_LOOKED_AT:
+        try:
+            _is_json(body)
+        except msgspec.DecodeError:
+            pass
+        else:
+            return JSON
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return BYTES
+    return TEXT
+
+
+def compress(answer: Answer, accepted: bytes | None) -> None:
+    """Compress the body where the client takes that, and it is of a kind and a size that gains by it."""
+    if not LEAST_COMPRESSED <= len(answer.body) <= MOST_COMPRESSED:
+        return
+    if not answer.kind.startswith(_COMPRESSIBLE) or any(
+        name in (b"content-encoding", b"set-cookie", b"etag") for name, _ in answer.headers
+    ):
+        return
+    answer.headers.append((b"vary", b"accept-encoding"))
+    if accepted is None or not _takes_gzip(accepted):
+        return
+    packing = zlib.compressobj(LEVEL, zlib.DEFLATED, 31)
+    answer.body = packing.compress(answer.body) + packing.flush()
+    answer.headers.append((b"content-encoding", b"gzip"))
+
+
+def _takes_gzip(accepted: bytes) -> bool:
+    for each in accepted.lower().split(b","):
+        name, _, quality = each.partition(b";")
+        if name.strip() == b"gzip":
+            return quality.replace(b" ", b"") not in (b"q=0", b"q=0.0", b"q=0.00", b"q=0.000")
+    return False

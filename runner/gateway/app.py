@@ -1,0 +1,271 @@
+"""The application that uvicorn asks: a request's route, who asks, its backend, its answer. What each is, is decided elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from random import getrandbits
+from typing import Any
+
+from runner.core.http import cors, idempotency, rewriting
+from runner.core.http.backend import Call, Fixed, Publish, Redirect
+from runner.core.http.backend import Request as Over
+from runner.core.http.caller import Denied
+from runner.core.http.requestid import request_id
+from runner.core.http.routetable import Matched, Refused, RouteTable
+from runner.gateway.access import AccessLog
+from runner.gateway.answer import Answer, compress, of_function, trouble
+from runner.gateway.asked import Http
+from runner.gateway.auth import Authentications
+from runner.gateway.counts import NO_ROUTE, Counts
+from runner.gateway.events import Events
+from runner.gateway.exchange import Exchange, Gone, Receive, Send, TooLong
+from runner.gateway.forward import Forward
+from runner.gateway.functions import GONE, Routed
+from runner.gateway.streams import Streams
+from runner.telemetry.httpspans import HttpSpans
+
+MOST_IN_FLIGHT = 4_096
+"""Requests on their way to NATS, of this process; functions in it have limits of their own."""
+TIMEOUT_SECONDS = 30.0
+_PACKED = b"application/msgpack"
+
+clock = time.monotonic
+
+
+class App:
+    """Of one process."""
+
+    def __init__(
+        self,
+        functions: Mapping[str, Routed],
+        backends: tuple[Forward, Streams],
+        auth: Authentications,
+        spans: HttpSpans,
+        access: AccessLog,
+        counts: Counts,
+    ) -> None:
+        """`functions` by name; `backends` are those over NATS."""
+        self.table = RouteTable((), luck=lambda: 0.0)
+        """May be another from one request to the next."""
+        self._functions = functions
+        self._forward, self._streams = backends
+        self._auth = auth
+        self._spans = spans
+        self._access = access
+        self._counts = counts
+        self._on_their_way = 0
+        self._open: set[Events] = set()
+        """Answers whose events go on."""
+
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        """Answer one request, as ASGI has it."""
+        began, exchange = clock(), Exchange(scope, receive)
+        found = self._matched(exchange)
+        route = found.route.name if type(found) is Matched else NO_ROUTE
+        block = exchange.block
+        span = exchange.span = self._spans.begin(block, exchange.method, route, exchange.path)
+        exchange.traces = span.lines if span is not None else self._spans.untraced(block)
+        identity = request_id(exchange.headers, getrandbits)
+        self._counts.in_flight += 1
+        status, size, why = GONE, 0, ""
+        try:
+            answer = await self._answered(found, exchange)
+            status, why = answer.status, answer.why
+            size = await self._send(answer, exchange, identity, send)
+        except Gone:
+            return
+        finally:
+            self._counts.in_flight -= 1
+            seconds = clock() - began
+            self._counts.note(route, status, seconds)
+            if span is not None:
+                span.end(status, why)
+        if self._access.enabled:
+            client = scope["client"]
+            self._access.note(
+                method=exchange.method, host=exchange.host, path=exchange.path, route=route, status=status, size=size,
+                seconds=seconds, client=client[0] if client else "", request_id=identity,
+                trace_id=span.trace_id if span is not None else "",
+                caller=exchange.caller.name if exchange.caller is not None else "",
+            )  # fmt: skip
+
+    def stop_events(self) -> None:
+        """End the answers that would go on: their clients come again, to another process."""
+        for events in self._open:
+            events.stop()
+
+    # -- the route --------------------------------------------------------------------------------------
+
+    def _matched(self, exchange: Exchange) -> Matched | Refused:
+        method, host = exchange.method, exchange.host.decode("latin-1")
+        path, query, headers = exchange.path, exchange.query, exchange.headers
+        if method == "OPTIONS" and (asked := cors.requested_method(method, headers)):
+            found = self.table.match(asked, host, path, query, headers)
+            if isinstance(found, Matched) and found.route.options.cors is not None:
+                return found
+        return self.table.match(method, host, path, query, headers)
+
+    async def _answered(self, found: Matched | Refused, exchange: Exchange) -> Answer:
+        if isinstance(found, Refused):
+            return _refused(found, exchange.method)
+        options, shared = found.route.options, found.route.options.cors
+        if shared is None:
+            return await self._allowed(found, exchange)
+        if exchange.method == "OPTIONS" and cors.requested_method("OPTIONS", exchange.headers):
+            return Answer(204, headers=cors.preflight(shared, exchange.headers))
+        answer = await self._allowed(found, exchange)
+        assert options.cors is not None
+        answer.headers = [*answer.headers, *cors.answered(options.cors, exchange.headers)]
+        return answer
+
+    async def _allowed(self, found: Matched, exchange: Exchange) -> Answer:
+        """The answer of the backend, to who may ask it."""
+        options = found.route.options
+        try:
+            if options.auth:
+                caller = self._auth.check(options.auth, exchange.headers, None, time.time())
+                if caller is None:  # the body decides
+                    body = await exchange.body(options.body_limit)
+                    caller = self._auth.check(options.auth, exchange.headers, body, time.time())
+                if isinstance(caller, Denied):
+                    shown = [(b"www-authenticate", caller.challenge.encode())] if caller.challenge else []
+                    return trouble(caller.status, caller.detail, headers=shown)
+                assert caller is not None  # with the body it is never
+                exchange.caller = caller
+                if caller.spent:
+                    exchange.headers = [each for each in exchange.headers if each[0] != caller.spent]
+            return await self._asked(found, exchange)
+        except TooLong:
+            return trouble(413, f"a body has at most {options.body_limit:,} bytes here")
+
+    async def _asked(self, found: Matched, exchange: Exchange) -> Answer:
+        path, headers = exchange.path, exchange.headers
+        if found.filters:
+            path = rewriting.rewritten(path, found.route, found.filters)
+            headers = rewriting.changed(headers, found.filters, "request")
+        key = b""
+        if idempotency.HEADER in exchange.given:
+            try:
+                key = self._key(found, exchange)
+            except ValueError as error:
+                return trouble(400, str(error))
+        elif found.route.options.idempotency == "required" and isinstance(found.backend, Publish):
+            return trouble(400, "This path needs an Idempotency-Key.")
+        http = exchange.http(path, headers, key)
+        match found.backend:
+            case Call(function):
+                answer = await self._called(self._functions.get(function), http, found, exchange)
+            case Over() | Publish():
+                answer = await self._passed_on(http, found, exchange)
+            case Redirect():
+                place = rewriting.location(
+                    found.backend,
+                    found.route,
+                    exchange.scheme,
+                    exchange.host.decode("latin-1"),
+                    exchange.path,
+                    exchange.query,
+                )
+                answer = Answer(
+                    found.backend.status, headers=[(b"location", place.encode("latin-1", "replace"))]
+                )
+            case Fixed(status, detail):
+                answer = trouble(status, detail)
+        if found.filters:
+            answer.headers = rewriting.changed(answer.headers, found.filters, "response")
+        return answer
+
+    def _key(self, found: Matched, exchange: Exchange) -> bytes:
+        """What names a request that is sent again. Raises ValueError where its `Idempotency-Key` is none."""
+        caller = exchange.caller
+        target = f"{found.route.name} {exchange.method} {exchange.path.decode('ascii', 'replace')}"
+        who = f"{caller.auth} {caller.name}" if caller is not None else ""
+        rule = found.route.options.idempotency
+        return (idempotency.message_id(exchange.headers, rule, route=target, caller=who) or "").encode()
+
+    # -- backends ---------------------------------------------------------------------------------------
+
+    async def _called(
+        self, function: Routed | None, http: Http, found: Matched, exchange: Exchange
+    ) -> Answer:
+        if function is None:
+            return trouble(503, "the function behind this path does not run here", after=1.0)
+        body, kind = b"", "json"
+        if function.takes_body and exchange.has_body:
+            kind = exchange.kind
+            if kind == "other" and not function.raw:
+                return trouble(
+                    415, "the body is application/json or application/msgpack, as its Content-Type says"
+                )
+            body = await exchange.body(found.route.options.body_limit)
+        packs = _PACKED in exchange.given.get(b"accept", b"")
+        msgpack = (kind == "msgpack", packs)
+        outcome = await function.ask(http, found.params, body, msgpack=msgpack, traces=exchange.traces)
+        return of_function(outcome)
+
+    async def _passed_on(self, http: Http, found: Matched, exchange: Exchange) -> Answer:
+        if self._on_their_way >= MOST_IN_FLIGHT:
+            return trouble(429, "too many requests are on their way; try again later", after=1.0)
+        body = await exchange.body(found.route.options.body_limit)
+        span, traces = exchange.span, exchange.traces
+        self._on_their_way += 1
+        try:
+            if isinstance(found.backend, Publish):
+                return await self._streams.answer(http, found.subject, body, span=span, traces=traces)
+            if span is not None:
+                span.activate()
+            timeout = found.route.options.timeout or TIMEOUT_SECONDS
+            return await self._forward.answer(
+                http, found.subject, body, timeout, traced=span is not None, traces=traces
+            )
+        finally:
+            self._on_their_way -= 1
+
+    # -- sending ----------------------------------------------------------------------------------------
+
+    async def _send(self, answer: Answer, exchange: Exchange, identity: str, send: Send) -> int:
+        """Send it; how many bytes the body had."""
+        compress(answer, exchange.given.get(b"accept-encoding"))
+        headers = [*answer.headers, (b"x-request-id", identity.encode())]
+        if answer.kind:
+            headers.append((b"content-type", answer.kind))
+        body, events = answer.body, answer.events
+        if events is None and answer.status not in (204, 304):
+            headers.append((b"content-length", b"%d" % len(body)))
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        if events is not None and exchange.method != "HEAD":
+            return await self._stream(events, exchange.receive, send)
+        if events is not None:
+            events.leave()
+        await send({"type": "http.response.body", "body": body})
+        return len(body)
+
+    async def _stream(self, events: Events, receive: Receive, send: Send) -> int:
+        size = 0
+        self._open.add(events)
+        leaving = asyncio.ensure_future(_disconnected(receive))
+        leaving.add_done_callback(lambda _: events.leave())
+        try:
+            while data := await events.get():
+                size += len(data)
+                await send({"type": "http.response.body", "body": data, "more_body": True})
+            if not events.gone:
+                await send({"type": "http.response.body", "body": b""})
+        finally:
+            leaving.cancel()
+            self._open.discard(events)
+        return size
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _refused(found: Refused, method: str) -> Answer:
+    allow = [(b"allow", ", ".join((*found.allow, "OPTIONS")).encode())] if found.allow else []
+    if found.status == 405 and method == "OPTIONS":
+        return Answer(204, headers=allow)
+    return trouble(found.status, found.detail, headers=allow)

@@ -1,0 +1,156 @@
+"""Who may ask: the authentications of a project with their secrets, read from where the settings say they are."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+from runner.core.http import apikeys, webhook
+from runner.core.http.apikeys import ApiKeys
+from runner.core.http.authsettings import ApiKeySettings, AuthSettings, JwtSettings, WebhookSettings, seconds
+from runner.core.http.caller import Caller, Denied
+from runner.core.http.webhook import Webhook
+from runner.errors import JetrunnerError, SettingsError
+from runner.gateway.tokens import Tokens
+from runner.gateway.watched import EVERY_SECONDS, Watched
+
+log = logging.getLogger("jetrunner.gateway")
+
+Authentication: TypeAlias = ApiKeys | Tokens | Webhook
+
+
+class Authentications:
+    """All of a project, by name. Nothing of them shows: neither in a log, nor in an error, nor in a repr."""
+
+    def __init__(
+        self, settings: Mapping[str, AuthSettings], environ: Mapping[str, str] | None = None
+    ) -> None:
+        """Raises SettingsError where a secret is missing, or is none."""
+        self._settings = settings
+        self._environ = os.environ if environ is None else environ
+        self._files = tuple(Path(file) for each in settings.values() if (file := _file(each)))
+        self._watched = Watched(lambda: self._files)  # from before the first reading: no change is lost
+        self._known = {name: self._made(name, each) for name, each in settings.items()}
+
+    def __repr__(self) -> str:
+        return f"Authentications({', '.join(self._known)})"
+
+    def check(
+        self, names: Sequence[str], headers: Sequence[tuple[bytes, bytes]], body: bytes | None, now: float
+    ) -> Caller | Denied | None:
+        """Find who asks, by the first of several authentications that holds; `now` is in seconds since 1970.
+
+        Asked without a body first, so that nobody sends a large one who may not: None says that the body decides. Asked
+        again with it, the answer is never None.
+        """
+        denied: list[Denied] = []
+        waits = False
+        for name in names:
+            found = self._checked(self._known[name], headers, body, now)
+            if isinstance(found, Caller):
+                return found
+            waits |= found is None
+            denied.extend([found] if found is not None else [])
+        return None if waits else _together(denied)
+
+    async def follow(self, every: float = EVERY_SECONDS) -> None:
+        """Read the files again when they change, for ever; where one is wrong that is told, and what was known stays."""
+        if not self._files:
+            return
+        async for _ in self._watched.changes(every):
+            self.refresh()
+
+    def refresh(self) -> None:
+        """Read the files again."""
+        for name, settings in self._settings.items():
+            if _file(settings) is None:
+                continue
+            try:
+                self._known[name] = self._made(name, settings)
+            except JetrunnerError as error:
+                log.error("who may ask stays as it was: %s", error)
+
+    def _checked(
+        self, known: Authentication, headers: Sequence[tuple[bytes, bytes]], body: bytes | None, now: float
+    ) -> Caller | Denied | None:
+        if not isinstance(known, Webhook):
+            return known.check(headers)
+        return None if body is None else known.check(headers, body, now)
+
+    def _made(self, name: str, settings: AuthSettings) -> Authentication:
+        try:
+            match settings:
+                case ApiKeySettings():
+                    return ApiKeys(name, self._keys(settings), settings.header.lower(), settings.forward)
+                case JwtSettings():
+                    return Tokens(name, settings, _text(settings.jwks_file))
+                case WebhookSettings():
+                    return self._webhook(name, settings)
+        except OSError as error:
+            raise SettingsError(f"auth.{name}: {_file(settings)} cannot be read: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise SettingsError(f"auth.{name}: {_file(settings)} is not UTF-8 text") from None
+        except ValueError as error:
+            raise SettingsError(f"auth.{name}: {error}") from None
+
+    def _keys(self, settings: ApiKeySettings) -> Mapping[str, bytes]:
+        if settings.keys:
+            return dict(apikeys.entry(caller, text) for caller, text in settings.keys.items())
+        found = apikeys.entries(self._secret(settings.keys_env, settings.keys_file))
+        if not found:
+            raise ValueError("there are no keys")
+        return found
+
+    def _webhook(self, name: str, settings: WebhookSettings) -> Webhook:
+        text = self._secret(settings.secret_env, settings.secret_file)
+        secrets = tuple(
+            webhook.secret(line.strip(), settings.style) for line in text.splitlines() if line.strip()
+        )
+        if not secrets:
+            raise ValueError("there is no secret")
+        return Webhook(
+            auth=name,
+            style=settings.style,
+            secrets=secrets,
+            tolerance=seconds(settings.tolerance, "tolerance"),
+            header=settings.header.lower(),
+            prefix=settings.prefix,
+            encoding=settings.encoding,
+            timestamp_header=settings.timestamp_header.lower() if settings.timestamp_header else None,
+        )
+
+    def _secret(self, variable: str | None, file: str | None) -> str:
+        if variable is None:
+            return _text(file or "")
+        found = self._environ.get(variable)
+        if not found:
+            raise ValueError(f"the environment variable {variable} is not set")
+        return found
+
+
+def _file(settings: AuthSettings) -> str | None:
+    match settings:
+        case ApiKeySettings():
+            return settings.keys_file
+        case JwtSettings():
+            return settings.jwks_file
+        case WebhookSettings():
+            return settings.secret_file
+
+
+def _text(file: str) -> str:
+    return Path(file).read_text(encoding="utf-8")
+
+
+def _together(denied: Sequence[Denied]) -> Denied:
+    """One answer for several: who has shown something that was wrong is told so, else all that might be shown."""
+    for each in denied:
+        if each.status == 403:
+            return each
+    if len(denied) == 1:
+        return denied[0]
+    challenges = ", ".join(dict.fromkeys(each.challenge for each in denied))
+    return Denied(401, "This path asks who you are.", challenges)

@@ -1,0 +1,55 @@
+"""What a gateway has answered, by route and class of status."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from runner.core.histogram import Histogram
+
+NO_ROUTE, REFUSED = "none", "refused"
+"""In the place of a route: no route took the request; the connection was refused before."""
+
+
+class Counts:
+    """Since the start."""
+
+    def __init__(self) -> None:
+        self.requests: Counter[tuple[str, int]] = Counter()
+        """By route and the first digit of the status."""
+        self.in_flight = 0
+        self._durations: dict[str, list[float]] = {}
+        self._histograms: dict[str, Histogram] = {}
+
+    def begin(self, route: str) -> None:
+        """A route is there from the start, though nothing was asked."""
+        for digit in (2, 4, 5):
+            self.requests.setdefault((route, digit), 0)
+        self._durations.setdefault(route, [])
+
+    def note(self, route: str, status: int, seconds: float) -> None:
+        """One request that has been answered."""
+        self.requests[route, status // 100] += 1
+        try:
+            self._durations[route].append(seconds)
+        except KeyError:
+            self._durations[route] = [seconds]
+
+    def refused(self, status: int) -> None:
+        """A request that was no request."""
+        self.requests[REFUSED, status // 100] += 1
+
+    def collect(self) -> None:
+        """Count the durations that were noted; called about ten times a second."""
+        for route, durations in self._durations.items():
+            if not durations:
+                continue
+            histogram = self._histograms.setdefault(route, Histogram())
+            for us, times in Counter(map(int, map((1e6).__mul__, durations))).items():
+                histogram.count(us, times)
+            durations.clear()
+
+    @property
+    def durations(self) -> dict[str, Histogram]:
+        """Time until the answer, by route."""
+        self.collect()
+        return {route: self._histograms.get(route, Histogram()) for route in self._durations}

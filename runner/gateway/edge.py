@@ -1,0 +1,141 @@
+"""The edge of one process: its functions with `@route`, its table of routes, its listener."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import socket
+from collections.abc import AsyncIterator, Callable, Sequence
+
+import anyio
+from msgspec import structs
+
+from runner.bindings import Binding
+from runner.config import require_served
+from runner.core.http.backend import Call
+from runner.core.http.route import Exact, Options, Pattern, Route, Weighted
+from runner.core.http.routetable import RouteTable
+from runner.gateway.access import AccessLog
+from runner.gateway.app import App
+from runner.gateway.auth import Authentications
+from runner.gateway.counts import Counts
+from runner.gateway.forward import Forward
+from runner.gateway.functions import Routed
+from runner.gateway.limits import Limits
+from runner.gateway.listener import Listener
+from runner.gateway.streams import Streams
+from runner.runtime.runtime import Runtime
+from runner.services.answers import Answers
+
+log = logging.getLogger("jetrunner.gateway")
+
+
+class Edge:
+    """Serves HTTP; made with its functions, opened once they may run."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        bindings: Sequence[Binding],
+        routes: Sequence[Route],
+        *,
+        access: Callable[[bytes], None] | None,
+    ) -> None:
+        """`bindings` are those with a route that run here; `routes` are declared besides; `access` takes lines of the access log.
+
+        Raises SettingsError where a secret is missing that says who may ask.
+        """
+        answers = Answers(runtime.connection, ())
+        self.functions = self.responders = tuple(Routed(runtime, each, answers) for each in bindings)
+        self.counts = Counts()
+        self._access = AccessLog(access)
+        self._auth = Authentications(runtime.settings.auth)
+        self._app = App(
+            {each.binding.function: each for each in self.functions},
+            (Forward(runtime.requester), Streams(runtime.connection.publisher)),
+            self._auth,
+            runtime.tracing.http_spans(),
+            self._access,
+            self.counts,
+        )
+        self._own = [route_of(each) for each in bindings]
+        for each in self._own:
+            require_served(runtime.settings, each.name, each.options)
+        self._cors = runtime.settings.cors
+        self.take(routes)
+        limits = Limits(body_bytes=runtime.settings.http_body_limit)
+        self._listener = Listener(self._app, limits, self.counts.refused)
+        self.address = ("", 0)
+        """Host and port, once it listens."""
+
+    def take(self, routes: Sequence[Route]) -> None:
+        """Let other routes be declared from the next request on. Raises ValueError for what is none; then all stays."""
+        table = RouteTable(map(self._shared, (*self._own, *routes)), luck=random.random)
+        for each in table.routes:
+            self.counts.begin(each.name)
+        self._app.table = table
+
+    def _shared(self, route: Route) -> Route:
+        """The route, with the origins of the settings where it has none of its own."""
+        if self._cors is None or route.options.cors is not None:
+            return route
+        return structs.replace(route, options=structs.replace(route.options, cors=self._cors))
+
+    async def open(self, listening: socket.socket) -> None:
+        """Take requests from now on."""
+        host, port, *_ = listening.getsockname()
+        self.address = host, port
+        await self._listener.open(listening)
+        log.info("HTTP at http://%s:%d: %d routes", host, port, len(self._app.table.routes))
+
+    async def follow(self, changes: AsyncIterator[Sequence[Route]]) -> None:
+        """Take what is declared anew, and secrets that were changed, for ever; what is wrong is told, and all stays as it was."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._auth.follow)
+            async for routes in changes:
+                self.take(routes)
+                log.info("routes were read again: %d are declared", len(routes))
+
+    def sweep(self, now: float) -> None:
+        """Called about ten times a second."""
+        for each in self.functions:
+            each.sweep(now)
+        self.counts.collect()
+        self._access.flush()
+
+    @property
+    def unsettled(self) -> int:
+        """Requests that are not answered."""
+        return self.counts.in_flight
+
+    async def leave(self) -> None:
+        """Take no more connections; returns once all requests are answered."""
+        self._app.stop_events()
+        await self._listener.leave()
+
+    def give_up(self) -> None:
+        """Refuse what has not begun."""
+        for each in self.functions:
+            each.line.give_up()
+
+    async def close(self) -> None:
+        """Nothing is asked any more."""
+        await self._listener.close()
+        self._access.flush()
+        await asyncio.sleep(0)
+
+
+def route_of(binding: Binding) -> Route:
+    """The route to a function."""
+    asked = binding.route
+    assert asked is not None
+    path = Pattern(asked.path) if asked.names else Exact(asked.path)
+    return Route(
+        name=f"function {binding.function}",
+        hosts=(asked.host,) if asked.host is not None else (),
+        path=path,
+        methods=(asked.method,),
+        backends=(Weighted(Call(binding.function)),),
+        options=Options(auth=asked.auth, idempotency="optional"),
+    )

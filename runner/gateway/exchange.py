@@ -1,0 +1,110 @@
+"""One request of a client while it is answered: what came, and its body once it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import lru_cache
+from typing import Any, Literal, TypeAlias
+
+from runner.core.http.caller import Caller
+from runner.core.http.carried import Pairs
+from runner.gateway.asked import Http
+from runner.telemetry.httpspans import HttpSpan
+
+Receive: TypeAlias = Callable[[], Awaitable[Any]]
+Send: TypeAlias = Callable[[Any], Awaitable[None]]
+Kind: TypeAlias = Literal["json", "msgpack", "other"]
+
+
+class Gone(Exception):  # noqa: N818  named by what happened
+    """The client has gone before its request was whole."""
+
+
+class TooLong(Exception):  # noqa: N818  the same
+    """The body is longer than the route allows; it was read to its end, and dropped."""
+
+
+class Exchange:
+    """Made for each request."""
+
+    __slots__ = (
+        "_body", "caller", "given", "headers", "host", "method", "path", "query", "receive", "scheme", "span", "traces",
+    )  # fmt: skip
+
+    def __init__(self, scope: Any, receive: Receive) -> None:
+        self.method: str = scope["method"]
+        self.path: bytes = scope["raw_path"]
+        self.query: bytes = scope["query_string"]
+        self.headers: Pairs = scope["headers"]
+        self.given = dict(self.headers)
+        """The last value of each."""
+        self.host = self.given.get(b"host", b"")
+        self.scheme: str = scope["scheme"]
+        self.receive = receive
+        self.span: HttpSpan | None = None
+        self.traces = b""
+        """The lines that carry its trace on."""
+        self.caller: Caller | None = None
+        self._body: bytes | None = None
+
+    @property
+    def block(self) -> bytes | None:
+        """What its headers say of traces, as a NATS header block; None where they say nothing."""
+        if b"traceparent" not in self.given:
+            return None
+        lines = [
+            b"%b: %b\r\n" % (name, value)
+            for name, value in self.headers
+            if name in (b"traceparent", b"tracestate", b"baggage")
+        ]
+        return b"NATS/1.0\r\n" + b"".join(lines) + b"\r\n"
+
+    @property
+    def kind(self) -> Kind:
+        """What its body is, as its headers say."""
+        return _kind(self.given.get(b"content-type", b""))
+
+    @property
+    def has_body(self) -> bool:
+        """Whether one follows the headers."""
+        given = self.given
+        return given.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in given
+
+    async def body(self, limit: int | None) -> bytes:
+        """The whole body. Raises TooLong where it has more than `limit` bytes, and Gone."""
+        if self._body is None:
+            self._body = await self._read(limit) if self.has_body else b""
+        return self._body
+
+    async def _read(self, limit: int | None) -> bytes:
+        parts: list[bytes] = []
+        size = 0
+        while True:
+            message = await self.receive()
+            if message["type"] != "http.request":
+                raise Gone
+            size += len(message["body"])
+            if limit is None or size <= limit:
+                parts.append(message["body"])
+            if not message["more_body"]:
+                break
+        if limit is not None and size > limit:
+            raise TooLong
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def http(self, path: bytes, headers: Pairs, key: bytes = b"") -> Http:
+        """The request for whoever answers it."""
+        caller = self.caller.name if self.caller is not None else ""
+        return Http(self.method, self.host, path, self.query, headers, key, caller)
+
+
+@lru_cache(maxsize=256)
+def _kind(content_type: bytes) -> Kind:
+    name = content_type.partition(b";")[0].strip().lower()
+    if (
+        not name
+        or name == b"application/json"
+        or (name.startswith(b"application/") and name.endswith(b"+json"))
+    ):
+        return "json"
+    return "msgpack" if name in (b"application/msgpack", b"application/x-msgpack") else "other"

@@ -1,0 +1,226 @@
+"""Functions with `@route`: they run in this process, in slots as those that answer over NATS, and by the same rules."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from runner import codec
+from runner.bindings import Binding
+from runner.context import Context
+from runner.core import answered
+from runner.core.answered import Answered
+from runner.core.http.problem import problem
+from runner.core.service import CODES, UNAVAILABLE, NotStarted
+from runner.core.settlement import Failed, Outcome, TimedOut
+from runner.gateway.asked import Asked, Http, Stored
+from runner.gateway.events import ClientGone, Events, Streaming, sending
+from runner.pipeline.call import Calling
+from runner.responses import failure_event, rendered
+from runner.runtime.runtime import Runtime
+from runner.services.answers import Answers
+from runner.services.request import Request
+from runner.services.responder import ENDS, Responder
+from runner.services.waiting import Waiting
+from runner.staged import Staged
+from runner.targets import Target
+
+clock = time.monotonic
+
+GONE = 499
+"""What the log and metrics call a response that its client has not waited for."""
+AGAIN_SECONDS = 1.0
+_WORDS: dict[NotStarted, str] = {
+    "overloaded": "too many requests wait here; try again later",
+    "draining": "the gateway ends; try again",
+    "expired": "no function was free in time",
+    "unknown": "there is no such function",
+}
+
+
+class Queued(Waiting):
+    """The line before the slots of a function with `@route`."""
+
+    def enter(self, request: Asked) -> None:
+        """Take a request, or refuse it at once."""
+        now = request.arrived
+        if len(self.deliveries) >= self.room.places:
+            self.room.look(now, self._counts.handled)
+        full = len(self.deliveries) >= self.room.places
+        size = self.bytes + len(request.body)
+        if full or (size > self._most_bytes and self.deliveries):
+            self.turn_away(request, "overloaded")
+            return
+        self.bytes = size
+        self.join(request)
+
+    def turn_away(self, request: Request, why: NotStarted) -> None:
+        """Answer that the handler has not begun."""
+        assert isinstance(request, Asked)
+        self._counts.not_started[why] += 1
+        code = answered.TIMEOUT if why == "expired" else CODES[why]
+        request.settle(Answered(code, _WORDS[why], AGAIN_SECONDS))
+
+
+class Routed(Responder):
+    """All slots of one function."""
+
+    line: Queued
+
+    def __init__(self, runtime: Runtime, binding: Binding, answers: Answers) -> None:
+        self._streams = binding.kind.endswith("generator") and binding.output is None
+        super().__init__(runtime, binding, answers)
+        self._generates = binding.kind.endswith("generator")
+        body = binding.signature.body
+        self.raw = body is not None and codec.is_raw(body.annotation)
+        """Whether its body is given as it is, whatever its kind."""
+        self.takes_body = body is not None
+
+    def _make_calling(self) -> Calling:
+        return (Streaming if self._streams else Calling)(self._runtime, self.binding)
+
+    def _make_line(self) -> Waiting:
+        return Queued(self._runtime, self._open_slot, self.binding, self._answers, self.stats)
+
+    async def open(self) -> None:
+        """Requests come over HTTP."""
+
+    @property
+    def blocked(self) -> str:
+        """It takes requests as soon as the gateway does."""
+        return ""
+
+    async def close(self) -> None:
+        """The gateway takes no more."""
+
+    def ask(
+        self, http: Http, params: dict[str, str], body: bytes, *, msgpack: tuple[bool, bool], traces: bytes
+    ) -> asyncio.Future[Any]:
+        """Let a request wait for a slot; what it gives is an `Outcome`. `msgpack`: whether its body is, and whether the answer may be."""
+        path = http.path.decode("ascii", "replace")
+        request = Asked(
+            f"{http.method} {path}".encode(),
+            b"http",
+            b"NATS/1.0\r\n%b\r\n" % traces if traces else None,
+            body,
+            clock(),
+            msgpack=msgpack[0],
+            http=http,
+            target=Target(params, http.query),
+            traces=traces,
+            takes_msgpack=msgpack[1],
+            future=asyncio.get_running_loop().create_future(),
+        )
+        self.line.enter(request)
+        assert request.future is not None
+        return request.future
+
+    # -- the slot ---------------------------------------------------------------------------------------
+
+    def _bound(self, request: Request, context: Context[Any] | None) -> Sequence[Any]:
+        assert isinstance(request, Asked)
+        found = self._calling.bind(request.target, request.body, request.msgpack, context)
+        if not self._streams:
+            return found
+
+        def extend() -> None:
+            request.until = clock() + self.binding.timeout
+
+        def cut() -> None:
+            request.until = 0.0
+
+        request.events = Events(request.settle, extend, cut)
+        return [*found, request.events]
+
+    async def _called(self, *arguments: Any) -> Any:
+        if not self._streams:
+            return await super()._called(*arguments)
+        *given, events = arguments
+        token = sending.set(events)
+        try:
+            await self._calling(given)
+        finally:
+            sending.reset(token)
+        return events
+
+    async def _store(self, request: Request, result: Any, staged: list[Staged] | None) -> Any:
+        assert isinstance(request, Asked)
+        assert request.http is not None
+        made, output = list(staged or ()), self.binding.output
+        returned = output is not None and result is not None
+        if output is not None and result is not None:
+            subject = output.render(request.target.params)
+            made += [
+                Staged(subject, codec.encode(item)) for item in (result if self._generates else [result])
+            ]
+        if not made:
+            return None if output is not None else result
+        request.storing = True
+        stored = await self._published.store(request, made, request.http.key.decode())
+        request.storing = False
+        if not returned or stored is None:
+            return None if output is not None else result
+        stream, ack = stored
+        return Stored(stream, ack.seq, ack.duplicate)
+
+    def _succeed(self, request: Request, result: Any, most: int) -> None:
+        assert isinstance(request, Asked)
+        if isinstance(result, Events) and self._streams:
+            if not result.has_begun:
+                request.settle(result)
+            result.end()
+        elif isinstance(result, Stored):
+            request.settle(result)
+        else:
+            request.settle(rendered(result, msgpack=request.takes_msgpack))
+
+    def _facts(self, request: Request) -> dict[str, Any]:
+        assert isinstance(request, Asked)
+        request.header = request.whole()
+        return {**super()._facts(request), "params": request.target.params}
+
+    # -- what did not succeed ---------------------------------------------------------------------------
+
+    def _cut_off(self, request: Request) -> None:
+        assert isinstance(request, Asked)
+        request.answered = True
+        self.stats.error(UNAVAILABLE, ENDS)
+        self._tell(request, Answered(UNAVAILABLE, "the gateway ends", AGAIN_SECONDS))
+        self._reports.cut_off(request, ENDS)
+
+    def _fail(self, request: Request, outcome: Outcome) -> None:
+        assert isinstance(request, Asked)
+        events: Events | None = request.events
+        gone = events is not None and events.stopped
+        if request.answered and not gone:
+            self._reports.late_end(request)
+            return
+        request.answered = True
+        if gone and (isinstance(outcome, TimedOut) or _is_gone(outcome)):
+            self.stats.error(GONE, "the client has gone")
+            if request.span is not None:
+                request.span.end_refused(GONE, "client_gone")
+            return
+        request.header = request.whole()
+        answer = answered.responded(outcome)
+        if isinstance(outcome, TimedOut) and request.storing:
+            answer = Answered(UNAVAILABLE, "the stream takes nothing now", AGAIN_SECONDS)
+        hidden = self._reports.hidden(request)
+        text = answered.one_line(hidden.hide(answer.text))
+        self.stats.error(answer.code, text)
+        self._tell(request, Answered(answer.code, text, answer.after))
+        told = Answered(answer.code, answered.answered(outcome).text, answer.after)
+        self._reports.failed(request, outcome, told, clock() - request.started, hidden)
+
+    def _tell(self, request: Asked, answer: Answered) -> None:
+        events: Events | None = request.events
+        if events is not None and events.has_begun:
+            events.end(failure_event(problem(answer.code, answer.text)))
+        else:
+            request.settle(answer)
+
+
+def _is_gone(outcome: Outcome) -> bool:
+    return isinstance(outcome, Failed) and isinstance(outcome.error, ClientGone)

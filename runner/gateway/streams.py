@@ -1,0 +1,75 @@
+"""Requests that become messages of a stream: the answer is 202 once the stream has it.
+
+Each has a `Nats-Msg-Id`, so that it is safe to repeat here what may or may not have been stored; that of a client's `Idempotency-Key`
+is the same for the same key and target, so that the client may repeat it, too.
+"""
+
+from __future__ import annotations
+
+import os
+
+from runner.errors import NoStream, ServerError, StreamFull, TooLarge
+from runner.gateway.answer import Answer, stored, trouble
+from runner.gateway.asked import Http
+from runner.jetstream.publisher import PubAck, Publisher, unanswered
+from runner.telemetry.httpspans import HttpSpan
+
+PATIENCE_SECONDS = 3.0
+"""So long it is repeated what was not answered."""
+TRY_SECONDS = 1.0
+FULL_SECONDS, AGAIN_SECONDS = 5.0, 1.0
+
+
+class Streams:
+    """Publishes."""
+
+    def __init__(self, publisher: Publisher) -> None:
+        self._publisher = publisher
+
+    async def answer(
+        self, http: Http, subject: str, body: bytes, *, span: HttpSpan | None, traces: bytes
+    ) -> Answer:
+        """What became of the message."""
+        message_id = http.key or os.urandom(16).hex().encode()
+        sent = span.output(subject) if span is not None else None
+        if sent is not None:
+            traces = "".join(f"{name}: {value}\r\n" for name, value in sent.headers).encode()
+        lines = traces + b"Nats-Msg-Id: %b\r\n" % message_id + http.lines()
+        try:
+            ack = await self._stored(subject, body, b"NATS/1.0\r\n" + lines + b"\r\n")
+        except (ServerError, ValueError) as error:
+            if sent is not None:
+                sent.end(error=error)
+            return _refused(error)
+        if sent is not None:
+            sent.end(stream=ack.stream, sequence=ack.seq)
+        return stored(ack.stream, ack.seq, duplicate=ack.duplicate)
+
+    async def _stored(self, subject: str, body: bytes, block: bytes) -> PubAck:
+        left = PATIENCE_SECONDS
+        while True:
+            try:
+                return await self._publisher.publish_block(subject, body, block, timeout=TRY_SECONDS)
+            except ServerError as error:
+                left -= TRY_SECONDS
+                if left <= 0 or not unanswered(error):
+                    raise
+
+
+def _refused(error: Exception) -> Answer:
+    if isinstance(error, StreamFull):
+        found = trouble(503, "the stream is full now", after=FULL_SECONDS)
+    elif isinstance(error, TooLarge):
+        found = trouble(413, "the body is too large for the stream behind")
+    elif isinstance(error, NoStream):
+        found = trouble(503, "no stream takes this now", after=FULL_SECONDS)
+    elif isinstance(error, ServerError) and unanswered(error):
+        found = trouble(
+            503,
+            "the stream has not answered: it may have the message; ask again with the same Idempotency-Key",
+            after=AGAIN_SECONDS,
+        )
+    else:
+        found = trouble(502, "the stream has refused it")
+    found.why = str(error)
+    return found

@@ -1,0 +1,62 @@
+"""Files that are read again when they change: looked at, as nothing else tells of a mounted ConfigMap or Secret everywhere."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Iterable
+from pathlib import Path
+from typing import TypeAlias
+
+Seen: TypeAlias = dict[Path, tuple[int, int, int] | None]
+
+EVERY_SECONDS = 1.0
+
+
+class Watched:
+    """Files and folders; a folder has changed when its files have."""
+
+    def __init__(self, paths: Callable[[], Iterable[Path]]) -> None:
+        self._paths = paths
+        self._known = self._look()
+        self._last = self._known
+
+    def changed(self) -> bool:
+        """Whether they are others than at the last change, and as they were at the last look: nobody is writing them."""
+        now = self._look()
+        settled = now == self._last
+        self._last = now
+        if not settled or now == self._known:
+            return False
+        self._known = now
+        return True
+
+    async def changes(self, every: float = EVERY_SECONDS) -> AsyncIterator[None]:
+        """Come each time they have changed."""
+        while True:
+            await asyncio.sleep(every)
+            if self.changed():
+                yield
+
+    def _look(self) -> Seen:
+        found: Seen = {}
+        for path in self._paths():
+            for each in (path, *_inside(path)):
+                found[each] = _state(each)
+        return found
+
+
+def _inside(path: Path) -> list[Path]:
+    try:
+        return sorted(path.iterdir()) if path.is_dir() else []
+    except OSError:
+        return []
+
+
+def _state(path: Path) -> tuple[int, int, int] | None:
+    """What changes when a file does, or when another takes its place; None where there is none."""
+    try:
+        found = os.stat(path)  # noqa: PTH116  # symbolic links are followed by both; this one says so
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino

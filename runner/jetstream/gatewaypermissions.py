@@ -1,0 +1,34 @@
+"""The least that the NATS user of `runner gateway` needs.
+
+Rule 1: without functions of its own it asks and publishes, and reads nothing but answers: no stream, no durable, no bucket.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from runner.core import identity
+from runner.jetstream.permission import Permission, api, once, publish, subscribe
+from runner.jetstream.permissions import Reader, of_asker, of_run
+
+
+def of_gateway(
+    project: str, routed: Sequence[Reader], asks: Sequence[str], publishes: Sequence[str], inbox: str
+) -> list[Permission]:
+    """Of a gateway with these functions, and routes to these subjects."""
+    found = of_run(project, routed, inbox) if routed else _alone(project, inbox)
+    found += of_asker(asks, inbox) if asks else []
+    found += [publish(each, "routes into streams") for each in publishes]
+    return once(found)
+
+
+def _alone(project: str, inbox: str) -> list[Permission]:
+    return [
+        api("INFO", "the version of the server"),
+        api("STREAM.NAMES", "whether the cluster has a leader"),
+        api("STREAM.LIST", "which stream captures which subject"),
+        publish(f"{inbox}.>", "answers to commands"),
+        subscribe(f"{inbox}.>", "answers"),
+        subscribe(f"jetrunner.{project}.status", "questions of `runner status`"),
+        subscribe(identity.alive_subject(project, "*"), "questions whether this instance lives"),
+    ]

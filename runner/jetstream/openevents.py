@@ -1,0 +1,39 @@
+"""Split events that wait for parts: of each, the end of its time stands scheduled in `JETRUNNER` until it is joined."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from runner.core import identity
+from runner.jetstream.connection import Connection
+from runner.jetstream.messages import count_subjects, leader_message, subjects
+from runner.jetstream.ownstreams import AGAIN
+
+_FUNCTION = identity.expiry_subject("", "*", "").split(".").index("*")
+
+
+class Open(Struct, frozen=True):
+    """Those of one function."""
+
+    events: int
+    oldest: float
+    """Seconds since the first part of the oldest came."""
+
+
+async def count(connection: Connection, project: str, function: str) -> int:
+    """How many events of a function wait. Raises ServerError."""
+    return await count_subjects(connection, AGAIN, identity.expiry_subject(project, function, "*"))
+
+
+async def waiting(connection: Connection, project: str) -> dict[str, Open]:
+    """By function, those of a project that have any. Dear where they are many. Raises ServerError."""
+    counts: dict[str, int] = {}
+    async for subject, _ in subjects(connection, AGAIN, identity.expiry_subject(project, "*", "*")):
+        function = subject.split(".")[_FUNCTION]
+        counts[function] = counts.get(function, 0) + 1
+    found: dict[str, Open] = {}
+    for function, events in sorted(counts.items()):
+        ask = {"seq": 1, "next_by_subj": identity.expiry_subject(project, function, "*")}
+        if (first := await leader_message(connection, AGAIN, ask)) is not None:  # else joined meanwhile
+            found[function] = Open(events, max(0.0, connection.clock.now() - first.stored_ns / 1e9))
+    return found

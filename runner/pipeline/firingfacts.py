@@ -1,0 +1,19 @@
+"""What the span of an attempt tells of the firing that it runs for."""
+
+from __future__ import annotations
+
+from datetime import UTC
+
+from runner.core import firing, header
+from runner.core.cron import Schedule
+from runner.telemetry.source import Attributes
+
+
+def about_firing(schedule: Schedule, block: bytes | None, stored_ns: int) -> Attributes:
+    """What is told of a firing: the schedule of its function, and when it was due."""
+    due = firing.due(schedule, header.parse(block or b""), stored_ns)
+    return {
+        "faas.trigger": "timer",
+        "faas.cron": schedule.text,
+        "faas.time": due.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+    }

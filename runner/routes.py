@@ -1,0 +1,125 @@
+"""`@route`: a function that answers HTTP requests; what it returns is the body of the response."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from msgspec import structs
+
+from runner import arguments, options, signature
+from runner.bindings import Binding, attach, local_names, place_of
+from runner.context import Context
+from runner.core import routed
+from runner.core.routed import Routed
+from runner.core.subject import Template
+from runner.errors import BindingError
+from runner.replies import ONCE
+from runner.signature import Signature, Unbindable
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+NOWHERE = "$JETRUNNER.route"
+"""Stands where other bindings have a subject: nothing is published there, and no function's subject overlaps it."""
+
+
+def route(
+    method: str,
+    path: str = "",
+    *,
+    name: str | None = None,
+    host: str | None = None,
+    auth: str | Sequence[str] = (),
+    output: str | None = None,
+    concurrency: int | None = None,
+    timeout: float = 30.0,
+) -> Callable[[F], F]:
+    """Call a function with every HTTP request to a path, and answer with what it returns.
+
+    `{token}` in the path names a segment, of a parameter. Keyword-only parameters are those of the query: with a default
+    where they may be missing, annotated as a list where they may be repeated. The body is the first other parameter. What
+    is returned is the response's body (200; None: 204). With `output` it is published there instead, and the response is
+    202 once the stream has it; tokens in `output` are those of the path. A generator without `output` sends each item at
+    once, as a server-sent event. `host` is a name as `example.com` or `*.example.com`; without one, all are meant.
+    `auth` names authentications of the settings, of which one has to hold: without, everybody may ask. `timeout` is in seconds; of a server-sent event it is the longest wait for the next one. `concurrency` is 64, and
+    min(32, cores + 4) for a `def` handler. The function runs in the gateway: `runner gateway`, `runner run --http` and
+    `runner dev`. BindingError when something is wrong, at import.
+    """
+    if callable(method) or not path:
+        file, line = place_of(method, inspect.currentframe())
+        raise BindingError(
+            "route needs a method and a path",
+            file=file,
+            line=line,
+            hint='write @route("GET", "/orders/{id}")',
+        )
+
+    def decorate(function: F) -> F:
+        file, line = place_of(function, inspect.currentframe())
+        namespace = local_names(inspect.currentframe())
+
+        def complete() -> Binding:
+            label = options.name("" if name is None else "name=", function.__name__ if name is None else name)
+            asked = structs.replace(_routed(method, path, host), auth=_auth(auth))
+            source = Template(asked.text, NOWHERE, asked.names, tuple(range(len(asked.names))))
+            kind = signature.kind(function)
+            binding = Binding(
+                function=label,
+                subject=source,
+                output=None if output is None else options.output(output, source),
+                retry=ONCE,
+                concurrency=options.concurrency(concurrency, threaded=kind.startswith("thread")),
+                timeout=options.seconds("timeout", timeout),
+                ordered_by=(),
+                on_exhausted="dead_letter",
+                max_age=None,
+                deliver="new",
+                stream=None,
+                durable=None,
+                handler=function,
+                signature=_signature(function, asked, namespace),
+                file=file,
+                line=line,
+                kind=kind,
+                label=label,
+                route=asked,
+            )
+            arguments.compile_call(binding)
+            return binding
+
+        return attach(function, complete, file, line)
+
+    return decorate
+
+
+def _routed(method: Any, path: str, host: Any) -> Routed:
+    for what, given in (("the method", method), ("host=", host)):
+        if given is not None and not isinstance(given, str):
+            raise Unbindable(f"{what} is a string, not {given!r}")
+    try:
+        return routed.read(method, path, host)
+    except ValueError as error:
+        upper = method.upper()
+        hint = f'write "{upper}"' if method != upper and upper in routed.METHODS else ""
+        raise Unbindable(str(error), hint=hint) from None
+
+
+def _auth(given: Any) -> tuple[str, ...]:
+    names = (given,) if isinstance(given, str) else given
+    if not isinstance(names, (list, tuple)) or not all(isinstance(each, str) and each for each in names):
+        raise Unbindable(
+            f"auth= names authentications of the settings, not {given!r}",
+            hint='write auth="staff" for [tool.jetrunner.auth.staff]',
+        )
+    return tuple(names)
+
+
+def _signature(function: Callable[..., Any], asked: Routed, namespace: dict[str, Any]) -> Signature:
+    found = signature.read(function, asked.names, Context, namespace, routed=True)
+    if found.body is not None and asked.method in routed.BODILESS:
+        raise Unbindable(
+            f"parameter {found.body.name!r} would take the body, and a {asked.method} has none",
+            hint="query parameters are keyword-only: put it behind a *",
+        )
+    return found

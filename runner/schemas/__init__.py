@@ -1,0 +1,1 @@
+"""What a project's functions take and give, as documents that other programs read: OpenAPI and AsyncAPI, and a page to try it."""

@@ -1,0 +1,134 @@
+"""`runner trace`: a waterfall of what `runner dev` keeps, or a Jaeger."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from runner.telemetry.receiver import Receiver
+from tests.support.dev import ORDERS, started
+from tests.support.eventually import until
+from tests.support.jaeger import running
+from tests.support.port import free_port
+from tests.support.process import Finished
+from tests.support.project import Project
+
+pytestmark = pytest.mark.server
+
+SHOP = """
+    from runner import Context, RetryPolicy, consume
+
+    @consume("orders.{kind}", output="payments.{kind}", retry=RetryPolicy.fixed(0.3, attempts=2))
+    async def charge(body: bytes, kind: str, ctx: Context) -> bytes:
+        if ctx.attempt == 1:
+            raise ValueError("the bank is closed")
+        return body
+"""
+PAYMENTS = 'name = "PAYMENTS"\nsubjects = ["payments.*"]\n'
+TRACED = {"OTEL_TRACES_EXPORTER": "otlp"}
+
+
+@pytest.fixture
+def shop(make_project: Callable[..., Project]) -> Project:
+    return make_project(functions={"shop": SHOP}, streams={"orders": ORDERS, "payments": PAYMENTS})
+
+
+def shown(project: Project, *arguments: str, lines: int) -> Finished:
+    """What is shown, once it has as many lines: spans come a second after they end."""
+    done: list[Finished] = []
+
+    def whole() -> bool:
+        done[:] = [project.runner("trace", *arguments)]
+        return len(done[0].stdout.splitlines()) >= lines
+
+    try:
+        until(whole, within=20)
+    except AssertionError:
+        raise AssertionError(f"not shown: {done}") from None
+    return done[0]
+
+
+def test_dev_keeps_the_trace_of_a_message_from_its_publish_on(shop: Project) -> None:
+    elsewhere = {**TRACED, "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{free_port()}"}
+    dev = started(shop, **elsewhere)
+    shop.environment |= TRACED
+    assert shop.runner("publish", "orders.one", "x").code == 0
+    trace_id = dev.line("✓  charge  ORDERS:1").rpartition("runner trace ")[2]
+    done = shown(shop, "ORDERS:1", lines=6)
+    head, publish, first, second, output, failure = done.stdout.splitlines()
+    assert head.startswith(f"trace {trace_id}, 4 spans, 2 services, ")
+    assert publish.startswith("shop    send orders.one")
+    assert re.match(r"charge  └ ✗ charge #1 .*ORDERS:1, .*retry, again in 0.3 s: Val", first)
+    assert re.match(r"charge  └ charge #2 .*·{9,}\S? .*ORDERS:1, after \d+ ms, ack$", second)
+    assert re.match(r"charge    └ send payments.one .*PAYMENTS:1$", output)
+    place = shop.root / "functions" / "shop.py"
+    assert failure == f"✗ charge #1: ValueError: the bank is closed, at {place}:7 in charge"
+    assert done.stderr == ""
+    assert shop.runner("trace", trace_id.upper()).stdout == done.stdout
+    found = shop.json("trace", trace_id)
+    assert (found["traces"], found["trace_urls"], len(found["spans"])) == ([trace_id], {}, 4)
+
+
+def test_dev_sends_on_to_a_collector_what_it_keeps(shop: Project) -> None:
+    with Receiver() as receiver:
+        dev = started(shop, **TRACED, OTEL_EXPORTER_OTLP_ENDPOINT=receiver.endpoint)
+        shop.environment |= TRACED
+        assert shop.runner("publish", "orders.one", "x").code == 0
+        dev.line("✓  charge  ORDERS:1 .*  http://localhost:16686/trace/[0-9a-f]{32}$")
+        receiver.wait(lambda spans: sum(each.name == "charge" for each in spans) == 2, 20)
+        assert "2 services" in shown(shop, "ORDERS:1", lines=5).stdout
+        began = time.monotonic()
+        dev.interrupt()
+        assert dev.wait() == 0
+        assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "error"),
+    [
+        (["orders"], 2, "neither a trace id nor a message"),
+        (["ORDERS:0"], 2, "neither a trace id nor a message"),
+        (["a" * 32, "--jaeger", "http://127.0.0.1:1"], 1, "Jaeger at http://127.0.0.1:1 (does not answer)"),
+        (["a" * 32, "--jaeger", "localhost"], 2, "a URL is expected"),
+    ],
+)
+def test_what_is_not_found_is_an_error_that_says_where_it_was_looked_for(
+    shop: Project, arguments: list[str], code: int, error: str
+) -> None:
+    done = shop.runner("trace", *arguments)
+    assert (done.code, error in done.stderr, done.stdout) == (code, True, "")
+
+
+@pytest.fixture
+def jaeger(tmp_path: Path) -> Iterator[tuple[str, str]]:
+    """Where a real one takes spans, and where it answers."""
+    if not os.environ.get("JAEGER_BIN"):
+        pytest.skip("JAEGER_BIN does not name a Jaeger binary: nothing here was tested against a real Jaeger")
+    otlp, page = free_port(), free_port()
+    with running(tmp_path, otlp=otlp, page=page):
+        yield f"http://127.0.0.1:{otlp}", f"http://127.0.0.1:{page}"
+
+
+def test_a_jaeger_is_asked_by_trace_and_by_message(shop: Project, jaeger: tuple[str, str]) -> None:
+    collector, page = jaeger
+    traced = {**TRACED, "OTEL_EXPORTER_OTLP_ENDPOINT": collector}
+    shop.environment |= traced | {"JETRUNNER_TRACE_URL": f"{page}/trace/{{trace_id}}"}
+    dev = started(shop)
+    shop.runner("publish", "orders.one", "x")
+    link = dev.line("✓  charge  ORDERS:1").rpartition("  ")[2]
+    dev.interrupt()
+    assert dev.wait() == 0
+    done = shown(shop, link.rpartition("/")[2], lines=7)
+    assert "4 spans, 2 services" in done.stdout
+    assert "✗ charge #1: ValueError: the bank is closed" in done.stdout
+    assert done.stdout.splitlines()[-1] == link
+    # The server of dev has ended: the message is found by its spans.
+    shop.environment["NATS_URL"] = "nats://127.0.0.1:1"
+    found = shop.runner("trace", "ORDERS:1", "--jaeger", page)
+    assert found.stdout == done.stdout
+    assert "is looked for among spans alone" in found.stderr

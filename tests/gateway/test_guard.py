@@ -1,0 +1,308 @@
+"""What the guard lets through: each row of the table is a client that means harm, is broken, or is slow."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from runner.gateway import sockets
+from runner.gateway.limits import Limits
+from runner.gateway.listener import Listener
+from tests.support.rawhttp import connected
+
+pytestmark = pytest.mark.anyio
+
+LIMITS = Limits(
+    head_bytes=4_096, headers=20, head_seconds=0.4, body_bytes=10_000, body_seconds=0.4, body_rate=1_000_000,
+    idle_seconds=30, requests=5, pipelined=4, linger_seconds=0.5,
+)  # fmt: skip
+
+
+class Echo:
+    """Answers with what it has read, and remembers each request."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.go = asyncio.Event()
+        self.go.set()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.asked.append(f"{scope['method']} {scope['path']}")
+        body = b""
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return
+            body += message["body"]
+            if not message["more_body"]:
+                break
+        await self.go.wait()
+        text = f"{scope['path']}:".encode() + body
+        headers = [(b"content-length", b"%d" % len(text))]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": text})
+
+
+@asynccontextmanager
+async def listening(limits: Limits = LIMITS) -> AsyncIterator[tuple[int, Echo, Listener]]:
+    echo, refused = Echo(), list[int]()
+    listener = Listener(echo, limits, refused.append)
+    socket = sockets.bound("127.0.0.1:0")
+    port = socket.getsockname()[1]
+    await listener.open(socket)
+    try:
+        yield port, echo, listener
+    finally:
+        echo.go.set()
+        await listener.leave()
+        await listener.close()
+
+
+GOOD = b"GET /good HTTP/1.1\r\nHost: a\r\n\r\n"
+HUGE = b"x" * 5_000
+
+REFUSED = {
+    "no Host": (400, b"GET / HTTP/1.1\r\n\r\n"),
+    "two Hosts": (400, b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"),
+    "the same Host twice": (400, b"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n"),
+    "a Host with a path": (400, b"GET / HTTP/1.1\r\nHost: a/b\r\n\r\n"),
+    "a Host with a user": (400, b"GET / HTTP/1.1\r\nHost: a@b\r\n\r\n"),
+    "an empty Host": (400, b"GET / HTTP/1.1\r\nHost:\r\n\r\n"),
+    "a Host with a space": (400, b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n"),
+    "a target of another host": (400, b"GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n"),
+    "a target that is no path": (400, b"GET good HTTP/1.1\r\nHost: a\r\n\r\n"),
+    "a target with a fragment": (400, b"GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n"),
+    "a target beyond ASCII": (400, "GET /é HTTP/1.1\r\nHost: a\r\n\r\n".encode()),
+    "a target with a NUL": (400, b"GET /\x00 HTTP/1.1\r\nHost: a\r\n\r\n"),
+    "a target with a space": (400, b"GET /a b HTTP/1.1\r\nHost: a\r\n\r\n"),
+    "an asterisk without OPTIONS": (400, b"GET * HTTP/1.1\r\nHost: a\r\n\r\n"),
+    "a tunnel": (501, b"CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n"),
+    "both lengths": (400, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+    "both lengths, the other way": (400, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n0\r\n\r\n"),
+    "two lengths": (400, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab"),
+    "the same length twice": (400, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\na"),
+    "a list of lengths": (400, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1, 1\r\n\r\na"),
+    "a length with a sign": (400, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +1\r\n\r\na"),
+    "a negative length": (400, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\na"),
+    "a length in hexadecimal": (400, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0x1\r\n\r\na"),
+    "a length with an underscore": (400, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1_0\r\n\r\na"),
+    "an empty length": (400, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length:\r\n\r\na"),
+    "a length beyond 64 bits": (400, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999\r\n\r\n"),
+    "an encoding that hides": (501, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n"),
+    "two encodings": (400, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n"),
+    "an encoding before chunked": (501, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"),
+    "a space before the colon": (400, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n"),
+    "an encoding in HTTP/1.0": (400, b"POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+    "a chunk size with a sign": (400, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n+1\r\na\r\n0\r\n\r\n"),
+    "a chunk size with 0x": (400, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0x1\r\na\r\n0\r\n\r\n"),
+    "a chunk longer than it says": (400, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nab\r\n0\r\n\r\n"),
+    "a line feed alone": (400, b"GET / HTTP/1.1\nHost: a\n\n"),
+    "a carriage return alone": (400, b"GET / HTTP/1.1\r\nHost: a\rX: b\r\n\r\n"),
+    "a folded header": (400, b"GET / HTTP/1.1\r\nHost: a\r\nX: a\r\n b\r\n\r\n"),
+    "a NUL in a header": (400, b"GET / HTTP/1.1\r\nHost: a\r\nX: a\x00b\r\n\r\n"),
+    "a NUL in a name": (400, b"GET / HTTP/1.1\r\nHost: a\r\nX\x00: a\r\n\r\n"),
+    "a header without a name": (400, b"GET / HTTP/1.1\r\nHost: a\r\n: a\r\n\r\n"),
+    "a header without a colon": (400, b"GET / HTTP/1.1\r\nHost: a\r\nX\r\n\r\n"),
+    "no HTTP": (400, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"x" * 50),
+    "HTTP/2 at once": (400, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+    "HTTP/0.9": (505, b"GET /\r\n\r\n"),
+    "HTTP/1.2": (400, b"GET / HTTP/1.2\r\nHost: a\r\n\r\n"),
+    "a method that is none": (400, b"G@T / HTTP/1.1\r\nHost: a\r\n\r\n"),
+    "a WebSocket": (400, b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\nSec-WebSocket-Version: 13\r\n\r\n"),
+    "another expectation": (417, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nExpect: a-miracle\r\n\r\n"),
+    "a header that is too long": (431, b"GET / HTTP/1.1\r\nHost: a\r\nX: " + HUGE + b"\r\n\r\n"),
+    "a header without an end": (431, b"GET / HTTP/1.1\r\nHost: a\r\nX: " + HUGE),
+    "a target that is too long": (431, b"GET /" + HUGE + b" HTTP/1.1\r\nHost: a\r\n\r\n"),
+    "too many headers": (431, b"GET / HTTP/1.1\r\nHost: a\r\n" + b"".join(b"X%d: a\r\n" % at for at in range(30)) + b"\r\n"),
+    "a long head that comes after a body": (431, b"POST /first HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\na" + b"GET / HTTP/1.1\r\nHost: a\r\nX: " + HUGE + b"\r\n\r\n"),
+    "a body that is too long": (413, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10001\r\n\r\n"),
+    "a body that is too long, and expects": (413, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10001\r\nExpect: 100-continue\r\n\r\n"),
+    "chunks that are too long": (413, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1000\r\n" + b"x" * 4096 + b"\r\n" + b"1000\r\n" + b"x" * 4096 + b"\r\n" + b"1000\r\n" + b"x" * 4096 + b"\r\n0\r\n\r\n"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("row", REFUSED, ids=lambda row: row.replace(" ", "-"))
+async def test_it_is_refused_once_and_the_connection_closed(row: str) -> None:
+    status, data = REFUSED[row]
+    async with listening() as (port, echo, _), connected(port) as raw, asyncio.timeout(5):
+        await raw.say(data)
+        await raw.say(GOOD)
+        answer = await raw.answer()
+        if b"/first" in data:
+            assert answer.status == 200
+            answer = await raw.answer()
+        assert answer.status == status
+        assert (answer.headers["connection"], answer.headers["content-type"]) == (
+            "close",
+            "application/problem+json",
+        )
+        assert await raw.closed()
+        assert "GET /good" not in echo.asked, "nothing behind it is taken for a request"
+
+
+SERVED = {
+    "plain": b"GET /good HTTP/1.1\r\nHost: a\r\n\r\n",
+    "a port": b"GET /good HTTP/1.1\r\nHost: a:80\r\n\r\n",
+    "an address of IPv6": b"GET /good HTTP/1.1\r\nHost: [::1]:80\r\n\r\n",
+    "a target with its host": b"GET http://a/good HTTP/1.1\r\nHost: a\r\n\r\n",
+    "the same host in capitals": b"GET http://A/good HTTP/1.1\r\nHost: a\r\n\r\n",
+    "HTTP/1.0 without a Host": b"GET /good HTTP/1.0\r\n\r\n",
+    "a body in chunks": b"POST /good HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n",
+    "chunks in capitals": b"POST /good HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n\r\n1\r\na\r\n0\r\n\r\n",
+    "a query": b"GET /good?a=1&b=%20 HTTP/1.1\r\nHost: a\r\n\r\n",
+    "an upgrade that is not taken": b"GET /good HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: x\r\n\r\n",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("row", SERVED, ids=lambda row: row.replace(" ", "-"))
+async def test_it_is_served(row: str) -> None:
+    async with listening() as (port, _, __), connected(port) as raw, asyncio.timeout(5):
+        await raw.say(SERVED[row])
+        assert (await raw.answer()).status == 200
+
+
+async def test_a_byte_at_a_time_is_the_same_request() -> None:
+    async with listening(Limits()) as (port, _, __), connected(port) as raw, asyncio.timeout(10):
+        for byte in b"POST /good HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nab":
+            await raw.say(bytes([byte]))
+            await asyncio.sleep(0)
+        assert (await raw.answer()).body == b"/good:ab"
+
+
+async def test_half_a_head_is_answered_408_in_time() -> None:
+    async with listening() as (port, echo, _), asyncio.timeout(5):
+        async with connected(port) as raw:
+            await raw.say(b"GET / HTTP/1.1\r\nHost: a\r\nX")
+            assert (await raw.answer()).status == 408
+            assert await raw.closed()
+        async with connected(port) as raw:  # who says nothing is not answered either
+            assert await raw.closed()
+        async with connected(port) as raw:  # the second of a connection, too
+            await raw.say(GOOD)
+            assert (await raw.answer()).status == 200
+            await raw.say(b"GET / HT")
+            assert (await raw.answer()).status == 408
+        assert echo.asked == ["GET /good"]
+
+
+async def test_a_slow_body_is_answered_408() -> None:
+    async with listening() as (port, _, __), connected(port) as raw, asyncio.timeout(5):
+        await raw.say(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\na")
+        assert (await raw.answer()).status == 408
+        assert await raw.closed()
+
+
+async def test_a_body_at_the_rate_takes_its_time() -> None:
+    limits = Limits(body_seconds=0.3, body_rate=10)
+    async with listening(limits) as (port, _, __), connected(port) as raw, asyncio.timeout(10):
+        await raw.say(b"POST /good HTTP/1.1\r\nHost: a\r\nContent-Length: 40\r\n\r\n")
+        for _ in range(4):
+            await raw.say(b"x" * 10)
+            await asyncio.sleep(0.3)
+        assert (await raw.answer()).status == 200
+
+
+async def test_pipelined_requests_are_answered_in_order() -> None:
+    async with listening() as (port, echo, _), connected(port) as raw, asyncio.timeout(5):
+        echo.go.clear()
+        await raw.say(b"".join(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % at for at in range(4)))
+        echo.go.set()
+        assert [(await raw.answer()).body for _ in range(4)] == [b"/%d:" % at for at in range(4)]
+
+
+async def test_a_refusal_waits_for_the_answers_before_it() -> None:
+    async with listening() as (port, echo, _), connected(port) as raw, asyncio.timeout(5):
+        echo.go.clear()
+        await raw.say(b"GET /first HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\n\r\n")
+        await asyncio.sleep(0.1)
+        echo.go.set()
+        first = await raw.answer()
+        assert (first.status, first.body) == (200, b"/first:")
+        assert (await raw.answer()).status == 400
+        assert await raw.closed()
+
+
+async def test_what_is_pipelined_without_an_end_is_refused_after_those_that_were_taken() -> None:
+    limits = Limits(pipelined=4, requests=100)
+    async with listening(limits) as (port, echo, _), connected(port) as raw, asyncio.timeout(5):
+        echo.go.clear()
+        await raw.say(b"".join(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % at for at in range(20)))
+        await asyncio.sleep(0.1)
+        echo.go.set()
+        statuses = []
+        while (status := (await raw.answer()).status) == 200:
+            statuses.append(status)
+        assert status == 429
+        assert len(statuses) == 5
+        assert await raw.closed()
+
+
+async def test_who_expects_is_told_to_continue_when_the_body_is_read() -> None:
+    async with listening() as (port, _, __), connected(port) as raw, asyncio.timeout(5):
+        await raw.say(b"POST /good HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n")
+        assert (await raw.answer()).status == 100
+        await raw.say(b"ab")
+        assert (await raw.answer()).body == b"/good:ab"
+
+
+async def test_a_client_that_sends_on_sees_why_its_body_was_refused() -> None:
+    async with listening() as (port, _, __), connected(port) as raw, asyncio.timeout(10):
+        await raw.say(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5000000\r\n\r\n")
+        for _ in range(100):
+            await raw.say(b"x" * 10_000)
+        assert (await raw.answer()).status == 413
+
+
+async def test_a_connection_has_so_many_requests() -> None:
+    async with listening() as (port, _, __), connected(port) as raw, asyncio.timeout(5):
+        for at in range(5):
+            await raw.say(GOOD)
+            answer = await raw.answer()
+            assert answer.headers.get("connection") == ("close" if at == 4 else None)
+        assert await raw.closed()
+
+
+async def test_too_many_connections_are_refused() -> None:
+    limits = Limits(connections=2)
+    async with (
+        listening(limits) as (port, _, __),
+        asyncio.timeout(5),
+        connected(port) as one,
+        connected(port) as two,
+    ):
+        for raw in (one, two):
+            await raw.say(GOOD)
+            assert (await raw.answer()).status == 200
+        async with connected(port) as three:
+            assert (await three.answer()).status == 503
+
+
+async def test_the_end_answers_what_came_and_closes_what_is_kept() -> None:
+    async with (
+        listening(Limits()) as (port, echo, listener),
+        asyncio.timeout(10),
+        connected(port) as idle,
+        connected(port) as busy,
+    ):
+        await idle.say(GOOD)
+        assert "connection" not in (await idle.answer()).headers
+        echo.go.clear()
+        await busy.say(b"GET /busy HTTP/1.1\r\nHost: a\r\n\r\n")
+        while "GET /busy" not in echo.asked:
+            await asyncio.sleep(0.01)
+        leaving = asyncio.create_task(listener.leave())
+        await asyncio.sleep(0.05)
+        with pytest.raises(ConnectionRefusedError):
+            async with connected(port):
+                pass
+        echo.go.set()
+        answer = await busy.answer()
+        assert (answer.body, answer.headers["connection"]) == (b"/busy:", "close")
+        await idle.say(GOOD)  # a request that was on its way
+        assert (await idle.answer()).headers["connection"] == "close"
+        assert await idle.closed()
+        await leaving

@@ -1,0 +1,144 @@
+"""What is promised of the HTTP edge, with real processes: faults behind it, its reload and its end cost no request."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import httpx
+import pytest
+
+from tests.support.eventually import eventually
+from tests.support.port import free_port
+from tests.support.process import RunnerProcess
+from tests.support.project import Project
+from tests.support.server import NatsServer
+
+pytestmark = [pytest.mark.server, pytest.mark.anyio]
+
+SOURCE = """
+    import asyncio
+    from runner import Context, reply, route
+
+    VERSION = 1
+
+    @reply("quote.{number}", idempotent=True)
+    async def quote(number: int) -> int:
+        await asyncio.sleep(0.02)
+        return number
+
+    @route("GET", "/version/{number}")
+    async def version(number: int) -> int:
+        await asyncio.sleep(0.02)
+        return VERSION
+
+    @route("GET", "/slow")
+    async def slow() -> str:
+        await asyncio.sleep(1.0)
+        return "done"
+"""
+ROUTES = """
+    [[tool.jetrunner.routes]]
+    path = "/quotes/{number}"
+    method = "GET"
+    request = "quote.{number}"
+"""
+
+
+@pytest.fixture
+def project(make_project: Callable[..., Project], nats_server: NatsServer) -> Project:
+    found = make_project(functions={"shop": SOURCE}, nats=nats_server.url)
+    found.settings(ROUTES)
+    return found
+
+
+class Load:
+    """Asks as fast as it is answered, over connections that are kept; the statuses, and what failed."""
+
+    def __init__(self, url: str, path: str) -> None:
+        self.statuses: Counter[int] = Counter()
+        self.bodies: Counter[str] = Counter()
+        self.failed: list[str] = []
+        self._url = url
+        self._path = path
+
+    async def _ask(self) -> None:
+        async with httpx.AsyncClient(base_url=self._url, timeout=20) as client:
+            number = 0
+            while True:
+                number += 1
+                try:
+                    answer = await client.get(f"{self._path}/{number}")
+                except httpx.HTTPError as error:
+                    self.failed.append(repr(error))
+                    continue
+                self.statuses[answer.status_code] += 1
+                self.bodies[answer.text] += 1
+                if answer.status_code != 200:
+                    self.failed.append(answer.text)
+                await asyncio.sleep(0.005)
+
+    @asynccontextmanager
+    async def asking(self, clients: int = 8) -> AsyncIterator[None]:
+        """For the time of the block."""
+        asked = [asyncio.create_task(self._ask()) for _ in range(clients)]
+        try:
+            yield
+        finally:
+            for each in asked:
+                each.cancel()
+            await asyncio.wait(asked)
+
+    async def more(self, count: int) -> None:
+        """Wait for so many more answers."""
+        total = self.statuses.total() + count
+        await eventually(lambda: self.statuses.total() >= total or bool(self.failed), within=40)
+
+
+async def test_a_killed_instance_costs_no_get_of_an_idempotent_function(project: Project) -> None:
+    port = free_port()
+    instances = [project.start("run", "--except", "version", "--except", "slow") for _ in range(3)]
+    gateway = project.start("gateway", "--listen", f"127.0.0.1:{port}")
+    for each in (*instances, gateway):
+        await each.seen("ready", within=60)
+    load = Load(f"http://127.0.0.1:{port}", "/quotes")
+    async with load.asking():
+        await load.more(100)
+        for each in instances[:2]:
+            os.kill(each.pid, signal.SIGKILL)
+            await load.more(150)
+    assert load.failed == []
+    assert load.statuses[200] >= 400
+
+
+async def test_a_reload_under_load_costs_no_request(project: Project) -> None:
+    port = free_port()
+    dev: RunnerProcess = project.start("dev", JETRUNNER_HTTP=f"127.0.0.1:{port}")
+    await dev.seen("ready in", within=60)
+    load = Load(f"http://127.0.0.1:{port}", "/version")
+    async with load.asking():
+        await load.more(100)
+        project.function("shop", SOURCE.replace("VERSION = 1", "VERSION = 2"))
+        await eventually(lambda: load.bodies["2"] > 100 or bool(load.failed), within=60)
+    assert load.failed == []
+    assert load.bodies["1"] > 0
+
+
+async def test_a_stop_answers_what_has_come(project: Project) -> None:
+    port = free_port()
+    gateway = project.start("gateway", "--listen", f"127.0.0.1:{port}")
+    await gateway.seen("ready", within=60)
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+        assert (await client.get("/version/1")).text == "1"
+        asked = [asyncio.create_task(client.get("/slow")) for _ in range(20)]
+        await asyncio.sleep(0.5)
+        os.kill(gateway.pid, signal.SIGTERM)
+        answers = [await each for each in asked]
+    assert [each.text for each in answers] == ["done"] * 20
+    assert {each.headers["connection"] for each in answers} == {"close"}
+    await eventually(lambda: not gateway.running, within=20)
+    assert gateway.code == 0
