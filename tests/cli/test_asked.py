@@ -49,7 +49,7 @@ async def test_an_instance_that_fails_and_one_that_is_slow_are_told_of(
         async def two_are_left_out() -> str:
             await asyncio.gather(*(asker.ask(f"offers.{number}") for number in range(50)))
             told = (await health(port, "/metrics"))[1]
-            label = 'project="shop",function="quote"'
+            label = 'function="quote",project="shop"'
             counts = {
                 state: number(told, f'jetrunner_asked_instances{{{label},state="{state}"}}')
                 for state in STATES
@@ -61,7 +61,7 @@ async def test_an_instance_that_fails_and_one_that_is_slow_are_told_of(
         told = await eventually(two_are_left_out, within=60)
         status = project.json("status")
         text = project.runner("status").stdout
-    label = 'project="shop",function="quote"'
+    label = 'function="quote",project="shop"'
     assert number(told, f'jetrunner_asked_weight{{{label},state="healthy"}}') == 6
     assert number(told, f'jetrunner_asked_ejections_total{{{label},reason="latency"}}') >= 1
     reasons = ("consecutive failures", "success rate")
@@ -73,8 +73,12 @@ async def test_an_instance_that_fails_and_one_that_is_slow_are_told_of(
         >= 1
     )
     assert number(told, f"jetrunner_asked_outstanding{{{label}}}") == 0
-    assert number(told, f'jetrunner_asked_latency_seconds{{{label},of="most"}}') > 0.19
-    assert 0 < number(told, f'jetrunner_asked_latency_seconds{{{label},of="median"}}') < 0.19
+    assert number(told, 'jetrunner_asked_latency_seconds{function="quote",of="most",project="shop"}') > 0.19
+    assert (
+        0
+        < number(told, 'jetrunner_asked_latency_seconds{function="quote",of="median",project="shop"}')
+        < 0.19
+    )
     (function,) = status["asked"]
     assert (function["project"], function["function"], function["subject"]) == ("shop", "quote", "quotes.*")
     askers: list[dict[str, Any]] = [each["askers"][0] for each in function["instances"]]
