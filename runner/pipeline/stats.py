@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 from runner.core.histogram import LONGEST, Histogram, index
 from runner.jetstream.reply import stored_at
 
-MOST_READ = 500
+MOST_READ = 200
 """Of twice as many messages between two sweeps, every third, fifth… one is read, and counts for those between."""
 Traced: TypeAlias = tuple[str, float, float]
 """The id of a trace, the seconds in the handler, and when they ended, in Unix time."""

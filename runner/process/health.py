@@ -77,7 +77,13 @@ class Health:
                     if name.lower() == "accept":
                         accepted = value.strip()
             method, path, *_ = [*line.decode("latin-1").split(maxsplit=2), "", ""]
-            status, kind, data = self.respond(method, path.partition("?")[0], accepted)
+            path = path.partition("?")[0]
+            if path == "/metrics" and method in ("GET", "HEAD"):
+                # A hundred functions are 0.1 s of writing: the loop must go on meanwhile.
+                kind, data = await asyncio.to_thread(written, self.families(), accepted)
+                status = "200 OK"
+            else:
+                status, kind, data = self.respond(method, path)
             writer.write(
                 f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(data)}\r\n"
                 "Connection: close\r\n\r\n".encode()
@@ -89,8 +95,8 @@ class Health:
         finally:
             writer.close()
 
-    def respond(self, method: str, path: str, accepted: str = "") -> tuple[str, str, bytes]:
-        """Status line, content type and body for a request."""
+    def respond(self, method: str, path: str) -> tuple[str, str, bytes]:
+        """Status line, content type and body for a request, but for `/metrics`."""
         if method not in ("GET", "HEAD"):
             return "405 Method Not Allowed", PLAIN, b"GET only\n"
         match path:
@@ -103,8 +109,6 @@ class Health:
                     if reason
                     else ("200 OK", PLAIN, b"ok\n")
                 )
-            case "/metrics":
-                return "200 OK", *self.metrics(accepted)
         return "404 Not Found", PLAIN, b"there is /livez, /readyz and /metrics\n"
 
     def metrics(self, accepted: str = "") -> tuple[str, bytes]:

@@ -9,9 +9,9 @@ from typing import Literal, TypeAlias
 from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
-from prometheus_client.samples import Exemplar
+from prometheus_client.samples import Exemplar, Sample
 
-from runner.core.histogram import Histogram, lower
+from runner.core.histogram import SIZE, Histogram, lower
 from runner.pipeline.stats import Traced
 
 Labels: TypeAlias = dict[str, str]
@@ -22,6 +22,15 @@ BOUNDS = (
 """Upper bounds of the buckets of every histogram, in seconds: fixed, so that instances and times can be added up."""
 INFINITY = len(BOUNDS)
 _EDGES = (*(f"{bound:g}" for bound in BOUNDS), "+Inf")
+
+
+def _bound_of(bucket: int) -> int:
+    """The first of BOUNDS that counts a bucket of ours, by its middle; INFINITY for none."""
+    middle = (lower(bucket) + lower(bucket + 1)) / 2e6
+    return next((at for at, bound in enumerate(BOUNDS) if middle <= bound), INFINITY)
+
+
+_BOUND_OF = tuple(_bound_of(bucket) for bucket in range(SIZE))
 
 
 class _Families(Collector):
@@ -59,8 +68,10 @@ def histogram(
     for labels, durations in series:
         shown = exemplars((traced or {}).get(labels.get("function", ""), {}))
         counts = (*cumulated(durations), durations.number)
-        for at, (edge, count) in enumerate(zip(_EDGES, counts, strict=True)):
-            found.add_sample(f"{name}_bucket", {**labels, "le": edge}, count, exemplar=shown.get(at))
+        found.samples += [
+            Sample(f"{name}_bucket", {**labels, "le": edge}, count, None, shown.get(at))
+            for at, (edge, count) in enumerate(zip(_EDGES, counts, strict=True))
+        ]
         found.add_sample(f"{name}_count", labels, counts[-1])
         found.add_sample(f"{name}_sum", labels, durations.total_us / 1e6)
     return found
@@ -70,16 +81,10 @@ def exemplars(traced: Mapping[int, Traced]) -> dict[int, Exemplar]:
     """The last duration with a trace, by the index of the bound that counts it first."""
     found: dict[int, Exemplar] = {}
     for bucket, (trace_id, seconds, when) in sorted(traced.items()):
-        at = bound_of(bucket)
+        at = _BOUND_OF[bucket]
         if seconds <= (*BOUNDS, float("inf"))[at]:
             found[at] = Exemplar({"trace_id": trace_id}, seconds, when)
     return found
-
-
-def bound_of(bucket: int) -> int:
-    """The first of BOUNDS that counts a bucket of ours, by its middle; INFINITY for none."""
-    middle = (lower(bucket) + lower(bucket + 1)) / 2e6
-    return next((at for at, bound in enumerate(BOUNDS) if middle <= bound), INFINITY)
 
 
 def cumulated(histogram: Histogram) -> list[int]:
@@ -87,5 +92,5 @@ def cumulated(histogram: Histogram) -> list[int]:
     counts = [0] * (INFINITY + 1)
     for bucket, count in enumerate(histogram.buckets):
         if count:
-            counts[bound_of(bucket)] += count
+            counts[_BOUND_OF[bucket]] += count
     return list(accumulate(counts[:INFINITY]))
