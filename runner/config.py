@@ -23,6 +23,7 @@ from runner.core.balancer import Policy
 from runner.core.http.authsettings import AuthSettings
 from runner.core.http.cors import Cors
 from runner.core.http.route import Options, Route
+from runner.core.objective import Objective
 from runner.errors import SettingsError
 from runner.values import did_you_mean, redact
 
@@ -96,6 +97,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     """An instance's share of the requests of those who balance, beside 1.0 of the others'."""
     inboxes: tuple[str, ...] = ()
     """What subjects begin with that answers may go to, besides the usual inboxes."""
+    objective: Objective = Objective()
+    """What share of messages has to succeed, and how soon: `runner status` tells what is left of its error budget."""
     redact: tuple[str, ...] = ("authorization", "cookie")
     """Names of headers and paths into bodies whose values are not shown."""
     balance: Mapping[str, Policy] = {}
@@ -279,6 +282,7 @@ _CHECKS: dict[str, Callable[[Any, Path], Any]] = {
     "log_format": values.one_of("text", "json"),
     "weight": values.weight,
     "inboxes": values.beginnings,
+    "objective": values.objective,
     "redact": values.paths_into,
     "balance": values.policies,
     "routes": values.routes,

@@ -15,6 +15,7 @@ from runner.core.http.authsettings import AuthSettings
 from runner.core.http.cors import Cors
 from runner.core.http.route import Route
 from runner.core.near import nearest
+from runner.core.objective import Objective
 from runner.core.service import HEAVIEST
 from runner.core.subject import Template, is_reserved, problem
 
@@ -27,6 +28,7 @@ _ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:\[\]/]*):(?P<port>\d{1,
 SINGLE_DOTS = "write customer.card, with single dots; an array stands for each of its elements: items.card"
 ROUTE = 'for example path = "/orders/{customer}" and publish = "orders.{customer}"'
 CORS = 'for example cors = { origins = ["https://app.example.com"] }'
+OBJECTIVE = 'for example { availability = 0.999, latency = "1s" }'
 BALANCE = 'for example balance = {"flights.>" = "round_robin"}'
 LEAST_MEMORY = 1 << 20
 _YES = ("1", "true", "yes", "on")
@@ -134,6 +136,22 @@ def weight(value: Any, folder: Path) -> float:
     if 0 < found <= HEAVIEST:
         return found
     raise ValueError("a number over 0 is expected, up to 1,000: 1 is the weight of every other instance")
+
+
+def objective(value: Any, folder: Path) -> Objective:
+    """What is wanted of the project's functions; a text has it as `availability=0.999,latency=1s`."""
+    if isinstance(value, str):
+        value = dict(part.strip().partition("=")[::2] for part in value.split(",") if part.strip())
+    if not isinstance(value, dict) or not {*value} <= {"availability", "latency"}:
+        raise Misfit("a table of availability and latency is expected", OBJECTIVE)
+    share, soon = value.get("availability"), value.get("latency")
+    try:
+        availability = None if share is None else float(share)
+    except (TypeError, ValueError):
+        availability = 0.0
+    if availability is not None and not 0 < availability < 1:
+        raise Misfit("a share over 0 and under 1 is expected as availability", OBJECTIVE)
+    return Objective(availability, None if soon is None else duration(soon, folder))
 
 
 def beginnings(value: Any, folder: Path) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -9,15 +10,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import anyio
 import click
 
-from runner.cli import asked, failure, functions, loop, options, printed, times, waiting
+from runner.cli import asked, failure, functions, hour, loop, options, printed, times, waiting
 from runner.cli.answering import answering
+from runner.cli.measured import measured
 from runner.cli.selection import require_project
 from runner.cli.session import session
 from runner.cli.table import counted, show
 from runner.core import shown
-from runner.core.histogram import Histogram
+from runner.core.minutes import Minute
+from runner.core.objective import Objective
 from runner.core.quantity import format_duration
 from runner.jetstream import openevents, schedules
 from runner.jetstream.connection import Connection
@@ -27,6 +31,7 @@ from runner.jetstream.ownstreams import AGAIN
 from runner.jetstream.parked import Parked
 from runner.jetstream.server import check_server
 
+WATCH_SECONDS = 1.0
 HEADS = [
     "FUNCTION",
     "INSTANCE",
@@ -44,9 +49,12 @@ HEADS = [
 
 
 @click.command("status", epilog="Example: runner status --output json")
+@click.option(
+    "--watch", is_flag=True, help="Show it anew each second, until Ctrl-C; as JSON a document a line."
+)
 @options.output_option
 @options.connected
-def status_command(output: str) -> None:
+def status_command(watch: bool, output: str) -> None:
     """Show each function as a whole, and below it each instance that runs it.
 
     As they are now: PENDING waits in the stream, IN FLIGHT is delivered and not settled (of an ordered function also what
@@ -57,7 +65,11 @@ def status_command(output: str) -> None:
     not succeed, AVAILABLE is the share that did. Of a function that answers requests, PENDING are those that wait in its
     instances, FAILURES all that were answered with an error, and AVAILABLE leaves out what was the asker's fault.
 
-    A second table shows the instances that functions ask (`ctx.request`), as those that ask know them: STATE is `healthy`,
+    Then the last hour, over all instances, those that have ended included: WAIT is the time from the publish to the start of the
+    first attempt, WORK the time in the handler, AVAILABLE the share of messages that succeeded rather than became dead letters, LAG
+    the age of the oldest message not yet delivered. With the setting `objective`, BUDGET is how much of what may go wrong is left.
+
+    A further table shows the instances that functions ask (`ctx.request`), as those that ask know them: STATE is `healthy`,
     `resting` (it was overloaded), `ejected` (left out for a while, and why) or `trial` (single requests try it), OUTSTANDING
     are requests that it has not answered, LATENCY and SUCCESS tell of about the last 50 requests.
 
@@ -67,16 +79,37 @@ def status_command(output: str) -> None:
     place = options.place()
     project = require_project(place.settings.name)
 
-    async def main() -> dict[str, Any]:
+    async def once(connection: Connection) -> None:
+        found = await read(connection, project, place.root, place.settings.objective)
+        if output == "json":
+            click.echo(printed.data(found, indent=None if watch else 2))
+        else:
+            if watch and sys.stdout.isatty():
+                click.clear()
+            _show(found, project, place.settings.objective)
+            if watch and not sys.stdout.isatty():
+                click.echo()
+
+    async def main() -> None:
         async with session(place.settings) as connection:
             await check_server(connection)
-            return await read(connection, project, place.root)
+            await once(connection)
+            while watch:
+                await anyio.sleep(WATCH_SECONDS)
+                await once(connection)
 
-    found = loop.run(main)
-    if output == "json":
-        click.echo(printed.data(found))
-        return
+    try:
+        loop.run(main)
+    except KeyboardInterrupt:
+        if not watch:
+            raise
+
+
+def _show(found: dict[str, Any], project: str, objective: Objective) -> None:
     show(HEADS, [row for function in found["functions"] for row in _rows(function)], lead=2)
+    if rows := list(hour.rows(found["functions"], objective)):
+        click.echo()
+        show(hour.heads(objective), rows)
     if found["asked"]:
         click.echo()
         show(asked.HEADS, list(asked.rows(found["asked"], project)), lead=2)
@@ -113,11 +146,12 @@ def _beside(found: dict[str, Any]) -> Iterator[str]:
         yield "no instance runs"
 
 
-async def read(connection: Connection, project: str, root: Path) -> dict[str, Any]:
+async def read(connection: Connection, project: str, root: Path, objective: Objective) -> dict[str, Any]:
     """Everything, as plain values: seconds, counts, messages a second, shares from 0 to 1."""
     first = await waiting.ask(connection, project)
     second = await waiting.ask(connection, project) if first.moves else first
     snapshots, durables = second.snapshots, second.durables
+    hours = await hour.read(connection, project, snapshots)
     dead = await DeadLetters(connection).counts(project)
     parked: Counter[str] = Counter()
     for (function, _), messages in (await Parked(connection, project).counts()).items():
@@ -128,6 +162,7 @@ async def read(connection: Connection, project: str, root: Path) -> dict[str, An
     now = time.time()
     return {
         "project": project,
+        "objective": {"availability": objective.availability, "latency": objective.latency},
         "instances": [
             {"instance": each["instance"], "uptime": round(now - float(each["since"]), 3)}
             for each in snapshots
@@ -139,11 +174,12 @@ async def read(connection: Connection, project: str, root: Path) -> dict[str, An
                 ),
                 "dead_letters": dead.get(name, 0),
                 "parked": parked[name],
+                "hour": hour.told(hours.get(name, Minute()), objective),
                 "gone": known is not None and name not in {*known, *running},
             }
             for name in names
         ]
-        + answering(snapshots, _measured),
+        + answering(snapshots, measured),
         "asked": asked.asked(snapshots),
         "next_firings": await _next_firings(connection, project),
         "gathering": {
@@ -170,7 +206,7 @@ def _function(
     name: str, durable: dict[str, Any], snapshots: Sequence[dict[str, Any]], retrying: int
 ) -> dict[str, Any]:
     instances = [
-        {"instance": each["instance"], **_measured([each["functions"][name]])}
+        {"instance": each["instance"], **measured([each["functions"][name]])}
         for each in snapshots
         if name in each["functions"]
     ]
@@ -185,10 +221,11 @@ def _function(
         "answers": False,
         "ordered": durable.get("ordered"),
         "pending": durable.get("pending", 0) + again.get("pending", 0),
-        **_measured([each["functions"][name] for each in snapshots if name in each["functions"]]),
+        **measured([each["functions"][name] for each in snapshots if name in each["functions"]]),
         # The server's count, which knows of instances that do not answer, too.
         "in_flight": waiting.in_flight(durable) - retrying,
         "retrying": retrying,
+        "lag": max((each["functions"].get(name, {}).get("lag", 0.0) for each in snapshots), default=0.0),
         "standing": sorted(
             {line for each in snapshots for line in each["functions"].get(name, {}).get("standing", [])}
         ),
@@ -196,29 +233,6 @@ def _function(
             each["functions"][name].get("unkept", 0) for each in snapshots if name in each["functions"]
         ),
         "instances": instances,
-    }
-
-
-def _measured(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Several instances' numbers as one."""
-    durations = Histogram()
-    for part in parts:
-        try:
-            durations.merge(Histogram.restore(part["duration"], part.get("extremes")))
-        except ValueError:
-            continue  # an instance of another version
-    acked = sum(part["acked"] for part in parts)
-    failed = sum(part["failed"] for part in parts)
-    return {
-        "in_flight": sum(part["in_flight"] for part in parts),
-        "handled": sum(part["handled"] for part in parts),
-        "acked": acked,
-        "failures": failed,
-        "retried": sum(part["retried"] for part in parts),
-        "rate": round(sum(part["rate"] for part in parts), 3),
-        "p50": durations.percentile(50),
-        "p99": durations.percentile(99),
-        "availability": round(acked / (acked + failed), 6) if acked + failed else None,
     }
 
 
@@ -260,15 +274,9 @@ def _numbers(part: dict[str, Any], *stored: str) -> list[str]:
     share = part["availability"]
     return [
         f"{part['rate']:,.1f}/s",
-        _time(part["p50"]),
-        _time(part["p99"]),
+        hour.seconds(part["p50"]),
+        hour.seconds(part["p99"]),
         f"{part['failures']:,}",
         *stored,
-        "-" if share is None else f"{share:.2%}",
+        hour.percent(share),
     ]
-
-
-def _time(seconds: float) -> str:
-    if not seconds:
-        return "-"
-    return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1000:.3g} ms"

@@ -176,6 +176,21 @@ class Function:
         return sum(self._sources.waiting.values())
 
     @property
+    def unacked(self) -> int:
+        """Messages delivered to any instance and not settled, as the server last said."""
+        return sum(self._sources.unacked.values())
+
+    @property
+    def lag(self) -> float:
+        """Seconds that the oldest message had waited that was not delivered, when the server was last asked."""
+        return max(self._sources.lags.values(), default=0.0)
+
+    @property
+    def busy(self) -> int:
+        """Slots in which a handler runs."""
+        return len({each.task for pull in self.pipeline.pulls for each in pull.unsettled.values()} - {None})
+
+    @property
     def blocked(self) -> str:
         """Why nothing can be read here; empty while something can."""
         return self._sources.blocked or next(

@@ -22,7 +22,7 @@ from runner.core.ahead import MOST
 from runner.core.history import Identity
 from runner.core.reading import Wait
 from runner.errors import JetrunnerError, ServerError, UsageError
-from runner.jetstream import consumer, ownstreams
+from runner.jetstream import consumer, oldest, ownstreams
 from runner.jetstream.publisher import retry_until
 from runner.jetstream.pull import Pull, unopened
 from runner.pipeline.pipeline import Pipeline
@@ -55,6 +55,10 @@ class Sources:
         """Why it will not be read as long as no one does anything about it."""
         self.waiting: dict[str, int] = {}
         """What each durable of the stream has not delivered yet, as the server last said."""
+        self.unacked: dict[str, int] = {}
+        """What each has delivered that is not settled, as it last said."""
+        self.lags: dict[str, float] = {}
+        """Seconds that the oldest message had waited then that is not delivered."""
         self._runtime = runtime
         self._connection = runtime.connection
         self._function = binding.function
@@ -210,7 +214,11 @@ class Sources:
         if wanted is None:
             return False
         if pull.stream == self._stream:
-            self.waiting[pull.durable] = info["num_pending"]
+            self.waiting[pull.durable], self.unacked[pull.durable] = (
+                info["num_pending"],
+                info["num_ack_pending"],
+            )
+            self.lags[pull.durable] = await oldest.waited(self._connection, self._stream, info)
         if info["delivered"]["stream_seq"] > last:
             self._lost(pull)
             return False

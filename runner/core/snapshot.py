@@ -23,6 +23,7 @@ from runner.core.checked import (
 from runner.core.generation import MOST_SHARDS
 from runner.core.histogram import SIZE
 from runner.core.holding import Holding
+from runner.core.minutes import Minute
 
 Name = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_.-]{1,255}\Z")]
 
@@ -58,6 +59,8 @@ class Part(Struct, frozen=True, omit_defaults=True):
     """What its code calls it, where that is another name than in NATS."""
     standing: Annotated[list[Line], Meta(max_length=MOST_SHARDS)] = []
     """What stands still, and why."""
+    lag: Seconds = 0.0
+    """Age of the oldest message not yet delivered, when the server was last asked."""
     unkept: Count = 0
     """Errors of attempts that were to be retried, and were not kept: over 100 a second, or they could not be stored."""
 
@@ -124,6 +127,10 @@ class Snapshot(Struct, frozen=True, omit_defaults=True):
     held: Holding | None = None
     """Where it was asked for one message: what it has of it. An earlier release does not say."""
     asked: Annotated[list[Asked], Meta(max_length=MOST_ASKED)] = []
+    minute: Count = 0
+    """Which one it is; 0: an earlier release does not say."""
+    minutes: dict[Function, Minute] = {}
+    """What was done since the record of the last one."""
 
 
 read = checked.json(Snapshot)

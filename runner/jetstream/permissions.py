@@ -166,6 +166,7 @@ def _process(project: str, inbox: str) -> Iterator[Permission]:
     yield from storyrights.keeping(project)
     yield bucket("floor", project, "how far each durable has come")
     yield bucket("start", project, "starts of messages that may kill their process")
+    yield bucket("minutes", project, "what was done in each minute, for `runner status`")
     for subject in ("CREATE", "MSG.NEXT"):
         yield api(f"CONSUMER.{subject}.{AGAIN}.{relay}", "delayed messages that are due")
     yield publish(f"$JS.ACK.{AGAIN}.{relay}.>", "delayed messages that are due")
@@ -290,6 +291,9 @@ def _commands(project: str, inbox: str) -> Iterator[Permission]:
     yield api(f"STREAM.MSG.DELETE.{DEADLETTERS}", "deadletter redrive and drop; parked skip")
     yield api(f"STREAM.PURGE.{DEADLETTERS}", "deadletter drop --all")
     yield api(f"STREAM.MSG.GET.{BUCKET_STREAM}", "which keys are parked")
+    yield api(
+        f"DIRECT.GET.{BUCKET_STREAM}", "status: what was done in each minute; shard list and resize: owners"
+    )
     yield publish(f"jetrunner.{project}.status", "status; which instance runs a function, or has a message")
     yield subscribe(f"{inbox}.>", "answers")
 
@@ -297,4 +301,3 @@ def _commands(project: str, inbox: str) -> Iterator[Permission]:
 def _ordered_commands(project: str) -> Iterator[Permission]:
     yield publish(f"{PREFIX}parked.{project}.>", "parked retry and skip; redrive of one that keeps order")
     yield publish(f"jetrunner.{project}.resized", "shard resize")
-    yield api(f"DIRECT.GET.{BUCKET_STREAM}", "shard list and resize: owners and generations")

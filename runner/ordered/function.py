@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
-from typing import Any
 
 from runner.bindings import Binding
 from runner.consumers.function import Function
@@ -19,13 +17,14 @@ from runner.core.address import Address
 from runner.core.generation import OpenGeneration
 from runner.core.holding import Held, Question
 from runner.core.quantity import counted
-from runner.core.sharding import Sharding, key
+from runner.core.sharding import Sharding
 from runner.errors import JetrunnerError
 from runner.jetstream.concurrent import map_concurrently
 from runner.jetstream.publisher import retry_until
 from runner.jetstream.reshard import GenerationStore
 from runner.ordered.assured import Assured
 from runner.ordered.hands import held_in
+from runner.ordered.keyreader import key_reader
 from runner.ordered.parking import Parking
 from runner.ordered.resumption import Resumption
 from runner.ordered.settlement_log import SettlementLog
@@ -273,6 +272,21 @@ class OrderedFunction(Function):
         return sum(shard.floor.pending for shard in self.owned)
 
     @property
+    def unacked(self) -> int:
+        """Of the shards owned here: delivered and not settled, as the server last said."""
+        return sum(shard.floor.unacked for shard in self.owned)
+
+    @property
+    def lag(self) -> float:
+        """Of the shards owned here: seconds that the oldest message had waited that was not delivered."""
+        return max((shard.floor.lag for shard in self.owned), default=0.0)
+
+    @property
+    def parked_keys(self) -> int:
+        """Keys that are parked or on their way back, as far as this instance knows."""
+        return len(self._parking.marks)
+
+    @property
     def unsettled(self) -> int:
         """Messages that are in work here."""
         return super().unsettled + sum(len(shard.lanes.unsettled) for shard in self.shards.values())
@@ -281,19 +295,3 @@ class OrderedFunction(Function):
     def delayed(self) -> int:
         """Those of them that wait for their next attempt: they stay here."""
         return sum(len(shard.lanes.rests) for shard in self.shards.values())
-
-
-def key_reader(binding: Binding) -> Callable[[bytes], Any]:
-    """Reads the key from an original subject."""
-    positions = binding.key_positions
-    if len(positions) > 1:
-        return lambda subject: key(subject, positions)
-    place = positions[0]
-    tokens = binding.subject.wildcard.split(".")
-    if "*" in tokens[:place]:
-        return lambda subject: subject.split(b".", place + 1)[place]
-    begin = len(".".join(tokens[:place]).encode()) + (place > 0)
-    if place == len(tokens) - 1:
-        return lambda subject: subject[begin:]
-    # Another token follows: the durable's filter sees to it.
-    return lambda subject: subject[begin : subject.find(b".", begin)]

@@ -10,7 +10,7 @@ from typing import Any
 
 from runner.core.history import Identity
 from runner.errors import JetrunnerError
-from runner.jetstream import consumer
+from runner.jetstream import consumer, oldest
 from runner.ordered.durable import ShardDurable
 from runner.ordered.lanes import Lanes
 from runner.ordered.shared import Shared
@@ -32,6 +32,10 @@ class SavedFloor:
     def __init__(self, shared: Shared, durable: ShardDurable, lanes: Lanes) -> None:
         self.pending = 0
         """Messages not yet delivered, as the server last said."""
+        self.unacked = 0
+        """Messages delivered and not settled, as it last said."""
+        self.lag = 0.0
+        """Seconds that the oldest of those not delivered had waited then."""
         self._connection = shared.runtime.connection
         self._floors = shared.durables.floors
         self._history = shared.history
@@ -86,7 +90,8 @@ class SavedFloor:
             return False
         if info is None or era != history.era:
             return True
-        self.pending = info["num_pending"]
+        self.pending, self.unacked = info["num_pending"], info["num_ack_pending"]
+        self.lag = await oldest.waited(self._connection, durable.stream, info)
         self._floor = era, info["ack_floor"]["stream_seq"], newest
         await floors.save(durable.stream, durable.name, info["ack_floor"]["stream_seq"], newest)
         if info["num_ack_pending"] > here:  # acks are on their way, or deliveries

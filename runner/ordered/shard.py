@@ -115,6 +115,7 @@ class Shard:
         actions = life.happens(event)
         if life.state is State.OPEN and (taken := self._taken) is not None:
             self._taken = None
+            self._shared.pipeline.stats.takeovers.count((time.time_ns() - taken.since) // 1000)
             runtime, instances = self._shared.runtime, (self._shared.runtime.instance, taken.before)
             runtime.tracing.takeover(
                 self._shared.pipeline.binding.function, self.lanes.number, instances, taken.left, taken.since

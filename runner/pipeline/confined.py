@@ -62,7 +62,7 @@ class Confined:
             if isinstance(report, Late):
                 delivery.task = None
                 continue
-            self._stats.durations.append(time.monotonic() - delivery.started)
+            self._stats.took(time.monotonic() - delivery.started, span)
             if task.cancelling():
                 await clear_cancellation(task)
             if delivery.overdue:

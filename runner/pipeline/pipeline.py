@@ -1,8 +1,7 @@
 """One delivery's way, from arrival to ack: decode → call → settle → apply.
 
-No task, timer or cancel scope is made per message. Persistent slot tasks take deliveries from one queue; the sweeper
-watches deadlines and ack waits. A handler that leaves a context variable behind ends its slot: no other message sees it.
-`_work` is the way of a message; what is rare leaves it for `_handle`: a delivery that is not the first (`careful`),
+No task, timer or cancel scope is made per message. Slots take deliveries from one queue; the sweeper watches deadlines
+and ack waits. A handler that leaves a context variable behind ends its slot: no other message sees it. `_work` is the way of a message; what is rare leaves it for `_handle`: a delivery that is not the first (`careful`),
 MessagePack, no body, one that is too old, a handler in a thread or a generator, an observer, all that fails.
 """
 
@@ -63,7 +62,7 @@ class Pipeline:
 
     def __init__(self, runtime: Runtime, binding: Binding) -> None:
         self.binding = binding
-        self.stats = Stats()
+        self.stats = Stats(runtime.connection.clock.now)
         self._runtime = runtime
         self.calling = Calling(runtime, binding)
         own_way = binding.schedule is not None or binding.in_process
@@ -122,8 +121,7 @@ class Pipeline:
         flush = self._runtime.connection.wire.flush
         traced, admit = tracing.enabled, tracing.gate.admit
         guard, pause, slots = self.guard, self.queue.pause, self._runtime.slots
-        variables = slots.context
-        attempts = self._attempts
+        variables, attempts = slots.context, self._attempts
         context: Context[Any] | None = None
         plain: type[Any] | None = None  # of a result that is no work: most are of one type
         began = now = clock()
@@ -210,6 +208,8 @@ class Pipeline:
                 count += 1
                 ended = clock()
                 stats.durations.append(ended - now)
+                if admitted:
+                    stats.spans += (span, ended - now)
                 now = ended
                 if staged:
                     delivery.result = result
@@ -220,6 +220,7 @@ class Pipeline:
                         span.end_ack()
                     delivery.source.ack(delivery)
                     stats.acked += 1
+                    stats.ended += (delivery.reply, delivery.started, ended)
                 else:
                     delivery.result = result
                     if not outputs.send(delivery, result, self._stored):
@@ -313,7 +314,7 @@ class Pipeline:
             except BaseException as error:  # noqa: BLE001  # whatever user code raises is judged
                 return await self._outcomes.outcome_of(delivery, error)
             finally:
-                self.stats.durations.append(clock() - delivery.started)
+                self.stats.took(clock() - delivery.started, span)
             if task.cancelling():
                 await clear_cancellation(task)
             if delivery.overdue:
@@ -327,7 +328,7 @@ class Pipeline:
                 CURRENT.reset(token)
 
     async def _judged(self, delivery: Delivery, error: BaseException | None) -> None:
-        self.stats.durations.append(clock() - delivery.started)
+        self.stats.took(clock() - delivery.started, delivery.span)
         await self._settling.finish(read(delivery), await self._outcomes.outcome_of(delivery, error))
 
     # -- outputs and settlement -------------------------------------------------------------------------
@@ -352,6 +353,7 @@ class Pipeline:
                 return False  # its shard was lost while the handler ran: this run's outputs are nobody's
             try:
                 await self._outputs.store(made, incoming)
+                self.stats.outputs += len(made)
             except ShardLost:
                 if not delivery.settled:
                     await self._settling.give_back(incoming)
@@ -373,6 +375,8 @@ class Pipeline:
                     span.end_ack()
             delivery.source.ack(delivery)
             self.stats.acked += 1
+            self.stats.outputs += 1
+            self.stats.ended += (delivery.reply, delivery.started, clock())
         elif not self._outcomes.ending:
             if span is not None:
                 delivery.sent.end(error=error or "unconfirmed")

@@ -38,7 +38,7 @@ from runner.pipeline.deadletter import DeadLetterWriter, term
 from runner.pipeline.lasterrors import LastErrors
 from runner.pipeline.message import Incoming
 from runner.pipeline.parks import Parks
-from runner.pipeline.reporter import Reporter, ran
+from runner.pipeline.reporter import Ran, Reporter, ran
 from runner.pipeline.start_records import StartRecords
 from runner.pipeline.stats import Stats
 from runner.runtime.blame import trace_of
@@ -110,6 +110,7 @@ class Settling:
         settlement = settle(outcome, delivery.attempt, binding.retry, random(), self._left(incoming))
         if self.ending is not None:
             await self.ending(incoming, settlement)
+        self._time(incoming, ended, succeeded=isinstance(settlement, Ack))
         span = delivery.span
         if span is None and not isinstance(settlement, Ack):
             span = self._attempts.late(incoming)
@@ -145,6 +146,7 @@ class Settling:
                     source = delivery.source
                     if settlement.reason != "expired" and isinstance(source, Parks):
                         await source.park(incoming)
+                        stats.parked += 1
                     source.settle(delivery, term(settlement, hide))
                     stats.dead[settlement.reason] = stats.dead.get(settlement.reason, 0) + 1
                     await self._drop(incoming)
@@ -152,6 +154,16 @@ class Settling:
             case _:
                 assert_never(settlement)
         self._attempts.end(span, incoming, settlement, outcome, ended, hide)
+
+    def _time(self, incoming: Incoming, ended: Ran, *, succeeded: bool) -> None:
+        """Count how long it has waited for its first attempt, and taken until now where it has succeeded."""
+        delivery, stats = incoming.delivery, self._stats
+        if (delivery.deliveries or delivery.attempt) > 1:
+            stats.redelivered += 1
+        elif ended.seconds and not incoming.sent_back:
+            stats.waited(incoming.stored_ns, delivery.started)
+        if succeeded and not incoming.sent_back:
+            stats.succeeded(incoming.stored_ns)
 
     async def _drop(self, incoming: Incoming) -> None:
         if incoming.delivery.recorded:

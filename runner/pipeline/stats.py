@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
-from runner.core.histogram import Histogram
+from runner.core.histogram import LONGEST, Histogram, index
+from runner.jetstream.reply import stored_at
 
+MOST_READ = 200
+"""Of twice as many messages between two sweeps, every third, fifth… one is read, and counts for those between."""
+Traced: TypeAlias = tuple[str, float, float]
+"""The id of a trace, the seconds in the handler, and when they ended, in Unix time."""
 WINDOW_SECONDS = 10.0
 RECENT_SECONDS = 60.0
 
@@ -33,24 +39,54 @@ class Stats:
         "_histogram",
         "_marks",
         "_recent",
+        "_server_now",
         "acked",
         "dead",
         "durations",
+        "ended",
         "failed",
+        "latency",
+        "outputs",
+        "parked",
+        "redelivered",
         "retried",
+        "spans",
         "started_at",
+        "takeovers",
+        "traced",
+        "wait",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, server_now: Callable[[], float] = time.time) -> None:
+        """`server_now` is Unix time by the clock that messages are stored by."""
+        self._server_now = server_now
         self.acked = 0
         self.failed = 0
         """Attempts that did not succeed, retried and dead-lettered ones alike."""
         self.retried = 0
         self.dead: dict[str, int] = {}
         """Dead letters by reason."""
+        self.parked = 0
+        """Messages that were given up, and whose key waits behind them."""
+        self.redelivered = 0
+        """Attempts of messages that the server had delivered before."""
+        self.outputs = 0
+        """Messages that handlers made, and that are stored."""
         self.durations: list[float] = []
         """Seconds in the handler, not yet counted: appending is all that the hot path pays."""
         self._histogram = Histogram()
+        self.ended: list[Any] = []
+        """Of each message that succeeded at its first attempt: its reply, when its handler began, and when it was settled."""
+        self.spans: list[Any] = []
+        """Of each attempt with a span: the span, and the seconds in the handler."""
+        self.traced: dict[int, Traced] = {}
+        """The last one whose trace is kept, by the bucket of its duration."""
+        self.wait = Histogram()
+        """Time from the publish to the start of the first attempt."""
+        self.latency = Histogram()
+        """Time from the publish until it was settled, of those that succeeded."""
+        self.takeovers = Histogram()
+        """Time from the claim of another instance's shard until its messages may start."""
         self.started_at = time.monotonic()
         self._marks: deque[tuple[float, int]] = deque()
         self._recent: deque[tuple[float, int, int]] = deque([(self.started_at, 0, 0)])
@@ -67,6 +103,43 @@ class Stats:
         durations, self.durations = self.durations, []
         for us, times in Counter(map(int, map((1e6).__mul__, durations))).items():
             self._histogram.count(us, times)
+        if self.spans:
+            self._keep_traced()
+        ended, self.ended = self.ended, []
+        number = len(ended) // 3
+        if number:
+            ahead = self._ahead()
+            step = number // MOST_READ | 1  # odd: messages of two kinds may alternate
+            for at in range(0, number, step):
+                reply, started, settled = ended[at * 3 : at * 3 + 3]
+                stored = stored_at(reply) / 1e9 - ahead
+                times = min(step, number - at)
+                self.wait.count(int((started - stored) * 1e6), times)
+                self.latency.count(int((settled - stored) * 1e6), times)
+
+    def took(self, seconds: float, span: Any) -> None:
+        """Note the time of an attempt in its handler, and its span where it has one."""
+        self.durations.append(seconds)
+        if span is not None:
+            self.spans += (span, seconds)
+
+    def _keep_traced(self) -> None:
+        spans, self.spans = self.spans, []
+        for span, seconds in zip(spans[::2], spans[1::2], strict=True):
+            if span.sampled:
+                self.traced[index(min(int(seconds * 1e6), LONGEST))] = span.trace_id, seconds, time.time()
+
+    def _ahead(self) -> float:
+        """Seconds that the server's Unix time is more than the monotonic time here."""
+        return self._server_now() - time.monotonic()
+
+    def waited(self, stored_ns: int, started: float) -> None:
+        """A first attempt began then, that does not end as most do."""
+        self.wait.count(int((started + self._ahead() - stored_ns / 1e9) * 1e6))
+
+    def succeeded(self, stored_ns: int) -> None:
+        """A message is settled that did not succeed as most do."""
+        self.latency.count(int((self._server_now() - stored_ns / 1e9) * 1e6))
 
     @property
     def handled(self) -> int:

@@ -93,10 +93,12 @@ class Together:
         """Settle messages once what their handler has made is stored. Gives what has to be awaited for that: nothing for most."""
         self.took(deliveries)
         if staged is None and not self.publishes and not self._observed:  # as most are
+            now, ended = clock(), self._stats.ended
             for delivery in deliveries:
                 if delivery.span is not None and not delivery.settled:
                     delivery.span.end_ack()
                 delivery.source.ack(delivery)
+                ended += (delivery.reply, delivery.started, now)
             self._stats.acked += len(deliveries)
             return
         for at, delivery in enumerate(deliveries):
@@ -117,6 +119,7 @@ class Together:
             delivery.span.end_ack()
         delivery.source.ack(delivery)
         self._stats.acked += 1
+        self._stats.ended += (delivery.reply, delivery.started, clock())
 
     def took(self, deliveries: Sequence[Delivery]) -> None:
         """Their handler has ended now."""

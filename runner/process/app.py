@@ -36,6 +36,7 @@ from runner.process.ended import lost, single
 from runner.process.health import Health
 from runner.process.http import OverHttp, follow, open_web, tell_unserved, web
 from runner.process.lifespan import alive
+from runner.process.minutes import Minutes
 from runner.process.newcomers import warn_of_newcomers
 from runner.process.resolve import places_now
 from runner.process.rounds import Answering, start_rounds, sweep
@@ -203,20 +204,15 @@ async def _run(
     responders = [responder for each in answering for responder in each.responders]
     every: list[Served] = [*running, *responders]
     asked = runtime.requester.targets
-    health = Health(
-        running,
-        lambda: unready(connection, stop, every),
-        responders,
-        edge,
-        asked,
-        lambda: runtime.tracing.lost,
-    )
+    told = responders, edge, asked, lambda: runtime.tracing.lost
+    health = Health(running, lambda: unready(connection, stop, every), *told)
     async with health.listen(settings.health) if settings.health else nullcontext():
         # First: the very first message may block the loop.
         tasks.start_soon(sweep, runtime, running, relay, answering)
         started.set()  # from here on there may be something to drain
         # Who begins asks what others read.
-        await Told(connection, runtime.project, runtime.instance, running, responders, asked).open()
+        minutes = Minutes(connection, runtime.project, runtime.instance, running)
+        await Told(connection, runtime.project, runtime.instance, running, responders, asked, minutes).open()
         await members.listen()
         await begin(running)
         if ordered:
@@ -225,6 +221,7 @@ async def _run(
         if serving.functions:
             await relay.start()
             start_rounds(tasks, runtime, running)
+            tasks.start_soon(minutes.run)
         if serving.schedules != "none":
             tasks.start_soon(keep, runtime, found.reading)
         tasks.start_soon(tell, connection.inbox.denials)
@@ -242,6 +239,7 @@ async def _run(
                 "the server closed the connection for good", hint="see the server's log for the reason"
             )
         await drain(runtime, Running(running, relay, shards, service, edge), stop)
+        await minutes.end()
         stop.ending(0)
 
 

@@ -8,47 +8,44 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import get_args
 
+from prometheus_client.core import Metric
+
 from runner.core.backend import State
 from runner.core.ejection import Reason
-from runner.process.metrictext import family
+from runner.process.metrictext import Labels, family
 from runner.requests.target import Target
 from runner.requests.view import asked_here
 
 
-def lines(targets: Mapping[tuple[str, str], Target], now: float) -> list[str]:
+def families(targets: Mapping[tuple[str, str], Target], now: float) -> list[Metric]:
     """Those of each function that was asked, of more than 100 the first in the order of names."""
     each = [(_label(target), target.balancer) for target in asked_here(targets)]
-    states: list[tuple[str, float]] = []
-    weights: list[tuple[str, float]] = []
-    latencies: list[tuple[str, float]] = []
+    states: list[tuple[Labels, float]] = []
+    weights: list[tuple[Labels, float]] = []
+    latencies: list[tuple[Labels, float]] = []
     for label, balancer in each:
         backends = balancer.backends.values()
         known = sorted(backend.latency for backend in backends if backend.answers)
         for state in get_args(State):
             of_it = [backend for backend in backends if backend.state(now) == state]
-            states.append((f'{label},state="{state}"', len(of_it)))
-            weights.append((f'{label},state="{state}"', sum(backend.weight for backend in of_it)))
+            states.append(({**label, "state": state}, len(of_it)))
+            weights.append(({**label, "state": state}, sum(backend.weight for backend in of_it)))
         for which, at in (("least", 0), ("median", (len(known) - 1) // 2), ("most", -1)):
-            latencies.append((f'{label},of="{which}"', known[at] if known else 0.0))
+            latencies.append(({**label, "of": which}, known[at] if known else 0.0))
     return [
-        *family("jetrunner_asked_instances", "gauge", "Instances of a function that is asked here, by state.", states),
-        *family("jetrunner_asked_weight", "gauge", "What these instances weigh together.", weights),
-        *family("jetrunner_asked_outstanding", "gauge", "Requests that were sent from here and are not answered.",
+        family("jetrunner_asked_instances", "gauge", "Instances of a function that is asked here, by state.", states),
+        family("jetrunner_asked_weight", "gauge", "What these instances weigh together.", weights),
+        family("jetrunner_asked_outstanding", "gauge", "Requests that were sent from here and are not answered.",
                 [(label, sum(backend.outstanding for backend in balancer.backends.values()))
                  for label, balancer in each]),
-        *family("jetrunner_asked_latency_seconds", "gauge",
+        family("jetrunner_asked_latency_seconds", "gauge",
                 "The running mean of the answers of the instance that is fastest, in the middle, or slowest.",
                 latencies),
-        *family("jetrunner_asked_ejections_total", "counter", "How often an instance was left out, by the reason.",
-                [(f'{label},reason="{reason}"', balancer.ejections.get(reason, 0))
+        family("jetrunner_asked_ejections_total", "counter", "How often an instance was left out, by the reason.",
+                [({**label, "reason": reason}, balancer.ejections.get(reason, 0))
                  for label, balancer in each for reason in get_args(Reason)]),
     ]  # fmt: skip
 
 
-def _label(target: Target) -> str:
-    """A project and a function, as services have told them: without what would end a label."""
-    return f'project="{_safe(target.project)}",function="{_safe(target.function)}"'
-
-
-def _safe(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+def _label(target: Target) -> Labels:
+    return {"project": target.project, "function": target.function}

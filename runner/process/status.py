@@ -13,6 +13,7 @@ from runner.core.holding import Question
 from runner.core.snapshot import Answering, Part, Snapshot
 from runner.jetstream import tolerant
 from runner.jetstream.connection import Connection
+from runner.process.minutes import Minutes
 from runner.requests import view
 from runner.requests.target import Target
 from runner.runtime.snapshots import subject
@@ -30,6 +31,7 @@ class Told:
         functions: Sequence[Function],
         responders: Sequence[Responder],
         targets: Mapping[tuple[str, str], Target],
+        minutes: Minutes,
     ) -> None:
         """`targets` are the functions that this process asks."""
         self._connection = connection
@@ -37,6 +39,7 @@ class Told:
         self._functions = functions
         self._responders = responders
         self._targets = targets
+        self._minutes = minutes
         self._since = time.time()
         self.instance = instance
         """The name of this process alone: host and process id may be those of another container, too."""
@@ -67,6 +70,7 @@ class Told:
                     in_flight=each.unsettled,
                     delayed=each.delayed,
                     standing=[*each.standing, *refused],
+                    lag=each.lag,
                     unkept=each.unkept,
                     throttled=bool(each.throttled),
                     **each.pipeline.stats.snapshot(now),
@@ -93,4 +97,6 @@ class Told:
             if about is None
             else tuple(held for each in self._functions for held in each.in_hands(about)),
             view.asked(self._targets, now),
+            self._minutes.number,
+            self._minutes.so_far(),
         )

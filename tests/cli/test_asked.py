@@ -63,8 +63,12 @@ async def test_an_instance_that_fails_and_one_that_is_slow_are_told_of(
     weights = [number(told, f'jetrunner_asked_weight{{{LABEL},state="{state}"}}') for state in STATES]
     assert sum(weights) == 10
     assert number(told, f"jetrunner_asked_outstanding{{{LABEL}}}") == 0
-    assert number(told, f'jetrunner_asked_latency_seconds{{{LABEL},of="most"}}') > 0.19
-    assert 0 < number(told, f'jetrunner_asked_latency_seconds{{{LABEL},of="median"}}') < 0.19
+    assert number(told, 'jetrunner_asked_latency_seconds{function="quote",of="most",project="shop"}') > 0.19
+    assert (
+        0
+        < number(told, 'jetrunner_asked_latency_seconds{function="quote",of="median",project="shop"}')
+        < 0.19
+    )
     (function,) = status["asked"]
     assert (function["project"], function["function"], function["subject"]) == ("shop", "quote", "quotes.*")
     askers: list[dict[str, Any]] = [each["askers"][0] for each in function["instances"]]
@@ -79,7 +83,7 @@ async def test_an_instance_that_fails_and_one_that_is_slow_are_told_of(
     assert "ejected (" in text or "trial (" in text
 
 
-LABEL = 'project="shop",function="quote"'
+LABEL = 'function="quote",project="shop"'
 FAILING = ("consecutive failures", "success rate")
 STATES = ("healthy", "resting", "ejected", "trial")
 

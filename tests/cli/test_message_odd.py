@@ -179,7 +179,7 @@ async def test_errors_over_a_hundred_a_second_are_counted_and_not_kept(
     writer.write(b"GET /metrics HTTP/1.1\r\n\r\n")
     text = (await reader.read()).decode()
     writer.close()
-    assert f'jetrunner_errors_unkept_total{{function="fail"}} {unkept}\n' in text
+    assert f'jetrunner_errors_unkept_total{{function="fail"}} {unkept}.0\n' in text
     first = (await js.messages("JETRUNNER_ERRORS"))[0]
     assert first.subject.startswith("$JETRUNNER.error.shop.fail.ORDERS.")
     process.kill()

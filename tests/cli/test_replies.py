@@ -158,8 +158,8 @@ async def test_status_and_metrics_count_requests(project: Project, nats_server: 
         assert "75.00%" in table
         _, metrics = await health(port, "/metrics")
         assert (await health(port, "/readyz"))[0] == 200
-        assert 'jetrunner_requests_total{function="quote",code="200",not_started=""}' in metrics
-        assert 'jetrunner_requests_total{function="quote",code="429",not_started="overloaded"} 0' in metrics
+        assert 'jetrunner_requests_total{code="200",function="quote",not_started=""}' in metrics
+        assert 'jetrunner_requests_total{code="429",function="quote",not_started="overloaded"} 0.0' in metrics
         assert "jetrunner_messages_total" not in metrics
         for each in asked:
             each.cancel()

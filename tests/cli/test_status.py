@@ -66,7 +66,8 @@ async def test_each_function_is_measured_over_its_instances(
     assert 0 < charge["p50"] <= charge["p99"] < 1
     assert (refuse["failures"], refuse["availability"], refuse["handled"]) == (3, 0.0, 3)
     assert (wait["pending"], wait["availability"]) == (2, None)
-    lines = project.runner("status").stdout.splitlines()
+    lines, _, hour = (part.splitlines() for part in project.runner("status").stdout.partition("\n\n"))
+    assert [line.split()[0] for line in hour] == ["LAST", "charge", "refuse"]
     assert lines[0].split()[:3] == ["FUNCTION", "INSTANCE", "PENDING"]
     assert [line.split()[0] for line in lines[1:] if not line.startswith(" ")] == ["charge", "refuse", "wait"]
     assert len(lines) == 1 + 3 * 3

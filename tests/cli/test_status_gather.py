@@ -83,7 +83,7 @@ async def test_metrics_count_events_that_wait_and_parts_that_are_missing_or_late
 
     async def metric(name: str) -> int:
         _, text = await asked(port, "/metrics")
-        (value,) = re.findall(rf'^jetrunner_gather_{name}{{function="total"}} (\d+)$', text, re.MULTILINE)
+        (value,) = re.findall(rf'^jetrunner_gather_{name}{{function="total"}} (\d+)\.0$', text, re.MULTILINE)
         return int(value)
 
     async def is_now(name: str, value: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from msgspec import structs
@@ -10,6 +11,7 @@ import runner
 from runner.config import Settings
 from runner.core.retry import RetryPolicy
 from runner.jetstream import ownstreams
+from tests.support import metrics
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 
@@ -22,6 +24,12 @@ def test_every_setting_has_its_place() -> None:
 def test_every_exported_name_is_explained() -> None:
     pages = "\n".join(page.read_text() for page in REFERENCE.parent.rglob("*.md"))
     assert [name for name in runner.__all__ if name not in pages] == []
+
+
+def test_every_metric_is_explained_and_nothing_else() -> None:
+    page = (REFERENCE / "metrics.md").read_text()
+    told = dict(re.findall(r"^\| `(jetrunner_\w+)` \| (\w+) \|", page, re.MULTILINE))
+    assert told == metrics.names()
 
 
 def test_every_field_of_a_retry_policy_is_explained() -> None:

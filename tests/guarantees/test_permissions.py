@@ -76,6 +76,10 @@ LESS: dict[tuple[Role, str], str] = {
     ): "a dead letter that expired lacks the last error (test_age_and_start.py)",
     (
         "run",
+        "$KV.jetrunner.minutes.shop.>",
+    ): "the hour of `runner status` lacks what ended instances did (test_status_hour.py)",
+    (
+        "run",
         "$JS.ACK.JETRUNNER.shop--relay.>",
     ): "a delayed message that cannot be published is tried each 10 s, not later and later",
     ("run", "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.REMINDERS.shop-remind"): LIMITED,

@@ -63,7 +63,7 @@ class Fleet:
         """What the metric says."""
         told = (await health(self.port, "/metrics"))[1]
         (line,) = [each for each in told.splitlines() if each.startswith("jetrunner_throttled{")]
-        return int(line.rpartition(" ")[2])
+        return int(float(line.rpartition(" ")[2]))
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from runner.pipeline.stats import Stats
 from runner.process.health import Health
 from tests.support.eventually import eventually
 from tests.support.health import asked
+from tests.support.health import number as told_of
 from tests.support.jetstream import RawJetStream
 from tests.support.port import free_port
 from tests.support.project import Project
@@ -43,8 +44,8 @@ async def test_a_process_tells_whether_it_lives_is_ready_and_what_it_has_done(
     assert (await asked(port, "/other"))[0] == 404
     _, metrics = await asked(port, "/metrics")
     for outcome, count in (("ack", 2), ("retry", 1), ("rejected", 1)):
-        assert f'jetrunner_messages_total{{function="charge",outcome="{outcome}"}} {count}\n' in metrics
-    assert 'jetrunner_duration_seconds_count{function="charge"} 4\n' in metrics
+        assert f'jetrunner_messages_total{{function="charge",outcome="{outcome}"}} {count}.0\n' in metrics
+    assert 'jetrunner_duration_seconds_count{function="charge"} 4.0\n' in metrics
     await to_thread.run_sync(nats_server.stop)
     await eventually(lambda: _says(port, "/readyz", (503, "not connected to NATS\n")))
     assert await asked(port, "/livez") == (200, "ok\n")
@@ -80,33 +81,37 @@ async def test_an_ordered_function_tells_of_the_shards_that_are_here_and_of_what
     async def told(line: str) -> bool:
         return f"\n{line}\n" in (await asked(port, "/metrics"))[1]
 
-    await eventually(lambda: told('jetrunner_shards{function="post"} 2'), within=20)
+    await eventually(lambda: told('jetrunner_shards{function="post"} 2.0'), within=20)
     assert 'jetrunner_shards{function="audit"' not in (await asked(port, "/metrics"))[1]
     for number in range(100):
         await js.publish(f"ledger.a{number}", {"number": number})
         await js.publish("audit.a", {"number": number})
-    await eventually(lambda: told('jetrunner_pending{function="audit"} 99'), within=20)
-    await eventually(lambda: told('jetrunner_in_flight{function="post"} 32'), within=20)
-    await eventually(lambda: told('jetrunner_pending{function="post"} 68'), within=20)
+    await eventually(lambda: told('jetrunner_pending{function="audit"} 99.0'), within=20)
+    await eventually(lambda: told('jetrunner_in_flight{function="post"} 32.0'), within=20)
+    await eventually(lambda: told('jetrunner_pending{function="post"} 68.0'), within=20)
     for number in range(50):
         await js.publish(f"ledger.b{number}", {"number": number})
-    await eventually(lambda: told('jetrunner_pending{function="post"} 118'), within=20)
+    await eventually(lambda: told('jetrunner_pending{function="post"} 118.0'), within=20)
 
 
 async def test_counters_lose_no_digit() -> None:
     stats = Stats()
     stats.acked = 123_456_789
     function: Any = SimpleNamespace(
-        binding=SimpleNamespace(function="charge"),
+        binding=SimpleNamespace(function="charge", concurrency=64),
         stats=stats,
         unsettled=0,
+        busy=0,
+        unacked=0,
+        lag=0.0,
+        joins=None,
         throttled="",
         pending=987_654_321,
         unkept=0,
     )
-    metrics = Health([function], lambda: "").metrics()
-    assert 'outcome="ack"} 123456789\n' in metrics
-    assert 'jetrunner_pending{function="charge"} 987654321\n' in metrics
+    metrics = Health([function], lambda: "").metrics()[1].decode()
+    assert told_of(metrics, 'jetrunner_messages_total{function="charge",outcome="ack"}') == 123_456_789
+    assert told_of(metrics, 'jetrunner_pending{function="charge"}') == 987_654_321
 
 
 async def _says(port: int, path: str, wanted: tuple[int, str]) -> bool:

@@ -20,3 +20,9 @@ async def asked(port: int, path: str) -> tuple[int, str]:
                 return error.code, error.read().decode()
 
     return await to_thread.run_sync(get)
+
+
+def number(text: str, series: str) -> float:
+    """The value of one series, as `/metrics` writes its name and labels."""
+    (line,) = [each for each in text.splitlines() if each.startswith(f"{series} ")]
+    return float(line.removeprefix(f"{series} "))

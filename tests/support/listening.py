@@ -16,6 +16,7 @@ from runner.jetstream.publisher import Publisher
 from runner.jetstream.pull import Pull
 from runner.jetstream.wire import Wire
 from runner.process import status
+from runner.process.minutes import Minutes
 from tests.support import frames
 from tests.support.frames import Frame
 from tests.support.wellformed import INSTANCE
@@ -82,7 +83,8 @@ class Listening:
     async def open(self) -> None:
         """Subscribe to everything."""
         await self.wire.subscribe(f"{INBOX.decode()}.0.*", self.inbox._arrived)
-        await status.Told(self.connection, PROJECT, INSTANCE, [], [], {}).open()
+        minutes = Minutes(self.connection, PROJECT, INSTANCE, [])
+        await status.Told(self.connection, PROJECT, INSTANCE, [], [], {}, minutes).open()
         pings = Pings(self.connection, lambda *_: None)
         probes = Probes(self.connection, PROJECT, INSTANCE, pings, lambda: (), lambda *_: None)
         await self.wire.subscribe(identity.alive_subject(PROJECT, INSTANCE), probes.asked)

@@ -77,7 +77,7 @@ async def lost(port: int) -> int:
     writer.write(b"GET /metrics HTTP/1.1\r\n\r\n")
     text = (await reader.read()).decode()
     writer.close()
-    found = re.search(r"^jetrunner_spans_lost_total (\d+)$", text, re.MULTILINE)
+    found = re.search(r"^jetrunner_spans_lost_total (\d+)\.0$", text, re.MULTILINE)
     assert found is not None
     return int(found[1])
 

@@ -8,6 +8,7 @@ from runner.cli import asked as shown
 from runner.core import snapshot
 from runner.core.snapshot import MOST_ASKED, Snapshot
 from runner.process import asked
+from runner.process.metrictext import written
 from runner.requests import view
 from runner.requests.target import Target
 
@@ -19,10 +20,15 @@ def target(project: str, function: str, *, instances: int = 1, was_asked: bool =
     return made
 
 
+def lines(targets: dict[tuple[str, str], Target]) -> list[str]:
+    """As `/metrics` writes them."""
+    return written(asked.families(targets, 1.0))[1].decode().splitlines()
+
+
 def test_functions_that_were_not_asked_are_left_out() -> None:
     targets = {("shop", "a"): target("shop", "a", was_asked=False), ("shop", "b"): target("shop", "b")}
     assert [each.function for each in view.asked(targets, 1.0)] == ["b"]
-    assert 'function="a"' not in "\n".join(asked.lines(targets, 1.0))
+    assert 'function="a"' not in "\n".join(lines(targets))
 
 
 def test_the_worst_instances_are_told_of_and_no_more_than_a_hundred() -> None:
@@ -40,14 +46,14 @@ def test_the_worst_instances_are_told_of_and_no_more_than_a_hundred() -> None:
 def test_the_number_of_series_does_not_grow_with_instances_nor_without_end_with_functions() -> None:
     few = {("shop", "a"): target("shop", "a")}
     many = {("shop", "a"): target("shop", "a", instances=1_000)}
-    assert len(asked.lines(few, 1.0)) == len(asked.lines(many, 1.0))
+    assert len(lines(few)) == len(lines(many))
     functions = {("shop", f"f{number}"): target("shop", f"f{number}") for number in range(500)}
-    assert len(asked.lines(functions, 1.0)) < 120 * len(asked.lines(few, 1.0))
+    assert len(lines(functions)) < 120 * len(lines(few))
 
 
 def test_a_name_that_a_service_gives_itself_ends_no_label() -> None:
-    lines = asked.lines({("shop", "a"): target("shop", 'a"} 1\n\\')}, 1.0)
-    assert 'function="a\\"} 1\\n\\\\"' in lines[2]
+    told = lines({("shop", "a"): target("shop", 'a"} 1\n\\')})
+    assert 'function="a\\"} 1\\n\\\\"' in told[2]
 
 
 def test_what_is_written_is_read_again() -> None:

@@ -1,0 +1,104 @@
+"""What each function has done, minute by minute, in the bucket: an hour's figures outlive the instances that have it done.
+
+Rule 1: nothing waits for a record. One that cannot be stored is part of the next.
+Rule 2: without the right to write them there are none; that is told once, in the log at the level debug.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import anyio
+import msgspec
+
+from runner.consumers.function import Function
+from runner.core import minutes
+from runner.core.minutes import Minute, Record
+from runner.errors import JetrunnerError, PermissionDenied
+from runner.jetstream.connection import Connection
+from runner.jetstream.kv import KV
+from runner.pipeline.stats import Stats
+
+log = logging.getLogger("jetrunner.minutes")
+
+LAST_SECONDS = 1.0
+"""A process that ends waits so long for its last record, at most."""
+
+
+class Minutes:
+    """Those of one instance."""
+
+    def __init__(
+        self, connection: Connection, project: str, instance: str, functions: Sequence[Function]
+    ) -> None:
+        self._connection = connection
+        self._clock = connection.clock
+        self._kv = KV(connection)
+        self._project = project
+        self._instance = instance
+        self._functions = functions
+        self._written: dict[str, Minute] = {}
+        """What stood on record when it was last written, since the start."""
+        self._last = 0
+        """The minute of the last record: none is written over."""
+        self._may_write = True
+
+    @property
+    def number(self) -> int:
+        """The minute that it is, by the server's clock."""
+        return int(self._clock.now() // minutes.SECONDS)
+
+    def so_far(self) -> dict[str, Minute]:
+        """What was done since the last record, by function."""
+        return {name: since for name, (_, since) in self._figures().items() if since}
+
+    def _figures(self) -> dict[str, tuple[Minute, Minute]]:
+        """Since the start, and since the last record."""
+        found = {each.binding.function: of(each.stats) for each in self._functions}
+        return {name: (now, now.since(self._written.get(name, Minute()))) for name, now in found.items()}
+
+    async def run(self) -> None:
+        """Write a record at the end of each minute."""
+        number = self.number
+        while self._may_write:
+            await anyio.sleep((number + 1) * minutes.SECONDS - self._clock.now())
+            await self._write(number)
+            number = max(number + 1, self.number)
+
+    async def end(self) -> None:
+        """Write the last record."""
+        with anyio.move_on_after(LAST_SECONDS):
+            await self._write(max(self.number, self._last + 1))
+
+    async def _write(self, number: int) -> None:
+        figures = self._figures()
+        record = Record({name: since for name, (_, since) in figures.items() if since})
+        if not record.functions or not self._may_write or not self._connection.is_connected:
+            return
+        key = minutes.key(self._project, number, self._instance)
+        before, self._last = self._written, number
+        # From here on it is told as a record: who asks reads the bucket after our answer.
+        self._written = {name: now for name, (now, _) in figures.items()}
+        try:
+            await self._kv.put(key, msgspec.json.encode(record), minutes.KEPT)
+        except PermissionDenied as error:
+            self._may_write, self._written = False, before
+            log.debug("no figures are kept: %s", error)
+        except JetrunnerError as error:
+            self._written = before
+            log.debug("the figures of a minute are not kept yet: %s", error)
+
+
+def of(stats: Stats) -> Minute:
+    """All that was done since the start."""
+    stats.collect()
+    return Minute(
+        stats.acked,
+        stats.failed,
+        stats.retried,
+        sum(stats.dead.values()),
+        minutes.buckets(stats.wait),
+        minutes.buckets(stats.duration),
+        minutes.buckets(stats.latency),
+    )
