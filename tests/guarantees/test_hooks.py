@@ -77,7 +77,11 @@ async def test_a_hook_runs_around_each_attempt_and_what_it_binds_is_seen_by_its_
     assert len(shop.notes("after")) == 29
     letter = await shop.dead_letter()
     assert (letter.headers["Jetrunner-Dead-Subject"], reason(letter)) == ("orders.7", "rejected")
-    assert await shop.js.count("PAID") == 29
+
+    async def stored() -> bool:  # an output is stored once the hook around its attempt has ended
+        return await shop.js.count("PAID") == 29
+
+    await eventually(stored)
 
 
 async def test_a_variable_that_a_hook_leaves_behind_is_seen_by_no_other_message(shop: Shop) -> None:

@@ -116,6 +116,7 @@ LESS: dict[tuple[Role, str], str] = {
         ("operate", f"$JS.API.STREAM.MSG.GET.{stream}"): "they are no outputs on that day"
         for stream in ("BEATS", "PARKED")
     },
+    ("operate", "$JS.API.STREAM.INFO.GATHER"): "runner doctor asks for it (test_doctor.py)",
     ("run", "$JS.API.STREAM.INFO.JETRUNNER_ERRORS"): "it is asked where an operator has changed that stream",
     (
         "publish",
