@@ -3,6 +3,7 @@
 Rule 1: what two parsers could read in two ways is refused (400): a missing or second Host, a Host that differs from the target's,
         a Transfer-Encoding besides a Content-Length, in HTTP/1.0, or other than `chunked`; httptools refuses the rest.
 Rule 2: a head has 32 KiB and 100 headers at most (431), and is whole within 10 s (408); a body has its limit (413) and a rate (408).
+        Trailers count with the head (431), and are dropped.
 Rule 3: a refusal waits for the answers to the requests before it: no client takes it for the answer to another request.
 Rule 4: after a refusal the connection is read for a moment: a client that still sends would get a reset in place of the answer.
 """
@@ -40,6 +41,8 @@ class Guard(HttpToolsProtocol):
         self._head_bytes = 0
         self._body_began = 0.0
         self._body_bytes = 0
+        self._bodiless_bytes = 0
+        """What has come since the last byte of the body: the parser keeps a trailer until it is whole."""
         self._head = Head(self.limits)
         self._answer = b""
         """A refusal that waits for the answers before it."""
@@ -64,12 +67,18 @@ class Guard(HttpToolsProtocol):
             here, data = (data, b"") if not self._in_head else (data[:limit], data[limit:])
             if self._in_head and self._head_bytes == 0:
                 self.due = clock() + self.limits.head_seconds
-            before = self._count
+            before, body_before = self._count, self._body_bytes
             if self._in_head:
                 self._head_bytes += len(here)
             self._feed(here)
             if self._stopped():
                 return
+            if not self._in_head:
+                still = self._count == before and self._body_bytes == body_before
+                self._bodiless_bytes = self._bodiless_bytes + len(here) if still else 0
+                if self._bodiless_bytes > limit:
+                    self._refuse(Refused(431, f"trailers have at most {limit:,} bytes"))
+                    return
             if self._in_head and self._count == before and self._head_bytes > limit:
                 self._refuse(Refused(431, f"the head of a request has at most {limit:,} bytes"))
                 return
@@ -123,6 +132,8 @@ class Guard(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:  # noqa: D102
         lower = name.lower()
         self._head.count(len(name) + len(value) + 4)
+        if not self._in_head:
+            return  # a trailer, after a body in chunks: what comes so late rules nothing, and is dropped
         if len(self.headers) >= self.limits.headers:
             raise Refused(431, f"a request has at most {self.limits.headers} headers")
         self.headers.append((lower, value))
@@ -138,7 +149,7 @@ class Guard(HttpToolsProtocol):
             raise Refused(400, "no WebSockets here")
         super().on_headers_complete()
         self._in_head, self._head_bytes = False, 0
-        self._body_began, self._body_bytes = clock(), 0
+        self._body_began, self._body_bytes, self._bodiless_bytes = clock(), 0, 0
         self.due = self._body_began + self.limits.body_seconds
         self._count += 1
         if self._count >= self.limits.requests or self.draining():

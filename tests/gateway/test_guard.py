@@ -27,6 +27,7 @@ class Echo:
 
     def __init__(self) -> None:
         self.asked: list[str] = []
+        self.headers: list[tuple[bytes, bytes]] = []
         self.go = asyncio.Event()
         self.go.set()
 
@@ -40,6 +41,7 @@ class Echo:
             body += message["body"]
             if not message["more_body"]:
                 break
+        self.headers = list(scope["headers"])
         await self.go.wait()
         text = f"{scope['path']}:".encode() + body
         headers = [(b"content-length", b"%d" % len(text))]
@@ -122,6 +124,8 @@ REFUSED = {
     "a body that is too long": (413, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10001\r\n\r\n"),
     "a body that is too long, and expects": (413, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10001\r\nExpect: 100-continue\r\n\r\n"),
     "chunks that are too long": (413, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1000\r\n" + b"x" * 4096 + b"\r\n" + b"1000\r\n" + b"x" * 4096 + b"\r\n" + b"1000\r\n" + b"x" * 4096 + b"\r\n0\r\n\r\n"),
+    "a trailer that is too long": (431, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: " + HUGE + b"\r\n\r\n"),
+    "a trailer without an end": (431, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: " + HUGE),
 }  # fmt: skip
 
 
@@ -162,6 +166,16 @@ SERVED = {
 async def test_it_is_served(row: str) -> None:
     async with listening() as (port, _, __), connected(port) as raw, asyncio.timeout(5):
         await raw.say(SERVED[row])
+        assert (await raw.answer()).status == 200
+
+
+async def test_trailers_are_no_headers() -> None:
+    async with listening() as (port, echo, _), connected(port) as raw, asyncio.timeout(5):
+        await raw.say(b"POST /good HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
+        await raw.say(b"0\r\nHost: internal.example.com\r\nX-Api-Key: k\r\n\r\n")
+        assert (await raw.answer()).body == b"/good:a"
+        assert echo.headers == [(b"host", b"a"), (b"transfer-encoding", b"chunked")]
+        await raw.say(GOOD)
         assert (await raw.answer()).status == 200
 
 
