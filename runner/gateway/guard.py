@@ -4,6 +4,7 @@ Rule 1: what two parsers could read in two ways is refused (400): a missing or s
         a Transfer-Encoding besides a Content-Length, in HTTP/1.0, or other than `chunked`; httptools refuses the rest.
 Rule 2: a head has 32 KiB and 100 headers at most (431), and is whole within 10 s (408); a body has its limit (413) and a rate (408).
         Trailers count with the head (431), and are dropped.
+        A client that reads nothing of its answer for 30 s is cut off, and sooner while the process ends.
 Rule 3: a refusal waits for the answers to the requests before it: no client takes it for the answer to another request.
 Rule 4: after a refusal the connection is read for a moment: a client that still sends would get a reset in place of the answer.
 """
@@ -49,6 +50,8 @@ class Guard(HttpToolsProtocol):
         self._deaf = False
         """Whether what comes is dropped."""
         self._count = 0
+        self._unread, self._unread_since = 0, 0.0
+        """Bytes that wait for the client to read, at the last look, and since when they have not become fewer."""
 
     # -- the connection ---------------------------------------------------------------------------------
 
@@ -100,7 +103,10 @@ class Guard(HttpToolsProtocol):
             self._refuse(why)
 
     def sweep(self, now: float) -> None:
-        """Called twice a second: refuse a client that is late."""
+        """Called twice a second: refuse a client that is late, and cut one off that does not read."""
+        if self._reads_nothing(now):
+            self.transport.abort()
+            return
         if not self.due or now < self.due:
             return
         if self._deaf:
@@ -115,6 +121,14 @@ class Guard(HttpToolsProtocol):
             )
         else:
             self._refuse(Refused(408, "the body of the request comes too slowly"))
+
+    def _reads_nothing(self, now: float) -> bool:
+        before, self._unread = self._unread, self.transport.get_write_buffer_size()
+        if not self._unread or not before or self._unread < before:
+            self._unread_since = now
+        limits = self.limits
+        most = limits.unread_leaving_seconds if self.draining() else limits.unread_seconds
+        return now - self._unread_since >= most and self._unread > 0
 
     # -- the parser -------------------------------------------------------------------------------------
 
