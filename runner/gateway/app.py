@@ -145,8 +145,8 @@ class App:
                     return trouble(caller.status, caller.detail, headers=shown)
                 assert caller is not None  # with the body it is never
                 exchange.caller = caller
-                if caller.spent:
-                    exchange.headers = [each for each in exchange.headers if each[0] != caller.spent]
+                if spent := self._auth.spent(options.auth, caller.auth):
+                    exchange.headers = [each for each in exchange.headers if each[0] not in spent]
             return await self._asked(found, exchange)
         except TooLong:
             return trouble(413, f"a body has at most {options.body_limit:,} bytes here")
