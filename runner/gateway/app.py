@@ -21,7 +21,7 @@ from runner.gateway.asked import Http
 from runner.gateway.auth import Authentications
 from runner.gateway.counts import NO_ROUTE, Counts
 from runner.gateway.events import Events
-from runner.gateway.exchange import Exchange, Gone, Receive, Send, TooLong
+from runner.gateway.exchange import Exchange, Gone, NoRoom, Receive, Room, Send, TooLong
 from runner.gateway.forward import Forward
 from runner.gateway.functions import GONE, Routed
 from runner.gateway.streams import Streams
@@ -29,7 +29,10 @@ from runner.telemetry.httpspans import HttpSpans
 
 MOST_IN_FLIGHT = 4_096
 """Requests on their way to NATS, of this process; functions in it have limits of their own."""
+MOST_BODY_BYTES = 256 * 1024 * 1024
+"""Of all bodies that are read and not answered, of this process."""
 TIMEOUT_SECONDS = 30.0
+_MANY = "too many requests are on their way; try again later"
 _PACKED = b"application/msgpack"
 
 log = logging.getLogger("jetrunner.gateway")
@@ -59,12 +62,13 @@ class App:
         self._access = access
         self._counts = counts
         self._on_their_way = 0
+        self._room = Room(MOST_BODY_BYTES)
         self._open: set[Events] = set()
         """Answers whose events go on."""
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         """Answer one request, as ASGI has it."""
-        began, exchange = clock(), Exchange(scope, receive)
+        began, exchange = clock(), Exchange(scope, receive, self._room)
         found = self._matched(exchange)
         route = found.route.name if type(found) is Matched else NO_ROUTE
         block = exchange.block
@@ -88,6 +92,7 @@ class App:
         except Gone:
             return
         finally:
+            exchange.end()
             self._counts.in_flight -= 1
             seconds = clock() - began
             self._counts.note(route, status, seconds)
@@ -150,6 +155,8 @@ class App:
             return await self._asked(found, exchange)
         except TooLong:
             return trouble(413, f"a body has at most {options.body_limit:,} bytes here")
+        except NoRoom:
+            return trouble(429, _MANY, after=1.0)
 
     async def _asked(self, found: Matched, exchange: Exchange) -> Answer:
         path, headers = exchange.path, exchange.headers
@@ -220,11 +227,11 @@ class App:
 
     async def _passed_on(self, http: Http, found: Matched, exchange: Exchange) -> Answer:
         if self._on_their_way >= MOST_IN_FLIGHT:
-            return trouble(429, "too many requests are on their way; try again later", after=1.0)
-        body = await exchange.body(found.route.options.body_limit)
+            return trouble(429, _MANY, after=1.0)
         span, traces = exchange.span, exchange.traces
         self._on_their_way += 1
         try:
+            body = await exchange.body(found.route.options.body_limit)
             if isinstance(found.backend, Publish):
                 return await self._streams.answer(http, found.subject, body, span=span, traces=traces)
             if span is not None:
