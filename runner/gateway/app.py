@@ -16,7 +16,7 @@ from runner.core.http.caller import Denied
 from runner.core.http.requestid import request_id
 from runner.core.http.routetable import Matched, Refused, RouteTable
 from runner.gateway.access import AccessLog
-from runner.gateway.answer import Answer, compress, of_function, trouble
+from runner.gateway.answer import Answer, compress, filtered, of_function, told_once, trouble
 from runner.gateway.asked import Http
 from runner.gateway.auth import Authentications
 from runner.gateway.counts import NO_ROUTE, Counts
@@ -76,6 +76,7 @@ class App:
         span = exchange.span = self._spans.begin(block, exchange.method, template, exchange.path)
         exchange.traces = span.lines if span is not None else self._spans.untraced(block)
         identity = request_id(exchange.headers, getrandbits)
+        exchange.identity = identity.encode()
         self._counts.in_flight += 1
         status, size, why = GONE, 0, ""
         try:
@@ -88,7 +89,7 @@ class App:
                 answer = trouble(500, "The gateway has failed.")
                 answer.why = type(error).__name__
             status, why = answer.status, answer.why
-            size = await self._send(answer, exchange, identity, send)
+            size = await self._send(answer, exchange, send)
         except Gone:
             return
         finally:
@@ -133,7 +134,7 @@ class App:
             return Answer(204, headers=cors.preflight(shared, exchange.headers))
         answer = await self._allowed(found, exchange)
         assert options.cors is not None
-        answer.headers = [*answer.headers, *cors.answered(options.cors, exchange.headers)]
+        told_once(answer, cors.answered(options.cors, exchange.headers))
         return answer
 
     async def _allowed(self, found: Matched, exchange: Exchange) -> Answer:
@@ -194,7 +195,9 @@ class App:
             case Fixed(status, detail):
                 answer = trouble(status, detail)
         if found.filters:
-            answer.headers = rewriting.changed(answer.headers, found.filters, "response")
+            filtered(answer, exchange.identity, found.filters)
+        else:
+            told_once(answer, [(b"x-request-id", exchange.identity)])
         return answer
 
     def _key(self, found: Matched, exchange: Exchange) -> bytes:
@@ -245,10 +248,12 @@ class App:
 
     # -- sending ----------------------------------------------------------------------------------------
 
-    async def _send(self, answer: Answer, exchange: Exchange, identity: str, send: Send) -> int:
+    async def _send(self, answer: Answer, exchange: Exchange, send: Send) -> int:
         """Send it; how many bytes the body had."""
         compress(answer, exchange.given.get(b"accept-encoding"))
-        headers = [*answer.headers, (b"x-request-id", identity.encode())]
+        headers = list(answer.headers)
+        if all(name != b"x-request-id" for name, _ in headers):
+            headers.append((b"x-request-id", exchange.identity))
         if answer.kind:
             headers.append((b"content-type", answer.kind))
         body, events = answer.body, answer.events

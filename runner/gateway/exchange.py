@@ -42,7 +42,7 @@ class Exchange:
     """Made for each request."""
 
     __slots__ = (
-        "_body", "_held", "_room", "caller", "given", "headers", "host", "method", "path", "query", "receive", "scheme", "span", "traces",
+        "_body", "_held", "_room", "caller", "given", "headers", "host", "identity", "method", "path", "query", "receive", "scheme", "span", "traces",
     )  # fmt: skip
 
     def __init__(self, scope: Any, receive: Receive, room: Room) -> None:
@@ -55,6 +55,8 @@ class Exchange:
         self.host = self.given.get(b"host", b"")
         self.scheme: str = scope["scheme"]
         self.receive = receive
+        self.identity = b""
+        """Its id: the client's own, or a new one."""
         self.span: HttpSpan | None = None
         self.traces = b""
         """The lines that carry its trace on."""

@@ -8,10 +8,12 @@ from typing import Any
 
 import httpx
 import pytest
+from msgspec import structs
 
 from runner import Context, Reject, Retry, reply
 from runner.core.http.backend import Publish, Request
 from runner.core.http.cors import Cors
+from runner.core.http.filters import Headers
 from runner.core.http.route import Options, Pattern, Route, Weighted
 from runner.core.subject import Template
 from tests.gateway.conftest import Serving
@@ -172,6 +174,15 @@ async def test_pages_of_other_origins_are_told_what_they_may(serving: Serving) -
         assert "origin" in answer.headers["vary"]
         other = await client.get("/quotes/a", headers={"Origin": "https://evil.example.com"})
         assert "access-control-allow-origin" not in other.headers
+
+
+async def test_a_filter_sets_the_content_type_in_the_place_of_the_functions(serving: Serving) -> None:
+    kind = Headers(of="response", set=(("content-type", "text/x-quote"), ("x-request-id", "of-the-route")))
+    routes = [structs.replace(QUOTES[0], backends=(structs.replace(QUOTES[0].backends[0], filters=(kind,)),))]
+    async with serving(quote, routes=routes) as (_, client):
+        answer = await client.get("/quotes/a")
+        assert answer.headers.get_list("content-type") == ["text/x-quote"]
+        assert answer.headers.get_list("x-request-id") == ["of-the-route"]
 
 
 async def test_what_would_break_a_header_never_reaches_nats(serving: Serving) -> None:
