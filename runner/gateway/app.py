@@ -76,7 +76,7 @@ class App:
         span = exchange.span = self._spans.begin(block, exchange.method, template, exchange.path)
         exchange.traces = span.lines if span is not None else self._spans.untraced(block)
         identity = request_id(exchange.headers, getrandbits)
-        exchange.identity = identity.encode()
+        exchange.named(identity.encode())
         self._counts.in_flight += 1
         status, size, why = GONE, 0, ""
         try:

@@ -110,6 +110,13 @@ class Exchange:
             raise TooLong
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    def named(self, identity: bytes) -> None:
+        """Its id, which goes on to whoever answers."""
+        self.identity = identity
+        if self.given.get(b"x-request-id") != identity:
+            kept = [pair for pair in self.headers if pair[0] != b"x-request-id"]
+            self.headers = [*kept, (b"x-request-id", identity)]
+
     def _hold(self, size: int) -> None:
         if size > self._room.left:
             raise NoRoom
