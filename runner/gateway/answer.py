@@ -13,6 +13,7 @@ from runner.core.http import rewriting
 from runner.core.http.carried import Pairs
 from runner.core.http.filters import Filter
 from runner.core.http.problem import MEDIA_TYPE, problem
+from runner.core.http.routetable import Refused
 from runner.core.redaction import MSGPACK
 from runner.gateway.asked import Stored
 from runner.gateway.events import Events
@@ -66,6 +67,14 @@ def trouble(
     if after > 0:
         found.append((b"retry-after", b"%d" % max(1, round(after))))
     return Answer(status, problem(status, detail), MEDIA_TYPE, found, why=detail)
+
+
+def unmatched(found: Refused, method: str) -> Answer:
+    """No route takes a request."""
+    allow = [(b"allow", ", ".join((*found.allow, "OPTIONS")).encode())] if found.allow else []
+    if found.status == 405 and method == "OPTIONS":
+        return Answer(204, headers=allow)
+    return trouble(found.status, found.detail, headers=allow)
 
 
 def of_function(outcome: Rendered | Stored | Events | Answered) -> Answer:

@@ -16,7 +16,7 @@ from runner.core.http.caller import Denied
 from runner.core.http.requestid import request_id
 from runner.core.http.routetable import Matched, Refused, RouteTable
 from runner.gateway.access import AccessLog
-from runner.gateway.answer import Answer, compress, filtered, of_function, told_once, trouble
+from runner.gateway.answer import Answer, compress, filtered, of_function, told_once, trouble, unmatched
 from runner.gateway.asked import Http
 from runner.gateway.auth import Authentications
 from runner.gateway.counts import NO_ROUTE, Counts
@@ -65,6 +65,7 @@ class App:
         self._room = Room(MOST_BODY_BYTES)
         self._open: set[Events] = set()
         """Answers whose events go on."""
+        self._leaving = False
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         """Answer one request, as ASGI has it."""
@@ -110,6 +111,7 @@ class App:
 
     def stop_events(self) -> None:
         """End the answers that would go on: their clients come again, to another process."""
+        self._leaving = True
         for events in self._open:
             events.stop()
 
@@ -126,7 +128,7 @@ class App:
 
     async def _answered(self, found: Matched | Refused, exchange: Exchange) -> Answer:
         if isinstance(found, Refused):
-            return _refused(found, exchange.method)
+            return unmatched(found, exchange.method)
         options, shared = found.route.options, found.route.options.cors
         if shared is None:
             return await self._allowed(found, exchange)
@@ -226,6 +228,9 @@ class App:
         packs = _PACKED in exchange.given.get(b"accept", b"")
         msgpack = (kind == "msgpack", packs)
         outcome = await function.ask(http, found.params, body, msgpack=msgpack, traces=exchange.traces)
+        if self._leaving and isinstance(outcome, Events):
+            outcome.leave()
+            return trouble(503, "the gateway ends; try again", after=1.0)
         return of_function(outcome)
 
     async def _passed_on(self, http: Http, found: Matched, exchange: Exchange) -> Answer:
@@ -270,6 +275,8 @@ class App:
     async def _stream(self, events: Events, receive: Receive, send: Send) -> int:
         size = 0
         self._open.add(events)
+        if self._leaving:
+            events.stop()
         leaving = asyncio.ensure_future(_disconnected(receive))
         leaving.add_done_callback(lambda _: events.leave())
         try:
@@ -287,10 +294,3 @@ class App:
 async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-def _refused(found: Refused, method: str) -> Answer:
-    allow = [(b"allow", ", ".join((*found.allow, "OPTIONS")).encode())] if found.allow else []
-    if found.status == 405 and method == "OPTIONS":
-        return Answer(204, headers=allow)
-    return trouble(found.status, found.detail, headers=allow)
