@@ -15,7 +15,7 @@ from runner.core.http.backend import Request as Over
 from runner.core.http.caller import Denied
 from runner.core.http.requestid import request_id
 from runner.core.http.routetable import Matched, Refused, RouteTable
-from runner.gateway.access import AccessLog
+from runner.gateway.access import AccessLog, Line
 from runner.gateway.answer import Answer, compress, filtered, of_function, told_once, trouble, unmatched
 from runner.gateway.asked import Http
 from runner.gateway.auth import Authentications
@@ -103,10 +103,13 @@ class App:
         if self._access.enabled:
             client = scope["client"]
             self._access.note(
-                method=exchange.method, host=exchange.host, path=exchange.path, route=route, status=status, size=size,
-                seconds=seconds, client=client[0] if client else "", request_id=identity,
-                trace_id=span.trace_id if span is not None else "",
-                caller=exchange.caller.name if exchange.caller is not None else "",
+                Line(
+                    method=exchange.method, host=exchange.host.decode("latin-1"),
+                    path=exchange.path.decode("ascii", "replace"), route=route, status=status, bytes=size,
+                    seconds=round(seconds, 6), client=client[0] if client else "", request_id=identity,
+                    trace_id=span.trace_id if span is not None else "",
+                    caller=exchange.caller.name if exchange.caller is not None else "",
+                )
             )  # fmt: skip
 
     def stop_events(self) -> None:
