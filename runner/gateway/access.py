@@ -11,12 +11,17 @@ from msgspec import Struct
 
 MOST_LINES = 10_000
 """More are not kept for the next writing."""
+LONGEST = 1_024
+"""Characters of a path and of a host; what is longer is cut."""
 
 _encode = msgspec.json.Encoder().encode
 
 
-class _Line(Struct, frozen=True, gc=False, omit_defaults=True):
-    time: str
+class Line(Struct, gc=False, omit_defaults=True, kw_only=True):
+    """One request that has been answered."""
+
+    time: str = ""
+    """Set by the log."""
     method: str
     host: str
     path: str
@@ -42,21 +47,7 @@ class AccessLog:
         self._second = 0
         self._stamp = ""
 
-    def note(
-        self,
-        *,
-        method: str,
-        host: bytes,
-        path: bytes,
-        route: str,
-        status: int,
-        size: int,
-        seconds: float,
-        client: str,
-        request_id: str,
-        trace_id: str,
-        caller: str,
-    ) -> None:
+    def note(self, line: Line) -> None:
         """One request that has been answered."""
         if len(self._lines) >= MOST_LINES:
             self._dropped += 1
@@ -65,15 +56,9 @@ class AccessLog:
         if (second := int(now)) != self._second:
             self._second = second
             self._stamp = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S.")
-        self._lines.append(
-            _encode(
-                _Line(
-                    f"{self._stamp}{int((now - second) * 1000):03d}Z", method, host.decode("latin-1"),
-                    path.decode("ascii", "replace"), route, status, size, round(seconds, 6), client, request_id,
-                    trace_id, caller,
-                )
-            )
-        )  # fmt: skip
+        line.time = f"{self._stamp}{int((now - second) * 1000):03d}Z"
+        line.path, line.host = line.path[:LONGEST], line.host[:LONGEST]
+        self._lines.append(_encode(line))
 
     def flush(self) -> None:
         """Write what was noted; called a few times a second, and at the end."""

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterable
 
 import msgspec
 from msgspec import Struct
 
 from runner.core.answered import ACCEPTED, NO_CONTENT, OK, Answered
+from runner.core.http import rewriting
+from runner.core.http.carried import Pairs
+from runner.core.http.filters import Filter
 from runner.core.http.problem import MEDIA_TYPE, problem
+from runner.core.http.routetable import Refused
 from runner.core.redaction import MSGPACK
 from runner.gateway.asked import Stored
 from runner.gateway.events import Events
@@ -39,6 +44,21 @@ class Answer(Struct):
     """For the log and the trace: what went wrong here."""
 
 
+def told_once(answer: Answer, more: Pairs) -> None:
+    """Let these headers take the place of those of their names; `vary` is added to what there is."""
+    names = {name for name, _ in more} - {b"vary"}
+    answer.headers = [*(pair for pair in answer.headers if pair[0] not in names), *more]
+
+
+def filtered(answer: Answer, identity: bytes, filters: Iterable[Filter]) -> None:
+    """Let filters change all headers, those of the content type and of the request's id among them."""
+    own = [(b"x-request-id", identity), *([(b"content-type", answer.kind)] if answer.kind else [])]
+    told_once(answer, own)
+    found = rewriting.changed(answer.headers, filters, "response")
+    answer.kind = next((value for name, value in reversed(found) if name == b"content-type"), b"")
+    answer.headers = [pair for pair in found if pair[0] != b"content-type"]
+
+
 def trouble(
     status: int, detail: str, *, after: float = 0.0, headers: list[tuple[bytes, bytes]] | None = None
 ) -> Answer:
@@ -47,6 +67,14 @@ def trouble(
     if after > 0:
         found.append((b"retry-after", b"%d" % max(1, round(after))))
     return Answer(status, problem(status, detail), MEDIA_TYPE, found, why=detail)
+
+
+def unmatched(found: Refused, method: str) -> Answer:
+    """No route takes a request."""
+    allow = [(b"allow", ", ".join((*found.allow, "OPTIONS")).encode())] if found.allow else []
+    if found.status == 405 and method == "OPTIONS":
+        return Answer(204, headers=allow)
+    return trouble(found.status, found.detail, headers=allow)
 
 
 def of_function(outcome: Rendered | Stored | Events | Answered) -> Answer:

@@ -15,13 +15,13 @@ from runner.core.http.backend import Request as Over
 from runner.core.http.caller import Denied
 from runner.core.http.requestid import request_id
 from runner.core.http.routetable import Matched, Refused, RouteTable
-from runner.gateway.access import AccessLog
-from runner.gateway.answer import Answer, compress, of_function, trouble
+from runner.gateway.access import AccessLog, Line
+from runner.gateway.answer import Answer, compress, filtered, of_function, told_once, trouble, unmatched
 from runner.gateway.asked import Http
 from runner.gateway.auth import Authentications
 from runner.gateway.counts import NO_ROUTE, Counts
 from runner.gateway.events import Events
-from runner.gateway.exchange import Exchange, Gone, Receive, Send, TooLong
+from runner.gateway.exchange import Exchange, Gone, NoRoom, Receive, Room, Send, TooLong
 from runner.gateway.forward import Forward
 from runner.gateway.functions import GONE, Routed
 from runner.gateway.streams import Streams
@@ -29,7 +29,10 @@ from runner.telemetry.httpspans import HttpSpans
 
 MOST_IN_FLIGHT = 4_096
 """Requests on their way to NATS, of this process; functions in it have limits of their own."""
+MOST_BODY_BYTES = 256 * 1024 * 1024
+"""Of all bodies that are read and not answered, of this process."""
 TIMEOUT_SECONDS = 30.0
+_MANY = "too many requests are on their way; try again later"
 _PACKED = b"application/msgpack"
 
 log = logging.getLogger("jetrunner.gateway")
@@ -59,12 +62,14 @@ class App:
         self._access = access
         self._counts = counts
         self._on_their_way = 0
+        self._room = Room(MOST_BODY_BYTES)
         self._open: set[Events] = set()
         """Answers whose events go on."""
+        self._leaving = False
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         """Answer one request, as ASGI has it."""
-        began, exchange = clock(), Exchange(scope, receive)
+        began, exchange = clock(), Exchange(scope, receive, self._room)
         found = self._matched(exchange)
         route = found.route.name if type(found) is Matched else NO_ROUTE
         block = exchange.block
@@ -72,6 +77,7 @@ class App:
         span = exchange.span = self._spans.begin(block, exchange.method, template, exchange.path)
         exchange.traces = span.lines if span is not None else self._spans.untraced(block)
         identity = request_id(exchange.headers, getrandbits)
+        exchange.named(identity.encode())
         self._counts.in_flight += 1
         status, size, why = GONE, 0, ""
         try:
@@ -84,10 +90,11 @@ class App:
                 answer = trouble(500, "The gateway has failed.")
                 answer.why = type(error).__name__
             status, why = answer.status, answer.why
-            size = await self._send(answer, exchange, identity, send)
+            size = await self._send(answer, exchange, send)
         except Gone:
             return
         finally:
+            exchange.end()
             self._counts.in_flight -= 1
             seconds = clock() - began
             self._counts.note(route, status, seconds)
@@ -96,14 +103,18 @@ class App:
         if self._access.enabled:
             client = scope["client"]
             self._access.note(
-                method=exchange.method, host=exchange.host, path=exchange.path, route=route, status=status, size=size,
-                seconds=seconds, client=client[0] if client else "", request_id=identity,
-                trace_id=span.trace_id if span is not None else "",
-                caller=exchange.caller.name if exchange.caller is not None else "",
+                Line(
+                    method=exchange.method, host=exchange.host.decode("latin-1"),
+                    path=exchange.path.decode("ascii", "replace"), route=route, status=status, bytes=size,
+                    seconds=round(seconds, 6), client=client[0] if client else "", request_id=identity,
+                    trace_id=span.trace_id if span is not None else "",
+                    caller=exchange.caller.name if exchange.caller is not None else "",
+                )
             )  # fmt: skip
 
     def stop_events(self) -> None:
         """End the answers that would go on: their clients come again, to another process."""
+        self._leaving = True
         for events in self._open:
             events.stop()
 
@@ -120,7 +131,7 @@ class App:
 
     async def _answered(self, found: Matched | Refused, exchange: Exchange) -> Answer:
         if isinstance(found, Refused):
-            return _refused(found, exchange.method)
+            return unmatched(found, exchange.method)
         options, shared = found.route.options, found.route.options.cors
         if shared is None:
             return await self._allowed(found, exchange)
@@ -128,7 +139,7 @@ class App:
             return Answer(204, headers=cors.preflight(shared, exchange.headers))
         answer = await self._allowed(found, exchange)
         assert options.cors is not None
-        answer.headers = [*answer.headers, *cors.answered(options.cors, exchange.headers)]
+        told_once(answer, cors.answered(options.cors, exchange.headers))
         return answer
 
     async def _allowed(self, found: Matched, exchange: Exchange) -> Answer:
@@ -145,11 +156,13 @@ class App:
                     return trouble(caller.status, caller.detail, headers=shown)
                 assert caller is not None  # with the body it is never
                 exchange.caller = caller
-                if caller.spent:
-                    exchange.headers = [each for each in exchange.headers if each[0] != caller.spent]
+                if spent := self._auth.spent(options.auth, caller.auth):
+                    exchange.headers = [each for each in exchange.headers if each[0] not in spent]
             return await self._asked(found, exchange)
         except TooLong:
             return trouble(413, f"a body has at most {options.body_limit:,} bytes here")
+        except NoRoom:
+            return trouble(429, _MANY, after=1.0)
 
     async def _asked(self, found: Matched, exchange: Exchange) -> Answer:
         path, headers = exchange.path, exchange.headers
@@ -187,7 +200,9 @@ class App:
             case Fixed(status, detail):
                 answer = trouble(status, detail)
         if found.filters:
-            answer.headers = rewriting.changed(answer.headers, found.filters, "response")
+            filtered(answer, exchange.identity, found.filters)
+        else:
+            told_once(answer, [(b"x-request-id", exchange.identity)])
         return answer
 
     def _key(self, found: Matched, exchange: Exchange) -> bytes:
@@ -216,15 +231,18 @@ class App:
         packs = _PACKED in exchange.given.get(b"accept", b"")
         msgpack = (kind == "msgpack", packs)
         outcome = await function.ask(http, found.params, body, msgpack=msgpack, traces=exchange.traces)
+        if self._leaving and isinstance(outcome, Events):
+            outcome.leave()
+            return trouble(503, "the gateway ends; try again", after=1.0)
         return of_function(outcome)
 
     async def _passed_on(self, http: Http, found: Matched, exchange: Exchange) -> Answer:
         if self._on_their_way >= MOST_IN_FLIGHT:
-            return trouble(429, "too many requests are on their way; try again later", after=1.0)
-        body = await exchange.body(found.route.options.body_limit)
+            return trouble(429, _MANY, after=1.0)
         span, traces = exchange.span, exchange.traces
         self._on_their_way += 1
         try:
+            body = await exchange.body(found.route.options.body_limit)
             if isinstance(found.backend, Publish):
                 return await self._streams.answer(http, found.subject, body, span=span, traces=traces)
             if span is not None:
@@ -238,10 +256,12 @@ class App:
 
     # -- sending ----------------------------------------------------------------------------------------
 
-    async def _send(self, answer: Answer, exchange: Exchange, identity: str, send: Send) -> int:
+    async def _send(self, answer: Answer, exchange: Exchange, send: Send) -> int:
         """Send it; how many bytes the body had."""
         compress(answer, exchange.given.get(b"accept-encoding"))
-        headers = [*answer.headers, (b"x-request-id", identity.encode())]
+        headers = list(answer.headers)
+        if all(name != b"x-request-id" for name, _ in headers):
+            headers.append((b"x-request-id", exchange.identity))
         if answer.kind:
             headers.append((b"content-type", answer.kind))
         body, events = answer.body, answer.events
@@ -258,6 +278,8 @@ class App:
     async def _stream(self, events: Events, receive: Receive, send: Send) -> int:
         size = 0
         self._open.add(events)
+        if self._leaving:
+            events.stop()
         leaving = asyncio.ensure_future(_disconnected(receive))
         leaving.add_done_callback(lambda _: events.leave())
         try:
@@ -275,10 +297,3 @@ class App:
 async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-def _refused(found: Refused, method: str) -> Answer:
-    allow = [(b"allow", ", ".join((*found.allow, "OPTIONS")).encode())] if found.allow else []
-    if found.status == 405 and method == "OPTIONS":
-        return Answer(204, headers=allow)
-    return trouble(found.status, found.detail, headers=allow)

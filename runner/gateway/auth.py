@@ -56,6 +56,16 @@ class Authentications:
             denied.extend([found] if found is not None else [])
         return None if waits else _together(denied)
 
+    def spent(self, names: Sequence[str], held: str) -> frozenset[bytes]:
+        """The headers that go no further, in lower case: those that may hold a secret of any of these, whichever of them let the request in.
+
+        `held` did, and keeps its own header where it says `forward`.
+        """
+        own = self._settings[held]
+        kept = _secret_header(own) if _forwards(own) else b""
+        found = (_secret_header(each) for name in names if not _forwards(each := self._settings[name]))
+        return frozenset(found) - {kept, b""}
+
     async def follow(self, every: float = EVERY_SECONDS) -> None:
         """Read the files again when they change, for ever; where one is wrong that is told, and what was known stays."""
         if not self._files:
@@ -129,6 +139,20 @@ class Authentications:
         if not found:
             raise ValueError(f"the environment variable {variable} is not set")
         return found
+
+
+def _secret_header(settings: AuthSettings) -> bytes:
+    match settings:
+        case ApiKeySettings():
+            return settings.header.lower().encode()
+        case JwtSettings():
+            return b"authorization"
+        case WebhookSettings():  # a signature is no secret
+            return b""
+
+
+def _forwards(settings: AuthSettings) -> bool:
+    return not isinstance(settings, WebhookSettings) and settings.forward
 
 
 def _file(settings: AuthSettings) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 
 from runner.core.histogram import Histogram
 
@@ -25,6 +26,13 @@ class Counts:
         for digit in (2, 4, 5):
             self.requests.setdefault((route, digit), 0)
         self._durations.setdefault(route, [])
+
+    def keep(self, routes: Iterable[str]) -> None:
+        """Forget all other routes. What a thread may be reading is left as it is: others take its place."""
+        kept = {*routes, NO_ROUTE, REFUSED}
+        self.requests = Counter({key: count for key, count in self.requests.items() if key[0] in kept})
+        self._durations = {route: found for route, found in self._durations.items() if route in kept}
+        self._histograms = {route: found for route, found in self._histograms.items() if route in kept}
 
     def note(self, route: str, status: int, seconds: float) -> None:
         """One request that has been answered."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from runner.bindings import Binding
 from runner.config import Settings, require_served
+from runner.core.http.backend import Call, Publish
 from runner.core.http.route import Route
 from runner.errors import JetrunnerError
 from runner.gateway import routefile
@@ -37,7 +38,8 @@ class Declarations:
 
     def remarks(self) -> Sequence[str]:
         """What of the files cannot be honoured. Raises RouteFileError."""
-        return self._read().remarks
+        found = self._read()
+        return (*found.remarks, *_idle_timeouts((*self._settings.routes, *found.routes)))
 
     async def changes(self) -> AsyncIterator[Sequence[Route]]:
         """All of them, each time a file has changed. Where one is wrong that is told, and nothing comes."""
@@ -58,8 +60,20 @@ class Declarations:
         return found
 
     def _took(self, found: routefile.Declared) -> Sequence[Route]:
-        for remark in found.remarks:
+        routes = (*self._settings.routes, *found.routes)
+        remarks = (*found.remarks, *_idle_timeouts(routes))
+        for remark in remarks:
             if remark not in self._said:
                 log.warning("%s", remark)
-        self._said = set(found.remarks)
-        return (*self._settings.routes, *found.routes)
+        self._said = set(remarks)
+        return routes
+
+
+def _idle_timeouts(routes: Sequence[Route]) -> Sequence[str]:
+    """Tell of timeouts that bound nothing: a function with `@route` has its own, and so has storing into a stream."""
+    return [
+        f"{each.name}: its timeout does nothing where it leads into a stream or to a function with @route"
+        for each in routes
+        if each.options.timeout is not None
+        and any(isinstance(weighted.backend, Call | Publish) for weighted in each.backends)
+    ]

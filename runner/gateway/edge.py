@@ -72,6 +72,8 @@ class Edge:
     def take(self, routes: Sequence[Route]) -> None:
         """Let other routes be declared from the next request on. Raises ValueError for what is none; then all stays."""
         table = RouteTable(map(self._shared, (*self._own, *routes)), luck=random.random)
+        # What the table before had is kept: requests to it may be on their way.
+        self.counts.keep(each.name for each in (*self._app.table.routes, *table.routes))
         for each in table.routes:
             self.counts.begin(each.name)
         self._app.table = table

@@ -24,14 +24,28 @@ class TooLong(Exception):  # noqa: N818  the same
     """The body is longer than the route allows; it was read to its end, and dropped."""
 
 
+class NoRoom(Exception):  # noqa: N818  the same
+    """The bodies of all requests together are as long as they may be."""
+
+
+class Room:
+    """For the bodies of all requests of this process."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, size: int) -> None:
+        self.left = size
+        """Bytes."""
+
+
 class Exchange:
     """Made for each request."""
 
     __slots__ = (
-        "_body", "caller", "given", "headers", "host", "method", "path", "query", "receive", "scheme", "span", "traces",
+        "_body", "_held", "_room", "caller", "given", "headers", "host", "identity", "method", "path", "query", "receive", "scheme", "span", "traces",
     )  # fmt: skip
 
-    def __init__(self, scope: Any, receive: Receive) -> None:
+    def __init__(self, scope: Any, receive: Receive, room: Room) -> None:
         self.method: str = scope["method"]
         self.path: bytes = scope["raw_path"]
         self.query: bytes = scope["query_string"]
@@ -41,11 +55,14 @@ class Exchange:
         self.host = self.given.get(b"host", b"")
         self.scheme: str = scope["scheme"]
         self.receive = receive
+        self.identity = b""
+        """Its id: the client's own, or a new one."""
         self.span: HttpSpan | None = None
         self.traces = b""
         """The lines that carry its trace on."""
         self.caller: Caller | None = None
         self._body: bytes | None = None
+        self._room, self._held = room, 0
 
     @property
     def block(self) -> bytes | None:
@@ -71,7 +88,7 @@ class Exchange:
         return given.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in given
 
     async def body(self, limit: int | None) -> bytes:
-        """The whole body. Raises TooLong where it has more than `limit` bytes, and Gone."""
+        """The whole body. Raises TooLong where it has more than `limit` bytes, NoRoom, and Gone."""
         if self._body is None:
             self._body = await self._read(limit) if self.has_body else b""
         return self._body
@@ -85,12 +102,31 @@ class Exchange:
                 raise Gone
             size += len(message["body"])
             if limit is None or size <= limit:
+                self._hold(len(message["body"]))
                 parts.append(message["body"])
             if not message["more_body"]:
                 break
         if limit is not None and size > limit:
             raise TooLong
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def named(self, identity: bytes) -> None:
+        """Its id, which goes on to whoever answers."""
+        self.identity = identity
+        if self.given.get(b"x-request-id") != identity:
+            kept = [pair for pair in self.headers if pair[0] != b"x-request-id"]
+            self.headers = [*kept, (b"x-request-id", identity)]
+
+    def _hold(self, size: int) -> None:
+        if size > self._room.left:
+            raise NoRoom
+        self._room.left -= size
+        self._held += size
+
+    def end(self) -> None:
+        """It is answered: its body is not held any more."""
+        self._room.left += self._held
+        self._held = 0
 
     def http(self, path: bytes, headers: Pairs, key: bytes = b"") -> Http:
         """The request for whoever answers it."""

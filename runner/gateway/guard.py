@@ -3,6 +3,8 @@
 Rule 1: what two parsers could read in two ways is refused (400): a missing or second Host, a Host that differs from the target's,
         a Transfer-Encoding besides a Content-Length, in HTTP/1.0, or other than `chunked`; httptools refuses the rest.
 Rule 2: a head has 32 KiB and 100 headers at most (431), and is whole within 10 s (408); a body has its limit (413) and a rate (408).
+        Trailers count with the head (431), and are dropped.
+        A client that reads nothing of its answer for 30 s is cut off, and sooner while the process ends.
 Rule 3: a refusal waits for the answers to the requests before it: no client takes it for the answer to another request.
 Rule 4: after a refusal the connection is read for a moment: a client that still sends would get a reset in place of the answer.
 """
@@ -40,12 +42,16 @@ class Guard(HttpToolsProtocol):
         self._head_bytes = 0
         self._body_began = 0.0
         self._body_bytes = 0
+        self._bodiless_bytes = 0
+        """What has come since the last byte of the body: the parser keeps a trailer until it is whole."""
         self._head = Head(self.limits)
         self._answer = b""
         """A refusal that waits for the answers before it."""
         self._deaf = False
         """Whether what comes is dropped."""
         self._count = 0
+        self._unread, self._unread_since = 0, 0.0
+        """Bytes that wait for the client to read, at the last look, and since when they have not become fewer."""
 
     # -- the connection ---------------------------------------------------------------------------------
 
@@ -64,12 +70,18 @@ class Guard(HttpToolsProtocol):
             here, data = (data, b"") if not self._in_head else (data[:limit], data[limit:])
             if self._in_head and self._head_bytes == 0:
                 self.due = clock() + self.limits.head_seconds
-            before = self._count
+            before, body_before = self._count, self._body_bytes
             if self._in_head:
                 self._head_bytes += len(here)
             self._feed(here)
             if self._stopped():
                 return
+            if not self._in_head:
+                still = self._count == before and self._body_bytes == body_before
+                self._bodiless_bytes = self._bodiless_bytes + len(here) if still else 0
+                if self._bodiless_bytes > limit:
+                    self._refuse(Refused(431, f"trailers have at most {limit:,} bytes"))
+                    return
             if self._in_head and self._count == before and self._head_bytes > limit:
                 self._refuse(Refused(431, f"the head of a request has at most {limit:,} bytes"))
                 return
@@ -91,7 +103,10 @@ class Guard(HttpToolsProtocol):
             self._refuse(why)
 
     def sweep(self, now: float) -> None:
-        """Called twice a second: refuse a client that is late."""
+        """Called twice a second: refuse a client that is late, and cut one off that does not read."""
+        if self._reads_nothing(now):
+            self.transport.abort()
+            return
         if not self.due or now < self.due:
             return
         if self._deaf:
@@ -106,6 +121,14 @@ class Guard(HttpToolsProtocol):
             )
         else:
             self._refuse(Refused(408, "the body of the request comes too slowly"))
+
+    def _reads_nothing(self, now: float) -> bool:
+        before, self._unread = self._unread, self.transport.get_write_buffer_size()
+        if not self._unread or not before or self._unread < before:
+            self._unread_since = now
+        limits = self.limits
+        most = limits.unread_leaving_seconds if self.draining() else limits.unread_seconds
+        return now - self._unread_since >= most and self._unread > 0
 
     # -- the parser -------------------------------------------------------------------------------------
 
@@ -123,6 +146,8 @@ class Guard(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:  # noqa: D102
         lower = name.lower()
         self._head.count(len(name) + len(value) + 4)
+        if not self._in_head:
+            return  # a trailer, after a body in chunks: what comes so late rules nothing, and is dropped
         if len(self.headers) >= self.limits.headers:
             raise Refused(431, f"a request has at most {self.limits.headers} headers")
         self.headers.append((lower, value))
@@ -138,7 +163,7 @@ class Guard(HttpToolsProtocol):
             raise Refused(400, "no WebSockets here")
         super().on_headers_complete()
         self._in_head, self._head_bytes = False, 0
-        self._body_began, self._body_bytes = clock(), 0
+        self._body_began, self._body_bytes, self._bodiless_bytes = clock(), 0, 0
         self.due = self._body_began + self.limits.body_seconds
         self._count += 1
         if self._count >= self.limits.requests or self.draining():

@@ -27,3 +27,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     connections: int = 10_000
     linger_seconds: float = 2.0
     """After a refusal, what a client still sends is read and dropped for so long, so that it sees the answer."""
+    unread_seconds: float = 30.0
+    """A client that has read nothing of its answer for so long is cut off."""
+    unread_leaving_seconds: float = 5.0
+    """The same while the process ends."""

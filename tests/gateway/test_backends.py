@@ -8,10 +8,12 @@ from typing import Any
 
 import httpx
 import pytest
+from msgspec import structs
 
 from runner import Context, Reject, Retry, reply
 from runner.core.http.backend import Publish, Request
 from runner.core.http.cors import Cors
+from runner.core.http.filters import Headers
 from runner.core.http.route import Options, Pattern, Route, Weighted
 from runner.core.subject import Template
 from tests.gateway.conftest import Serving
@@ -174,6 +176,15 @@ async def test_pages_of_other_origins_are_told_what_they_may(serving: Serving) -
         assert "access-control-allow-origin" not in other.headers
 
 
+async def test_a_filter_sets_the_content_type_in_the_place_of_the_functions(serving: Serving) -> None:
+    kind = Headers(of="response", set=(("content-type", "text/x-quote"), ("x-request-id", "of-the-route")))
+    routes = [structs.replace(QUOTES[0], backends=(structs.replace(QUOTES[0].backends[0], filters=(kind,)),))]
+    async with serving(quote, routes=routes) as (_, client):
+        answer = await client.get("/quotes/a")
+        assert answer.headers.get_list("content-type") == ["text/x-quote"]
+        assert answer.headers.get_list("x-request-id") == ["of-the-route"]
+
+
 async def test_what_would_break_a_header_never_reaches_nats(serving: Serving) -> None:
     async with serving(quote, routes=QUOTES) as (_, client):
         port = client.base_url.port
@@ -197,3 +208,29 @@ async def test_what_would_break_a_header_never_reaches_nats(serving: Serving) ->
             assert "Nats-Msg-Id" not in told
             assert told["x-odd"] == "\xff\x80", "Latin-1, where it is no UTF-8"
             assert told["Jetrunner-Http-Query"] == "x=1%0d%0aNats-Msg-Id:%201"
+
+
+async def test_requests_count_from_before_their_bodies_are_read(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runner.gateway.app.MOST_IN_FLIGHT", 1)
+    async with serving(quote, routes=QUOTES) as (_, client), asyncio.timeout(20):
+        port = client.base_url.port
+        assert port is not None
+        async with connected(port) as raw:
+            await raw.say(
+                b"POST /quotes/a HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n"
+            )
+            assert (await raw.answer()).status == 100, "its body is being read"
+            other = await client.post("/quotes/b", json={})
+            assert (other.status_code, other.headers["retry-after"]) == (429, "1")
+            await raw.say(b"{}")
+            assert (await raw.answer()).status == 200
+
+
+async def test_all_bodies_together_have_a_limit(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runner.gateway.app.MOST_BODY_BYTES", 1_000)
+    async with serving(quote, routes=QUOTES) as (_, client):
+        for size, status in ((900, 200), (900, 200), (1_100, 429), (900, 200)):
+            answer = await client.post("/quotes/a", json="x" * size)
+            assert answer.status_code == status, "what is answered is not held any more"

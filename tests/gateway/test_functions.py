@@ -319,3 +319,18 @@ async def test_a_thread_that_yields_ends_with_its_client_too(
             await anext(answer.aiter_lines())
         assert await asyncio.to_thread(ended.wait, 10)
     assert "ignores its timeout" not in caplog.text
+
+
+@route("GET", "/labelled")
+async def labelled(ctx: Context) -> Response:
+    own = {"X-Request-Id": "mine-12345", "Access-Control-Allow-Origin": "*", "Vary": "accept"}
+    return Response({"id": ctx.headers["x-request-id"]}, headers=own)
+
+
+async def test_no_header_of_an_answer_stands_twice(serving: Serving) -> None:
+    async with serving(labelled) as (_, client):
+        for given in ({}, {"X-Request-Id": "of-the-client"}):
+            answer = await client.get("/labelled", headers=given)
+            assert answer.headers.get_list("x-request-id") == [answer.json()["id"]]
+            assert len(answer.json()["id"]) >= 13
+            assert answer.headers.get_list("access-control-allow-origin") == ["*"]

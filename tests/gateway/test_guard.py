@@ -27,6 +27,9 @@ class Echo:
 
     def __init__(self) -> None:
         self.asked: list[str] = []
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.more = b""
+        """What follows in each answer."""
         self.go = asyncio.Event()
         self.go.set()
 
@@ -40,8 +43,9 @@ class Echo:
             body += message["body"]
             if not message["more_body"]:
                 break
+        self.headers = list(scope["headers"])
         await self.go.wait()
-        text = f"{scope['path']}:".encode() + body
+        text = f"{scope['path']}:".encode() + body + self.more
         headers = [(b"content-length", b"%d" % len(text))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": text})
@@ -122,6 +126,8 @@ REFUSED = {
     "a body that is too long": (413, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10001\r\n\r\n"),
     "a body that is too long, and expects": (413, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10001\r\nExpect: 100-continue\r\n\r\n"),
     "chunks that are too long": (413, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1000\r\n" + b"x" * 4096 + b"\r\n" + b"1000\r\n" + b"x" * 4096 + b"\r\n" + b"1000\r\n" + b"x" * 4096 + b"\r\n0\r\n\r\n"),
+    "a trailer that is too long": (431, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: " + HUGE + b"\r\n\r\n"),
+    "a trailer without an end": (431, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: " + HUGE),
 }  # fmt: skip
 
 
@@ -162,6 +168,16 @@ SERVED = {
 async def test_it_is_served(row: str) -> None:
     async with listening() as (port, _, __), connected(port) as raw, asyncio.timeout(5):
         await raw.say(SERVED[row])
+        assert (await raw.answer()).status == 200
+
+
+async def test_trailers_are_no_headers() -> None:
+    async with listening() as (port, echo, _), connected(port) as raw, asyncio.timeout(5):
+        await raw.say(b"POST /good HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
+        await raw.say(b"0\r\nHost: internal.example.com\r\nX-Api-Key: k\r\n\r\n")
+        assert (await raw.answer()).body == b"/good:a"
+        assert echo.headers == [(b"host", b"a"), (b"transfer-encoding", b"chunked")]
+        await raw.say(GOOD)
         assert (await raw.answer()).status == 200
 
 
@@ -306,3 +322,43 @@ async def test_the_end_answers_what_came_and_closes_what_is_kept() -> None:
         assert (await idle.answer()).headers["connection"] == "close"
         assert await idle.closed()
         await leaving
+
+
+MUCH = bytes(32 * 1024 * 1024)
+"""More than the buffers of the kernel hold."""
+
+
+async def test_a_client_that_does_not_read_is_cut_off() -> None:
+    async with listening(Limits(unread_seconds=1)) as (port, echo, listener), asyncio.timeout(20):
+        echo.more = MUCH
+        async with connected(port) as raw:
+            await raw.say(GOOD)
+            while not listener.connections or echo.asked == []:
+                await asyncio.sleep(0.01)
+            while listener.connections:
+                await asyncio.sleep(0.05)
+
+
+async def test_a_client_that_reads_slowly_gets_all() -> None:
+    async with listening(Limits(unread_seconds=1.5)) as (port, echo, _), asyncio.timeout(30):
+        echo.more = MUCH
+        async with connected(port) as raw:
+            await raw.say(b"GET /good HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            assert (await raw.answer(bodiless=True)).status == 200
+            size = 0
+            for _ in range(16):
+                size += len(await raw.reader.readexactly(2 * 1024 * 1024))
+                await asyncio.sleep(0.2)
+            assert size + len(await raw.reader.read()) == len(MUCH) + len(b"/good:")
+
+
+async def test_the_end_does_not_wait_for_a_client_that_does_not_read() -> None:
+    limits = Limits(unread_leaving_seconds=0.5)
+    async with listening(limits) as (port, echo, listener), asyncio.timeout(10):
+        echo.more = MUCH
+        async with connected(port) as raw:
+            await raw.say(GOOD)
+            while echo.asked == []:
+                await asyncio.sleep(0.01)
+            await listener.leave()
+            assert listener.connections == []

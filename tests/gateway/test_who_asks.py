@@ -73,13 +73,16 @@ async def test_a_key_or_a_token_lets_in_and_goes_no_further(
     async with gateway(make_project, nats_server) as (client, said):
         keyed = await client.post("/orders/c1", json={}, headers={"X-Api-Key": KEY})
         signed = await client.post("/orders/c2", json={}, headers={"Authorization": f"Bearer {bearer}"})
-        assert [keyed.status_code, signed.status_code] == [202, 202]
+        both = await client.post(
+            "/orders/c3", json={}, headers={"X-Api-Key": KEY, "Authorization": f"Bearer {bearer}"}
+        )
+        assert [keyed.status_code, signed.status_code, both.status_code] == [202, 202, 202]
         for headers in ({}, {"X-Api-Key": KEY + "0"}, {"Authorization": f"Bearer {bearer}x"}):
             denied = await client.post("/orders/c3", json={}, headers=headers)
             assert denied.status_code == 401
             assert "ApiKey" in denied.headers["www-authenticate"]
             assert KEY not in denied.text
-        stored = [await js.message("ORDERS", sequence) for sequence in (1, 2)]
+        stored = [await js.message("ORDERS", sequence) for sequence in (1, 2, 3)]
         for each in stored:
             assert KEY not in str(each)
             assert bearer not in str(each)

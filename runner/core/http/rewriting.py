@@ -48,8 +48,13 @@ def changed(
 def location(redirect: Redirect, route: Route, scheme: str, host: str, raw: bytes, query: bytes) -> str:
     """The `Location` of a redirect. `host` is the value of `Host`, which has been matched: with or without a port.
 
+    A path alone where scheme, host and port stay: TLS may end in front of us, and then the scheme that we see is not the client's.
     Another scheme has its own port; the same one keeps that of the request.
     """
+    found = path(raw, route, redirect).decode("ascii") + (f"?{query.decode('latin-1')}" if query else "")
+    stays = redirect.scheme is None and redirect.host is None and redirect.port is None
+    if stays and not found.startswith("//"):  # two slashes would begin a host
+        return found
     asked, _, asked_port = _divided(host)
     target = redirect.scheme or scheme
     if redirect.port is not None:
@@ -60,8 +65,7 @@ def location(redirect: Redirect, route: Route, scheme: str, host: str, raw: byte
         port = int(asked_port or _PORTS[target])
     name = redirect.host or asked
     shown = "" if port == _PORTS[target] else f":{port}"
-    found = path(raw, route, redirect).decode("ascii")
-    return f"{target}://{name}{shown}{found}" + (f"?{query.decode('latin-1')}" if query else "")
+    return f"{target}://{name}{shown}{found}"
 
 
 def _divided(host: str) -> tuple[str, str, str]:

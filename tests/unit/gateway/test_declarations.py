@@ -67,6 +67,17 @@ def test_routes_of_the_settings_come_before_those_of_files(tmp_path: Path) -> No
     assert paths(Declarations(project(tmp_path), functions()).routes()) == ["/own", "/a"]
 
 
+def test_a_timeout_that_bounds_nothing_is_remarked(tmp_path: Path) -> None:
+    settings = project(tmp_path)
+    assert Declarations(settings, functions()).remarks() == ()
+    with (tmp_path / "pyproject.toml").open("a") as file:
+        for key in ("publish", "request"):
+            file.write(f'[[tool.jetrunner.routes]]\npath = "/{key}"\n{key} = "a.b"\ntimeout = 5\n')
+    (remark,) = Declarations(load_settings(tmp_path, {}, {}), functions()).remarks()
+    assert "/publish" in remark
+    assert "timeout does nothing" in remark
+
+
 async def test_a_changed_file_gives_all_routes_anew(tmp_path: Path) -> None:
     found = Declarations(project(tmp_path), functions(), every=0.01)
     async with aclosing(found.changes()) as changes:  # type: ignore[type-var]

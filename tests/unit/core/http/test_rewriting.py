@@ -61,17 +61,17 @@ def test_a_rewritten_host_is_a_header_of_the_request_alone() -> None:
 @pytest.mark.parametrize(
     ("redirect", "asked", "expected"),
     [
-        ({}, ("http", "a.com"), "http://a.com/foo/x?q=1"),
-        ({}, ("http", "a.com:8080"), "http://a.com:8080/foo/x?q=1"),
+        ({}, ("http", "a.com"), "/foo/x?q=1"),
+        ({}, ("http", "a.com:8080"), "/foo/x?q=1"),
         ({"scheme": "https"}, ("http", "a.com:8080"), "https://a.com/foo/x?q=1"),
         ({"scheme": "http"}, ("http", "a.com:8080"), "http://a.com/foo/x?q=1"),
         ({"port": 8443, "scheme": "https"}, ("http", "a.com"), "https://a.com:8443/foo/x?q=1"),
         ({"port": 80}, ("http", "a.com:8080"), "http://a.com/foo/x?q=1"),
         ({"host": "b.com"}, ("http", "a.com:8080"), "http://b.com:8080/foo/x?q=1"),
-        ({"path": "/y"}, ("https", "a.com"), "https://a.com/y?q=1"),
-        ({"replace_prefix": "/y"}, ("https", "a.com"), "https://a.com/y/x?q=1"),
-        ({}, ("http", "[::1]"), "http://[::1]/foo/x?q=1"),
-        ({}, ("http", "[::1]:81"), "http://[::1]:81/foo/x?q=1"),
+        ({"path": "/y"}, ("https", "a.com"), "/y?q=1"),
+        ({"replace_prefix": "/y"}, ("https", "a.com"), "/y/x?q=1"),
+        ({"port": 81}, ("http", "[::1]"), "http://[::1]:81/foo/x?q=1"),
+        ({"scheme": "https"}, ("http", "[::1]:81"), "https://[::1]/foo/x?q=1"),
     ],
 )
 def test_a_redirect_keeps_what_it_does_not_say(
