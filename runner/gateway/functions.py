@@ -18,7 +18,8 @@ from runner.core.settlement import Failed, Outcome, TimedOut
 from runner.gateway.asked import Asked, Http, Stored
 from runner.gateway.events import ClientGone, Events, Streaming, sending
 from runner.pipeline.call import Calling
-from runner.responses import failure_event, rendered
+from runner.responses import Rendered, failure_event, rendered
+from runner.runtime.blame import Elsewhere
 from runner.runtime.runtime import Runtime
 from runner.services.answers import Answers
 from runner.services.request import Request
@@ -76,6 +77,8 @@ class Routed(Responder):
         body = binding.signature.body
         self.raw = body is not None and codec.is_raw(body.annotation)
         """Whether its body is given as it is, whatever its kind."""
+        file = binding.file.removeprefix(f"{runtime.root}/")
+        self._place = f"{file}:{binding.line} in {binding.label}"
         self.takes_body = body is not None
 
     def _make_calling(self) -> Calling:
@@ -174,7 +177,15 @@ class Routed(Responder):
         elif isinstance(result, Stored):
             request.settle(result)
         else:
-            request.settle(rendered(result, msgpack=request.takes_msgpack))
+            request.settle(self._rendered(request, result))
+
+    def _rendered(self, request: Asked, result: Any) -> Rendered:
+        """The response. What is raised names the function, as no line of its own is in the traceback."""
+        try:
+            return rendered(result, msgpack=request.takes_msgpack)
+        except Exception as error:
+            error.__cause__ = Elsewhere("", self._place)
+            raise
 
     def _facts(self, request: Request) -> dict[str, Any]:
         assert isinstance(request, Asked)

@@ -198,7 +198,7 @@ class Responder:
                     continue
                 try:
                     succeed(request, result, most)
-                except ValueError as error:
+                except Exception as error:  # noqa: BLE001  # of a value that cannot be sent
                     self._fail(request, Failed(error))
                     continue
                 count += 1
