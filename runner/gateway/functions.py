@@ -158,6 +158,8 @@ class Routed(Responder):
             made += [
                 Staged(subject, codec.encode(item)) for item in (result if self._generates else [result])
             ]
+        if output is None and not self._streams:
+            result = self._rendered(request, result)  # what cannot be sent stores nothing
         if not made:
             return None if output is not None else result
         request.storing = True
@@ -174,7 +176,7 @@ class Routed(Responder):
             if not result.has_begun:
                 request.settle(result)
             result.end()
-        elif isinstance(result, Stored):
+        elif isinstance(result, (Stored, Rendered)):
             request.settle(result)
         else:
             request.settle(self._rendered(request, result))

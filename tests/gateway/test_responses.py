@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from runner import Response, route
+from runner import Context, Response, route
 from tests.gateway.conftest import Serving
 
 pytestmark = [pytest.mark.server, pytest.mark.anyio]
@@ -40,3 +40,25 @@ async def test_a_header_that_is_no_text_is_a_problem_and_ends_nothing(
         assert len(told) == 1
         assert "test_responses.py:" in told[0], "it says which function returned that"
         assert (await client.get("/odd/not")).json() == {"is": "not"}, "the slot lives on"
+
+
+@route("POST", "/told/{how}")
+async def told(how: str, ctx: Context) -> Any:
+    await ctx.publish(f"told.{how}", how)
+    match how:
+        case "status":
+            return Response({}, status=700)
+        case "value":
+            return object()
+        case "header":
+            return Response({}, headers=ODD["number"])
+    return Response({"how": how}, status=201)
+
+
+@pytest.mark.parametrize("how", ["status", "value", "header"])
+async def test_nothing_is_stored_where_the_response_cannot_be_sent(serving: Serving, how: str) -> None:
+    async with serving(told, streams={"TOLD": ["told.*"]}) as (app, client):
+        assert (await client.post(f"/told/{how}")).status_code == 500
+        fine = await client.post("/told/fine")
+        assert (fine.status_code, fine.json()) == (201, {"how": "fine"})
+        assert [each.subject for each in await app.outputs("told.*")] == ["told.fine"]
