@@ -65,6 +65,8 @@ class Asked(Request):
     future: asyncio.Future[Outcome] | None = None
     events: Any = None
     """The `Events` of a generator."""
+    output: str = ""
+    """The subject of what the handler returns, where that is published."""
     storing: bool = False
 
     def settle(self, outcome: Outcome) -> None:

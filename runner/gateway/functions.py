@@ -10,7 +10,7 @@ from typing import Any
 from runner import codec
 from runner.bindings import Binding
 from runner.context import Context
-from runner.core import answered
+from runner.core import answered, raised
 from runner.core.answered import Answered
 from runner.core.http.problem import problem
 from runner.core.service import CODES, UNAVAILABLE, NotStarted
@@ -124,6 +124,13 @@ class Routed(Responder):
 
     def _bound(self, request: Request, context: Context[Any] | None) -> Sequence[Any]:
         assert isinstance(request, Asked)
+        if (output := self.binding.output) is not None:
+            try:
+                request.output = output.render(request.target.params)
+            except ValueError as error:
+                # The subject itself is of the inside.
+                text = raised.message(error).removeprefix(f"subject {output.text!r}: ")
+                raise codec.DecodeError(f"the path: {text}") from None
         found = self._calling.bind(request.target, request.body, request.msgpack, context)
         if not self._streams:
             return found
@@ -154,9 +161,9 @@ class Routed(Responder):
         made, output = list(staged or ()), self.binding.output
         returned = output is not None and result is not None
         if output is not None and result is not None:
-            subject = output.render(request.target.params)
             made += [
-                Staged(subject, codec.encode(item)) for item in (result if self._generates else [result])
+                Staged(request.output, codec.encode(item))
+                for item in (result if self._generates else [result])
             ]
         if output is None and not self._streams:
             result = self._rendered(request, result)  # what cannot be sent stores nothing

@@ -62,3 +62,22 @@ async def test_nothing_is_stored_where_the_response_cannot_be_sent(serving: Serv
         fine = await client.post("/told/fine")
         assert (fine.status_code, fine.json()) == (201, {"how": "fine"})
         assert [each.subject for each in await app.outputs("told.*")] == ["told.fine"]
+
+
+@pytest.mark.parametrize("token", ["a.b", "a%20b", "*", "%3E"])
+async def test_a_token_that_its_output_cannot_hold_is_refused_before_the_handler_runs(
+    serving: Serving, token: str
+) -> None:
+    called: list[str] = []
+
+    @route("PUT", "/o/{customer}", output="orders.{customer}.created")
+    async def order(customer: str) -> dict[str, str]:
+        called.append(customer)
+        return {"of": customer}
+
+    async with serving(order, streams={"ORDERS": ["orders.>"]}) as (_, client):
+        answer = await client.put(f"/o/{token}")
+        assert (answer.status_code, called) == (400, [])
+        assert "customer" in answer.json()["detail"]
+        assert "orders." not in answer.text, "subjects are of the inside"
+        assert (await client.put("/o/ada")).status_code == 202
