@@ -17,6 +17,7 @@ from runner.core.service import CODES, UNAVAILABLE, NotStarted
 from runner.core.settlement import Failed, Outcome, TimedOut
 from runner.gateway.asked import Asked, Http, Stored
 from runner.gateway.events import ClientGone, Events, Streaming, sending
+from runner.gateway.streams import NO_WORD
 from runner.pipeline.call import Calling
 from runner.responses import Rendered, failure_event, rendered
 from runner.runtime.blame import Elsewhere
@@ -234,7 +235,7 @@ class Routed(Responder):
         request.header = request.whole()
         answer = answered.responded(outcome)
         if isinstance(outcome, TimedOut) and request.storing:
-            answer = Answered(UNAVAILABLE, "the stream takes nothing now", AGAIN_SECONDS)
+            answer = Answered(UNAVAILABLE, NO_WORD, AGAIN_SECONDS)
         hidden = self._reports.hidden(request)
         text = answered.one_line(hidden.hide(answer.text))
         self.stats.error(answer.code, text)

@@ -81,3 +81,20 @@ async def test_a_token_that_its_output_cannot_hold_is_refused_before_the_handler
         assert "customer" in answer.json()["detail"]
         assert "orders." not in answer.text, "subjects are of the inside"
         assert (await client.put("/o/ada")).status_code == 202
+
+
+@route("PUT", "/full/{customer}", output="full.{customer}", timeout=0.5)
+async def full(customer: str) -> dict[str, str]:
+    return {"of": customer}
+
+
+async def test_a_stream_that_does_not_answer_in_time_may_have_the_message_and_that_is_told(
+    serving: Serving,
+) -> None:
+    stream = {"subjects": ["full.*"], "max_msgs": 1, "discard": "new"}
+    async with serving(full, streams={"FULL": stream}) as (_, client):
+        assert (await client.put("/full/a")).status_code == 202
+        answer = await client.put("/full/b")
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        assert "it may have the message" in answer.json()["detail"]
+        assert "same Idempotency-Key" in answer.json()["detail"]
