@@ -15,11 +15,11 @@ pytestmark = [pytest.mark.server, pytest.mark.anyio]
 
 KEY = "a-key-of-staff-that-is-long"
 ROUTED = """
-    from runner import route
+    from runner import Context, route
 
     @route("GET", "/own/secret", auth="staff")
-    async def secret() -> str:
-        return "for staff"
+    async def secret(ctx: Context) -> str:
+        return f"{ctx.headers['Jetrunner-Http-Caller']} of {ctx.headers.get('Jetrunner-Http-Auth')}"
 
     @route("GET", "/own/item/{item}")
     async def item(item: str) -> str:
@@ -61,8 +61,8 @@ async def test_a_manifest_opens_no_function_to_whom_it_is_closed(
     async with gateway(project, project.root / "doors.yaml") as (client, edge):
         for path in ("/own/secret", "/secret", "/second"):
             assert (await client.get(path)).status_code == 401
-            answer = await client.get(path, headers={"X-Api-Key": KEY})
-            assert (answer.status_code, answer.text) == (200, "for staff")
+            answer = await client.get(path, headers={"X-Api-Key": KEY, "Jetrunner-Http-Auth": "root"})
+            assert (answer.status_code, answer.text) == (200, "ada of staff")
             other = await client.post(path, headers={"X-Api-Key": KEY})
             assert other.status_code == (405 if path == "/own/secret" else 404)
         assert (await client.get("/item")).status_code == 503
