@@ -64,7 +64,15 @@ def _of_response(given: Response, *, msgpack: bool) -> Rendered:
     if plain.body and status in (204, 304):
         raise ValueError(f"a response with status {status} has no body")
     kind, headers = plain.kind, []
-    for name, value in given.headers.items():
+    told: Any = given.headers  # nothing has checked what stands in it
+    if not isinstance(told, Mapping):
+        raise ValueError(f"headers of type {type(told).__name__} are no mapping of names to texts")
+    for name, value in told.items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            kinds = f"{type(name).__name__} and {type(value).__name__}"
+            raise ValueError(
+                f"header {name!r:.100} cannot be sent: name and value are {kinds}, and have to be str"
+            )
         lower = name.lower()
         if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
             raise ValueError(

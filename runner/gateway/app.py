@@ -177,7 +177,7 @@ class App:
                 return trouble(400, str(error))
         elif found.route.options.idempotency == "required" and isinstance(found.backend, Publish):
             return trouble(400, "This path needs an Idempotency-Key.")
-        http = exchange.http(path, headers, key)
+        http = exchange.http(path, headers, key).known_by(exchange.caller)
         match found.backend:
             case Call(function):
                 answer = await self._called(self._functions.get(function), http, found, exchange)

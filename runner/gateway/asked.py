@@ -6,9 +6,11 @@ import asyncio
 from typing import Any, TypeAlias
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from runner.core.answered import Answered
 from runner.core.http import carried
+from runner.core.http.caller import Caller
 from runner.core.http.carried import Pairs
 from runner.gateway.events import Events
 from runner.responses import Rendered
@@ -41,12 +43,20 @@ class Http(Struct, frozen=True):
     """What names a request that is sent again, as its `Idempotency-Key` says; empty without one."""
     caller: str = ""
     """Who asks, where the route asks that."""
+    auth: str = ""
+    """The name of the authentication that held."""
+
+    def known_by(self, caller: Caller | None) -> Http:
+        """The same, with the authentication that has found who asks."""
+        return self if caller is None else replace(self, auth=caller.auth)
 
     def lines(self) -> bytes:
         """Its headers, and what was asked, as lines of a NATS header block."""
         more = carried.asked(self.method, self.path, self.query, self.host)
         if self.caller:
             more.append((carried.CALLER.encode(), self.caller.encode()))
+        if self.auth:
+            more.append((carried.AUTH.encode(), self.auth.encode()))
         return carried.lines(self.headers, more)
 
     def request_lines(self) -> bytes:
@@ -65,6 +75,8 @@ class Asked(Request):
     future: asyncio.Future[Outcome] | None = None
     events: Any = None
     """The `Events` of a generator."""
+    output: str = ""
+    """The subject of what the handler returns, where that is published."""
     storing: bool = False
 
     def settle(self, outcome: Outcome) -> None:

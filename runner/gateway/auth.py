@@ -82,6 +82,8 @@ class Authentications:
                 self._known[name] = self._made(name, settings)
             except JetrunnerError as error:
                 log.error("who may ask stays as it was: %s", error)
+            except Exception as error:  # noqa: BLE001  # a file that changes ends nothing; its text may be secret
+                log.error("who may ask stays as it was: auth.%s: %s", name, type(error).__name__)
 
     def _checked(
         self, known: Authentication, headers: Sequence[tuple[bytes, bytes]], body: bytes | None, now: float

@@ -10,15 +10,17 @@ from typing import Any
 from runner import codec
 from runner.bindings import Binding
 from runner.context import Context
-from runner.core import answered
+from runner.core import answered, raised
 from runner.core.answered import Answered
 from runner.core.http.problem import problem
 from runner.core.service import CODES, UNAVAILABLE, NotStarted
 from runner.core.settlement import Failed, Outcome, TimedOut
 from runner.gateway.asked import Asked, Http, Stored
 from runner.gateway.events import ClientGone, Events, Streaming, sending
+from runner.gateway.streams import NO_WORD
 from runner.pipeline.call import Calling
-from runner.responses import failure_event, rendered
+from runner.responses import Rendered, failure_event, rendered
+from runner.runtime.blame import Elsewhere
 from runner.runtime.runtime import Runtime
 from runner.services.answers import Answers
 from runner.services.request import Request
@@ -76,6 +78,8 @@ class Routed(Responder):
         body = binding.signature.body
         self.raw = body is not None and codec.is_raw(body.annotation)
         """Whether its body is given as it is, whatever its kind."""
+        file = binding.file.removeprefix(f"{runtime.root}/")
+        self._place = f"{file}:{binding.line} in {binding.label}"
         self.takes_body = body is not None
 
     def _make_calling(self) -> Calling:
@@ -121,6 +125,13 @@ class Routed(Responder):
 
     def _bound(self, request: Request, context: Context[Any] | None) -> Sequence[Any]:
         assert isinstance(request, Asked)
+        if (output := self.binding.output) is not None:
+            try:
+                request.output = output.render(request.target.params)
+            except ValueError as error:
+                # The subject itself is of the inside.
+                text = raised.message(error).removeprefix(f"subject {output.text!r}: ")
+                raise codec.DecodeError(f"the path: {text}") from None
         found = self._calling.bind(request.target, request.body, request.msgpack, context)
         if not self._streams:
             return found
@@ -151,10 +162,12 @@ class Routed(Responder):
         made, output = list(staged or ()), self.binding.output
         returned = output is not None and result is not None
         if output is not None and result is not None:
-            subject = output.render(request.target.params)
             made += [
-                Staged(subject, codec.encode(item)) for item in (result if self._generates else [result])
+                Staged(request.output, codec.encode(item))
+                for item in (result if self._generates else [result])
             ]
+        if output is None and not self._streams:
+            result = self._rendered(request, result)  # what cannot be sent stores nothing
         if not made:
             return None if output is not None else result
         request.storing = True
@@ -171,10 +184,18 @@ class Routed(Responder):
             if not result.has_begun:
                 request.settle(result)
             result.end()
-        elif isinstance(result, Stored):
+        elif isinstance(result, (Stored, Rendered)):
             request.settle(result)
         else:
-            request.settle(rendered(result, msgpack=request.takes_msgpack))
+            request.settle(self._rendered(request, result))
+
+    def _rendered(self, request: Asked, result: Any) -> Rendered:
+        """The response. What is raised names the function, as no line of its own is in the traceback."""
+        try:
+            return rendered(result, msgpack=request.takes_msgpack)
+        except Exception as error:
+            error.__cause__ = Elsewhere("", self._place)
+            raise
 
     def _facts(self, request: Request) -> dict[str, Any]:
         assert isinstance(request, Asked)
@@ -214,7 +235,7 @@ class Routed(Responder):
         request.header = request.whole()
         answer = answered.responded(outcome)
         if isinstance(outcome, TimedOut) and request.storing:
-            answer = Answered(UNAVAILABLE, "the stream takes nothing now", AGAIN_SECONDS)
+            answer = Answered(UNAVAILABLE, NO_WORD, AGAIN_SECONDS)
         hidden = self._reports.hidden(request)
         text = answered.one_line(hidden.hide(answer.text))
         self.stats.error(answer.code, text)

@@ -64,7 +64,12 @@ def services(functions: Iterable[Binding]) -> Services:
 
 def _service(binding: Binding) -> Backend | str:
     if binding.route is not None:
-        return Call(binding.function)
+        if binding.route.names:
+            return (
+                f"its path {binding.route.path} has tokens, which no path of a manifest fills in: "
+                "its own route leads to it"
+            )
+        return Call(binding.function, binding.route.method, binding.route.auth)
     if binding.answers is None:
         return "the function of that name answers no requests, as one with @reply or @route does"
     if binding.subject.wildcard != binding.subject.text or not binding.subject.is_literal:

@@ -18,6 +18,7 @@ PATIENCE_SECONDS = 3.0
 """So long it is repeated what was not answered."""
 TRY_SECONDS = 1.0
 FULL_SECONDS, AGAIN_SECONDS = 5.0, 1.0
+NO_WORD = "the stream has not answered: it may have the message; ask again with the same Idempotency-Key"
 
 
 class Streams:
@@ -66,7 +67,7 @@ def _refused(error: Exception) -> Answer:
     elif isinstance(error, ServerError) and unanswered(error):
         found = trouble(
             503,
-            "the stream has not answered: it may have the message; ask again with the same Idempotency-Key",
+            NO_WORD,
             after=AGAIN_SECONDS,
         )
     else:

@@ -94,7 +94,7 @@ class Tokens:
         try:
             listed = json.loads(text)["keys"]
             keys = [key for key in listed if key.get("use", "sig") == "sig"]
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise self._wrong('it is no JWKS: {"keys": […]} is expected') from None
         found: dict[str, dict[str, Any]] = {algorithm: {} for algorithm in self._settings.algorithms}
         for number, key in enumerate(keys):
@@ -108,7 +108,7 @@ class Tokens:
                     continue
                 try:
                     read = self._jwt.PyJWK(key, algorithm)
-                except self._jwt.PyJWTError:
+                except Exception:  # noqa: BLE001  # fields of other types raise whatever they meet
                     raise self._wrong(f"key {number + 1} cannot be read") from None
                 if getattr(read.key, "key_size", LEAST_BITS) < LEAST_BITS and key["kty"] == "RSA":
                     raise self._wrong(f"key {number + 1} has too few bits: {LEAST_BITS:,} are needed")

@@ -198,7 +198,7 @@ class Responder:
                     continue
                 try:
                     succeed(request, result, most)
-                except ValueError as error:
+                except Exception as error:  # noqa: BLE001  # of a value that cannot be sent
                     self._fail(request, Failed(error))
                     continue
                 count += 1
@@ -222,8 +222,9 @@ class Responder:
         return self._calling.bind(request.subject, request.body, request.msgpack, context)
 
     async def _store(self, request: Request, result: Any, staged: list[Staged] | None) -> Any:
-        """Store what was made; the result. Raises ServerError and ValueError."""
+        """Store what was made, where the result can be sent; the result. Raises ServerError and ValueError."""
         if staged:
+            encoded(request, result, self._runtime.connection.max_payload)
             await self._published.store(request, staged)
         return result
 
@@ -285,8 +286,7 @@ class Responder:
         text = answered.one_line(hidden.hide(answer.text))
         self.stats.error(answer.code, text)
         if request.reply:
-            header = answered.headers(answer.code, text)
-            self._answers.send(request.reply, b"", header, request.expires)
+            self._answers.send(request.reply, b"", answered.headers(answer.code, text), request.expires)
         self._reports.failed(request, outcome, answer, clock() - request.started, hidden)
 
     def _too_late(self, request: Request) -> None:

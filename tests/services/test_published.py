@@ -82,3 +82,17 @@ async def test_a_function_that_answers_may_ask_another(answering: Answering) -> 
     async with answering(book, ask, streams=STREAMS) as (app, asker):
         assert (await asker.ask("ask.ada")).body == b"booked"
         assert len(await app.outputs("booked.>")) == 2
+
+
+@reply("odd.{name}")
+async def odd(name: str, ctx: Context) -> object:
+    await ctx.publish(f"booked.{name}", name)
+    return object() if name == "value" else "x" * 2_000_000 if name == "long" else "fine"
+
+
+@pytest.mark.parametrize("name", ["value", "long"])
+async def test_nothing_is_stored_where_the_answer_cannot_be_sent(answering: Answering, name: str) -> None:
+    async with answering(odd, streams=STREAMS) as (app, asker):
+        assert (await asker.ask(f"odd.{name}")).code == 500
+        assert (await asker.ask("odd.fine")).body == b"fine"
+        assert [each.subject for each in await app.outputs("booked.>")] == ["booked.fine"]

@@ -28,6 +28,10 @@ class Call(Struct, frozen=True):
 
     function: str
     """The name of its binding."""
+    method: str = ""
+    """The one that it answers, where a manifest leads to it; empty where the route itself says that."""
+    auth: tuple[str, ...] = ()
+    """Who may ask it, where a manifest that leads to it does not say."""
 
 
 class Redirect(Struct, frozen=True, kw_only=True):

@@ -14,8 +14,9 @@ from typing import TypeAlias
 
 Pairs: TypeAlias = Sequence[tuple[bytes, bytes]]
 
-METHOD, PATH, QUERY, HOST, CALLER = (
+METHOD, PATH, QUERY, HOST, CALLER, AUTH = (
     "Jetrunner-Http-Method", "Jetrunner-Http-Path", "Jetrunner-Http-Query", "Jetrunner-Http-Host", "Jetrunner-Http-Caller",
+    "Jetrunner-Http-Auth",
 )  # fmt: skip
 
 HOPS = frozenset(

@@ -126,18 +126,25 @@ class _Reading:
                 continue
             if found.prefixed and not isinstance(path, Prefix):
                 raise Fault("ReplacePrefixMatch needs matches with PathPrefix", inside)
+            try:
+                held, methods, whole, remarks = manifest.called(
+                    backends, (match.method,) if match.method else (), options, UNANSWERED
+                )
+            except Fault as error:
+                raise Fault(str(error), place) from None
+            self.remarks.extend(remarks)
             route = manifest.made(
                 inside,
                 name=f"httproute {metadata.label}",
                 source="httproute",
                 hosts=tuple(self.given.spec.hostnames),
                 path=path,
-                methods=(match.method,) if match.method else (),
+                methods=methods,
                 headers=tuple(Condition(each.name.lower(), each.value) for each in headers),
                 query=query,
-                backends=backends,
+                backends=held,
                 filters=found.filters,
-                options=options,
+                options=whole,
                 order=(metadata.created, metadata.label),
             )
             self.routes.append(route)

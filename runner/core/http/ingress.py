@@ -107,14 +107,18 @@ class _Reading:
         self, place: tuple[str | int, ...], host: str | None, path: Path, backend: _Backend, created: float
     ) -> None:
         label = self.ingress.metadata.label
+        given = (Weighted(self._backend(backend, place)),)
+        backends, methods, options, remarks = manifest.called(given, (), self.options, UNANSWERED)
+        self.remarks.extend(remarks)
         route = manifest.made(
             place,
             name=f"ingress {label}",
             source="ingress",
             hosts=(host,) if host else (),
             path=path,
-            backends=(Weighted(self._backend(backend, place)),),
-            options=self.options,
+            methods=methods,
+            backends=backends,
+            options=options,
             order=(created, label),
         )
         self.routes.append(route)

@@ -12,8 +12,8 @@ import msgspec
 from msgspec import Meta, Struct
 
 from runner.core import quantity
-from runner.core.http.backend import Backend, Fixed
-from runner.core.http.route import Options, Route
+from runner.core.http.backend import Backend, Call, Fixed
+from runner.core.http.route import Options, Route, Weighted
 
 T = TypeVar("T")
 
@@ -129,6 +129,45 @@ def service(name: str, services: Services, status: int) -> tuple[Backend, str]:
     return _nobody(
         status
     ), f"service {name}: the project has no such function{meant}; its requests get {status}"
+
+
+def called(
+    backends: tuple[Weighted, ...], methods: tuple[str, ...], options: Options, status: int
+) -> tuple[tuple[Weighted, ...], tuple[str, ...], Options, list[str]]:
+    """Hold a rule against what its functions with `@route` say: backends, methods, options, and sentences on what is refused.
+
+    A function is asked by its own method alone, and by those alone who may, where the manifest names nobody. Fault where
+    its functions say different things.
+    """
+    kept: list[Weighted] = []
+    remarks: list[str] = []
+    own: set[str] = set()
+    who: set[tuple[str, ...]] = set()
+    for each in backends:
+        call = each.backend
+        if not isinstance(call, Call) or not call.method:
+            kept.append(each)
+            continue
+        taken = ("GET", "HEAD") if call.method == "GET" else (call.method,)
+        if methods and not set(methods) <= set(taken):
+            remarks.append(
+                f"function {call.function} answers {call.method}, and the rule {', '.join(methods)}; its requests get {status}"
+            )
+            kept.append(msgspec.structs.replace(each, backend=_nobody(status)))
+            continue
+        kept.append(each)
+        own.add(call.method)
+        who |= {call.auth} if call.auth else set()
+    if len(own) > 1:
+        raise Fault(f"its functions answer different methods: {', '.join(sorted(own))}")
+    if len(who) > 1 and not options.auth:
+        raise Fault(f"its functions have different auth: name one that holds for all as {_OWN}auth")
+    if own and not methods:
+        [method] = own
+        methods = ("GET", "HEAD") if method == "GET" else (method,)
+    if who and not options.auth:
+        options = msgspec.structs.replace(options, auth=next(iter(who)))
+    return tuple(kept), methods, options, remarks
 
 
 def options(annotations: Mapping[str, str]) -> tuple[Options, list[str]]:

@@ -119,5 +119,20 @@ def test_a_file_that_changes_is_read_again_and_a_bad_one_changes_nothing(
     ]
 
 
+@pytest.mark.parametrize("keys", ["[" * 100_000, jwks({**jwk("ES256"), "x": 5})])
+def test_a_jwks_that_is_nonsense_changes_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, keys: str
+) -> None:
+    found = made(tmp_path)
+    (tmp_path / "jwks.json").write_text(keys)
+    with caplog.at_level(logging.ERROR, "jetrunner.gateway"):
+        found.refresh()
+    [told] = [record.getMessage() for record in caplog.records]
+    assert told.startswith("who may ask stays as it was: auth.staff: ")
+    claims = {"sub": "ada", "iss": ISSUER, "aud": AUDIENCE, "exp": time.time() + 60}
+    shown = [(b"authorization", b"Bearer " + token("ES256", claims).encode())]
+    assert isinstance(found.check(("staff",), shown, None, 0.0), Caller)
+
+
 def test_nothing_shows_in_a_repr(tmp_path: Path) -> None:
     assert repr(made(tmp_path)) == "Authentications(partners, github, staff)"

@@ -146,6 +146,6 @@ def test_what_each_function_is_for_a_manifest() -> None:
         del body
 
     found = routefile.services([binding_of(each) for each in (quote, price, health, charge)])  # type: ignore[misc]
-    assert (found["quote"], found["health"]) == (Request(Template.parse("quotes")), Call("health"))
+    assert (found["quote"], found["health"]) == (Request(Template.parse("quotes")), Call("health", "GET"))
     assert str(found["price"]).startswith("its subject prices.{customer} has tokens")
     assert str(found["charge"]).startswith("the function of that name answers no requests")
