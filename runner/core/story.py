@@ -41,6 +41,8 @@ class Told(Struct, frozen=True, omit_defaults=True):
     """How many messages go before it: at least, and at most."""
 
 
+_NOT_LOOKED_AT = "or sent back and not looked at: there are too many"
+
 Rule: TypeAlias = Callable[[Facts], Told | None]
 
 
@@ -108,7 +110,10 @@ def _given_up(facts: Facts) -> Told | None:
     parks = ""
     if facts.parks:
         parks = "; its key comes back" if facts.returning else "; its key waits behind it"
-    return Told("dead", f"dead letter {letter.sequence}, {letter.reason}{parks}", attempt=letter.attempts)
+    back = "" if facts.sent_back_whole else f"; {_NOT_LOOKED_AT}"
+    return Told(
+        "dead", f"dead letter {letter.sequence}, {letter.reason}{parks}{back}", attempt=letter.attempts
+    )
 
 
 def _parked(facts: Facts) -> Told | None:
@@ -192,6 +197,8 @@ def _settled(facts: Facts, why: str = "") -> Told:
         )
     if not facts.letters_whole:
         return Told("done", "or a dead letter that was not looked at: there are too many")
+    if not facts.sent_back_whole:
+        return Told("done", _NOT_LOOKED_AT)
     return Told("done", why)
 
 

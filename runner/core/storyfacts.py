@@ -99,6 +99,8 @@ class Facts(Struct, frozen=True, kw_only=True):
     """Whether its key's mark says that it is settled."""
     sent_back: str = ""
     """The copy that was sent back to the function; then sequence and durable are those of the copy."""
+    sent_back_whole: bool = True
+    """Whether all messages that were sent back to the function, and could be its copy, were looked at."""
     kept: KeptError | None = None
     failed: Failed | None = None
     """Of an ordered function: failures on record."""

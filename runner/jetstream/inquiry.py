@@ -140,7 +140,7 @@ class Inquiry:
             if self._about.is_at(origin.read(pairs)):
                 break
         else:
-            return facts
+            return structs.replace(facts, sent_back_whole=False)
         info = await consumer.info(self._connection, AGAIN, identity.durable(reader.project, reader.function))
         return structs.replace(
             facts,

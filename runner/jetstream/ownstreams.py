@@ -111,13 +111,18 @@ STREAMS: dict[str, dict[str, Any]] = {
 }
 
 
-async def ensure(connection: Connection, name: str) -> None:
-    """The stream is there afterwards; one that exists keeps its limits and replicas."""
+async def ensure(connection: Connection, name: str, *, must: bool = False) -> None:
+    """The stream is there afterwards; one that exists keeps its limits and replicas.
+
+    Where it may not be made, it is taken to exist; with `must` that raises PermissionDenied.
+    """
     wanted = {**STREAMS[name], "num_replicas": connection.replicas}
     try:
         await connection.api(f"STREAM.CREATE.{name}", wanted)
         return
     except PermissionDenied:
+        if must:
+            raise
         log.warning("not allowed to create stream %s; it is taken to exist", name)
         return
     except ServerError as error:

@@ -182,9 +182,9 @@ class Reporter:
             return
         error, now = outcome.error if isinstance(outcome, Failed) else None, self._now()
         kept = KeptError(
-            incoming.origin.timestamp_ns, ended.attempt, self._attempts, now, now + delay,
-            last.error, hide(last.message), where(outcome, self._root), hide(trace_of(error)),
-            self._instance, trace_id_of(span, incoming.delivery.header),
+            stored=incoming.origin.timestamp_ns, attempt=ended.attempt, attempts=self._attempts, time=now, due=now + delay,
+            error=last.error, message=hide(last.message), where=where(outcome, self._root), traceback=hide(trace_of(error)),
+            instance=self._instance, trace_id=trace_id_of(span, incoming.delivery.header),
         )  # fmt: skip
         self._kept.keep(self._function, incoming.origin.stream, incoming.origin.sequence, kept)
 

@@ -11,6 +11,7 @@ import logging
 import time
 from collections import Counter
 
+import anyio
 from anyio.abc import TaskGroup
 
 from runner.core import identity, kepterror
@@ -27,7 +28,7 @@ A_SECOND = 100
 MOST_WAITING = 200
 """So many records wait for the server at most."""
 REFUSED_SECONDS = 60.0
-"""Nothing is tried for so long once the credentials do not allow it."""
+"""Nothing is tried for so long once the stream is not there and cannot be made, or the credentials do not allow it."""
 
 
 class KeptErrors:
@@ -43,6 +44,9 @@ class KeptErrors:
         self._writing = False
         self._tokens, self._refilled = float(A_SECOND), time.monotonic()
         self._not_before = 0.0
+        self._told = False
+        """Whether the log says that errors are not kept."""
+        self._making = anyio.Lock()
         self.unkept: Counter[str] = Counter()
         """Errors that were not kept, by function."""
 
@@ -77,13 +81,35 @@ class KeptErrors:
     async def _store(self, subject: str, body: bytes) -> None:
         function = self._functions.pop(subject, "")
         try:
+            if time.monotonic() < self._not_before:
+                self.unkept[function] += 1
+                return
             try:
                 await self._connection.publisher.publish(subject, body)
             except NoStream:
-                await ownstreams.ensure(self._connection, ERRORS)
-                await self._connection.publisher.publish(subject, body)
+                await self._made(subject, body)
+            self._told = False
         except Exception as error:  # noqa: BLE001  whatever it is, the message goes on
             self.unkept[function] += 1
             if isinstance(error, PermissionDenied):
-                self._not_before = time.monotonic() + REFUSED_SECONDS
+                self._refused(error)
             log.debug("%s: an error is not kept: %s", function, error)
+
+    async def _made(self, subject: str, body: bytes) -> None:
+        """Publish after the stream was made: one at a time, for the others wait for what the first one finds."""
+        async with self._making:
+            if time.monotonic() < self._not_before:
+                raise NoStream(f"stream {ERRORS} is not there")
+            try:
+                await ownstreams.ensure(self._connection, ERRORS, must=True)
+                await self._connection.publisher.publish(subject, body)
+            except Exception as error:
+                self._refused(error)
+                raise
+
+    def _refused(self, error: Exception) -> None:
+        """Try nothing for a while; the log tells it once, until something is kept again."""
+        self._not_before = time.monotonic() + REFUSED_SECONDS
+        if not self._told:
+            self._told = True
+            log.warning("what attempts to be retried have failed with is not kept: %s", error)

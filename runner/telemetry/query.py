@@ -110,7 +110,7 @@ def _get(url: str) -> bytes:
     parts = urllib.parse.urlsplit(url)
     place = parts._replace(netloc=parts.netloc.rpartition("@")[2], path="", query="").geturl()
     try:
-        with urllib.request.urlopen(url, timeout=PATIENCE_SECONDS) as answer:  # noqa: S310  http and https alone
+        with urllib.request.urlopen(url, timeout=PATIENCE_SECONDS) as answer:  # noqa: S310  the settings take http(s) alone
             return bytes(answer.read(LARGEST))
     except urllib.error.HTTPError as error:
         error.close()

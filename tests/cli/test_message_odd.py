@@ -141,6 +141,22 @@ async def test_a_message_that_is_sent_back_is_told_as_such_until_it_is_done(
     assert [each["message_id"] for each in told["outputs"]] == ["PAYMENTS:1"]
 
 
+async def test_a_message_sent_back_behind_more_than_a_hundred_is_told_with_what_was_not_looked_at(
+    project: Project, js: RawJetStream
+) -> None:
+    process = project.start("run")
+    await process.seen("ready")
+    await js.publish("orders.c1.created", {"bad": True})
+    await charged(project, "ORDERS:1", "dead")
+    process.terminate()
+    await process.ended()
+    for _ in range(101):
+        await js.publish("$JETRUNNER.again.shop.charge", {})
+    assert project.runner("deadletter", "redrive", "--all").code == 0
+    told = functions(show(project, "ORDERS:1"))["charge"]
+    assert told["why"] == "or sent back and not looked at: there are too many"
+
+
 async def test_functions_of_other_projects_are_told_too(
     project: Project, js: RawJetStream, make_project: Callable[..., Project], nats_server: NatsServer
 ) -> None:

@@ -157,3 +157,12 @@ def test_a_jaeger_is_asked_by_trace_and_by_message(shop: Project, jaeger: tuple[
     found = shop.runner("trace", "ORDERS:1", "--jaeger", page)
     assert found.stdout == done.stdout
     assert "is looked for among spans alone" in found.stderr
+
+
+def test_a_jaeger_is_asked_over_http_alone(make_project: Callable[..., Project], tmp_path: Path) -> None:
+    (tmp_path / "api").mkdir()
+    (tmp_path / "api" / "services").write_text('{"data": []}')
+    shop = make_project(functions={"shop": SHOP}, nats="nats://127.0.0.1:1")
+    ended = shop.runner("trace", "0" * 31 + "1", "--jaeger", tmp_path.as_uri())
+    assert ended.code == 2
+    assert "a URL is expected, as http://localhost:16686" in ended.stderr
