@@ -233,10 +233,7 @@ def _joining(project: str, name: str) -> Iterator[Permission]:
 
 def _reading(name: str, stream: str, consumer: str) -> Iterator[Permission]:
     yield api(f"STREAM.INFO.{stream}", "whether it is the stream of before, or an older copy of it")
-    yield api(
-        f"STREAM.MSG.GET.{stream}",
-        "whether what was settled stands in it; what waits behind others of its key",
-    )
+    yield api(f"STREAM.MSG.GET.{stream}", "whether what was settled stands in it; what waits behind its key")
     yield api(f"CONSUMER.LIST.{stream}", "the durables of before")
     for subject in ("CREATE", "INFO", "MSG.NEXT"):
         yield api(f"CONSUMER.{subject}.{stream}.{consumer}", f"{name} reads its messages")
