@@ -23,7 +23,7 @@ from tests.support.server import NatsServer
 
 pytestmark = [pytest.mark.server, pytest.mark.anyio]
 
-FAULTS = int(os.environ.get("JETRUNNER_TEST_FAULTS", "3"))
+FAULTS = int(os.environ.get("REQUEST_FAULTS", "3"))
 A_SECOND = 500
 SOURCE = """
     import asyncio

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
-import urllib.parse
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
-from anyio import to_thread
 
 from tests.support.eventually import eventually
 from tests.support.jetstream import RawJetStream
@@ -88,9 +85,9 @@ async def test_prometheus_reads_the_metrics_their_traces_and_the_alert_rules(
     await runner.seen("ready: ")
 
     async def told(path: str, **query: str) -> Any:
-        url = f"http://127.0.0.1:{port}/api/v1/{path}?{urllib.parse.urlencode(query)}"
-        answer = await to_thread.run_sync(lambda: urllib.request.urlopen(url, timeout=5).read())
-        return json.loads(answer)["data"]
+        async with httpx.AsyncClient(timeout=5) as asking:
+            answer = await asking.get(f"http://127.0.0.1:{port}/api/v1/{path}", params=query)
+        return answer.raise_for_status().json()["data"]
 
     async def value(query: str) -> float:
         (series,) = (await told("query", query=query))["result"]
