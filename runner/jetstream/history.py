@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from runner.core.history import Answers, Identity, State, Verdict, judge
 from runner.jetstream.connection import Connection
-from runner.jetstream.messages import leader_message, nanoseconds
+from runner.jetstream.messages import leader_message, nanoseconds, timestamp
 
 
 def state(info: Mapping[str, Any]) -> State:
@@ -53,9 +52,3 @@ async def _stored(connection: Connection, stream: str, sequence: int) -> int:
 async def _later(connection: Connection, stream: str, stored_ns: int) -> int:
     message = await leader_message(connection, stream, {"start_time": timestamp(stored_ns + 1)})
     return message.sequence if message is not None else 0
-
-
-def timestamp(stored_ns: int) -> str:
-    """Nanoseconds of Unix time as the server reads them."""
-    seconds, fraction = divmod(stored_ns, 10**9)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{fraction:09d}Z"

@@ -6,7 +6,6 @@ Rule 2: nothing is written, and nobody is asked for the message anew.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 from msgspec import structs
@@ -24,7 +23,7 @@ from runner.jetstream.connection import Connection
 from runner.jetstream.deadletterpage import PAGE, read_page
 from runner.jetstream.deadletters import Selection
 from runner.jetstream.gathered import Event, Gathered
-from runner.jetstream.messages import leader_message
+from runner.jetstream.messages import leader_message, one_by_one, timestamp
 from runner.jetstream.orderinquiry import OrderInquiry
 from runner.jetstream.ownstreams import AGAIN, ERRORS
 from runner.jetstream.readers import Reader
@@ -100,7 +99,7 @@ class Inquiry:
             since = max(since, kept.time - 60.0)
         selection = Selection(project=reader.project, function=reader.function)
         ask: dict[str, Any] = {"batch": PAGE, "next_by_subj": selection.subject}
-        ask |= {"start_time": _iso(since)} if since else {"seq": 1}
+        ask |= {"start_time": timestamp(int(since * 1e9))} if since else {"seq": 1}
         found = None
         for _ in range(LETTERS // PAGE):
             try:
@@ -128,19 +127,16 @@ class Inquiry:
     async def _sent_back(self, reader: Reader, facts: Facts) -> Facts:
         """With the copy that was sent back to the function, where one is there: then that one's fate counts."""
         subject = identity.again_subject(reader.project, reader.function)
-        following = 1
-        for _ in range(AGAIN_MOST):
-            stored = await leader_message(
-                self._connection, AGAIN, {"seq": following, "next_by_subj": subject}, codes.NOTHING_STORED
-            )
-            if stored is None:
-                return facts
-            following = stored.sequence + 1
+        looked = 0
+        async for stored in one_by_one(self._connection, AGAIN, subject):
             pairs = dict(reversed(header.pairs(stored.header or b"")))
             if self._about.is_at(origin.read(pairs)):
                 break
+            looked += 1
+            if looked == AGAIN_MOST:
+                return structs.replace(facts, sent_back_whole=False)
         else:
-            return structs.replace(facts, sent_back_whole=False)
+            return facts
         info = await consumer.info(self._connection, AGAIN, identity.durable(reader.project, reader.function))
         return structs.replace(
             facts,
@@ -170,7 +166,3 @@ class Inquiry:
             record.done,
             record.given_up,
         )
-
-
-def _iso(unix: float) -> str:
-    return datetime.fromtimestamp(unix, UTC).isoformat().replace("+00:00", "Z")

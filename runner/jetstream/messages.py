@@ -107,6 +107,44 @@ async def several(
     return found, last if left else None
 
 
+async def pages(
+    connection: Connection, stream: str, request: dict[str, Any]
+) -> AsyncIterator[tuple[list[Stored], bool]]:
+    """Messages by `several`, a page after the other, and whether it is the last; `request` begins with `seq` or `start_time`."""
+    ask = dict(request)
+    while True:
+        page, after = await several(connection, stream, ask)
+        last = after is None or not page
+        yield page, last
+        if last:
+            return
+        ask.pop("start_time", None)
+        ask["seq"] = page[-1].sequence + 1
+
+
+async def one_by_one(
+    connection: Connection, stream: str, pattern: str, since_ns: int | None = None
+) -> AsyncIterator[Stored]:
+    """Messages under a pattern of subjects by the stream's leader, which answers where no direct reads are allowed.
+
+    All of them, or those that were stored from a time on, in nanoseconds of Unix time. None without the stream.
+    """
+    sequence = 1
+    if since_ns is not None:
+        ask: dict[str, Any] = {"start_time": timestamp(since_ns)}
+        first = await leader_message(connection, stream, ask, codes.NOTHING_STORED)
+        if first is None:
+            return
+        sequence = first.sequence
+    while True:
+        ask = {"seq": sequence, "next_by_subj": pattern}
+        stored = await leader_message(connection, stream, ask, codes.NOTHING_STORED)
+        if stored is None:
+            return
+        yield stored
+        sequence = stored.sequence + 1
+
+
 async def subjects(connection: Connection, stream: str, pattern: str) -> AsyncIterator[tuple[str, int]]:
     """Every subject that matches, and how many messages it has; none without the stream. Dear where they are many."""
     offset = 0
@@ -196,3 +234,9 @@ def nanoseconds(time: str) -> int:
     except ValueError:
         return 0
     return max(0, since)
+
+
+def timestamp(stored_ns: int) -> str:
+    """Nanoseconds of Unix time as the server reads them."""
+    seconds, fraction = divmod(stored_ns, 10**9)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{fraction:09d}Z"

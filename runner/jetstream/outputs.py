@@ -20,8 +20,7 @@ from runner.errors import PermissionDenied, ServerError
 from runner.jetstream import codes
 from runner.jetstream.concurrent import map_concurrently
 from runner.jetstream.connection import Connection
-from runner.jetstream.history import timestamp
-from runner.jetstream.messages import Stored, leader_message, several
+from runner.jetstream.messages import Stored, leader_message, one_by_one, pages, timestamp
 from runner.jetstream.ownstreams import AGAIN, STREAMS
 
 PAGE = 256
@@ -113,40 +112,30 @@ async def _many(
     ask: dict[str, Any] = {"batch": PAGE, "max_bytes": PAGE_BYTES, "next_by_subj": pattern}
     ask["start_time"] = timestamp(search.origin.timestamp_ns)
     outputs: list[Output] = []
-    read = 0
-    while read < most:
-        try:
-            page, after = await several(connection, stream, ask)
-        except ServerError:
-            return await _one_by_one(connection, stream, pattern, search)
-        outputs += _own(stream, page, search)
-        read += len(page)
-        if after is None or not page:
-            return outputs, True
-        ask.pop("start_time", None)
-        ask["seq"] = page[-1].sequence + 1
-    return outputs, False
+    read, whole = 0, False
+    try:
+        async for page, whole in pages(connection, stream, ask):  # noqa: B007  told below
+            outputs += _own(stream, page, search)
+            read += len(page)
+            if read >= most:
+                break
+    except ServerError:
+        return await _one_by_one(connection, stream, pattern, search)
+    return outputs, whole
 
 
 async def _one_by_one(
     connection: Connection, stream: str, pattern: str, search: Search
 ) -> tuple[list[Output], bool]:
     """The same by its leader: the stream allows no direct reads."""
-    first = await leader_message(
-        connection, stream, {"start_time": timestamp(search.origin.timestamp_ns)}, codes.NOTHING_STORED
-    )
     outputs: list[Output] = []
-    sequence = first.sequence if first is not None else 0
-    for _ in range(ONE_BY_ONE):
-        if not sequence:
-            return outputs, True
-        ask = {"seq": sequence, "next_by_subj": pattern}
-        stored = await leader_message(connection, stream, ask, codes.NOTHING_STORED)
-        if stored is None:
-            return outputs, True
+    read = 0
+    async for stored in one_by_one(connection, stream, pattern, search.origin.timestamp_ns):
         outputs += _own(stream, [stored], search)
-        sequence = stored.sequence + 1
-    return outputs, False
+        read += 1
+        if read == ONE_BY_ONE:
+            return outputs, False
+    return outputs, True
 
 
 async def _delayed(connection: Connection, search: Search) -> list[Output]:

@@ -10,10 +10,8 @@ from msgspec import Struct
 
 from runner.core import header, sharding
 from runner.errors import ServerError
-from runner.jetstream import codes
 from runner.jetstream.connection import Connection
-from runner.jetstream.history import timestamp
-from runner.jetstream.messages import Stored, leader_message, several
+from runner.jetstream.messages import Stored, one_by_one, pages, timestamp
 from runner.jetstream.readers import Known
 
 PAGE = 256
@@ -71,44 +69,33 @@ async def find(connection: Connection, stream: str, wanted: Wanted, known: Seque
     ask |= {"start_time": timestamp(int(wanted.since.timestamp() * 1e9))} if wanted.since else {"seq": 1}
     found: list[Stored] = []
     looked = last = 0
-    while looked < READ:
-        try:
-            page, after = await several(connection, stream, ask)
-        except ServerError:
-            return await _one_by_one(connection, stream, wanted, positions)
-        for stored in page:
-            looked, last = looked + 1, stored.sequence
-            if wanted.takes(stored, positions):
-                found.append(stored)
-                if len(found) >= wanted.limit:
-                    return Found(found, looked, last, whole=False)
-        if after is None or not page:
-            return Found(found, looked, last, whole=True)
-        ask.pop("start_time", None)
-        ask["seq"] = page[-1].sequence + 1
-    return Found(found, looked, last, whole=False)
+    whole = False
+    try:
+        async for page, whole in pages(connection, stream, ask):  # noqa: B007  told below
+            for stored in page:
+                looked, last = looked + 1, stored.sequence
+                if wanted.takes(stored, positions):
+                    found.append(stored)
+                    if len(found) >= wanted.limit:
+                        return Found(found, looked, last, whole=False)
+            if looked >= READ:
+                break
+    except ServerError:
+        return await _one_by_one(connection, stream, wanted, positions)
+    return Found(found, looked, last, whole=whole)
 
 
 async def _one_by_one(
     connection: Connection, stream: str, wanted: Wanted, positions: Sequence[tuple[int, ...]]
 ) -> Found:
     """The same by its leader: the stream allows no direct reads."""
-    sequence = 1
-    if wanted.since is not None:
-        ask = {"start_time": timestamp(int(wanted.since.timestamp() * 1e9))}
-        first = await leader_message(connection, stream, ask, codes.NOTHING_STORED)
-        if first is None:
-            return Found([], 0, 0, whole=True)
-        sequence = first.sequence
+    since_ns = int(wanted.since.timestamp() * 1e9) if wanted.since is not None else None
     found: list[Stored] = []
     looked = last = 0
-    while looked < ONE_BY_ONE and len(found) < wanted.limit:
-        stored = await leader_message(
-            connection, stream, {"seq": sequence, "next_by_subj": ">"}, codes.NOTHING_STORED
-        )
-        if stored is None:
-            return Found(found, looked, last, whole=True)
-        looked, last, sequence = looked + 1, stored.sequence, stored.sequence + 1
+    async for stored in one_by_one(connection, stream, ">", since_ns):
+        looked, last = looked + 1, stored.sequence
         if wanted.takes(stored, positions):
             found.append(stored)
-    return Found(found, looked, last, whole=False)
+        if looked == ONE_BY_ONE or len(found) == wanted.limit:
+            return Found(found, looked, last, whole=False)
+    return Found(found, looked, last, whole=True)
