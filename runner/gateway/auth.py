@@ -96,7 +96,7 @@ class Authentications:
         try:
             match settings:
                 case ApiKeySettings():
-                    return ApiKeys(name, self._keys(settings), settings.header.lower(), settings.forward)
+                    return ApiKeys(name, self._keys(settings), settings.header.lower())
                 case JwtSettings():
                     return Tokens(name, settings, _text(settings.jwks_file))
                 case WebhookSettings():

@@ -61,7 +61,7 @@ class Tokens:
         name = claims.get(self._settings.caller)
         if not isinstance(name, str) or not 0 < len(name) <= 256 or not name.isprintable():
             return _invalid("The token does not say who asks.")
-        return Caller(self.auth, name, claims, b"" if self._settings.forward else b"authorization")
+        return Caller(self.auth, name, claims)
 
     def _claims(self, token: str) -> Mapping[str, Any]:
         header = self._jwt.get_unverified_header(token)

@@ -28,8 +28,6 @@ class ApiKeys(Struct, frozen=True):
     """SHA-256 of each caller's key."""
     header: str = "x-api-key"
     """In lower case; of `authorization` it is what follows `Bearer`."""
-    forward: bool = False
-    """Whether the key goes on to whoever answers."""
 
     def __repr__(self) -> str:
         return f"ApiKeys({self.auth!r}, {len(self.digests)} keys, {self.header!r})"
@@ -48,7 +46,7 @@ class ApiKeys(Struct, frozen=True):
                 found = name
         if not found:
             return self._denied("The API key is not known.")
-        return Caller(self.auth, found, spent=b"" if self.forward else self.header.encode())
+        return Caller(self.auth, found)
 
     def _denied(self, detail: str) -> Denied:
         return Denied(401, detail, "Bearer" if self.header == "authorization" else "ApiKey")

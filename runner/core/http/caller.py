@@ -17,8 +17,6 @@ class Caller(Struct, frozen=True):
     """Of the key, of the token's subject, or of the authentication itself."""
     claims: Mapping[str, Any] = {}
     """What a token says of him; empty otherwise."""
-    spent: bytes = b""
-    """The header that held his secret, which goes no further: neither to a function nor into a stream."""
 
 
 class Denied(Struct, frozen=True):

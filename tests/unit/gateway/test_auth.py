@@ -49,6 +49,17 @@ def test_one_of_several_ways_is_enough(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_a_key_goes_no_further_unless_the_settings_say_so(tmp_path: Path) -> None:
+    names = ("partners", "staff", "github")
+    found = made(tmp_path)
+    assert found.spent(("partners",), "partners") == {b"x-api-key"}
+    assert found.spent(names, "partners") == found.spent(names, "staff") == {b"x-api-key", b"authorization"}
+    assert found.spent(("github",), "github") == frozenset()
+    found = made(tmp_path, partners=ApiKeySettings(keys_env="KEYS", forward=True))
+    assert found.spent(("partners",), "partners") == frozenset()
+    assert found.spent(names, "partners") == {b"authorization"}
+
+
 def test_a_signature_is_looked_at_once_the_body_is_there(tmp_path: Path) -> None:
     found = made(tmp_path)
     assert found.check(("github",), SIGNED, None, 0.0) is None
@@ -59,9 +70,7 @@ def test_a_signature_is_looked_at_once_the_body_is_there(tmp_path: Path) -> None
 
 def test_beside_a_signature_a_key_decides_before_the_body(tmp_path: Path) -> None:
     found = made(tmp_path)
-    assert found.check(("github", "partners"), KEYED, None, 0.0) == Caller(
-        "partners", "acme", spent=b"x-api-key"
-    )
+    assert found.check(("github", "partners"), KEYED, None, 0.0) == Caller("partners", "acme")
     assert found.check(("github", "partners"), [], None, 0.0) is None
     assert found.check(("github", "partners"), SIGNED, b"other", 0.0) == Denied(
         403, "The signature does not fit the body."
