@@ -14,7 +14,6 @@ from pathlib import Path
 
 from tests.support.eventually import until
 from tests.support.port import free_port
-from tests.support.warm import stands_still
 
 
 def binary() -> str:
@@ -34,7 +33,25 @@ def freeze(pid: int) -> None:
     try:
         os.waitid(os.P_PID, pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
     except ChildProcessError:  # another process has started it
-        stands_still(pid)
+        _stands_still(pid)
+
+
+def _stands_still(pid: int, *, within: float = 5.0) -> None:
+    """Return once all threads of a process that was sent SIGSTOP stand still, or it has ended."""
+    give_up = time.monotonic() + within
+    while time.monotonic() < give_up:
+        try:
+            states = {_state(thread) for thread in Path(f"/proc/{pid}/task").iterdir()}
+        except OSError:
+            return
+        if states <= {"T", "t", "Z", "X"}:
+            return
+        time.sleep(0.0005)
+    raise AssertionError(f"process {pid} does not stand still")
+
+
+def _state(thread: Path) -> str:
+    return (thread / "stat").read_text().rpartition(")")[2].split()[0]
 
 
 class NatsServer:

@@ -19,7 +19,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -129,24 +128,6 @@ class Source:
             with self.told:
                 self.ended[number] = code
                 self.told.notify_all()
-
-
-def stands_still(pid: int, *, within: float = 5.0) -> None:
-    """Return once all threads of a process that was sent SIGSTOP stand still, or it has ended."""
-    give_up = time.monotonic() + within
-    while time.monotonic() < give_up:
-        try:
-            states = {_state(thread) for thread in Path(f"/proc/{pid}/task").iterdir()}
-        except OSError:
-            return
-        if states <= {"T", "t", "Z", "X"}:
-            return
-        time.sleep(0.0005)
-    raise AssertionError(f"process {pid} does not stand still")
-
-
-def _state(thread: Path) -> str:
-    return (thread / "stat").read_text().rpartition(")")[2].split()[0]
 
 
 # -- the process that waits -------------------------------------------------------------------------------
