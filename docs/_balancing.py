@@ -19,7 +19,7 @@ What the [ways to choose an instance](howto/requests.md#ask), leaving out those 
 instances and time are simulated, so that each number comes out the same wherever this is run.
 
 There are five instances. Each runs 16 requests at a time, 10 ms each on average (exponential), keeps 64 waiting, and says "overloaded" to the rest. Of the five, **one takes ten
-times as long, and one fails every second request**, after 1 ms. An open load sends 2,000 requests a second, whatever comes of them; a closed one keeps 48 in flight. One asker sends
+times as long, and one fails every second request**, after 1 ms. An open load sends 2,000 requests a second, also while earlier ones are not answered; a closed one keeps 48 in flight. One asker sends
 all of them, or 16 share them, each with what it has seen itself. Two seconds count, after one to warm up.
 
 "Ejection" leaves an instance out that fails or is slow; "retries" asks another instance where one has failed, within the budget, as for an `idempotent` function. "Queue group" is NATS's own way: any,
@@ -32,7 +32,7 @@ Read it so:
 - Without ejection an instance that fails quickly takes more than its share: every policy fails one request in six to ten. With ejection few fail, and with retries none.
 - `peak_ewma` needs no ejection to avoid the slow instance, and keeps doing so where each of 16 askers sees too few answers for ejecting it: that is why it is the default.
 - In a closed load, where all wait for the slowest, `round_robin` and `random` lose six parts of seven of the rate with 16 askers, and `least_requests` about half; weights help
-  where somebody knows them beforehand.
+  where you know them beforehand.
 
 The same simulation [is tested](../tests/unit/core/test_balancing.py) over twelve seeds, for the policies' promises as well as for what was found to go wrong in heavy tails.
 """
