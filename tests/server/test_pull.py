@@ -157,7 +157,9 @@ async def test_it_goes_on_where_it_was_after_an_outage(
                 await fill(js, 20)
                 proxy.thaw()
         # What the server sends into a connection that is cut, before either side has noticed, comes again after ack_wait alone.
-        await eventually(lambda: connection.is_connected and (how == "freeze" or connection.wire.epoch == lost))
+        await eventually(
+            lambda: connection.is_connected and (how == "freeze" or connection.wire.epoch == lost)
+        )
         await fill(js, 20)
         expected = set(range(1, 61 if how == "freeze" else 41))
         await eventually(lambda: {delivery.sequence for delivery in reader.arrived} == expected, within=5)
