@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+from collections.abc import Callable
 from typing import Any, Literal, TypeVar
 
 from runner.core import quantity
@@ -39,6 +40,11 @@ def name(option: str, value: Any) -> str:
         f"{option}{value!r} is no name: an identifier of up to 100 ASCII letters, digits and underscores",
         hint="" if option else "give the function a name with name=",
     )
+
+
+def label(given: Any, function: Callable[..., Any]) -> str:
+    """The function's name in the code: the one that `name=` gives it, else its own."""
+    return name("name=", given) if given is not None else name("", function.__name__)
 
 
 def template(what: str, text: Any) -> Template:
