@@ -165,6 +165,7 @@ def consume(
         def complete() -> Binding:
             in_process = options.executor(executor, batch)
             most = options.batch(batch)
+            takes: signature.Taken = "batch" if most else "message"
             source = options.template("the subject", subject)
             kind = signature.kind(function)
             keys = () if ordered_by is None else options.ordered_by(ordered_by, source)
@@ -185,9 +186,7 @@ def consume(
                 stream=options.nats_name("stream", stream),
                 durable=options.nats_name("durable", durable),
                 handler=function,
-                signature=signature.read(
-                    function, source.names, Context, namespace, takes="batch" if most else "message"
-                ),
+                signature=signature.read(function, source.names, Context, namespace, takes=takes),
                 file=file,
                 line=line,
                 kind=kind,
