@@ -22,7 +22,7 @@ from runner.core.retry import RetryPolicy
 from runner.core.service import ReplyOptions
 from runner.core.subject import Template
 from runner.errors import BindingError
-from runner.signature import Kind, Parameter, Signature, Unbindable
+from runner.signature import Kind, Parameter, Signature
 
 __all__ = ["Binding", "Parameter", "Signature", "binding_of", "bound_in", "consume"]
 
@@ -184,7 +184,7 @@ def consume(
                 max_age=None if max_age is None else options.seconds("max_age", max_age),
                 deliver=options.choice("deliver", deliver, ("all", "new")),
                 stream=options.nats_name("stream", stream),
-                durable=options.nats_name("durable", durable),
+                durable=options.durable(durable, keys),
                 handler=function,
                 signature=signature.read(function, source.names, Context, namespace, takes=takes),
                 file=file,
@@ -197,8 +197,6 @@ def consume(
                 in_process=in_process,
             )
             options.require_output(output, kind)
-            if keys and durable is not None:
-                raise Unbindable("durable= names one consumer; a function with ordered_by= has one a shard")
             arguments.compile_call(binding)
             return binding
 

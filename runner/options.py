@@ -195,6 +195,13 @@ def nats_name(option: str, value: Any) -> str | None:
     raise Unbindable(f"{option}= may hold letters, digits, dashes and underscores only, not {value!r}")
 
 
+def durable(given: Any, keys: tuple[str, ...]) -> str | None:
+    """The name of the consumer; a function that keeps order has several, and names none."""
+    if keys and given is not None:
+        raise Unbindable("durable= names one consumer; a function with ordered_by= has one a shard")
+    return nats_name("durable", given)
+
+
 def ordered_by(value: Any, source: Template) -> tuple[str, ...]:
     """The tokens of the subject that messages are kept in order by."""
     names = (value,) if isinstance(value, str) else value
