@@ -42,7 +42,7 @@ from runner.process.resolve import places_now
 from runner.process.rounds import Answering, start_rounds, sweep
 from runner.process.schedules import Schedules, keep, stand
 from runner.process.served import Served, warn_of_stored
-from runner.process.status import Told
+from runner.process.status import StatusAnswers, Work
 from runner.runtime.cellline import Given
 from runner.runtime.histories import START_SECONDS
 from runner.runtime.refused import tell
@@ -212,7 +212,8 @@ async def _run(
         started.set()  # from here on there may be something to drain
         # Who begins asks what others read.
         minutes = Minutes(connection, runtime.project, runtime.instance, running)
-        await Told(connection, runtime.project, runtime.instance, running, responders, asked, minutes).open()
+        work = Work(running, responders, asked)
+        await StatusAnswers(connection, runtime.project, runtime.instance, work, minutes).open()
         await members.listen()
         await begin(running)
         if ordered:
