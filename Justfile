@@ -44,6 +44,12 @@ docs:
 test *arguments:
     {{ uv }} run pytest -n 6 --dist worksteal {{ arguments }}
 
+[doc("Install what some tests use where it is there: schemathesis, and Playwright, which needs a Chromium besides")]
+[group("test")]
+tools:
+    {{ uv }} venv --quiet --allow-existing build/tools
+    {{ uv }} pip install --quiet --python build/tools "schemathesis>=4,<5" "playwright>=1.50,<2"
+
 [doc("Run only the tests that need a nats-server")]
 [group("test")]
 test-server *arguments:
