@@ -17,8 +17,8 @@ from runner import arguments, options, signature
 from runner.context import Context
 from runner.core import gather
 from runner.core.cron import Schedule
+from runner.core.httpendpoint import HttpEndpoint
 from runner.core.retry import RetryPolicy
-from runner.core.routed import Routed
 from runner.core.service import ReplyOptions
 from runner.core.subject import Template
 from runner.errors import BindingError
@@ -77,7 +77,7 @@ class Binding(Struct, frozen=True):
     """Whether an event that it splits into no parts is told to the function that joins them."""
     answers: ReplyOptions | None = None
     """How it answers requests; None for a function that reads what streams store."""
-    route: Routed | None = None
+    route: HttpEndpoint | None = None
     """Which HTTP requests it answers; None for every other function."""
     around: tuple[Callable[..., Any], ...] = ()
     """Hooks that run around each attempt, the outermost first."""

@@ -11,8 +11,8 @@ from msgspec import structs
 from runner import arguments, options, signature
 from runner.bindings import Binding, attach, local_names, place_of
 from runner.context import Context
-from runner.core import routed
-from runner.core.routed import Routed
+from runner.core import httpendpoint
+from runner.core.httpendpoint import HttpEndpoint
 from runner.core.subject import Template
 from runner.errors import BindingError
 from runner.replies import ONCE
@@ -93,15 +93,15 @@ def route(
     return decorate
 
 
-def _routed(method: Any, path: str, host: Any) -> Routed:
+def _routed(method: Any, path: str, host: Any) -> HttpEndpoint:
     for what, given in (("the method", method), ("host=", host)):
         if given is not None and not isinstance(given, str):
             raise Unbindable(f"{what} is a string, not {given!r}")
     try:
-        return routed.read(method, path, host)
+        return httpendpoint.read(method, path, host)
     except ValueError as error:
         upper = method.upper()
-        hint = f'write "{upper}"' if method != upper and upper in routed.METHODS else ""
+        hint = f'write "{upper}"' if method != upper and upper in httpendpoint.METHODS else ""
         raise Unbindable(str(error), hint=hint) from None
 
 
@@ -115,9 +115,9 @@ def _auth(given: Any) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _signature(function: Callable[..., Any], asked: Routed, namespace: dict[str, Any]) -> Signature:
+def _signature(function: Callable[..., Any], asked: HttpEndpoint, namespace: dict[str, Any]) -> Signature:
     found = signature.read(function, asked.names, Context, namespace, routed=True)
-    if found.body is not None and asked.method in routed.BODILESS:
+    if found.body is not None and asked.method in httpendpoint.BODILESS:
         raise Unbindable(
             f"parameter {found.body.name!r} would take the body, and a {asked.method} has none",
             hint="query parameters are keyword-only: put it behind a *",

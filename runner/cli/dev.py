@@ -12,7 +12,7 @@ import click
 from msgspec import structs
 
 from runner import devserver
-from runner.cli import failure, loop, options, signals
+from runner.cli import failure, loop, options, stopsignals
 from runner.cli.invocation import KEPT
 from runner.cli.options import Place
 from runner.cli.tracing import tell_collector
@@ -130,7 +130,7 @@ async def _run(
         drain_timeout=drain,
         descriptors=[listening.fileno()] if listening is not None else [],
     )
-    with signals.stopping(stop, before_exit=reloader.kill):
+    with stopsignals.stopping(stop, before_exit=reloader.kill):
         await reloader.run(stop)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 import click
 
-from runner.cli import asked, failure, functions, hour, loop, options, printed, times, waiting
+from runner.cli import askedfunctions, backlog, failure, functions, hour, loop, options, printed, times
 from runner.cli.answering import answering
 from runner.cli.measured import measured
 from runner.cli.selection import require_project
@@ -112,7 +112,7 @@ def _show(found: dict[str, Any], project: str, objective: Objective) -> None:
         show(hour.heads(objective), rows)
     if found["asked"]:
         click.echo()
-        show(asked.HEADS, list(asked.rows(found["asked"], project)), lead=2)
+        show(askedfunctions.HEADS, list(askedfunctions.rows(found["asked"], project)), lead=2)
     for line in _beside(found):
         click.echo(line, err=True)
     for each in found["functions"]:
@@ -148,8 +148,8 @@ def _beside(found: dict[str, Any]) -> Iterator[str]:
 
 async def read(connection: Connection, project: str, root: Path, objective: Objective) -> dict[str, Any]:
     """Everything, as plain values: seconds, counts, messages a second, shares from 0 to 1."""
-    first = await waiting.ask(connection, project)
-    second = await waiting.ask(connection, project) if first.moves else first
+    first = await backlog.ask(connection, project)
+    second = await backlog.ask(connection, project) if first.moves else first
     snapshots, durables = second.snapshots, second.durables
     hours = await hour.read(connection, project, snapshots)
     dead = await DeadLetters(connection).counts(project)
@@ -180,7 +180,7 @@ async def read(connection: Connection, project: str, root: Path, objective: Obje
             for name in names
         ]
         + answering(snapshots, measured),
-        "asked": asked.asked(snapshots),
+        "asked": askedfunctions.asked(snapshots),
         "next_firings": await _next_firings(connection, project),
         "gathering": {
             name: {"events": each.events, "oldest_age": round(each.oldest, 3)}
@@ -223,7 +223,7 @@ def _function(
         "pending": durable.get("pending", 0) + again.get("pending", 0),
         **measured([each["functions"][name] for each in snapshots if name in each["functions"]]),
         # The server's count, which knows of instances that do not answer, too.
-        "in_flight": waiting.in_flight(durable) - retrying,
+        "in_flight": backlog.in_flight(durable) - retrying,
         "retrying": retrying,
         "lag": max((each["functions"].get(name, {}).get("lag", 0.0) for each in snapshots), default=0.0),
         "standing": sorted(

@@ -14,16 +14,16 @@ from runner.core.http.backend import Call, Fixed, Publish, Redirect, Static
 from runner.core.http.backend import Request as Over
 from runner.core.http.caller import Denied
 from runner.core.http.requestid import request_id
-from runner.core.http.routetable import Matched, Refused, RouteTable
+from runner.core.http.routetable import Matched, RouteTable, Unmatched
 from runner.gateway.access import AccessLog, Line
 from runner.gateway.answer import Answer, compress, filtered, of_function, told_once, trouble, unmatched
-from runner.gateway.asked import Http
 from runner.gateway.auth import Authentications
 from runner.gateway.counts import NO_ROUTE, Counts
 from runner.gateway.events import Events
 from runner.gateway.exchange import Exchange, Gone, NoRoom, Receive, Room, Send, TooLong
 from runner.gateway.forward import Forward
-from runner.gateway.functions import GONE, Routed
+from runner.gateway.functions import GONE, HttpResponder
+from runner.gateway.httprequest import Http
 from runner.gateway.streams import Streams
 from runner.telemetry.httpspans import HttpSpans
 
@@ -45,7 +45,7 @@ class App:
 
     def __init__(
         self,
-        functions: Mapping[str, Routed],
+        functions: Mapping[str, HttpResponder],
         backends: tuple[Forward, Streams],
         auth: Authentications,
         spans: HttpSpans,
@@ -120,7 +120,7 @@ class App:
 
     # -- the route --------------------------------------------------------------------------------------
 
-    def _matched(self, exchange: Exchange) -> Matched | Refused:
+    def _matched(self, exchange: Exchange) -> Matched | Unmatched:
         method, host = exchange.method, exchange.host.decode("latin-1")
         path, query, headers = exchange.path, exchange.query, exchange.headers
         if method == "OPTIONS" and (asked := cors.requested_method(method, headers)):
@@ -129,8 +129,8 @@ class App:
                 return found
         return self.table.match(method, host, path, query, headers)
 
-    async def _answered(self, found: Matched | Refused, exchange: Exchange) -> Answer:
-        if isinstance(found, Refused):
+    async def _answered(self, found: Matched | Unmatched, exchange: Exchange) -> Answer:
+        if isinstance(found, Unmatched):
             return unmatched(found, exchange.method)
         options, shared = found.route.options, found.route.options.cors
         if shared is None:
@@ -216,7 +216,7 @@ class App:
     # -- backends ---------------------------------------------------------------------------------------
 
     async def _called(
-        self, function: Routed | None, http: Http, found: Matched, exchange: Exchange
+        self, function: HttpResponder | None, http: Http, found: Matched, exchange: Exchange
     ) -> Answer:
         if function is None:
             return trouble(503, "the function behind this path does not run here", after=1.0)

@@ -21,7 +21,7 @@ from runner.gateway.app import App
 from runner.gateway.auth import Authentications
 from runner.gateway.counts import Counts
 from runner.gateway.forward import Forward
-from runner.gateway.functions import Routed
+from runner.gateway.functions import HttpResponder
 from runner.gateway.limits import Limits
 from runner.gateway.listener import Listener
 from runner.gateway.streams import Streams
@@ -47,7 +47,7 @@ class Edge:
         Raises SettingsError where a secret is missing that says who may ask.
         """
         answers = Answers(runtime.connection, ())
-        self.functions = self.responders = tuple(Routed(runtime, each, answers) for each in bindings)
+        self.functions = self.responders = tuple(HttpResponder(runtime, each, answers) for each in bindings)
         self.counts = Counts()
         self._access = AccessLog(access)
         self._auth = Authentications(runtime.settings.auth)

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 from runner.core.http.caller import Caller
 from runner.core.http.carried import Pairs
-from runner.gateway.asked import Http
+from runner.gateway.httprequest import Http
 from runner.telemetry.httpspans import HttpSpan
 
 Receive: TypeAlias = Callable[[], Awaitable[Any]]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from runner.core import header
 from runner.errors import NoResponders, ServerError, ServiceError, TooLarge, Unconfirmed
 from runner.gateway.answer import Answer, of_reply, trouble
-from runner.gateway.asked import Http
+from runner.gateway.httprequest import Http
 from runner.requests.requester import Requester
 
 AGAIN_SECONDS = 1.0

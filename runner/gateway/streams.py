@@ -10,7 +10,7 @@ import os
 
 from runner.errors import NoStream, ServerError, StreamFull, TooLarge
 from runner.gateway.answer import Answer, stored, trouble
-from runner.gateway.asked import Http
+from runner.gateway.httprequest import Http
 from runner.jetstream.publisher import PubAck, Publisher, unanswered
 from runner.telemetry.httpspans import HttpSpan
 

@@ -18,11 +18,11 @@ from runner.core.redaction import Rules
 from runner.core.storyfacts import Facts, Gathering, Letter
 from runner.errors import ServerError
 from runner.jetstream import codes, consumer, readers
-from runner.jetstream.asked import Answers, Subject
 from runner.jetstream.connection import Connection
 from runner.jetstream.deadletterpage import PAGE, read_page
 from runner.jetstream.deadletters import Selection
 from runner.jetstream.gathered import Event, Gathered
+from runner.jetstream.inquired import Inquired, InstanceAnswers
 from runner.jetstream.messages import leader_message, one_by_one, timestamp
 from runner.jetstream.orderinquiry import OrderInquiry
 from runner.jetstream.ownstreams import AGAIN, ERRORS
@@ -37,14 +37,14 @@ AGAIN_MOST = 100
 class Inquiry:
     """Asks about one message."""
 
-    def __init__(self, connection: Connection, about: Subject, rules: Rules) -> None:
+    def __init__(self, connection: Connection, about: Inquired, rules: Rules) -> None:
         """`rules` say what is not shown of it."""
         self._connection = connection
         self._about = about
         self._rules = rules
         self._order = OrderInquiry(connection, about)
 
-    async def facts(self, reader: Reader, answers: Answers) -> tuple[Facts, Origin]:
+    async def facts(self, reader: Reader, answers: InstanceAnswers) -> tuple[Facts, Origin]:
         """What is known of the message in one function, and its place, as far as something tells it. Raises ServerError."""
         about, function = self._about, reader.function
         kept = await self._kept(reader)

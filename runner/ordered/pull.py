@@ -85,7 +85,7 @@ class ShardPull(Pull):
         self.expires = EXPIRES_SECONDS
         self.heartbeat = EXPIRES_SECONDS / 2
         self.extend_every = EXTEND_SECONDS
-        self._wire.answers.order(self.stream, self.durable, guard, self._unsaid)
+        self._wire.acks.order(self.stream, self.durable, guard, self._unsaid)
         self._turning = asyncio.Lock()
         """Held while it is opened or closed."""
         if shard.generation:

@@ -12,7 +12,7 @@ from runner.annotation import bare
 from runner.bindings import Binding
 from runner.core.http.authsettings import ApiKeySettings, AuthSettings, JwtSettings, WebhookSettings
 from runner.core.http.route import Route
-from runner.core.routed import BODILESS
+from runner.core.httpendpoint import BODILESS
 from runner.discovery import Project
 from runner.schemas.described import Described, answers, described, media
 from runner.schemas.operations import Operation, operations

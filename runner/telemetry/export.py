@@ -20,8 +20,8 @@ from opentelemetry.sdk.trace.export import (
 )
 
 from runner.errors import SettingsError
-from runner.telemetry.outbox import Outbox
 from runner.telemetry.settings import TelemetrySettings
+from runner.telemetry.spanqueue import SpanQueue
 
 LOG = logging.getLogger("jetrunner.telemetry")
 LAST_TRY_SECONDS = 0.3
@@ -208,10 +208,10 @@ class Export:
             self.processor = BatchSpanProcessor(self._exporter, schedule_delay_millis=interval)
         except ValueError as error:
             raise SettingsError(f"the OTEL_BSP_* variables do not fit: {error}") from error
-        self.outbox: Outbox | None = None
+        self.queue: SpanQueue | None = None
         """Of the runner's own spans, where they are encoded here."""
         if settings.exporter == "otlp":
-            self.outbox = Outbox(
+            self.queue = SpanQueue(
                 self._exporter.send,
                 settings.interval,
                 most=settings.most,
@@ -238,8 +238,8 @@ class Export:
         return _within(timeout, self._flush) and not self._exporter.failing
 
     def _flush(self) -> None:
-        if self.outbox is not None:
-            self.outbox.flush()
+        if self.queue is not None:
+            self.queue.flush()
         self.processor.force_flush()
 
     def shutdown(self, timeout: float) -> bool:
@@ -252,8 +252,8 @@ class Export:
         return ended and not self._exporter.lost and not self._exporter.dropped
 
     def _end(self) -> None:
-        if self.outbox is not None:
-            self.outbox.shutdown()
+        if self.queue is not None:
+            self.queue.shutdown()
         self.processor.shutdown()  # type: ignore[no-untyped-call]  # the SDK left it bare
 
 

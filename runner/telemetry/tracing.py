@@ -36,8 +36,7 @@ from opentelemetry import trace
 
 from runner.core import header as headers_of
 from runner.core import traceparent
-from runner.telemetry import asking, failure, publishing, shardspans
-from runner.telemetry.asking import Asked, TrySpan
+from runner.telemetry import failure, publishing, shardspans, tryspan
 from runner.telemetry.attempt import ORIGIN_TRACE, AttemptSpan, Hiding, SentSpan
 from runner.telemetry.functionspans import FunctionSpans
 from runner.telemetry.httpspans import HttpSpans
@@ -48,6 +47,7 @@ from runner.telemetry.publishing import PublishSpan
 from runner.telemetry.requestspans import RequestSpans
 from runner.telemetry.settings import TelemetrySettings
 from runner.telemetry.source import Attributes, SpanSource
+from runner.telemetry.tryspan import Asker, TrySpan
 
 
 class AttemptFacts(TypedDict):
@@ -261,10 +261,10 @@ class Tracing:
         return publishing.publish(self._source, subject, template, headers).ending()
 
     def asking(
-        self, asked_in: Asked, subject: bytes, pattern: str, instance: str, number: int
+        self, asker: Asker, subject: bytes, pattern: str, instance: str, number: int
     ) -> tuple[TrySpan | None, bytes]:
-        """A try to have a request answered: its span where it is traced, and header lines; see `telemetry/asking.py`."""
-        return asking.ask(self._source, asked_in, subject, pattern, instance, number)
+        """A try to have a request answered: its span where it is traced, and header lines; see `telemetry/tryspan.py`."""
+        return tryspan.ask(self._source, asker, subject, pattern, instance, number)
 
     def redrive_span(
         self, subject: str, headers: Iterable[tuple[str, str]]

@@ -16,7 +16,7 @@ from runner.core.http.filters import Filter
 from runner.core.http.route import Pattern, Route, Weighted
 
 
-class Asked:
+class HeadersAndQuery:
     """What a request is asked for beyond host, path and method; its query is taken apart once, and only if a route asks for it."""
 
     __slots__ = ("_parameters", "_query", "headers")
@@ -76,7 +76,7 @@ class Entry:
         )  # fmt: skip
         """Among routes of the same host and path the smallest precedes."""
 
-    def holds(self, asked: Asked) -> bool:
+    def holds(self, asked: HeadersAndQuery) -> bool:
         """Whether the request has the headers and the query parameters of the route."""
         return all(asked.header(name) == value for name, value in self._headers) and all(
             asked.parameter(each.name) == each.value for each in self._query

@@ -1,4 +1,4 @@
-"""Answers to deliveries: which of them may be written, now or on another connection.
+"""Acks of deliveries: which of them may be written, now or on another connection.
 
 Rule 1: that a message is done, or given up, stays true. Every other answer speaks of one delivery, and while there was no
         connection the message may have been delivered to another instance: it would run in both.
@@ -32,7 +32,7 @@ class Losing(Protocol):
         """The server may not have heard what was written last."""
 
 
-class Answers:
+class Acks:
     """The answers of one connection."""
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class Answers:
         self._shards: dict[bytes, Callable[[], None]] = {}
 
     def order(self, stream: str, durable: str, owning: Owning, unsaid: Callable[[], None]) -> None:
-        """Answers to deliveries of this durable, a shard's, count only as long as we own it.
+        """Acks of this durable, a shard's, count only as long as we own it.
 
         `unsaid` is called when one that settles a message was not written for that.
         """

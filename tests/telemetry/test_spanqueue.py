@@ -15,7 +15,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.trace import INVALID_SPAN
 
 from runner.core import otlp
-from runner.telemetry.outbox import MOST_BYTES, REQUEST_BYTES, Lane, Outbox
+from runner.telemetry.spanqueue import MOST_BYTES, REQUEST_BYTES, Lane, SpanQueue
 from runner.telemetry.tracing import Tracing
 from tests.support.eventually import eventually
 from tests.telemetry.collector import Collector
@@ -31,21 +31,21 @@ def collector() -> Iterator[Collector]:
 
 
 @contextmanager
-def outbox(keep: Callable[[tuple[bytes, int]], None], batch: int | None = None) -> Iterator[Outbox]:
+def outbox(keep: Callable[[tuple[bytes, int]], None], batch: int | None = None) -> Iterator[SpanQueue]:
     """One that sends when told, or when much waits."""
 
     def send(body: bytes, spans: int) -> bool:
         keep((body, spans))
         return True
 
-    box = Outbox(send, 60.0, batch=batch)
+    box = SpanQueue(send, 60.0, batch=batch)
     try:
         yield box
     finally:
         box.shutdown()
 
 
-def lane(box: Outbox, service: str) -> Lane:
+def lane(box: SpanQueue, service: str) -> Lane:
     resource = otlp.sized(b"\x0a", otlp.attribute("service.name", service, b"\x0a"))
     return box.lane(service, resource, otlp.sized(b"\x0a", b""), lambda _: INVALID_SPAN)
 
@@ -108,7 +108,7 @@ def test_what_waits_is_bounded_and_what_finds_no_room_is_counted(most: int | Non
         dropped[0] += count
 
     span = otlp.kind(otlp.CONSUMER, "x" * 400)
-    box = Outbox(send, 60.0, most=most, dropped=told)
+    box = SpanQueue(send, 60.0, most=most, dropped=told)
     one = lane(box, "a")
     one.put(one, span)
     busy = threading.Thread(target=box.flush)

@@ -53,7 +53,7 @@ class Lane:
         """Whether what was raised is an event of a span."""
 
 
-class Outbox:
+class SpanQueue:
     """All spans that wait."""
 
     def __init__(

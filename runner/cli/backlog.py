@@ -21,7 +21,7 @@ from runner.jetstream.reshard import GenerationStore
 from runner.runtime.snapshots import collect
 
 
-class Asked(Struct, frozen=True):
+class Backlog(Struct, frozen=True):
     """What the instances and the server have said at one time."""
 
     snapshots: list[dict[str, Any]]
@@ -53,11 +53,11 @@ class Asked(Struct, frozen=True):
         )
 
 
-async def ask(connection: Connection, project: str) -> Asked:
+async def ask(connection: Connection, project: str) -> Backlog:
     """Ask the instances, then the server."""
     snapshots = await collect(connection, project)
     untold: list[str] = []
-    return Asked(snapshots, await durables(connection, project, snapshots, untold), untold)
+    return Backlog(snapshots, await durables(connection, project, snapshots, untold), untold)
 
 
 def in_flight(durable: Mapping[str, Any]) -> int:

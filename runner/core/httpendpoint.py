@@ -16,7 +16,7 @@ _TOKEN = re.compile(r"\{([^{}]*)\}")
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
 
-class Routed(Struct, frozen=True):
+class HttpEndpoint(Struct, frozen=True):
     """Made by `read`."""
 
     method: str
@@ -55,7 +55,7 @@ class Routed(Struct, frozen=True):
         return found
 
 
-def read(method: str, path: str, host: str | None) -> Routed:
+def read(method: str, path: str, host: str | None) -> HttpEndpoint:
     """Check the three; ValueError says in one sentence what is wrong with them."""
     if method not in METHODS:
         known = f"{', '.join(METHODS[:-1])} or {METHODS[-1]}"
@@ -79,7 +79,7 @@ def read(method: str, path: str, host: str | None) -> Routed:
             raise ValueError(f"path {path!r}: {{name}} is a whole segment, not a part of {segment!r}")
         elif not _SEGMENT.fullmatch(segment):
             raise ValueError(f"path {path!r}: {segment!r} cannot stand in a path; percent-encode it")
-    return Routed(method, path, None if host is None else _host(host), tuple(names))
+    return HttpEndpoint(method, path, None if host is None else _host(host), tuple(names))
 
 
 def _host(text: str) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from http.client import HTTPResponse
 from typing import cast
 
-from runner.telemetry.forward import MOST, Forward
+from runner.telemetry.forwarder import MOST, Forwarder
 from runner.telemetry.receiver import Receiver
 from runner.telemetry.span import Span
 from runner.telemetry.tracing import Tracing
@@ -26,7 +26,7 @@ def post(receiver: Receiver, body: bytes) -> int:
 def test_what_is_kept_arrives_at_the_collector_as_it_came(make_tracing: Callable[..., Tracing]) -> None:
     with (
         Receiver() as collector,
-        Forward(f"{collector.endpoint}/v1/traces") as forward,
+        Forwarder(f"{collector.endpoint}/v1/traces") as forward,
         Receiver(forward=forward) as here,
     ):
         tracing = make_tracing(OTEL_EXPORTER_OTLP_ENDPOINT=here.endpoint)
@@ -45,7 +45,10 @@ def test_a_collector_that_is_away_or_hangs_costs_no_export_and_no_time() -> None
     with socket.create_server(("127.0.0.1", 0)) as hanging:
         for port in (free_port(), hanging.getsockname()[1]):
             began = time.monotonic()
-            with Forward(f"http://127.0.0.1:{port}/v1/traces") as forward, Receiver(forward=forward) as here:
+            with (
+                Forwarder(f"http://127.0.0.1:{port}/v1/traces") as forward,
+                Receiver(forward=forward) as here,
+            ):
                 assert {post(here, b"") for _ in range(3 * MOST)} == {200}
                 until(lambda forward=forward: forward.lost > 0)  # type: ignore[misc]
             assert time.monotonic() - began < 5

@@ -97,7 +97,7 @@ async def test_no_answer_of_a_shard_outlives_its_connection(
 ) -> None:
     async with Proxy.to(nats_server.port) as proxy, connected(proxy.url) as connection:
         wire = connection.wire
-        wire.answers.order("S", "C-1-0", Lease(), lambda: None)
+        wire.acks.order("S", "C-1-0", Lease(), lambda: None)
         await lost(proxy, connection)
         wire.ack(SHARD % (1, 1))
         wire.answer(SHARD % (2, 2), b"+TERM rejected: no")
@@ -118,7 +118,7 @@ async def test_what_was_asked_for_right_before_the_connection_was_lost_is_no_exc
     """In one turn of the loop with the loss: the frames wait for the end of that turn."""
     async with Proxy.to(nats_server.port) as proxy, connected(proxy.url) as connection:
         wire = connection.wire
-        wire.answers.order("S", "C-1-0", Lease(), lambda: None)
+        wire.acks.order("S", "C-1-0", Lease(), lambda: None)
         await proxy.cut(refuse=True)
 
         class Witness:
@@ -142,8 +142,8 @@ async def test_shards_answer_nothing_while_they_may_be_anothers(
     lease, unsaid = Lease(), []
     async with connected(nats_server.url) as connection:
         wire = connection.wire
-        wire.answers.order("S", "C-1-0", lease, lambda: unsaid.append("0"))
-        wire.answers.order("S", "C-1-1", lease, lambda: unsaid.append("1"))
+        wire.acks.order("S", "C-1-0", lease, lambda: unsaid.append("0"))
+        wire.acks.order("S", "C-1-1", lease, lambda: unsaid.append("1"))
         lease.held = False
         wire.ack(SHARD % (1, 1))
         wire.answer(SHARD % (2, 2), b"-NAK")

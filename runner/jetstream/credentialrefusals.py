@@ -15,7 +15,7 @@ EXPELLED = ("authorization violation", "authentication expired", "authentication
 """What the server says to a client whose credentials it does not take, or no more."""
 
 
-class Refusals:
+class CredentialRefusals:
     """Of one connection, from the moment that the server has ended it for its credentials until it stands again.
 
     Those during an outage are none: a server that comes back with other users may be mended, and is tried for as long as it takes.

@@ -17,7 +17,7 @@ from runner.telemetry.sdkspan import AnySpan
 from runner.telemetry.source import Attributes, SpanSource
 
 
-class Asked(Struct, frozen=True):
+class Asker(Struct, frozen=True):
     """Where a request was made: its tries belong there, whoever sends them later."""
 
     context: Context
@@ -25,9 +25,9 @@ class Asked(Struct, frozen=True):
     """The headers of the message whose handler asks; None outside of functions."""
 
 
-def here(sent_in: bytes | None) -> Asked:
+def here(sent_in: bytes | None) -> Asker:
     """Here."""
-    return Asked(CURRENT.get(), sent_in)
+    return Asker(CURRENT.get(), sent_in)
 
 
 class TrySpan:
@@ -48,7 +48,7 @@ class TrySpan:
 
 
 def ask(
-    source: SpanSource, asked_in: Asked, subject: bytes, pattern: str, instance: str, number: int
+    source: SpanSource, asker: Asker, subject: bytes, pattern: str, instance: str, number: int
 ) -> tuple[TrySpan | None, bytes]:
     """The span of a try, None where it is not traced, and the lines of the header block that carry the trace on.
 
@@ -57,7 +57,7 @@ def ask(
     """
     if source.services is None:
         return None, b""
-    context, sent_in = asked_in.context, asked_in.sent_in
+    context, sent_in = asker.context, asker.sent_in
     current = cast("Span | None", context.get(SPAN))
     root = current is None or not current.get_span_context().is_valid
     if root:

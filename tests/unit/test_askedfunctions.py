@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
-from runner.cli import asked as shown
+from runner.cli import askedfunctions as shown
 from runner.core import snapshot
 from runner.core.snapshot import MOST_ASKED, Snapshot
-from runner.process import asked
+from runner.process import askedmetrics
 from runner.process.metrictext import written
 from runner.requests import view
 from runner.requests.target import Target
@@ -22,7 +22,7 @@ def target(project: str, function: str, *, instances: int = 1, was_asked: bool =
 
 def lines(targets: dict[tuple[str, str], Target]) -> list[str]:
     """As `/metrics` writes them."""
-    return written(asked.families(targets, 1.0))[1].decode().splitlines()
+    return written(askedmetrics.families(targets, 1.0))[1].decode().splitlines()
 
 
 def test_functions_that_were_not_asked_are_left_out() -> None:

@@ -13,7 +13,7 @@ from runner.core.storyfacts import Hand
 from runner.jetstream.messages import Stored
 
 
-class Subject(Struct, frozen=True):
+class Inquired(Struct, frozen=True):
     """The message that is asked about."""
 
     stream: str
@@ -38,7 +38,7 @@ class Subject(Struct, frozen=True):
         return self.stored is None or place.timestamp_ns in (0, self.stored.stored_ns)
 
 
-class Answers(Struct, frozen=True):
+class InstanceAnswers(Struct, frozen=True):
     """What the instances of a project have said."""
 
     hands: Mapping[str, tuple[Hand, ...]] = {}
@@ -48,7 +48,7 @@ class Answers(Struct, frozen=True):
     names: frozenset[str] = frozenset()
 
 
-def hands(told: Sequence[Mapping[str, Any]], held: Sequence[tuple[str, Hand]]) -> Answers:
+def hands(told: Sequence[Mapping[str, Any]], held: Sequence[tuple[str, Hand]]) -> InstanceAnswers:
     """What instances have said: their snapshots, and what each has of the message, by function."""
     by_function: dict[str, list[Hand]] = {}
     for function, hand in held:
@@ -58,4 +58,4 @@ def hands(told: Sequence[Mapping[str, Any]], held: Sequence[tuple[str, Hand]]) -
         for function in snapshot["functions"]:
             runs[function] = runs.get(function, 0) + 1
     names = frozenset(str(each["instance"]) for each in told)
-    return Answers({name: tuple(found) for name, found in by_function.items()}, runs, names)
+    return InstanceAnswers({name: tuple(found) for name, found in by_function.items()}, runs, names)

@@ -64,7 +64,7 @@ class Http(Struct, frozen=True):
         return self.lines() + (b"Nats-Msg-Id: %b\r\n" % self.key if self.key else b"")
 
 
-class Asked(Request):
+class HttpRequest(Request):
     """One that a function with `@route` answers."""
 
     http: Http | None = None

@@ -21,7 +21,7 @@ PAUSE_SECONDS = 2.0
 _OWN = frozenset({"host", "content-length", "connection", "transfer-encoding", "accept-encoding"})
 
 
-class Forward:
+class Forwarder:
     """Sends on while its `with` block runs."""
 
     def __init__(self, endpoint: str) -> None:
