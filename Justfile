@@ -36,6 +36,7 @@ fix:
 docs:
     {{ uv }} run python docs/_commands.py
     {{ uv }} run python -m docs._balancing
+    {{ uv }} run python -m docs._hostile
     {{ uv }} run python docs/_pages.py
     {{ uv }} run --group docs python -m docs._site
 
