@@ -62,4 +62,4 @@ async def test_who_opens_the_page_fills_in_a_request_sends_it_and_sees_the_answe
     # The browser itself tells of the answer 422 and of the planted script, and of nothing else.
     told = [line for line in seen["console"] if "422" not in line and "Content Security Policy" not in line]
     assert (told, seen["failed"]) == ([], [])
-    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert (await asyncio.to_thread(picture.read_bytes)).startswith(b"\x89PNG")
