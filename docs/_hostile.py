@@ -72,9 +72,8 @@ def parts() -> Iterator[str]:
 
 def _injected() -> Iterable[str]:
     for client, each in INJECTED.items():
-        said = each.says.replace(b"\r\nConnection: close", b"").replace(
-            b" HTTP/1.1\r\nHost: example.com", b""
-        )
+        said = each.says.replace(b"\r\nConnection: close", b"")
+        said = said.replace(b"\r\nHost: example.com\r\n", b"\r\n")
         yield row(
             client, shown(said), f"{status(each.gets)}: {each.told}" if each.told else status(each.gets)
         )
