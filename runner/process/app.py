@@ -121,6 +121,8 @@ async def serve(serving: Serving) -> None:
     finally:
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(tracing.shutdown, SHUTDOWN_SECONDS)
+        if tracing.lost:
+            log.info("%d spans did not arrive at their collector since the start", tracing.lost)
 
 
 class Kinds(NamedTuple):
