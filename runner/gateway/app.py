@@ -201,7 +201,7 @@ class App:
                 answer = trouble(status, detail)
         if found.filters:
             filtered(answer, exchange.identity, found.filters)
-        else:
+        elif answer.headers:
             told_once(answer, [(b"x-request-id", exchange.identity)])
         return answer
 
@@ -260,7 +260,7 @@ class App:
         """Send it; how many bytes the body had."""
         compress(answer, exchange.given.get(b"accept-encoding"))
         headers = list(answer.headers)
-        if all(name != b"x-request-id" for name, _ in headers):
+        if b"x-request-id" not in dict(headers):
             headers.append((b"x-request-id", exchange.identity))
         if answer.kind:
             headers.append((b"content-type", answer.kind))
