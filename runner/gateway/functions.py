@@ -234,7 +234,7 @@ class HttpResponder(Responder):
             return
         request.header = request.whole()
         answer = answered.responded(outcome)
-        if isinstance(outcome, TimedOut) and request.storing:
+        if answer.code == answered.TIMEOUT and request.storing:
             answer = Answered(UNAVAILABLE, NO_WORD, AGAIN_SECONDS)
         hidden = self._reports.hidden(request)
         text = answered.one_line(hidden.hide(answer.text))
