@@ -37,10 +37,12 @@ async def test_who_opens_the_page_fills_in_a_request_sends_it_and_sees_the_answe
     await project.applied()
     await project.start("run", "--http", f"127.0.0.1:{port}").seen("ready: ", within=60)
     picture = Path(os.environ.get("TRYOUT_PICTURE", project.root / "page.png"))
-    words = [python, "-m", "tests.support.tryout", f"http://127.0.0.1:{port}/docs", browser, str(picture)]
-    done = await asyncio.to_thread(
-        subprocess.run, words, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False
-    )
+    command = [python, "-m", "tests.support.tryout", f"http://127.0.0.1:{port}/docs", browser, str(picture)]
+
+    def look() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+
+    done = await asyncio.to_thread(look)
     assert done.returncode == 0, done.stderr
     seen = json.loads(done.stdout)
     assert seen["title"] == "flights"

@@ -16,7 +16,15 @@ ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 
-@pytest.mark.parametrize("name", NAMES)
+ALIKE = {
+    "beside", "body", "default", "in_flight", "keys", "ordered", "outputs", "real", "shards", "throughput", "tracing", "work",
+}  # fmt: skip
+"""Sections whose contenders and figures are those of others, with other values."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.thorough if name in ALIKE else ()) for name in NAMES]
+)
 def test_a_section_can_be_run_alone_and_quickly(name: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks", name, "--quick", "--output", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
