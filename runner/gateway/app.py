@@ -32,6 +32,7 @@ MOST_BODY_BYTES = 256 * 1024 * 1024
 """Of all bodies that are read and not answered, of this process."""
 TIMEOUT_SECONDS = 30.0
 _MANY = "too many requests are on their way; try again later"
+_OTHER = "the body is application/json or application/msgpack, as its Content-Type says"
 _PACKED = b"application/msgpack"
 
 log = logging.getLogger("jetrunner.gateway")
@@ -208,13 +209,18 @@ class App:
         if function.takes_body and exchange.has_body:
             kind = exchange.kind
             if kind == "other" and not function.raw:
-                return trouble(
-                    415, "the body is application/json or application/msgpack, as its Content-Type says"
-                )
+                return trouble(415, _OTHER)
             body = await exchange.body(found.route.options.body_limit)
         packs = _PACKED in exchange.given.get(b"accept", b"")
         msgpack = (kind == "msgpack", packs)
-        outcome = await function.ask(http, found.params, body, msgpack=msgpack, traces=exchange.traces)
+        outcome = await function.ask(
+            http,
+            found.params,
+            body,
+            msgpack=msgpack,
+            traces=exchange.traces,
+            timeout=found.route.options.timeout,
+        )
         if self._sending.leaving and isinstance(outcome, Events):
             outcome.leave()
             return trouble(503, "the gateway ends; try again", after=1.0)
@@ -223,17 +229,25 @@ class App:
     async def _passed_on(self, http: Http, found: Matched, exchange: Exchange) -> Answer:
         if self._on_their_way >= MOST_IN_FLIGHT:
             return trouble(429, _MANY, after=1.0)
-        span, traces = exchange.span, exchange.traces
+        span, traces, timeout = exchange.span, exchange.traces, found.route.options.timeout
+        if (
+            isinstance(found.backend, Over)
+            and found.backend.typed
+            and exchange.has_body
+            and exchange.kind == "other"
+        ):
+            return trouble(415, _OTHER)
         self._on_their_way += 1
         try:
             body = await exchange.body(found.route.options.body_limit)
             if isinstance(found.backend, Publish):
-                return await self._streams.answer(http, found.subject, body, span=span, traces=traces)
+                return await self._streams.answer(
+                    http, found.subject, body, timeout, span=span, traces=traces
+                )
             if span is not None:
                 span.activate()
-            timeout = found.route.options.timeout or TIMEOUT_SECONDS
             return await self._forward.answer(
-                http, found.subject, body, timeout, traced=span is not None, traces=traces
+                http, found.subject, body, timeout or TIMEOUT_SECONDS, traced=span is not None, traces=traces
             )
         finally:
             self._on_their_way -= 1
