@@ -211,7 +211,7 @@ async def _run(
         tasks.start_soon(sweep, runtime, running, relay, answering)
         started.set()  # from here on there may be something to drain
         # Who begins asks what others read.
-        minutes = Minutes(connection, runtime.project, runtime.instance, running)
+        minutes = Minutes(connection, runtime.project, runtime.instance, running, responders)
         await Told(connection, runtime.project, runtime.instance, running, responders, asked, minutes).open()
         await members.listen()
         await begin(running)
