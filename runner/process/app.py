@@ -215,7 +215,7 @@ async def _run(
         tasks.start_soon(sweep, runtime, running, relay, answering)
         started.set()  # from here on there may be something to drain
         # Who begins asks what others read.
-        minutes = Minutes(connection, runtime.project, runtime.instance, running)
+        minutes = Minutes(connection, runtime.project, runtime.instance, running, responders)
         work = Work(running, responders, asked)
         await StatusAnswers(connection, runtime.project, runtime.instance, work, minutes).open()
         await members.listen()
