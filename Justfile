@@ -38,6 +38,7 @@ fix:
 docs:
     {{ uv }} run python docs/_commands.py
     {{ uv }} run python -m docs._balancing
+    {{ uv }} run python -m docs._hostile
     {{ uv }} run python docs/_pages.py
     {{ uv }} run --group docs python -m docs._site
 
@@ -45,6 +46,12 @@ docs:
 [group("test")]
 test *arguments:
     {{ uv }} run pytest -n 6 --dist worksteal {{ arguments }}
+
+[doc("Install what some tests use where it is there: schemathesis, and Playwright, which needs a Chromium besides")]
+[group("test")]
+tools:
+    {{ uv }} venv --quiet --allow-existing build/tools
+    {{ uv }} pip install --quiet --python build/tools "schemathesis>=4,<5" "playwright>=1.50,<2"
 
 [doc("Run only the tests that need a nats-server")]
 [group("test")]

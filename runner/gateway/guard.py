@@ -136,6 +136,8 @@ class Guard(HttpToolsProtocol):
         super().on_message_begin()
         self._head = Head(self.limits)
         self._in_head = True
+        if self._head_bytes == 0:  # it came with the end of the one before
+            self._head_bytes, self.due = 1, clock() + self.limits.head_seconds
         if len(self.pipeline) >= self.limits.pipelined:
             raise Refused(429, "too many requests are on their way on one connection")
 

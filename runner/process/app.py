@@ -41,6 +41,7 @@ from runner.process.newcomers import warn_of_newcomers
 from runner.process.resolve import places_now
 from runner.process.rounds import Answering, start_rounds, sweep
 from runner.process.schedules import Schedules, keep, stand
+from runner.process.sentmetrics import sending
 from runner.process.served import Served, warn_of_stored
 from runner.process.status import StatusAnswers, Work
 from runner.runtime.cellline import Given
@@ -206,7 +207,8 @@ async def _run(
     asked = runtime.requester.targets
     told = responders, edge, asked, lambda: runtime.tracing.lost
     health = Health(running, lambda: unready(connection, stop, every), *told)
-    async with health.listen(settings.health) if settings.health else nullcontext():
+    sent = sending(tasks, runtime.project, runtime.instance, health.families)
+    async with health.listen(settings.health) if settings.health else nullcontext(), sent:
         # First: the very first message may block the loop.
         tasks.start_soon(sweep, runtime, running, relay, answering)
         started.set()  # from here on there may be something to drain
