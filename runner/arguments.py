@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from runner.codec import DecodeError, Read, decoder, readers
 from runner.core import raised
-from runner.core.routed import Routed
+from runner.core.httpendpoint import HttpEndpoint
 from runner.core.subject import Template
 from runner.signature import Signature
 from runner.targets import Target, filling
@@ -33,7 +33,7 @@ class Bound(Protocol):
     def signature(self) -> Signature: ...  # noqa: D102
 
     @property
-    def route(self) -> Routed | None: ...  # noqa: D102
+    def route(self) -> HttpEndpoint | None: ...  # noqa: D102
 
     @property
     def handler(self) -> Callable[..., Any]: ...  # noqa: D102

@@ -11,8 +11,8 @@ from msgspec import structs
 from runner import arguments, options, signature
 from runner.bindings import Binding, attach, local_names, place_of
 from runner.context import Context
-from runner.core import routed
-from runner.core.routed import Routed
+from runner.core import httpendpoint
+from runner.core.httpendpoint import HttpEndpoint
 from runner.core.subject import Template
 from runner.errors import BindingError
 from runner.replies import ONCE
@@ -60,7 +60,7 @@ def route(
         namespace = local_names(inspect.currentframe())
 
         def complete() -> Binding:
-            label = options.name("" if name is None else "name=", function.__name__ if name is None else name)
+            label = options.label(name, function)
             asked = structs.replace(_routed(method, path, host), auth=_auth(auth))
             source = Template(asked.text, NOWHERE, asked.names, tuple(range(len(asked.names))))
             kind = signature.kind(function)
@@ -71,12 +71,7 @@ def route(
                 retry=ONCE,
                 concurrency=options.concurrency(concurrency, threaded=kind.startswith("thread")),
                 timeout=options.seconds("timeout", timeout),
-                ordered_by=(),
-                on_exhausted="dead_letter",
-                max_age=None,
                 deliver="new",
-                stream=None,
-                durable=None,
                 handler=function,
                 signature=_signature(function, asked, namespace),
                 file=file,
@@ -93,15 +88,15 @@ def route(
     return decorate
 
 
-def _routed(method: Any, path: str, host: Any) -> Routed:
+def _routed(method: Any, path: str, host: Any) -> HttpEndpoint:
     for what, given in (("the method", method), ("host=", host)):
         if given is not None and not isinstance(given, str):
             raise Unbindable(f"{what} is a string, not {given!r}")
     try:
-        return routed.read(method, path, host)
+        return httpendpoint.read(method, path, host)
     except ValueError as error:
         upper = method.upper()
-        hint = f'write "{upper}"' if method != upper and upper in routed.METHODS else ""
+        hint = f'write "{upper}"' if method != upper and upper in httpendpoint.METHODS else ""
         raise Unbindable(str(error), hint=hint) from None
 
 
@@ -115,9 +110,9 @@ def _auth(given: Any) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _signature(function: Callable[..., Any], asked: Routed, namespace: dict[str, Any]) -> Signature:
-    found = signature.read(function, asked.names, Context, namespace, routed=True)
-    if found.body is not None and asked.method in routed.BODILESS:
+def _signature(function: Callable[..., Any], asked: HttpEndpoint, namespace: dict[str, Any]) -> Signature:
+    found = signature.read(function, asked.names, Context, namespace, takes="http")
+    if found.body is not None and asked.method in httpendpoint.BODILESS:
         raise Unbindable(
             f"parameter {found.body.name!r} would take the body, and a {asked.method} has none",
             hint="query parameters are keyword-only: put it behind a *",

@@ -11,7 +11,7 @@ from msgspec import Struct
 from runner.annotation import bare
 from runner.codec import DecodeError
 from runner.core import raised
-from runner.core.routed import Routed
+from runner.core.httpendpoint import HttpEndpoint
 from runner.signature import EMPTY, Signature
 from runner.tokens import converter
 
@@ -36,7 +36,7 @@ class Target(Struct, frozen=True):
     """As it came."""
 
 
-def target_of(route: Routed, text: str) -> Target | None:
+def target_of(route: HttpEndpoint, text: str) -> Target | None:
     """The target in `METHOD /path?query`, or without the method; None where the route does not take it."""
     method, _, target = text.rpartition(" ")
     if method and method != route.method:

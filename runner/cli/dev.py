@@ -12,7 +12,7 @@ import click
 from msgspec import structs
 
 from runner import devserver
-from runner.cli import failure, loop, options, signals
+from runner.cli import failure, loop, options, stopsignals
 from runner.cli.invocation import KEPT
 from runner.cli.options import Place
 from runner.cli.tracing import tell_collector
@@ -23,7 +23,7 @@ from runner.core.streams.plan import StreamPlan
 from runner.errors import JetrunnerError, Unreachable, UsageError
 from runner.jetstream.connection import connect
 from runner.process import devport, devtraces, http, natsserver
-from runner.process.reload import Reloader
+from runner.process.reload import Reloader, WorkerStart
 from runner.process.watch import Watch, is_possible
 from runner.runtime.stop import Stop
 from runner.streams.plan import apply_streams, load_streams
@@ -122,15 +122,17 @@ async def _run(
 
     stop = Stop()
     reloader = Reloader(
-        arguments,
-        {**options.environment(here), **traced},
+        WorkerStart(
+            arguments,
+            {**options.environment(here), **traced},
+            [listening.fileno()] if listening is not None else [],
+        ),
         watch=watch,
         prepare=prepare,
         told=_tell,
         drain_timeout=drain,
-        descriptors=[listening.fileno()] if listening is not None else [],
     )
-    with signals.stopping(stop, before_exit=reloader.kill):
+    with stopsignals.stopping(stop, before_exit=reloader.kill):
         await reloader.run(stop)
 
 

@@ -72,9 +72,9 @@ def gateway_command(
     line a request, on stderr.
     """
     if parent is not None:
-        from runner.cli import signals  # noqa: PLC0415  what a supervisor needs later
+        from runner.cli import stopsignals  # noqa: PLC0415  what a supervisor needs later
 
-        signals.leave_to_parent()
+        stopsignals.leave_to_parent()
     place = options.place(http=listen, workers=workers, health=health, drain_timeout=drain_timeout)
     settings = structs.replace(
         place.settings,

@@ -10,7 +10,7 @@ from types import FrameType
 
 import anyio
 
-from runner.cli.signals import ASKING
+from runner.cli.stopsignals import ASKING
 
 
 class Interruption:

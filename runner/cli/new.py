@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from runner.cli import options, printed
-from runner.cli.origin import PACKAGE
+from runner.cli.requirement import PACKAGE
 from runner.cli.scaffold import files
 from runner.core import identity
 from runner.errors import UsageError

@@ -73,9 +73,9 @@ def run_command(
     process at once.
     """
     if parent is not None or cell is not None:
-        from runner.cli import signals  # noqa: PLC0415  what a supervisor needs later
+        from runner.cli import stopsignals  # noqa: PLC0415  what a supervisor needs later
 
-        signals.leave_to_parent()
+        stopsignals.leave_to_parent()
     if cell is not None:
         return _cell(cell)
     place = options.project(

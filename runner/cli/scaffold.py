@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from string import Template
 
-from runner.cli.origin import requirement
+from runner.cli.requirement import requirement
 
 PYPROJECT = """\
 [project]

@@ -37,7 +37,7 @@ def serve_here(
     place: Place, worker: Worker, load: Callable[[], Project], chosen: Callable[[Project], Sequence[Binding]]
 ) -> int:
     """Run in this process what `chosen` takes of the project that `load` imports."""
-    from runner.cli import signals  # noqa: PLC0415  what a supervisor does not need
+    from runner.cli import stopsignals  # noqa: PLC0415  what a supervisor does not need
     from runner.cli.invocation import KEPT, Printer  # noqa: PLC0415
     from runner.client import working_with  # noqa: PLC0415
     from runner.process.app import Serving, serve  # noqa: PLC0415
@@ -60,7 +60,7 @@ def serve_here(
     http = _http(place, worker, functions)
 
     async def main() -> None:
-        stop = Stop(signals.end_in_any_case)
+        stop = Stop(stopsignals.end_in_any_case)
 
         async def may_start() -> bool:
             if line is None:
@@ -70,7 +70,7 @@ def serve_here(
                 line.listen(stop.request, gone=stop.drain)
             return bool(told)
 
-        with signals.stopping(stop) if line is None else nullcontext(), working_with(place.settings):
+        with stopsignals.stopping(stop) if line is None else nullcontext(), working_with(place.settings):
             await serve(
                 Serving(
                     project=project,
@@ -88,13 +88,13 @@ def serve_here(
 
     loop.run(main)
     if line is not None:
-        signals.leave_to_the_end()
+        stopsignals.leave_to_the_end()
     return 0
 
 
 def supervise(place: Place, workers: int, command: Callable[[int], list[str]]) -> int:
     """Run `workers` processes and watch over them; `command` gives the arguments of each, by its number."""
-    from runner.cli import signals  # noqa: PLC0415  what a worker does not need
+    from runner.cli import stopsignals  # noqa: PLC0415  what a worker does not need
     from runner.cli.tracing import tell_collector  # noqa: PLC0415
     from runner.runtime.stop import Stop  # noqa: PLC0415
     from runner.runtime.supervisor import Supervisor  # noqa: PLC0415
@@ -121,7 +121,7 @@ def supervise(place: Place, workers: int, command: Callable[[int], list[str]]) -
             options.environment(place),
             descriptors,
         )
-        with signals.stopping(stop, before_exit=supervisor.kill):
+        with stopsignals.stopping(stop, before_exit=supervisor.kill):
             return await supervisor.run(stop)
 
     return loop.run(main, fast=False)

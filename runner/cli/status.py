@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 import click
 
-from runner.cli import asked, failure, functions, hour, loop, options, printed, times, waiting
+from runner.cli import askedfunctions, backlog, failure, functions, hour, loop, options, printed, times
 from runner.cli.answering import answering
 from runner.cli.measured import measured
 from runner.cli.selection import require_project
@@ -67,7 +67,10 @@ def status_command(watch: bool, output: str) -> None:
 
     Then the last hour, over all instances, those that have ended included: WAIT is the time from the publish to the start of the
     first attempt, WORK the time in the handler, AVAILABLE the share of messages that succeeded rather than became dead letters, LAG
-    the age of the oldest message not yet delivered. With the setting `objective`, BUDGET is how much of what may go wrong is left.
+    the age of the oldest message not yet delivered. Of functions that answer requests, WAIT is the time from the arrival of a request
+    to the start of its handler, REFUSED are those whose handler has not begun (too many waited, their time was over, or the
+    instance ended), and AVAILABLE is the share that succeeded, without those that were the asker's fault. With the setting
+    `objective`, BUDGET is how much of what may go wrong is left.
 
     A further table shows the instances that functions ask (`ctx.request`), as those that ask know them: STATE is `healthy`,
     `resting` (it was overloaded), `ejected` (left out for a while, and why) or `trial` (single requests try it), OUTSTANDING
@@ -107,12 +110,14 @@ def status_command(watch: bool, output: str) -> None:
 
 def _show(found: dict[str, Any], project: str, objective: Objective) -> None:
     show(HEADS, [row for function in found["functions"] for row in _rows(function)], lead=2)
-    if rows := list(hour.rows(found["functions"], objective)):
-        click.echo()
-        show(hour.heads(objective), rows)
+    for answers, first in ((False, hour.MESSAGES), (True, hour.REQUESTS)):
+        some = [function for function in found["functions"] if function["answers"] is answers]
+        if rows := list(hour.rows(some, objective)):
+            click.echo()
+            show(hour.heads(objective, first), rows)
     if found["asked"]:
         click.echo()
-        show(asked.HEADS, list(asked.rows(found["asked"], project)), lead=2)
+        show(askedfunctions.HEADS, list(askedfunctions.rows(found["asked"], project)), lead=2)
     for line in _beside(found):
         click.echo(line, err=True)
     for each in found["functions"]:
@@ -148,8 +153,8 @@ def _beside(found: dict[str, Any]) -> Iterator[str]:
 
 async def read(connection: Connection, project: str, root: Path, objective: Objective) -> dict[str, Any]:
     """Everything, as plain values: seconds, counts, messages a second, shares from 0 to 1."""
-    first = await waiting.ask(connection, project)
-    second = await waiting.ask(connection, project) if first.moves else first
+    first = await backlog.ask(connection, project)
+    second = await backlog.ask(connection, project) if first.moves else first
     snapshots, durables = second.snapshots, second.durables
     hours = await hour.read(connection, project, snapshots)
     dead = await DeadLetters(connection).counts(project)
@@ -179,8 +184,13 @@ async def read(connection: Connection, project: str, root: Path, objective: Obje
             }
             for name in names
         ]
-        + answering(snapshots, measured),
-        "asked": asked.asked(snapshots),
+        + [
+            {**function, "hour": hour.told(hours.get(function["function"], Minute()), objective)}
+            for function in answering(
+                snapshots, measured, {name for name, each in hours.items() if each.answers}
+            )
+        ],
+        "asked": askedfunctions.asked(snapshots),
         "next_firings": await _next_firings(connection, project),
         "gathering": {
             name: {"events": each.events, "oldest_age": round(each.oldest, 3)}
@@ -223,7 +233,7 @@ def _function(
         "pending": durable.get("pending", 0) + again.get("pending", 0),
         **measured([each["functions"][name] for each in snapshots if name in each["functions"]]),
         # The server's count, which knows of instances that do not answer, too.
-        "in_flight": waiting.in_flight(durable) - retrying,
+        "in_flight": backlog.in_flight(durable) - retrying,
         "retrying": retrying,
         "lag": max((each["functions"].get(name, {}).get("lag", 0.0) for each in snapshots), default=0.0),
         "standing": sorted(

@@ -105,7 +105,7 @@ class Chosen(Struct, frozen=True, omit_defaults=True):
     """The share of its answers that were no failure."""
 
 
-class Asked(Struct, frozen=True, omit_defaults=True):
+class AskedFunction(Struct, frozen=True, omit_defaults=True):
     """A function that an instance asks, of its own project or of another one."""
 
     project: Project
@@ -126,7 +126,7 @@ class Snapshot(Struct, frozen=True, omit_defaults=True):
     answering: dict[Function, Answering] = {}
     held: Holding | None = None
     """Where it was asked for one message: what it has of it. An earlier release does not say."""
-    asked: Annotated[list[Asked], Meta(max_length=MOST_ASKED)] = []
+    asked: Annotated[list[AskedFunction], Meta(max_length=MOST_ASKED)] = []
     minute: Count = 0
     """Which one it is; 0: an earlier release does not say."""
     minutes: dict[Function, Minute] = {}

@@ -13,10 +13,10 @@ from runner.core.http import rewriting
 from runner.core.http.carried import Pairs
 from runner.core.http.filters import Filter
 from runner.core.http.problem import MEDIA_TYPE, problem
-from runner.core.http.routetable import Refused
+from runner.core.http.routetable import Unmatched
 from runner.core.redaction import MSGPACK
-from runner.gateway.asked import Stored
 from runner.gateway.events import Events
+from runner.gateway.httprequest import Stored
 from runner.host import Reply
 from runner.responses import BYTES, EVENTS, JSON, TEXT, Rendered
 
@@ -69,7 +69,7 @@ def trouble(
     return Answer(status, problem(status, detail), MEDIA_TYPE, found, why=detail)
 
 
-def unmatched(found: Refused, method: str) -> Answer:
+def unmatched(found: Unmatched, method: str) -> Answer:
     """No route takes a request."""
     allow = [(b"allow", ", ".join((*found.allow, "OPTIONS")).encode())] if found.allow else []
     if found.status == 405 and method == "OPTIONS":

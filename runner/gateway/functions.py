@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from math import inf
 from typing import Any
 
 from runner import codec
@@ -15,8 +16,8 @@ from runner.core.answered import Answered
 from runner.core.http.problem import problem
 from runner.core.service import CODES, UNAVAILABLE, NotStarted
 from runner.core.settlement import Failed, Outcome, TimedOut
-from runner.gateway.asked import Asked, Http, Stored
 from runner.gateway.events import ClientGone, Events, Streaming, sending
+from runner.gateway.httprequest import Http, HttpRequest, Stored
 from runner.gateway.streams import NO_WORD
 from runner.pipeline.call import Calling
 from runner.responses import Rendered, failure_event, rendered
@@ -45,7 +46,7 @@ _WORDS: dict[NotStarted, str] = {
 class Queued(Waiting):
     """The line before the slots of a function with `@route`."""
 
-    def enter(self, request: Asked) -> None:
+    def enter(self, request: HttpRequest) -> None:
         """Take a request, or refuse it at once."""
         now = request.arrived
         if len(self.deliveries) >= self.room.places:
@@ -60,13 +61,13 @@ class Queued(Waiting):
 
     def turn_away(self, request: Request, why: NotStarted) -> None:
         """Answer that the handler has not begun."""
-        assert isinstance(request, Asked)
+        assert isinstance(request, HttpRequest)
         self._counts.not_started[why] += 1
         code = answered.TIMEOUT if why == "expired" else CODES[why]
         request.settle(Answered(code, _WORDS[why], AGAIN_SECONDS))
 
 
-class Routed(Responder):
+class HttpResponder(Responder):
     """All slots of one function."""
 
     line: Queued
@@ -100,16 +101,28 @@ class Routed(Responder):
         """The gateway takes no more."""
 
     def ask(
-        self, http: Http, params: dict[str, str], body: bytes, *, msgpack: tuple[bool, bool], traces: bytes
+        self,
+        http: Http,
+        params: dict[str, str],
+        body: bytes,
+        *,
+        msgpack: tuple[bool, bool],
+        traces: bytes,
+        timeout: float | None,
     ) -> asyncio.Future[Any]:
-        """Let a request wait for a slot; what it gives is an `Outcome`. `msgpack`: whether its body is, and whether the answer may be."""
+        """Let a request wait for a slot; what it gives is an `Outcome`. `msgpack`: whether its body is, and whether the answer may be.
+
+        `timeout` is that of the route, in seconds, where it has one; of events it bounds the wait for the first.
+        """
+        now = clock()
         path = http.path.decode("ascii", "replace")
-        request = Asked(
+        request = HttpRequest(
             f"{http.method} {path}".encode(),
             b"http",
             b"NATS/1.0\r\n%b\r\n" % traces if traces else None,
             body,
-            clock(),
+            now,
+            inf if timeout is None else now + timeout,
             msgpack=msgpack[0],
             http=http,
             target=Target(params, http.query),
@@ -124,7 +137,7 @@ class Routed(Responder):
     # -- the slot ---------------------------------------------------------------------------------------
 
     def _bound(self, request: Request, context: Context[Any] | None) -> Sequence[Any]:
-        assert isinstance(request, Asked)
+        assert isinstance(request, HttpRequest)
         if (output := self.binding.output) is not None:
             try:
                 request.output = output.render(request.target.params)
@@ -157,7 +170,7 @@ class Routed(Responder):
         return events
 
     async def _store(self, request: Request, result: Any, staged: list[Staged] | None) -> Any:
-        assert isinstance(request, Asked)
+        assert isinstance(request, HttpRequest)
         assert request.http is not None
         made, output = list(staged or ()), self.binding.output
         returned = output is not None and result is not None
@@ -179,7 +192,7 @@ class Routed(Responder):
         return Stored(stream, ack.seq, ack.duplicate)
 
     def _succeed(self, request: Request, result: Any, most: int) -> None:
-        assert isinstance(request, Asked)
+        assert isinstance(request, HttpRequest)
         if isinstance(result, Events) and self._streams:
             if not result.has_begun:
                 request.settle(result)
@@ -189,7 +202,7 @@ class Routed(Responder):
         else:
             request.settle(self._rendered(request, result))
 
-    def _rendered(self, request: Asked, result: Any) -> Rendered:
+    def _rendered(self, request: HttpRequest, result: Any) -> Rendered:
         """The response. What is raised names the function, as no line of its own is in the traceback."""
         try:
             return rendered(result, msgpack=request.takes_msgpack)
@@ -198,21 +211,21 @@ class Routed(Responder):
             raise
 
     def _facts(self, request: Request) -> dict[str, Any]:
-        assert isinstance(request, Asked)
+        assert isinstance(request, HttpRequest)
         request.header = request.whole()
         return {**super()._facts(request), "params": request.target.params}
 
     # -- what did not succeed ---------------------------------------------------------------------------
 
     def _cut_off(self, request: Request) -> None:
-        assert isinstance(request, Asked)
+        assert isinstance(request, HttpRequest)
         request.answered = True
-        self.stats.error(UNAVAILABLE, ENDS)
+        self.stats.error(UNAVAILABLE, ENDS, request.started - request.arrived)
         self._tell(request, Answered(UNAVAILABLE, "the gateway ends", AGAIN_SECONDS))
         self._reports.cut_off(request, ENDS)
 
     def _too_late(self, request: Request) -> None:
-        assert isinstance(request, Asked)
+        assert isinstance(request, HttpRequest)
         events: Events | None = request.events
         if events is not None and events.stopped:  # a thread, which hears of it with its next event
             self._fail(request, TimedOut(0.0))
@@ -220,7 +233,7 @@ class Routed(Responder):
             super()._too_late(request)
 
     def _fail(self, request: Request, outcome: Outcome) -> None:
-        assert isinstance(request, Asked)
+        assert isinstance(request, HttpRequest)
         events: Events | None = request.events
         gone = events is not None and events.stopped
         if request.answered and not gone:
@@ -228,22 +241,22 @@ class Routed(Responder):
             return
         request.answered = True
         if gone and (isinstance(outcome, TimedOut) or _is_gone(outcome)):
-            self.stats.error(GONE, "the client has gone")
+            self.stats.error(GONE, "the client has gone", request.started - request.arrived)
             if request.span is not None:
                 request.span.end_refused(GONE, "client_gone")
             return
         request.header = request.whole()
         answer = answered.responded(outcome)
-        if isinstance(outcome, TimedOut) and request.storing:
+        if answer.code == answered.TIMEOUT and request.storing:
             answer = Answered(UNAVAILABLE, NO_WORD, AGAIN_SECONDS)
         hidden = self._reports.hidden(request)
         text = answered.one_line(hidden.hide(answer.text))
-        self.stats.error(answer.code, text)
+        self.stats.error(answer.code, text, request.started - request.arrived)
         self._tell(request, Answered(answer.code, text, answer.after))
         told = Answered(answer.code, answered.answered(outcome).text, answer.after)
         self._reports.failed(request, outcome, told, clock() - request.started, hidden)
 
-    def _tell(self, request: Asked, answer: Answered) -> None:
+    def _tell(self, request: HttpRequest, answer: Answered) -> None:
         events: Events | None = request.events
         if events is not None and events.has_begun:
             events.end(failure_event(problem(answer.code, answer.text)))

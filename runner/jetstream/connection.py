@@ -23,13 +23,14 @@ from nats.aio.client import Client
 from nats.errors import Error
 
 from runner.config import Settings, redact
-from runner.core import answer as answers
+from runner.core import apianswer as answers
 from runner.core import checked
 from runner.core import header as headers
 from runner.core.checked import Unfit
 from runner.errors import ServerError, SettingsError
 from runner.jetstream import fork
 from runner.jetstream.closing import close
+from runner.jetstream.credentialrefusals import CredentialRefusals
 from runner.jetstream.credentials import Credentials, RenewingClient
 from runner.jetstream.inbox import Inbox, ask
 from runner.jetstream.inflight import InFlight
@@ -37,7 +38,6 @@ from runner.jetstream.login import options
 from runner.jetstream.plainwire import PlainWire
 from runner.jetstream.publisher import Publisher, read_ack
 from runner.jetstream.reader import abort
-from runner.jetstream.refusals import Refusals
 from runner.jetstream.serverclock import ServerClock
 from runner.jetstream.unreachable import REFUSED, unreachable
 from runner.jetstream.wire import Wire, fits
@@ -130,6 +130,7 @@ class Connection:
             read_ack(msgspec.json.encode({"error": reply["error"]}))
         if wrong := answers.check(suffix, reply):
             raise ServerError(f"the answer to {suffix} is not the server's: {wrong}")
+        answers.raise_floors(suffix, reply)
         self.clock.hear(reply, asked)
         return reply
 
@@ -163,7 +164,7 @@ async def connect(  # noqa: C901, PLR0915  # nats-py takes its callbacks as clos
     """A connection for the time of the block. Raises `Unreachable` and `SettingsError`."""
     credentials = Credentials(settings)
     client = RenewingClient(credentials)
-    refusals = Refusals(credentials, lambda: ending.append(asyncio.create_task(end())))
+    refusals = CredentialRefusals(credentials, lambda: ending.append(asyncio.create_task(end())))
     ending: list[asyncio.Task[None]] = []
     last: list[BaseException] = []
     refused, told = asyncio.Event(), ""

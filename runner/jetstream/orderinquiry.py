@@ -12,8 +12,8 @@ from runner.core.sharding import key as key_of
 from runner.core.storyfacts import Facts
 from runner.errors import ServerError
 from runner.jetstream import claimed, codes
-from runner.jetstream.asked import Answers, Subject
 from runner.jetstream.connection import Connection
+from runner.jetstream.inquired import Inquired, InstanceAnswers
 from runner.jetstream.keymarks import KeyMarks
 from runner.jetstream.kv import KV
 from runner.jetstream.parked import Parked
@@ -27,12 +27,12 @@ PARKED_MOST = 100
 class OrderInquiry:
     """Asks about one message."""
 
-    def __init__(self, connection: Connection, about: Subject) -> None:
+    def __init__(self, connection: Connection, about: Inquired) -> None:
         self._connection = connection
         self._about = about
         self._kv = KV(connection)
 
-    async def facts(self, reader: Reader, facts: Facts, place: Origin, answers: Answers) -> Facts:
+    async def facts(self, reader: Reader, facts: Facts, place: Origin, answers: InstanceAnswers) -> Facts:
         """The facts with what is known of its shard and its key; as they were where nothing has run yet. Raises ServerError."""
         try:
             return await self._in_order(reader, facts, place, answers)
@@ -41,7 +41,7 @@ class OrderInquiry:
                 raise
             return facts  # there is no bucket
 
-    async def _in_order(self, reader: Reader, facts: Facts, place: Origin, answers: Answers) -> Facts:
+    async def _in_order(self, reader: Reader, facts: Facts, place: Origin, answers: InstanceAnswers) -> Facts:
         about, project, function = self._about, reader.project, reader.function
         stored = about.stored.subject if about.stored is not None else ""
         generation, number = sharding.place(stored)

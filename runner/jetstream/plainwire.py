@@ -22,7 +22,7 @@ from nats.errors import Error
 from runner.core import acksubject
 from runner.core import header as headers
 from runner.jetstream import reader
-from runner.jetstream.answers import Answers, Losing
+from runner.jetstream.acks import Acks, Losing
 from runner.jetstream.due import call_each
 from runner.jetstream.limit import Limit
 from runner.jetstream.plainheaders import Headers, status_block
@@ -45,7 +45,7 @@ class PlainWire:
         """Called when messages were dropped: whoever waits for an answer waits in vain."""
         self.pulls: WeakSet[Losing] = WeakSet()
         """Told when the connection was lost."""
-        self.answers = Answers()
+        self.acks = Acks()
         self.limit = Limit()
         self.on_lost: list[Callable[[], None]] = []
         """Called when the connection is lost."""
@@ -100,7 +100,7 @@ class PlainWire:
 
     def _drop(self) -> None:
         missed = not all(item[0].startswith(ACK) for item in self._outgoing)
-        self._outgoing = deque(item for item in self._outgoing if self.answers.outlives(item[0], item[1]))
+        self._outgoing = deque(item for item in self._outgoing if self.acks.outlives(item[0], item[1]))
         self._unwritten = sum(len(item[1]) for item in self._outgoing)
         if missed:
             self.on_drop()
@@ -214,11 +214,7 @@ class PlainWire:
         while self._outgoing and self._client.is_connected:
             item = subject, body, reply, header = self._outgoing.popleft()
             self._unwritten -= len(body)
-            if (
-                self.answers.owning is not None
-                and self.answers.silenced()
-                and self.answers.unsaid(subject, body)
-            ):
+            if self.acks.owning is not None and self.acks.silenced() and self.acks.unsaid(subject, body):
                 continue
             try:
                 await self._client.publish(
@@ -228,7 +224,7 @@ class PlainWire:
                     headers=Headers(headers.pairs(header)) if header else None,
                 )
             except (Error, OSError):  # whoever sent it waits for an answer, and sends it again
-                if self.answers.outlives(subject, body) and self._client.is_reconnecting:
+                if self.acks.outlives(subject, body) and self._client.is_reconnecting:
                     self._outgoing.appendleft(item)
                     self._unwritten += len(body)
             except Exception:  # one that cannot be written must not hold up all others

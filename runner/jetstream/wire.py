@@ -22,7 +22,7 @@ from nats.aio.client import Client
 from nats.errors import Error
 
 from runner.jetstream import reader
-from runner.jetstream.answers import Answers, Losing, withdrawn
+from runner.jetstream.acks import Acks, Losing, withdrawn
 from runner.jetstream.due import call_each
 from runner.jetstream.limit import Limit
 from runner.jetstream.reader import Reader, Sink, abort
@@ -62,7 +62,7 @@ class Wire:
         """Called when frames were dropped: whoever waits for an answer waits in vain."""
         self.pulls: WeakSet[Losing] = WeakSet()
         """Told when the connection was lost."""
-        self.answers = Answers()
+        self.acks = Acks()
         self.limit = Limit()
         self.on_lost: list[Callable[[], None]] = []
         """Called when the connection is lost, before anything comes or leaves on the next one."""
@@ -194,8 +194,8 @@ class Wire:
             self._drop()
             return
         frames, self._frames = self._frames, []
-        if self.answers.owning is not None and self.answers.silenced():
-            frames = self.answers.spoken(frames)
+        if self.acks.owning is not None and self.acks.silenced():
+            frames = self.acks.spoken(frames)
         try:
             self._client._transport.write(b"".join(frames))  # type: ignore[union-attr]
         except (OSError, AttributeError):  # closed under us: nats-py is about to notice
@@ -204,7 +204,7 @@ class Wire:
 
     def _drop(self) -> None:
         """Keep of what waits only what is as true on the next connection."""
-        self._frames, missed = self.answers.kept(self._frames)
+        self._frames, missed = self.acks.kept(self._frames)
         if missed:
             self.on_drop()
 

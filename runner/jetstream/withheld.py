@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from runner.core.history import NOTHING, Identity
-from runner.jetstream.answers import SETTLED
+from runner.jetstream.acks import SETTLED
 from runner.jetstream.reply import identity, is_lost
 
 

@@ -89,7 +89,7 @@ class ShardPull(Pull):
         self.expires = EXPIRES_SECONDS
         self.heartbeat, self.patience = EXPIRES_SECONDS / 2, SILENCE_SECONDS
         self.extend_every = EXTEND_SECONDS
-        self._wire.answers.order(self.stream, self.durable, guard, self._unsaid)
+        self._wire.acks.order(self.stream, self.durable, guard, self._unsaid)
         self._turning = asyncio.Lock()
         """Held while it is opened or closed."""
         if shard.generation:

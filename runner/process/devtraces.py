@@ -8,7 +8,7 @@ from pathlib import Path
 
 from runner import devserver
 from runner.telemetry import settings
-from runner.telemetry.forward import Forward
+from runner.telemetry.forwarder import Forwarder
 from runner.telemetry.receiver import Receiver
 
 VARIABLE = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
@@ -25,7 +25,7 @@ def kept(root: Path, environ: Mapping[str, str]) -> Iterator[dict[str, str]]:
         yield {}
         return
     with (
-        Forward(found.endpoint) as forward,
+        Forwarder(found.endpoint) as forward,
         Receiver(forward=forward) as receiver,
         devserver.announced(root, receiver.endpoint, devserver.TRACES),
     ):

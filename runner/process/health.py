@@ -14,7 +14,7 @@ from prometheus_client.core import Metric
 from runner.consumers.function import Function
 from runner.errors import SettingsError
 from runner.jetstream import fork
-from runner.process import asked, functionmetrics, httpmetrics
+from runner.process import askedmetrics, functionmetrics, httpmetrics
 from runner.process.metrictext import family, written
 from runner.requests.target import Target
 from runner.services.responder import Responder
@@ -124,5 +124,5 @@ class Health:
             *functionmetrics.families(self._functions, self._responders, now),
             lost,
             *(httpmetrics.families(self._web.counts) if self._web is not None else ()),
-            *asked.families(self._targets, now),
+            *askedmetrics.families(self._targets, now),
         ]

@@ -11,7 +11,7 @@ from runner.errors import NoResponders, ServerError, Unconfirmed
 from runner.host import Reply
 from runner.requests.peer import Peer
 from runner.requests.target import Target
-from runner.telemetry.asking import Asked, TrySpan
+from runner.telemetry.tryspan import Asker, TrySpan
 
 
 class Request(Struct, eq=False):
@@ -25,7 +25,7 @@ class Request(Struct, eq=False):
     """By the monotonic clock."""
     future: asyncio.Future[Reply]
     policy: Policy
-    asked_in: Asked
+    asker: Asker
     target: Target | None = None
     """None: nobody is known who answers on a subject of its own."""
     open: list[Try] = []

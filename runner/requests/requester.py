@@ -26,8 +26,8 @@ from runner.requests.request import Request
 from runner.requests.sweep import Sweep
 from runner.requests.target import Target
 from runner.requests.tries import Tries, each
-from runner.telemetry.asking import here
 from runner.telemetry.tracing import Tracing
+from runner.telemetry.tryspan import here
 
 LOOP_SECONDS = 1.0
 """How much longer a call from another loop waits for ours to tell what became of it."""
@@ -179,7 +179,7 @@ class Requester:
         tried = self._tries.begin(request, target if peer is not None else None, backend, peer, now)
         try:
             tried.span, carried = self._tracing.asking(
-                request.asked_in, request.subject, target.pattern if target is not None else "",
+                request.asker, request.subject, target.pattern if target is not None else "",
                 peer.id if peer is not None else "", number,
             )  # fmt: skip
             left = int((request.deadline - now) * 1000)

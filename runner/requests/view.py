@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from runner.core.backend import Backend
-from runner.core.snapshot import MOST_ASKED, Asked, Chosen
+from runner.core.snapshot import MOST_ASKED, AskedFunction, Chosen
 from runner.requests.target import Target
 
 _WORST = ("ejected", "trial", "resting", "healthy")
@@ -16,15 +16,15 @@ def asked_here(targets: Mapping[tuple[str, str], Target]) -> list[Target]:
     return [targets[key] for key in sorted(targets) if targets[key].asked][:MOST_ASKED]
 
 
-def asked(targets: Mapping[tuple[str, str], Target], now: float) -> list[Asked]:
+def asked(targets: Mapping[tuple[str, str], Target], now: float) -> list[AskedFunction]:
     """What is known of each function that was asked, and of its instances: of more than 100 the worst."""
     return [_asked(target, now) for target in asked_here(targets)]
 
 
-def _asked(target: Target, now: float) -> Asked:
+def _asked(target: Target, now: float) -> AskedFunction:
     known = list(target.balancer.backends.values())
     known.sort(key=lambda each: (_WORST.index(each.state(now)), each.name))
-    return Asked(
+    return AskedFunction(
         project=target.project,
         function=target.function,
         subject=target.pattern,

@@ -16,7 +16,7 @@ from opentelemetry.trace import INVALID_SPAN, Span, SpanContext, Status, StatusC
 from opentelemetry.util.types import Attributes
 
 from runner.core import otlp
-from runner.telemetry.outbox import Lane
+from runner.telemetry.spanqueue import Lane
 
 # Flags of a trace.
 SAMPLED, RANDOM = 1, 2

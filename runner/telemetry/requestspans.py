@@ -20,7 +20,7 @@ from runner.telemetry.source import Attributes, SpanSource
 CODE = "jetrunner.code"
 
 
-class Asked(Protocol):
+class Received(Protocol):
     """A request as it came."""
 
     subject: bytes
@@ -68,14 +68,14 @@ class RequestSpans:
         }
         self._shape = otlp.kind(otlp.SERVER, failure.clean(function)) + otlp.attributes(self._same)
 
-    def begin(self, request: Asked) -> RequestSpan:
+    def begin(self, request: Received) -> RequestSpan:
         """Start the span of a request that the gate has admitted, and that begins now; quickly where all is usual.
 
         Usual is a request whose headers say of traces no more than a `traceparent`.
         """
         return self._quickly(request) or self.start(request)
 
-    def _quickly(self, request: Asked) -> RequestSpan | None:
+    def _quickly(self, request: Received) -> RequestSpan | None:
         lane, subject, header = self._lane, request.subject, request.header
         if lane is None or len(subject) > LONGEST or not subject.isascii():
             return None
@@ -95,7 +95,7 @@ class RequestSpans:
         span = OwnSpan(lane, trace_id, span_id, parent, flags, time_ns(), parts)
         return RequestSpan(span, self._of, None, header, request.body)
 
-    def start(self, request: Asked, start_ns: int | None = None) -> RequestSpan:
+    def start(self, request: Received, start_ns: int | None = None) -> RequestSpan:
         """Start the span of any request, now unless told."""
         headers = headers_of.pairs(request.header) if request.header else []
         parent = self._of.source.propagation.extract(headers)

@@ -45,9 +45,9 @@ from runner.telemetry.export import Export
 from runner.telemetry.failure import clean
 from runner.telemetry.hiding import Hiding
 from runner.telemetry.keys import ADMITTED, SCHEMA, SCOPE, VERSION
-from runner.telemetry.outbox import Lane
 from runner.telemetry.ownspan import OwnSpan
 from runner.telemetry.settings import TelemetrySettings
+from runner.telemetry.spanqueue import Lane
 
 
 class _Gated(Sampler):
@@ -162,7 +162,7 @@ class Services:
         self._providers: dict[str, TracerProvider] = {}
         self._lock = threading.Lock()
         self._lanes: dict[str, Lane] = {}
-        self.own = self.export.outbox is not None and not any(map(os.environ.get, _SDK_ALONE))
+        self.own = self.export.queue is not None and not any(map(os.environ.get, _SDK_ALONE))
         """Whether the runner's own spans are encoded here; else the SDK makes them."""
 
     def provider(self, service: str) -> TracerProvider:
@@ -198,8 +198,8 @@ class Services:
         return self._lanes[name]
 
     def _new_lane(self, service: str) -> Lane:
-        outbox = self.export.outbox
-        assert outbox is not None
+        queue = self.export.queue
+        assert queue is not None
         resource = self.provider(service).resource
         if any(isinstance(value, str) and clean(value) != value for value in resource.attributes.values()):
             return Lane(service, b"", b"", lambda _lane, _span: None, self.replace)  # OTLP cannot hold it
@@ -211,7 +211,7 @@ class Services:
         del written.scope_spans[0].spans[:]
         (scoped,) = written.scope_spans
         del written.scope_spans[:]
-        return outbox.lane(service, written.SerializeToString(), scoped.SerializeToString(), self.replace)
+        return queue.lane(service, written.SerializeToString(), scoped.SerializeToString(), self.replace)
 
     def replace(self, own: OwnSpan) -> Span:
         """A span of the SDK's in the place of an own one that has not ended."""

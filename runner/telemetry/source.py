@@ -24,11 +24,11 @@ from runner.core.sampling import taken
 from runner.core.traceparent import TraceParent
 from runner.telemetry.gate import Gate
 from runner.telemetry.keys import ADMITTED
-from runner.telemetry.outbox import Lane
 from runner.telemetry.ownspan import RANDOM, SAMPLED, OwnSpan
 from runner.telemetry.propagation import Propagation
 from runner.telemetry.sdkspan import AnySpan, SdkSpan
 from runner.telemetry.settings import TelemetrySettings
+from runner.telemetry.spanqueue import Lane
 
 if TYPE_CHECKING:
     from runner.telemetry.services import Services

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import NotRequired, TypedDict, Unpack
 from urllib.parse import urlsplit
@@ -36,8 +36,8 @@ from opentelemetry import trace
 
 from runner.core import header as headers_of
 from runner.core import traceparent
-from runner.telemetry import asking, failure, publishing, shardspans
-from runner.telemetry.asking import Asked, TrySpan
+from runner.core.hop import Hop
+from runner.telemetry import failure, publishing, shardspans, tryspan
 from runner.telemetry.attempt import ORIGIN_TRACE, AttemptSpan, Hiding, SentSpan
 from runner.telemetry.functionspans import FunctionSpans
 from runner.telemetry.httpspans import HttpSpans
@@ -48,6 +48,7 @@ from runner.telemetry.publishing import PublishSpan
 from runner.telemetry.requestspans import RequestSpans
 from runner.telemetry.settings import TelemetrySettings
 from runner.telemetry.source import Attributes, SpanSource
+from runner.telemetry.tryspan import Asker, TrySpan
 
 
 class AttemptFacts(TypedDict):
@@ -261,10 +262,10 @@ class Tracing:
         return publishing.publish(self._source, subject, template, headers).ending()
 
     def asking(
-        self, asked_in: Asked, subject: bytes, pattern: str, instance: str, number: int
+        self, asker: Asker, subject: bytes, pattern: str, instance: str, number: int
     ) -> tuple[TrySpan | None, bytes]:
-        """A try to have a request answered: its span where it is traced, and header lines; see `telemetry/asking.py`."""
-        return asking.ask(self._source, asked_in, subject, pattern, instance, number)
+        """A try to have a request answered: its span where it is traced, and header lines; see `telemetry/tryspan.py`."""
+        return tryspan.ask(self._source, asker, subject, pattern, instance, number)
 
     def redrive_span(
         self, subject: str, headers: Iterable[tuple[str, str]]
@@ -274,6 +275,15 @@ class Tracing:
         `headers` are the dead letter's; those of the span are to be sent in their place, whole.
         """
         return publishing.redrive(self._source, subject, headers).ending()
+
+    def hops(self) -> Callable[[Hop], None]:
+        """What queues the span of a message's way through one server."""
+        services = self._source.services
+        if services is None:
+            return lambda _: None
+        from runner.telemetry.hops import Hops  # noqa: PLC0415  the SDK costs 150 ms and 20 MB
+
+        return Hops(services).put
 
     def flush(self, timeout: float = 3.0) -> bool:
         """Send what is queued; blocks for `timeout` seconds at most; False when spans may not have arrived."""

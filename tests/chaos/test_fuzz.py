@@ -21,7 +21,7 @@ from nats.errors import ProtocolError
 from runner.cluster.member import read_member
 from runner.core import (
     acksubject,
-    answer,
+    apianswer,
     checked,
     deadletter,
     failed,
@@ -125,7 +125,7 @@ def answers(luck: random.Random) -> None:
     changed = twisted(luck, ANSWERS[request])
     if (
         isinstance(changed, dict)
-        and not answer.check(request, changed)
+        and not apianswer.check(request, changed)
         and request.startswith("CONSUMER.INFO")
     ):
         assert changed["ack_floor"]["stream_seq"] >= 0

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from runner.cli.origin import address, requirement
+from runner.cli.requirement import address, requirement
 from tests.support.project import Project
 
 

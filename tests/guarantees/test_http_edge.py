@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 
 import httpx
 import pytest
 
 from tests.support.eventually import eventually
+from tests.support.httpload import Load
 from tests.support.port import free_port
 from tests.support.process import RunnerProcess
 from tests.support.project import Project
@@ -54,49 +53,6 @@ def project(make_project: Callable[..., Project], nats_server: NatsServer) -> Pr
     found = make_project(functions={"shop": SOURCE}, nats=nats_server.url)
     found.settings(ROUTES)
     return found
-
-
-class Load:
-    """Asks as fast as it is answered, over connections that are kept; the statuses, and what failed."""
-
-    def __init__(self, url: str, path: str) -> None:
-        self.statuses: Counter[int] = Counter()
-        self.bodies: Counter[str] = Counter()
-        self.failed: list[str] = []
-        self._url = url
-        self._path = path
-
-    async def _ask(self) -> None:
-        async with httpx.AsyncClient(base_url=self._url, timeout=20) as client:
-            number = 0
-            while True:
-                number += 1
-                try:
-                    answer = await client.get(f"{self._path}/{number}")
-                except httpx.HTTPError as error:
-                    self.failed.append(repr(error))
-                    continue
-                self.statuses[answer.status_code] += 1
-                self.bodies[answer.text] += 1
-                if answer.status_code != 200:
-                    self.failed.append(answer.text)
-                await asyncio.sleep(0.005)
-
-    @asynccontextmanager
-    async def asking(self, clients: int = 8) -> AsyncIterator[None]:
-        """For the time of the block."""
-        asked = [asyncio.create_task(self._ask()) for _ in range(clients)]
-        try:
-            yield
-        finally:
-            for each in asked:
-                each.cancel()
-            await asyncio.wait(asked)
-
-    async def more(self, count: int) -> None:
-        """Wait for so many more answers."""
-        total = self.statuses.total() + count
-        await eventually(lambda: self.statuses.total() >= total or bool(self.failed), within=40)
 
 
 async def test_a_killed_instance_costs_no_get_of_an_idempotent_function(project: Project) -> None:

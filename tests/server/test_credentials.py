@@ -15,7 +15,7 @@ import pytest
 import runner
 from runner.config import Settings
 from runner.errors import SettingsError
-from runner.jetstream import refusals
+from runner.jetstream import credentialrefusals
 from runner.jetstream.connection import Connection, connect
 from tests.server.conftest import Connects, reload
 from tests.support.eventually import eventually
@@ -129,7 +129,7 @@ async def test_credentials_that_nobody_renews_end_it_after_a_while_and_renewed_o
     operator: Operator, server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By the fast wire: nats-py's own task fails with InvalidStateError where it is closed while it reconnects."""
-    monkeypatch.setattr(refusals, "REFUSED_SECONDS", 1.5)
+    monkeypatch.setattr(credentialrefusals, "REFUSED_SECONDS", 1.5)
     creds = tmp_path / "app.creds"
     settings = Settings(nats_url=server.url, nats_creds=str(creds), wire="fast")
     operator.write_creds(creds, lasts=3)

@@ -232,7 +232,7 @@ async def test_what_a_lost_connection_has_not_sent_goes_out_on_the_next_one_only
     await js.client.flush()
     plain, shard = (b"$JS.ACK.ORDERS.%b.1.1.1.1.0" % name for name in (b"shop-audit", b"shop-charge-0-0"))
     async with Proxy.to(nats_server.port) as proxy, connected(proxy.url) as connection:
-        connection.wire.answers.order("ORDERS", "shop-charge-0-0", Ours(), lambda: None)
+        connection.wire.acks.order("ORDERS", "shop-charge-0-0", Ours(), lambda: None)
         epoch = connection.wire.epoch
         proxy.freeze("up")
         with pytest.raises(AssertionError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from runner.core.history import NOTHING, Identity
-from runner.jetstream.answers import withdrawn
+from runner.jetstream.acks import withdrawn
 from runner.jetstream.reply import consumer_sequence, identity, is_lost, stored_at, stream_sequence
 from runner.jetstream.withheld import Withheld
 

@@ -22,8 +22,8 @@ from runner.core.story import Told
 from runner.core.storyfacts import Hand
 from runner.errors import JetrunnerError, PermissionDenied, UsageError
 from runner.jetstream import codes, outputs
-from runner.jetstream.asked import Answers, Subject, hands
 from runner.jetstream.connection import Connection
+from runner.jetstream.inquired import Inquired, InstanceAnswers, hands
 from runner.jetstream.inquiry import Inquiry
 from runner.jetstream.inventory import consumers_on, real_streams, stream_info
 from runner.jetstream.messages import leader_message
@@ -98,7 +98,7 @@ class Stories:
     async def _story(self, info: Mapping[str, Any], stream: str, sequence: int, depth: int) -> dict[str, Any]:
         self._told[stream, sequence] = True
         stored = await leader_message(self._connection, stream, {"seq": sequence}, codes.NOTHING_STORED)
-        about = Subject(stream, sequence, stored, info)
+        about = Inquired(stream, sequence, stored, info)
         consumers = await consumers_on(self._connection, stream, PATIENCE_SECONDS)
         inquiry = Inquiry(self._connection, about, self._rules)
         found = [
@@ -108,13 +108,13 @@ class Stories:
         document = self._message(about)
         return document | {"functions": [each for each in found if self._worth(each, about)]}
 
-    def _worth(self, function: Mapping[str, Any], about: Subject) -> bool:
+    def _worth(self, function: Mapping[str, Any], about: Inquired) -> bool:
         """Of a message that is gone its subject is not known: a function counts that has something to tell of it."""
         return about.stored is not None or function["state"] != "gone" or bool(function["durable"])
 
     async def _readers(
-        self, about: Subject, consumers: Sequence[Mapping[str, Any]]
-    ) -> list[tuple[Reader, Answers]]:
+        self, about: Inquired, consumers: Sequence[Mapping[str, Any]]
+    ) -> list[tuple[Reader, InstanceAnswers]]:
         """The functions that read it, each with what the instances of its project say of the message."""
         own, subject = self._settings.name, about.stored.subject if about.stored is not None else None
         question = Question(about.stream, about.sequence)
@@ -133,7 +133,7 @@ class Stories:
         return told
 
     async def _function(
-        self, inquiry: Inquiry, reader: Reader, answers: Answers, depth: int
+        self, inquiry: Inquiry, reader: Reader, answers: InstanceAnswers, depth: int
     ) -> dict[str, Any]:
         facts, place = await inquiry.facts(reader, answers)
         made = await self._outputs(reader, place) if place.timestamp_ns else outputs.Found()
@@ -193,7 +193,7 @@ class Stories:
                     found["message"] = await self._story(info, *place, depth - 1)
         return found
 
-    def _message(self, about: Subject) -> dict[str, Any]:
+    def _message(self, about: Inquired) -> dict[str, Any]:
         """The message itself."""
         stored, state = about.stored, about.info["state"]
         document: dict[str, Any] = {

@@ -10,13 +10,13 @@ from urllib.parse import parse_qsl
 
 from msgspec import Struct
 
-from runner.core.http import path
+from runner.core.http import path, precedence
 from runner.core.http.backend import Publish, Request
 from runner.core.http.filters import Filter
 from runner.core.http.route import Pattern, Route, Weighted
 
 
-class Asked:
+class HeadersAndQuery:
     """What a request is asked for beyond host, path and method; its query is taken apart once, and only if a route asks for it."""
 
     __slots__ = ("_parameters", "_query", "headers")
@@ -71,12 +71,10 @@ class Entry:
         self._targets = tuple(_target(route, each) for each in route.backends)
         self._bounds = list(accumulate(each.weight for each in route.backends))
         self.total = self._bounds[-1]
-        self.rank: Any = (
-            not route.methods, -len(route.headers), -len(route.query), route.order, number,
-        )  # fmt: skip
+        self.rank: Any = (*precedence.rank(route), number)
         """Among routes of the same host and path the smallest precedes."""
 
-    def holds(self, asked: Asked) -> bool:
+    def holds(self, asked: HeadersAndQuery) -> bool:
         """Whether the request has the headers and the query parameters of the route."""
         return all(asked.header(name) == value for name, value in self._headers) and all(
             asked.parameter(each.name) == each.value for each in self._query

@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from runner.core.http import hostname
 from runner.core.http.backend import Backend, Publish, Request
-from runner.core.http.entry import Asked, Entry
+from runner.core.http.entry import Entry, HeadersAndQuery
 from runner.core.http.filters import Filter
 from runner.core.http.path import canonical
 from runner.core.http.pathtable import PathTable
@@ -40,7 +40,7 @@ class Matched(Struct, frozen=True):
     """What to publish to or to ask, with the tokens filled in; empty where the backend has no subject."""
 
 
-class Refused(Struct, frozen=True):
+class Unmatched(Struct, frozen=True):
     """No route takes the request."""
 
     status: Literal[400, 404, 405, 500]
@@ -87,7 +87,7 @@ class RouteTable:
             if not name.startswith("*.")
         }
 
-    def match(self, method: str, host: str, path: bytes, query: bytes, headers: Pairs) -> Matched | Refused:
+    def match(self, method: str, host: str, path: bytes, query: bytes, headers: Pairs) -> Matched | Unmatched:
         """Find the route of a request.
 
         `host` is the value of `Host`, with or without a port. `path` and `query` are as they came: not decoded, without the
@@ -100,22 +100,22 @@ class RouteTable:
                 tables = self._exact.get(name) or self._wildcards(name)
             found = canonical(path)
         except ValueError as error:
-            return Refused(400, f"{error}.")
-        asked: Asked | None = None
+            return Unmatched(400, f"{error}.")
+        asked: HeadersAndQuery | None = None
         for table in tables:
             for entry in table.candidates(found):
                 if entry.methods and method not in entry.methods:
                     continue
                 if entry.conditional:
-                    asked = asked or Asked(query, headers)
+                    asked = asked or HeadersAndQuery(query, headers)
                     if not entry.holds(asked):
                         continue
                 return self._matched(entry, found)
-        return _refused(tables, found, asked or Asked(query, headers))
+        return _refused(tables, found, asked or HeadersAndQuery(query, headers))
 
-    def _matched(self, entry: Entry, path: str) -> Matched | Refused:
+    def _matched(self, entry: Entry, path: str) -> Matched | Unmatched:
         if not entry.total:
-            return Refused(500, "No backend of this route has a weight.")
+            return Unmatched(500, "No backend of this route has a weight.")
         target = entry.target(self._luck)
         params = entry.params(path)
         subject = target.subject
@@ -124,9 +124,9 @@ class RouteTable:
             try:
                 subject = backend.subject.render(params)
             except ValueError:
-                return Refused(400, "A token of the path cannot be a token of a subject.")
+                return Unmatched(400, "A token of the path cannot be a token of a subject.")
             if len(subject) * 4 > LONGEST and len(subject.encode()) > LONGEST:
-                return Refused(400, "The tokens of the path are too long for a subject.")
+                return Unmatched(400, "The tokens of the path are too long for a subject.")
         return Matched(entry.route, backend, params, target.filters, subject)
 
     def _wildcards(self, host: str) -> tuple[PathTable, ...]:
@@ -146,7 +146,7 @@ def _many_labels(entry: Entry) -> bool:
     return entry.route.source != "ingress"
 
 
-def _refused(tables: Iterable[PathTable], path: str, asked: Asked) -> Refused:
+def _refused(tables: Iterable[PathTable], path: str, asked: HeadersAndQuery) -> Unmatched:
     """405 where only the method is wrong, and where the kind of route knows that answer; else 404."""
     allow: set[str] = set()
     for table in tables:
@@ -154,5 +154,5 @@ def _refused(tables: Iterable[PathTable], path: str, asked: Asked) -> Refused:
             if entry.route.source == "own" and entry.holds(asked):
                 allow |= entry.methods
     if allow:
-        return Refused(405, "This path does not have that method.", tuple(sorted(allow)))
-    return Refused(404, "There is nothing here.")
+        return Unmatched(405, "This path does not have that method.", tuple(sorted(allow)))
+    return Unmatched(404, "There is nothing here.")

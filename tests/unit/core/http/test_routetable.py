@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from runner.core.http.backend import Backend, Call, Publish, Request
 from runner.core.http.filters import Headers
 from runner.core.http.route import Condition, Exact, Path, Pattern, Prefix, Route, Weighted
-from runner.core.http.routetable import Matched, Refused, RouteTable
+from runner.core.http.routetable import Matched, RouteTable, Unmatched
 from runner.core.subject import Template
 
 
@@ -41,7 +41,7 @@ def match(
     host: str = "example.com",
     query: bytes = b"",
     headers: Sequence[tuple[bytes, bytes]] = (),
-) -> Matched | Refused:
+) -> Matched | Unmatched:
     return found.match(method, host, path.encode(), query, headers)
 
 
@@ -157,7 +157,7 @@ def test_a_wrong_method_of_our_own_routes_is_told_with_those_there_are() -> None
     )
     assert [taken(found, "/a/1", method) for method in ("GET", "HEAD", "POST")] == ["get", "get", "post"]
     got = match(found, "/a/1", "DELETE")
-    assert isinstance(got, Refused)
+    assert isinstance(got, Unmatched)
     assert (got.status, got.allow) == (405, ("GET", "HEAD", "POST"))
 
 
