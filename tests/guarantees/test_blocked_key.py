@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from nats.aio.msg import Msg
 
 from runner.core.identity import shard_durable
 from tests.support.eventually import eventually
@@ -175,3 +176,26 @@ async def test_bodies_that_wait_are_fetched_from_a_server_that_is_killed_meanwhi
         nats_server.restart(kill=True)
     await eventually(lambda: count(project.root, "ada") >= 300, within=30)
     assert done(project.root, "ada") == [expected(number) for number in range(300)]
+
+
+async def test_a_long_lane_that_moves_is_filled_up_by_the_part(
+    make_project: Callable[..., Project], nats_server: NatsServer, js: RawJetStream
+) -> None:
+    """A request for each message that is settled would cost the server more than the messages; none is dropped and read again."""
+    project = await opened(make_project, nats_server.url)
+    project.function("budget", "from runner.ordered import pull\npull.HELD_LIMIT = 200\n")
+    (project.root / "go").touch()
+    for number in range(2_000):
+        await js.client.publish("ledger.ada.posted", b"%d" % number)
+    asked: list[str] = []
+
+    async def noted(message: Msg) -> None:
+        asked.append(message.subject)
+
+    await js.client.subscribe(f"$JS.API.CONSUMER.MSG.NEXT.LEDGER.{DURABLE}", cb=noted)
+    await js.client.subscribe("$JS.API.STREAM.MSG.GET.LEDGER", cb=noted)
+    await js.client.flush()
+    project.start("run")
+    await eventually(lambda: count(project.root, "ada") == 2_000, within=30)
+    assert [number for number, _, _ in done(project.root, "ada")] == list(range(2_000))
+    assert 10 < len(asked) < 200, "2,000 messages in parts of a hundred"

@@ -20,6 +20,10 @@ counts = st.integers(0, 300)
         (64, 0, 56, 8),
         (64, 32, 16, 16),
         (64, 32, 25, 0),
+        (16, 0, 14, 0),
+        (16, 0, 9, 0),
+        (16, 0, 8, 8),
+        (16, 10, 0, 6),
         (64, 56, 5, 0),
         (64, 56, 4, 4),
         (64, 64, 0, 0),
@@ -30,7 +34,7 @@ counts = st.integers(0, 300)
         (0, 0, 0, 0),
     ],
 )
-def test_a_pull_is_renewed_when_half_of_it_or_an_eighth_of_the_limit_has_come(
+def test_a_pull_is_renewed_when_half_of_it_or_an_eighth_of_the_limit_and_eight_messages_have_come(
     limit: int, unsettled: int, outstanding: int, expected: int
 ) -> None:
     assert request_size(limit, unsettled, outstanding) == expected
