@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 from pathlib import Path
+from threading import get_ident
 from typing import Any, TypeVar, overload
 
 import anyio
@@ -63,6 +64,7 @@ class App:
         self._project = project
         self._requester = Requester(connection, tracing, policies)
         self._loop = asyncio.get_running_loop()
+        self._thread = get_ident()
         self._may_ask = True
 
     async def publish(
@@ -79,7 +81,7 @@ class App:
         With a `Nats-Msg-Id` header it is safe to repeat, and repeated here for ten seconds. `delay` in seconds or
         `at`, a time with a timezone, stores it to be published then. Raises ValueError and the `ServerError` family.
         """
-        if otherloop.is_other(self._loop):
+        if otherloop.is_other(self._loop, self._thread):
             try:
                 return await otherloop.passed_on(
                     self._loop,

@@ -13,7 +13,7 @@ from runner import codec
 from runner.core.balancer import Policy
 
 
-class Reply(Struct, frozen=True):
+class Reply(Struct, frozen=True, gc=False):
     """The answer to a request."""
 
     body: bytes

@@ -21,7 +21,7 @@ LATEST = datetime(2262, 4, 11, tzinfo=UTC)
 """The server counts nanoseconds in 64 bits; a time after that would come out at once (tried on 2.15)."""
 
 
-class Staged(Struct, frozen=True):
+class Staged(Struct, frozen=True, gc=False):
     """A message to be published when the handler succeeds."""
 
     subject: str

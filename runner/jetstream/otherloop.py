@@ -8,13 +8,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from threading import get_ident
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
-def is_other(loop: asyncio.AbstractEventLoop) -> bool:
-    """Whether the loop that runs here is not this one. Raises RuntimeError where none runs."""
+def is_other(loop: asyncio.AbstractEventLoop, thread: int) -> bool:
+    """Whether the loop that runs here is not this one, which was made in that thread. Raises RuntimeError where none runs.
+
+    No thread runs two loops at once; `get_running_loop` alone would be a call of the system each time.
+    """
+    if get_ident() == thread and loop.is_running():
+        return False
     return asyncio.get_running_loop() is not loop
 
 

@@ -80,9 +80,15 @@ class Wire:
         return self.reader.heard
 
     def _read(self) -> None:
-        """What one read has caused leaves in one write."""
+        """What one read has caused leaves in one write, and what those write whom it has woken in another, behind the last of them.
+
+        They go on in the next turn of the loop: what they write would wait for the turn after that.
+        """
         if self._frames:
             self.flush()
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._flush_soon)
 
     def _lost(self) -> None:
         """The connection is lost; nats-py has not begun to reconnect."""

@@ -61,7 +61,8 @@ class Directory:
         self._found: dict[bytes, Target | None] = {}
         self._inbox = b""
         self._next = self._unsure_until = 0.0
-        self._ready = False
+        self.ready = False
+        """Whether the first requests have waited long enough to hear who answers."""
         self._hopeful: list[tuple[bytes, asyncio.Future[None]]] = []
         """First requests that wait to hear who answers them."""
 
@@ -87,7 +88,7 @@ class Directory:
 
     async def wait(self, subject: bytes) -> None:
         """After the opening, wait to hear of somebody who answers on a subject: 100 ms at most."""
-        if not self._ready and self.target(subject) is None:
+        if not self.ready and self.target(subject) is None:
             heard = asyncio.get_running_loop().create_future()
             self._hopeful.append((subject, heard))
             await heard
@@ -112,7 +113,7 @@ class Directory:
 
     def ask(self, now: float) -> None:
         """Ask all services once more, where it is time to."""
-        if now >= self._next and self._ready:
+        if now >= self._next and self.ready:
             self._ask(now)
 
     def forget(self, peer: Peer) -> None:
@@ -146,7 +147,7 @@ class Directory:
             self._connection.wire.publish(_ASK, b"", self._inbox)
 
     def _is_ready(self) -> None:
-        self._ready = True
+        self.ready = True
         for _, heard in self._hopeful:
             if not heard.done():
                 heard.set_result(None)

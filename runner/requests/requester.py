@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Mapping
 from contextvars import Context as ContextVars
+from threading import get_ident
 
 from runner.core import header, service
 from runner.core.balancer import POLICIES, Policy
@@ -53,6 +54,7 @@ class Requester:
         self._tracing = tracing
         self._policies = policies or {}
         self._loop = asyncio.get_running_loop()
+        self._thread = get_ident()
         self.now = connection.clock.now
         self.directory = Directory(connection)
         self._tries = Tries()
@@ -87,7 +89,7 @@ class Requester:
         `NoResponders` where nobody listens, `Unconfirmed` where no answer has come, and `TooLarge`.
         """
         timeout = min(timeout, LONGEST_SECONDS)
-        if otherloop.is_other(self._loop):
+        if otherloop.is_other(self._loop, self._thread):
             try:
                 return await otherloop.passed_on(
                     self._loop,
@@ -107,11 +109,12 @@ class Requester:
         else:
             lines = header.encode(headers.items())[10:-2] if headers else b""
         self._connection.publisher.check_size(subject, len(body) + len(lines) + service.HEADERS_SIZE)
-        asked = subject.encode(errors="surrogateescape")
+        asked = subject.encode("utf-8", "surrogateescape")
         if not self._cut:
             await self._open()
         self.directory.ask(now)  # here, too: the sweep turns only for as long as a request waits
-        await self.directory.wait(asked)
+        if not self.directory.ready:
+            await self.directory.wait(asked)
         target = self.directory.target(asked)
         future: asyncio.Future[Reply] = self._loop.create_future()
         request = Request(
@@ -119,7 +122,7 @@ class Requester:
         )
         if target is not None:
             target.asked = True
-            target.budget.deposit(clock())
+            target.budget.deposit(now)
         self._send(request)
         self._sweep.add(request)
         try:

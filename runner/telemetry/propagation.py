@@ -33,6 +33,7 @@ class _Appending(Setter[Headers]):
 
 _USUAL = {"traceparent", "tracestate", "baggage"}
 """Names of headers that the propagators of the default read."""
+_NEITHER_ZERO = 1 << 64 | 1
 _GETTER = _ByName()
 _SETTER = _Appending()
 
@@ -80,7 +81,8 @@ class Propagation:
 
 def unsampled() -> str:
     """A `traceparent` of a new trace that is not recorded: nobody further on starts one for the message."""
-    return f"00-{getrandbits(128) | 1:032x}-{getrandbits(64) | 1:016x}-00"
+    made = (getrandbits(192) | _NEITHER_ZERO).to_bytes(24, "big").hex()
+    return f"00-{made[:32]}-{made[32:]}-00"
 
 
 def _installed(name: str) -> TextMapPropagator | None:

@@ -17,7 +17,7 @@ from runner.telemetry.sdkspan import AnySpan
 from runner.telemetry.source import Attributes, SpanSource
 
 
-class Asker(Struct, frozen=True):
+class Asker(Struct, frozen=True, gc=False):
     """Where a request was made: its tries belong there, whoever sends them later."""
 
     context: Context
@@ -62,9 +62,9 @@ def ask(
     root = current is None or not current.get_span_context().is_valid
     if root:
         if sent_in is not None:
-            return None, traceparent.unsampled_line(sent_in) or _unsampled_line()
+            return None, traceparent.unsampled_line(sent_in) or b"traceparent: %b\r\n" % unsampled().encode()
         if not source.gate.admit(None):
-            return None, _unsampled_line()
+            return None, b"traceparent: %b\r\n" % unsampled().encode()
     service = cast("str", context.get(SERVICE, source.project))
     text = subject.decode(errors="replace")
     attributes: Attributes = {
@@ -80,7 +80,3 @@ def ask(
     carried: Context = set_span_in_context(span.current, context)
     lines = "".join(f"{name}: {value}\r\n" for name, value in source.propagation.inject(carried))
     return TrySpan(span), lines.encode("utf-8", "surrogateescape")
-
-
-def _unsampled_line() -> bytes:
-    return f"traceparent: {unsampled()}\r\n".encode()

@@ -21,7 +21,7 @@ async def test_an_asker_with_few_quick_requests_finds_an_instance_whose_news_wer
     await instance("a")
     assert await app.request("quote.1", None) == "a"
     directory = app._requester.directory
-    await eventually(lambda: directory._ready)
+    await eventually(lambda: directory.ready)
     await instance("b", tell=False)
     directory.ask_soon()
     assert await app.request("quote.1", None) in {"a", "b"}
@@ -35,7 +35,7 @@ async def test_an_asker_that_begins_without_a_connection_asks_who_is_there_on_th
     nats_server.stop()
     await eventually(lambda: not app._requester._connection.is_connected)
     asking = asyncio.create_task(app.request("quote.1", None, timeout=30.0))
-    await eventually(lambda: app._requester.directory._ready)
+    await eventually(lambda: app._requester.directory.ready)
     nats_server.start()
     assert await asking == "a"
     await eventually(lambda: one.client.is_connected, within=20)
@@ -53,7 +53,7 @@ async def test_an_instance_that_said_goodbye_is_not_learned_again_by_what_it_ans
     await known(app, "a", "b")
     await one.tell(gone=True)
     await eventually(lambda: ("shop", "a") not in directory.peers)
-    await eventually(lambda: directory._ready)
+    await eventually(lambda: directory.ready)
     told = len(one.told)
     directory.ask_soon()
     assert await app.request("quote.1", None) == "b"
@@ -67,7 +67,7 @@ async def test_an_instance_that_does_not_tell_of_itself_twice_is_forgotten(app: 
     await instance("b")
     directory = app._requester.directory
     await known(app, "a", "b")
-    await eventually(lambda: directory._ready)
+    await eventually(lambda: directory.ready)
     await one.close()
     peer = directory.peers["shop", "a"]
     later = clock()
