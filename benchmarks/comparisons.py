@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.arena import Arena, Stored
-from benchmarks.asking import JETRUNNER, NATS_PY
+from benchmarks.asking import GO, JETRUNNER, NATS_PY
 from benchmarks.clients import (
     ALL,
     DEFAULT,
@@ -160,5 +160,5 @@ def requests(arena: Arena) -> Found:
     return [
         asking(arena, kind, in_flight, part)
         for in_flight, part in ((1, FEW), (64, 2), (1000, 2))
-        for kind in (NATS_PY, JETRUNNER)
+        for kind in (NATS_PY, GO, JETRUNNER)
     ]

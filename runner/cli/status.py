@@ -67,7 +67,10 @@ def status_command(watch: bool, output: str) -> None:
 
     Then the last hour, over all instances, those that have ended included: WAIT is the time from the publish to the start of the
     first attempt, WORK the time in the handler, AVAILABLE the share of messages that succeeded rather than became dead letters, LAG
-    the age of the oldest message not yet delivered. With the setting `objective`, BUDGET is how much of what may go wrong is left.
+    the age of the oldest message not yet delivered. Of functions that answer requests, WAIT is the time from the arrival of a request
+    to the start of its handler, REFUSED are those whose handler has not begun (too many waited, their time was over, or the
+    instance ended), and AVAILABLE is the share that succeeded, without those that were the asker's fault. With the setting
+    `objective`, BUDGET is how much of what may go wrong is left.
 
     A further table shows the instances that functions ask (`ctx.request`), as those that ask know them: STATE is `healthy`,
     `resting` (it was overloaded), `ejected` (left out for a while, and why) or `trial` (single requests try it), OUTSTANDING
@@ -107,9 +110,11 @@ def status_command(watch: bool, output: str) -> None:
 
 def _show(found: dict[str, Any], project: str, objective: Objective) -> None:
     show(HEADS, [row for function in found["functions"] for row in _rows(function)], lead=2)
-    if rows := list(hour.rows(found["functions"], objective)):
-        click.echo()
-        show(hour.heads(objective), rows)
+    for answers, first in ((False, hour.MESSAGES), (True, hour.REQUESTS)):
+        some = [function for function in found["functions"] if function["answers"] is answers]
+        if rows := list(hour.rows(some, objective)):
+            click.echo()
+            show(hour.heads(objective, first), rows)
     if found["asked"]:
         click.echo()
         show(askedfunctions.HEADS, list(askedfunctions.rows(found["asked"], project)), lead=2)
@@ -179,7 +184,12 @@ async def read(connection: Connection, project: str, root: Path, objective: Obje
             }
             for name in names
         ]
-        + answering(snapshots, measured),
+        + [
+            {**function, "hour": hour.told(hours.get(function["function"], Minute()), objective)}
+            for function in answering(
+                snapshots, measured, {name for name, each in hours.items() if each.answers}
+            )
+        ],
         "asked": askedfunctions.asked(snapshots),
         "next_firings": await _next_firings(connection, project),
         "gathering": {

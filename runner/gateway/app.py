@@ -186,7 +186,7 @@ class App:
                 answer = trouble(status, detail)
         if found.filters:
             filtered(answer, exchange.identity, found.filters)
-        else:
+        elif answer.headers:
             told_once(answer, [(b"x-request-id", exchange.identity)])
         return answer
 

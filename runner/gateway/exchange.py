@@ -116,7 +116,10 @@ class Exchange:
     def named(self, identity: bytes) -> None:
         """Its id, which goes on to whoever answers."""
         self.identity = identity
-        if self.given.get(b"x-request-id") != identity:
+        given = self.given.get(b"x-request-id")
+        if given is None:
+            self.headers = [*self.headers, (b"x-request-id", identity)]
+        elif given != identity:
             kept = [pair for pair in self.headers if pair[0] != b"x-request-id"]
             self.headers = [*kept, (b"x-request-id", identity)]
 

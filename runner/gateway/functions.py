@@ -220,7 +220,7 @@ class HttpResponder(Responder):
     def _cut_off(self, request: Request) -> None:
         assert isinstance(request, HttpRequest)
         request.answered = True
-        self.stats.error(UNAVAILABLE, ENDS)
+        self.stats.error(UNAVAILABLE, ENDS, request.started - request.arrived)
         self._tell(request, Answered(UNAVAILABLE, "the gateway ends", AGAIN_SECONDS))
         self._reports.cut_off(request, ENDS)
 
@@ -241,7 +241,7 @@ class HttpResponder(Responder):
             return
         request.answered = True
         if gone and (isinstance(outcome, TimedOut) or _is_gone(outcome)):
-            self.stats.error(GONE, "the client has gone")
+            self.stats.error(GONE, "the client has gone", request.started - request.arrived)
             if request.span is not None:
                 request.span.end_refused(GONE, "client_gone")
             return
@@ -251,7 +251,7 @@ class HttpResponder(Responder):
             answer = Answered(UNAVAILABLE, NO_WORD, AGAIN_SECONDS)
         hidden = self._reports.hidden(request)
         text = answered.one_line(hidden.hide(answer.text))
-        self.stats.error(answer.code, text)
+        self.stats.error(answer.code, text, request.started - request.arrived)
         self._tell(request, Answered(answer.code, text, answer.after))
         told = Answered(answer.code, answered.answered(outcome).text, answer.after)
         self._reports.failed(request, outcome, told, clock() - request.started, hidden)

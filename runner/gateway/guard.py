@@ -20,6 +20,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from runner.gateway.head import RULED, Head, Refused
+from runner.gateway.joined import Joined
 from runner.gateway.limits import Limits
 from runner.gateway.refusals import refusal
 
@@ -58,6 +59,7 @@ class Guard(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # noqa: D102  # as uvicorn has it
         super().connection_made(transport)
+        self._joined = Joined(transport)
         if len(self.connections) > self.limits.connections:
             self._refuse(Refused(503, "too many connections"))
             return
@@ -165,6 +167,7 @@ class Guard(HttpToolsProtocol):
         ):
             raise Refused(400, "no WebSockets here")
         super().on_headers_complete()
+        self.cycle.transport = self._joined  # type: ignore[assignment]  # all that an answer needs of one
         self._in_head, self._head_bytes = False, 0
         self._body_began, self._body_bytes, self._bodiless_bytes = clock(), 0, 0
         self.due = self._body_began + self.limits.body_seconds
@@ -184,6 +187,7 @@ class Guard(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:  # noqa: D102
+        self._joined.flush()
         others = bool(self.pipeline)
         super().on_response_complete()
         if self._answer and not others and not self.transport.is_closing():

@@ -28,7 +28,7 @@ class Sending:
         """Send it; how many bytes the body had."""
         compress(answer, exchange.given.get(b"accept-encoding"))
         headers = list(answer.headers)
-        if all(name != b"x-request-id" for name, _ in headers):
+        if b"x-request-id" not in dict(headers):
             headers.append((b"x-request-id", exchange.identity))
         if answer.kind:
             headers.append((b"content-type", answer.kind))

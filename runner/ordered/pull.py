@@ -14,6 +14,8 @@ from runner.pipeline.outcomes import Guard
 
 HELD_LIMIT = 10_000
 """Messages of one shard that may be held back behind others of their key."""
+PART = 100
+"""So many more are asked for at once where less than that limit is here: not one after the other, as a long lane gets shorter."""
 EXPIRES_SECONDS = 1.9
 """Shorter than what is left of a lease before it is renewed: a frozen owner has no pull left when its shards are taken.
 A silent server is noticed after as long, while records of what it may not have heard still count (`settlement_log.py`)."""
@@ -157,7 +159,10 @@ class ShardPull(Pull):
         ordering = self.shard.ordering
         if self.shard.batches.sated:
             return len(self.unsettled)
-        return min(HELD_LIMIT - ordering.uncommitted, self.limit + ordering.holding)
+        room, most = self.limit + ordering.holding, HELD_LIMIT - ordering.uncommitted
+        if room <= most:
+            return room
+        return most + PART if len(self.unsettled) + self._out < most else 0
 
     @property
     def holding(self) -> int:

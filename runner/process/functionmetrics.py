@@ -88,11 +88,13 @@ def families(functions: Sequence[Function], responders: Sequence[Responder], now
                   [(label, stats.duration) for label, stats, _ in every],
                   {each.binding.function: stats.traced for _, stats, each in every}),
         histogram("jetrunner_wait_seconds",
-                  "Time from the publish of a message to the start of its first attempt, by the server's clock.",
-                  [(label, stats.wait) for label, stats, _ in reading]),
+                  "Time from the publish of a message to the start of its first attempt, by the server's clock; "
+                  "of a request from its arrival to the start of its handler.",
+                  [(label, stats.wait) for label, stats, _ in every]),
         histogram("jetrunner_latency_seconds",
-                  "Time from the publish of a message until it was settled, of those that succeeded.",
-                  [(label, stats.latency) for label, stats, _ in reading]),
+                  "Time from the publish of a message until it was settled, of those that succeeded; "
+                  "of a request from its arrival until its handler has ended.",
+                  [(label, stats.latency) for label, stats, _ in every]),
     ]  # fmt: skip
 
 
