@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from msgspec import Struct
 
@@ -15,6 +16,8 @@ from runner.core.streams.capture import StreamSubjects, capture
 from runner.core.subject import covers
 from runner.errors import JetrunnerError, UsageError
 from runner.gateway.declarations import Declarations
+
+FILES = ("keys_file", "jwks_file", "secret_file")
 
 
 class Found(Struct, frozen=True):
@@ -42,6 +45,9 @@ def check(settings: Settings, functions: Sequence[Binding], known: Sequence[Stre
 def _without_secret(settings: Settings) -> Iterator[str]:
     """The gateway does not start without these; where it is checked, they may be missing rightly."""
     for name, each in settings.auth.items():
+        for file in filter(None, (getattr(each, field, None) for field in FILES)):
+            if not Path(file).is_file():
+                yield f"auth.{name}: there is no file {file} here; the gateway does not start without it"
         variable = getattr(each, "keys_env", None) or getattr(each, "secret_env", None)
         if variable is not None and not os.environ.get(variable):
             yield f"auth.{name}: the environment variable {variable} is not set here; the gateway does not start without it"

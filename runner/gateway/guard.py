@@ -37,6 +37,7 @@ class Guard(HttpToolsProtocol):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self.url = b""
         self.due = 0.0
         """When the client has to have sent what it sends; 0.0 where nothing is awaited."""
         self._in_head = True

@@ -470,6 +470,11 @@ def test_a_secret_that_is_not_set_where_it_is_checked_is_told(make_project: Call
     kind = "webhook"
     style = "github"
     secret_env = "GITHUB_SECRET"
+    [tool.jetrunner.auth.staff]
+    kind = "jwt"
+    jwks_file = "jwks.json"
+    issuer = "https://login.example.com/"
+    audience = "orders"
     """
     )
     project = make_project(functions={"charge": CHARGE}, streams={"orders": ORDERS}, settings=settings)
@@ -478,3 +483,6 @@ def test_a_secret_that_is_not_set_where_it_is_checked_is_told(make_project: Call
     assert done.code == 0
     assert "auth.partners: the environment variable PARTNER_KEYS is not set here" in done.stderr
     assert "GITHUB_SECRET" not in done.stderr
+    assert "jwks.json here; the gateway does not start without it" in done.stderr
+    (project.root / "jwks.json").write_text("{}")
+    assert "jwks.json" not in project.runner("check").stderr

@@ -101,6 +101,7 @@ class Slow(NamedTuple):
 SLOW: dict[str, Slow] = {
     "says nothing": Slow(b"", gets=0),
     "half a head, and no more": Slow(b"GET / HTTP/1.1\r\nHost: a\r\nX"),
+    "line breaks alone": Slow(b"\r\n\r\n", drips=b"\r\n"),
     "half a request line, and no more": Slow(b"GET / HT"),
     "a head that comes a byte at a time": Slow(b"GET / HTTP/1.1\r\nHost: a\r\nX: ", drips=b"x"),
     "headers without an end, one at a time": Slow(b"GET / HTTP/1.1\r\nHost: a\r\n", drips=b"X: y\r\n"),
