@@ -51,12 +51,12 @@ def refused(page: str) -> bytes:
     sys.exit("no trace has a second attempt of forward")
 
 
-def photograph(url: str) -> None:
+def photograph(url: str, picture: Path, size: tuple[int, int]) -> None:
     """What the browser shows of it."""
     browser = os.environ.get("CHROMIUM", "chromium")
     command = [
         browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--virtual-time-budget=15000",
-        f"--window-size={SIZE[0]},{SIZE[1]}", f"--screenshot={PICTURE}", url,
+        f"--window-size={size[0]},{size[1]}", f"--screenshot={picture}", url,
     ]  # fmt: skip
     subprocess.run(command, check=True, capture_output=True)
 
@@ -79,7 +79,7 @@ def main() -> None:
         for line in late:
             _demo.command(root, environment, "publish", f"flights.{json.loads(line)['origin']}", line)
         spans = jaeger.decode(refused(page))
-        photograph(f"{page}/trace/{spans[0].trace_id}")
+        photograph(f"{page}/trace/{spans[0].trace_id}", PICTURE, SIZE)
         print("\n".join(waterfall.lines(spans)))
         print(f"{PICTURE}: {PICTURE.stat().st_size:,} bytes")
 
