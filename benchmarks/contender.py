@@ -114,12 +114,19 @@ def python(
 
 
 def check(server: Server, stream: str, consumers: list[str], total: int) -> None:
-    """Everything is acknowledged, and nothing came twice; the consumers are gone afterwards."""
+    """Everything is acknowledged, and nothing came twice; the consumers are gone afterwards.
+
+    Of shards some may come twice: one whose server is late asks it what it holds unsettled. That is told, and is no failure: it
+    does not run twice.
+    """
     infos = server.each([f"CONSUMER.INFO.{stream}.{name}" for name in consumers])
     left = sum(info["num_pending"] + info["num_ack_pending"] for info in infos)
     delivered = sum(info["delivered"]["consumer_seq"] for info in infos)
-    if left or delivered != total:
-        raise RuntimeError(f"{consumers[0]}: {left} of {total} messages are left, {delivered} deliveries")
+    said = f"{consumers[0]}: {left} of {total} messages are left, {delivered} deliveries"
+    if left or delivered < total or (delivered > total and len(consumers) == 1):
+        raise RuntimeError(said)
+    if delivered > total:
+        print(f"WARNING  {said}: the server was late", file=sys.stderr)
     server.each([f"CONSUMER.DELETE.{stream}.{name}" for name in consumers])
 
 
