@@ -25,11 +25,11 @@ def main() -> None:
     machine = look()
     for name in chosen(options.sections):
         # Each on a server of its own: the streams of one section are not in another's way.
-        with opened(options.messages, options.rounds, quick=options.quick) as arena:
+        with opened(options.messages, options.rounds, options.seconds, quick=options.quick) as arena:
             if options.profile is not None:
                 profile(name, arena, options.profile)
                 return
-            report = measure(name, arena, machine, options.seconds)
+            report = measure(name, arena, machine)
         print(text(report, title(name)), flush=True)
         print(f"written to {write(report, options.output)}", file=sys.stderr)
 
@@ -44,7 +44,7 @@ def title(name: str) -> str:
     return sections.LATENCIES[name].TITLE if name in sections.LATENCIES else sections.SECTIONS[name].title
 
 
-def measure(name: str, arena: Arena, machine: Machine, seconds: float) -> Report:
+def measure(name: str, arena: Arena, machine: Machine) -> Report:
     report = Report(
         section=name,
         date=time.strftime("%Y-%m-%d"),
@@ -57,14 +57,15 @@ def measure(name: str, arena: Arena, machine: Machine, seconds: float) -> Report
     )
     if name in sections.LATENCIES:
         elsewhere = Elsewhere(arena.server)
-        report.latency = sections.LATENCIES[name].measure(arena, seconds)
+        report.latency = sections.LATENCIES[name].measure(arena, arena.seconds)
     else:
         print(f"{name}: filling streams", file=sys.stderr)
         contenders, report.skipped = found(name, arena)
         for one in report.skipped:
             print(f"SKIPPED  {one.name}: {one.reason}", file=sys.stderr)
-        elsewhere = Elsewhere(arena.server)
+        elsewhere = Elsewhere(arena.server, arena.own)
         report.results = round.interleave(name, contenders, arena)
+        report.idle = sections.SECTIONS[name].idle(arena)
     report.elsewhere = elsewhere.cores()
     return report
 
@@ -94,7 +95,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("sections", nargs="*", default=["all"], metavar="SECTION", help=", ".join(NAMES))
     parser.add_argument("--messages", type=int)
     parser.add_argument("--rounds", type=int)
-    parser.add_argument("--seconds", type=float, help="of each latency run")
+    parser.add_argument("--seconds", type=float, help="of each run that takes a time")
     parser.add_argument("--quick", action="store_true", help="small counts, one round, for trying out")
     parser.add_argument(
         "--output", type=Path, help="folder for the JSON; benchmarks/results where all is measured in full"

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from typing import Any
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Any, TypeVar
 
 import msgspec
 
 from benchmarks.server import Server, running
 from benchmarks.sink import Sink, listening
 from benchmarks.workload import SIZE
+
+Kept = TypeVar("Kept")
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -26,12 +28,18 @@ class Arena:
     """Ready while the `with` block of `opened` lasts."""
 
     def __init__(
-        self, server: Server, messages: int, rounds: int, closing: ExitStack, *, quick: bool
+        self, server: Server, messages: int, rounds: int, seconds: float, closing: ExitStack, *, quick: bool
     ) -> None:
         self.server = server
         self.messages = messages
         """Of a full run; contenders that take long get a part."""
         self.rounds = rounds
+        self.seconds = seconds
+        """Of a run that takes a time, not a number of messages."""
+        self.own: list[int] = []
+        """Processes of the section that run until the end."""
+        self.served: dict[str, Any] = {}
+        """Servers that run until the end, by name, where a section has some."""
         self._quick = quick
         self._closing = closing
         self._stored: dict[str, Stored] = {}
@@ -61,6 +69,10 @@ class Arena:
             self._stored[token] = found
         return self._stored[token]
 
+    def keep(self, running: AbstractContextManager[Kept]) -> Kept:
+        """Something that runs until the end."""
+        return self._closing.enter_context(running)
+
     def places(self, axis: tuple[int, ...]) -> tuple[int, ...]:
         """Where on an axis is measured: the first two places, where it is to be quick."""
         return axis[:2] if self._quick else axis
@@ -74,7 +86,8 @@ class Arena:
 
 
 @contextmanager
-def opened(messages: int, rounds: int, *, quick: bool) -> Iterator[Arena]:
+def opened(messages: int, rounds: int, seconds: float, *, quick: bool) -> Iterator[Arena]:
     """A server of its own, thrown away with its store afterwards."""
     with ExitStack() as closing:
-        yield Arena(closing.enter_context(running()), messages, rounds, closing, quick=quick)
+        server = closing.enter_context(running())
+        yield Arena(server, messages, rounds, seconds, closing, quick=quick)

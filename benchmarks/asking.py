@@ -1,6 +1,6 @@
-"""Requests: one process answers, another asks, by nats-py's own request and callback, or by ours.
+"""Requests: one process answers, another asks, by nats-py's own request and callback, by those of Go's client, or by ours.
 
-python -m benchmarks.asking answer|ask nats-py|jetrunner URL REQUESTS IN_FLIGHT
+python -m benchmarks.asking answer|ask nats-py|jetrunner URL REQUESTS IN_FLIGHT; in Go it is `go/asking.go`, with the same arguments.
 
 Whoever answers says "ready"; whoever asks keeps so many requests in flight, and says what it measured. Both sides of both encode and
 decode JSON, and each request has a time after which it is given up.
@@ -9,8 +9,8 @@ decode JSON, and each request has a time after which it is given up.
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -19,8 +19,9 @@ import nats
 import uvloop
 from nats.aio.msg import Msg
 
-from benchmarks.contender import environment, finish, spawned
-from benchmarks.meter import Measured, Meter
+from benchmarks import golang
+from benchmarks.contender import environment, finish, started
+from benchmarks.meter import Measured, Meter, used_by
 from benchmarks.workload import Order, order
 from runner import connect, reply
 from runner.bindings import binding_of
@@ -30,7 +31,7 @@ from runner.discovery import Project
 from runner.process.app import Serving, serve
 from runner.runtime.stop import Stop
 
-NATS_PY, JETRUNNER = "nats-py", "jetrunner"
+NATS_PY, GO, JETRUNNER = "nats-py", "nats.go", "jetrunner"
 SUBJECT = "quotes.ada"
 SECONDS = 5.0
 """A request is given up after so long."""
@@ -48,25 +49,17 @@ encode = msgspec.json.Encoder().encode
 
 def run(kind: str, url: str, requests: int, in_flight: int, env: dict[str, str] | None) -> Measured:
     """Both processes; the CPU is that of both together."""
-    given = (kind, url, requests, in_flight)
-    with spawned("asking", "answer", *given, env=environment(env)) as answering:
+    here = [str(golang.asking())] if kind == GO else [sys.executable, "-m", "benchmarks.asking"]
+    given = list(map(str, (url, requests, in_flight) if kind == GO else (kind, url, requests, in_flight)))
+    with started([*here, "answer", *given], environment(env)) as answering:
         assert answering.stdout is not None
         if answering.stdout.readline().strip() != "ready":
             raise RuntimeError(f"{kind} does not answer")
         before = used_by(answering.pid)
-        with spawned("asking", "ask", *given, env=environment(env)) as asking:
+        with started([*here, "ask", *given], environment(env)) as asking:
             measured = msgspec.json.decode(finish(asking), type=Measured)
         cpu = (used_by(answering.pid) - before) / requests * 1e6
     return msgspec.structs.replace(measured, cpu=measured.cpu + cpu)
-
-
-def used_by(pid: int) -> float:
-    """Seconds of CPU that a process has used; 0.0 where there is no /proc."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return 0.0
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 # -- who answers ------------------------------------------------------------------------------------------
@@ -112,15 +105,18 @@ async def keep_asking(ask: Callable[[], Awaitable[Quote]], requests: int, in_fli
     """So many at any time, until all are answered."""
     await ask()  # who answers is found out, before the clock starts
     meter = Meter(requests, lambda: None)
-    tick, left = meter.tick, iter(range(requests))
+    tick, left, clock = meter.tick, iter(range(requests)), time.perf_counter
+    delays: list[float] = []
 
     async def one() -> None:
         for _ in left:
+            sent = clock()
             await ask()
+            delays.append(clock() - sent)
             tick()
 
     await asyncio.gather(*(one() for _ in range(in_flight)))
-    meter.report()
+    meter.report(sorted(delays))
 
 
 async def ask_by_nats_py(url: str, requests: int, in_flight: int) -> None:

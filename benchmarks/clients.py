@@ -13,6 +13,7 @@ import msgspec
 
 from benchmarks import asking as both
 from benchmarks import contender
+from benchmarks import golang as golang_program
 from benchmarks.arena import Arena, Stored
 from benchmarks.contender import Contender, Skipped
 from benchmarks.meter import Measured
@@ -117,9 +118,15 @@ def nats_py(
     return Contender(name=f"nats-py, {name}", messages=stored.messages, run=run, at=at, base=base)
 
 
-def asking(arena: Arena, kind: str, in_flight: int, part: int) -> Contender:
+def asking(arena: Arena, kind: str, in_flight: int, part: int) -> Contender | Skipped:
     """Requests: one process asks, another answers."""
+    name = f"{kind}, {in_flight:,} in flight"
     requests = max(LEAST_REQUESTS, arena.messages // part)
+    if kind == both.GO:
+        try:
+            golang_program.asking()
+        except golang_program.NotAtHandError as error:
+            return Skipped(name, str(error))
 
     def run(_: str) -> Measured:
         env = traced(arena, DEFAULT) if kind == both.JETRUNNER else None
@@ -127,11 +134,11 @@ def asking(arena: Arena, kind: str, in_flight: int, part: int) -> Contender:
         return measured if env is None else msgspec.structs.replace(measured, spans=arena.sink.taken())
 
     return Contender(
-        name=f"{kind}, {in_flight:,} in flight",
+        name=name,
         messages=requests,
         run=run,
         at=in_flight,
-        base=kind != both.JETRUNNER,
+        base=kind == both.NATS_PY,
     )
 
 
@@ -158,16 +165,23 @@ def natsio(arena: Arena, stored: Stored) -> Contender | Skipped:
     return Contender(name=name, messages=stored.messages, run=run)
 
 
-def faststream(arena: Arena, stored: Stored, kind: str = "noop", batch: int = WIDE) -> Contender | Skipped:
+def faststream(
+    arena: Arena, stored: Stored, kind: str = "noop", batch: int = WIDE, *, tracing: str = ""
+) -> Contender | Skipped:
+    """`tracing`: with its middleware of OpenTelemetry where all are traced; its name tells it, and what the handler does."""
     name = f"FastStream, {'batch subscriber' if kind == 'batch' else 'batch'} {batch}"
+    if tracing:
+        name = f"FastStream, {'no-op' if kind == 'noop' else 'computes 0.1 ms'}, {tracing}"
     if not find_spec("faststream"):
         return Skipped(name, "install the dependency group `bench`")
 
     def run(run: str) -> Measured:
         given = (kind, arena.server.url, stored.stream, stored.subject, run, stored.messages, batch)
-        measured = contender.python("fast_stream", *given)
+        measured = contender.python("fast_stream", *given, env=traced(arena, tracing or OFF))
         contender.check(arena.server, stored.stream, [run], stored.messages)
-        return measured
+        if tracing != ALL:
+            return measured
+        return msgspec.structs.replace(measured, spans=arena.sink.taken())
 
     return Contender(name=name, messages=stored.messages, run=run)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.arena import Arena, Stored
-from benchmarks.asking import JETRUNNER, NATS_PY
+from benchmarks.asking import GO, JETRUNNER, NATS_PY
 from benchmarks.clients import (
     ALL,
     DEFAULT,
@@ -104,6 +104,21 @@ def tracing(arena: Arena) -> Found:
     ]
 
 
+def traced(arena: Arena) -> Found:
+    """What traces cost, beside FastStream with its middleware of OpenTelemetry."""
+    found: Found = []
+    every, few = plain(arena), arena.stored("tracedfew", part=FEW)
+    for name, stored, handler in (("no-op", every, "noop"), ("computes 0.1 ms", few, "compute")):
+        found += [
+            jetrunner(
+                arena, stored, f"{name}, {tracing}", handler=handler, tracing=tracing, base=tracing == OFF
+            )
+            for tracing in (OFF, DEFAULT, ALL)
+        ]
+        found += [faststream(arena, few, handler, tracing=tracing) for tracing in (OFF, ALL)]
+    return found
+
+
 def ordered(arena: Arena) -> Found:
     found: Found = []
     for shards in (8, 32):
@@ -160,5 +175,5 @@ def requests(arena: Arena) -> Found:
     return [
         asking(arena, kind, in_flight, part)
         for in_flight, part in ((1, FEW), (64, 2), (1000, 2))
-        for kind in (NATS_PY, JETRUNNER)
+        for kind in (NATS_PY, GO, JETRUNNER)
     ]

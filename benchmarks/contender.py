@@ -8,7 +8,7 @@ import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,9 @@ class Sample(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Most megabytes that the contender's process had in memory; 0 where it does not say."""
     spans: int | None = None
     """Spans that reached the sink, where traces go to one."""
+    p50: float | None = None
+    p99: float | None = None
+    """Milliseconds within which half of the requests, and 99 of 100, were answered, where that is measured."""
 
 
 class Contender(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,8 +64,10 @@ class Skipped(msgspec.Struct, frozen=True):
 def sample(contender: Contender, server: Server, run: str) -> Sample:
     before = server.cpu
     measured = contender.run(run)
-    server_cpu = (server.cpu - before) / contender.messages * 1e6
-    return Sample(measured.rate, measured.cpu, server_cpu, measured.memory, measured.spans)
+    server_cpu = (server.cpu - before) / (measured.messages or contender.messages) * 1e6
+    return Sample(
+        measured.rate, measured.cpu, server_cpu, measured.memory, measured.spans, measured.p50, measured.p99
+    )
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -76,7 +81,13 @@ def spawned(
     module: str, *arguments: object, env: Mapping[str, str], interpreter: str = sys.executable
 ) -> Iterator[subprocess.Popen[str]]:
     """A module of this package as a process, which does not outlive the block."""
-    command = [interpreter, "-m", f"benchmarks.{module}", *map(str, arguments)]
+    with started([interpreter, "-m", f"benchmarks.{module}", *map(str, arguments)], env) as process:
+        yield process
+
+
+@contextmanager
+def started(command: Sequence[str], env: Mapping[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """A process that does not outlive the block."""
     with subprocess.Popen(command, cwd=ROOT, env=dict(env), stdout=subprocess.PIPE, text=True) as process:
         try:
             yield process

@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 import resource
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.meter import used_by
 from benchmarks.server import Server
 
 
 class Elsewhere:
     """Counts from when it is made."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, own: Sequence[int] = ()) -> None:
+        """`own` are the processes that are measured, and run on when one measurement ends."""
         self._server = server
+        self._own = own
         self._began = time.monotonic()
         self._others = self._cpu()
 
@@ -31,4 +35,5 @@ class Elsewhere:
         user, nice, system, _idle, _waits, irq, soft, stolen = map(int, fields)
         busy = (user + nice + system + irq + soft + stolen) / os.sysconf("SC_CLK_TCK")
         own = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-        return busy - sum(one.ru_utime + one.ru_stime for one in own) - self._server.cpu
+        running = sum(used_by(pid) for pid in self._own)
+        return busy - sum(one.ru_utime + one.ru_stime for one in own) - running - self._server.cpu

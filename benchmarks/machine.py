@@ -34,6 +34,8 @@ CAVEATS = (
     "FastStream gets a tenth of the messages, uses its msgspec serializer, and a task for each message of a fetch.",
     "With handlers that work, the differences shrink.",
     "What a traced run has not yet sent when the clock stops is not in its CPU: some thousand spans at most.",
+    "Requests: in Go both sides use `encoding/json` and all cores; a process of Python uses one. Delays are those of every request, the first tenth included.",
+    "HTTP: `wrk` shares the cores; its delays with 1,000 connections are mostly time in line before one process.",
     "Latency: an unhurried stream; what the publisher was late is in no percentile.",
 )
 NOT_MEASURED = (

@@ -9,7 +9,7 @@ from benchmarks import sections
 from benchmarks.contender import ROOT
 from benchmarks.machine import CAVEATS, NOT_MEASURED
 from benchmarks.plot import bars, curves
-from benchmarks.report import Report, committed, compare
+from benchmarks.report import Report, committed, compare, kept
 from benchmarks.round import Result
 
 PAGE = ROOT / "docs" / "performance.md"
@@ -54,7 +54,9 @@ def page(reports: dict[str, Report]) -> str:
 def plots(reports: dict[str, Report]) -> dict[str, str]:
     """The pictures by their files' names."""
     return {
-        f"{name}.svg": curves(reports[name].results, one.axis) if one.axis else bars(reports[name].results)
+        f"{name}.svg": curves(reports[name].results, one.axis)
+        if one.axis
+        else bars(reports[name].results, one.counted)
         for name, one in sections.SECTIONS.items()
         if name in reports
     }
@@ -68,20 +70,24 @@ def section(reports: dict[str, Report], name: str) -> Iterator[str]:
         return
     report = reports[name]
     yield f"![{one.title}](performance/{name}.svg)\n\n"
-    yield "| | messages/s | | CPU µs | | server CPU µs | MB |\n|---|--:|--:|--:|--:|--:|--:|\n"
+    timed = any(each.p50 is not None for each in report.results)
+    yield f"| | {one.counted}/s | | CPU µs | | server CPU µs | MB |{' half within ms | 99 of 100 |' if timed else ''}\n"
+    yield f"|---|--:|--:|--:|--:|--:|--:|{'--:|--:|' if timed else ''}\n"
     yield from (row(each) for each in report.results)
     yield "\n"
     if not one.axis:
         yield from (f"- {line}\n" for line in compare(report))
+    yield from (f"- {line}\n" for line in kept(report))
     yield from (f"- Skipped: {each.name}, {each.reason}.\n" for each in report.skipped)
     yield from ("\n", measured(report))
 
 
 def row(one: Result) -> str:
     dropped = "" if one.dropped is None else f" ({one.dropped:,} spans dropped)"
+    delays = "" if one.p50 is None else f" {one.p50:,.2f} | {one.p99:,.2f} |"
     return (
         f"| {one.name}{dropped} | {one.rate:,.0f} ({one.slowest:,.0f}–{one.fastest:,.0f}) | ×{one.rate_ratio:.2f} "
-        f"| {one.cpu:,.1f} | ×{one.cpu_ratio:.2f} | {one.server_cpu:,.1f} | {one.memory:,.0f} |\n"
+        f"| {one.cpu:,.1f} | ×{one.cpu_ratio:.2f} | {one.server_cpu:,.1f} | {one.memory:,.0f} |{delays}\n"
     )
 
 

@@ -21,14 +21,15 @@ PANELS: tuple[tuple[str, Value], ...] = (
 )
 
 
-def bars(results: Sequence[Result]) -> str:
-    """A row for each contender."""
+def bars(results: Sequence[Result], counted: str = "messages") -> str:
+    """A row for each contender; `counted` is what the rates count."""
     height = 2 * PAD + 14 + ROW * len(results)
     parts: list[str] = []
     for row, one in enumerate(results):
         y = PAD + 30 + ROW * row
         parts.append(words(LABELS - 8, y, one.name, anchor="end"))
-    for number, (title, value) in enumerate(PANELS):
+    for number, (panel, value) in enumerate(PANELS):
+        title = panel.replace("messages", counted).replace("message", counted.removesuffix("s"))
         left = LABELS + number * (PANEL + PAD)
         most = max(value(one) for one in results)
         parts.append(words(left, PAD + 6, title, bold=True))

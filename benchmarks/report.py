@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from benchmarks.contender import Skipped
+from benchmarks.http import Idle
 from benchmarks.latency import Latency
 from benchmarks.machine import Machine
 from benchmarks.round import Result
@@ -30,6 +31,7 @@ class Report(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     results: list[Result] = []
     latency: list[Latency] = []
     skipped: list[Skipped] = []
+    idle: list[Idle] = []
 
     @property
     def quiet(self) -> bool:
@@ -65,6 +67,7 @@ def text(report: Report, title: str) -> str:
             for one in report.latency
         ),
         *(f"  {one}" for one in compare(report)),
+        *(f"  {one}" for one in kept(report)),
         *(f"SKIPPED  {one.name}: {one.reason}" for one in report.skipped),
     ]
     if not report.quiet:
@@ -77,18 +80,34 @@ def rows(results: list[Result]) -> Iterable[str]:
     for one in results:
         spread = f"({one.slowest:,.0f}-{one.fastest:,.0f})"
         dropped = "" if one.dropped is None else f" spans dropped {one.dropped:,}"
+        delays = "" if one.p50 is None else f" p50 {one.p50:.2f} p99 {one.p99:.2f} ms"
         yield (
             f"  {one.name:{width}} {one.rate:9,.0f}/s {spread:19} ×{one.rate_ratio:<6.2f} "
-            f"CPU {one.cpu:7.2f} ×{one.cpu_ratio:<6.2f} server {one.server_cpu:6.2f} {one.memory:5.0f} MB{dropped}"
+            f"CPU {one.cpu:7.2f} ×{one.cpu_ratio:<6.2f} server {one.server_cpu:6.2f} {one.memory:5.0f} MB{delays}{dropped}"
         )
 
 
 def compare(report: Report) -> list[str]:
-    """Us beside each other client, where a section has both at one place."""
+    """Us beside each other client, where a section has both at one place; one that does what one of ours does, beside that alone."""
+    kinds = {kind(us) for us in report.results if us.ours}
     return [
         f"{us.name} / {one.name}: rate ×{us.rate / one.rate:.2f}, CPU ×{us.cpu / one.cpu:.2f}"
         for us in report.results
         if us.ours
         for one in report.results
-        if not one.ours and one.at == us.at
+        if not one.ours and one.at == us.at and (kind(one) not in kinds or kind(one) == kind(us))
+    ]
+
+
+def kind(one: Result) -> str:
+    """What its name says behind who it is."""
+    return one.name.partition(", ")[2]
+
+
+def kept(report: Report) -> list[str]:
+    """What idle connections keep in memory."""
+    return [
+        f"{one.name}: {one.connections:,} idle connections, {one.before:.0f} MB before, {one.memory:.0f} MB with them, "
+        f"{(one.memory - one.before) / one.connections * 1024:.1f} kB each"
+        for one in report.idle
     ]

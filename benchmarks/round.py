@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from statistics import median
 
 import msgspec
@@ -31,6 +31,9 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     cpu_ratio: float
     dropped: int | None
     """Most spans that were missing after a run, where every message is traced."""
+    p50: float | None = None
+    p99: float | None = None
+    """Medians of the rounds, in milliseconds, where that is measured."""
     rounds: list[Sample]
 
     @property
@@ -54,6 +57,12 @@ def interleave(section: str, contenders: Sequence[Contender], arena: Arena) -> l
     return results
 
 
+def typical(delays: Iterable[float | None]) -> float | None:
+    """Their median; None where none was measured."""
+    known = [one for one in delays if one is not None]
+    return median(known) if known else None
+
+
 def result(contender: Contender, samples: list[Sample], beside: str, others: list[Sample]) -> Result:
     rates = [one.rate for one in samples]
     rate, cpu = median(rates), median(one.cpu for one in samples)
@@ -73,5 +82,7 @@ def result(contender: Contender, samples: list[Sample], beside: str, others: lis
         dropped=None
         if contender.spans is None
         else max(contender.spans - (one.spans or 0) for one in samples),
+        p50=typical(one.p50 for one in samples),
+        p99=typical(one.p99 for one in samples),
         rounds=samples,
     )

@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 import msgspec
 
-from benchmarks import beside, comparisons, growth, latency
+from benchmarks import beside, comparisons, growth, http, latency
 from benchmarks.arena import Arena
 from benchmarks.clients import WIDE
 from benchmarks.comparisons import BATCH, BATCHED_KEYS, KEYS, Found
+from benchmarks.http import Idle
 
 
 class Section(msgspec.Struct, frozen=True):
@@ -19,6 +20,10 @@ class Section(msgspec.Struct, frozen=True):
     contenders: Callable[[Arena], Found]
     axis: str = ""
     """What grows, where that is shown."""
+    counted: str = "messages"
+    """What the rate counts."""
+    idle: Callable[[Arena], list[Idle]] = lambda _: []
+    """Measures what idle connections keep in memory, where there are some."""
 
 
 COMPARISONS = {
@@ -54,6 +59,12 @@ COMPARISONS = {
         "Messages without headers. Default tracing takes up to 100 messages a second of them. Traces go to a sink that only reads.",
         comparisons.tracing,
     ),
+    "traced": Section(
+        "Traces beside FastStream's",
+        "Messages without headers; a function that does nothing, and one that uses 0.1 ms of CPU. FastStream has its middleware of OpenTelemetry with the "
+        "SDK's defaults, which drops spans that find no room among 2,048.",
+        comparisons.traced,
+    ),
     "ordered": Section(
         "Strict order",
         f"A function that does nothing on {KEYS:,} keys, with `ordered_by` and without, on the same stream.",
@@ -78,9 +89,20 @@ COMPARISONS = {
     ),
     "requests": Section(
         "Requests",
-        "One process asks another: nats-py's `request` and a callback beside `app.request` and a function with `@reply`, which has default tracing, a "
-        "deadline, and chooses the instance. Both decode and encode JSON. CPU is that of both processes together, a request.",
+        "One process asks another: nats-py's `request` and a callback, and the same of Go's client (nats.go 1.55), beside `app.request` and a function "
+        "with `@reply`, which has default tracing, a deadline, and chooses the instance. All decode and encode JSON. CPU is that of both processes "
+        "together, a request.",
         comparisons.requests,
+        counted="requests",
+    ),
+    "http": Section(
+        "HTTP",
+        "`wrk` asks Starlette that answers by itself, a function with `@route` in the gateway, and one with `@reply` behind it, a hop over NATS away; "
+        "both servers run on uvicorn, and decode and encode 150 bytes of JSON. CPU is that of the HTTP server alone, a request; memory is what it had "
+        "after the run.",
+        http.contenders,
+        counted="requests",
+        idle=http.idle,
     ),
 }
 GROWTH = {

@@ -64,6 +64,7 @@ SECTIONS: dict[str, tuple[Page, ...]] = {
         Page("docs/reference/commands.md", "every command with its options, as `--help` prints it"),
         Page("docs/reference/settings.md", "`[tool.jetrunner]`, environment variables, redaction, exit codes"),
         Page("docs/reference/routes.md", "routes of the HTTP edge: declared ones, Ingress and HTTPRoute manifests, which is taken, who may ask, other origins"),
+        Page("docs/reference/hostile.md", "smuggling, slow and oversized clients, injection: what each gets"),
         Page("docs/reference/tracing.md", "spans, sampling, OTLP"),
         Page("docs/reference/metrics.md", "`/livez`, `/readyz` and `/metrics`"),
     ),

@@ -25,6 +25,8 @@ from functions._dev import Dev, Tally
 from functions._endpoint import Endpoint, endpoint
 from functions._failover import failover
 from functions._failover import missing as unanswered
+from functions._overhttp import missing as refused
+from functions._overhttp import over_http
 from functions.alert import LATE
 from runner.telemetry.receiver import Receiver
 from runner.telemetry.span import Span
@@ -179,6 +181,8 @@ def main() -> int:
             functions = settled(root, environment)
             report.say("three instances answer requests for an airport's figures, and one of them is killed")
             outcome = failover(root, environment, dev, partial(ask, root, environment))
+            report.say("the same figures over HTTP, through an Ingress, and an instance is killed again")
+            answers = over_http(root, environment)
             letters = command(root, environment, "deadletter", "list", "--limit", "0")
             trace = telling(receiver.spans())
             if not {span.service for span in trace} >= {
@@ -189,11 +193,16 @@ def main() -> int:
                 command(root, environment, "publish", "flights.HNL", late)
                 trace = telling(receiver.wait(lambda spans: len({s.service for s in telling(spans)}) > 2, 20))
         code = dev.code
-        faults = [*missing(goal, tally, letters, functions, server), *unanswered(outcome)]
+        faults = [
+            *missing(goal, tally, letters, functions, server),
+            *unanswered(outcome),
+            *refused(answers),
+        ]
         if code != 0:
             faults.append(f"runner dev ended with exit {code}:\n{dev.said}")
         report.summary(goal.messages, tally, functions, letters, trace, server, begun)
         report.requests(outcome)
+        report.answers(answers)
     for fault in faults:
         report.say(f"missing: {fault}")
     return 1 if faults else 0

@@ -32,7 +32,7 @@ def failover(root: Path, environment: dict[str, str], dev: Dev, publish: Callabl
     """`runner dev` is the first instance, and compares; `publish` sends so many flights."""
     environment = {**environment, "NATS_URL": (root / ".jetrunner" / "nats-url").read_text().strip()}
     with ExitStack() as stack:
-        killed, _ = [stack.enter_context(instance(root, environment)) for _ in range(2)]
+        killed, _ = [stack.enter_context(instance(root, environment, "figures")) for _ in range(2)]
         sending = threading.Thread(target=publish, args=(FLIGHTS,))
         sending.start()
         wait(dev, FLIGHTS // 10)
@@ -55,14 +55,15 @@ def missing(outcome: Outcome) -> list[str]:
 
 
 @contextmanager
-def instance(root: Path, environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
-    """A `runner run` of the function `figures` alone."""
-    words = [sys.executable, "-m", "runner", "run", "--only", "figures", "--project", str(root)]
+def instance(root: Path, environment: dict[str, str], *functions: str) -> Iterator[subprocess.Popen[str]]:
+    """A `runner run` of these functions alone."""
+    only = [word for each in functions for word in ("--only", each)]
+    words = [sys.executable, "-m", "runner", "run", *only, "--project", str(root)]
     with subprocess.Popen(words, cwd=root, env=environment, text=True, stderr=subprocess.PIPE) as process:
         reading = threading.Thread(target=lambda: list(process.stderr or ()))
         try:
             if not any("ready: " in line for line in process.stderr or ()):
-                raise RuntimeError("an instance of figures did not start")
+                raise RuntimeError(f"an instance of {functions} did not start")
             reading.start()
             yield process
         finally:

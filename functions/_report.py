@@ -12,6 +12,7 @@ from typing import Any
 from functions._dev import Tally
 from functions._endpoint import Endpoint
 from functions._failover import Outcome
+from functions._overhttp import Answers
 from runner.telemetry import waterfall
 from runner.telemetry.span import Span
 
@@ -90,6 +91,15 @@ def requests(outcome: Outcome) -> None:
     say(
         f"{outcome.compared:,} flights compared by {2 * outcome.compared:,} requests to three instances; "
         f"one was killed after {outcome.at_kill:,}: {outcome.again:,} failed"
+    )
+
+
+def answers(found: Answers) -> None:
+    """What became of the requests over HTTP while an instance was killed."""
+    statuses = ", ".join(f"{count:,} times {status}" for status, count in found.statuses.most_common())
+    say(
+        f"over HTTP, through an Ingress: {statuses}; an instance was killed after {found.at_kill:,}, "
+        f"and the slowest answer took {_time(found.slowest)}"
     )
 
 

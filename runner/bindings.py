@@ -1,4 +1,4 @@
-"""Bindings: decorators that attach to a function how it is fed, and return the very same function.
+"""Bindings: what a decorator attaches to a function (subject, output, policy, limits). The function itself stays as it is.
 
 Rule 1: whatever is wrong with a binding is a BindingError at import, naming file and line.
 Rule 2: an annotation that names something defined further down is looked up again by `binding_of`.
@@ -22,7 +22,7 @@ from runner.core.retry import RetryPolicy
 from runner.core.service import ReplyOptions
 from runner.core.subject import Template
 from runner.errors import BindingError
-from runner.signature import Kind, Parameter, Signature, Unbindable
+from runner.signature import Kind, Parameter, Signature
 
 __all__ = ["Binding", "Parameter", "Signature", "binding_of", "bound_in", "consume"]
 
@@ -33,26 +33,26 @@ HOOK = "__jetrunner_around__"
 """Attribute of a function that is a hook: what `runner.hooks` has attached."""
 
 
-class Binding(Struct, frozen=True):
+class Binding(Struct, frozen=True, kw_only=True):
     """One function of a project: what it consumes and how."""
 
     function: str
     """Name of the function on the wire, unique in its project."""
     subject: Template
-    output: Template | None
+    output: Template | None = None
     retry: RetryPolicy
     concurrency: int
     """Most messages, or batches, in work at once, per process."""
     timeout: float
     """Seconds one attempt may take."""
-    ordered_by: tuple[str, ...]
+    ordered_by: tuple[str, ...] = ()
     """Tokens of the subject that make a message's key; empty = no order is kept."""
-    on_exhausted: Literal["dead_letter", "park"]
-    max_age: float | None
+    on_exhausted: Literal["dead_letter", "park"] = "dead_letter"
+    max_age: float | None = None
     """Seconds after which a message is a dead letter instead of an attempt."""
-    deliver: Literal["all", "new"]
-    stream: str | None
-    durable: str | None
+    deliver: Literal["all", "new"] = "all"
+    stream: str | None = None
+    durable: str | None = None
     handler: Callable[..., Any]
     signature: Signature
     file: str
@@ -165,10 +165,11 @@ def consume(
         def complete() -> Binding:
             in_process = options.executor(executor, batch)
             most = options.batch(batch)
+            takes: signature.Taken = "batch" if most else "message"
             source = options.template("the subject", subject)
             kind = signature.kind(function)
             keys = () if ordered_by is None else options.ordered_by(ordered_by, source)
-            label = options.name("" if name is None else "name=", function.__name__ if name is None else name)
+            label = options.label(name, function)
             binding = Binding(
                 function=label if renamed_from is None else options.name("renamed_from=", renamed_from),
                 subject=source,
@@ -183,9 +184,9 @@ def consume(
                 max_age=None if max_age is None else options.seconds("max_age", max_age),
                 deliver=options.choice("deliver", deliver, ("all", "new")),
                 stream=options.nats_name("stream", stream),
-                durable=options.nats_name("durable", durable),
+                durable=options.durable(durable, keys),
                 handler=function,
-                signature=signature.read(function, source.names, Context, namespace, batched=bool(most)),
+                signature=signature.read(function, source.names, Context, namespace, takes=takes),
                 file=file,
                 line=line,
                 kind=kind,
@@ -196,8 +197,6 @@ def consume(
                 in_process=in_process,
             )
             options.require_output(output, kind)
-            if keys and durable is not None:
-                raise Unbindable("durable= names one consumer; a function with ordered_by= has one a shard")
             arguments.compile_call(binding)
             return binding
 

@@ -50,7 +50,7 @@ def gather(
         namespace = local_names(inspect.currentframe())
 
         def complete() -> Binding:
-            label = options.name("" if name is None else "name=", function.__name__ if name is None else name)
+            label = options.label(name, function)
             source = options.template("the subject", subject)
             kind = signature.kind(function)
             lasts = options.expires(expires)
@@ -61,14 +61,9 @@ def gather(
                 retry=options.policy(retry),
                 concurrency=options.JOINS,
                 timeout=options.seconds("timeout", timeout),
-                ordered_by=(),
-                on_exhausted="dead_letter",
-                max_age=None,
-                deliver="all",
                 stream=options.nats_name("stream", stream),
-                durable=None,
                 handler=function,
-                signature=signature.read(function, source.names, Context, namespace, parts=True),
+                signature=signature.read(function, source.names, Context, namespace, takes="parts"),
                 file=file,
                 line=line,
                 kind=kind,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+from collections.abc import Callable
 from typing import Any, Literal, TypeVar
 
 from runner.core import quantity
@@ -39,6 +40,11 @@ def name(option: str, value: Any) -> str:
         f"{option}{value!r} is no name: an identifier of up to 100 ASCII letters, digits and underscores",
         hint="" if option else "give the function a name with name=",
     )
+
+
+def label(given: Any, function: Callable[..., Any]) -> str:
+    """The function's name in the code: the one that `name=` gives it, else its own."""
+    return name("name=", given) if given is not None else name("", function.__name__)
 
 
 def template(what: str, text: Any) -> Template:
@@ -187,6 +193,13 @@ def nats_name(option: str, value: Any) -> str | None:
     if value is None or (isinstance(value, str) and _NATS_NAME.fullmatch(value)):
         return value
     raise Unbindable(f"{option}= may hold letters, digits, dashes and underscores only, not {value!r}")
+
+
+def durable(given: Any, keys: tuple[str, ...]) -> str | None:
+    """The name of the consumer; a function that keeps order has several, and names none."""
+    if keys and given is not None:
+        raise Unbindable("durable= names one consumer; a function with ordered_by= has one a shard")
+    return nats_name("durable", given)
 
 
 def ordered_by(value: Any, source: Template) -> tuple[str, ...]:

@@ -48,7 +48,7 @@ def reply(
         namespace = local_names(inspect.currentframe())
 
         def complete() -> Binding:
-            label = options.name("" if name is None else "name=", function.__name__ if name is None else name)
+            label = options.label(name, function)
             source = _own(options.template("the subject", subject))
             kind = signature.kind(function)
             if kind.endswith("generator"):
@@ -61,16 +61,10 @@ def reply(
             binding = Binding(
                 function=label,
                 subject=source,
-                output=None,
                 retry=ONCE,
                 concurrency=options.concurrency(concurrency, threaded=kind.startswith("thread")),
                 timeout=options.seconds("timeout", timeout),
-                ordered_by=(),
-                on_exhausted="dead_letter",
-                max_age=None,
                 deliver="new",
-                stream=None,
-                durable=None,
                 handler=function,
                 signature=signature.read(function, source.names, Context, namespace),
                 file=file,

@@ -60,7 +60,7 @@ def route(
         namespace = local_names(inspect.currentframe())
 
         def complete() -> Binding:
-            label = options.name("" if name is None else "name=", function.__name__ if name is None else name)
+            label = options.label(name, function)
             asked = structs.replace(_routed(method, path, host), auth=_auth(auth))
             source = Template(asked.text, NOWHERE, asked.names, tuple(range(len(asked.names))))
             kind = signature.kind(function)
@@ -71,12 +71,7 @@ def route(
                 retry=ONCE,
                 concurrency=options.concurrency(concurrency, threaded=kind.startswith("thread")),
                 timeout=options.seconds("timeout", timeout),
-                ordered_by=(),
-                on_exhausted="dead_letter",
-                max_age=None,
                 deliver="new",
-                stream=None,
-                durable=None,
                 handler=function,
                 signature=_signature(function, asked, namespace),
                 file=file,
@@ -116,7 +111,7 @@ def _auth(given: Any) -> tuple[str, ...]:
 
 
 def _signature(function: Callable[..., Any], asked: HttpEndpoint, namespace: dict[str, Any]) -> Signature:
-    found = signature.read(function, asked.names, Context, namespace, routed=True)
+    found = signature.read(function, asked.names, Context, namespace, takes="http")
     if found.body is not None and asked.method in httpendpoint.BODILESS:
         raise Unbindable(
             f"parameter {found.body.name!r} would take the body, and a {asked.method} has none",

@@ -47,7 +47,7 @@ def cron(
         namespace = local_names(inspect.currentframe())
 
         def complete() -> Binding:
-            label = options.name("" if name is None else "name=", function.__name__ if name is None else name)
+            label = options.label(name, function)
             ticks = identity.tick_subject("*", label)
             source = Template(ticks, ticks, (), ())
             kind = signature.kind(function)
@@ -58,12 +58,6 @@ def cron(
                 retry=options.policy(retry),
                 concurrency=options.concurrency(None, threaded=kind.startswith("thread")),
                 timeout=options.seconds("timeout", timeout),
-                ordered_by=(),
-                on_exhausted="dead_letter",
-                max_age=None,
-                deliver="all",
-                stream=None,
-                durable=None,
                 handler=function,
                 signature=signature.read(function, (), Context, namespace),
                 file=file,

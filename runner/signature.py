@@ -20,6 +20,8 @@ from msgspec import Struct
 
 from runner.annotation import bare
 
+Taken: TypeAlias = Literal["message", "batch", "parts", "http"]
+"""What a handler is called with: one message, several of them, the parts of an event, or an HTTP request."""
 Kind: TypeAlias = Literal["async", "thread", "async_generator", "thread_generator"]
 
 EMPTY: Any = inspect.Parameter.empty
@@ -91,17 +93,16 @@ def read(
     context: type,
     namespace: Mapping[str, Any] | None = None,
     *,
-    batched: bool = False,
-    parts: bool = False,
-    routed: bool = False,
+    takes: Taken = "message",
 ) -> Signature:
     """Sort a handler's parameters; `context` is the class that marks the context, `namespace` holds local names.
 
     Of a handler that takes batches, body and tokens are lists: their elements' annotations are kept. Of one that takes the parts of a
-    split event, the body is a list. Of one that is `routed`, keyword-only parameters take query parameters.
+    split event, the body is a list. Of one that takes HTTP requests, keyword-only parameters take query parameters.
 
     NameError when an annotation names something that is not defined (yet), `Unbindable` when a rule is broken.
     """
+    batched, parts, routed = takes == "batch", takes == "parts", takes == "http"
     names = {**inspect.unwrap(handler).__globals__, **(namespace or {})}
     body: Parameter | None = None
     found: list[tuple[str, Any]] = []

@@ -56,7 +56,7 @@ main = Program(
             "runner.cli.shard.group:shard_group",
             "Show who owns which shard, and change their number.",
         ),
-        "trace": ("runner.cli.trace:trace_command", "Show a trace as a waterfall."),
+        "trace": ("runner.cli.trace.group:trace_group", "Show a trace as a waterfall."),
         "status": ("runner.cli.status:status_command", "Show functions, instances and what waits."),
     },
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},

@@ -23,7 +23,7 @@ from runner.core.streams.plan import StreamPlan
 from runner.errors import JetrunnerError, Unreachable, UsageError
 from runner.jetstream.connection import connect
 from runner.process import devport, devtraces, http, natsserver
-from runner.process.reload import Reloader
+from runner.process.reload import Reloader, WorkerStart
 from runner.process.watch import Watch, is_possible
 from runner.runtime.stop import Stop
 from runner.streams.plan import apply_streams, load_streams
@@ -122,13 +122,15 @@ async def _run(
 
     stop = Stop()
     reloader = Reloader(
-        arguments,
-        {**options.environment(here), **traced},
+        WorkerStart(
+            arguments,
+            {**options.environment(here), **traced},
+            [listening.fileno()] if listening is not None else [],
+        ),
         watch=watch,
         prepare=prepare,
         told=_tell,
         drain_timeout=drain,
-        descriptors=[listening.fileno()] if listening is not None else [],
     )
     with stopsignals.stopping(stop, before_exit=reloader.kill):
         await reloader.run(stop)

@@ -9,6 +9,7 @@ from functools import partial
 
 from runner.consumers.replayed import Replayed
 from runner.core import deadletter, header, identity, origin
+from runner.core.deadletter import GivenUp
 from runner.core.origin import Origin
 from runner.core.park import Letter, Mark
 from runner.jetstream.deadletterpage import Stored
@@ -93,15 +94,8 @@ class Letters:
         Returns when it is stored. Raises JetrunnerError.
         """
         why = f"it was too large to be parked with its body, and {place.stream}:{place.sequence} is not there any more"
-        facts = deadletter.facts(
-            place,
-            datetime.now(UTC),
-            project=self._project,
-            function=self._function,
-            attempts=0,
-            reason="object_missing",
-            message=why,
-        )
+        given_up = GivenUp(0, "object_missing", why)
+        facts = deadletter.facts(place, datetime.now(UTC), self._project, self._function, given_up)
         durable = identity.durable(self._project, self._function)
         own = f"{PARKED}:{message.sequence}.{place.timestamp_ns}:{durable}:dead"
         pairs = [*deadletter.build(facts, ()), *OMITTED]

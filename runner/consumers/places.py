@@ -67,7 +67,7 @@ class Places:
         whole = self.sharded and sharding.reads_all(place.subject, self._captured)
         made = consumer.config(
             place.durable, place.subject, self._binding.deliver, self._binding.function,
-            sharded=self.sharded, whole=whole, start=start,
+            reads="stream" if whole else "shards" if self.sharded else "subject", start=start,
         )  # fmt: skip
         told = {**made.metadata, SUBJECT: place.subject, PROJECT: self._project}
         if narrowed:

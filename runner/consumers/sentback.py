@@ -1,4 +1,4 @@
-"""What stands on `$JETRUNNER.again.<project>.<function>` of an ordered function: it goes to the dead letters, and comes back from there.
+"""Messages on `$JETRUNNER.again.<project>.<function>` of a function that keeps order: each becomes a dead letter, and comes back as one.
 
 Nothing is sent there any more: a dead letter of an ordered function comes back by its key's mark. But an earlier release
 did so, and so does a command that was told by the server that the function keeps no order.
@@ -21,6 +21,7 @@ from functools import partial
 from runner.bindings import Binding
 from runner.consumers.durables import Durables
 from runner.core import deadletter, header, identity
+from runner.core.deadletter import GivenUp
 from runner.core.park import Letter
 from runner.core.sharding import key
 from runner.errors import JetrunnerError, PermissionDenied
@@ -177,15 +178,8 @@ class SentBack:
     async def _store(self, incoming: Incoming, *, known: bool) -> PubAck:
         """Make it a dead letter; the same one when it is done once more."""
         origin = incoming.origin
-        facts = deadletter.facts(
-            origin,
-            datetime.now(UTC),
-            project=self._runtime.project,
-            function=self._function,
-            attempts=0,
-            reason="exhausted" if known else "undecodable",
-            message=WHY if known else NOWHERE,
-        )
+        why = GivenUp(0, "exhausted", WHY) if known else GivenUp(0, "undecodable", NOWHERE)
+        facts = deadletter.facts(origin, datetime.now(UTC), self._runtime.project, self._function, why)
         delivery = incoming.delivery
         pairs = deadletter.build(facts, header.pairs(delivery.header or b""))
         own = f"{AGAIN}:{incoming.sequence}.{incoming.stored_ns}:{self._durable}:dead"

@@ -74,19 +74,19 @@ class Facts(Struct, frozen=True, kw_only=True):
     """ISO-8601."""
 
 
-def facts(
-    origin: Origin,
-    now: datetime,
-    *,
-    project: str,
-    function: str,
-    attempts: int,
-    reason: str,
-    error: str = "",
-    message: str = "",
-    traceback: str = "",
-) -> Facts:
-    """Tell of a message that is given up now, in UTC."""
+class GivenUp(Struct, frozen=True):
+    """Why a message is given up."""
+
+    attempts: int
+    reason: str
+    message: str = ""
+    error: str = ""
+    """Name of the exception's type."""
+    traceback: str = ""
+
+
+def facts(origin: Origin, now: datetime, project: str, function: str, why: GivenUp) -> Facts:
+    """Tell of a message that a function gives up now, in UTC."""
     return Facts(
         project=project,
         function=function,
@@ -94,12 +94,8 @@ def facts(
         sequence=origin.sequence,
         timestamp_ns=origin.timestamp_ns,
         subject=origin.subject,
-        attempts=attempts,
-        reason=reason,
-        error=error,
-        message=message,
-        traceback=traceback,
         time=now.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        **structs.asdict(why),
     )
 
 

@@ -20,6 +20,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from runner.gateway.head import RULED, Head, Refused
+from runner.gateway.joined import Joined
 from runner.gateway.limits import Limits
 from runner.gateway.refusals import refusal
 
@@ -31,8 +32,8 @@ class Guard(HttpToolsProtocol):
 
     limits = Limits()
     draining: Callable[[], bool] = staticmethod(lambda: False)
-    refused: Callable[[int], None] = staticmethod(lambda _: None)
-    """Counts refusals."""
+    refused: Callable[[Guard, Refused], None] = staticmethod(lambda _, __: None)
+    """Is told of refusals."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -57,6 +58,7 @@ class Guard(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # noqa: D102  # as uvicorn has it
         super().connection_made(transport)
+        self._joined = Joined(transport)
         if len(self.connections) > self.limits.connections:
             self._refuse(Refused(503, "too many connections"))
             return
@@ -136,6 +138,8 @@ class Guard(HttpToolsProtocol):
         super().on_message_begin()
         self._head = Head(self.limits)
         self._in_head = True
+        if self._head_bytes == 0:  # it came with the end of the one before
+            self._head_bytes, self.due = 1, clock() + self.limits.head_seconds
         if len(self.pipeline) >= self.limits.pipelined:
             raise Refused(429, "too many requests are on their way on one connection")
 
@@ -162,6 +166,7 @@ class Guard(HttpToolsProtocol):
         ):
             raise Refused(400, "no WebSockets here")
         super().on_headers_complete()
+        self.cycle.transport = self._joined  # type: ignore[assignment]  # all that an answer needs of one
         self._in_head, self._head_bytes = False, 0
         self._body_began, self._body_bytes, self._bodiless_bytes = clock(), 0, 0
         self.due = self._body_began + self.limits.body_seconds
@@ -181,6 +186,7 @@ class Guard(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:  # noqa: D102
+        self._joined.flush()
         others = bool(self.pipeline)
         super().on_response_complete()
         if self._answer and not others and not self.transport.is_closing():
@@ -192,7 +198,7 @@ class Guard(HttpToolsProtocol):
     def _refuse(self, why: Refused) -> None:
         """Answer for the message that is being read, once those before it are answered; nothing after it is read."""
         self._deaf = True
-        self.refused(why.status)
+        self.refused(self, why)
         answer = refusal(why.status, why.detail)
         own = None if self._in_head else self.cycle
         if own is not None:
@@ -224,6 +230,15 @@ class Guard(HttpToolsProtocol):
             self.transport.write_eof()
         else:
             self.transport.close()
+
+    @property
+    def asked(self) -> tuple[str, str, str]:
+        """Method, host and path of the message that is being read, as far as they are known: none of it was checked."""
+        if self._in_head and self._head_bytes == 0:
+            return "", "", ""
+        method = self.parser.get_method().decode("latin-1") if self.url else ""
+        host = self._head.hosts[0].decode("latin-1") if self._head.hosts else ""
+        return method, host, self.url.partition(b"?")[0].decode("ascii", "replace")
 
     # -- the end ----------------------------------------------------------------------------------------
 

@@ -130,6 +130,7 @@ class Connection:
             read_ack(msgspec.json.encode({"error": reply["error"]}))
         if wrong := answers.check(suffix, reply):
             raise ServerError(f"the answer to {suffix} is not the server's: {wrong}")
+        answers.raise_floors(suffix, reply)
         self.clock.hear(reply, asked)
         return reply
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
+from msgspec import structs
 
 from runner.core import checked, identity, sharding
 from runner.core.sharding import Sharding
@@ -67,17 +68,17 @@ def config(
     deliver: str,
     function: str,
     *,
-    sharded: bool = False,
-    whole: bool = False,
-    ack_wait: float = ACK_WAIT_SECONDS,
+    reads: Literal["subject", "shards", "stream"] = "subject",
     start: int = 0,
 ) -> ConsumerConfig:
-    """The consumer of a function; with `sharded` it reads the subject in every shard of every generation.
+    """The consumer of a function; with `reads="shards"` it reads the subject in every shard of every generation.
 
-    `whole` sets no filter, for a subject that is everything there: filters with wildcards in front cost the server up
+    `"stream"` sets no filter, for a subject that is everything there: filters with wildcards in front cost the server up
     to 100 times as much (measured on 2.15, 10,000 subjects). A `start` other than 0 is the stream sequence that it begins with.
     """
-    filters = () if whole else tuple(sharding.filters(subject)) if sharded else (subject,)
+    filters: tuple[str, ...] = () if reads == "stream" else (subject,)
+    if reads == "shards":
+        filters = tuple(sharding.filters(subject))
     return ConsumerConfig(
         durable_name=durable,
         name=durable,
@@ -86,7 +87,7 @@ def config(
         ack_policy="explicit",
         deliver_policy="by_start_sequence" if start else deliver,
         opt_start_seq=start,
-        ack_wait=int(ack_wait * 1e9),
+        ack_wait=int(ACK_WAIT_SECONDS * 1e9),
         max_deliver=-1,
         max_ack_pending=-1,
         max_waiting=4096,
@@ -98,14 +99,9 @@ def of_shard(
     project: str, function: str, subject: str, generation: int, number: int, start: int = 0
 ) -> ConsumerConfig:
     """The consumer of one shard of an ordered function that reads `subject`, as published."""
-    return config(
-        identity.shard_durable(project, function, generation, number),
-        sharding.shard_filter(subject, generation, number),
-        "all",
-        function,
-        ack_wait=SHARD_ACK_WAIT_SECONDS,
-        start=start,
-    )
+    durable = identity.shard_durable(project, function, generation, number)
+    made = config(durable, sharding.shard_filter(subject, generation, number), "all", function, start=start)
+    return structs.replace(made, ack_wait=int(SHARD_ACK_WAIT_SECONDS * 1e9))
 
 
 def of_shards(

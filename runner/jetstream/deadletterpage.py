@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from typing import Any
 
@@ -14,7 +14,7 @@ from runner.core import checked, deadletter, header
 from runner.core.deadletter import DeadLetter
 from runner.errors import ServerError, Unconfirmed
 from runner.jetstream.connection import Connection
-from runner.jetstream.messages import nanoseconds
+from runner.jetstream.messages import nanoseconds, timestamp
 from runner.jetstream.ownstreams import DEADLETTERS
 
 PAGE = 256
@@ -88,6 +88,21 @@ async def read_page(
     if status is not None and status[0] not in (204, 404, 503):
         raise ServerError(f"dead letters cannot be read: {status[1]}")
     return page
+
+
+async def pages(
+    connection: Connection, subject: str, since_ns: int = 0, wanted: Callable[[bytes], bool] | None = None
+) -> AsyncIterator[Page]:
+    """All pages with the dead letters of a subject, the oldest first, from those on that were stored at `since_ns`."""
+    ask: dict[str, Any] = {"batch": PAGE, "next_by_subj": subject}
+    ask |= {"start_time": timestamp(since_ns)} if since_ns else {"seq": 1}
+    while True:
+        page = await read_page(connection, ask, wanted)
+        yield page
+        if not page.last:
+            return
+        ask.pop("start_time", None)
+        ask["seq"] = page.last + 1
 
 
 def read(block: bytes, body: bytes) -> Stored:

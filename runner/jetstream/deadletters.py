@@ -7,9 +7,9 @@ Rule 2: a body that was omitted is read from the stream it came from; when it is
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from msgspec import Struct
 
@@ -19,9 +19,9 @@ from runner.core.origin import Origin
 from runner.errors import JetrunnerError, NoStream
 from runner.jetstream import codes, consumer, ownstreams
 from runner.jetstream.connection import Connection
-from runner.jetstream.deadletterpage import PAGE, Stored, read, read_page
+from runner.jetstream.deadletterpage import PAGE, Stored, pages, read, read_page
 from runner.jetstream.inventory import stream_info
-from runner.jetstream.messages import leader_message, purge, remove, subjects
+from runner.jetstream.messages import leader_message, purge, remove, subjects, timestamp
 from runner.jetstream.ownstreams import AGAIN, DEADLETTERS
 from runner.jetstream.publisher import Outgoing, PubAck
 
@@ -53,6 +53,11 @@ class Selection(Struct, frozen=True, kw_only=True):
         return identity.dead_subject(self.project, self.function or ">")
 
     @property
+    def since_ns(self) -> int:
+        """The same in nanoseconds of Unix time; 0 for all."""
+        return round(self.since.timestamp() * 1e6) * 1_000 if self.since is not None else 0
+
+    @property
     def is_whole(self) -> bool:
         """Whether it takes all of its function, or of the project."""
         return not self.reason and self.since is None
@@ -82,18 +87,13 @@ class DeadLetters:
 
     async def browse(self, selection: Selection, up_to: int | None = None) -> AsyncIterator[Stored]:
         """The selected ones, oldest first, those stored meanwhile included unless `up_to` is a last sequence."""
-        ask: dict[str, Any] = {"batch": PAGE, "next_by_subj": selection.subject}
-        ask |= {"start_time": _iso(selection.since)} if selection.since is not None else {"seq": 1}
-        while True:
-            page = await read_page(self._connection, ask, selection.takes)
+        async for page in pages(self._connection, selection.subject, selection.since_ns, selection.takes):
             for stored in page.letters:
                 if up_to is not None and stored.letter.sequence > up_to:
                     return
                 yield stored
-            if not page.last or (up_to is not None and page.last >= up_to):
+            if up_to is not None and page.last >= up_to:
                 return
-            ask.pop("start_time", None)
-            ask["seq"] = page.last + 1
 
     async def newest(self, selection: Selection, most: int) -> tuple[list[Stored], bool]:
         """The newest of the selected ones, the newest last, and whether there are older ones, too.
@@ -128,7 +128,7 @@ class DeadLetters:
         state = info["state"]
         if selection.since is None:
             return int(state["first_seq"]), int(state["last_seq"])
-        ask = {"batch": 1, "next_by_subj": selection.subject, "start_time": _iso(selection.since)}
+        ask = {"batch": 1, "next_by_subj": selection.subject, "start_time": timestamp(selection.since_ns)}
         page = await read_page(self._connection, ask)
         return (page.last, int(state["last_seq"])) if page.last else (1, 0)
 
@@ -244,7 +244,3 @@ async def original(connection: Connection, place: Origin) -> tuple[list[tuple[st
     if found is None or (place.timestamp_ns and found.stored_ns != place.timestamp_ns):
         return None  # or a namesake of the stream, made anew
     return header.pairs(found.header or b""), found.body
-
-
-def _iso(time: datetime) -> str:
-    return time.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -6,8 +6,6 @@ Rule 2: nothing is written, and nobody is asked for the message anew.
 
 from __future__ import annotations
 
-from typing import Any
-
 from msgspec import structs
 
 from runner.core import deadletter, header, identity, kepterror, origin, parts
@@ -19,11 +17,11 @@ from runner.core.storyfacts import Facts, Gathering, Letter
 from runner.errors import ServerError
 from runner.jetstream import codes, consumer, readers
 from runner.jetstream.connection import Connection
-from runner.jetstream.deadletterpage import PAGE, read_page
+from runner.jetstream.deadletterpage import PAGE, pages
 from runner.jetstream.deadletters import Selection
 from runner.jetstream.gathered import Event, Gathered
 from runner.jetstream.inquired import Inquired, InstanceAnswers
-from runner.jetstream.messages import leader_message, one_by_one, timestamp
+from runner.jetstream.messages import leader_message, one_by_one
 from runner.jetstream.orderinquiry import OrderInquiry
 from runner.jetstream.ownstreams import AGAIN, ERRORS
 from runner.jetstream.readers import Reader
@@ -97,29 +95,23 @@ class Inquiry:
         since = self._about.origin.timestamp_ns / 1e9
         if kept is not None:
             since = max(since, kept.time - 60.0)
+        found, looked, whole = None, 0, True
         selection = Selection(project=reader.project, function=reader.function)
-        ask: dict[str, Any] = {"batch": PAGE, "next_by_subj": selection.subject}
-        ask |= {"start_time": timestamp(int(since * 1e9))} if since else {"seq": 1}
-        found = None
-        for _ in range(LETTERS // PAGE):
-            try:
-                page = await read_page(self._connection, ask)
-            except ServerError as error:
-                if error.code in codes.NOTHING_STORED:
-                    return None, True
+        try:
+            async for page in pages(self._connection, selection.subject, int(since * 1e9)):
+                for each in page.letters:
+                    if self._about.is_at(each.letter.origin):
+                        found = each.letter
+                looked += PAGE
+                if looked == LETTERS and page.last:
+                    whole = False
+                    break
+        except ServerError as error:
+            if error.code not in codes.NOTHING_STORED:
                 raise
-            for each in page.letters:
-                if self._about.is_at(each.letter.origin):
-                    found = each.letter
-            if not page.last:
-                break
-            ask.pop("start_time", None)
-            ask["seq"] = page.last + 1
-        else:
-            if found is None:
-                return None, False
-        if found is None:
             return None, True
+        if found is None:
+            return None, whole
         found = deadletter.redacted(found, self._rules)
         told = Letter(found.sequence, found.time, found.reason, found.error, found.message, found.attempts)
         return (told, found.origin), True

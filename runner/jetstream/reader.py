@@ -3,7 +3,9 @@
 Rule 1: `Reader` stands in the place of nats-py's parser. A MSG or HMSG of a subscription it knows goes to that
         subscription's sink as bytes: no Msg object, queue, task hop or header dict, and whatever bytes they are. Every
         other frame goes through nats-py's parser, unchanged.
-Rule 2: a frame that cannot be read costs itself, at most the connection; it never ends the reading.
+Rule 2: what comes while nats-py's task waits for it is worked off at once, in the same turn of the loop; that task is woken
+        for what is not ours alone.
+Rule 3: a frame that cannot be read costs itself, at most the connection; it never ends the reading.
 
 The private names of nats-py that it leans on are in this file; `fits` checks them.
 """
@@ -14,6 +16,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 
 from nats.aio.client import Client
 from nats.errors import ProtocolError
@@ -25,6 +28,9 @@ from runner.jetstream.unfinished import Unfinished
 
 Sink = Callable[[bytes, bytes, "bytes | None", bytes], None]
 """Called with subject, reply (empty without one), raw header block (None without one) and body."""
+
+SHORT = 32_768
+"""Bytes, as many as nats-py reads at once. More goes its way, part by part: other work comes between."""
 
 log = logging.getLogger("jetrunner.wire")
 clock = time.monotonic
@@ -70,7 +76,10 @@ class Reader(Parser):
         """Called after each read."""
         self._lost = lost
         """Called when the connection is lost, before anything comes on the next one."""
-        self._losses = 0
+        self._losses = self._need = 0
+        """Connections that were lost; bytes that a frame has of which a part has come."""
+        self._stream: asyncio.StreamReader | None = None
+        """What nats-py reads on this connection, once what is for it comes here first."""
         # The start of an INFO may have come while nats-py still read.
         self._unfinished = Unfinished(bytes(getattr(client._ps, "buf", b"")))
         self.nc = client  # what its own `__init__` does; that would call our `reset`
@@ -82,57 +91,110 @@ class Reader(Parser):
         super().reset()
         self._unfinished.clear()
         self._losses += 1
+        if self._stream is not None:
+            vars(self._stream).pop("feed_data", None)
+            self._stream = None
         self._stall.begin()
         self._lost()
 
     async def parse(self, data: bytes = b"") -> None:
-        """Work off what one read brought; an unfinished frame waits for its rest."""
+        """Work off what nats-py has read; an unfinished frame waits for its rest."""
         now = self.heard = clock()
         if now - self._stall.ticked > STALLED_SECONDS:
             self._stall.notice(now)
             return
+        if self._stream is None:
+            self._follow()
         if self._unfinished.chunks and not (data := self._unfinished.joined(data)):
             return
-        position, end = 0, len(data)
-        find, sink_of, losses, need = data.find, self.sinks.get, self._losses, 1
+        losses, position = self._losses, 0
+        while True:
+            position, stop = self._hand_out(data, position)
+            if stop and losses == self._losses:
+                await self._other(data[position:stop])
+                position = stop
+            if losses != self._losses:
+                return  # the connection was lost under us: what is left belongs to the old one
+            if not stop:
+                break
+        if position < len(data):
+            self._unfinished.keep(data[position:], self._need)
+        self._read()
+
+    def _follow(self) -> None:
+        """Have what the socket brings come here first, where the stream that nats-py reads has the shape we know."""
+        stream = getattr(self.nc._transport, "_io_reader", None)
+        if type(stream) is asyncio.StreamReader and hasattr(stream, "_waiter"):
+            self._stream = stream
+            stream.feed_data = partial(self._came, stream, stream.feed_data)  # type: ignore[method-assign]
+
+    def _came(self, stream: asyncio.StreamReader, feed: Callable[[bytes], None], data: bytes) -> None:
+        """Work off what the socket has brought, while nats-py's task waits for it; what is not ours is left to that task."""
+        now, waiter = clock(), stream._waiter  # type: ignore[attr-defined]
+        if (
+            stream is not self._stream
+            or waiter is None  # it has not worked off what came before
+            or waiter.done()
+            or self._unfinished.chunks
+            or len(data) > SHORT
+            or now - self._stall.ticked > STALLED_SECONDS
+            or type(data) is not bytes
+        ):
+            feed(data)
+            return
+        self.heard, losses = now, self._losses
+        position, _ = self._hand_out(data, 0)
+        if losses == self._losses:
+            self._read()
+            if position < len(data):
+                feed(data[position:])
+
+    def _hand_out(self, data: bytes, position: int) -> tuple[int, int]:
+        """Give frames to their sinks, until one is not for them: where that begins, and where it ends; 0 where it has not come whole."""
+        end, find, sink_of, losses = len(data), data.find, self.sinks.get, self._losses
         while True:
             line = find(b"\r\n", position)
             if line < 0:
-                need = end - position + 1
-                break
+                self._need = end - position + 1
+                return position, 0
             first = data[position]
-            if first == 77 or first == 72:  # noqa: PLR1714  # M(SG), H(MSG); the hot path
-                words = data[position:line].split(b" ")
-                body = line + 2
-                try:
-                    stop = body + int(words[-1])
-                    sink = sink_of(words[2])
-                except (ValueError, IndexError):  # anything else would end nats-py's reading for good
-                    raise ProtocolError("nats: malformed MSG") from None
-                if not body <= stop <= end - 2:
-                    need = stop + 2 - position
-                    break
-                if sink is None:
-                    await self._other_message(data[position : stop + 2])
+            if first != 77 and first != 72:  # noqa: PLR1714  # M(SG), H(MSG); the hot path
+                return position, line + 2
+            words = data[position:line].split(b" ")
+            body = line + 2
+            try:
+                stop = body + int(words[-1])
+                sink = sink_of(words[2])
+            except (ValueError, IndexError):
+                return position, body  # no frame: `_other` says so
+            if not body <= stop <= end - 2:
+                if stop < body:
+                    return position, body
+                self._need = stop + 2 - position
+                return position, 0
+            if sink is None:
+                return position, stop + 2
+            try:
+                if first == 77:
+                    sink(words[1], words[3] if len(words) == 5 else b"", None, data[body:stop])
                 else:
-                    try:
-                        if first == 77:
-                            sink(words[1], words[3] if len(words) == 5 else b"", None, data[body:stop])
-                        else:
-                            split = body + int(words[-2])
-                            reply = words[3] if len(words) == 6 else b""
-                            sink(words[1], reply, data[body:split], data[split:stop])
-                    except Exception:  # an exception that gets out of here ends nats-py's reading for good
-                        log.exception("a frame could not be delivered")
-                position = stop + 2
-            else:
-                await self._control(data[position : line + 2])
-                position = line + 2
+                    split = body + int(words[-2])
+                    reply = words[3] if len(words) == 6 else b""
+                    sink(words[1], reply, data[body:split], data[split:stop])
+            except Exception:  # an exception that gets out of here ends nats-py's reading for good
+                log.exception("a frame could not be delivered")
+            position = stop + 2
             if losses != self._losses:
-                return  # the connection was lost under us: what is left belongs to the old one
-        if position < end:
-            self._unfinished.keep(data[position:], need)
-        self._read()
+                return position, 0
+
+    async def _other(self, frame: bytes) -> None:
+        """A frame that is for no sink. Raises ProtocolError for what is none."""
+        if frame[0] not in b"MH":
+            await self._control(frame)
+        elif frame.find(b"\r\n") == len(frame) - 2:  # its line alone
+            raise ProtocolError("nats: malformed MSG")  # anything else would end nats-py's reading for good
+        else:
+            await self._other_message(frame)
 
     async def _other_message(self, frame: bytes) -> None:
         """A whole message for nats-py's own parser, which takes text alone."""

@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeAlias
 
-from msgspec import structs
+from msgspec import Struct, structs
 
 from runner.arguments import Call
 from runner.bindings import Binding
@@ -48,10 +48,10 @@ def surrounded(
 
 def _around(hook: Callable[..., Any], inner: Inner, *, listed: bool, batched: bool) -> Inner:
     """One hook around what is inside of it; `listed`: what the handler gives is a list."""
-    name, kind = f"{hook.__module__}.{hook.__qualname__}", Many if batched else Once
+    name, published = f"{hook.__module__}.{hook.__qualname__}", BATCH if batched else MESSAGE
 
     async def run(context: Context[Any], given: Sequence[Any]) -> Any:
-        call = kind(name, inner, context, given)
+        call = HookCall(name, inner, context, given, published)
         try:
             answer = await hook(context, call)
         except BaseException:
@@ -75,7 +75,16 @@ def _around(hook: Callable[..., Any], inner: Inner, *, listed: bool, batched: bo
     return run
 
 
-class Once:
+class Published(Struct, frozen=True):
+    """How what a handler publishes is counted, and dropped again."""
+
+    count: Callable[[Context[Any]], Any]
+    """How much has been published so far."""
+    drop: Callable[[Context[Any], Any, Any], None]
+    """Drop what was published between two counts."""
+
+
+class HookCall:
     """What a hook awaits as `call()`. Its fields have their first values in the class: one is made for each hook of each message."""
 
     begun = False
@@ -87,11 +96,15 @@ class Once:
     error: BaseException | None = None
     """What the handler raised."""
     result: Any = None
-    first = last = 0
+    first: Any = None
+    last: Any = None
     """How much was published before the handler, and until it has failed."""
 
-    def __init__(self, name: str, inner: Inner, context: Context[Any], given: Sequence[Any]) -> None:
+    def __init__(
+        self, name: str, inner: Inner, context: Context[Any], given: Sequence[Any], published: Published
+    ) -> None:
         """`name` is the hook's."""
+        self.published = published
         self.name = name
         self.inner = inner
         self.context = context
@@ -141,36 +154,36 @@ class Once:
 
     def mark(self) -> None:
         """Remember how much has been published, before the handler and after it."""
-        self.first, self.last = self.last, self.context.count_staged()
+        self.first, self.last = self.last, self.published.count(self.context)
 
     def drop(self) -> None:
         """Something else takes the place of what the handler raised: it has published nothing."""
         self.error = None
-        del self.context.staged[self.first : self.last]
+        self.published.drop(self.context, self.first, self.last)
 
 
-class Many(Once):
-    """The same of a batch, in which each message has a context that publishes."""
+def _drop(context: Context[Any], first: int, last: int) -> None:
+    del context.staged[first:last]
 
-    marks: tuple[dict[int, int], ...] = ({}, {})
-    """How much each had published, before the handler and after it, by the place of its message."""
 
-    def mark(self) -> None:
-        """Remember how much has been published, before the handler and after it."""
-        counts = {at: each.count_staged() for at, each in enumerate(self._messages())}
-        self.marks = (self.marks[1], counts)
+def _count_each(context: Context[Any]) -> dict[int, int]:
+    """By the place of its message in the batch, each of which has a context that publishes."""
+    return {at: each.count_staged() for at, each in enumerate(_messages(context))}
 
-    def drop(self) -> None:
-        """Something else takes the place of what the handler raised: it has published nothing."""
-        self.error = None
-        first, last = self.marks
-        for at, each in enumerate(self._messages()):
-            del each.staged[first.get(at, 0) : last.get(at, 0)]
 
-    def _messages(self) -> Sequence[Context[Any]]:
-        """The contexts of the messages, once the handler or a hook has asked for them: before, nothing is published."""
-        try:
-            messages: Sequence[Context[Any]] = object.__getattribute__(self.context, "messages")
-        except AttributeError:
-            return ()
-        return messages
+def _drop_each(context: Context[Any], first: dict[int, int], last: dict[int, int]) -> None:
+    for at, each in enumerate(_messages(context)):
+        del each.staged[first.get(at, 0) : last.get(at, 0)]
+
+
+def _messages(context: Context[Any]) -> Sequence[Context[Any]]:
+    """The contexts of the messages, once the handler or a hook has asked for them: before, nothing is published."""
+    try:
+        messages: Sequence[Context[Any]] = object.__getattribute__(context, "messages")
+    except AttributeError:
+        return ()
+    return messages
+
+
+MESSAGE = Published(lambda context: context.count_staged(), _drop)
+BATCH = Published(_count_each, _drop_each)

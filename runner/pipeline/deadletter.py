@@ -11,6 +11,7 @@ from typing import Any
 
 from runner.bindings import Binding
 from runner.core import deadletter, header, identity
+from runner.core.deadletter import GivenUp
 from runner.core.settlement import Dead
 from runner.errors import NoStream, PermissionDenied, ServerError, TooLarge
 from runner.jetstream import ownstreams
@@ -39,17 +40,9 @@ class DeadLetterWriter:
         Raises `ServerError` only for what waiting cannot mend, a missing permission.
         """
         delivery, origin = incoming.delivery, incoming.origin
-        facts = deadletter.facts(
-            origin,
-            datetime.now(UTC),
-            project=self._runtime.project,
-            function=self._function,
-            attempts=attempts,
-            reason=dead.reason,
-            error=dead.error,
-            message=dead.message,
-            traceback=dead.traceback or trace_of(dead.error_object),
-        )
+        traceback = dead.traceback or trace_of(dead.error_object)
+        why = GivenUp(attempts, dead.reason, dead.message, dead.error, traceback)
+        facts = deadletter.facts(origin, datetime.now(UTC), self._runtime.project, self._function, why)
         original = header.pairs(delivery.header) if delivery.header is not None else []
         sent = span.dead_letter(self._subject) if span is not None else None
         if sent is not None:

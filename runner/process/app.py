@@ -41,8 +41,9 @@ from runner.process.newcomers import warn_of_newcomers
 from runner.process.resolve import places_now
 from runner.process.rounds import Answering, start_rounds, sweep
 from runner.process.schedules import Schedules, keep, stand
+from runner.process.sentmetrics import sending
 from runner.process.served import Served, warn_of_stored
-from runner.process.status import Told
+from runner.process.status import StatusAnswers, Work
 from runner.runtime.cellline import Given
 from runner.runtime.histories import START_SECONDS
 from runner.runtime.refused import tell
@@ -120,6 +121,8 @@ async def serve(serving: Serving) -> None:
     finally:
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(tracing.shutdown, SHUTDOWN_SECONDS)
+        if tracing.lost:
+            log.info("%d spans did not arrive at their collector since the start", tracing.lost)
 
 
 class Kinds(NamedTuple):
@@ -206,13 +209,15 @@ async def _run(
     asked = runtime.requester.targets
     told = responders, edge, asked, lambda: runtime.tracing.lost
     health = Health(running, lambda: unready(connection, stop, every), *told)
-    async with health.listen(settings.health) if settings.health else nullcontext():
+    sent = sending(tasks, runtime.project, runtime.instance, health.families)
+    async with health.listen(settings.health) if settings.health else nullcontext(), sent:
         # First: the very first message may block the loop.
         tasks.start_soon(sweep, runtime, running, relay, answering)
         started.set()  # from here on there may be something to drain
         # Who begins asks what others read.
         minutes = Minutes(connection, runtime.project, runtime.instance, running, responders)
-        await Told(connection, runtime.project, runtime.instance, running, responders, asked, minutes).open()
+        work = Work(running, responders, asked)
+        await StatusAnswers(connection, runtime.project, runtime.instance, work, minutes).open()
         await members.listen()
         await begin(running)
         if ordered:

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
 import anyio
+from msgspec import Struct, structs
 
 from runner.errors import UsageError
 from runner.process.watch import Watch
@@ -29,25 +30,31 @@ log = logging.getLogger("jetrunner.reload")
 ENVIRONMENT = {"PYTHONDONTWRITEBYTECODE": "1"}
 
 
+class WorkerStart(Struct, frozen=True):
+    """How a worker is started."""
+
+    arguments: Sequence[str]
+    environment: Mapping[str, str]
+    """Added to ours."""
+    descriptors: Sequence[int] = ()
+    """Of sockets that it is to have."""
+
+
 class Reloader:
     """Keeps one worker running on what the files say."""
 
     def __init__(
         self,
-        arguments: Sequence[str],
-        environment: Mapping[str, str],
+        start: WorkerStart,
         *,
         watch: Watch | None,
         prepare: Callable[[], Awaitable[bool]],
         told: Callable[[str], None],
         drain_timeout: float,
-        descriptors: Sequence[int] = (),
     ) -> None:
-        """`environment` is added to ours for each worker; without `watch` nothing reloads; `prepare` is awaited before each start, and False keeps things as they are; `told` gets sentences."""
+        """Without `watch` nothing reloads. `prepare` is awaited before each start, and False keeps things as they are. `told` gets sentences."""
         self._watch = watch
-        self._arguments = arguments
-        self._descriptors = descriptors
-        self._environment = {**ENVIRONMENT, **environment}
+        self._start = structs.replace(start, environment={**ENVIRONMENT, **start.environment})
         self._prepare = prepare
         self._told = told
         self._patience = drain_timeout + GRACE_SECONDS
@@ -109,7 +116,8 @@ class Reloader:
 
     async def _load(self) -> bool:
         """Start the next worker as far as it goes beside this one; False when it failed, or is out of date already."""
-        self._next = worker = await Worker.start(self._arguments, self._environment, self._descriptors)
+        start = self._start
+        self._next = worker = await Worker.start(start.arguments, start.environment, start.descriptors)
         loaded = await self._unless_changed(worker.loaded)
         if self._watch is not None:
             self._watch.also(worker.reads)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 import msgspec
+from msgspec import Struct
 
 from runner.consumers.function import Function
 from runner.core import holding, minutes
@@ -21,7 +22,16 @@ from runner.runtime.snapshots import subject
 from runner.services.responder import Responder
 
 
-class Told:
+class Work(Struct, frozen=True):
+    """What this instance has to do."""
+
+    functions: Sequence[Function]
+    responders: Sequence[Responder]
+    targets: Mapping[tuple[str, str], Target]
+    """The functions that it asks."""
+
+
+class StatusAnswers:
     """Answers for this instance."""
 
     def __init__(
@@ -29,17 +39,12 @@ class Told:
         connection: Connection,
         project: str,
         instance: str,
-        functions: Sequence[Function],
-        responders: Sequence[Responder],
-        targets: Mapping[tuple[str, str], Target],
+        work: Work,
         minutes: Minutes,
     ) -> None:
-        """`targets` are the functions that this process asks."""
         self._connection = connection
         self._project = project
-        self._functions = functions
-        self._responders = responders
-        self._targets = targets
+        self._work = work
         self._minutes = minutes
         self._since = time.time()
         self.instance = instance
@@ -80,7 +85,7 @@ class Told:
                     takeovers=minutes.buckets(each.stats.takeovers),
                     **each.pipeline.stats.snapshot(now),
                 )
-                for each in self._functions
+                for each in self._work.functions
             },
             {
                 each.binding.function: Answering(
@@ -97,12 +102,12 @@ class Told:
                     duration=each.stats.duration.snapshot(),
                     extremes=each.stats.duration.extremes,
                 )
-                for each in self._responders
+                for each in self._work.responders
             },
             None
             if about is None
-            else tuple(held for each in self._functions for held in each.in_hands(about)),
-            view.asked(self._targets, now),
+            else tuple(held for each in self._work.functions for held in each.in_hands(about)),
+            view.asked(self._work.targets, now),
             self._minutes.number,
             self._minutes.so_far(),
         )

@@ -48,6 +48,22 @@ def media(annotation: Any) -> Media:
     return "bytes" if codec.is_raw(annotation) else "json"
 
 
+def answers(annotation: Any) -> tuple[dict[Media, Any], bool]:
+    """What a returned value may be, by the way it travels, and whether it may be None, which is no body at all."""
+    parts = [annotation]
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        parts = list(typing.get_args(annotation))
+    if Any in parts:
+        return {"json": Any, "text": str}, True
+    nothing = (None, type(None))
+    found: dict[Media, list[Any]] = {}
+    for each in parts:
+        if each not in nothing:
+            found.setdefault(media(each), []).append(each)
+    together: dict[Media, Any] = {kind: typing.Union[tuple(some)] for kind, some in found.items()}  # noqa: UP007  # of as many as there are
+    return together, any(each in nothing for each in parts)
+
+
 def without_none(annotation: Any) -> Any:
     """The same, without `| None`."""
     if typing.get_origin(annotation) not in (typing.Union, types.UnionType):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from runner.core.http.authsettings import ApiKeySettings, AuthSettings, JwtSetti
 from runner.core.http.route import Route
 from runner.core.httpendpoint import BODILESS
 from runner.discovery import Project
-from runner.schemas.described import Described, described, media
+from runner.schemas.described import Described, answers, described, media
 from runner.schemas.operations import Operation, operations
 from runner.schemas.types import Schema, Types
 from runner.signature import EMPTY
@@ -21,6 +22,7 @@ from runner.signature import EMPTY
 VERSION = "3.1.0"
 MEDIA = {"json": "application/json", "text": "text/plain", "bytes": "application/octet-stream"}
 EVENTS = "text/event-stream"
+_TOKEN = re.compile(r"\{([^{}/]+)\}")
 
 
 def document(project: Project, routes: Iterable[Route], auth: Mapping[str, AuthSettings]) -> dict[str, Any]:
@@ -47,8 +49,11 @@ class _Document:
 
     def built(self) -> dict[str, Any]:
         paths: dict[str, Any] = {}
+        shapes: dict[str, str] = {}
         for each in self.operations:
-            paths.setdefault(each.path, {})[each.method] = self._operation(each)
+            # Two paths that differ in the names of their tokens alone are one, which the first has named.
+            path = shapes.setdefault(_TOKEN.sub("{}", each.path), each.path)
+            paths.setdefault(path, {}).setdefault(each.method, self._operation(each, path))
         components: dict[str, Any] = {
             "schemas": {**self.types.components, self._problem_name(): PROBLEM},
             "responses": {"Problem": self._problem()},
@@ -62,7 +67,7 @@ class _Document:
             "components": components,
         }
 
-    def _operation(self, each: Operation) -> dict[str, Any]:
+    def _operation(self, each: Operation, path: str) -> dict[str, Any]:
         said = (
             self.said[id(each.reader)]
             if each.reader is not None
@@ -72,7 +77,7 @@ class _Document:
         found: dict[str, Any] = {"operationId": self._id(each.name), "summary": said.summary}
         if description:
             found["description"] = description
-        if parameters := self._parameters(each):
+        if parameters := self._parameters(each, path):
             found["parameters"] = parameters
         if body := self._body(each):
             found["requestBody"] = body
@@ -91,14 +96,17 @@ class _Document:
         self._ids.add(found)
         return found
 
-    def _parameters(self, each: Operation) -> list[dict[str, Any]]:
+    def _parameters(self, each: Operation, path: str) -> list[dict[str, Any]]:
         signature = each.reader.signature if each.reader is not None else None
         annotations = dict(signature.tokens) if signature is not None else {}
-        named = [part[1:-1] for part in each.path.split("/") if part.startswith("{")]
+        named = zip(_TOKEN.findall(path), _TOKEN.findall(each.path), strict=True)
         found: list[dict[str, Any]] = [
-            {"name": name, "in": "path", "required": True, "schema": self._token(annotations.get(name, str))}
-            for name in named
-        ]
+            {
+                "name": shown, "in": "path", "required": True,
+                "schema": self._token(annotations.get(name, str), SUBJECT if name in each.subject_names else SEGMENT),
+            }
+            for shown, name in named
+        ]  # fmt: skip
         if signature is not None and each.reader is not None and each.reader.route is not None:
             for query in signature.query:
                 schema = dict(self.types.of(query.annotation))
@@ -112,13 +120,14 @@ class _Document:
                 {
                     "name": "Idempotency-Key", "in": "header", "required": each.idempotency == "required",
                     "description": "A request that is sent again under the same key is stored once.",
-                    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+                    "schema": {"type": "string", "pattern": KEY},
                 }
             )  # fmt: skip
         return found
 
-    def _token(self, annotation: Any) -> Schema:
-        return self.types.of(annotation) or {"type": "string"}
+    def _token(self, annotation: Any, pattern: str) -> Schema:
+        found = self.types.of(annotation) or TEXT
+        return {**TEXT, "pattern": pattern} if found == TEXT else found
 
     def _body(self, each: Operation) -> dict[str, Any] | None:
         if each.method.upper() in BODILESS or each.moved is not None:
@@ -128,7 +137,10 @@ class _Document:
         body = each.reader.signature.body
         if body is None:
             return None
-        return {"required": body.default is EMPTY, "content": self._content(body.annotation, packed=True)}
+        content = self._content(body.annotation, packed=True)
+        if body.default is EMPTY and media(body.annotation) != "json":  # an empty one takes the default
+            content = {kind: {"schema": {**each["schema"], "minLength": 1}} for kind, each in content.items()}
+        return {"required": body.default is EMPTY, "content": content}
 
     def _content(self, annotation: Any, *, packed: bool = False) -> dict[str, Any]:
         kind = media(annotation)
@@ -159,16 +171,22 @@ class _Document:
         if each.reader.kind.endswith("generator"):
             events = {
                 "description": "An event for each item.",
-                "content": {EVENTS: {"schema": {"type": "string"}}},
+                "content": {EVENTS: {}},  # OpenAPI 3.1 has no schema for each event of a stream
             }
             return {"200": events, "default": problem}
-        core = bare(said.returns)
-        if core is type(None) or said.returns is None:
-            return {"204": {"description": "Done."}, "default": problem}
-        if getattr(core, "__module__", "") == "runner.responses":
+        if getattr(bare(said.returns), "__module__", "") == "runner.responses":
             return {"200": {"description": "The answer."}, "default": problem}
-        answer = {"description": "The answer.", "content": self._content(said.returns)}
-        return {"200": answer, "default": problem}
+        kinds, nothing = answers(said.returns)
+        found: dict[str, Any] = {}
+        if kinds:
+            content = [self._content(annotation) for annotation in kinds.values()]
+            found["200"] = {
+                "description": "The answer.",
+                "content": {kind: schema for each in content for kind, schema in each.items()},
+            }
+        if nothing:
+            found["204"] = {"description": "Done." if not kinds else "There is nothing."}
+        return {**found, "default": problem}
 
     def _problem_name(self) -> str:
         return "JetrunnerProblem" if "Problem" in self.types.components else "Problem"
@@ -181,6 +199,13 @@ class _Document:
         }
 
 
+TEXT: Schema = {"type": "string"}
+SEGMENT = r"^(?!\.{1,2}$)[^\x00-\x1f\x7f-\x9f\u2028\u2029]+$"
+"""What a segment of a path may hold: all else is refused before a function is asked."""
+SUBJECT = r"^(?![*>]$)[^\s\x00-\x20\x7f-\x9f.]+$"
+"""What one may hold that becomes a token of a subject."""
+KEY = r'^("[!#-\[\]-~]{1,255}"|[!#-~]{1,255})$'
+"""What an `Idempotency-Key` may be."""
 PROBLEM: Schema = {
     "type": "object",
     "properties": {

@@ -35,6 +35,8 @@ class Operation(Struct, frozen=True):
     """What the path cannot say."""
     idempotency: str = "optional"
     moved: Redirect | None = None
+    subject_names: tuple[str, ...] = ()
+    """Tokens of the path that become tokens of a subject."""
 
 
 def operations(project: Project, routes: Iterable[Route]) -> tuple[Operation, ...]:
@@ -61,6 +63,7 @@ class _Operations:
                     Operation(
                         binding.route.method.lower(), binding.route.path, hosts, binding.route.auth, binding,
                         binding.output is not None, binding.function,
+                        subject_names=binding.output.names if binding.output is not None else (),
                     )
                 )  # fmt: skip
 
@@ -80,6 +83,7 @@ class _Operations:
                 Operation(
                     method, path, route.hosts, route.options.auth, reader, isinstance(chosen, Publish), _UNFIT.sub("_", "/".join(words)).strip("_"),
                     _note(route), route.options.idempotency, chosen if isinstance(chosen, Redirect) else None,
+                    chosen.subject.names if isinstance(chosen, Request | Publish) else (),
                 )
             )  # fmt: skip
 

@@ -250,7 +250,13 @@ def _plan(
     if info is None:
         return ConsumerPlan(durable, stream, binding.function, "create", subject)
     wanted = msgspec.to_builtins(
-        config(durable, subject, binding.deliver, binding.function, sharded=sharded, whole=whole)
+        config(
+            durable,
+            subject,
+            binding.deliver,
+            binding.function,
+            reads="stream" if whole else "shards" if sharded else "subject",
+        )
     )
     changes = tuple(
         Change(

@@ -22,7 +22,7 @@ from runner.jetstream.connection import Connection
 from runner.jetstream.inventory import PATIENCE_SECONDS, holdings, real_streams, stream_info
 from runner.jetstream.ownstreams import STREAMS
 from runner.jetstream.publisher import retry_until, unanswered
-from runner.jetstream.server import check_server
+from runner.jetstream.server import check_server, release
 from runner.streams.consumers import plan_consumers, read_shards, uncaptured
 from runner.streams.file import load_streams
 from runner.streams.schedules import plan_schedules
@@ -166,12 +166,21 @@ async def _plan(
     real = await stream_info(connection, stream.name)
     config = real["config"] if real is not None else None
     held = await holdings(connection, stream, real, project) if real is not None else None
-    changes = tuple(_contested(change, stream, foreign) for change in difference(stream, config, held))
+    changes = tuple(
+        _contested(change, stream, foreign)
+        for change in difference(stream, config, held)
+        if not _impossible(change, connection.server_version)
+    )
     if stream.source and (why := copy_problem(stream, known)):
         changes += (Change("source", None, stream.source, "unsafe", why),)
     return StreamPlan(
         stream.name, stream.file, action(changes, exists=real is not None), changes, merged(stream, config)
     )
+
+
+def _impossible(change: Change, version: str) -> bool:
+    """Whether the server cannot do it: before 2.14 it puts its default in the place of a `duplicate_window` of 0."""
+    return change.field == "duplicate_window" and not change.declared and release(version) < (2, 14)
 
 
 def copy_problem(stream: DeclaredStream, known: Mapping[str, Mapping[str, Any]]) -> str:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import logging
-import re
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Self
 
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.trace import ReadableSpan
@@ -20,6 +18,7 @@ from opentelemetry.sdk.trace.export import (
 )
 
 from runner.errors import SettingsError
+from runner.telemetry.hush import Hush
 from runner.telemetry.settings import TelemetrySettings
 from runner.telemetry.spanqueue import SpanQueue
 
@@ -30,52 +29,6 @@ DROPS_SECONDS = 60.0
 """Time between two lines about spans that found no room."""
 # The exporter waits 0.8 s or more before it tries again: with less than that it tries once.
 ONE_TRY = 0.75
-_EXPORTER = "opentelemetry.exporter.otlp.proto.http.trace_exporter"
-_FOREIGN = (_EXPORTER, "opentelemetry.exporter.otlp.proto.common._internal", "opentelemetry.util.re")
-_ERRNO = re.compile(r"\[Errno -?\d+\] ([^'\"<>)]+)")
-_ANSWER = re.compile(r"(?:batch code: |Transient error )((?!None)[^(]+?)(?: encountered while|$)")
-
-
-class _Hush(logging.Filter):
-    """Keeps the exporter's own lines (one a batch and try) from the log, in a thread that is exporting for us."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._thread = threading.local()
-
-    def __enter__(self) -> Self:
-        self._thread.lines = []
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._thread.lines = None
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        lines: list[str] | None = getattr(self._thread, "lines", None)
-        if lines is None:
-            return True
-        if record.name == _EXPORTER:
-            lines.append(record.getMessage())
-        return False
-
-    @property
-    def reason(self) -> str:
-        """Why the export that just ended failed, short."""
-        text: str = (self._thread.lines or [""])[0]
-        if found := _ERRNO.search(text) or _ANSWER.search(text):
-            return found[1].strip()
-        if "timed out" in text:
-            return "no answer in time"
-        return (
-            "no connection, or no answer in time"
-            if "due to timeout" in text
-            else text.partition(": ")[0][:100]
-        )
-
-    @property
-    def undecodable(self) -> bool:
-        """Whether the batch was never sent, because one of its spans cannot be encoded."""
-        return any(line.startswith("Failed to encode") for line in self._thread.lines or ())
 
 
 class QuietExporter(SpanExporter):
@@ -86,9 +39,7 @@ class QuietExporter(SpanExporter):
         self._connect = connect
         self._inner = connect(timeout)
         self._destination = destination
-        self._hush = _Hush()
-        for name in _FOREIGN:
-            logging.getLogger(name).addFilter(self._hush)
+        self._hush = Hush()
         self._closing = False
         self._given_up = False
         self._took = False
@@ -156,7 +107,7 @@ class QuietExporter(SpanExporter):
         try:
             return self._inner.export(spans) is SpanExportResult.SUCCESS
         except Exception as error:  # noqa: BLE001  a traceback a batch is what this class is there to prevent
-            logging.getLogger(_EXPORTER).warning("%s", type(error).__name__)
+            self._hush.hear(type(error).__name__)
             return False
 
     def _posted(self, request: bytes) -> bool:
@@ -165,7 +116,7 @@ class QuietExporter(SpanExporter):
         try:
             return bool(client.export(request).success)
         except Exception as error:  # noqa: BLE001
-            logging.getLogger(_EXPORTER).warning("%s", type(error).__name__)
+            self._hush.hear(type(error).__name__)
             return False
 
     def hurry(self) -> None:
@@ -179,8 +130,7 @@ class QuietExporter(SpanExporter):
         """End the connection."""
         with self._hush:
             self._inner.shutdown()
-        for name in _FOREIGN:
-            logging.getLogger(name).removeFilter(self._hush)
+        self._hush.close()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Nothing waits in here."""

@@ -1,4 +1,4 @@
-"""What the standard OTEL_* variables say about traces, read once.
+"""What the standard OTEL_* variables say about traces, read once; and the readers of single variables.
 
 An empty variable counts as unset. A name or number that means nothing here costs one warning and is ignored, as the
 OpenTelemetry specification asks; an endpoint that is no URL is a SettingsError, for nothing could ever arrive there.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, TypeAlias
 from urllib.parse import unquote, urlsplit
 
 from msgspec import Struct
@@ -23,6 +23,8 @@ SAMPLERS = (
     "parentbased_always_off",
     "parentbased_traceidratio",
 )
+Signal: TypeAlias = Literal["traces", "metrics"]
+
 PATIENCE = 3.0  # the specification's 10 s would outlive a drain
 INTERVAL = (
     1.0  # not the specification's 5 s: whoever follows a printed trace link should find the trace there
@@ -65,8 +67,7 @@ class TelemetrySettings(Struct, frozen=True, kw_only=True):
     @property
     def destination(self) -> str:
         """The endpoint without the credentials it may hold."""
-        parts = urlsplit(self.endpoint)
-        return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
+        return without_credentials(self.endpoint)
 
     def __repr__(self) -> str:
         return f"TelemetrySettings({self.exporter}, {self.destination}, sampler={self.sampler or 'default'})"
@@ -75,40 +76,48 @@ class TelemetrySettings(Struct, frozen=True, kw_only=True):
 def load(environ: Mapping[str, str]) -> TelemetrySettings:
     """Read the variables; raises SettingsError for an endpoint that is not an http or https URL."""
     warnings: list[str] = []
-    sampler = _choice(environ, "OTEL_TRACES_SAMPLER", SAMPLERS, warnings)
-    attributes = _pairs(environ, "OTEL_RESOURCE_ATTRIBUTES", warnings)
+    sampler = choice(environ, "OTEL_TRACES_SAMPLER", SAMPLERS, warnings)
+    attributes = pairs(environ, "OTEL_RESOURCE_ATTRIBUTES", warnings)
     named = dict(attributes).get("service.name", "")
     return TelemetrySettings(
         exporter=_exporter(environ, warnings),
-        endpoint=_endpoint(environ, warnings),
-        asked=bool(_text(environ, _specific(environ, "ENDPOINT"))),
-        headers=_pairs(environ, _specific(environ, "HEADERS"), warnings),
-        timeout=_timeout(environ, warnings),
-        interval=_milliseconds(environ, "OTEL_BSP_SCHEDULE_DELAY", INTERVAL, warnings),
+        endpoint=endpoint(environ, warnings),
+        asked=bool(text(environ, specific(environ, "ENDPOINT"))),
+        headers=pairs(environ, specific(environ, "HEADERS"), warnings),
+        timeout=timeout(environ, warnings),
+        interval=milliseconds(environ, "OTEL_BSP_SCHEDULE_DELAY", INTERVAL, warnings),
         most=_count(environ, "OTEL_BSP_MAX_QUEUE_SIZE"),
         batch=_count(environ, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE"),
         sampler=sampler,
         ratio=_ratio(environ, sampler, warnings),
         propagators=_propagators(environ),
-        service_name=_text(environ, "OTEL_SERVICE_NAME") or named,
+        service_name=text(environ, "OTEL_SERVICE_NAME") or named,
         resource=tuple(pair for pair in attributes if pair[0] != "service.name"),
         exceptions=_exceptions(environ),
         warnings=tuple(warnings),
     )
 
 
-def _text(environ: Mapping[str, str], name: str) -> str:
+def without_credentials(url: str) -> str:
+    """An endpoint as it is shown."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
+
+
+def text(environ: Mapping[str, str], name: str) -> str:
+    """Read a variable; empty where it is not set."""
     return environ.get(name, "").strip()
 
 
-def _specific(environ: Mapping[str, str], name: str) -> str:
-    """The variable for traces alone where it is set, else the one for all signals."""
-    traces = f"OTEL_EXPORTER_OTLP_TRACES_{name}"
-    return traces if _text(environ, traces) else f"OTEL_EXPORTER_OTLP_{name}"
+def specific(environ: Mapping[str, str], name: str, signal: Signal = "traces") -> str:
+    """The variable for one signal alone where it is set, else the one for all signals."""
+    alone = f"OTEL_EXPORTER_OTLP_{signal.upper()}_{name}"
+    return alone if text(environ, alone) else f"OTEL_EXPORTER_OTLP_{name}"
 
 
-def _choice(environ: Mapping[str, str], name: str, known: tuple[str, ...], warnings: list[str]) -> str:
-    value = _text(environ, name).lower()
+def choice(environ: Mapping[str, str], name: str, known: tuple[str, ...], warnings: list[str]) -> str:
+    """Read one of the known words, in any case; empty for another."""
+    value = text(environ, name).lower()
     if value and value not in known:
         warnings.append(f"{name}={value} is not known here and is ignored (known: {', '.join(known)})")
         return ""
@@ -116,9 +125,9 @@ def _choice(environ: Mapping[str, str], name: str, known: tuple[str, ...], warni
 
 
 def _exporter(environ: Mapping[str, str], warnings: list[str]) -> Literal["otlp", "console", "none"]:
-    if _choice(environ, "OTEL_SDK_DISABLED", ("true", "false"), warnings) == "true":
+    if choice(environ, "OTEL_SDK_DISABLED", ("true", "false"), warnings) == "true":
         return "none"
-    match _choice(environ, "OTEL_TRACES_EXPORTER", ("otlp", "console", "none"), warnings):
+    match choice(environ, "OTEL_TRACES_EXPORTER", ("otlp", "console", "none"), warnings):
         case "none":
             return "none"
         case "console":
@@ -127,9 +136,10 @@ def _exporter(environ: Mapping[str, str], warnings: list[str]) -> Literal["otlp"
             return "otlp"
 
 
-def _endpoint(environ: Mapping[str, str], warnings: list[str]) -> str:
-    name = _specific(environ, "ENDPOINT")
-    value = _text(environ, name)
+def endpoint(environ: Mapping[str, str], warnings: list[str], signal: Signal = "traces") -> str:
+    """Where a signal goes. Raises SettingsError for what is no URL."""
+    name = specific(environ, "ENDPOINT", signal)
+    value = text(environ, name)
     url = value or "http://localhost:4318"
     try:
         parts = urlsplit(url)
@@ -138,20 +148,21 @@ def _endpoint(environ: Mapping[str, str], warnings: list[str]) -> str:
         sound = False
     if not sound:
         raise SettingsError(f"{name} is not an http:// or https:// URL", hint=f"{name}=http://localhost:4318")
-    if name != "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT":
-        url = url.rstrip("/") + "/v1/traces"
-    protocol = _specific(environ, "PROTOCOL")
-    spoken = _text(environ, protocol).lower()
+    if name == "OTEL_EXPORTER_OTLP_ENDPOINT":
+        url = f"{url.rstrip('/')}/v1/{signal}"
+    protocol = specific(environ, "PROTOCOL", signal)
+    spoken = text(environ, protocol).lower()
     if spoken not in ("", "http/protobuf"):
         warnings.append(
-            f"{protocol}={spoken}: only http/protobuf is spoken, so traces go that way "
+            f"{protocol}={spoken}: only http/protobuf is spoken, so {signal} go that way "
             f"to port {parts.port or 80} of {parts.hostname} (collectors take it on 4318)"
         )
     return url
 
 
-def _milliseconds(environ: Mapping[str, str], name: str, default: float, warnings: list[str]) -> float:
-    value = _text(environ, name)
+def milliseconds(environ: Mapping[str, str], name: str, default: float, warnings: list[str]) -> float:
+    """Read a time in milliseconds; seconds, as the default is."""
+    value = text(environ, name)
     try:
         number = float(value or "nan")
     except ValueError:
@@ -165,20 +176,20 @@ def _milliseconds(environ: Mapping[str, str], name: str, default: float, warning
 
 def _count(environ: Mapping[str, str], name: str) -> int | None:
     """A number above 0; of what is none, the SDK tells."""
-    value = _text(environ, name)
+    value = text(environ, name)
     return int(value) if value.isascii() and value.isdecimal() and int(value) > 0 else None
 
 
-def _timeout(environ: Mapping[str, str], warnings: list[str]) -> float:
+def timeout(environ: Mapping[str, str], warnings: list[str], signal: Signal = "traces") -> float:
     """The specification counts milliseconds, OpenTelemetry's Python exporter seconds: below 100 it must be seconds."""
-    seconds = _milliseconds(environ, _specific(environ, "TIMEOUT"), PATIENCE, warnings)
+    seconds = milliseconds(environ, specific(environ, "TIMEOUT", signal), PATIENCE, warnings)
     return seconds * 1000 if seconds < 0.1 else seconds
 
 
 def _ratio(environ: Mapping[str, str], sampler: str, warnings: list[str]) -> float:
     if not sampler.endswith("traceidratio"):
         return 1.0
-    value = _text(environ, "OTEL_TRACES_SAMPLER_ARG") or "1"
+    value = text(environ, "OTEL_TRACES_SAMPLER_ARG") or "1"
     try:
         ratio = float(value)
     except ValueError:
@@ -192,25 +203,25 @@ def _ratio(environ: Mapping[str, str], sampler: str, warnings: list[str]) -> flo
 def _exceptions(environ: Mapping[str, str]) -> Literal["events", "logs", "both"]:
     """A list; of what it does not know, others may."""
     asked = {
-        each.strip().lower() for each in _text(environ, "OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN").split(",")
+        each.strip().lower() for each in text(environ, "OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN").split(",")
     }
     return "both" if "logs/dup" in asked else "logs" if "logs" in asked else "events"
 
 
 def _propagators(environ: Mapping[str, str]) -> tuple[str, ...]:
-    names = [name.strip().lower() for name in _text(environ, "OTEL_PROPAGATORS").split(",") if name.strip()]
+    names = [name.strip().lower() for name in text(environ, "OTEL_PROPAGATORS").split(",") if name.strip()]
     if "none" in names:
         return ()
     return tuple(dict.fromkeys(names)) or ("tracecontext", "baggage")
 
 
-def _pairs(environ: Mapping[str, str], name: str, warnings: list[str]) -> tuple[tuple[str, str], ...]:
+def pairs(environ: Mapping[str, str], name: str, warnings: list[str]) -> tuple[tuple[str, str], ...]:
     """`key=value,key=value`, percent-encoded; what does not fit is left out, and never quoted: it may be a secret."""
-    pairs = []
-    for item in filter(None, (item.strip() for item in _text(environ, name).split(","))):
+    found = []
+    for item in filter(None, (item.strip() for item in text(environ, name).split(","))):
         key, equals, value = item.partition("=")
         if not equals or not key.strip():
             warnings.append(f"{name} has an item that is not key=value; it is left out")
             continue
-        pairs.append((unquote(key).strip(), unquote(value).strip()))
-    return tuple(pairs)
+        found.append((unquote(key).strip(), unquote(value).strip()))
+    return tuple(found)

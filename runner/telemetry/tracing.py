@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import NotRequired, TypedDict, Unpack
 from urllib.parse import urlsplit
@@ -36,6 +36,7 @@ from opentelemetry import trace
 
 from runner.core import header as headers_of
 from runner.core import traceparent
+from runner.core.hop import Hop
 from runner.telemetry import failure, publishing, shardspans, tryspan
 from runner.telemetry.attempt import ORIGIN_TRACE, AttemptSpan, Hiding, SentSpan
 from runner.telemetry.functionspans import FunctionSpans
@@ -274,6 +275,15 @@ class Tracing:
         `headers` are the dead letter's; those of the span are to be sent in their place, whole.
         """
         return publishing.redrive(self._source, subject, headers).ending()
+
+    def hops(self) -> Callable[[Hop], None]:
+        """What queues the span of a message's way through one server."""
+        services = self._source.services
+        if services is None:
+            return lambda _: None
+        from runner.telemetry.hops import Hops  # noqa: PLC0415  the SDK costs 150 ms and 20 MB
+
+        return Hops(services).put
 
     def flush(self, timeout: float = 3.0) -> bool:
         """Send what is queued; blocks for `timeout` seconds at most; False when spans may not have arrived."""

@@ -20,4 +20,5 @@ def test_the_demo_handles_every_flight_and_ends_by_itself() -> None:
     assert "5,007 records: 15,307 messages handled by 4 functions" in done.stdout
     assert "dead letters    11" in done.stdout
     assert "1,000 flights compared by 2,000 requests to three instances; one was killed" in done.stdout
+    assert "over HTTP, through an Ingress: 2,000 times 200; an instance was killed after" in done.stdout
     assert "forward #1" in done.stdout  # the trace reaches the HTTP endpoint

@@ -12,6 +12,7 @@ import pytest
 from runner.gateway import sockets
 from runner.gateway.limits import Limits
 from runner.gateway.listener import Listener
+from tests.support.hostile import REFUSED, SLOW
 from tests.support.rawhttp import connected
 
 pytestmark = pytest.mark.anyio
@@ -28,6 +29,8 @@ class Echo:
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.headers: list[tuple[bytes, bytes]] = []
+        self.refused: list[tuple[int, str, str, str]] = []
+        """Statuses of what the guard refuses, with method, host and path as far as they are known."""
         self.more = b""
         """What follows in each answer."""
         self.go = asyncio.Event()
@@ -53,8 +56,8 @@ class Echo:
 
 @asynccontextmanager
 async def listening(limits: Limits = LIMITS) -> AsyncIterator[tuple[int, Echo, Listener]]:
-    echo, refused = Echo(), list[int]()
-    listener = Listener(echo, limits, refused.append)
+    echo = Echo()
+    listener = Listener(echo, limits, lambda guard, why: echo.refused.append((why.status, *guard.asked)))
     socket = sockets.bound("127.0.0.1:0")
     port = socket.getsockname()[1]
     await listener.open(socket)
@@ -67,73 +70,12 @@ async def listening(limits: Limits = LIMITS) -> AsyncIterator[tuple[int, Echo, L
 
 
 GOOD = b"GET /good HTTP/1.1\r\nHost: a\r\n\r\n"
-HUGE = b"x" * 5_000
-
-REFUSED = {
-    "no Host": (400, b"GET / HTTP/1.1\r\n\r\n"),
-    "two Hosts": (400, b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"),
-    "the same Host twice": (400, b"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n"),
-    "a Host with a path": (400, b"GET / HTTP/1.1\r\nHost: a/b\r\n\r\n"),
-    "a Host with a user": (400, b"GET / HTTP/1.1\r\nHost: a@b\r\n\r\n"),
-    "an empty Host": (400, b"GET / HTTP/1.1\r\nHost:\r\n\r\n"),
-    "a Host with a space": (400, b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n"),
-    "a target of another host": (400, b"GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n"),
-    "a target that is no path": (400, b"GET good HTTP/1.1\r\nHost: a\r\n\r\n"),
-    "a target with a fragment": (400, b"GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n"),
-    "a target beyond ASCII": (400, "GET /é HTTP/1.1\r\nHost: a\r\n\r\n".encode()),
-    "a target with a NUL": (400, b"GET /\x00 HTTP/1.1\r\nHost: a\r\n\r\n"),
-    "a target with a space": (400, b"GET /a b HTTP/1.1\r\nHost: a\r\n\r\n"),
-    "an asterisk without OPTIONS": (400, b"GET * HTTP/1.1\r\nHost: a\r\n\r\n"),
-    "a tunnel": (501, b"CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n"),
-    "both lengths": (400, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
-    "both lengths, the other way": (400, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n0\r\n\r\n"),
-    "two lengths": (400, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab"),
-    "the same length twice": (400, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\na"),
-    "a list of lengths": (400, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1, 1\r\n\r\na"),
-    "a length with a sign": (400, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +1\r\n\r\na"),
-    "a negative length": (400, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\na"),
-    "a length in hexadecimal": (400, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0x1\r\n\r\na"),
-    "a length with an underscore": (400, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1_0\r\n\r\na"),
-    "an empty length": (400, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length:\r\n\r\na"),
-    "a length beyond 64 bits": (400, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999\r\n\r\n"),
-    "an encoding that hides": (501, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n"),
-    "two encodings": (400, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n"),
-    "an encoding before chunked": (501, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"),
-    "a space before the colon": (400, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n"),
-    "an encoding in HTTP/1.0": (400, b"POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
-    "a chunk size with a sign": (400, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n+1\r\na\r\n0\r\n\r\n"),
-    "a chunk size with 0x": (400, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0x1\r\na\r\n0\r\n\r\n"),
-    "a chunk longer than it says": (400, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nab\r\n0\r\n\r\n"),
-    "a line feed alone": (400, b"GET / HTTP/1.1\nHost: a\n\n"),
-    "a carriage return alone": (400, b"GET / HTTP/1.1\r\nHost: a\rX: b\r\n\r\n"),
-    "a folded header": (400, b"GET / HTTP/1.1\r\nHost: a\r\nX: a\r\n b\r\n\r\n"),
-    "a NUL in a header": (400, b"GET / HTTP/1.1\r\nHost: a\r\nX: a\x00b\r\n\r\n"),
-    "a NUL in a name": (400, b"GET / HTTP/1.1\r\nHost: a\r\nX\x00: a\r\n\r\n"),
-    "a header without a name": (400, b"GET / HTTP/1.1\r\nHost: a\r\n: a\r\n\r\n"),
-    "a header without a colon": (400, b"GET / HTTP/1.1\r\nHost: a\r\nX\r\n\r\n"),
-    "no HTTP": (400, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"x" * 50),
-    "HTTP/2 at once": (400, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
-    "HTTP/0.9": (505, b"GET /\r\n\r\n"),
-    "HTTP/1.2": (400, b"GET / HTTP/1.2\r\nHost: a\r\n\r\n"),
-    "a method that is none": (400, b"G@T / HTTP/1.1\r\nHost: a\r\n\r\n"),
-    "a WebSocket": (400, b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\nSec-WebSocket-Version: 13\r\n\r\n"),
-    "another expectation": (417, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nExpect: a-miracle\r\n\r\n"),
-    "a header that is too long": (431, b"GET / HTTP/1.1\r\nHost: a\r\nX: " + HUGE + b"\r\n\r\n"),
-    "a header without an end": (431, b"GET / HTTP/1.1\r\nHost: a\r\nX: " + HUGE),
-    "a target that is too long": (431, b"GET /" + HUGE + b" HTTP/1.1\r\nHost: a\r\n\r\n"),
-    "too many headers": (431, b"GET / HTTP/1.1\r\nHost: a\r\n" + b"".join(b"X%d: a\r\n" % at for at in range(30)) + b"\r\n"),
-    "a long head that comes after a body": (431, b"POST /first HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\na" + b"GET / HTTP/1.1\r\nHost: a\r\nX: " + HUGE + b"\r\n\r\n"),
-    "a body that is too long": (413, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10001\r\n\r\n"),
-    "a body that is too long, and expects": (413, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10001\r\nExpect: 100-continue\r\n\r\n"),
-    "chunks that are too long": (413, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1000\r\n" + b"x" * 4096 + b"\r\n" + b"1000\r\n" + b"x" * 4096 + b"\r\n" + b"1000\r\n" + b"x" * 4096 + b"\r\n0\r\n\r\n"),
-    "a trailer that is too long": (431, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: " + HUGE + b"\r\n\r\n"),
-    "a trailer without an end": (431, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: " + HUGE),
-}  # fmt: skip
+REFUSALS = {client: row for rows in REFUSED.values() for client, row in rows.items()}
 
 
-@pytest.mark.parametrize("row", REFUSED, ids=lambda row: row.replace(" ", "-"))
+@pytest.mark.parametrize("row", REFUSALS, ids=lambda row: row.replace(" ", "-"))
 async def test_it_is_refused_once_and_the_connection_closed(row: str) -> None:
-    status, data = REFUSED[row]
+    status, data = REFUSALS[row]
     async with listening() as (port, echo, _), connected(port) as raw, asyncio.timeout(5):
         await raw.say(data)
         await raw.say(GOOD)
@@ -148,6 +90,22 @@ async def test_it_is_refused_once_and_the_connection_closed(row: str) -> None:
         )
         assert await raw.closed()
         assert "GET /good" not in echo.asked, "nothing behind it is taken for a request"
+
+
+async def test_what_is_known_of_a_refusal_is_told() -> None:
+    async with listening() as (port, echo, _), asyncio.timeout(5):
+        for data in (
+            b"GET /a?secret=1 HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+            b"POST /long HTTP/1.1\r\nHost: a\r\nContent-Length: 10001\r\n\r\n",
+            b"\x16\x03\x01",
+            b"DELETE /half HTTP/1.1\r\nHost: a\r\nX",
+        ):
+            async with connected(port) as raw:
+                await raw.say(data)
+                await raw.answer()
+        assert echo.refused == [
+            (400, "GET", "a", "/a"), (413, "POST", "a", "/long"), (400, "", "", ""), (408, "DELETE", "a", "/half"),
+        ]  # fmt: skip
 
 
 SERVED = {
@@ -189,27 +147,28 @@ async def test_a_byte_at_a_time_is_the_same_request() -> None:
         assert (await raw.answer()).body == b"/good:ab"
 
 
-async def test_half_a_head_is_answered_408_in_time() -> None:
-    async with listening() as (port, echo, _), asyncio.timeout(5):
-        async with connected(port) as raw:
-            await raw.say(b"GET / HTTP/1.1\r\nHost: a\r\nX")
-            assert (await raw.answer()).status == 408
-            assert await raw.closed()
-        async with connected(port) as raw:  # who says nothing is not answered either
-            assert await raw.closed()
-        async with connected(port) as raw:  # the second of a connection, too
-            await raw.say(GOOD)
-            assert (await raw.answer()).status == 200
-            await raw.say(b"GET / HT")
-            assert (await raw.answer()).status == 408
-        assert echo.asked == ["GET /good"]
+@pytest.mark.parametrize("client", SLOW, ids=lambda each: each.replace(" ", "-"))
+async def test_who_is_too_slow_is_told_or_cut_off(client: str) -> None:
+    slow = SLOW[client]
+    async with listening() as (port, echo, _), connected(port) as raw, asyncio.timeout(10):
 
+        async def drip() -> None:
+            while slow.drips:
+                await asyncio.sleep(0.05)
+                await raw.say(slow.drips)
 
-async def test_a_slow_body_is_answered_408() -> None:
-    async with listening() as (port, _, __), connected(port) as raw, asyncio.timeout(5):
-        await raw.say(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\na")
-        assert (await raw.answer()).status == 408
-        assert await raw.closed()
+        await raw.say(slow.says)
+        dripping = asyncio.create_task(drip())
+        try:
+            for _ in range(slow.first):
+                assert (await raw.answer()).status == 200
+            if slow.gets:
+                assert (await raw.answer()).status == slow.gets
+            assert await raw.closed()
+        finally:
+            dripping.cancel()
+            await asyncio.wait({dripping})
+    assert [each for each in echo.asked if each != "POST /"] == ["GET /good"] * slow.first
 
 
 async def test_a_body_at_the_rate_takes_its_time() -> None:

@@ -5,18 +5,29 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from shutil import which
 
 import msgspec
 import pytest
 
+from benchmarks import golang
 from benchmarks.report import Report
 from benchmarks.sections import LATENCIES, NAMES
 
+WITHOUT_WRK = "jetrunner, HTTP"
 ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 
-@pytest.mark.parametrize("name", NAMES)
+ALIKE = {
+    "beside", "body", "default", "in_flight", "keys", "ordered", "outputs", "real", "shards", "throughput", "tracing", "work",
+}  # fmt: skip
+"""Sections whose contenders and figures are those of others, with other values."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.thorough if name in ALIKE else ()) for name in NAMES]
+)
 def test_a_section_can_be_run_alone_and_quickly(name: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks", name, "--quick", "--output", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -28,7 +39,9 @@ def test_a_section_can_be_run_alone_and_quickly(name: str, tmp_path: Path) -> No
         assert len(report.latency) == len(LATENCIES[name].NAMES)
     else:
         assert all(one.rate > 0 and one.cpu > 0 for one in report.results)
-        assert any(one.ours for one in report.results)
+        assert any(one.ours for one in report.results) or [one.name for one in report.skipped] == [
+            WITHOUT_WRK
+        ]
         assert all(one.dropped in {None, 0} for one in report.results)
 
 
@@ -38,3 +51,18 @@ def test_a_missing_natsio_is_told(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=env)
     assert "SKIPPED  natsio, consume: BENCH_NATSIO_PYTHON=" in done.stdout
     assert "No module named 'natsio'" in done.stdout
+
+
+def test_a_missing_go_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(golang.NotAtHandError, match="no `go` on PATH"):
+        golang.asking.__wrapped__()
+
+
+@pytest.mark.skipif(not which("go"), reason="Go is not installed")
+def test_a_module_that_go_would_have_to_download_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("GOMODCACHE", str(tmp_path))
+    with pytest.raises(golang.NotAtHandError, match="`go build` says: .*GOPROXY=off"):
+        golang.asking.__wrapped__()

@@ -19,7 +19,7 @@ from runner.streams.plan import apply_streams, load_streams, plan_streams
 from tests.support.eventually import eventually
 from tests.support.jetstream import RawJetStream
 from tests.support.project import Project
-from tests.support.server import NatsServer
+from tests.support.server import NatsServer, version
 
 pytestmark = [pytest.mark.server, pytest.mark.anyio]
 
@@ -237,11 +237,13 @@ by = ["account"]
 async def test_another_stream_is_sharded_by_copying_it_whole_headers_and_ids_included(
     connection: Connection, js: RawJetStream, declare: Any, project: Project
 ) -> None:
+    """nats-server 2.12 leaves out of a copy what has the id of an earlier message: there the ids are two."""
+    again = "mine" if version() >= (2, 14) else "another"
     await js.create("LEDGER", ["ledger.>"], duplicate_window=100_000_000)
     await js.publish("ledger.anna.refused", b"not copied")
     await js.publish("ledger.anna.paid", b"1", {"Nats-Msg-Id": "mine", "Tenant": "a"})
     await anyio.sleep(0.2)  # the other stream forgets the id, and takes it again
-    await js.publish("ledger.anna.paid", b"2", {"Nats-Msg-Id": "mine"})
+    await js.publish("ledger.anna.paid", b"2", {"Nats-Msg-Id": again})
     await js.publish("ledger.anna.closed.twice", b"3")
     assert only(await apply_streams(connection, declare(COPY))).action == "create"
     await eventually(lambda: _counted(js, "COPY", 3))

@@ -84,7 +84,9 @@ class Listening:
         """Subscribe to everything."""
         await self.wire.subscribe(f"{INBOX.decode()}.0.*", self.inbox._arrived)
         minutes = Minutes(self.connection, PROJECT, INSTANCE, [], [])
-        await status.Told(self.connection, PROJECT, INSTANCE, [], [], {}, minutes).open()
+        await status.StatusAnswers(
+            self.connection, PROJECT, INSTANCE, status.Work([], [], {}), minutes
+        ).open()
         pings = Pings(self.connection, lambda *_: None)
         probes = Probes(self.connection, PROJECT, INSTANCE, pings, lambda: (), lambda *_: None)
         await self.wire.subscribe(identity.alive_subject(PROJECT, INSTANCE), probes.asked)

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import cache
 from pathlib import Path
 
 from tests.support.eventually import until
@@ -25,6 +26,14 @@ def binary() -> str:
     if found is None:
         raise RuntimeError("nats-server is missing: install the development dependencies")
     return found
+
+
+@cache
+def version() -> tuple[int, int]:
+    """Of the nats-server to test on: major and minor."""
+    said = subprocess.run([binary(), "--version"], check=True, capture_output=True, text=True).stdout
+    major, minor, *_ = said.rpartition("v")[2].split(".")
+    return int(major), int(minor)
 
 
 def freeze(pid: int) -> None:

@@ -13,14 +13,14 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 class Collector:
     """Listens while its `with` block runs."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0) -> None:
         self.bodies: list[bytes] = []
         self.asked = threading.Event()
         """A request is here."""
         self.open = threading.Event()
         """Requests are answered."""
         self.open.set()
-        self._server = _Server(self)
+        self._server = _Server(self, port)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
 
     def __enter__(self) -> Self:
@@ -58,9 +58,9 @@ class Collector:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, collector: Collector) -> None:
+    def __init__(self, collector: Collector, port: int) -> None:
         self.collector = collector
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(("127.0.0.1", port), _Handler)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -156,7 +156,7 @@ async def test_a_hook_that_forgets_the_handler_fails_the_attempt() -> None:
     )
 
 
-@pytest.mark.filterwarnings("ignore:coroutine 'Once.__call__' was never awaited")
+@pytest.mark.filterwarnings("ignore:coroutine 'HookCall.__call__' was never awaited")
 async def test_a_call_that_is_not_awaited_is_none() -> None:
     async def hook(ctx: Context, call: Call) -> None:
         call()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import TypeAlias
 
 Pairs: TypeAlias = Sequence[tuple[bytes, bytes]]
@@ -18,6 +19,7 @@ METHOD, PATH, QUERY, HOST, CALLER, AUTH = (
     "Jetrunner-Http-Method", "Jetrunner-Http-Path", "Jetrunner-Http-Query", "Jetrunner-Http-Host", "Jetrunner-Http-Caller",
     "Jetrunner-Http-Auth",
 )  # fmt: skip
+_METHOD, _PATH, _QUERY, _HOST = METHOD.encode(), PATH.encode(), QUERY.encode(), HOST.encode()
 
 HOPS = frozenset(
     {
@@ -30,6 +32,8 @@ _LEFT_OUT = HOPS | {
     b"host", b"content-length", b"expect", b"traceparent", b"tracestate", b"baggage", b"idempotency-key",
 }  # fmt: skip
 _RESERVED = (b"nats-", b"jetrunner-")
+LONGEST_KNOWN = 64
+"""Bytes of a name that is remembered: longer ones would be a way to fill the memory."""
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+")
 _UNFIT = re.compile(rb"[\x00\r\n]")
 
@@ -39,18 +43,27 @@ def lines(headers: Pairs, more: Iterable[tuple[bytes, bytes]] = ()) -> bytes:
     named = _named(headers)
     found: list[bytes] = []
     for name, value in headers:
-        if name in _LEFT_OUT or name in named or name.startswith(_RESERVED):
-            continue
-        if _UNFIT.search(value) is None and _NAME.fullmatch(name):
-            found.append(b"%b: %b\r\n" % (name, _text(value.strip(b" \t"))))
-    found.extend(b"%b: %b\r\n" % (name, _UNFIT.sub(b"", value)) for name, value in more)
+        begun = _begun(name) if len(name) <= LONGEST_KNOWN else _begin(name)
+        if begun and name not in named and _UNFIT.search(value) is None:
+            kept = value.strip(b" \t")
+            found += begun, kept if kept.isascii() else _text(kept), b"\r\n"
+    for name, value in more:
+        found += name, b": ", value if _UNFIT.search(value) is None else _UNFIT.sub(b"", value), b"\r\n"
     return b"".join(found)
+
+
+def _begin(name: bytes) -> bytes:
+    """What stands before the value of a header; empty of one that stays here."""
+    if name in _LEFT_OUT or name.startswith(_RESERVED) or _NAME.fullmatch(name) is None:
+        return b""
+    return name + b": "
+
+
+_begun = lru_cache(maxsize=1_024)(_begin)  # the same names come all the time
 
 
 def _text(value: bytes) -> bytes:
     """A value as UTF-8, as NATS has it: bytes that are not are Latin-1, as HTTP once had it."""
-    if value.isascii():
-        return value
     try:
         value.decode()
     except UnicodeDecodeError:
@@ -60,19 +73,13 @@ def _text(value: bytes) -> bytes:
 
 def asked(method: str, path: bytes, query: bytes, host: bytes) -> list[tuple[bytes, bytes]]:
     """Tell what was asked, as the gateway's own headers."""
-    return [
-        (METHOD.encode(), method.encode()),
-        (PATH.encode(), path),
-        *([(QUERY.encode(), query)] if query else []),
-        (HOST.encode(), host),
-    ]
+    found = [(_METHOD, method.encode()), (_PATH, path), (_HOST, host)]
+    if query:
+        found.insert(2, (_QUERY, query))
+    return found
 
 
 def _named(headers: Pairs) -> frozenset[bytes]:
     """The headers that `Connection` says are of this connection."""
-    return frozenset(
-        each.strip(b" \t").lower()
-        for name, value in headers
-        if name == b"connection"
-        for each in value.split(b",")
-    )
+    told = [value for name, value in headers if name == b"connection"]
+    return frozenset([each.strip(b" \t").lower() for value in told for each in value.split(b",")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 LONGEST = 253
 """Characters of a name in DNS: how many labels are looked up follows from it."""
@@ -11,6 +12,7 @@ _HOST = re.compile(r"((?:[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*)?\.?|\[[0-9a-f:
 _DECLARED = re.compile(r"(?:\*\.)?[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*|\[[0-9a-f:.]+\]")
 
 
+@lru_cache(maxsize=1_024)  # a server has few names, and is asked by them all the time
 def normal(host: str) -> str:
     """A `Host` in lower case, without port and without a dot at its end; ValueError when it is none.
 

@@ -18,8 +18,8 @@ from msgspec import Struct
 from runner.core import quantity
 from runner.core.http import manifest, routefilters
 from runner.core.http.backend import Backend, Fixed, Redirect
-from runner.core.http.manifest import Fault, Metadata, Read, Services
-from runner.core.http.route import Condition, Exact, Options, Path, Prefix, Route, Weighted
+from runner.core.http.manifest import Fault, Metadata, Place, Read, Services
+from runner.core.http.route import Condition, Exact, Options, Path, Prefix, Weighted
 from runner.core.http.routefilters import Filters, Given
 
 API = ("gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1beta1")
@@ -90,33 +90,28 @@ class _HttpRoute(Struct, frozen=True, rename="camel", forbid_unknown_fields=True
 def read(document: Any, services: Services) -> Read:
     """Read a manifest; `Fault` says where it is none."""
     found = manifest.convert(document, _HttpRoute)
-    return _Reading(found, services).read()
+    return _Rules(found, services).read()
 
 
-class _Reading:
-    """One manifest on its way."""
+class _Rules:
+    """The rules of one HTTPRoute, read into routes."""
 
     def __init__(self, given: _HttpRoute, services: Services) -> None:
-        self.given = given
-        self.services = services
-        self.routes: list[Route] = []
-        self.remarks: list[str] = []
-        self.options = Options()
+        self.spec = given.spec
+        self.found = manifest.Reading("httproute", given.metadata, services, UNANSWERED)
 
     def read(self) -> Read:
-        self.options, self.remarks = manifest.options(self.given.metadata.annotations)
-        for number, rule in enumerate(self.given.spec.rules):
+        for number, rule in enumerate(self.spec.rules):
             self._rule(rule, ("spec", "rules", number))
-        return Read(self.given.metadata.label, tuple(self.routes), tuple(dict.fromkeys(self.remarks)))
+        return self.found.done()
 
-    def _rule(self, rule: _Rule, place: tuple[str | int, ...]) -> None:
+    def _rule(self, rule: _Rule, place: Place) -> None:
         for field, given in (("retry", rule.retry), ("sessionPersistence", rule.session_persistence)):
             if given is not None:
-                self.remarks.append(f"{field} is not known here and does nothing")
+                self.found.remarks.append(f"{field} is not known here and does nothing")
         found = routefilters.read(rule.filters, place)
         backends = self._backends(rule, found, place)
         options = self._options(rule.timeouts, found, place)
-        metadata = self.given.metadata
         for number, match in enumerate(rule.matches or (_Match(),)):
             inside = (*place, "matches", number)
             path = self._path(match, inside)
@@ -126,43 +121,34 @@ class _Reading:
                 continue
             if found.prefixed and not isinstance(path, Prefix):
                 raise Fault("ReplacePrefixMatch needs matches with PathPrefix", inside)
-            try:
-                held, methods, whole, remarks = manifest.called(
-                    backends, (match.method,) if match.method else (), options, UNANSWERED
-                )
-            except Fault as error:
-                raise Fault(str(error), place) from None
-            self.remarks.extend(remarks)
-            route = manifest.made(
+            self.found.add(
                 inside,
-                name=f"httproute {metadata.label}",
-                source="httproute",
-                hosts=tuple(self.given.spec.hostnames),
+                place,
+                self.found.metadata.created,
+                hosts=tuple(self.spec.hostnames),
                 path=path,
-                methods=methods,
+                methods=(match.method,) if match.method else (),
                 headers=tuple(Condition(each.name.lower(), each.value) for each in headers),
                 query=query,
-                backends=held,
+                backends=backends,
                 filters=found.filters,
-                options=whole,
-                order=(metadata.created, metadata.label),
+                options=options,
             )
-            self.routes.append(route)
 
-    def _backends(self, rule: _Rule, found: Filters, place: tuple[str | int, ...]) -> tuple[Weighted, ...]:
+    def _backends(self, rule: _Rule, found: Filters, place: Place) -> tuple[Weighted, ...]:
         if found.unknown:
             return (Weighted(self._unknown(found)),)
         if found.redirect is not None:
             return (Weighted(found.redirect),)
         if not rule.backend_refs:
-            self.remarks.append(f"a rule has no backends; its requests get {UNANSWERED}")
-            return (Weighted(Fixed(UNANSWERED, "There is nothing behind this path.")),)
+            self.found.remarks.append(f"a rule has no backends; its requests get {UNANSWERED}")
+            return (Weighted(self.found.unanswered("There is nothing behind this path.")),)
         return tuple(
             self._backend(ref, (*place, "backendRefs", number))
             for number, ref in enumerate(rule.backend_refs)
         )
 
-    def _backend(self, ref: _Ref, place: tuple[str | int, ...]) -> Weighted:
+    def _backend(self, ref: _Ref, place: Place) -> Weighted:
         found = routefilters.read(ref.filters, place)
         backend: Backend | Redirect
         if found.unknown:
@@ -170,34 +156,33 @@ class _Reading:
         elif found.redirect is not None:
             backend = found.redirect
         elif (ref.group, ref.kind) != ("", "Service"):
-            self.remarks.append(
+            self.found.remarks.append(
                 f"backend {ref.name}: a {ref.kind} is not known here; its requests get {UNANSWERED}"
             )
-            backend = Fixed(UNANSWERED, "What is behind this path is not here.")
+            backend = self.found.unanswered("What is behind this path is not here.")
         else:
-            backend, remark = manifest.service(ref.name, self.services, UNANSWERED)
-            self.remarks.extend([remark] if remark else [])
+            backend = self.found.service(ref.name)
         if found.prefixed or found.cors:
             raise Fault("ReplacePrefixMatch and CORS belong to the rule, not to a backend", place)
         return Weighted(backend, ref.weight, found.filters)
 
     def _unknown(self, found: Filters) -> Fixed:
         kinds = ", ".join(dict.fromkeys(found.unknown))
-        self.remarks.append(f"filter {kinds} is not known here; requests get {UNANSWERED}")
-        return Fixed(UNANSWERED, "A filter of this path is not known here.")
+        self.found.remarks.append(f"filter {kinds} is not known here; requests get {UNANSWERED}")
+        return self.found.unanswered("A filter of this path is not known here.")
 
-    def _options(self, timeouts: _Timeouts, found: Filters, place: tuple[str | int, ...]) -> Options:
-        options = msgspec.structs.replace(self.options, cors=found.cors or self.options.cors)
+    def _options(self, timeouts: _Timeouts, found: Filters, place: Place) -> Options:
+        options = msgspec.structs.replace(self.found.options, cors=found.cors or self.found.options.cors)
         try:
             given = [quantity.seconds(text) for text in (timeouts.request, timeouts.backend_request) if text]
         except ValueError as error:
             raise Fault(str(error), (*place, "timeouts")) from None
         if 0 in given:
-            self.remarks.append("a timeout of 0 means none; there is one here, that of the gateway")
+            self.found.remarks.append("a timeout of 0 means none; there is one here, that of the gateway")
         seconds = [each for each in given if each]
         return msgspec.structs.replace(options, timeout=min(seconds)) if seconds else options
 
-    def _path(self, match: _Match, place: tuple[str | int, ...]) -> Path | None:
+    def _path(self, match: _Match, place: Place) -> Path | None:
         text = manifest.path(match.path.value, (*place, "path", "value"))
         if match.path.type == "RegularExpression":
             self._regular("paths")
@@ -206,9 +191,7 @@ class _Reading:
             raise Fault(f"{match.path.type!r} is not Exact or PathPrefix", (*place, "path", "type"))
         return Exact(text) if match.path.type == "Exact" else Prefix(text)
 
-    def _conditions(
-        self, given: Sequence[_Named], place: tuple[str | int, ...]
-    ) -> tuple[Condition, ...] | None:
+    def _conditions(self, given: Sequence[_Named], place: Place) -> tuple[Condition, ...] | None:
         found: dict[str, Condition] = {}
         for number, each in enumerate(given):
             if each.type == "RegularExpression":
@@ -221,6 +204,6 @@ class _Reading:
         return tuple(found.values())
 
     def _regular(self, what: str) -> None:
-        self.remarks.append(
+        self.found.remarks.append(
             f"regular expressions for {what} are not known here; such a match takes no requests"
         )

@@ -15,9 +15,9 @@ from typing import Any
 from msgspec import Struct
 
 from runner.core.http import manifest
-from runner.core.http.backend import Backend, Fixed
-from runner.core.http.manifest import Fault, Metadata, Read, Services
-from runner.core.http.route import Exact, Options, Path, Prefix, Route, Weighted
+from runner.core.http.backend import Backend
+from runner.core.http.manifest import Fault, Metadata, Place, Read, Services
+from runner.core.http.route import Exact, Path, Prefix, Weighted
 
 API = "networking.k8s.io/v1"
 KIND = "Ingress"
@@ -69,24 +69,20 @@ class _Ingress(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
 def read(document: Any, services: Services) -> Read:
     """Read a manifest; `Fault` says where it is none."""
     found = manifest.convert(document, _Ingress)
-    return _Reading(found, services).read()
+    return _Ingresses(found, services).read()
 
 
-class _Reading:
-    """One manifest on its way."""
+class _Ingresses:
+    """The rules of one Ingress, read into routes."""
 
     def __init__(self, ingress: _Ingress, services: Services) -> None:
-        self.ingress = ingress
-        self.services = services
-        self.routes: list[Route] = []
-        self.remarks: list[str] = []
-        self.options = Options()
+        self.spec = ingress.spec
+        self.found = manifest.Reading("ingress", ingress.metadata, services, UNANSWERED)
 
     def read(self) -> Read:
-        spec = self.ingress.spec
-        self.options, self.remarks = manifest.options(self.ingress.metadata.annotations)
+        spec = self.spec
         if spec.tls:
-            self.remarks.append("tls: its secrets are not read here; end TLS in front of the gateway")
+            self.found.remarks.append("tls: its secrets are not read here; end TLS in front of the gateway")
         if not spec.rules and spec.default_backend is None:
             raise Fault("it has neither rules nor a defaultBackend", ("spec",))
         for number, rule in enumerate(spec.rules):
@@ -94,48 +90,37 @@ class _Reading:
         if spec.default_backend is not None:
             place = ("spec", "defaultBackend")
             self._add(place, None, Prefix("/"), spec.default_backend, math.inf)
-        return Read(self.ingress.metadata.label, tuple(self.routes), tuple(dict.fromkeys(self.remarks)))
+        return self.found.done()
 
-    def _rule(self, rule: _Rule, place: tuple[str | int, ...]) -> None:
+    def _rule(self, rule: _Rule, place: Place) -> None:
         if rule.http is None:
             return  # its requests go to the default backend, as those of every other host
         for number, each in enumerate(rule.http.paths):
             inside = (*place, "http", "paths", number)
-            self._add(inside, rule.host, _path(each, inside), each.backend, self.ingress.metadata.created)
+            self._add(inside, rule.host, _path(each, inside), each.backend, self.found.metadata.created)
 
-    def _add(
-        self, place: tuple[str | int, ...], host: str | None, path: Path, backend: _Backend, created: float
-    ) -> None:
-        label = self.ingress.metadata.label
-        given = (Weighted(self._backend(backend, place)),)
-        backends, methods, options, remarks = manifest.called(given, (), self.options, UNANSWERED)
-        self.remarks.extend(remarks)
-        route = manifest.made(
+    def _add(self, place: Place, host: str | None, path: Path, backend: _Backend, created: float) -> None:
+        self.found.add(
             place,
-            name=f"ingress {label}",
-            source="ingress",
+            place,
+            created,
             hosts=(host,) if host else (),
             path=path,
-            methods=methods,
-            backends=backends,
-            options=options,
-            order=(created, label),
+            backends=(Weighted(self._backend(backend, place)),),
         )
-        self.routes.append(route)
 
-    def _backend(self, backend: _Backend, place: tuple[str | int, ...]) -> Backend:
+    def _backend(self, backend: _Backend, place: Place) -> Backend:
         if (backend.service is None) == (backend.resource is None):
             raise Fault("a backend is a service or a resource", place)
         if backend.service is None:
-            self.remarks.append(f"backends that are resources are not known here; requests get {UNANSWERED}")
-            return Fixed(UNANSWERED, "What is behind this path is not here.")
-        found, remark = manifest.service(backend.service.name, self.services, UNANSWERED)
-        if remark:
-            self.remarks.append(remark)
-        return found
+            self.found.remarks.append(
+                f"backends that are resources are not known here; requests get {UNANSWERED}"
+            )
+            return self.found.unanswered("What is behind this path is not here.")
+        return self.found.service(backend.service.name)
 
 
-def _path(each: _Path, place: tuple[str | int, ...]) -> Path:
+def _path(each: _Path, place: Place) -> Path:
     if each.path_type not in ("Exact", "Prefix", "ImplementationSpecific"):
         raise Fault(
             f"{each.path_type!r} is not Exact, Prefix or ImplementationSpecific", (*place, "pathType")

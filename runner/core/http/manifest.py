@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, TypeAlias, TypeVar
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
@@ -19,6 +19,9 @@ T = TypeVar("T")
 
 Services: TypeAlias = Mapping[str, Backend | str]
 """What each function of the project stands for, by its name; a text says why no request can go to it."""
+
+Place: TypeAlias = tuple[str | int, ...]
+"""Where something stands in a document: the names and numbers that lead to it."""
 
 UNAPPLIED = 1e18
 """When a manifest was created that does not say: it is younger than all that do."""
@@ -40,7 +43,7 @@ _SILENT = (
 class Fault(ValueError):  # noqa: N818  # a finding, which becomes an error with a file and a line
     """A manifest that is none; `place` leads to what is wrong in it."""
 
-    def __init__(self, problem: str, place: tuple[str | int, ...] = ()) -> None:
+    def __init__(self, problem: str, place: Place = ()) -> None:
         super().__init__(f"{written(place)}: {problem}" if place else problem)
         self.place = place
 
@@ -76,7 +79,52 @@ class Metadata(Struct, frozen=True, rename="camel"):
             return UNAPPLIED
 
 
-def written(place: tuple[str | int, ...]) -> str:
+class Reading:
+    """One manifest on its way: its routes so far, and what of it cannot be honoured."""
+
+    def __init__(
+        self, kind: Literal["httproute", "ingress"], metadata: Metadata, services: Services, status: int
+    ) -> None:
+        """Requests that nobody answers get `status`."""
+        self.kind = kind
+        self.metadata = metadata
+        self.services = services
+        self.status = status
+        self.routes: list[Route] = []
+        self.options, self.remarks = options(metadata.annotations)
+
+    def done(self) -> Read:
+        """All of it; what was remarked twice is told once."""
+        return Read(self.metadata.label, tuple(self.routes), tuple(dict.fromkeys(self.remarks)))
+
+    def unanswered(self, detail: str) -> Fixed:
+        """In the place of a backend that is not here; `detail` is what the client is told."""
+        return Fixed(self.status, detail)
+
+    def service(self, name: str) -> Backend:
+        """Whom a service stands for."""
+        found, remark = service(name, self.services, self.status)
+        self.remarks.extend([remark] if remark else [])
+        return found
+
+    def add(self, place: Place, rule: Place, created: float, **fields: Any) -> None:
+        """A route at a place in a rule, held against what its functions say."""
+        try:
+            backends, methods, whole, remarks = called(
+                fields.pop("backends"),
+                fields.pop("methods", ()),
+                fields.pop("options", self.options),
+                self.status,
+            )
+        except Fault as error:
+            raise Fault(str(error), rule) from None
+        self.remarks.extend(remarks)
+        label = self.metadata.label
+        named = {"name": f"{self.kind} {label}", "source": self.kind, "order": (created, label)}
+        self.routes.append(made(place, **named, backends=backends, methods=methods, options=whole, **fields))
+
+
+def written(place: Place) -> str:
     """A place in a document, as `spec.rules[0].host`."""
     return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in place).lstrip(".")
 
@@ -101,7 +149,7 @@ def _given(document: Any) -> Any:
     return [_given(value) for value in document] if isinstance(document, list) else document
 
 
-def path(text: str | None, place: tuple[str | int, ...]) -> str:
+def path(text: str | None, place: Place) -> str:
     """A path of a manifest, by the rules of both kinds; the form of its bytes is checked by the route itself."""
     if text is None:
         return "/"
@@ -194,7 +242,7 @@ def options(annotations: Mapping[str, str]) -> tuple[Options, list[str]]:
     return Options(**given), remarks
 
 
-def made(place: tuple[str | int, ...], **fields: Any) -> Route:
+def made(place: Place, **fields: Any) -> Route:
     """A route; what is wrong with it is a fault at that place."""
     try:
         return Route(**fields)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from msgspec import Struct
 
@@ -83,13 +83,13 @@ def _below(node: _Node, segment: str, *, named: bool) -> _Node:
     return node.literals.setdefault(segment, _Node())
 
 
-def _walk(node: _Node, segments: list[str], depth: int) -> Iterator[Entry]:
+def _walk(node: _Node, segments: list[str], depth: int) -> Sequence[Entry]:
     if depth == len(segments):
-        yield from node.ends
-        return
+        return node.ends
     segment = segments[depth]
-    below = node.literals.get(segment)
-    if below is not None:
-        yield from _walk(below, segments, depth + 1)
-    if node.named is not None and segment:
-        yield from _walk(node.named, segments, depth + 1)
+    below, named = node.literals.get(segment), node.named if segment else None
+    if below is None:
+        return _walk(named, segments, depth + 1) if named is not None else ()
+    if named is None:
+        return _walk(below, segments, depth + 1)
+    return (*_walk(below, segments, depth + 1), *_walk(named, segments, depth + 1))

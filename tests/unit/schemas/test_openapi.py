@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from runner.core.http.route import Route
 from runner.discovery import Project
 from runner.gateway import routefile
 from runner.schemas import openapi
+from runner.schemas.described import answers
 from tests.support import webshop
 from tests.support.manifests import ingress as manifest
 from tests.support.manifests import path, rule
@@ -95,6 +97,38 @@ def test_tokens_and_query_have_their_types_and_defaults(document: dict[str, Any]
     assert (found["limit"]["required"], found["limit"]["schema"]) == (False, {"type": "integer", "maximum": 100, "default": 10})  # fmt: skip
 
 
+def test_a_token_says_what_a_path_and_a_subject_may_hold(document: dict[str, Any]) -> None:
+    path, subject = (
+        document["paths"][where]["put" if "addresses" in where else "get"]["parameters"][0]["schema"][
+            "pattern"
+        ]
+        for where in ("/addresses/{id}", "/stock/{sku}")
+    )
+    held = {
+        text: (bool(re.match(path, text)), bool(re.match(subject, text)))
+        for text in ("a", "a/b", "a.b", "a b", "*", "..", "", "\x1f", "\x85")
+    }
+    assert held == {
+        "a": (True, True), "a/b": (True, True), "a.b": (True, False), "a b": (True, False), "*": (True, False), "..": (False, False), "": (False, False),
+        "\x1f": (False, False), "\x85": (False, False),
+    }  # fmt: skip
+
+
+def test_paths_that_differ_in_the_names_of_their_tokens_alone_are_one(document: dict[str, Any]) -> None:
+    tables = [{"path": "/orders/{customer}", "method": "POST", "request": "orders.{customer}"}]
+    found = openapi.document(webshop.project(), declared.read(tables), {})["paths"]
+    assert sorted(found["/orders/{id}"]) == ["get", "post"]
+    assert [each["name"] for each in found["/orders/{id}"]["post"]["parameters"]] == ["id"]
+    assert "/orders/{customer}" not in found
+
+
+def test_what_may_be_nothing_or_text_says_so() -> None:
+    assert answers(int | None) == ({"json": int}, True)
+    assert answers(str | int) == ({"text": str, "json": int}, False)
+    assert answers(Any) == ({"json": Any, "text": str}, True)
+    assert answers(None) == ({}, True)
+
+
 def test_a_docstring_is_summary_and_description(document: dict[str, Any]) -> None:
     found = document["paths"]["/orders/{id}"]["get"]
     assert (found["summary"], found["description"]) == (
@@ -114,9 +148,9 @@ def test_bodies_and_answers_are_what_the_function_says(document: dict[str, Any])
     )
     assert "204" in paths["/addresses/{id}"]["put"]["responses"]
     assert content(paths["/orders"]["get"]["responses"]["200"]) == ref("Page")
-    assert content(paths["/files"]["post"]["requestBody"], "application/octet-stream") == {}
+    assert content(paths["/files"]["post"]["requestBody"], "application/octet-stream") == {"minLength": 1}
     assert content(paths["/text"]["get"]["responses"]["200"], "text/plain") == {"type": "string"}
-    assert content(paths["/events"]["get"]["responses"]["200"], "text/event-stream") == {"type": "string"}
+    assert paths["/events"]["get"]["responses"]["200"]["content"] == {"text/event-stream": {}}
     assert content(paths["/stock/{sku}"]["post"]["responses"]["200"]) == ref("Stock")
     assert not paths["/quote"]["post"]["requestBody"]["required"]
     assert "requestBody" not in paths["/stock/{sku}"]["get"]

@@ -1,4 +1,4 @@
-"""`runner trace`: a trace as a waterfall in the terminal."""
+"""`runner trace ID`: a trace as a waterfall in the terminal."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _PAGE = re.compile(r"(https?://.+?)/(?:jaeger/)?trace/\{trace_id\}.*")
 LEAST_WIDTH = 60
 
 
-@click.command("trace", epilog="Example: runner trace ORDERS:17")
+@click.command("show", epilog="Example: runner trace show ORDERS:17, or runner trace ORDERS:17")
 @click.argument("identity", metavar="ID")
 @click.option(
     "--jaeger",
@@ -40,7 +40,7 @@ LEAST_WIDTH = 60
 )
 @options.output_option
 @options.connected
-def trace_command(identity: str, jaeger_url: str | None, output: str) -> None:
+def show_command(identity: str, jaeger_url: str | None, output: str) -> None:
     """Show a trace: its spans below each other, when each began and how long it took, how long messages waited, and what failed.
 
     ID is a trace id, or STREAM:SEQUENCE: then all traces are shown in which that message was sent or handled. Spans are asked for where they

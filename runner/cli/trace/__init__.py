@@ -1,0 +1,1 @@
+"""A trace in the terminal, and the spans of servers."""

@@ -1,0 +1,108 @@
+"""Metrics over OTLP: sent every minute, beside `/metrics`, and once more at the end; one line when they do not arrive."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import anyio
+import anyio.to_thread
+from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+from opentelemetry.sdk.resources import Resource
+from prometheus_client import Metric
+
+from runner.errors import SettingsError
+from runner.telemetry import otlpmetrics
+from runner.telemetry.export import ONE_TRY
+from runner.telemetry.hush import Hush
+from runner.telemetry.metricsettings import MetricSettings
+
+log = logging.getLogger("jetrunner.telemetry")
+
+END_SECONDS = 2.0
+"""The most that the last export may take."""
+
+
+class MetricExport:
+    """Sends the metrics of one process."""
+
+    def __init__(
+        self,
+        settings: MetricSettings,
+        project: str,
+        instance: str,
+        read: Callable[[], Sequence[Metric]],
+    ) -> None:
+        """`read` gives the families of `/metrics`; it is called in the loop."""
+        self._settings = settings
+        self._read = read
+        named = {
+            "service.name": settings.service_name or project,
+            "service.namespace": project,
+            "service.instance.id": instance,
+        }
+        self._resource = {
+            key: str(value)
+            for key, value in Resource.create({**named, **dict(settings.resource)}).attributes.items()
+        }
+        self._start_ns = time.time_ns()
+        self._hush = Hush()
+        self._exporter = self._connect(settings.timeout)
+        self._failing = False
+        for warning in settings.warnings:
+            log.warning("%s", warning)
+
+    def _connect(self, timeout: float) -> OTLPMetricExporter:
+        try:
+            return OTLPMetricExporter(
+                self._settings.endpoint, headers=dict(self._settings.headers), timeout=timeout
+            )
+        except Exception as error:  # it reads more variables itself: compression, certificates
+            raise SettingsError(f"the OTEL_EXPORTER_OTLP_* variables do not fit: {error}") from error
+
+    async def run(self) -> None:
+        """Send them again and again, until cancelled."""
+        while True:
+            await anyio.sleep(self._settings.interval)
+            await self._send()
+
+    async def end(self) -> None:
+        """Send them a last time, for `END_SECONDS` at most: once where the last time failed."""
+        self._exporter.shutdown()
+        timeout = ONE_TRY if self._failing else min(self._settings.timeout, END_SECONDS)
+        self._exporter = self._connect(timeout)
+        with anyio.move_on_after(END_SECONDS):
+            await self._send()
+        self._exporter.shutdown()
+        self._hush.close()
+
+    async def _send(self) -> None:
+        families = self._read()
+        work = partial(self._export, self._exporter, families)
+        reason = await anyio.to_thread.run_sync(work, abandon_on_cancel=True)
+        if not reason and self._failing:
+            log.info("metrics arrive at %s again", self._settings.destination)
+        elif reason and not self._failing:
+            log.warning(
+                "metrics do not arrive at %s: %s (OTEL_METRICS_EXPORTER=none turns them off)",
+                self._settings.destination,
+                reason,
+            )
+        self._failing = bool(reason)
+
+    def _export(self, exporter: OTLPMetricExporter, families: Sequence[Metric]) -> str:
+        """Why they did not arrive; empty where they did. The exporter's own client has its headers, certificates and patience."""
+        with self._hush:
+            try:
+                request = otlpmetrics.request(families, self._resource, self._start_ns, time.time_ns())
+                client = exporter._client  # noqa: SLF001  # as that of traces, `export.py`
+                result = client.export(request.SerializeToString())
+                if result.success:
+                    return ""
+                if result.error is not None:
+                    self._hush.hear(f"{result.error}")
+            except Exception as error:  # noqa: BLE001  whatever it is, the functions go on
+                self._hush.hear(type(error).__name__)
+            return self._hush.reason or "it was not taken"
