@@ -1,7 +1,11 @@
-"""An HTTP endpoint that fails now and then: what alerts are posted to in the demo."""
+"""An HTTP endpoint that fails now and then: what alerts are posted to in the demo.
+
+python -m functions._endpoint HOST PORT     as a process of its own, as in deploy/compose.yaml
+"""
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,12 +16,12 @@ EVERY = 4  # the fourth request fails, the eighth, …: no luck, so that every r
 
 
 class Endpoint(ThreadingHTTPServer):
-    """Takes alerts on 127.0.0.1; `taken` holds the idempotency keys it said yes to, `refused` counts its failures."""
+    """Takes alerts; `taken` holds the idempotency keys it said yes to, `refused` counts its failures."""
 
     daemon_threads = True
 
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
+        super().__init__((host, port), _Handler)
         self.taken: set[str] = set()
         self.refused = 0
         self._asked = 0
@@ -65,3 +69,7 @@ def endpoint() -> Iterator[Endpoint]:
         finally:
             server.shutdown()
             thread.join()
+
+
+if __name__ == "__main__":
+    Endpoint(sys.argv[1], int(sys.argv[2])).serve_forever()

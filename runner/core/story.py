@@ -18,12 +18,26 @@ from runner.core.quantity import counted, format_duration
 from runner.core.storyfacts import Durable, Facts
 
 State: TypeAlias = Literal[
-    "waiting", "queued", "running", "settling", "retrying", "done", "dead", "parked", "returning", "gathering", "delayed",
+    "waiting", "queued", "running", "settling", "retrying", "done", "dead", "parked", "returning", "gathering",
     "skipped", "gone", "unknown",
 ]  # fmt: skip
-"""It has not come to an instance; waits in one; its handler runs; that has ended; waits for its next attempt; succeeded; was given up; waits
-behind a message of its key that was given up; comes back from there; is kept until all parts of its event are here; has its time to come; was
-never the function's to run; its stream has let go of it before it ran, as far as is known; not known."""
+
+STATES: dict[State, str] = {
+    "waiting": "it has not come to an instance, or waits there behind others of its key",
+    "queued": "it waits for a slot in an instance",
+    "running": "its handler runs",
+    "settling": "its handler has ended; outputs or settlement are on their way",
+    "retrying": "it waits for its next attempt",
+    "done": "it succeeded",
+    "dead": "it was given up",
+    "parked": "it waits behind a message of its key that was given up",
+    "returning": "it comes back from there",
+    "gathering": "it is kept until all parts of its event are here",
+    "skipped": "it was never the function's to run",
+    "gone": "its stream has let go of it before it ran, as far as is known",
+    "unknown": "nothing tells",
+}
+"""What each means."""
 
 
 class Told(Struct, frozen=True, omit_defaults=True):

@@ -2,13 +2,15 @@
 
 Rule 1: the server finds no message by its id. An output is stored after its input was, and mostly its subject is known: so the
         messages of that subject are read from that time on.
-Rule 2: so many are read and no more. What was not looked at is told.
+Rule 2: so many are read and no more, and none once the time for it is over. What was not looked at is told.
 """
 
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Mapping, Sequence
+from math import inf
 from typing import Any
 
 from msgspec import Struct
@@ -65,6 +67,13 @@ class Search(Struct, frozen=True):
     """The subject of what it returns."""
     anywhere: bool = True
     """Whether it may have published elsewhere, too."""
+    until: float = inf
+    """When it has to end, by the monotonic clock."""
+
+    @property
+    def over(self) -> bool:
+        """Whether its time has passed."""
+        return time.monotonic() >= self.until
 
     @property
     def prefix(self) -> str:
@@ -77,6 +86,8 @@ class Search(Struct, frozen=True):
 
 async def find(connection: Connection, streams: Mapping[str, Mapping[str, Any]], search: Search) -> Found:
     """The outputs that stand; `streams` are the configurations of all."""
+    if search.over:
+        return Found(whole=False)
     places: list[tuple[str, str]] = []
     for name, config in streams.items():
         if name in STREAMS or name.startswith(("KV_", "OBJ_")):
@@ -117,7 +128,7 @@ async def _many(
         async for page, whole in pages(connection, stream, ask):  # noqa: B007  told below
             outputs += _own(stream, page, search)
             read += len(page)
-            if read >= most:
+            if read >= most or search.over:
                 break
     except ServerError:
         return await _one_by_one(connection, stream, pattern, search)
@@ -133,7 +144,7 @@ async def _one_by_one(
     async for stored in one_by_one(connection, stream, pattern, search.origin.timestamp_ns):
         outputs += _own(stream, [stored], search)
         read += 1
-        if read == ONE_BY_ONE:
+        if read == ONE_BY_ONE or search.over:
             return outputs, False
     return outputs, True
 

@@ -79,6 +79,7 @@ class Tracing:
     def __init__(self, settings: TelemetrySettings, project: str, *, one_try: bool = False) -> None:
         """`one_try`: for a command that ends at once, to which a missing collector must cost no wait."""
         self._source = SpanSource(settings, project, one_try=one_try)
+        self._passings: dict[str, Passings] = {}
         self.enabled = settings.enabled
         self.gate = self._source.gate
         self.fields = self._source.propagation.fields | {ORIGIN_TRACE.lower()}
@@ -240,7 +241,10 @@ class Tracing:
     def passing(self, function: str) -> Passings | None:
         """What makes the contexts of attempts that are not traced; None where nothing would read them."""
         if self.tells_messages or PROPAGATE in sys.modules:
-            return Passings(self._source.propagation, self.unsampled_headers, function)
+            if (found := self._passings.get(function)) is None:
+                found = Passings(self._source.propagation, self.unsampled_headers, function)
+                self._passings[function] = found
+            return found
         return None
 
     def takeover(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import get_args
 
 from msgspec import structs
 
 import runner
 from runner.config import Settings
 from runner.core.retry import RetryPolicy
+from runner.core.story import STATES, State
 from runner.jetstream import ownstreams
 from tests.support import metrics
 
@@ -48,3 +50,11 @@ def test_every_subject_of_our_own_streams_is_in_the_reference() -> None:
         assert f"| `{name}` |" in page
         for subject in config["subjects"]:
             assert f"`{subject.removesuffix('>')}" in page, subject
+
+
+def test_every_state_of_a_message_has_its_meaning_and_its_place_on_the_page() -> None:
+    assert tuple(STATES) == get_args(State)
+    page = (REFERENCE.parent / "howto" / "message.md").read_text()
+    table = page[page.index("| state | meaning |") :].partition("\n\n")[0]
+    told = [name for line in table.splitlines() for name in re.findall(r"`(\w+)`", line.split("|")[1])]
+    assert sorted(told) == sorted(STATES)

@@ -78,7 +78,7 @@ def _function(function: Mapping[str, Any], indent: str) -> Iterator[str]:
         else:
             yield f"{inner}→ {shown.line(output['message_id'])}  {shown.line(output['subject'])}"
     if not function["outputs_whole"]:
-        yield f"{inner}not all messages were looked at that may be outputs of it: there are too many"
+        yield f"{inner}not all messages were looked at that may be outputs of it: there are too many, or it took too long"
 
 
 def _about(function: Mapping[str, Any]) -> Iterator[str]:

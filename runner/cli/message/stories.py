@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -36,6 +37,7 @@ from runner.values import did_you_mean
 MOST = 100
 """Messages of one story: what comes of the others is not followed."""
 PATIENCE_SECONDS = 5.0
+SEARCH_SECONDS = 10.0  # in which all outputs of one command are looked for, of all messages that it tells of
 
 
 class Limits(Struct, frozen=True):
@@ -61,6 +63,8 @@ class Stories:
         self._instances: dict[str, set[str]] = {}
         """Those that have answered before, by project."""
         self._told: dict[tuple[str, int], bool] = {}
+        self._until = 0.0
+        """When the search for outputs ends, by the monotonic clock; 0.0 before it has begun."""
 
     async def load(self) -> None:
         """Know the streams, and the code at hand."""
@@ -169,12 +173,14 @@ class Stories:
         aim = target(known, place.subject) if known is not None and place.subject else ""
         if known is not None and not known.output and not known.publishes:
             return outputs.Found()
+        self._until = self._until or time.monotonic() + SEARCH_SECONDS
         search = Search(
             project=reader.project,
             function=reader.function,
             origin=place,
             target=aim,
             anywhere=known is None or known.publishes or (bool(known.output) and not aim),
+            until=self._until,
         )
         return await outputs.find(self._connection, self._streams, search)
 
