@@ -70,11 +70,8 @@ class Pull:
         self.limit = limit
         self.unsettled: dict[int, Delivery] = {}
         """Every delivery that is not settled yet, by stream sequence."""
-        self.expires, self.heartbeat, self.patience = (
-            EXPIRES_SECONDS,
-            HEARTBEAT_SECONDS,
-            2 * HEARTBEAT_SECONDS,
-        )
+        self.expires, self.heartbeat = EXPIRES_SECONDS, HEARTBEAT_SECONDS
+        self.patience = 2 * HEARTBEAT_SECONDS
         self.extend_every = EXTEND_SECONDS
         """A message in work is extended this often, in seconds."""
         self.original: Callable[[bytes], bytes | None] | None = None
@@ -288,8 +285,7 @@ class Pull:
         known = self.unsettled.get(sequence)
         if known is not None:
             if stored_at(known.reply) == stored_at(reply):
-                known.reply = reply
-                known.extended, known.lapsed = clock(), False
+                known.reply, known.extended, known.lapsed = reply, clock(), False
                 return
             if self._other(known):
                 return
