@@ -70,11 +70,8 @@ class Pull:
         self.limit = limit
         self.unsettled: dict[int, Delivery] = {}
         """Every delivery that is not settled yet, by stream sequence."""
-        self.expires, self.heartbeat, self.patience = (
-            EXPIRES_SECONDS,
-            HEARTBEAT_SECONDS,
-            2 * HEARTBEAT_SECONDS,
-        )
+        self.expires, self.heartbeat = EXPIRES_SECONDS, HEARTBEAT_SECONDS
+        self.patience = 2 * HEARTBEAT_SECONDS
         self.extend_every = EXTEND_SECONDS
         """A message in work is extended this often, in seconds."""
         self.original: Callable[[bytes], bytes | None] | None = None
@@ -85,9 +82,8 @@ class Pull:
         self._wire.pulls.add(self)
         self._deliver = deliver
         self._missing = missing
-        self._out, self._round = 0, b"0"
-        """Of the requests that count: another one once they were written off."""
-        self._epoch = -1
+        self._epoch, self._out, self._round = -1, 0, b"0"
+        """The round of the requests that count is another one once they were written off."""
         self._heard = self._not_before = self._watched = 0.0
         self._last: tuple[bytes | None, bytes] | None = None
         """The newest body since the last look."""
