@@ -82,9 +82,8 @@ class Pull:
         self._wire.pulls.add(self)
         self._deliver = deliver
         self._missing = missing
-        self._out, self._round = 0, b"0"
-        """Of the requests that count: another one once they were written off."""
-        self._epoch = -1
+        self._epoch, self._out, self._round = -1, 0, b"0"
+        """The round of the requests that count is another one once they were written off."""
         self._heard = self._not_before = self._watched = 0.0
         self._last: tuple[bytes | None, bytes] | None = None
         """The newest body since the last look."""
