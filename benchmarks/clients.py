@@ -165,16 +165,23 @@ def natsio(arena: Arena, stored: Stored) -> Contender | Skipped:
     return Contender(name=name, messages=stored.messages, run=run)
 
 
-def faststream(arena: Arena, stored: Stored, kind: str = "noop", batch: int = WIDE) -> Contender | Skipped:
+def faststream(
+    arena: Arena, stored: Stored, kind: str = "noop", batch: int = WIDE, *, tracing: str = ""
+) -> Contender | Skipped:
+    """`tracing`: with its middleware of OpenTelemetry where all are traced; its name tells it, and what the handler does."""
     name = f"FastStream, {'batch subscriber' if kind == 'batch' else 'batch'} {batch}"
+    if tracing:
+        name = f"FastStream, {'no-op' if kind == 'noop' else 'computes 0.1 ms'}, {tracing}"
     if not find_spec("faststream"):
         return Skipped(name, "install the dependency group `bench`")
 
     def run(run: str) -> Measured:
         given = (kind, arena.server.url, stored.stream, stored.subject, run, stored.messages, batch)
-        measured = contender.python("fast_stream", *given)
+        measured = contender.python("fast_stream", *given, env=traced(arena, tracing or OFF))
         contender.check(arena.server, stored.stream, [run], stored.messages)
-        return measured
+        if tracing != ALL:
+            return measured
+        return msgspec.structs.replace(measured, spans=arena.sink.taken())
 
     return Contender(name=name, messages=stored.messages, run=run)
 

@@ -104,6 +104,21 @@ def tracing(arena: Arena) -> Found:
     ]
 
 
+def traced(arena: Arena) -> Found:
+    """What traces cost, beside FastStream with its middleware of OpenTelemetry."""
+    found: Found = []
+    every, few = plain(arena), arena.stored("tracedfew", part=FEW)
+    for name, stored, handler in (("no-op", every, "noop"), ("computes 0.1 ms", few, "compute")):
+        found += [
+            jetrunner(
+                arena, stored, f"{name}, {tracing}", handler=handler, tracing=tracing, base=tracing == OFF
+            )
+            for tracing in (OFF, DEFAULT, ALL)
+        ]
+        found += [faststream(arena, few, handler, tracing=tracing) for tracing in (OFF, ALL)]
+    return found
+
+
 def ordered(arena: Arena) -> Found:
     found: Found = []
     for shards in (8, 32):

@@ -1,4 +1,4 @@
-"""Bindings: decorators that attach to a function how it is fed, and return the very same function.
+"""Bindings: what a decorator attaches to a function (subject, output, policy, limits). The function itself stays as it is.
 
 Rule 1: whatever is wrong with a binding is a BindingError at import, naming file and line.
 Rule 2: an annotation that names something defined further down is looked up again by `binding_of`.

@@ -1,4 +1,4 @@
-"""The same for code without a loop: `with runner.connect_sync() as app:`; the connection lives in a thread of its own."""
+"""Publish and request from code without an event loop: `with runner.connect_sync() as app:`; the connection lives in a thread of its own."""
 
 from __future__ import annotations
 

@@ -80,6 +80,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     """HOST:PORT on which functions with `@route` are served; None for none."""
     http_body_limit: int = 1024 * 1024
     """Bytes that the body of an HTTP request may have."""
+    http_auth_failures: int = 60
+    """Failed authentications a minute after which a client waits; 0: none has to."""
+    http_trusted_proxies: tuple[str, ...] = ()
+    """Addresses and networks of proxies that are believed who asks, and by which scheme."""
     http_docs: bool = False
     """Whether a page to read and try the HTTP edge is served, at /docs, and its OpenAPI document."""
     drain_timeout: float = 30.0
@@ -272,6 +276,8 @@ _CHECKS: dict[str, Callable[[Any, Path], Any]] = {
     "health": values.address,
     "http": values.address,
     "http_body_limit": values.size,
+    "http_auth_failures": values.number,
+    "http_trusted_proxies": values.networks,
     "http_docs": values.switch,
     "drain_timeout": values.duration,
     "leader_timeout": values.duration,

@@ -1,4 +1,4 @@
-"""Where the server of a running `runner dev` is, and its traces: told in files of the project, found by commands and by `connect()`."""
+"""Files of a project that say where the server and the traces of its running `runner dev` are: commands and `connect()` read them."""
 
 from __future__ import annotations
 

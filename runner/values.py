@@ -13,6 +13,7 @@ from runner.core.balancer import POLICIES, Policy
 from runner.core.http import authsettings, declared, manifest
 from runner.core.http.authsettings import AuthSettings
 from runner.core.http.cors import Cors
+from runner.core.http.proxies import Proxies
 from runner.core.http.route import Route
 from runner.core.near import nearest
 from runner.core.objective import Objective
@@ -94,6 +95,28 @@ def count(value: Any, folder: Path) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
         return value
     raise ValueError("a whole number of 1 or more is expected")
+
+
+def number(value: Any, folder: Path) -> int:
+    """A whole number, 0 or more."""
+    if isinstance(value, str) and value.isdigit():
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueError("a whole number is expected")
+    return value
+
+
+def networks(value: Any, folder: Path) -> tuple[str, ...]:
+    """Addresses and networks: an array of texts, or a text with commas."""
+    given = [each.strip() for each in value.split(",")] if isinstance(value, str) else value
+    example = 'for example ["10.0.0.0/8", "fd00::/8"]'
+    if not isinstance(given, (list, tuple)) or not all(isinstance(each, str) for each in given):
+        raise Misfit("an array of addresses or networks is expected", example)
+    try:
+        Proxies(given)
+    except ValueError as error:
+        raise Misfit(str(error), example) from None
+    return tuple(given)
 
 
 def size(value: Any, folder: Path) -> int:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 
 def answering(
-    snapshots: Sequence[dict[str, Any]], measured: Callable[[Sequence[dict[str, Any]]], dict[str, Any]]
+    snapshots: Sequence[dict[str, Any]],
+    measured: Callable[[Sequence[dict[str, Any]]], dict[str, Any]],
+    recent: Collection[str],
 ) -> list[dict[str, Any]]:
-    """Each of them as a whole, with the keys of every function; `measured` makes one of several instances' numbers."""
-    names = sorted({name for each in snapshots for name in each.get("answering", {})})
+    """Each of them as a whole, with the keys of every function, those that were `recent` and no instance runs now included.
+
+    `measured` makes one of several instances' numbers.
+    """
+    names = sorted({*recent, *(name for each in snapshots for name in each.get("answering", {}))})
     return [
         _function(name, [each for each in snapshots if name in each.get("answering", {})], measured)
         for name in names

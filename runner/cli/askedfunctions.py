@@ -1,4 +1,4 @@
-"""Instances that are asked by `ctx.request`, as `runner status` shows them: how those that ask them know them."""
+"""Functions that instances ask by `ctx.request`, as `runner status` shows them: what the askers know of each instance that answers."""
 
 from __future__ import annotations
 

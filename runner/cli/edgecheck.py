@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 
 from msgspec import Struct
@@ -32,7 +33,18 @@ def check(settings: Settings, functions: Sequence[Binding], known: Sequence[Stre
                 require_served(settings, f"function {each.function}", Options(auth=each.route.auth))
     except JetrunnerError as error:
         return Found(error.parts or (error,))
-    return Found(tuple(_uncaptured(settings, known)), (*warnings, *_unanswered(settings, functions)))
+    return Found(
+        tuple(_uncaptured(settings, known)),
+        (*warnings, *_unanswered(settings, functions), *_without_secret(settings)),
+    )
+
+
+def _without_secret(settings: Settings) -> Iterator[str]:
+    """The gateway does not start without these; where it is checked, they may be missing rightly."""
+    for name, each in settings.auth.items():
+        variable = getattr(each, "keys_env", None) or getattr(each, "secret_env", None)
+        if variable is not None and not os.environ.get(variable):
+            yield f"auth.{name}: the environment variable {variable} is not set here; the gateway does not start without it"
 
 
 def _uncaptured(settings: Settings, known: Sequence[StreamSubjects]) -> Iterator[JetrunnerError]:

@@ -1,4 +1,4 @@
-"""What functions hand over on the way of a split event: what one makes, against what the next one takes.
+"""Whether the functions on the way of a split event fit together: what each one makes is what the next one takes.
 
 Rule 1: only what is certain is told: a type that no annotation tells, and one that may fit, is not.
 Rule 2: a text and bytes go as they are, and may be anything; they may be made of anything.

@@ -61,9 +61,14 @@ def _total(parts: Sequence[Minute]) -> Minute:
 
 
 def told(minute: Minute, objective: Objective) -> dict[str, Any]:
-    """The figures of a function, as they are printed as data: seconds, counts, shares from 0 to 1."""
-    settled = minute.acked + minute.dead
-    availability = round(minute.acked / settled, 6) if settled else None
+    """The figures of a function, as they are printed as data: seconds, counts, shares from 0 to 1.
+
+    Requests that the asker has got wrong are left out of the availability; those that were refused are not.
+    """
+    settled = minute.acked + (minute.failed + minute.refused if minute.answers else minute.dead)
+    failed = minute.faulty + minute.refused if minute.answers else minute.dead
+    counted = minute.acked + failed
+    availability = round(minute.acked / counted, 6) if counted else None
     soon = None
     if objective.latency is not None:
         soon = within(_restored(minute.latency), objective.latency)
@@ -72,6 +77,7 @@ def told(minute: Minute, objective: Objective) -> dict[str, Any]:
         "succeeded": minute.acked,
         "dead": minute.dead,
         "failures": minute.failed,
+        "refused": minute.refused,
         "retries": minute.retried,
         "wait": _percentiles(minute.wait),
         "work": _percentiles(minute.work),
@@ -96,9 +102,13 @@ def _percentiles(buckets: list[int]) -> dict[str, float]:
     return {f"p{each}": histogram.percentile(each) for each in PERCENTILES}
 
 
-def heads(objective: Objective) -> list[str]:
-    """Those of the table."""
-    found = ["LAST HOUR", ">SETTLED", ">FAILURES", ">RETRIES", ">LAG"]
+MESSAGES = (">SETTLED", ">FAILURES", ">RETRIES", ">LAG")
+REQUESTS = (">REQUESTS", ">FAILURES", ">REFUSED")
+
+
+def heads(objective: Objective, first: Sequence[str]) -> list[str]:
+    """Those of a table: of the functions that take `MESSAGES`, or of those that answer `REQUESTS`."""
+    found = ["LAST HOUR", *first]
     found += [f">{kind} P{each}" for kind in ("WAIT", "WORK") for each in PERCENTILES]
     found.append(">AVAILABLE")
     if objective.availability is not None:
@@ -111,11 +121,13 @@ def heads(objective: Objective) -> list[str]:
 def rows(functions: Sequence[Mapping[str, Any]], objective: Objective) -> Iterator[list[str]]:
     """A row for each function that has done anything."""
     for function in functions:
-        hour = function.get("hour")
-        if hour is None or not (hour["settled"] or hour["failures"]):
+        hour = function["hour"]
+        if not (hour["settled"] or hour["failures"]):
             continue
-        row = [function["label"], *(f"{hour[each]:,}" for each in ("settled", "failures", "retries"))]
-        row.append(seconds(function["lag"]))
+        counts = ("settled", "failures", "refused" if function["answers"] else "retries")
+        row = [function["label"], *(f"{hour[each]:,}" for each in counts)]
+        if not function["answers"]:
+            row.append(seconds(function["lag"]))
         row += [seconds(each) for kind in ("wait", "work") for each in hour[kind].values()]
         row.append(percent(hour["availability"]))
         if objective.availability is not None:

@@ -1,4 +1,4 @@
-"""What a handler returns, as far as its code says, against where that would go."""
+"""Whether a handler returns something and its function has an `output` for it, as far as the code says."""
 
 from __future__ import annotations
 

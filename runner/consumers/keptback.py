@@ -1,4 +1,4 @@
-"""What was kept back while a function kept order, and it does so no more: it is sent back to the function by its name.
+"""Messages that a function kept back while it had `ordered_by`: once it has it no more, they are sent back to the function by its name.
 
 Rule 1: dead letters that were on their way, and what was parked, run; a dead letter that a key was parked behind stays, as
         those of other functions do.

@@ -1,4 +1,4 @@
-"""How far a function has come with other durables than those of now: it had another `durable=`, or kept order, or did not.
+"""How far a function came with earlier durables: it had another `durable=` then, or it kept order and does not now, or the other way round.
 
 Rule 1: a function goes on after the farthest place up to which any of them has settled everything of its subject.
 Rule 2: no instance begins before those that read with the others have gone: both would run what comes meanwhile.

@@ -1,4 +1,4 @@
-"""The durables that a function without order reads, once its subject may be another than theirs.
+"""Which durables a function without order reads when its subject is another one than theirs.
 
 What is decided stands in `core/reading.py`; here it is asked who lives, and done. Nothing that is done here passes over a message:
 a durable beside the first one stands before that one is narrowed or removed.

@@ -1,4 +1,4 @@
-"""What stands on `$JETRUNNER.again.<project>.<function>` of an ordered function: it goes to the dead letters, and comes back from there.
+"""Messages on `$JETRUNNER.again.<project>.<function>` of a function that keeps order: each becomes a dead letter, and comes back as one.
 
 Nothing is sent there any more: a dead letter of an ordered function comes back by its key's mark. But an earlier release
 did so, and so does a command that was told by the server that the function keeps no order.

@@ -1,4 +1,4 @@
-"""What was sent back to one function and is settled: its durable alone reads it, and never again."""
+"""Removes messages that were sent back to one function and are settled: nobody else reads them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a durable is read now, as its server tells it: an instance that does not answer in time may live all the same.
+"""Whether an instance reads a durable now, by the server's own figures: one that is slow to answer may live all the same.
 
 Rule 1: a pull request that waits is a reader's: the server forgets those whose client has gone.
 Rule 2: a durable that delivers, or hears acks, while it is looked at has a reader.

@@ -1,4 +1,4 @@
-"""How many messages a pull may have here beyond those that can run at once: a fast function would wait for the server else.
+"""How many messages beyond its concurrency a pull fetches ahead, so that a fast function does not wait for the server.
 
 Rule 1: at most what was completed in 20 ms, by the last time that this was measured: a message waits about that long here.
 Rule 2: at most `EACH` messages for each that runs, and no more bytes than the pull may ask for anyway: each gets a smaller

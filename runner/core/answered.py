@@ -24,10 +24,16 @@ from runner.core.service import (
 )
 from runner.core.settlement import Failed, Outcome, Succeeded, TimedOut, Undecodable, only_member
 from runner.core.signals import Reject, Retry
+from runner.errors import NoResponders, ServiceError, Unconfirmed
 
 OK, ACCEPTED, NO_CONTENT = 200, 202, 204
 TIMEOUT = 504
 """Of HTTP: a function took too long, where a request over NATS is answered 408."""
+BAD_GATEWAY = 502
+AGAIN_SECONDS = 1.0
+_FAILED = "the function failed"
+_OURS = frozenset({401, 407, 408, 411, 413, 414, 415, 417, 426, 431})
+"""Statuses that say something of the connection between client and gateway."""
 
 
 class Answered(Struct, frozen=True):
@@ -82,9 +88,36 @@ def responded(outcome: Outcome) -> Answered:
             return Answered(getattr(error, "code", UNDECODABLE), raised.message(error))
         case TimedOut():
             return Answered(TIMEOUT, "the function took too long")
+        case Failed(error) if (found := relayed(only_member(error))) is not None:
+            # A body that does not decode there was written here, not by the client.
+            return found if found.code != UNDECODABLE else Answered(FAILED, _FAILED)
         case _:
             found = answered(outcome)
-            return found if found.code != FAILED else Answered(FAILED, "the function failed")
+            return found if found.code != FAILED else Answered(FAILED, _FAILED)
+
+
+def relayed(error: BaseException) -> Answered | None:
+    """Tell an HTTP client what a function behind has answered, or that none has; None of an error of another kind.
+
+    Of its codes those are the client's that say what is wrong with what is asked; what they say of the connection between us and the function is not.
+    """
+    match error:
+        case ServiceError(code=408):
+            return Answered(TIMEOUT, "the function took too long")
+        case ServiceError(code=429):
+            return Answered(429, "too many requests wait; try again later", AGAIN_SECONDS)
+        case ServiceError(code=503):
+            return Answered(UNAVAILABLE, "the function is not there now", AGAIN_SECONDS)
+        case ServiceError(code=code) if 400 <= code < 500 and code not in _OURS:
+            return Answered(code, str(error))
+        case ServiceError(code=code):
+            return Answered(FAILED if code in (0, FAILED) else BAD_GATEWAY, _FAILED)
+        case NoResponders():
+            return Answered(UNAVAILABLE, "nobody answers here now", AGAIN_SECONDS)
+        case Unconfirmed():
+            return Answered(TIMEOUT, "no answer came in time")
+        case _:
+            return None
 
 
 def one_line(text: str) -> str:

@@ -1,4 +1,4 @@
-"""What an attempt has failed with that is to be retried, as it is kept for whoever asks: at most 4 KiB a message."""
+"""The error of an attempt that will be retried, kept so that `runner message show` can tell it: at most 4 KiB a message."""
 
 from __future__ import annotations
 

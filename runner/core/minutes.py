@@ -24,20 +24,27 @@ class Minute(Struct, frozen=True, omit_defaults=True):
     """Of one function of one instance, or of several."""
 
     acked: Count = 0
+    """Of requests: answered with a result."""
     failed: Count = 0
-    """Attempts that did not succeed."""
+    """Attempts that did not succeed; requests that were answered with an error after their handler had begun."""
     retried: Count = 0
     dead: Count = 0
     wait: Buckets = []
-    """From the publish to the start of the first attempt."""
+    """From the publish to the start of the first attempt; of a request from its arrival to the start."""
     work: Buckets = []
     """In the handler, of each attempt."""
     latency: Buckets = []
-    """From the publish until it was settled, of those that succeeded."""
+    """From the publish until it was settled, of those that succeeded; of a request from its arrival to the answer."""
+    faulty: Count = 0
+    """Of the requests that failed: those that were no fault of the asker's."""
+    refused: Count = 0
+    """Requests that were answered with an error before their handler had begun."""
+    answers: bool = False
+    """Whether it answers requests."""
 
     def __bool__(self) -> bool:
         """Whether anything was done."""
-        return bool(self.acked or self.failed or self.wait or self.work or self.latency)
+        return bool(self.acked or self.failed or self.refused or self.wait or self.work or self.latency)
 
     def since(self, before: Minute) -> Minute:
         """What was done since then, of the same instance."""
@@ -49,6 +56,9 @@ class Minute(Struct, frozen=True, omit_defaults=True):
             _less(self.wait, before.wait),
             _less(self.work, before.work),
             _less(self.latency, before.latency),
+            self.faulty - before.faulty,
+            self.refused - before.refused,
+            self.answers,
         )
 
 
@@ -75,15 +85,19 @@ def place(found: str) -> tuple[int, str] | None:
 
 def total(parts: Iterable[Minute]) -> Minute:
     """Several as one."""
-    acked = failed = retried = dead = 0
+    acked = failed = retried = dead = faulty = refused = 0
+    answers = False
     histograms = Histogram(), Histogram(), Histogram()
     for part in parts:
         acked, failed = acked + part.acked, failed + part.failed
         retried, dead = retried + part.retried, dead + part.dead
+        faulty, refused = faulty + part.faulty, refused + part.refused
+        answers = answers or part.answers
         for histogram, found in zip(histograms, (part.wait, part.work, part.latency), strict=True):
             if found:
                 histogram.merge(Histogram.restore(found))
-    return Minute(acked, failed, retried, dead, *(buckets(each) for each in histograms))
+    wait, work, latency = (buckets(each) for each in histograms)
+    return Minute(acked, failed, retried, dead, wait, work, latency, faulty, refused, answers)
 
 
 def buckets(histogram: Histogram) -> list[int]:

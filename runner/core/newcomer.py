@@ -1,4 +1,4 @@
-"""A function that has nothing on the server yet and would run what is stored: whether it may be one that ran by another name."""
+"""Whether a function that has no durable yet may be one that ran under another name: it would run all stored messages again."""
 
 from __future__ import annotations
 

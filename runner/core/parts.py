@@ -1,4 +1,4 @@
-"""Parts of a split event: which event a message is a part of, the how-manieth, and of how many.
+"""Parts of a split event: of which event a message is a part, which one, and of how many.
 
 A generator's outputs are the parts of its input. What one function makes of a part is the same part, until a `@gather` joins
 them; a generator on the way splits a part once more, so that a message's place is a stack, the outermost event first.

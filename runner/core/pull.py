@@ -1,8 +1,8 @@
 """How many messages to ask for.
 
 Rule 1: room is reserved before a message is asked for: unsettled + outstanding never exceeds the limit.
-Rule 2: ask again once half of what may be outstanding has come, or an eighth of the limit: requests stay few where
-        slots are rarely free, and the server always has one to answer where they are (a sixth of the rate, measured).
+Rule 2: ask again once half of what may be outstanding has come, or an eighth of the limit and `FEWEST`: requests stay few
+        where slots are rarely free, and the server always has one to answer where they are (a sixth of the rate, measured).
 Rule 3: a server, and a durable, may cap what one request asks for: it refuses the request, and says the cap.
 """
 
@@ -13,6 +13,8 @@ import re
 from msgspec import Struct, structs
 
 UNCAPPED = 1 << 62
+FEWEST = 8
+"""Messages that are asked for while more than half of what may be outstanding is: a request costs the server more than they do."""
 _BATCH = re.compile(r"Exceeded MaxRequestBatch of ([0-9]{1,18})\Z")
 _EXPIRES = re.compile(
     r"Exceeded MaxRequestExpires of ((?:[0-9]{1,12}(?:\.[0-9]{1,12})?(?:h|ms|m|us|µs|ns|s))+)\Z"
@@ -52,6 +54,6 @@ def request_size(limit: int, unsettled: int, outstanding: int) -> int:
     """
     free = limit - unsettled
     lacking = free - outstanding
-    if lacking <= 0 or (outstanding * 2 > free and lacking * 8 < limit):
+    if lacking <= 0 or (outstanding * 2 > free and lacking < max(limit / 8, FEWEST)):
         return 0
     return lacking

@@ -1,4 +1,4 @@
-"""The server's clock, as far as its answers tell: how far it is ahead of a clock of ours that is never set.
+"""The server's clock, as far as its answers tell: how many seconds it is ahead of our own monotonic clock.
 
 Rule 1: an answer tells a time between its question and its arrival: the shorter that was, the surer the reading.
 Rule 2: a reading gets less sure with time, for no two clocks run alike.

@@ -33,6 +33,8 @@ class Line(Struct, gc=False, omit_defaults=True, kw_only=True):
     request_id: str
     trace_id: str = ""
     caller: str = ""
+    why: str = ""
+    """Why the connection was refused, before there was a request."""
 
 
 class AccessLog:

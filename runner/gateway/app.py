@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Mapping
@@ -12,18 +11,18 @@ from typing import Any
 from runner.core.http import cors, idempotency, rewriting
 from runner.core.http.backend import Call, Fixed, Publish, Redirect, Static
 from runner.core.http.backend import Request as Over
-from runner.core.http.caller import Denied
 from runner.core.http.requestid import request_id
 from runner.core.http.routetable import Matched, RouteTable, Unmatched
 from runner.gateway.access import AccessLog, Line
-from runner.gateway.answer import Answer, compress, filtered, of_function, told_once, trouble, unmatched
-from runner.gateway.auth import Authentications
+from runner.gateway.answer import Answer, filtered, of_function, told_once, trouble, unmatched
+from runner.gateway.callers import Callers
 from runner.gateway.counts import NO_ROUTE, Counts
 from runner.gateway.events import Events
 from runner.gateway.exchange import Exchange, Gone, NoRoom, Receive, Room, Send, TooLong
 from runner.gateway.forward import Forward
 from runner.gateway.functions import GONE, HttpResponder
 from runner.gateway.httprequest import Http
+from runner.gateway.sending import Sending
 from runner.gateway.streams import Streams
 from runner.telemetry.httpspans import HttpSpans
 
@@ -33,6 +32,7 @@ MOST_BODY_BYTES = 256 * 1024 * 1024
 """Of all bodies that are read and not answered, of this process."""
 TIMEOUT_SECONDS = 30.0
 _MANY = "too many requests are on their way; try again later"
+_OTHER = "the body is application/json or application/msgpack, as its Content-Type says"
 _PACKED = b"application/msgpack"
 
 log = logging.getLogger("jetrunner.gateway")
@@ -47,7 +47,7 @@ class App:
         self,
         functions: Mapping[str, HttpResponder],
         backends: tuple[Forward, Streams],
-        auth: Authentications,
+        callers: Callers,
         spans: HttpSpans,
         access: AccessLog,
         counts: Counts,
@@ -57,19 +57,18 @@ class App:
         """May be another from one request to the next."""
         self._functions = functions
         self._forward, self._streams = backends
-        self._auth = auth
+        self._callers = callers
         self._spans = spans
         self._access = access
         self._counts = counts
         self._on_their_way = 0
         self._room = Room(MOST_BODY_BYTES)
-        self._open: set[Events] = set()
-        """Answers whose events go on."""
-        self._leaving = False
+        self._sending = Sending()
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         """Answer one request, as ASGI has it."""
         began, exchange = clock(), Exchange(scope, receive, self._room)
+        self._callers.trace_back(exchange)
         found = self._matched(exchange)
         route = found.route.name if type(found) is Matched else NO_ROUTE
         block = exchange.block
@@ -90,7 +89,7 @@ class App:
                 answer = trouble(500, "The gateway has failed.")
                 answer.why = type(error).__name__
             status, why = answer.status, answer.why
-            size = await self._send(answer, exchange, send)
+            size = await self._sending.send(answer, exchange, send)
         except Gone:
             return
         finally:
@@ -101,22 +100,19 @@ class App:
             if span is not None:
                 span.end(status, why)
         if self._access.enabled:
-            client = scope["client"]
             self._access.note(
                 Line(
                     method=exchange.method, host=exchange.host.decode("latin-1"),
                     path=exchange.path.decode("ascii", "replace"), route=route, status=status, bytes=size,
-                    seconds=round(seconds, 6), client=client[0] if client else "", request_id=identity,
+                    seconds=round(seconds, 6), client=exchange.client, request_id=identity,
                     trace_id=span.trace_id if span is not None else "",
                     caller=exchange.caller.name if exchange.caller is not None else "",
                 )
             )  # fmt: skip
 
     def stop_events(self) -> None:
-        """End the answers that would go on: their clients come again, to another process."""
-        self._leaving = True
-        for events in self._open:
-            events.stop()
+        """End the answers that would go on."""
+        self._sending.stop_events()
 
     # -- the route --------------------------------------------------------------------------------------
 
@@ -146,19 +142,8 @@ class App:
         """The answer of the backend, to who may ask it."""
         options = found.route.options
         try:
-            if options.auth:
-                caller = self._auth.check(options.auth, exchange.headers, None, time.time())
-                if caller is None:  # the body decides
-                    body = await exchange.body(options.body_limit)
-                    caller = self._auth.check(options.auth, exchange.headers, body, time.time())
-                if isinstance(caller, Denied):
-                    shown = [(b"www-authenticate", caller.challenge.encode())] if caller.challenge else []
-                    return trouble(caller.status, caller.detail, headers=shown)
-                assert caller is not None  # with the body it is never
-                exchange.caller = caller
-                if spent := self._auth.spent(options.auth, caller.auth):
-                    exchange.headers = [each for each in exchange.headers if each[0] not in spent]
-            return await self._asked(found, exchange)
+            denied = await self._callers.refused(options, exchange) if options.auth else None
+            return denied or await self._asked(found, exchange)
         except TooLong:
             return trouble(413, f"a body has at most {options.body_limit:,} bytes here")
         except NoRoom:
@@ -224,14 +209,19 @@ class App:
         if function.takes_body and exchange.has_body:
             kind = exchange.kind
             if kind == "other" and not function.raw:
-                return trouble(
-                    415, "the body is application/json or application/msgpack, as its Content-Type says"
-                )
+                return trouble(415, _OTHER)
             body = await exchange.body(found.route.options.body_limit)
         packs = _PACKED in exchange.given.get(b"accept", b"")
         msgpack = (kind == "msgpack", packs)
-        outcome = await function.ask(http, found.params, body, msgpack=msgpack, traces=exchange.traces)
-        if self._leaving and isinstance(outcome, Events):
+        outcome = await function.ask(
+            http,
+            found.params,
+            body,
+            msgpack=msgpack,
+            traces=exchange.traces,
+            timeout=found.route.options.timeout,
+        )
+        if self._sending.leaving and isinstance(outcome, Events):
             outcome.leave()
             return trouble(503, "the gateway ends; try again", after=1.0)
         return of_function(outcome)
@@ -239,61 +229,25 @@ class App:
     async def _passed_on(self, http: Http, found: Matched, exchange: Exchange) -> Answer:
         if self._on_their_way >= MOST_IN_FLIGHT:
             return trouble(429, _MANY, after=1.0)
-        span, traces = exchange.span, exchange.traces
+        span, traces, timeout = exchange.span, exchange.traces, found.route.options.timeout
+        if (
+            isinstance(found.backend, Over)
+            and found.backend.typed
+            and exchange.has_body
+            and exchange.kind == "other"
+        ):
+            return trouble(415, _OTHER)
         self._on_their_way += 1
         try:
             body = await exchange.body(found.route.options.body_limit)
             if isinstance(found.backend, Publish):
-                return await self._streams.answer(http, found.subject, body, span=span, traces=traces)
+                return await self._streams.answer(
+                    http, found.subject, body, timeout, span=span, traces=traces
+                )
             if span is not None:
                 span.activate()
-            timeout = found.route.options.timeout or TIMEOUT_SECONDS
             return await self._forward.answer(
-                http, found.subject, body, timeout, traced=span is not None, traces=traces
+                http, found.subject, body, timeout or TIMEOUT_SECONDS, traced=span is not None, traces=traces
             )
         finally:
             self._on_their_way -= 1
-
-    # -- sending ----------------------------------------------------------------------------------------
-
-    async def _send(self, answer: Answer, exchange: Exchange, send: Send) -> int:
-        """Send it; how many bytes the body had."""
-        compress(answer, exchange.given.get(b"accept-encoding"))
-        headers = list(answer.headers)
-        if b"x-request-id" not in dict(headers):
-            headers.append((b"x-request-id", exchange.identity))
-        if answer.kind:
-            headers.append((b"content-type", answer.kind))
-        body, events = answer.body, answer.events
-        if events is None and answer.status not in (204, 304):
-            headers.append((b"content-length", b"%d" % len(body)))
-        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-        if events is not None and exchange.method != "HEAD":
-            return await self._stream(events, exchange.receive, send)
-        if events is not None:
-            events.leave()
-        await send({"type": "http.response.body", "body": body})
-        return len(body)
-
-    async def _stream(self, events: Events, receive: Receive, send: Send) -> int:
-        size = 0
-        self._open.add(events)
-        if self._leaving:
-            events.stop()
-        leaving = asyncio.ensure_future(_disconnected(receive))
-        leaving.add_done_callback(lambda _: events.leave())
-        try:
-            while data := await events.get():
-                size += len(data)
-                await send({"type": "http.response.body", "body": data, "more_body": True})
-            if not events.gone:
-                await send({"type": "http.response.body", "body": b""})
-        finally:
-            leaving.cancel()
-            self._open.discard(events)
-        return size
-
-
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

@@ -179,4 +179,4 @@ def _together(denied: Sequence[Denied]) -> Denied:
     if len(denied) == 1:
         return denied[0]
     challenges = ", ".join(dict.fromkeys(each.challenge for each in denied))
-    return Denied(401, "This path asks who you are.", challenges)
+    return Denied(401, "This path asks who you are.", challenges, any(each.wrong for each in denied))

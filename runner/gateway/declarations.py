@@ -7,10 +7,15 @@ import logging
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
+from msgspec import structs
+
+from runner import codec
 from runner.bindings import Binding
 from runner.config import Settings, require_served
-from runner.core.http.backend import Call, Publish
+from runner.core.http.backend import Request
+from runner.core.http.precedence import shadowed
 from runner.core.http.route import Route
+from runner.core.subject import covers
 from runner.errors import JetrunnerError
 from runner.gateway import routefile
 from runner.gateway.watched import EVERY_SECONDS, Watched
@@ -27,6 +32,7 @@ class Declarations:
         """`every` so many seconds the files are looked at."""
         self._settings = settings
         self._services = routefile.services(functions)
+        self._answering = [each for each in functions if each.answers is not None]
         self._paths = tuple(map(Path, settings.route_files))
         self._every = every
         self._watched = Watched(lambda: self._paths)  # from before the first reading: no change is lost
@@ -39,7 +45,7 @@ class Declarations:
     def remarks(self) -> Sequence[str]:
         """What of the files cannot be honoured. Raises RouteFileError."""
         found = self._read()
-        return (*found.remarks, *_idle_timeouts((*self._settings.routes, *found.routes)))
+        return (*found.remarks, *shadowed((*self._settings.routes, *found.routes)))
 
     async def changes(self) -> AsyncIterator[Sequence[Route]]:
         """All of them, each time a file has changed. Where one is wrong that is told, and nothing comes."""
@@ -60,20 +66,26 @@ class Declarations:
         return found
 
     def _took(self, found: routefile.Declared) -> Sequence[Route]:
-        routes = (*self._settings.routes, *found.routes)
-        remarks = (*found.remarks, *_idle_timeouts(routes))
+        routes = tuple(self._typed(route) for route in (*self._settings.routes, *found.routes))
+        remarks = (*found.remarks, *shadowed(routes))
         for remark in remarks:
             if remark not in self._said:
                 log.warning("%s", remark)
         self._said = set(remarks)
         return routes
 
+    def _typed(self, route: Route) -> Route:
+        """The route, with what is known of the functions of this project that it leads to."""
+        backends = tuple(
+            structs.replace(each, backend=structs.replace(each.backend, typed=True))
+            if isinstance(each.backend, Request) and self._reads_json(each.backend)
+            else each
+            for each in route.backends
+        )
+        return structs.replace(route, backends=backends)
 
-def _idle_timeouts(routes: Sequence[Route]) -> Sequence[str]:
-    """Tell of timeouts that bound nothing: a function with `@route` has its own, and so has storing into a stream."""
-    return [
-        f"{each.name}: its timeout does nothing where it leads into a stream or to a function with @route"
-        for each in routes
-        if each.options.timeout is not None
-        and any(isinstance(weighted.backend, Call | Publish) for weighted in each.backends)
-    ]
+    def _reads_json(self, backend: Request) -> bool:
+        subject = backend.subject.wildcard
+        reading = [each for each in self._answering if covers(each.subject.wildcard, subject)]
+        bodies = [each.signature.body for each in reading]
+        return bool(bodies) and all(body is not None and not codec.is_raw(body.annotation) for body in bodies)

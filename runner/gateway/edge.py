@@ -14,14 +14,19 @@ from msgspec import structs
 from runner.bindings import Binding
 from runner.config import require_served
 from runner.core.http.backend import Call
+from runner.core.http.guesses import Guesses
+from runner.core.http.proxies import Proxies
 from runner.core.http.route import Exact, Options, Pattern, Route, Weighted
 from runner.core.http.routetable import RouteTable
-from runner.gateway.access import AccessLog
+from runner.gateway.access import AccessLog, Line
 from runner.gateway.app import App
 from runner.gateway.auth import Authentications
-from runner.gateway.counts import Counts
+from runner.gateway.callers import Callers
+from runner.gateway.counts import REFUSED, Counts
 from runner.gateway.forward import Forward
 from runner.gateway.functions import HttpResponder
+from runner.gateway.guard import Guard
+from runner.gateway.head import Refused
 from runner.gateway.limits import Limits
 from runner.gateway.listener import Listener
 from runner.gateway.streams import Streams
@@ -46,26 +51,26 @@ class Edge:
 
         Raises SettingsError where a secret is missing that says who may ask.
         """
-        answers = Answers(runtime.connection, ())
+        answers, settings = Answers(runtime.connection, ()), runtime.settings
         self.functions = self.responders = tuple(HttpResponder(runtime, each, answers) for each in bindings)
         self.counts = Counts()
         self._access = AccessLog(access)
-        self._auth = Authentications(runtime.settings.auth)
+        self._auth = Authentications(settings.auth)
         self._app = App(
             {each.binding.function: each for each in self.functions},
             (Forward(runtime.requester), Streams(runtime.connection.publisher)),
-            self._auth,
+            Callers(self._auth, Proxies(settings.http_trusted_proxies), Guesses(settings.http_auth_failures)),
             runtime.tracing.http_spans(),
             self._access,
             self.counts,
         )
         self._own = [route_of(each) for each in bindings]
         for each in self._own:
-            require_served(runtime.settings, each.name, each.options)
-        self._cors = runtime.settings.cors
+            require_served(settings, each.name, each.options)
+        self._cors = settings.cors
         self.take(routes)
-        limits = Limits(body_bytes=runtime.settings.http_body_limit)
-        self._listener = Listener(self._app, limits, self.counts.refused)
+        limits = Limits(body_bytes=settings.http_body_limit)
+        self._listener = Listener(self._app, limits, self._refused)
         self.address = ("", 0)
         """Host and port, once it listens."""
 
@@ -83,6 +88,18 @@ class Edge:
         if self._cors is None or route.options.cors is not None:
             return route
         return structs.replace(route, options=structs.replace(route.options, cors=self._cors))
+
+    def _refused(self, guard: Guard, why: Refused) -> None:
+        """The guard refuses a client: it is counted and logged, as no request comes of it."""
+        self.counts.refused(why.status)
+        if self._access.enabled:
+            method, host, path = guard.asked
+            self._access.note(
+                Line(
+                    method=method, host=host, path=path, route=REFUSED, status=why.status, bytes=0, seconds=0.0,
+                    client=guard.client[0] if guard.client else "", request_id="", why=why.detail,
+                )
+            )  # fmt: skip
 
     async def open(self, listening: socket.socket) -> None:
         """Take requests from now on."""

@@ -42,7 +42,7 @@ class Exchange:
     """Made for each request."""
 
     __slots__ = (
-        "_body", "_held", "_room", "caller", "given", "headers", "host", "identity", "method", "path", "query", "receive", "scheme", "span", "traces",
+        "_body", "_held", "_room", "caller", "client", "given", "headers", "host", "identity", "method", "path", "query", "receive", "scheme", "span", "traces",
     )  # fmt: skip
 
     def __init__(self, scope: Any, receive: Receive, room: Room) -> None:
@@ -54,6 +54,9 @@ class Exchange:
         """The last value of each."""
         self.host = self.given.get(b"host", b"")
         self.scheme: str = scope["scheme"]
+        peer = scope["client"]
+        self.client: str = peer[0] if peer else ""
+        """Its address: that of the connection, unless a proxy that is trusted tells another."""
         self.receive = receive
         self.identity = b""
         """Its id: the client's own, or a new one."""

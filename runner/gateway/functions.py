@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from math import inf
 from typing import Any
 
 from runner import codec
@@ -100,16 +101,28 @@ class HttpResponder(Responder):
         """The gateway takes no more."""
 
     def ask(
-        self, http: Http, params: dict[str, str], body: bytes, *, msgpack: tuple[bool, bool], traces: bytes
+        self,
+        http: Http,
+        params: dict[str, str],
+        body: bytes,
+        *,
+        msgpack: tuple[bool, bool],
+        traces: bytes,
+        timeout: float | None,
     ) -> asyncio.Future[Any]:
-        """Let a request wait for a slot; what it gives is an `Outcome`. `msgpack`: whether its body is, and whether the answer may be."""
+        """Let a request wait for a slot; what it gives is an `Outcome`. `msgpack`: whether its body is, and whether the answer may be.
+
+        `timeout` is that of the route, in seconds, where it has one; of events it bounds the wait for the first.
+        """
+        now = clock()
         path = http.path.decode("ascii", "replace")
         request = HttpRequest(
             f"{http.method} {path}".encode(),
             b"http",
             b"NATS/1.0\r\n%b\r\n" % traces if traces else None,
             body,
-            clock(),
+            now,
+            inf if timeout is None else now + timeout,
             msgpack=msgpack[0],
             http=http,
             target=Target(params, http.query),
@@ -207,7 +220,7 @@ class HttpResponder(Responder):
     def _cut_off(self, request: Request) -> None:
         assert isinstance(request, HttpRequest)
         request.answered = True
-        self.stats.error(UNAVAILABLE, ENDS)
+        self.stats.error(UNAVAILABLE, ENDS, request.started - request.arrived)
         self._tell(request, Answered(UNAVAILABLE, "the gateway ends", AGAIN_SECONDS))
         self._reports.cut_off(request, ENDS)
 
@@ -228,17 +241,17 @@ class HttpResponder(Responder):
             return
         request.answered = True
         if gone and (isinstance(outcome, TimedOut) or _is_gone(outcome)):
-            self.stats.error(GONE, "the client has gone")
+            self.stats.error(GONE, "the client has gone", request.started - request.arrived)
             if request.span is not None:
                 request.span.end_refused(GONE, "client_gone")
             return
         request.header = request.whole()
         answer = answered.responded(outcome)
-        if isinstance(outcome, TimedOut) and request.storing:
+        if answer.code == answered.TIMEOUT and request.storing:
             answer = Answered(UNAVAILABLE, NO_WORD, AGAIN_SECONDS)
         hidden = self._reports.hidden(request)
         text = answered.one_line(hidden.hide(answer.text))
-        self.stats.error(answer.code, text)
+        self.stats.error(answer.code, text, request.started - request.arrived)
         self._tell(request, Answered(answer.code, text, answer.after))
         told = Answered(answer.code, answered.answered(outcome).text, answer.after)
         self._reports.failed(request, outcome, told, clock() - request.started, hidden)

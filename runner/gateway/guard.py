@@ -32,8 +32,8 @@ class Guard(HttpToolsProtocol):
 
     limits = Limits()
     draining: Callable[[], bool] = staticmethod(lambda: False)
-    refused: Callable[[int], None] = staticmethod(lambda _: None)
-    """Counts refusals."""
+    refused: Callable[[Guard, Refused], None] = staticmethod(lambda _, __: None)
+    """Is told of refusals."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -198,7 +198,7 @@ class Guard(HttpToolsProtocol):
     def _refuse(self, why: Refused) -> None:
         """Answer for the message that is being read, once those before it are answered; nothing after it is read."""
         self._deaf = True
-        self.refused(why.status)
+        self.refused(self, why)
         answer = refusal(why.status, why.detail)
         own = None if self._in_head else self.cycle
         if own is not None:
@@ -230,6 +230,15 @@ class Guard(HttpToolsProtocol):
             self.transport.write_eof()
         else:
             self.transport.close()
+
+    @property
+    def asked(self) -> tuple[str, str, str]:
+        """Method, host and path of the message that is being read, as far as they are known: none of it was checked."""
+        if self._in_head and self._head_bytes == 0:
+            return "", "", ""
+        method = self.parser.get_method().decode("latin-1") if self.url else ""
+        host = self._head.hosts[0].decode("latin-1") if self._head.hosts else ""
+        return method, host, self.url.partition(b"?")[0].decode("ascii", "replace")
 
     # -- the end ----------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ import uvicorn
 from uvicorn.config import Config
 
 from runner.gateway.guard import Guard
+from runner.gateway.head import Refused
 from runner.gateway.limits import Limits
 from runner.gateway.sockets import BACKLOG
 
@@ -27,8 +28,10 @@ clock = time.monotonic
 class Listener:
     """Of one process."""
 
-    def __init__(self, app: Callable[..., Any], limits: Limits, refused: Callable[[int], None]) -> None:
-        """`app` is asked for each request, as ASGI has it; `refused` is told the status of what the guard refuses."""
+    def __init__(
+        self, app: Callable[..., Any], limits: Limits, refused: Callable[[Guard, Refused], None]
+    ) -> None:
+        """`app` is asked for each request, as ASGI has it; `refused` is told what the guard refuses, and why."""
         self._draining = False
         protocol = type(
             "Guarded",

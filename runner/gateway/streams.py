@@ -28,16 +28,25 @@ class Streams:
         self._publisher = publisher
 
     async def answer(
-        self, http: Http, subject: str, body: bytes, *, span: HttpSpan | None, traces: bytes
+        self,
+        http: Http,
+        subject: str,
+        body: bytes,
+        timeout: float | None,
+        *,
+        span: HttpSpan | None,
+        traces: bytes,
     ) -> Answer:
-        """What became of the message."""
+        """What became of the message; `timeout` is that of the route, where it has one."""
         message_id = http.key or os.urandom(16).hex().encode()
         sent = span.output(subject) if span is not None else None
         if sent is not None:
             traces = "".join(f"{name}: {value}\r\n" for name, value in sent.headers).encode()
         lines = traces + b"Nats-Msg-Id: %b\r\n" % message_id + http.lines()
         try:
-            ack = await self._stored(subject, body, b"NATS/1.0\r\n" + lines + b"\r\n")
+            ack = await self._stored(
+                subject, body, b"NATS/1.0\r\n" + lines + b"\r\n", timeout or PATIENCE_SECONDS
+            )
         except (ServerError, ValueError) as error:
             if sent is not None:
                 sent.end(error=error)
@@ -46,13 +55,13 @@ class Streams:
             sent.end(stream=ack.stream, sequence=ack.seq)
         return stored(ack.stream, ack.seq, duplicate=ack.duplicate)
 
-    async def _stored(self, subject: str, body: bytes, block: bytes) -> PubAck:
-        left = PATIENCE_SECONDS
+    async def _stored(self, subject: str, body: bytes, block: bytes, left: float) -> PubAck:
         while True:
+            once = min(left, TRY_SECONDS)
             try:
-                return await self._publisher.publish_block(subject, body, block, timeout=TRY_SECONDS)
+                return await self._publisher.publish_block(subject, body, block, timeout=once)
             except ServerError as error:
-                left -= TRY_SECONDS
+                left -= once
                 if left <= 0 or not unanswered(error):
                     raise
 

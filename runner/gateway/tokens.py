@@ -126,7 +126,7 @@ def _curve(key: Mapping[str, Any]) -> Any:
 
 
 def _invalid(detail: str) -> Denied:
-    return Denied(401, detail, 'Bearer error="invalid_token"')
+    return Denied(401, detail, 'Bearer error="invalid_token"', wrong=True)
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Files that are read again when they change: looked at, as nothing else tells of a mounted ConfigMap or Secret everywhere."""
+"""Files that are read again when they change. They are looked at each second: not every system tells when a mounted ConfigMap or Secret changes."""
 
 from __future__ import annotations
 

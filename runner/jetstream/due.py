@@ -1,4 +1,4 @@
-"""What is called right before the next write, once each."""
+"""Callbacks that are due right before the next write: each is called once."""
 
 from __future__ import annotations
 

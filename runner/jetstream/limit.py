@@ -1,4 +1,4 @@
-"""How long a subject may be, and what is none at all.
+"""Which texts are subjects that the server takes: their characters and their length.
 
 A control line that is longer than the server takes ends the connection, and nats-py then closes for good. The server does
 not tell its limit (4,096 bytes unless configured), so a smaller one is learned when it is met.

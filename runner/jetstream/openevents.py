@@ -1,4 +1,4 @@
-"""Split events that wait for parts: of each, the end of its time stands scheduled in `JETRUNNER` until it is joined."""
+"""Split events that wait for parts: for each, a message in `JETRUNNER` is scheduled for the end of its wait, until it is joined."""
 
 from __future__ import annotations
 

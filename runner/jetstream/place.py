@@ -1,4 +1,4 @@
-"""Where a message was stored, and what it is known by there."""
+"""Where a message was stored: stream and sequence, and the id or subject by which it is recognized there."""
 
 from __future__ import annotations
 

@@ -14,9 +14,13 @@ from runner.pipeline.outcomes import Guard
 
 HELD_LIMIT = 10_000
 """Messages of one shard that may be held back behind others of their key."""
+PART = 100
+"""So many more are asked for at once where less than that limit is here: not one after the other, as a long lane gets shorter."""
 EXPIRES_SECONDS = 1.9
-"""Shorter than what is left of a lease before it is renewed: a frozen owner has no pull left when its shards are taken.
-A silent server is noticed after as long, while records of what it may not have heard still count (`settlement_log.py`)."""
+"""Shorter than what is left of a lease before it is renewed: a frozen owner has no pull left when its shards are taken."""
+SILENCE_SECONDS = 2.4
+"""A silent server is noticed after so long, while records of what it may not have heard still count (`settlement_log.py`). By
+then two heartbeats and the end of a request are missing, or late by half a second: a server is, that has hundreds of shards."""
 EXTEND_SECONDS = 20.0
 
 
@@ -83,7 +87,7 @@ class ShardPull(Pull):
         self._skip = len(self._first)
         self.guard = guard
         self.expires = EXPIRES_SECONDS
-        self.heartbeat = EXPIRES_SECONDS / 2
+        self.heartbeat, self.patience = EXPIRES_SECONDS / 2, SILENCE_SECONDS
         self.extend_every = EXTEND_SECONDS
         self._wire.acks.order(self.stream, self.durable, guard, self._unsaid)
         self._turning = asyncio.Lock()
@@ -157,7 +161,10 @@ class ShardPull(Pull):
         ordering = self.shard.ordering
         if self.shard.batches.sated:
             return len(self.unsettled)
-        return min(HELD_LIMIT - ordering.uncommitted, self.limit + ordering.holding)
+        room, most = self.limit + ordering.holding, HELD_LIMIT - ordering.uncommitted
+        if room <= most:
+            return room
+        return most + PART if len(self.unsettled) + self._out < most else 0
 
     @property
     def holding(self) -> int:

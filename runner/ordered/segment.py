@@ -47,11 +47,8 @@ class Segment(msgspec.Struct, frozen=True):
     """Its own, in the bucket."""
     slot: int
     parts: list[CompactPart]
-
-    @property
-    def count(self) -> int:
-        """How many settlements it tells."""
-        return sum(len(sequences) for _, _, sequences in self.parts)
+    count: int
+    """How many settlements it tells."""
 
 
 class Settlements(msgspec.Struct):
@@ -76,5 +73,9 @@ class Settlements(msgspec.Struct):
     def written(self, sequence: int, slot: int) -> Segment:
         """Once it was confirmed, with its sequence in the bucket."""
         parts = list(self.before.parts) if self.before is not None else []
-        parts += [(shard, name, array("Q", each)) for shard, name, each in (*self.again, *self.fresh)]
-        return Segment(self.sent, sequence, slot, parts)
+        for shard, name, each in (*self.again, *self.fresh):
+            settled = array("Q", each)
+            if parts and parts[-1][0] is shard and parts[-1][1] == name:
+                settled = parts.pop()[2] + settled
+            parts.append((shard, name, settled))
+        return Segment(self.sent, sequence, slot, parts, sum(len(each) for _, _, each in parts))

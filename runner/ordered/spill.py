@@ -107,12 +107,14 @@ class Spill:
                     size = len(delivery.body) + len(delivery.header or b"")
                     here.append((place, sequence, size))
                     kept += size
-        here.sort()
-        while kept > min(self._in_flight.waits, BUDGET_BYTES) // 2:
-            _, sequence, size = here.pop()
-            kept -= size
-            delivery = unsettled[sequence]
-            delivery.header, delivery.body = None, SPILLED
+        most = min(self._in_flight.waits, BUDGET_BYTES)
+        if kept > most * 3 // 4:  # else much of what was counted has started
+            here.sort()
+            while kept > most // 2:
+                _, sequence, size = here.pop()
+                kept -= size
+                delivery = unsettled[sequence]
+                delivery.header, delivery.body = None, SPILLED
         self._bytes = kept
 
     def restore(self, delivery: Delivery) -> None:

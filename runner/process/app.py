@@ -121,6 +121,8 @@ async def serve(serving: Serving) -> None:
     finally:
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(tracing.shutdown, SHUTDOWN_SECONDS)
+        if tracing.lost:
+            log.info("%d spans did not arrive at their collector since the start", tracing.lost)
 
 
 class Kinds(NamedTuple):
@@ -213,7 +215,7 @@ async def _run(
         tasks.start_soon(sweep, runtime, running, relay, answering)
         started.set()  # from here on there may be something to drain
         # Who begins asks what others read.
-        minutes = Minutes(connection, runtime.project, runtime.instance, running)
+        minutes = Minutes(connection, runtime.project, runtime.instance, running, responders)
         work = Work(running, responders, asked)
         await StatusAnswers(connection, runtime.project, runtime.instance, work, minutes).open()
         await members.listen()

@@ -26,6 +26,8 @@ def families(functions: Sequence[Function], responders: Sequence[Responder], now
     ordered = [(label, each) for label, _, each in reading if isinstance(each, OrderedFunction)]
     joining = [(label, joins) for label, _, each in reading if (joins := each.joins) is not None]
     every: list[tuple[Labels, Stats, Served]] = [*reading, *answering]
+    working: list[tuple[Labels, Served, int]] = [*((label, each, each.busy) for label, _, each in reading),
+               *((label, each, each.running) for label, _, each in answering)]  # fmt: skip
     return [
         family(
             "jetrunner_messages_total",
@@ -45,9 +47,9 @@ def families(functions: Sequence[Function], responders: Sequence[Responder], now
         family("jetrunner_in_flight", "gauge", "Messages in work.",
                [(label, each.unsettled) for label, _, each in every]),
         family("jetrunner_slots", "gauge", "Handlers that may run at once.",
-               [(label, each.binding.concurrency) for label, _, each in reading]),
+               [(label, each.binding.concurrency) for label, _, each in every]),
         family("jetrunner_slots_free", "gauge", "Handlers that may start besides those that run.",
-               [(label, max(0, each.binding.concurrency - each.busy)) for label, _, each in reading]),
+               [(label, max(0, each.binding.concurrency - busy)) for label, each, busy in working]),
         family("jetrunner_pending", "gauge", "Messages not yet delivered, as the server last said.",
                [(label, each.pending) for label, _, each in reading]),
         family("jetrunner_ack_pending", "gauge",
@@ -88,11 +90,13 @@ def families(functions: Sequence[Function], responders: Sequence[Responder], now
                   [(label, stats.duration) for label, stats, _ in every],
                   {each.binding.function: stats.traced for _, stats, each in every}),
         histogram("jetrunner_wait_seconds",
-                  "Time from the publish of a message to the start of its first attempt, by the server's clock.",
-                  [(label, stats.wait) for label, stats, _ in reading]),
+                  "Time from the publish of a message to the start of its first attempt, by the server's clock; "
+                  "of a request from its arrival to the start of its handler.",
+                  [(label, stats.wait) for label, stats, _ in every]),
         histogram("jetrunner_latency_seconds",
-                  "Time from the publish of a message until it was settled, of those that succeeded.",
-                  [(label, stats.latency) for label, stats, _ in reading]),
+                  "Time from the publish of a message until it was settled, of those that succeeded; "
+                  "of a request from its arrival until its handler has ended.",
+                  [(label, stats.latency) for label, stats, _ in every]),
     ]  # fmt: skip
 
 

@@ -19,6 +19,8 @@ from runner.errors import JetrunnerError, PermissionDenied
 from runner.jetstream.connection import Connection
 from runner.jetstream.kv import KV
 from runner.pipeline.stats import Stats
+from runner.services.counts import Counts
+from runner.services.responder import Responder
 
 log = logging.getLogger("jetrunner.minutes")
 
@@ -30,7 +32,12 @@ class Minutes:
     """Those of one instance."""
 
     def __init__(
-        self, connection: Connection, project: str, instance: str, functions: Sequence[Function]
+        self,
+        connection: Connection,
+        project: str,
+        instance: str,
+        functions: Sequence[Function],
+        responders: Sequence[Responder],
     ) -> None:
         self._connection = connection
         self._clock = connection.clock
@@ -38,6 +45,7 @@ class Minutes:
         self._project = project
         self._instance = instance
         self._functions = functions
+        self._responders = responders
         self._written: dict[str, Minute] = {}
         """What stood on record when it was last written, since the start."""
         self._last = 0
@@ -56,6 +64,7 @@ class Minutes:
     def _figures(self) -> dict[str, tuple[Minute, Minute]]:
         """Since the start, and since the last record."""
         found = {each.binding.function: of(each.stats) for each in self._functions}
+        found |= {each.binding.function: of_requests(each.stats) for each in self._responders}
         return {name: (now, now.since(self._written.get(name, Minute()))) for name, now in found.items()}
 
     async def run(self) -> None:
@@ -101,4 +110,19 @@ def of(stats: Stats) -> Minute:
         minutes.buckets(stats.wait),
         minutes.buckets(stats.duration),
         minutes.buckets(stats.latency),
+    )
+
+
+def of_requests(counts: Counts) -> Minute:
+    """The same of a function that answers requests."""
+    counts.collect()
+    return Minute(
+        acked=counts.acked,
+        failed=counts.failed,
+        wait=minutes.buckets(counts.wait),
+        work=minutes.buckets(counts.duration),
+        latency=minutes.buckets(counts.latency),
+        faulty=counts.faulty,
+        refused=counts.not_started.total(),
+        answers=True,
     )

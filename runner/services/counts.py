@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from operator import sub
 from typing import Any
 
 from runner.core.answered import Answered
 from runner.core.service import NotStarted
-from runner.pipeline.stats import Stats
+from runner.pipeline.stats import MOST_READ, Stats
 
 
 class Counts(Stats):
@@ -29,9 +30,22 @@ class Counts(Stats):
         """Requests that were answered after their handler had begun."""
         return self.acked + self.failed
 
-    def error(self, code: int, text: str) -> None:
-        """Count a request that was answered with an error."""
+    def collect(self) -> None:
+        """Count what was noted since the last time. Here `ended` has when each request came, when its handler began, and when it ended."""
+        ended, self.ended = self.ended, []
+        arrived, started, done = ended[::3], ended[1::3], ended[2::3]
+        self.durations.extend(map(sub, done, started))
+        step = len(arrived) // MOST_READ | 1
+        for at in range(0, len(arrived), step):
+            times = min(step, len(arrived) - at)
+            self.wait.count(int((started[at] - arrived[at]) * 1e6), times)
+            self.latency.count(int((done[at] - arrived[at]) * 1e6), times)
+        super().collect()
+
+    def error(self, code: int, text: str, waited: float) -> None:
+        """Count a request that was answered with an error, and whose handler began so many seconds after it had come."""
         self.failed += 1
+        self.wait.count(int(waited * 1e6))
         self.codes[code] += 1
         self.last_error = f"{code}: {text}"
 

@@ -150,8 +150,7 @@ class Responder:
                     line.turn_away(request, "expired")
                     continue
                 request.started = now
-                until = now + seconds
-                request.until = min(request.expires, until)
+                request.until = min(request.expires, now + seconds)
                 admitted = traced and admit(request.header)
                 if admitted:
                     span = request.span = begin(request)
@@ -192,17 +191,19 @@ class Responder:
                 if task.cancelling():  # at the deadline, or by the handler itself
                     await clear_cancellation(task)
                 now = clock()
-                stats.durations.append(now - request.started)
                 if request.late:  # though the handler may have taken the cancellation back
+                    stats.durations.append(now - request.started)
                     self._fail(request, TimedOut(request.until - request.started))
                     continue
                 try:
                     succeed(request, result, most)
                 except Exception as error:  # noqa: BLE001  # of a value that cannot be sent
+                    stats.durations.append(now - request.started)
                     self._fail(request, Failed(error))
                     continue
                 count += 1
                 stats.acked += 1
+                stats.ended += (request.arrived, request.started, now)
                 if admitted:
                     span.end_answered(answered.OK)
                 if observes:
@@ -259,13 +260,12 @@ class Responder:
             raise error
         if slot.task.cancelling():
             await clear_cancellation(slot.task)
-        late = TimedOut(request.until - request.started)
-        self._fail(request, late if request.late else Failed(error))
+        self._fail(request, TimedOut(request.until - request.started) if request.late else Failed(error))
 
     def _cut_off(self, request: Request) -> None:
         """Its handler was cancelled, since the process ends."""
         request.answered = True
-        self.stats.error(UNAVAILABLE, ENDS)
+        self.stats.error(UNAVAILABLE, ENDS, request.started - request.arrived)
         if request.reply:
             self._answers.send(request.reply, b"", answered.headers(UNAVAILABLE, ENDS), request.expires)
         self._reports.cut_off(request, ENDS)
@@ -284,7 +284,7 @@ class Responder:
         answer = answered.answered(outcome)
         hidden = self._reports.hidden(request)
         text = answered.one_line(hidden.hide(answer.text))
-        self.stats.error(answer.code, text)
+        self.stats.error(answer.code, text, request.started - request.arrived)
         if request.reply:
             self._answers.send(request.reply, b"", answered.headers(answer.code, text), request.expires)
         self._reports.failed(request, outcome, answer, clock() - request.started, hidden)

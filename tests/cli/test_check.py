@@ -457,3 +457,24 @@ def test_manifests_are_read_and_told_with_file_and_line(make_project: Callable[.
     done = project.runner("check")
     assert done.code == 2
     assert "edge.yaml:1: missing required field metadata" in done.stderr
+
+
+def test_a_secret_that_is_not_set_where_it_is_checked_is_told(make_project: Callable[..., Project]) -> None:
+    settings = (
+        EDGE
+        + """
+    [tool.jetrunner.auth.partners]
+    kind = "api_key"
+    keys_env = "PARTNER_KEYS"
+    [tool.jetrunner.auth.github]
+    kind = "webhook"
+    style = "github"
+    secret_env = "GITHUB_SECRET"
+    """
+    )
+    project = make_project(functions={"charge": CHARGE}, streams={"orders": ORDERS}, settings=settings)
+    (project.root / "routes").mkdir()
+    done = project.runner("check", GITHUB_SECRET="s-7f3a9c0d51e24b68")
+    assert done.code == 0
+    assert "auth.partners: the environment variable PARTNER_KEYS is not set here" in done.stderr
+    assert "GITHUB_SECRET" not in done.stderr

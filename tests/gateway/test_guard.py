@@ -29,6 +29,8 @@ class Echo:
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.headers: list[tuple[bytes, bytes]] = []
+        self.refused: list[tuple[int, str, str, str]] = []
+        """Statuses of what the guard refuses, with method, host and path as far as they are known."""
         self.more = b""
         """What follows in each answer."""
         self.go = asyncio.Event()
@@ -54,8 +56,8 @@ class Echo:
 
 @asynccontextmanager
 async def listening(limits: Limits = LIMITS) -> AsyncIterator[tuple[int, Echo, Listener]]:
-    echo, refused = Echo(), list[int]()
-    listener = Listener(echo, limits, refused.append)
+    echo = Echo()
+    listener = Listener(echo, limits, lambda guard, why: echo.refused.append((why.status, *guard.asked)))
     socket = sockets.bound("127.0.0.1:0")
     port = socket.getsockname()[1]
     await listener.open(socket)
@@ -88,6 +90,22 @@ async def test_it_is_refused_once_and_the_connection_closed(row: str) -> None:
         )
         assert await raw.closed()
         assert "GET /good" not in echo.asked, "nothing behind it is taken for a request"
+
+
+async def test_what_is_known_of_a_refusal_is_told() -> None:
+    async with listening() as (port, echo, _), asyncio.timeout(5):
+        for data in (
+            b"GET /a?secret=1 HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+            b"POST /long HTTP/1.1\r\nHost: a\r\nContent-Length: 10001\r\n\r\n",
+            b"\x16\x03\x01",
+            b"DELETE /half HTTP/1.1\r\nHost: a\r\nX",
+        ):
+            async with connected(port) as raw:
+                await raw.say(data)
+                await raw.answer()
+        assert echo.refused == [
+            (400, "GET", "a", "/a"), (413, "POST", "a", "/long"), (400, "", "", ""), (408, "DELETE", "a", "/half"),
+        ]  # fmt: skip
 
 
 SERVED = {

@@ -99,7 +99,8 @@ def brute_force(
             allow |= methods if route.source == "own" else set()
             continue
         precise = (-of_host[0], -of_host[1])
-        rest = (not route.methods, -len(route.headers), -len(route.query), route.order, number)
+        kind = ("own", "httproute", "ingress").index(route.source)
+        rest = (not route.methods, -len(route.headers), -len(route.query), kind, route.order, number)
         found.append(((precise, of_path, rest), number))
     if found:
         return min(found)[1]

@@ -120,7 +120,7 @@ async def test_more_shards_and_fewer_under_load(make_ledger: MakeLedger, js: Raw
     ledger.add()
     ledger.add()
     await owning(ledger, 1, 8)
-    load = asyncio.create_task(publish(ledger, 8_000, 8.0))
+    load = asyncio.create_task(publish(ledger, 4_000, 8.0))
     await eventually(lambda: ledger.progress() > 500)
     more = await resized(ledger, 32)
     assert (more["generation"], more["count"], more["changed"]) == (2, 32, True)
@@ -176,7 +176,7 @@ async def test_other_tokens_under_load(make_ledger: MakeLedger, js: RawJetStream
     ledger.add()
     ledger.add()
     await owning(ledger, 1, 8)
-    load = asyncio.create_task(publish(ledger, 6_000, 20.0))
+    load = asyncio.create_task(publish(ledger, 4_000, 20.0))
     await eventually(lambda: ledger.progress() > 300)
     ledger.project.stream("ledger", text.replace('"account"]', '"account", "kind"]'))
     more = await resized(ledger, 8)
@@ -197,13 +197,13 @@ async def test_an_instance_killed_on_the_way_stops_nothing(make_ledger: MakeLedg
     ledger.add()
     ledger.add()
     await owning(ledger, 1, 8)
-    await publish(ledger, 3_000, 0.5)
+    await publish(ledger, 1_500, 0.5)
     resizing = asyncio.create_task(resized(ledger, 32))
     await eventually(lambda: moved(js))
-    assert ledger.progress() < 2_500, "nothing is left to drain"
+    assert ledger.progress() < 1_250, "nothing is left to drain"
     await ledger.kill()
     await resizing
-    await publish(ledger, 1_000, 0.5)
+    await publish(ledger, 500, 0.5)
     await in_order(ledger)
 
 
@@ -271,13 +271,13 @@ async def test_faults_on_the_way_cost_time_alone(
     ledger.add()
     ledger.add()
     await owning(ledger, 1, 8)
-    await publish(ledger, 3_000, 0.5)
+    await publish(ledger, 1_500, 0.5)
     resize = ledger.project.start("shard", "resize", "LEDGER", "32")
     await resize.seen("generation 2")
-    assert ledger.progress() < 2_500, "nothing is left to drain"
+    assert ledger.progress() < 1_250, "nothing is left to drain"
     await Faults(ledger).kinds[fault]()
     await finished(ledger, resize)
-    await publish(ledger, 1_000, 0.5)
+    await publish(ledger, 500, 0.5)
     await in_order(ledger)
     assert {name.rpartition("-")[0] for name in await js.consumers("LEDGER")} == {"shop-post-2"}
 

@@ -83,7 +83,7 @@ class Listening:
     async def open(self) -> None:
         """Subscribe to everything."""
         await self.wire.subscribe(f"{INBOX.decode()}.0.*", self.inbox._arrived)
-        minutes = Minutes(self.connection, PROJECT, INSTANCE, [])
+        minutes = Minutes(self.connection, PROJECT, INSTANCE, [], [])
         await status.StatusAnswers(
             self.connection, PROJECT, INSTANCE, status.Work([], [], {}), minutes
         ).open()

@@ -45,11 +45,11 @@ class ApiKeys(Struct, frozen=True):
             if hmac.compare_digest(digest, known):
                 found = name
         if not found:
-            return self._denied("The API key is not known.")
+            return self._denied("The API key is not known.", wrong=True)
         return Caller(self.auth, found)
 
-    def _denied(self, detail: str) -> Denied:
-        return Denied(401, detail, "Bearer" if self.header == "authorization" else "ApiKey")
+    def _denied(self, detail: str, *, wrong: bool = False) -> Denied:
+        return Denied(401, detail, "Bearer" if self.header == "authorization" else "ApiKey", wrong)
 
 
 def entry(name: str, text: str) -> tuple[str, bytes]:

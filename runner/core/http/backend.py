@@ -14,6 +14,8 @@ class Request(Struct, frozen=True):
 
     subject: Template
     """Its names are filled in from the tokens of the path."""
+    typed: bool = False
+    """Whether it is known that the function reads JSON and MessagePack alone; those of other projects are not known."""
 
 
 class Publish(Struct, frozen=True):

@@ -28,6 +28,8 @@ class Denied(Struct, frozen=True):
     """One sentence for the client: never what was given, nor what was expected."""
     challenge: str = ""
     """The value of `WWW-Authenticate`, with 401."""
+    wrong: bool = False
+    """Whether he has shown something that does not hold: it may have been guessed."""
 
 
 def single(headers: Sequence[tuple[bytes, bytes]], name: bytes) -> bytes | None:

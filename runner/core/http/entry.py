@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 
 from msgspec import Struct
 
-from runner.core.http import path
+from runner.core.http import path, precedence
 from runner.core.http.backend import Publish, Request
 from runner.core.http.filters import Filter
 from runner.core.http.route import Pattern, Route, Weighted
@@ -71,9 +71,7 @@ class Entry:
         self._targets = tuple(_target(route, each) for each in route.backends)
         self._bounds = list(accumulate(each.weight for each in route.backends))
         self.total = self._bounds[-1]
-        self.rank: Any = (
-            not route.methods, -len(route.headers), -len(route.query), route.order, number,
-        )  # fmt: skip
+        self.rank: Any = (*precedence.rank(route), number)
         """Among routes of the same host and path the smallest precedes."""
 
     def holds(self, asked: HeadersAndQuery) -> bool:

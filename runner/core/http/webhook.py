@@ -32,8 +32,8 @@ MOST = 8
 
 _TIME = re.compile(rb"[0-9]{1,12}")
 _NEEDED = "A signature is needed."
-_WRONG = Denied(403, "The signature does not fit the body.")
-_STALE = Denied(403, "The signature is too old, or of a time to come.")
+_WRONG = Denied(403, "The signature does not fit the body.", wrong=True)
+_STALE = Denied(403, "The signature is too old, or of a time to come.", wrong=True)
 
 
 class _Signed(Struct, frozen=True):

@@ -25,6 +25,14 @@ def test_what_was_done_in_each_minute_adds_up_to_all_that_was_done() -> None:
     assert not second.since(second)
 
 
+def test_requests_add_up_too_and_a_refused_one_alone_counts_as_done() -> None:
+    first = Minute(acked=3, failed=2, faulty=1, answers=True)
+    second = Minute(acked=3, failed=2, faulty=1, refused=1, answers=True)
+    assert second.since(first) == Minute(refused=1, answers=True)
+    assert second.since(first)
+    assert minutes.total([first, second.since(first)]) == second
+
+
 def test_a_record_is_read_as_it_was_written() -> None:
     record = Record({"charge": Minute(3, 1, 1, 0, minutes.buckets(histogram(0.1)))})
     assert minutes.read(msgspec.json.encode(record)) == record

@@ -64,7 +64,9 @@ def test_a_signature_is_looked_at_once_the_body_is_there(tmp_path: Path) -> None
     found = made(tmp_path)
     assert found.check(("github",), SIGNED, None, 0.0) is None
     assert found.check(("github",), SIGNED, BODY, 0.0) == Caller("github", "github")
-    assert found.check(("github",), SIGNED, b"", 0.0) == Denied(403, "The signature does not fit the body.")
+    assert found.check(("github",), SIGNED, b"", 0.0) == Denied(
+        403, "The signature does not fit the body.", wrong=True
+    )
     assert isinstance(found.check(("github",), [], BODY, 0.0), Denied)
 
 
@@ -73,7 +75,7 @@ def test_beside_a_signature_a_key_decides_before_the_body(tmp_path: Path) -> Non
     assert found.check(("github", "partners"), KEYED, None, 0.0) == Caller("partners", "acme")
     assert found.check(("github", "partners"), [], None, 0.0) is None
     assert found.check(("github", "partners"), SIGNED, b"other", 0.0) == Denied(
-        403, "The signature does not fit the body."
+        403, "The signature does not fit the body.", wrong=True
     )
 
 

@@ -67,15 +67,18 @@ def test_routes_of_the_settings_come_before_those_of_files(tmp_path: Path) -> No
     assert paths(Declarations(project(tmp_path), functions()).routes()) == ["/own", "/a"]
 
 
-def test_a_timeout_that_bounds_nothing_is_remarked(tmp_path: Path) -> None:
+def test_a_path_of_a_manifest_that_another_has_is_remarked(tmp_path: Path) -> None:
     settings = project(tmp_path)
     assert Declarations(settings, functions()).remarks() == ()
-    with (tmp_path / "pyproject.toml").open("a") as file:
-        for key in ("publish", "request"):
-            file.write(f'[[tool.jetrunner.routes]]\npath = "/{key}"\n{key} = "a.b"\ntimeout = 5\n')
-    (remark,) = Declarations(load_settings(tmp_path, {}, {}), functions()).remarks()
-    assert "/publish" in remark
-    assert "timeout does nothing" in remark
+    (tmp_path / "routes" / "b.yaml").write_text(
+        "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: zoo}\nspec:\n  rules:\n"
+        "    - matches: [{path: {type: PathPrefix, value: /a}}]\n      backendRefs: [{name: quote, port: 80}]\n"
+    )
+    (remark,) = Declarations(settings, functions()).remarks()
+    assert (
+        remark
+        == "ingress default/shop: its path /a takes no requests: httproute default/zoo has it, and precedes"
+    )
 
 
 async def test_a_changed_file_gives_all_routes_anew(tmp_path: Path) -> None:
