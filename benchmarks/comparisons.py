@@ -104,6 +104,23 @@ def tracing(arena: Arena) -> Found:
     ]
 
 
+def tracing_cost(arena: Arena) -> Found:
+    found: Found = []
+    stored, few = plain(arena), arena.stored("few", part=2 * FEW)
+    for at, held, name, handler in ((0, stored, "no-op", "noop"), (100, few, "computes 0.1 ms", "compute")):
+        found += [
+            jetrunner(
+                arena, held, f"{name}, {traces}", handler=handler, tracing=traces, base=traces == OFF, at=at
+            )
+            for traces in (OFF, DEFAULT, ALL)
+        ]
+        found += [
+            faststream(arena, few, handler, name=f"{name}, {told}", tracing=traces, at=at)
+            for told, traces in ((OFF, OFF), ("its OpenTelemetry middleware", ALL))
+        ]
+    return found
+
+
 def ordered(arena: Arena) -> Found:
     found: Found = []
     for shards in (8, 32):

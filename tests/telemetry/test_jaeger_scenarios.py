@@ -111,7 +111,7 @@ class Answers(NamedTuple):
             (trace,) = await self.ask(f"/api/traces/{trace_id}")
             return trace if len(trace["spans"]) >= count else None
 
-        found = await eventually(whole, within=40)
+        found: dict[str, Any] | None = await eventually(whole, within=40)
         assert found is not None
         return found
 
