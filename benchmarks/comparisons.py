@@ -104,7 +104,7 @@ def tracing(arena: Arena) -> Found:
     ]
 
 
-def tracing_cost(arena: Arena) -> Found:
+def traced(arena: Arena) -> Found:
     found: Found = []
     stored, few = plain(arena), arena.stored("few", part=2 * FEW)
     for at, held, name, handler in ((0, stored, "no-op", "noop"), (100, few, "computes 0.1 ms", "compute")):

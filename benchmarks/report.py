@@ -90,14 +90,20 @@ def rows(results: list[Result]) -> Iterable[str]:
 
 
 def compare(report: Report) -> list[str]:
-    """Us beside each other client, where a section has both at one place."""
+    """Us beside each other client, where a section has both at one place; one that does what one of ours does, beside that alone."""
+    kinds = {kind(us) for us in report.results if us.ours}
     return [
         f"{us.name} / {one.name}: rate ×{us.rate / one.rate:.2f}, CPU ×{us.cpu / one.cpu:.2f}"
         for us in report.results
         if us.ours
         for one in report.results
-        if not one.ours and one.at == us.at
+        if not one.ours and one.at == us.at and (kind(one) not in kinds or kind(one) == kind(us))
     ]
+
+
+def kind(one: Result) -> str:
+    """What its name says behind who it is."""
+    return one.name.partition(", ")[2]
 
 
 def kept(report: Report) -> list[str]:

@@ -59,11 +59,11 @@ COMPARISONS = {
         "Messages without headers. Default tracing takes up to 100 messages a second of them. Traces go to a sink that only reads.",
         comparisons.tracing,
     ),
-    "tracing_cost": Section(
+    "traced": Section(
         "Tracing beside FastStream's",
         "The same with handlers that do nothing and that use 0.1 ms of CPU, beside FastStream without and with its OpenTelemetry middleware, which "
         "traces every message: two spans for one without headers, through the SDK's exporter. What computes and FastStream get a twentieth of the messages. Dropped spans are told.",
-        comparisons.tracing_cost,
+        comparisons.traced,
     ),
     "ordered": Section(
         "Strict order",

@@ -27,5 +27,24 @@ def measured(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "rate": round(sum(part["rate"] for part in parts), 3),
         "p50": durations.percentile(50),
         "p99": durations.percentile(99),
+        **slots(parts),
         "availability": round(acked / (acked + failed), 6) if acked + failed else None,
     }
+
+
+def slots(parts: Sequence[dict[str, Any]]) -> dict[str, int]:
+    """Handlers that may run at once in several instances, and how many of them do not run; a request in work is in a slot."""
+    total = sum(part.get("slots", 0) for part in parts)
+    busy = sum(part.get("busy", 0 if "durable" in part else part["in_flight"]) for part in parts)
+    return {"slots": total, "slots_free": max(0, total - busy)}
+
+
+def takeovers(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """How many shards of other instances were taken over, and how long it took until their messages could start."""
+    durations = Histogram()
+    for part in parts:
+        try:
+            durations.merge(Histogram.restore(part.get("takeovers") or [0]))
+        except ValueError:
+            continue  # an instance of another version
+    return {"number": durations.number, "p50": durations.percentile(50), "p99": durations.percentile(99)}

@@ -15,7 +15,7 @@ import click
 
 from runner.cli import askedfunctions, backlog, failure, functions, hour, loop, options, printed, times
 from runner.cli.answering import answering
-from runner.cli.measured import measured
+from runner.cli.measured import measured, takeovers
 from runner.cli.selection import require_project
 from runner.cli.session import session
 from runner.cli.table import counted, show
@@ -38,6 +38,7 @@ HEADS = [
     ">PENDING",
     ">IN FLIGHT",
     ">RETRYING",
+    ">FREE",
     ">RATE",
     ">P50",
     ">P99",
@@ -59,7 +60,7 @@ def status_command(watch: bool, output: str) -> None:
 
     As they are now: PENDING waits in the stream, IN FLIGHT is delivered and not settled (of an ordered function also what
     waits there behind others of its key), RETRYING waits for its next attempt, after a failure or because the instance that
-    had it does not answer, DEAD are the dead letters that are there, PARKED waits behind a dead letter of its key. RATE is
+    had it does not answer, FREE are the slots in which a handler may start now, of all, DEAD are the dead letters that are there, PARKED waits behind a dead letter of its key. RATE is
     messages that ended a second, over ten seconds. Since the instances started: P50 and P99 are the time in the handler
     alone (the milliseconds that `runner dev` and traces show include storing its outputs), FAILURES are attempts that did
     not succeed, AVAILABLE is the share that did. Of a function that answers requests, PENDING are those that wait in its
@@ -215,33 +216,30 @@ async def _next_firings(connection: Connection, project: str) -> dict[str, str |
 def _function(
     name: str, durable: dict[str, Any], snapshots: Sequence[dict[str, Any]], retrying: int
 ) -> dict[str, Any]:
+    running = [each for each in snapshots if name in each["functions"]]
+    parts = [each["functions"][name] for each in running]
     instances = [
-        {"instance": each["instance"], **measured([each["functions"][name]])}
-        for each in snapshots
-        if name in each["functions"]
+        {"instance": each["instance"], **measured([part])} for each, part in zip(running, parts, strict=True)
     ]
     again = durable.get("again", {})
     return {
         "function": name,
-        "label": next(
-            (label for each in snapshots if (label := each["functions"].get(name, {}).get("label"))), name
-        ),
+        "label": next((label for part in parts if (label := part.get("label"))), name),
         "stream": durable.get("stream"),
         "durable": durable.get("durable"),
         "answers": False,
         "ordered": durable.get("ordered"),
         "pending": durable.get("pending", 0) + again.get("pending", 0),
-        **measured([each["functions"][name] for each in snapshots if name in each["functions"]]),
+        **measured(parts),
         # The server's count, which knows of instances that do not answer, too.
         "in_flight": backlog.in_flight(durable) - retrying,
         "retrying": retrying,
-        "lag": max((each["functions"].get(name, {}).get("lag", 0.0) for each in snapshots), default=0.0),
-        "standing": sorted(
-            {line for each in snapshots for line in each["functions"].get(name, {}).get("standing", [])}
-        ),
-        "errors_unkept": sum(
-            each["functions"][name].get("unkept", 0) for each in snapshots if name in each["functions"]
-        ),
+        "lag": max((part.get("lag", 0.0) for part in parts), default=0.0),
+        "throttled": sum(part.get("throttled", False) for part in parts),
+        "takeovers": takeovers(parts),
+        "parked_keys": max((part.get("parked_keys", 0) for part in parts), default=0),
+        "standing": sorted({line for part in parts for line in part.get("standing", [])}),
+        "errors_unkept": sum(part.get("unkept", 0) for part in parts),
         "instances": instances,
     }
 
@@ -269,15 +267,20 @@ def _rows(function: dict[str, Any]) -> list[list[str]]:
             _name(function),
             counted(count, "instance"),
             *waits,
+            _free(function),
             *_numbers(function, f"{function['dead_letters']:,}", f"{function['parked']:,}"),
         ]
     ]
     if count > 1:
         rows += [
-            ["", each["instance"], "", f"{each['in_flight']:,}", "", *_numbers(each, "", "")]
+            ["", each["instance"], "", f"{each['in_flight']:,}", "", _free(each), *_numbers(each, "", "")]
             for each in function["instances"]
         ]
     return rows
+
+
+def _free(part: dict[str, Any]) -> str:
+    return f"{part['slots_free']:,}/{part['slots']:,}" if part["slots"] else "-"
 
 
 def _numbers(part: dict[str, Any], *stored: str) -> list[str]:

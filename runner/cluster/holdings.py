@@ -37,15 +37,15 @@ class Holdings:
         """It was taken, by a write sent at that moment."""
         self._held[shard], self._seen[shard] = standing, sent
 
-    def look(self, sent: float, found: Mapping[str, int], starting: Collection[str]) -> bool:
+    def look(self, sent: float, found: Mapping[str, int], starting: Collection[str]) -> float:
         """All claims were read, by a request sent at that moment, in these revisions.
 
-        Returns whether those of shards where work may start stand as they were written.
+        Returns from when on all of those stand as they were written on whose shards work may start. One that was written while
+        they were read counts from its own request on: where many shards are taken one after the other, there always is one.
         """
         standing = {name for name, held in self._held.items() if found.get(name) == held.revision}
         self._seen.update(dict.fromkeys(standing, sent))
-        # One that was written since then stands, too.
-        return all(self._seen.get(name, 0.0) >= sent for name in starting)
+        return min([sent, *(self._seen.get(name, 0.0) for name in starting)])
 
     def forget(self, shard: str) -> None:
         """It is held no more."""

@@ -122,7 +122,7 @@ class Membership:
         self._update()
 
     def read(self, sent: float) -> None:
-        """All claims stood as they were written, by a request sent at that moment."""
+        """All claims stood as they were written, by requests sent from that moment on."""
         self.state = self.state.claims_read(sent)
         self._update()
 

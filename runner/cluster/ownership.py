@@ -91,8 +91,7 @@ class Ownership:
                     found = await self.claims.refresh(self._generations.names(), self._view.names)
                     if found is not None:
                         starting = [name for name, shard in self.owned.items() if shard.life.owned]
-                        if self._held.look(sent, found, starting):
-                            self._own.read(sent)
+                        self._own.read(self._held.look(sent, found, starting))
                 except JetrunnerError as error:
                     log.warning("claims could not be read: %s", error)
                     await anyio.sleep(RETRY_SECONDS / 2)

@@ -99,7 +99,7 @@ class Lease(Struct, frozen=True):
         )
 
     def claims_read(self, began: float) -> Lease:
-        """Every claim on which work may start stood as it was written, by a request sent at `began`."""
+        """Every claim on which work may start stood as it was written, by a request sent at `began` or later."""
         return replace(self, read=max(began, self.read))
 
     @property

@@ -63,6 +63,14 @@ class Part(Struct, frozen=True, omit_defaults=True):
     """Age of the oldest message not yet delivered, when the server was last asked."""
     unkept: Count = 0
     """Errors of attempts that were to be retried, and were not kept: over 100 a second, or they could not be stored."""
+    slots: Count = 0
+    """Handlers that may run at once; an earlier release does not say."""
+    busy: Count = 0
+    """How many of them run."""
+    parked_keys: Count = 0
+    """Keys that are parked or on their way back, as this instance knows."""
+    takeovers: Annotated[list[Count], Meta(max_length=SIZE + 1)] = []
+    """How long it took until the messages of other instances' shards could start here, as a histogram's snapshot."""
 
 
 class Answering(Struct, frozen=True, omit_defaults=True):
@@ -82,6 +90,8 @@ class Answering(Struct, frozen=True, omit_defaults=True):
     """A histogram's snapshot."""
     extremes: tuple[Count, Count] | None = None
     """The least and the most microseconds in it; None while it is empty."""
+    slots: Count = 0
+    """Handlers that may run at once."""
     not_started: dict[Line, Count] = {}
     """Requests that were refused before their handler began, by the reason."""
 

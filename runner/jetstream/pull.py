@@ -5,7 +5,7 @@ Rule 2: a message that comes again while it is still unsettled here is the same 
         (unless it was stored at another time: then the stream's history is another, and so is the message).
 Rule 3: a message that the server may have delivered to another by now (ours was not heard of for its `ack_wait`) is not
         asked for again: it has come again, or will, by itself.
-Rule 4: silence for twice the heartbeat, a lost connection or a status means that nothing is out any more: ask again.
+Rule 4: silence for twice the heartbeat or more, a lost connection or a status means that nothing is out any more: ask again.
         The server may still hold what was written off so: what it says of those requests later counts no more.
 Rule 5: a request says how many bytes it may bring, within what all pulls of the process may have in flight (`inflight.py`).
         A pull learns how large its messages are, and has fewer of them in flight where they are large.
@@ -32,10 +32,11 @@ from runner.jetstream.withheld import Withheld
 
 log = logging.getLogger("jetrunner.pull")
 
-HEARTBEAT_SECONDS, EXPIRES_SECONDS = 2.0, 30.0
-EXTEND_SECONDS = 3.0
+HEARTBEAT_SECONDS, EXPIRES_SECONDS, EXTEND_SECONDS = 2.0, 30.0, 3.0
 LAPSED_SECONDS = 9.5
 """The server takes a message back after 10 s of silence."""
+STOOD_SECONDS = 0.5
+"""The loop has stood still where it is so long since the last look: what the server has said meanwhile may not be read yet."""
 BACKLOG_BYTES = 4 << 20
 """Unwritten bytes at which nothing more is asked for."""
 MOST_REQUESTS = 64
@@ -69,7 +70,11 @@ class Pull:
         self.limit = limit
         self.unsettled: dict[int, Delivery] = {}
         """Every delivery that is not settled yet, by stream sequence."""
-        self.expires, self.heartbeat = EXPIRES_SECONDS, HEARTBEAT_SECONDS
+        self.expires, self.heartbeat, self.patience = (
+            EXPIRES_SECONDS,
+            HEARTBEAT_SECONDS,
+            2 * HEARTBEAT_SECONDS,
+        )
         self.extend_every = EXTEND_SECONDS
         """A message in work is extended this often, in seconds."""
         self.original: Callable[[bytes], bytes | None] | None = None
@@ -83,7 +88,7 @@ class Pull:
         self._out, self._round = 0, b"0"
         """Of the requests that count: another one once they were written off."""
         self._epoch = -1
-        self._heard = self._not_before = 0.0
+        self._heard = self._not_before = self._watched = 0.0
         self._last: tuple[bytes | None, bytes] | None = None
         """The newest body since the last look."""
         self._weight = Weight(connection.in_flight, limit, self.wake, ahead)
@@ -185,6 +190,7 @@ class Pull:
 
     def watch(self, now: float) -> None:
         """Called a few times a second: notices a lost connection and a silent server."""
+        stood, self._watched = now - self._watched > STOOD_SECONDS, now
         if not self.is_open or not self._connection.is_connected:
             return
         if self._last is not None:
@@ -192,13 +198,12 @@ class Pull:
         self._weight.weigh(self.unsettled, self.holding)
         if self._weight.lapsed(now):
             self._out = 0
-        if self._epoch != self._wire.epoch:
+        lost = self._epoch != self._wire.epoch
+        if lost or (self._out > 0 and now - self._heard > self.patience and not stood):
             self._write_off()
             self.wake()
-        elif self._out > 0 and now - self._heard > 2 * self.heartbeat:
-            self._write_off()
-            self.wake()
-            self._interrupted()
+            if not lost:
+                self._interrupted()
         elif self._out == 0 or self._weight.size:
             self.wake()
 
@@ -284,8 +289,7 @@ class Pull:
         if known is not None:
             if stored_at(known.reply) == stored_at(reply):
                 known.reply = reply
-                known.extended = clock()
-                known.lapsed = False
+                known.extended, known.lapsed = clock(), False
                 return
             if self._other(known):
                 return

@@ -284,7 +284,7 @@ class OrderedFunction(Function):
     @property
     def parked_keys(self) -> int:
         """Keys that are parked or on their way back, as far as this instance knows."""
-        return len(self._parking.marks)
+        return sum(entry.mark.diverts for entry in self._parking.marks.values())
 
     @property
     def unsettled(self) -> int:

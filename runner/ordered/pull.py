@@ -17,8 +17,10 @@ HELD_LIMIT = 10_000
 PART = 100
 """So many more are asked for at once where less than that limit is here: not one after the other, as a long lane gets shorter."""
 EXPIRES_SECONDS = 1.9
-"""Shorter than what is left of a lease before it is renewed: a frozen owner has no pull left when its shards are taken.
-A silent server is noticed after as long, while records of what it may not have heard still count (`settlement_log.py`)."""
+"""Shorter than what is left of a lease before it is renewed: a frozen owner has no pull left when its shards are taken."""
+SILENCE_SECONDS = 2.4
+"""A silent server is noticed after so long, while records of what it may not have heard still count (`settlement_log.py`). By
+then two heartbeats and the end of a request are missing, or late by half a second: a server is, that has hundreds of shards."""
 EXTEND_SECONDS = 20.0
 
 
@@ -85,7 +87,7 @@ class ShardPull(Pull):
         self._skip = len(self._first)
         self.guard = guard
         self.expires = EXPIRES_SECONDS
-        self.heartbeat = EXPIRES_SECONDS / 2
+        self.heartbeat, self.patience = EXPIRES_SECONDS / 2, SILENCE_SECONDS
         self.extend_every = EXTEND_SECONDS
         self._wire.acks.order(self.stream, self.durable, guard, self._unsaid)
         self._turning = asyncio.Lock()

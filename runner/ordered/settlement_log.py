@@ -40,9 +40,9 @@ log = logging.getLogger("jetrunner.shards")
 
 COMMIT_SECONDS = 0.02
 """A settlement for which no key waits is written within that time."""
-COUNT_SECONDS = 3.0
-"""A record counts so long, at least. A silent server is noticed within twice the heartbeat of a shard's pull (1.9 s) and the
-time between two looks (`ShardPull.watch`)."""
+COUNT_SECONDS = 3.5
+"""A record counts so long, at least. A silent server is noticed within `SILENCE_SECONDS` of a shard's pull (2.4 s) and the time
+between two or three looks (`Pull.watch`), as long as the loop does not stand still for longer than the rest."""
 STALLED_SECONDS = 25.0
 """The same on a replicated stream: a leader that the others do not hear serves its clients for up to 20 s, until it knows
 that it has lost them (nats-server looks each 10 s whether 10 s have passed), and what it was told is lost then."""

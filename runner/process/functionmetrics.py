@@ -26,6 +26,8 @@ def families(functions: Sequence[Function], responders: Sequence[Responder], now
     ordered = [(label, each) for label, _, each in reading if isinstance(each, OrderedFunction)]
     joining = [(label, joins) for label, _, each in reading if (joins := each.joins) is not None]
     every: list[tuple[Labels, Stats, Served]] = [*reading, *answering]
+    working: list[tuple[Labels, Served, int]] = [*((label, each, each.busy) for label, _, each in reading),
+               *((label, each, each.running) for label, _, each in answering)]  # fmt: skip
     return [
         family(
             "jetrunner_messages_total",
@@ -45,9 +47,9 @@ def families(functions: Sequence[Function], responders: Sequence[Responder], now
         family("jetrunner_in_flight", "gauge", "Messages in work.",
                [(label, each.unsettled) for label, _, each in every]),
         family("jetrunner_slots", "gauge", "Handlers that may run at once.",
-               [(label, each.binding.concurrency) for label, _, each in reading]),
+               [(label, each.binding.concurrency) for label, _, each in every]),
         family("jetrunner_slots_free", "gauge", "Handlers that may start besides those that run.",
-               [(label, max(0, each.binding.concurrency - each.busy)) for label, _, each in reading]),
+               [(label, max(0, each.binding.concurrency - busy)) for label, each, busy in working]),
         family("jetrunner_pending", "gauge", "Messages not yet delivered, as the server last said.",
                [(label, each.pending) for label, _, each in reading]),
         family("jetrunner_ack_pending", "gauge",

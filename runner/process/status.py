@@ -9,11 +9,12 @@ import msgspec
 from msgspec import Struct
 
 from runner.consumers.function import Function
-from runner.core import holding
+from runner.core import holding, minutes
 from runner.core.holding import Question
 from runner.core.snapshot import Answering, Part, Snapshot
 from runner.jetstream import tolerant
 from runner.jetstream.connection import Connection
+from runner.ordered.function import OrderedFunction
 from runner.process.minutes import Minutes
 from runner.requests import view
 from runner.requests.target import Target
@@ -78,6 +79,10 @@ class StatusAnswers:
                     lag=each.lag,
                     unkept=each.unkept,
                     throttled=bool(each.throttled),
+                    slots=each.binding.concurrency,
+                    busy=each.busy,
+                    parked_keys=each.parked_keys if isinstance(each, OrderedFunction) else 0,
+                    takeovers=minutes.buckets(each.stats.takeovers),
                     **each.pipeline.stats.snapshot(now),
                 )
                 for each in self._work.functions
@@ -86,6 +91,7 @@ class StatusAnswers:
                 each.binding.function: Answering(
                     subject=each.binding.subject.wildcard,
                     in_flight=each.running,
+                    slots=each.binding.concurrency,
                     queued=each.queued,
                     handled=each.stats.handled,
                     acked=each.stats.acked,

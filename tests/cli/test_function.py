@@ -285,3 +285,28 @@ def test_the_traceback_of_a_call_has_the_hooks_and_nothing_of_the_runner(
         done = project.runner("function", "invoke", "charge", "--subject", "orders.1", "21")
         lines = [line for line in done.stderr.splitlines() if "File" in line]
         assert [line.rpartition(" in ")[2] for line in lines] == ["looked_at", "charge"]
+
+
+def test_what_a_function_asks_is_answered_by_the_command_line(make_project: Callable[..., Project]) -> None:
+    source = """
+    from runner import Context, consume
+
+    @consume("orders.*")
+    async def charge(cents: int, ctx: Context) -> float:
+        rate = await ctx.request("rates.eur", None, returns=dict[str, float])
+        left = await ctx.request("stock.tea", cents, returns=int)
+        return rate["eur"] * left
+"""
+    project = make_project(functions={"shop": source})
+    asked = ("function", "invoke", "charge", "--subject", "orders.1", "21")
+    done = project.runner(
+        *asked, "--reply", 'rates.*={"eur": 0.5}', "--reply", "stock.tea=8", "--reply", "stock.*=9"
+    )
+    assert (done.code, done.stdout) == (0, "returned   4.0\n")
+    done = project.runner(*asked, "--reply", 'rates.*={"eur": 0.5}')
+    assert done.code == 1
+    assert "nobody is asked here: give the answer with --reply stock.tea=BODY" in done.stderr
+    for wrong, why in (("rates", "is not SUBJECT=BODY"), ("a..b=1", "empty token")):
+        done = project.runner(*asked, "--reply", wrong)
+        assert done.code == 2
+        assert why in done.stderr

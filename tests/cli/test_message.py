@@ -242,3 +242,21 @@ async def test_each_message_is_told_in_its_own_state(project: Project, js: RawJe
     said = project.runner("message", "show", failing).stdout
     assert "post: retrying, attempt 2 of 3, next one in " in said
     assert "attempt 1 failed: ValueError: no such account, at functions/shop.py:" in said
+
+
+async def test_a_page_of_traces_is_named_where_it_is_set_or_somebody_listens_there(
+    project: Project, js: RawJetStream
+) -> None:
+    await js.publish("orders.1.nobody", {})
+    unset = await asyncio.to_thread(project.runner, "message", "show", "ORDERS:1")
+    found = await asyncio.to_thread(project.json, "message", "show", "ORDERS:1")
+    assert f"trace runner trace {found['trace_id']}" in unset.stdout
+    assert "16686" not in unset.stdout
+    named = await asyncio.to_thread(
+        project.runner,
+        "message",
+        "show",
+        "ORDERS:1",
+        JETRUNNER_TRACE_URL="https://jaeger.example.com/trace/{trace_id}",
+    )
+    assert f"trace https://jaeger.example.com/trace/{found['trace_id']}" in named.stdout

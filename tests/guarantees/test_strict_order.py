@@ -128,6 +128,8 @@ async def test_an_instance_cut_off_finishes_late_and_its_outputs_are_refused(
         proxy.thaw()
         await post(js, "ada", 3)
         await eventually(lambda: (3, 1) in noted(project, "done", "ada"), within=20)
+        # A handler is done before its output is stored, and an ack comes behind that.
+        await eventually(lambda: js.settled("LEDGER", durable), within=20)
         outputs = [message.json()["number"] for message in await js.messages("BALANCES", "balances.>")]
     assert outputs == [1, 2, 3]
 

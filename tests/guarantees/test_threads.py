@@ -83,7 +83,7 @@ COMPUTES = """
     async def charge(order: Order) -> None:
         note("start", number=int(order.note))
 """
-SECONDS = 10.0
+SECONDS = 5.0  # longer than a lease lasts
 APART = 0.02
 
 

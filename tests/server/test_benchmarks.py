@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 
 ALIKE = {
-    "beside", "body", "default", "in_flight", "keys", "ordered", "outputs", "real", "shards", "throughput", "tracing", "tracing_cost", "work",
+    "beside", "body", "default", "in_flight", "keys", "ordered", "outputs", "real", "shards", "throughput", "tracing", "traced", "work",
 }  # fmt: skip
 """Sections whose contenders and figures are those of others, with other values."""
 

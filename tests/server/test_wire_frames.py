@@ -49,7 +49,7 @@ class Recorder:
     is_reconnecting = False
     is_connected = True
     is_closed = False
-    _transport = None
+    _transport: Any = None
 
     def __init__(self) -> None:
         self.told: list[Any] = []
@@ -123,6 +123,90 @@ async def test_a_random_stream_cut_anywhere_reads_the_same_after_every_single_re
                     break
 
 
+class Reading:
+    """A stream that is read as nats-py reads its socket's."""
+
+    def __init__(self, wire: Wire, recorder: Recorder) -> None:
+        self.stream = asyncio.StreamReader()
+        self._wire = wire
+        recorder._transport = self
+        self.task = asyncio.create_task(self._read())
+
+    @property
+    def _io_reader(self) -> asyncio.StreamReader:
+        return self.stream
+
+    async def _read(self) -> None:
+        while not self.stream.at_eof():
+            await self._wire.reader.parse(await self.stream.read(32768))
+
+    async def begun(self) -> None:
+        """Return once it waits for more than a first line."""
+        self.stream.feed_data(b"+OK\r\n")
+        for _ in range(3):
+            await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("batch", range(10))
+async def test_a_random_stream_reads_the_same_in_the_turns_that_bring_it(batch: int) -> None:
+    for seed in range(batch * 100, batch * 100 + 100):
+        luck = random.Random(seed)
+        theirs, ours = Recorder(), Recorder()
+        theirs._ps, wire = Parser(theirs), Wire(ours)  # type: ignore[arg-type]
+        sinks(wire, ours)
+        reading = Reading(wire, ours)
+        frames = [each for each in (frame(luck) for _ in range(luck.randrange(1, 30))) if each != STALE]
+        data, reads, at = b"".join(frames), luck.choices(READS, k=3), 0
+        await theirs._ps.parse(data)
+        while at < len(data):
+            step = luck.choice(reads)
+            reading.stream.feed_data(data[at : at + step])
+            at += step
+            if luck.random() < 0.7:
+                await asyncio.sleep(0)
+        reading.stream.feed_eof()
+        await reading.task
+        assert ours.told == theirs.told, f"seed {seed}"
+
+
+async def test_what_is_for_a_sink_is_there_in_the_turn_that_brings_it_and_the_rest_in_order() -> None:
+    recorder = Recorder()
+    wire = Wire(recorder)  # type: ignore[arg-type]
+    sinks(wire, recorder)
+    reading = Reading(wire, recorder)
+    await reading.begun()
+    reading.stream.feed_data(b"MSG a 1 1\r\nx\r\nMSG a 1 1\r\ny\r\n")
+    first = [(1, b"a", b"", None, b"x"), (1, b"a", b"", None, b"y")]
+    assert recorder.told == first
+    reading.stream.feed_data(b"MSG a 1 1\r\nz\r\nPING\r\nMSG a 1 1\r\nv\r\n")
+    reading.stream.feed_data(b"MSG a 1 1\r\nw\r\n")
+    assert recorder.told == [*first, (1, b"a", b"", None, b"z")]  # what follows a PING waits for that
+    reading.stream.feed_eof()
+    await reading.task
+    assert [each if each == "ping" else each[4] for each in recorder.told] == [
+        b"x",
+        b"y",
+        b"z",
+        "ping",
+        b"v",
+        b"w",
+    ]
+
+
+async def test_what_comes_of_a_lost_connection_is_for_no_sink() -> None:
+    recorder = Recorder()
+    wire = Wire(recorder)  # type: ignore[arg-type]
+    sinks(wire, recorder)
+    reading = Reading(wire, recorder)
+    await reading.begun()
+    come = reading.stream.feed_data
+    wire.reader.reset()
+    for feed in (come, reading.stream.feed_data):  # a transport may have kept either
+        feed(b"MSG a 1 1\r\nx\r\n")
+    assert recorder.told == []
+    reading.task.cancel()
+
+
 async def test_a_large_body_costs_linear_time() -> None:
     async def seconds(size: int) -> float:
         recorder = Recorder()
@@ -182,7 +266,7 @@ async def test_frames_of_one_turn_leave_as_one_write() -> None:
             writes.append(data)
 
     recorder = Recorder()
-    recorder._transport = Transport()  # type: ignore[assignment]
+    recorder._transport = Transport()
     wire = Wire(recorder)  # type: ignore[arg-type]
     wire.ack(b"$JS.ACK.1")
     wire.publish(b"a", b"body", b"", b"NATS/1.0\r\nA: b\r\n\r\n")

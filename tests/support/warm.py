@@ -25,11 +25,18 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 JOB_BYTES = 1 << 18
-MODULES = (
-    "apply", "check", "deadletter.drop", "deadletter.list", "deadletter.redrive", "deadletter.show", "explain",
-    "function.forget", "function.invoke", "function.list", "parked.list", "parked.retry", "parked.skip", "plan", "publish",
-    "request", "run", "schedule.fire", "schedule.list", "shard.list", "shard.resize", "status",
+COMMANDS = (
+    "apply", "check", "deadletter.drop", "deadletter.group", "deadletter.list", "deadletter.redrive", "deadletter.show",
+    "doctor", "explain", "function.forget", "function.group", "function.invoke", "function.list", "gateway", "message.find",
+    "message.group", "message.show", "parked.group", "parked.list", "parked.retry", "parked.skip", "permissions", "plan",
+    "publish", "request", "run", "schedule.fire", "schedule.group", "schedule.list", "schema.group", "shard.group",
+    "shard.list", "shard.resize", "status", "stopsignals",
 )  # fmt: skip
+LATER = (
+    "anyio._backends._asyncio", "anyio._core._sockets", "anyio.streams.memory", "anyio.streams.stapled",
+    "anyio.streams.tls", "runner.discovery", "runner.gateway.edge", "runner.process.app", "runner.process.codefiles", "uvloop",
+)  # fmt: skip
+"""What a command imports once it runs."""
 
 
 def fits(arguments: Sequence[str], environment: Mapping[str, str]) -> bool:
@@ -186,9 +193,9 @@ def _run(asked: int, tells: int) -> None:
     import gc
     from importlib import import_module
 
-    for module in MODULES:
-        import_module(f"runner.cli.{module}")
-    for module in ("runner.process.app", "runner.discovery", "uvloop"):
+    for command in COMMANDS:
+        import_module(f"runner.cli.{command}")
+    for module in LATER:
         import_module(module)
     gc.freeze()
     with socket.socket(fileno=asked) as jobs, socket.socket(fileno=tells) as ends:

@@ -14,6 +14,7 @@ from msgspec import Struct
 from runner import codec
 from runner.bindings import Binding
 from runner.cli import code, failure, loop, options, printed, times
+from runner.cli.function.replies import Replies
 from runner.cli.headers import parse_headers
 from runner.cli.invocation import described
 from runner.core import shown
@@ -54,7 +55,8 @@ class Veil(Struct, frozen=True):
     epilog="""Example:
 
 \b
-  runner function invoke charge --subject orders.ada.created '{"id": "o-1", "cents": 4200}'""",
+  runner function invoke charge --subject orders.ada.created '{"id": "o-1", "cents": 4200}'
+  runner function invoke price --subject "GET /prices/tea" --reply 'rates.*={"eur": 0.9}'""",
 )
 @click.argument("name", metavar="FUNCTION")
 @click.argument("body", required=False)
@@ -67,6 +69,13 @@ class Veil(Struct, frozen=True):
 @click.option(
     "-H", "--header", "given", multiple=True, metavar="NAME:VALUE", help="A header; may be repeated."
 )
+@click.option(
+    "--reply",
+    "replies",
+    multiple=True,
+    metavar="SUBJECT=BODY",
+    help="What ctx.request gets on a subject, which may have wildcards; may be repeated.",
+)
 @click.option("--attempt", "number", type=click.IntRange(min=1), default=1, help="Which attempt this is.")
 @options.output_option
 @options.project_options
@@ -76,12 +85,13 @@ def invoke_command(
     file: Path | None,
     subject: str | None,
     given: tuple[str, ...],
+    replies: tuple[str, ...],
     number: int,
     output: str,
 ) -> int:
     """Call FUNCTION once with BODY ("-" reads standard input; none is empty), and print what it returned and published.
 
-    Nothing is sent anywhere. The lifespan of the project runs around the call. Exit 1 when the message would be
+    Nothing is sent anywhere, and nobody is asked: what ctx.request gets is given by --reply. The lifespan of the project runs around the call. Exit 1 when the message would be
     retried or given up, or the request answered with an error. What your code prints goes to stderr.
     """
     place = options.place()
@@ -92,9 +102,9 @@ def invoke_command(
     literal = subject_of(binding, subject, "--subject")
     headers = parse_headers(given)
     data = file.read_bytes() if file else sys.stdin.buffer.read() if body == "-" else (body or "").encode()
-    message = Message(literal, data, headers, number)
+    message, host = Message(literal, data, headers, number), Replies(replies)
     with code.prints_aside():
-        found = loop.run(lambda: invoke(project, binding, message))
+        found = loop.run(lambda: invoke(project, binding, message, host))
     rules = Rules.of(place.settings.redact)
     hidden = rules.values(headers, data, MSGPACK if message.is_msgpack else "")
     if isinstance(found, Made):
@@ -119,10 +129,10 @@ def named(functions: Sequence[Binding], name: str) -> Binding:
     raise UsageError(f"there is no function {name!r}", hint=hint)
 
 
-async def invoke(project: Project, binding: Binding, message: Message) -> Made | Outcome:
+async def invoke(project: Project, binding: Binding, message: Message, host: Replies) -> Made | Outcome:
     """Call it as a running process would. Raises JetrunnerError for a broken lifespan."""
     async with alive(project) as state:
-        return await attempt(binding, message, state)
+        return await attempt(binding, message, state, host)
 
 
 def _explain(outcome: Outcome, binding: Binding, attempt: int, output: str, hidden: Values) -> None:

@@ -25,8 +25,10 @@ COLORS = {
 STEP = "  "
 
 
-def lines(message: Mapping[str, Any], indent: str = "", *, whole: bool = True) -> Iterator[str]:
-    """All of it; not `whole` leaves out what stands above it already."""
+def lines(
+    message: Mapping[str, Any], indent: str = "", *, whole: bool = True, linked: bool = True
+) -> Iterator[str]:
+    """All of it; not `whole` leaves out what stands above it already. Not `linked`: no page shows its trace, and the command does."""
     yield indent + "  ".join(_head(message))
     inner = indent + STEP
     if message["gone"]:
@@ -36,7 +38,8 @@ def lines(message: Mapping[str, Any], indent: str = "", *, whole: bool = True) -
     if message["delayed"]:
         yield f"{inner}delayed until {shown.line(message['delayed']['at'] or 'now')}, then published to {shown.line(message['delayed']['subject'])}"
     if whole and message["trace_url"]:
-        yield f"{inner}trace {shown.line(message['trace_url'])}"
+        link = message["trace_url"] if linked else f"runner trace {message['trace_id']}"
+        yield f"{inner}trace {shown.line(link)}"
     for function in message["functions"]:
         yield from _function(function, inner)
     if not message["functions"] and message["there"] and not message["delayed"]:

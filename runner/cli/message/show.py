@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
 
@@ -13,9 +15,12 @@ from runner.cli.message.stories import Limits, Stories
 from runner.cli.selection import moment
 from runner.cli.session import session
 from runner.cli.table import counted
+from runner.config import Settings
 from runner.core import checked
 from runner.core.checked import Stream
 from runner.errors import UsageError
+
+CONNECT_SECONDS = 0.3
 
 
 @click.command("show", epilog="Example: runner message show ORDERS:17")
@@ -110,11 +115,24 @@ def show_command(
     if output == "json":
         click.echo(printed.data(told[0] if found is None else {"messages": told, "search": _search(found)}))
     else:
+        linked = _is_there(place.settings)
         for at, each in enumerate(told):
-            for line in [*([""] if at else []), *lines(each)]:
+            for line in [*([""] if at else []), *lines(each, linked=linked)]:
                 click.echo(line)
     if found is not None:
         _tell(found, stream, only=bool(time))
+
+
+def _is_there(settings: Settings) -> bool:
+    """Whether the page that shows traces may be there: one that was set is, and that of this machine where somebody listens."""
+    if settings.trace_url != Settings().trace_url:
+        return True
+    page = urlsplit(settings.trace_url)
+    try:
+        socket.create_connection((page.hostname, page.port), CONNECT_SECONDS).close()
+    except OSError:
+        return False
+    return True
 
 
 def _search(found: Found) -> dict[str, Any]:
