@@ -166,24 +166,30 @@ def natsio(arena: Arena, stored: Stored) -> Contender | Skipped:
 
 
 def faststream(
-    arena: Arena, stored: Stored, kind: str = "noop", batch: int = WIDE, *, tracing: str = ""
+    arena: Arena,
+    stored: Stored,
+    kind: str = "noop",
+    batch: int = WIDE,
+    *,
+    name: str = "",
+    tracing: str = OFF,
+    at: int | None = None,
 ) -> Contender | Skipped:
-    """`tracing`: with its middleware of OpenTelemetry where all are traced; its name tells it, and what the handler does."""
-    name = f"FastStream, {'batch subscriber' if kind == 'batch' else 'batch'} {batch}"
-    if tracing:
-        name = f"FastStream, {'no-op' if kind == 'noop' else 'computes 0.1 ms'}, {tracing}"
+    """With `tracing`, its OpenTelemetry middleware; a message without headers has two spans of it."""
+    default = f"{'batch subscriber' if kind == 'batch' else 'batch'} {batch}"
+    name = f"FastStream, {name or default}"
     if not find_spec("faststream"):
         return Skipped(name, "install the dependency group `bench`")
 
     def run(run: str) -> Measured:
         given = (kind, arena.server.url, stored.stream, stored.subject, run, stored.messages, batch)
-        measured = contender.python("fast_stream", *given, env=traced(arena, tracing or OFF))
+        env = traced(arena, tracing)
+        measured = contender.python("fast_stream", *given, env=env)
         contender.check(arena.server, stored.stream, [run], stored.messages)
-        if tracing != ALL:
-            return measured
-        return msgspec.structs.replace(measured, spans=arena.sink.taken())
+        return measured if env is None else msgspec.structs.replace(measured, spans=arena.sink.taken())
 
-    return Contender(name=name, messages=stored.messages, run=run)
+    spans = None if tracing == OFF else 2 * stored.messages
+    return Contender(name=name, messages=stored.messages, run=run, spans=spans, at=at)
 
 
 def golang(arena: Arena, stored: Stored) -> Contender | Skipped:

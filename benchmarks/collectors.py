@@ -1,9 +1,10 @@
 """2,000 traced messages a second, and a collector that does not do its work: what becomes of messages, memory, spans and the end.
 
-    uv run python -m benchmarks.collectors [--seconds 60] [--rate 2000] [--only hangs]
+    uv run python -m benchmarks.collectors [--seconds 60] [--rate 2000] [--only hangs] [--output FOLDER]
 
 One process, one function that does nothing, `OTEL_TRACES_SAMPLER=always_on`, nats-server beside it. The wait is the time from a
-message's publish, by the server's clock, until its handler starts; memory is the process's resident set, looked at each second.
+message's publish, by the server's clock, until its handler starts; memory is the process's resident set, looked at each second. A full run
+writes benchmarks/results/collectors.json, for docs/performance.md.
 """
 
 from __future__ import annotations
@@ -25,6 +26,10 @@ from typing import Any
 import httpx
 import nats
 
+from benchmarks.collected import Collected, table
+from benchmarks.elsewhere import Elsewhere
+from benchmarks.machine import look
+from benchmarks.report import RESULTS, Report, write
 from tests.support.eventually import eventually
 from tests.support.port import free_port
 from tests.support.project import Project
@@ -50,6 +55,8 @@ SHOP = """
             os.rename("waits.json.new", "waits.json")
 """
 CHUNK_SECONDS = 0.01
+BODY = b"x" * 200
+SECONDS, RATE = 60.0, 2_000
 
 
 class Answers(ThreadingHTTPServer):
@@ -132,7 +139,7 @@ async def publish(url: str, rate: int, seconds: float) -> float:
     while sent < total:
         until = min(total, int((time.monotonic() - began) * rate) + 1)
         for _ in range(sent, until):
-            await client.publish("orders.a", b"x" * 200)
+            await client.publish("orders.a", BODY)
         sent = until
         await asyncio.sleep(CHUNK_SECONDS)
     took = time.monotonic() - began
@@ -151,7 +158,7 @@ def metrics(port: int) -> str:
     return httpx.get(f"http://127.0.0.1:{port}/metrics").text
 
 
-async def measure(name: str, collector: Callable[[int], Any], rate: int, seconds: float) -> dict[str, Any]:
+async def measure(name: str, collector: Callable[[int], Any], rate: int, seconds: float) -> Collected:
     with tempfile.TemporaryDirectory(prefix="jetrunner-bench-") as folder:
         server = NatsServer(Path(folder) / "nats")
         server.start()
@@ -182,19 +189,19 @@ async def measure(name: str, collector: Callable[[int], Any], rate: int, seconds
                 code = await process.ended()
                 ended = time.monotonic() - began
             waits = json.loads(file.read_text())
-            return {
-                "collector": name,
-                "rate": round((waits["count"] - 1) / await sending),
-                **{key: round(waits[key] * 1e3, 1) for key in ("p50", "p99", "max")},
-                "memory": [round(memory[0]), round(max(memory))],
-                "spans": waits["count"],
-                "lost": int(lost[1]) if lost else None,
-                "shutdown": round(ended, 2),
-                "exit": code,
-                "told": [
-                    line.partition("telemetry: ")[2] for line in process.stderr if " telemetry: " in line
-                ],
-            }
+            return Collected(
+                collector=name,
+                rate=round((waits["count"] - 1) / await sending),
+                p50=round(waits["p50"] * 1e3, 1),
+                p99=round(waits["p99"] * 1e3, 1),
+                max=round(waits["max"] * 1e3, 1),
+                memory=(round(memory[0]), round(max(memory))),
+                spans=waits["count"],
+                lost=int(lost[1]) if lost else None,
+                shutdown=round(ended, 2),
+                exit=code,
+                told=[line.partition("telemetry: ")[2] for line in process.stderr if " telemetry: " in line],
+            )
         finally:
             project.close()
             server.kill()
@@ -202,27 +209,30 @@ async def measure(name: str, collector: Callable[[int], Any], rate: int, seconds
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--rate", type=int, default=2_000)
+    parser.add_argument("--seconds", type=float, default=SECONDS)
+    parser.add_argument("--rate", type=int, default=RATE)
     parser.add_argument("--only", default="")
     parser.add_argument("--output", type=Path)
     given = parser.parse_args(arguments)
-    found = []
-    print("collector | rate/s | wait p50, p99, max ms | memory MB | spans, lost at 60 s | end s | exit")
+    full = (given.seconds, given.rate, given.only) == (SECONDS, RATE, "")
+    report = Report(
+        section="collectors",
+        date=time.strftime("%Y-%m-%d"),
+        machine=look(),
+        elsewhere=0.0,
+        storage="file storage",
+        message_bytes=len(BODY),
+        messages=int(given.rate * given.seconds),
+        rounds=1,
+    )
+    elsewhere = Elsewhere(None)
     for name, collector in kinds(given.seconds).items():
         if given.only in name:
             one = asyncio.run(measure(name, collector, given.rate, given.seconds))
-            found.append(one)
-            waits = f"{one['p50']}, {one['p99']}, {one['max']}"
-            memory = " to ".join(map(str, one["memory"]))
-            spans = f"{one['spans']}, {one['lost']}"
-            print(
-                f"{name} | {one['rate']} | {waits} | {memory} | {spans} | {one['shutdown']} | {one['exit']}"
-            )
-            for line in one["told"]:
-                print(f"    {line}")
-    if given.output:
-        given.output.write_text(json.dumps(found, indent=1) + "\n")
+            report.collectors.append(one)
+            print("".join(table([one])).splitlines()[-1], *one.told, sep="\n    ", flush=True)
+    report.elsewhere = elsewhere.cores()
+    print(f"written to {write(report, given.output or (RESULTS if full else RESULTS / 'quick'))}")
 
 
 if __name__ == "__main__":

@@ -105,17 +105,19 @@ def tracing(arena: Arena) -> Found:
 
 
 def traced(arena: Arena) -> Found:
-    """What traces cost, beside FastStream with its middleware of OpenTelemetry."""
     found: Found = []
-    every, few = plain(arena), arena.stored("tracedfew", part=FEW)
-    for name, stored, handler in (("no-op", every, "noop"), ("computes 0.1 ms", few, "compute")):
+    stored, few = plain(arena), arena.stored("few", part=2 * FEW)
+    for at, held, name, handler in ((0, stored, "no-op", "noop"), (100, few, "computes 0.1 ms", "compute")):
         found += [
             jetrunner(
-                arena, stored, f"{name}, {tracing}", handler=handler, tracing=tracing, base=tracing == OFF
+                arena, held, f"{name}, {traces}", handler=handler, tracing=traces, base=traces == OFF, at=at
             )
-            for tracing in (OFF, DEFAULT, ALL)
+            for traces in (OFF, DEFAULT, ALL)
         ]
-        found += [faststream(arena, few, handler, tracing=tracing) for tracing in (OFF, ALL)]
+        found += [
+            faststream(arena, few, handler, name=f"{name}, {told}", tracing=traces, at=at)
+            for told, traces in ((OFF, OFF), ("its OpenTelemetry middleware", ALL))
+        ]
     return found
 
 

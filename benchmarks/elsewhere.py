@@ -15,8 +15,8 @@ from benchmarks.server import Server
 class Elsewhere:
     """Counts from when it is made."""
 
-    def __init__(self, server: Server, own: Sequence[int] = ()) -> None:
-        """`own` are the processes that are measured, and run on when one measurement ends."""
+    def __init__(self, server: Server | None, own: Sequence[int] = ()) -> None:
+        """`own` are the processes that are measured, and run on when one measurement ends; `server` is None where each ends with its measurement."""
         self._server = server
         self._own = own
         self._began = time.monotonic()
@@ -36,4 +36,9 @@ class Elsewhere:
         busy = (user + nice + system + irq + soft + stolen) / os.sysconf("SC_CLK_TCK")
         own = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
         running = sum(used_by(pid) for pid in self._own)
-        return busy - sum(one.ru_utime + one.ru_stime for one in own) - running - self._server.cpu
+        return (
+            busy
+            - sum(one.ru_utime + one.ru_stime for one in own)
+            - running
+            - (self._server.cpu if self._server else 0.0)
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks import sections
+from benchmarks import collected, sections
 from benchmarks.contender import ROOT
 from benchmarks.machine import CAVEATS, NOT_MEASURED
 from benchmarks.plot import bars, curves
@@ -42,6 +42,7 @@ def page(reports: dict[str, Report]) -> str:
         *(part for name in sections.COMPARISONS for part in section(reports, name)),
     ]
     parts += [part for name in sections.LATENCIES for part in delays(reports, name)]
+    parts += collectors(reports)
     parts += [
         "\n## How cost grows\n\n",
         *(part for name in sections.GROWTH for part in section(reports, name)),
@@ -102,6 +103,15 @@ def delays(reports: dict[str, Report], name: str) -> Iterator[str]:
     for each in report.latency:
         yield f"| {each.name} | {each.p50:.3f} | {each.p99:.3f} | {each.max:.3f} | {each.worst:.3f} |\n"
     yield from ("\n", measured(report))
+
+
+def collectors(reports: dict[str, Report]) -> Iterator[str]:
+    yield f"\n### {collected.TITLE}\n\n`uv run python -m benchmarks.collectors`: {collected.SAYS}\n\n"
+    if "collectors" not in reports:
+        yield "Not measured yet.\n"
+        return
+    yield from collected.table(reports["collectors"].collectors)
+    yield from ("\n", measured(reports["collectors"]))
 
 
 def measured(report: Report) -> str:

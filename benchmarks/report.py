@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from benchmarks.collected import Collected
 from benchmarks.contender import Skipped
 from benchmarks.http import Idle
 from benchmarks.latency import Latency
@@ -32,6 +33,7 @@ class Report(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     latency: list[Latency] = []
     skipped: list[Skipped] = []
     idle: list[Idle] = []
+    collectors: list[Collected] = []
 
     @property
     def quiet(self) -> bool:

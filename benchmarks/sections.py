@@ -60,9 +60,9 @@ COMPARISONS = {
         comparisons.tracing,
     ),
     "traced": Section(
-        "Traces beside FastStream's",
-        "Messages without headers; a function that does nothing, and one that uses 0.1 ms of CPU. FastStream has its middleware of OpenTelemetry with the "
-        "SDK's defaults, which drops spans that find no room among 2,048.",
+        "Tracing beside FastStream's",
+        "The same with handlers that do nothing and that use 0.1 ms of CPU, beside FastStream without and with its OpenTelemetry middleware, which "
+        "traces every message: two spans for one without headers, through the SDK's exporter. What computes and FastStream get a twentieth of the messages. Dropped spans are told.",
         comparisons.traced,
     ),
     "ordered": Section(

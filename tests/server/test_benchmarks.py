@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 
 ALIKE = {
-    "beside", "body", "default", "in_flight", "keys", "ordered", "outputs", "real", "shards", "throughput", "tracing", "work",
+    "beside", "body", "default", "in_flight", "keys", "ordered", "outputs", "real", "shards", "throughput", "tracing", "traced", "work",
 }  # fmt: skip
 """Sections whose contenders and figures are those of others, with other values."""
 
@@ -43,6 +43,27 @@ def test_a_section_can_be_run_alone_and_quickly(name: str, tmp_path: Path) -> No
             WITHOUT_WRK
         ]
         assert all(one.dropped in {None, 0} for one in report.results)
+
+
+def test_the_script_of_collectors_that_fail_runs_briefly(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.collectors",
+        "--seconds",
+        "3",
+        "--only",
+        "refuses",
+        "--output",
+        str(tmp_path),
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (one,) = msgspec.json.decode((tmp_path / "collectors.json").read_bytes(), type=Report).collectors
+    assert one.exit == 0
+    assert one.spans == 6_001
+    assert 0 < one.p50 <= one.p99 <= one.max
+    assert any("traces do not arrive" in line for line in one.told)
 
 
 def test_a_missing_natsio_is_told(tmp_path: Path) -> None:
