@@ -17,7 +17,7 @@ from runner.telemetry.sdkspan import AnySpan
 from runner.telemetry.source import Attributes, SpanSource
 
 
-class Asker(Struct, frozen=True, gc=False):
+class Asker(Struct, frozen=True):
     """Where a request was made: its tries belong there, whoever sends them later."""
 
     context: Context
