@@ -99,6 +99,8 @@ class Reader(Parser):
 
     async def parse(self, data: bytes = b"") -> None:
         """Work off what nats-py has read; an unfinished frame waits for its rest."""
+        if self.nc.is_reconnecting or self.nc.is_closed:
+            return  # it came on the connection that was lost: nats-py's task was woken before it was cancelled
         now = self.heard = clock()
         if now - self._stall.ticked > STALLED_SECONDS:
             self._stall.notice(now)

@@ -252,6 +252,29 @@ async def test_what_a_lost_connection_has_not_sent_goes_out_on_the_next_one_only
     assert heard == [*kept, ("asked", b"new")]
 
 
+async def test_what_a_lost_connection_had_brought_is_no_beginning_of_what_comes_on_the_next(
+    connected: Connects, nats_server: NatsServer, js: RawJetStream, wire: str
+) -> None:
+    async with connected(nats_server.url) as connection:
+        got = await listen(connection, "told")
+        client, epoch = connection.client, connection.wire.epoch
+        stream: Any = getattr(client._transport, "_io_reader")  # noqa: B009  it is nats-py's own
+        # Its task is woken, and the loss comes before it.
+        type(stream).feed_data(stream, b"MSG told 99 100\r\nhalf a mess")
+        await client._process_op_err(OSError("lost"))
+        await eventually(lambda: connection.is_connected and connection.wire.epoch > epoch)
+        await flushed(client)
+        for number in range(3):
+            await js.client.publish("told", b"%d" % number)
+        await eventually(lambda: [frame[3] for frame in got] == [b"0", b"1", b"2"])
+        assert connection.wire.epoch == epoch + 1, (
+            "nothing on the next connection was taken for what it is not"
+        )
+        if isinstance(connection.wire, Wire):
+            stream = getattr(client._transport, "_io_reader")  # noqa: B009
+            assert connection.wire.reader._stream is stream, "what comes is worked off at once, as before"
+
+
 async def take_all(connection: Connection) -> None:
     """Write until nothing more is taken; fails then."""
     while True:
