@@ -194,8 +194,8 @@ class Pull:
         self._weight.weigh(self.unsettled, self.holding)
         if self._weight.lapsed(now):
             self._out = 0
-        lost = self._epoch != self._wire.epoch
-        if lost or (self._out > 0 and now - self._heard > self.patience and not stood):
+        lost, patience = self._epoch != self._wire.epoch, self.patience * (2 if stood else 1)
+        if lost or (self._out > 0 and now - self._heard > patience):
             self._write_off()
             self.wake()
             if not lost:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 
 import anyio
@@ -194,8 +194,34 @@ async def test_the_window_holds_however_often_the_connection_was_cut(
         assert len(reader.arrived) == 10
 
 
+@asynccontextmanager
+async def nothing() -> AsyncIterator[None]:
+    yield
+
+
+@asynccontextmanager
+async def blocking() -> AsyncIterator[None]:
+    """Handlers that block the loop for longer than half a second, one after the other."""
+
+    async def block() -> None:
+        while True:
+            time.sleep(pull.STOOD_SECONDS + 0.1)  # noqa: ASYNC251  that is the fault
+            await asyncio.sleep(0.01)
+
+    blocked = asyncio.create_task(block())
+    try:
+        yield
+    finally:
+        blocked.cancel()
+
+
+@pytest.mark.parametrize("beside", [nothing, blocking], ids=["alone", "beside what blocks the loop"])
 async def test_requests_that_vanished_without_a_word_are_made_again(
-    connected: Connects, nats_server: NatsServer, js: RawJetStream, monkeypatch: pytest.MonkeyPatch
+    connected: Connects,
+    nats_server: NatsServer,
+    js: RawJetStream,
+    monkeypatch: pytest.MonkeyPatch,
+    beside: Callable[[], AbstractAsyncContextManager[None]],
 ) -> None:
     monkeypatch.setattr(pull, "HEARTBEAT_SECONDS", 0.3)
     await js.create("ORDERS", ["orders.>"])
@@ -207,7 +233,8 @@ async def test_requests_that_vanished_without_a_word_are_made_again(
         await fill(js, 20)
         reader.pull._inbox = inbox
         await fill(js, 20)
-        await eventually(lambda: len({delivery.sequence for delivery in reader.arrived}) >= 30)
+        async with beside():
+            await eventually(lambda: len({delivery.sequence for delivery in reader.arrived}) >= 30, within=20)
 
 
 async def test_a_deleted_consumer_is_reported_and_asked_again_once_it_is_back(
