@@ -13,7 +13,11 @@ _EXPORTERS = (
 )
 _FOREIGN = (*_EXPORTERS, "opentelemetry.exporter.otlp.proto.common._internal", "opentelemetry.util.re")
 _ERRNO = re.compile(r"\[Errno -?\d+\] ([^'\"<>)]+)")
-_ANSWER = re.compile(r"(?:batch code: |Transient error )((?!None)[^(]+?)(?: encountered while|$)")
+_ANSWER = re.compile(
+    r"(?:batch code: |Transient error )((?!None)[^(\n]+?)(?: encountered while|$)", re.MULTILINE
+)
+LONGEST = 100
+"""Characters of a reason."""
 
 
 class Hush(logging.Filter):
@@ -45,14 +49,16 @@ class Hush(logging.Filter):
     def reason(self) -> str:
         """Why the export that just ended failed, short."""
         text: str = (self._thread.lines or [""])[0]
+        if "CERTIFICATE_VERIFY_FAILED" in text:
+            return "its certificate is not trusted"
         if found := _ERRNO.search(text) or _ANSWER.search(text):
-            return found[1].strip()
+            return found[1].strip()[:LONGEST]
         if "timed out" in text:
             return "no answer in time"
         return (
             "no connection, or no answer in time"
             if "due to timeout" in text
-            else text.partition(": ")[0][:100]
+            else text.partition("\n")[0].partition(": ")[0][:LONGEST]
         )
 
     @property

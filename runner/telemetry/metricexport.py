@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 
 import anyio
-import anyio.to_thread
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.sdk.resources import Resource
 from prometheus_client import Metric
@@ -70,25 +72,29 @@ class MetricExport:
 
     async def end(self) -> None:
         """Send them a last time, for `END_SECONDS` at most: once where the last time failed."""
-        self._exporter.shutdown()
-        timeout = ONE_TRY if self._failing else min(self._settings.timeout, END_SECONDS)
-        self._exporter = self._connect(timeout)
+        self._exporter.shutdown()  # wakes an export that sleeps before its next try
+        self._exporter = self._connect(ONE_TRY if self._failing else min(self._settings.timeout, END_SECONDS))
         with anyio.move_on_after(END_SECONDS):
             await self._send()
-        self._exporter.shutdown()
-        self._hush.close()
+            return
+        self._tell("no answer in time")
 
     async def _send(self) -> None:
-        families = self._read()
-        work = partial(self._export, self._exporter, families)
-        reason = await anyio.to_thread.run_sync(work, abandon_on_cancel=True)
+        try:
+            families = self._read()
+        except Exception:
+            log.exception("the metrics could not be read")
+            return
+        self._tell(await _in_thread(partial(self._export, self._exporter, families)))
+
+    def _tell(self, reason: str) -> None:
+        """One line when they no longer arrive, and one when they do again."""
+        where = self._settings.destination
         if not reason and self._failing:
-            log.info("metrics arrive at %s again", self._settings.destination)
+            log.info("metrics arrive at %s again", where)
         elif reason and not self._failing:
             log.warning(
-                "metrics do not arrive at %s: %s (OTEL_METRICS_EXPORTER=none turns them off)",
-                self._settings.destination,
-                reason,
+                "metrics do not arrive at %s: %s (OTEL_METRICS_EXPORTER=none turns them off)", where, reason
             )
         self._failing = bool(reason)
 
@@ -106,3 +112,21 @@ class MetricExport:
             except Exception as error:  # noqa: BLE001  whatever it is, the functions go on
                 self._hush.hear(type(error).__name__)
             return self._hush.reason or "it was not taken"
+
+
+async def _in_thread(work: Callable[[], str]) -> str:
+    """In a thread that the end of the process does not wait for: a collector may hang for as long as its timeout says."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[str] = loop.create_future()
+
+    def tell(result: str) -> None:
+        if not done.done():
+            done.set_result(result)
+
+    def run() -> None:
+        result = work()
+        with suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(tell, result)
+
+    threading.Thread(target=run, name="jetrunner-metrics", daemon=True).start()
+    return await done

@@ -30,6 +30,7 @@ from runner.telemetry.failure import clean
 from runner.telemetry.keys import SCHEMA, SCOPE, VERSION
 
 CUMULATIVE = AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE
+TRACE_ID = "trace_id"
 _UNITS = {"seconds": "s", "bytes": "By"}
 
 
@@ -91,7 +92,7 @@ def _histograms(samples: Sequence[Sample], times: tuple[int, int]) -> Iterator[H
             buckets.append(sample)
         elif sample.name.endswith("_count"):
             count = sample.value
-        else:
+        elif sample.name.endswith("_sum"):
             counted = [int(each.value) for each in buckets]
             yield HistogramDataPoint(
                 attributes=_attributes(sample.labels),
@@ -101,13 +102,17 @@ def _histograms(samples: Sequence[Sample], times: tuple[int, int]) -> Iterator[H
                 sum=sample.value,
                 bucket_counts=[here - before for before, here in zip([0, *counted], counted, strict=False)],
                 explicit_bounds=[float(each.labels["le"]) for each in buckets[:-1]],
-                exemplars=[_exemplar(each.exemplar) for each in buckets if each.exemplar is not None],
+                exemplars=[
+                    _exemplar(each.exemplar)
+                    for each in buckets
+                    if each.exemplar is not None and TRACE_ID in each.exemplar.labels
+                ],
             )
             buckets = []
 
 
 def _exemplar(shown: Shown) -> Exemplar:
-    trace_id = bytes.fromhex(shown.labels["trace_id"])
+    trace_id = bytes.fromhex(shown.labels[TRACE_ID])
     when = int((float(shown.timestamp) if shown.timestamp is not None else 0.0) * 1e9)
     return Exemplar(trace_id=trace_id, as_double=shown.value, time_unix_nano=when)
 
