@@ -17,6 +17,8 @@ OLDER = "server back with an older store"
 BUCKET = "KV_jetrunner"
 APART_SECONDS = 2.0
 """Between a purge of the bucket and a kill of the server: which acks a killed server may forget stands in the bucket."""
+FOLLOWED_SECONDS = 4.5
+"""An owner that is killed together with the server is followed within 3.5 s; until then its last acks stand in the bucket alone."""
 TOLD_SECONDS = 10.0
 """So long after a start of the server, an instance that cannot reach it may be the only one that knows of such an ack."""
 
@@ -53,7 +55,7 @@ async def purge_bucket(ledger: Ledger) -> bool:
 async def _acks_told(ledger: Ledger) -> None:
     """Return once every instance has had time to acknowledge again what a killed server may have forgotten."""
     quiet = time.monotonic()
-    while time.monotonic() - quiet < APART_SECONDS:
+    while time.monotonic() - quiet < FOLLOWED_SECONDS:
         recent = ledger.server is not None and time.monotonic() - ledger.server.started < TOLD_SECONDS
         if recent and any(each.troubled for each in ledger.instances):
             quiet = time.monotonic()
