@@ -110,7 +110,9 @@ async def test_a_long_message_is_not_convicted_of_what_is_done_from_outside_and_
     assert len({each["pid"] for each in shop.notes("run")}) >= 5
     (shop.project.root / "open").touch()
     await shop.noted("done")
-    await shop.give_back("other", stream="AUDIT")  # one of those beside it may have been killed before it was acknowledged
+    await shop.give_back(
+        "other", stream="AUDIT"
+    )  # one of those beside it may have been killed before it was acknowledged
     await shop.settled("charge")
     await shop.settled("other", stream="AUDIT")
     assert await shop.dead() == []
