@@ -17,7 +17,7 @@ from runner.core import checked, traceparent
 from runner.core.checked import Line, Told
 from runner.core.traceparent import TraceParent
 
-Facts: TypeAlias = Mapping[str, str | bool]
+Facts: TypeAlias = Mapping[str, str]
 
 # How a message came, or goes on: the server's own numbers.
 _WAYS = ("client", "route", "gateway", "system", "leafnode", "jetstream", "account")
@@ -107,7 +107,7 @@ def read(body: bytes, nanoseconds: Callable[[str], int]) -> Hop | None:
         digest = blake2b("\0".join(parts).encode("utf-8", "replace"), digest_size=8)
         return digest.hexdigest()
 
-    way = _WAYS[came.kind] if 0 <= came.kind < len(_WAYS) else "elsewhere"
+    way = _way(came)
     before = named(hop.rpartition(".")[0]) if hop else sent.span_id
     times = [time for each in passed.events if (time := nanoseconds(each.ts))]
     if not times:
@@ -130,6 +130,10 @@ def read(body: bytes, nanoseconds: Callable[[str], int]) -> Hop | None:
     )
 
 
+def _way(told: _Told) -> str:
+    return _WAYS[told.kind] if 0 <= told.kind < len(_WAYS) else "elsewhere"
+
+
 def _facts(server: _Server, came: _Told, way: str) -> Facts:
     told = {
         "messaging.system": "nats",
@@ -145,7 +149,7 @@ def _facts(server: _Server, came: _Told, way: str) -> Facts:
 
 def _event(told: _Told) -> tuple[str, Facts]:
     """Its name, empty for what is no event of a span."""
-    way = _WAYS[told.kind] if 0 <= told.kind < len(_WAYS) else "elsewhere"
+    way = _way(told)
     match told.type:
         case "js" if told.error == _DUPLICATE:
             return "stored before", {"nats.stream": told.stream}

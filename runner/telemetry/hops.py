@@ -7,7 +7,7 @@ from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
-from runner.core.hop import Hop
+from runner.core.hop import Facts, Hop
 from runner.telemetry.failure import clean
 from runner.telemetry.keys import SCHEMA, SCOPE, VERSION
 from runner.telemetry.services import Services
@@ -32,7 +32,7 @@ class Hops:
             if len(self._resources) >= MOST_SERVERS:
                 self._resources.clear()
             facts = {"service.name": SERVICE, "service.instance.id": key[0], "service.version": key[1]}
-            self._resources[key] = Resource.create({name: clean(value) for name, value in facts.items()})
+            self._resources[key] = Resource.create(_cleaned(facts))
         return self._resources[key]
 
     def put(self, hop: Hop) -> None:
@@ -59,6 +59,5 @@ class Hops:
         )
 
 
-def _cleaned(facts: object) -> dict[str, str | bool]:
-    assert isinstance(facts, dict)
-    return {name: clean(value) if isinstance(value, str) else value for name, value in facts.items()}
+def _cleaned(facts: Facts) -> dict[str, str]:
+    return {name: clean(value) for name, value in facts.items()}
