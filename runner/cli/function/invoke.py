@@ -14,7 +14,7 @@ from msgspec import Struct
 from runner import codec
 from runner.bindings import Binding
 from runner.cli import code, failure, loop, options, printed, times
-from runner.cli.function.replies import Replies
+from runner.cli.function.replies import replying
 from runner.cli.headers import parse_headers
 from runner.cli.invocation import described
 from runner.core import shown
@@ -24,6 +24,7 @@ from runner.core.settlement import Failed, Outcome, settle
 from runner.core.signals import Reject, Retry
 from runner.discovery import Project
 from runner.errors import UsageError
+from runner.host import Host
 from runner.pipeline.local import Made, Message, attempt, subject_of
 from runner.process.lifespan import alive
 from runner.runtime.blame import trace_of
@@ -102,7 +103,7 @@ def invoke_command(
     literal = subject_of(binding, subject, "--subject")
     headers = parse_headers(given)
     data = file.read_bytes() if file else sys.stdin.buffer.read() if body == "-" else (body or "").encode()
-    message, host = Message(literal, data, headers, number), Replies(replies)
+    message, host = Message(literal, data, headers, number), replying(replies)
     with code.prints_aside():
         found = loop.run(lambda: invoke(project, binding, message, host))
     rules = Rules.of(place.settings.redact)
@@ -129,7 +130,7 @@ def named(functions: Sequence[Binding], name: str) -> Binding:
     raise UsageError(f"there is no function {name!r}", hint=hint)
 
 
-async def invoke(project: Project, binding: Binding, message: Message, host: Replies) -> Made | Outcome:
+async def invoke(project: Project, binding: Binding, message: Message, host: Host) -> Made | Outcome:
     """Call it as a running process would. Raises JetrunnerError for a broken lifespan."""
     async with alive(project) as state:
         return await attempt(binding, message, state, host)
